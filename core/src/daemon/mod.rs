@@ -1,0 +1,1 @@
+//! Daemons as actors: mailbox, execution fence, factories.

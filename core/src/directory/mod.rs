@@ -1,0 +1,1 @@
+//! Claims: which node hosts which daemon, at which epoch.

@@ -1,0 +1,1 @@
+//! Streams: how an event is accepted exactly once.

@@ -1,0 +1,109 @@
+//! Entity ids and the 64-bit addresses derived from them.
+
+use std::fmt;
+
+use blake2::Blake2sMac256;
+use blake2::digest::{KeyInit, Mac};
+
+/// The 32-byte ed25519 public key of a daemon or a node. Identity decisions compare this, never a hash of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityId([u8; 32]);
+
+/// The 64-bit address of a daemon: the first 8 bytes (little-endian) of keyed BLAKE2s-256 over its entity id, with the
+/// key `net-origin-v1`. Two entities may share one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OriginHash(u64);
+
+/// The 64-bit address of a node: as [`OriginHash`], with the key `net-node-id-v1`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u64);
+
+impl EntityId {
+    /// Takes the bytes of a public key as they are; whether they are a point of the curve shows on verification.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The public key.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The address of the daemon with this key.
+    pub fn origin_hash(&self) -> OriginHash {
+        OriginHash(self.keyed_hash(b"net-origin-v1"))
+    }
+
+    /// The address of the node with this key.
+    pub fn node_id(&self) -> NodeId {
+        NodeId(self.keyed_hash(b"net-node-id-v1"))
+    }
+
+    fn keyed_hash(&self, key: &[u8]) -> u64 {
+        let mut mac =
+            <Blake2sMac256 as KeyInit>::new_from_slice(key).expect("the keys above are shorter than 32 bytes");
+        mac.update(&self.0);
+        let digest = mac.finalize().into_bytes();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
+impl OriginHash {
+    /// Names an address whose key is not at hand.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number itself.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl NodeId {
+    /// Names a node whose key is not at hand.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number itself.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EntityId(")?;
+        for byte in &self.0[..6] {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("…)")
+    }
+}
+
+impl fmt::Debug for OriginHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OriginHash({:016x})", self.0)
+    }
+}
+
+impl fmt::Display for OriginHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({:016x})", self.0)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}

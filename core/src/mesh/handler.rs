@@ -1,0 +1,99 @@
+//! What a layer above the mesh implements to speak to peers.
+//!
+//! Sending is *pulled*: a layer keeps its own state, says [`MeshNode::wake`](super::MeshNode::wake) when it has something
+//! for a peer, and is asked to [`fill`](SubprotocolHandler::fill) a frame at the moment that the frame is encrypted. So
+//! queues stay where their bounds are known, many small messages share a frame, and bulk data never waits encrypted
+//! in front of a control message.
+
+use bytes::Bytes;
+
+use crate::identity::{EntityId, Incarnation, NodeId};
+use crate::wire::{Lane, Subprotocol};
+
+/// One received message.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Which subprotocol it belongs to.
+    pub subprotocol: Subprotocol,
+    /// Its encoded body, a slice of the decrypted frame.
+    pub body: Bytes,
+}
+
+/// Who is at the other end of a session, as proven by the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The node's id, derived from `entity`.
+    pub node: NodeId,
+    /// The node's public key.
+    pub entity: EntityId,
+    /// The node's life.
+    pub incarnation: Incarnation,
+    /// The node's Noise static key, proven in this node's own handshake with it: the only kind of key that an
+    /// identity may be sealed to.
+    pub static_key: [u8; 32],
+    /// Largest payload that the peer accepts, in bytes.
+    pub max_payload: u64,
+}
+
+/// What happened to a peer. Events of one peer arrive in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// A session is up (again). `resumed` tells that the peer was suspected, not lost, and is of the same incarnation.
+    Connected {
+        /// Who it is.
+        peer: PeerIdentity,
+        /// Whether state shared with this incarnation may go on.
+        resumed: bool,
+    },
+    /// Silent for half of the session timeout, or its connection broke; it may come back.
+    Suspected {
+        /// Who it is.
+        node: NodeId,
+    },
+    /// Given up: silent for the whole timeout, said goodbye, or was replaced by a newer life.
+    Lost {
+        /// Who it was.
+        node: NodeId,
+        /// The life that was lost.
+        incarnation: Incarnation,
+        /// How it went.
+        how: Loss,
+    },
+}
+
+/// How a peer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing was heard for the session timeout. It may still live, cut off.
+    Silence,
+    /// It said goodbye: that process holds no daemon any more.
+    Goodbye,
+    /// The same node returned with a newer incarnation: proof that the old process is gone.
+    NewerIncarnation,
+}
+
+/// Room for records in the frame that is about to be encrypted.
+pub trait RecordSink {
+    /// Bytes of body that still fit as one record.
+    fn room(&self) -> usize;
+
+    /// Writes one record by letting `encode` append its body to the frame; gives back the body's length. When the body
+    /// outgrows [`room`](Self::room), the record is taken back, nothing is written and `None` is returned.
+    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize>;
+}
+
+/// A layer above the mesh. Its methods run on runtime threads, must not block, and must not call back into the mesh
+/// except through [`wake`](super::MeshNode::wake) and [`consumed`](super::MeshNode::consumed).
+pub trait SubprotocolHandler: Send + Sync + 'static {
+    /// All records of one frame for the subprotocols this handler was installed for, in the order they were sent within
+    /// their lane. The credit of bulk records returns to the peer with [`consumed`](super::MeshNode::consumed), at
+    /// their body lengths, when the handler has room again.
+    fn records(&self, from: NodeId, lane: Lane, records: &mut Vec<Record>);
+
+    /// A peer came, is suspected or went.
+    fn peer(&self, event: &PeerEvent);
+
+    /// Writes pending records for `to` in `lane` until nothing is left or the sink is full; returns whether more is
+    /// waiting.
+    fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool;
+}

@@ -1,0 +1,5 @@
+//! Nodes, peers, dialling, heartbeats, failure detection.
+
+mod handler;
+
+pub use handler::{Loss, PeerEvent, PeerIdentity, Record, RecordSink, SubprotocolHandler};

@@ -1,0 +1,1 @@
+//! Noise handshake and transport without sockets.

@@ -1,0 +1,1 @@
+//! The snapshot format and its reassembly from chunks.

@@ -1,0 +1,8 @@
+//! Message types, their codec, frame constants and version numbers.
+//!
+//! A session carries *frames* (one Noise message each); a frame carries *records* of one lane; a record is one
+//! message of one subprotocol.
+
+mod subprotocol;
+
+pub use subprotocol::{Lane, Subprotocol};

@@ -1,0 +1,1 @@
+//! Node-API bindings of `mesh-daemon-core`: conversion only, no decisions.
