@@ -4,4 +4,4 @@ mod ids;
 mod life;
 
 pub use ids::{EntityId, NodeId, OriginHash};
-pub use life::{Epoch, Incarnation, Lineage};
+pub use life::{Epoch, Incarnation, Lineage, MigrationId};
