@@ -15,13 +15,13 @@ pub struct Incarnation {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lineage(u128);
 
-/// One live move of a daemon: 128 random bits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MigrationId(u128);
-
 /// How often the hosting of a daemon changed hands. The higher epoch is right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
+
+/// One move of a daemon: 128 random bits, made by its orchestrator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MigrationId(u128);
 
 impl Incarnation {
     /// The wire form: both numbers little-endian.
