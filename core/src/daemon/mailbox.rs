@@ -71,7 +71,15 @@ impl Mailbox {
         if !self.queue.iter().any(&mut gone) {
             return Vec::new();
         }
-        let (out, rest): (Vec<_>, VecDeque<_>) = std::mem::take(&mut self.queue).into_iter().partition(|d| gone(d));
+        let mut out = Vec::new();
+        let mut rest = VecDeque::with_capacity(self.queue.len());
+        for delivery in self.queue.drain(..) {
+            if gone(&delivery) {
+                out.push(delivery);
+            } else {
+                rest.push_back(delivery);
+            }
+        }
         self.queue = rest;
         self.bytes -= out.iter().map(Delivery::weight).sum::<usize>();
         out

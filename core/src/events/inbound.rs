@@ -216,7 +216,7 @@ impl Inbound {
             .map(|stream| SavedStream {
                 id: stream.id,
                 next: stream.next,
-                replies: stream.kept.iter().map(KeptReply::as_wire).map(SavedReply).collect(),
+                replies: stream.kept.iter().map(KeptReply::as_wire).collect(),
             })
             .collect();
         codec::encode(&saved)
@@ -231,7 +231,7 @@ impl Inbound {
         let saved: Vec<SavedStream<'_>> = codec::decode(bytes)?;
         for stream in saved {
             let mut restored = InStream::new(stream.id, via, stream.next, now);
-            for SavedReply(reply) in stream.replies {
+            for reply in stream.replies {
                 restored.keep(KeptReply::from_wire(&reply, bytes));
             }
             if inbound.find(&stream.id).is_some() {
@@ -251,25 +251,7 @@ struct SavedStream<'b> {
     #[n(1)]
     next: u64,
     #[b(2)]
-    replies: Vec<SavedReply<'b>>,
-}
-
-struct SavedReply<'b>(Reply<'b>);
-
-impl Encode<()> for SavedReply<'_> {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        ctx: &mut (),
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        self.0.encode(e, ctx)
-    }
-}
-
-impl<'b> Decode<'b, ()> for SavedReply<'b> {
-    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut ()) -> Result<Self, minicbor::decode::Error> {
-        Reply::decode(d, ctx).map(Self)
-    }
+    replies: Vec<Reply<'b>>,
 }
 
 impl KeptReply {

@@ -356,8 +356,8 @@ impl<C> Encode<C> for Reply<'_> {
 /// Marks a failure where outputs stand otherwise; from the range that is free for private use.
 const FAILURE_TAG: u64 = 0x4D44;
 
-impl<'b> Decode<'b, ()> for Reply<'b> {
-    fn decode(d: &mut Decoder<'b>, ctx: &mut ()) -> Result<Self, CborError> {
+impl<'b, C> Decode<'b, C> for Reply<'b> {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, CborError> {
         let count = d.array()?.filter(|count| *count >= 2).ok_or_else(|| CborError::message("a short reply"))?;
         let number = d.u64()?;
         let result = if d.datatype()? == minicbor::data::Type::Tag {

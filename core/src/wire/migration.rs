@@ -210,6 +210,9 @@ pub enum MigrationMessage<'b> {
         /// Whether its key will travel with it.
         #[n(3)]
         transport_identity: bool,
+        /// Length of its newest snapshot in bytes; 0 when none was taken yet.
+        #[n(4)]
+        state_bytes: u64,
     },
     /// Target → orchestrator: it may.
     #[n(1)]
