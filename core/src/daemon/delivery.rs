@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::identity::OriginHash;
+use crate::causal::CausalLink;
 
 /// The embedder's number for something it waits on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +15,10 @@ pub struct Ticket(pub u64);
 pub enum ReplyTo {
     /// To a caller in this environment.
     Local(Ticket),
+    /// Nobody waits; the outcome counts all the same.
+    Nobody,
+    /// It was answered with a timeout, and its outcome is dropped.
+    TimedOut,
     /// To the sender of a stream.
     Stream {
         /// Which of the host's streams.
@@ -26,24 +30,20 @@ pub enum ReplyTo {
     },
 }
 
-/// What an emitter says of an event, beside its payload.
+/// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Emission {
-    /// Who emitted it.
-    pub origin: OriginHash,
-    /// The emitter's number for it.
-    pub sequence: u64,
-    /// Hash of the emitter's previous link; 0 when it keeps no chain.
-    pub parent_hash: u64,
-    /// Bloom summary of what the emitter had observed; 0 when it keeps no chain.
-    pub horizon: u64,
+pub struct Expiry {
+    /// When it stops.
+    pub at: tokio::time::Instant,
+    /// What it asked for, for the message.
+    pub timeout: std::time::Duration,
 }
 
 /// An event in a mailbox.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// What its emitter says of it.
-    pub emission: Emission,
+    /// Its place in its emitter's chain.
+    pub link: CausalLink,
     /// The user's bytes.
     pub payload: Bytes,
     /// When it was received, unix nanoseconds.
@@ -52,6 +52,8 @@ pub struct Delivery {
     pub channel: Option<Arc<str>>,
     /// Where its answer goes.
     pub reply: ReplyTo,
+    /// How long its local caller waits; the event itself does not end with that wait once it has begun.
+    pub expires: Option<Expiry>,
     /// When it was accepted here; its own timeout counts from then while the daemon makes no progress.
     pub accepted_at: tokio::time::Instant,
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::config::HostConfig;
 use super::delivery::{Delivery, Ticket};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, MailboxFull};
 use crate::causal::{CausalLink, ChainBuilder, ChainError, Horizon};
 use crate::identity::{EntityId, EntityKeypair, Epoch, Lineage, MigrationId, OriginHash};
 use crate::wire::events::Failure;
@@ -57,7 +57,7 @@ pub struct InFlight {
     pub events: VecDeque<Delivery>,
     /// When an event of it settled last, or when it was handed out.
     pub progress_at: Instant,
-    /// The running event was answered with a timeout; its outcome is dropped when it comes.
+    /// The running event was answered with a timeout: nobody waits for the daemon any more, only its own promise does.
     pub timed_out: bool,
 }
 
@@ -83,8 +83,10 @@ pub enum Control {
     Snapshot(Ticket),
     /// The snapshot that the configuration asks for.
     AutoSnapshot,
-    /// A migration freezes the daemon.
-    Freeze(MigrationId),
+    /// The snapshot that a migration sends.
+    MoveSnapshot(MigrationId),
+    /// The end of the daemon.
+    Stop(Ticket),
 }
 
 /// How the daemon stands towards its events.
@@ -133,8 +135,12 @@ pub struct DaemonHost {
     pub stats: Stats,
     /// Events that wait.
     pub mailbox: Mailbox,
-    /// Control operations that wait.
-    pub control: VecDeque<Control>,
+    /// Control operations that wait, each behind the events accepted before it.
+    pub control: VecDeque<(u64, Control)>,
+    /// Events accepted so far.
+    pub accepted: u64,
+    /// Events handed out so far, without those that were given back.
+    pub taken: u64,
     /// What it does now.
     pub running: Running,
     /// How it stands towards its events.
@@ -143,8 +149,8 @@ pub struct DaemonHost {
     pub last_snapshot: Option<Bytes>,
     /// Opaque subscription ledger.
     pub ledger: Bytes,
-    /// Since when its first event waits while nothing runs, or nothing settles.
-    pub stalled_since: Option<Instant>,
+    /// When it began to wait for its turn, or last gave a sign of progress.
+    pub progress_at: Instant,
     /// Events since the last automatic snapshot.
     pub since_snapshot: u64,
     next_batch: u32,
@@ -157,6 +163,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 
 impl DaemonHost {
     /// A daemon at the beginning of its chain.
+    #[allow(clippy::too_many_arguments)] // each is a fact of its own
     pub fn new(
         key: DaemonKey,
         keypair: EntityKeypair,
@@ -165,6 +172,7 @@ impl DaemonHost {
         lineage: Lineage,
         epoch: Epoch,
         standing: Standing,
+        now: Instant,
     ) -> Self {
         let origin = keypair.entity_id().origin_hash();
         Self {
@@ -175,11 +183,13 @@ impl DaemonHost {
             stats: Stats::default(),
             mailbox: Mailbox::new(config.mailbox_capacity, config.mailbox_bytes),
             control: VecDeque::new(),
+            accepted: 0,
+            taken: 0,
             running: Running::Idle,
             standing,
             last_snapshot: None,
             ledger: Bytes::new(),
-            stalled_since: None,
+            progress_at: now,
             since_snapshot: 0,
             next_batch: 0,
             keypair,
@@ -208,8 +218,30 @@ impl DaemonHost {
     pub fn may_run(&self) -> bool {
         self.standing == Standing::Live
             && matches!(self.running, Running::Idle | Running::Queued)
-            && self.control.is_empty()
             && !self.mailbox.is_empty()
+            && self.before_control() > 0
+    }
+
+    /// How many events go before the next control operation.
+    fn before_control(&self) -> u64 {
+        self.control.front().map_or(u64::MAX, |(behind, _)| behind.saturating_sub(self.taken))
+    }
+
+    /// Enters a control operation behind what waits now.
+    pub fn enter_control(&mut self, control: Control) {
+        self.control.push_back((self.accepted, control));
+    }
+
+    /// The control operation whose turn it is.
+    pub fn due_control(&mut self) -> Option<Control> {
+        if self.before_control() == 0 { self.control.pop_front().map(|(_, control)| control) } else { None }
+    }
+
+    /// Takes an event in.
+    pub fn accept(&mut self, delivery: Delivery) -> Result<(), MailboxFull> {
+        self.mailbox.push(delivery)?;
+        self.accepted += 1;
+        Ok(())
     }
 
     /// Whether an event may run on its caller's own stack.
@@ -220,16 +252,32 @@ impl DaemonHost {
             && self.mailbox.is_empty()
     }
 
+    /// Takes waiting events out again. Control operations keep their place among the rest.
+    pub fn withdraw(&mut self, mut gone: impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
+        if self.mailbox.is_empty() {
+            return Vec::new();
+        }
+        for (behind, _) in &mut self.control {
+            let before = usize::try_from(behind.saturating_sub(self.taken)).unwrap_or(usize::MAX);
+            *behind -= self.mailbox.iter().take(before).filter(|delivery| gone(delivery)).count() as u64;
+        }
+        let out = self.mailbox.extract(gone);
+        self.accepted -= out.len() as u64;
+        out
+    }
+
     /// Hands out the next batch and observes its links.
     pub fn take_batch(&mut self, now: Instant) -> (BatchId, &VecDeque<Delivery>) {
         let mut events = VecDeque::new();
         let mut room = BATCH_BYTES;
-        while events.len() < BATCH_EVENTS {
+        let most = usize::try_from(self.before_control()).unwrap_or(usize::MAX).min(BATCH_EVENTS);
+        while events.len() < most {
             let next = if events.is_empty() { self.mailbox.pop() } else { self.mailbox.pop_within(room) };
             let Some(delivery) = next else { break };
             room = room.saturating_sub(delivery.weight());
             events.push_back(delivery);
         }
+        self.taken += events.len() as u64;
         let id = self.next_batch_id();
         self.running = Running::Batch(InFlight { id, events, progress_at: now, timed_out: false });
         match &self.running {
@@ -248,7 +296,7 @@ impl DaemonHost {
     pub fn emit(&mut self, outputs: &[impl AsRef<[u8]>], links: &mut Vec<CausalLink>) -> Result<(), ChainError> {
         links.clear();
         if !outputs.is_empty() {
-            let summary = self.horizon.summary();
+            let summary = self.horizon.bloom();
             for output in outputs {
                 links.push(self.chain.append(output.as_ref(), summary)?);
             }

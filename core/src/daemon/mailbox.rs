@@ -90,6 +90,11 @@ impl Mailbox {
         self.queue.iter()
     }
 
+    /// The waiting events, in order. Their weight must stay.
+    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Delivery> {
+        self.queue.iter_mut()
+    }
+
     /// The event at this position.
     pub fn get(&self, index: usize) -> Option<&Delivery> {
         self.queue.get(index)

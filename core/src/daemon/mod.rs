@@ -11,7 +11,7 @@ mod host;
 mod mailbox;
 
 pub use config::HostConfig;
-pub use delivery::{Delivery, Emission, ReplyTo, Ticket};
+pub use delivery::{Delivery, Expiry, ReplyTo, Ticket};
 pub use factories::{Expectation, FactoryRegistry};
 pub use host::{BatchId, Control, DaemonHost, DaemonKey, EventOutcome, InFlight, Running, Standing, Stats};
 pub use mailbox::{Mailbox, MailboxFull};

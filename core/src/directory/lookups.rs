@@ -44,12 +44,7 @@ pub struct Lookups {
 
 impl Lookups {
     /// Begins a question to `peers`, unless it is being asked already. Gives its number when it is new.
-    pub fn begin(
-        &mut self,
-        origin: OriginHash,
-        peers: impl Iterator<Item = NodeId>,
-        now: Instant,
-    ) -> Option<Query> {
+    pub fn begin(&mut self, origin: OriginHash, peers: impl Iterator<Item = NodeId>, now: Instant) -> Option<Query> {
         if self.by_origin.contains_key(&origin) {
             return None;
         }

@@ -9,18 +9,17 @@ use tokio::time::Instant;
 
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::causal::CausalLink;
-use crate::daemon::Emission;
 use crate::identity::NodeId;
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Event, Failure, Item, Output, Reply, StreamId};
+use crate::wire::events::{Event, Failure, Item, Reply, StreamId};
 
 /// What stands at a number of a stream.
 #[derive(Clone, Debug)]
 pub enum Held {
     /// An event.
     Event {
-        /// What its emitter says.
-        emission: Emission,
+        /// Its place in its emitter's chain.
+        link: CausalLink,
         /// The user's bytes.
         payload: Bytes,
         /// Whether the sender waits for outputs.
@@ -63,9 +62,10 @@ impl KeptReply {
         match &self.result {
             Ok(outputs) => 48 + outputs.iter().map(|o| o.payload.len() + 48).sum::<usize>(),
             Err(failure) => {
-                let cause = failure.cause.as_ref().map_or(0, |c| {
-                    c.name.len() + c.message.len() + c.stack.as_ref().map_or(0, String::len)
-                });
+                let cause = failure
+                    .cause
+                    .as_ref()
+                    .map_or(0, |c| c.name.len() + c.message.len() + c.stack.as_ref().map_or(0, String::len));
                 96 + failure.message.len() + cause
             }
         }
@@ -74,15 +74,9 @@ impl KeptReply {
     /// The reply as a message field.
     pub fn as_wire(&self) -> Reply<'_> {
         let result = match &self.result {
-            Ok(outputs) => Ok(outputs
-                .iter()
-                .map(|output| Output {
-                    sequence: output.link.sequence,
-                    parent_hash: output.link.parent_hash,
-                    horizon: output.link.horizon,
-                    payload: &output.payload,
-                })
-                .collect()),
+            Ok(outputs) => {
+                Ok(outputs.iter().map(|output| Event { link: output.link, payload: &output.payload }).collect())
+            }
             Err(failure) => Err(failure.clone()),
         };
         Reply { number: self.number, result }
@@ -185,6 +179,11 @@ impl Inbound {
         key
     }
 
+    /// Finds a stream or makes its mark, for one that was begun elsewhere.
+    pub fn take_over(&mut self, id: StreamId, via: NodeId, now: Instant) -> u32 {
+        self.find(&id).unwrap_or_else(|| self.insert(InStream::new(id, via, 1, now)))
+    }
+
     /// Ends a stream.
     pub fn close(&mut self, id: &StreamId) {
         if let Some(key) = self.index.remove(id) {
@@ -258,25 +257,13 @@ impl KeptReply {
     /// Takes a decoded reply; payloads become slices of the message they were decoded from.
     pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
         let result = match &reply.result {
-            Ok(outputs) => Ok(outputs.iter().map(|output| OutputRecord::from_wire(output, message)).collect()),
+            Ok(outputs) => Ok(outputs
+                .iter()
+                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })
+                .collect()),
             Err(failure) => Err(failure.clone()),
         };
         Self { number: reply.number, result }
-    }
-}
-
-impl OutputRecord {
-    fn from_wire(output: &Output<'_>, message: &Bytes) -> Self {
-        Self {
-            link: CausalLink {
-                // The origin of a reply's links is the daemon that was called; the caller knows it.
-                origin: crate::identity::OriginHash::new(0),
-                horizon: output.horizon,
-                sequence: output.sequence,
-                parent_hash: output.parent_hash,
-            },
-            payload: message.slice_ref(output.payload),
-        }
     }
 }
 
@@ -288,16 +275,7 @@ impl Held {
             Item::Send(event) => (event, false),
             Item::Skip => return Self::Skip,
         };
-        Self::Event {
-            emission: Emission {
-                origin: event.origin,
-                sequence: event.sequence,
-                parent_hash: event.parent_hash,
-                horizon: event.horizon,
-            },
-            payload: message.slice_ref(event.payload),
-            call,
-        }
+        Self::Event { link: event.link, payload: message.slice_ref(event.payload), call }
     }
 }
 
@@ -355,13 +333,17 @@ impl InStream {
         Some((number, held))
     }
 
-    /// Sets the mark behind an event that was accepted elsewhere and handed over.
-    pub fn staged(&mut self, number: u64) -> bool {
-        if number != self.next {
+    /// Sets the mark behind what was accepted elsewhere and handed over. Numbers in between were given up. False when it
+    /// stands there already.
+    pub fn advance(&mut self, next: u64) -> bool {
+        if next <= self.next {
             return false;
         }
-        self.early.remove(&number);
-        self.next += 1;
+        self.next = next;
+        self.told = self.told.max(next - 1);
+        let later = self.early.split_off(&next);
+        self.early_bytes = later.values().map(Held::weight).sum();
+        self.early = later;
         true
     }
 

@@ -6,21 +6,24 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{WINDOW, WINDOW_BYTES};
-use crate::daemon::{Emission, Ticket};
+use crate::causal::CausalLink;
+use crate::daemon::{Expiry, Ticket};
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::events::{BATCH_OVERHEAD, Event, ITEM_OVERHEAD, Item, StreamId};
 
 /// An event that leaves this node.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// What its emitter says.
-    pub emission: Emission,
+    /// Its place in its emitter's chain.
+    pub link: CausalLink,
     /// The user's bytes.
     pub payload: Bytes,
     /// Who waits.
     pub ticket: Ticket,
     /// Whether outputs are awaited, not only acceptance.
     pub call: bool,
+    /// How long.
+    pub expires: Option<Expiry>,
 }
 
 /// A numbered position at its sender.
@@ -29,7 +32,7 @@ pub enum OutItem {
     /// Not accepted yet.
     Pending(Outgoing),
     /// Accepted; the reply is awaited.
-    Awaiting(Ticket),
+    Awaiting(Ticket, Option<Expiry>),
     /// Given up before it was accepted; the number is still due.
     Skip,
     /// Nothing more to come.
@@ -60,6 +63,17 @@ pub struct OutStream {
     told_replies: u64,
     /// The host is to be asked for replies that may have been lost on the way.
     pub ask_again: bool,
+}
+
+impl OutItem {
+    /// Who waits, and how long.
+    fn waiting(&self) -> Option<(Ticket, Option<Expiry>)> {
+        match self {
+            Self::Pending(outgoing) => Some((outgoing.ticket, outgoing.expires)),
+            Self::Awaiting(ticket, expires) => Some((*ticket, *expires)),
+            Self::Skip | Self::Done => None,
+        }
+    }
 }
 
 impl OutStream {
@@ -97,9 +111,9 @@ impl OutStream {
     }
 
     /// Enters an event that the daemon's former host here had accepted and handed over.
-    pub fn push_accepted(&mut self, ticket: Option<Ticket>) -> u64 {
+    pub fn push_accepted(&mut self, ticket: Option<Ticket>, expires: Option<Expiry>) -> u64 {
         let number = self.next();
-        self.items.push_back(ticket.map_or(OutItem::Done, OutItem::Awaiting));
+        self.items.push_back(ticket.map_or(OutItem::Done, |ticket| OutItem::Awaiting(ticket, expires)));
         self.accepted = number;
         self.sent = number;
         number
@@ -122,13 +136,13 @@ impl OutStream {
                     OutItem::Pending(outgoing) => {
                         freed = outgoing.payload.len();
                         if outgoing.call {
-                            OutItem::Awaiting(outgoing.ticket)
+                            OutItem::Awaiting(outgoing.ticket, outgoing.expires)
                         } else {
                             resolved.push(outgoing.ticket);
                             OutItem::Done
                         }
                     }
-                    other @ OutItem::Awaiting(_) => other,
+                    other @ OutItem::Awaiting(..) => other,
                     OutItem::Skip | OutItem::Done => OutItem::Done,
                 };
             }
@@ -142,7 +156,7 @@ impl OutStream {
     pub fn replied(&mut self, number: u64) -> Option<Ticket> {
         let item = self.item_mut(number)?;
         let ticket = match item {
-            OutItem::Awaiting(ticket) => Some(*ticket),
+            OutItem::Awaiting(ticket, _) => Some(*ticket),
             OutItem::Pending(_) | OutItem::Skip | OutItem::Done => return None,
         };
         *item = OutItem::Done;
@@ -170,7 +184,7 @@ impl OutStream {
                 freed = outgoing.payload.len();
                 *item = OutItem::Skip;
             }
-            OutItem::Awaiting(_) => *item = OutItem::Done,
+            OutItem::Awaiting(..) => *item = OutItem::Done,
             OutItem::Skip | OutItem::Done => return false,
         }
         self.pending_bytes -= freed;
@@ -180,6 +194,39 @@ impl OutStream {
         }
         self.trim();
         told
+    }
+
+    /// The positions whose callers have waited long enough.
+    pub fn expired(&self, now: Instant) -> Vec<(u64, Ticket, Expiry)> {
+        (self.base..)
+            .zip(&self.items)
+            .filter_map(|(number, item)| {
+                let (ticket, expires) = item.waiting()?;
+                expires.filter(|expires| expires.at <= now).map(|expires| (number, ticket, expires))
+            })
+            .collect()
+    }
+
+    /// When the first caller has waited long enough.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.items.iter().filter_map(|item| item.waiting()?.1).map(|expires| expires.at).min()
+    }
+
+    /// The number of the position that this ticket waits for.
+    pub fn find(&self, ticket: Ticket) -> Option<u64> {
+        (self.base..)
+            .zip(&self.items)
+            .find(|(_, item)| item.waiting().is_some_and(|(waiting, _)| waiting == ticket))
+            .map(|(number, _)| number)
+    }
+
+    /// Whether outputs are awaited at this number, not only acceptance.
+    pub fn is_call(&self, number: u64) -> bool {
+        match self.at(number) {
+            Some(OutItem::Pending(outgoing)) => outgoing.call,
+            Some(OutItem::Awaiting(..)) => true,
+            Some(OutItem::Skip | OutItem::Done) | None => false,
+        }
     }
 
     /// Whether the event at this number has been handed to a session.
@@ -212,7 +259,9 @@ impl OutStream {
 
     /// Whether a position may be sent now.
     pub fn has_unsent(&self) -> bool {
-        !self.held && self.sent + 1 < self.next() && self.sent < self.accepted + WINDOW
+        !self.held
+            && self.sent + 1 < self.next()
+            && self.sent < self.accepted + WINDOW
             && self.flight_bytes <= WINDOW_BYTES
     }
 
@@ -246,9 +295,11 @@ impl OutStream {
         let first = self.sent + 1;
         let mut items = Vec::new();
         let mut left = room.saturating_sub(BATCH_OVERHEAD);
+        // More items than a message may hold wait for the next one.
+        let most = first + 1024;
         let mut number = first;
         let mut in_flight = self.flight_bytes;
-        while number < self.next() && number <= self.accepted + WINDOW && in_flight <= WINDOW_BYTES {
+        while number < self.next().min(most) && number <= self.accepted + WINDOW && in_flight <= WINDOW_BYTES {
             let item = match self.at(number) {
                 Some(OutItem::Pending(outgoing)) => {
                     let need = outgoing.payload.len() + ITEM_OVERHEAD;
@@ -257,16 +308,10 @@ impl OutStream {
                     }
                     left -= need;
                     in_flight += outgoing.payload.len();
-                    let event = Event {
-                        origin: outgoing.emission.origin,
-                        sequence: outgoing.emission.sequence,
-                        parent_hash: outgoing.emission.parent_hash,
-                        horizon: outgoing.emission.horizon,
-                        payload: &outgoing.payload,
-                    };
+                    let event = Event { link: outgoing.link, payload: &outgoing.payload };
                     if outgoing.call { Item::Call(event) } else { Item::Send(event) }
                 }
-                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting(_)) => {
+                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting(..)) => {
                     if left < 2 {
                         break;
                     }
@@ -285,7 +330,7 @@ impl OutStream {
     pub fn next_len(&self) -> Option<usize> {
         match self.at(self.sent + 1)? {
             OutItem::Pending(outgoing) => Some(outgoing.payload.len()),
-            OutItem::Awaiting(_) | OutItem::Skip | OutItem::Done => None,
+            OutItem::Awaiting(..) | OutItem::Skip | OutItem::Done => None,
         }
     }
 
@@ -312,7 +357,7 @@ impl OutStream {
             .zip(self.items.drain(..))
             .filter_map(|(number, item)| match item {
                 OutItem::Pending(outgoing) => Some((outgoing.ticket, number <= sent)),
-                OutItem::Awaiting(ticket) => Some((ticket, true)),
+                OutItem::Awaiting(ticket, _) => Some((ticket, true)),
                 OutItem::Skip | OutItem::Done => None,
             })
             .collect()

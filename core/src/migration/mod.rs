@@ -16,4 +16,4 @@ pub use orchestrator::{Ask, Orchestrator, OrchestratorAction, Progress};
 pub use settings::{MigrationOptions, MigrationSettings};
 pub use source::{Source, SourceAction, SourceState};
 pub use target::{Target, TargetAction, TargetState};
-pub use transfer::Transfer;
+pub use transfer::{Chunk, Transfer};

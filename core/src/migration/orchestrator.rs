@@ -146,10 +146,7 @@ impl Orchestrator {
             State::Asking { .. } => {
                 self.state = State::Driving { until: now + self.silence };
                 self.stage = Some(Stage::Snapshot);
-                vec![
-                    OrchestratorAction::Phase(Stage::Snapshot),
-                    OrchestratorAction::Ask(Ask::TakeSnapshot),
-                ]
+                vec![OrchestratorAction::Phase(Stage::Snapshot), OrchestratorAction::Ask(Ask::TakeSnapshot)]
             }
             State::Backoff { .. } | State::Driving { .. } | State::Deciding | State::Over => Vec::new(),
         }

@@ -284,11 +284,7 @@ impl Source {
         match self.state {
             SourceState::Staging => {
                 self.state = SourceState::Closing { total: u64::MAX };
-                vec![
-                    SourceAction::Close,
-                    SourceAction::Report(Stage::Cutover),
-                    SourceAction::Ship { last: true },
-                ]
+                vec![SourceAction::Close, SourceAction::Report(Stage::Cutover), SourceAction::Ship { last: true }]
             }
             // A repetition.
             SourceState::Closing { .. } | SourceState::Released { .. } | SourceState::Gone => Vec::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::identity::NodeId;
-use crate::wire::migration::{CopyState, FailureReason, MoveId};
+use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 
 /// What the machine wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,18 @@ impl Target {
             cut_off: false,
         };
         (machine, vec![TargetAction::Agree])
+    }
+
+    /// The phase as others see it.
+    pub fn stage(&self) -> Stage {
+        match self.state {
+            TargetState::Prepared => Stage::Snapshot,
+            TargetState::Waiting | TargetState::Receiving => Stage::Transfer,
+            TargetState::Building | TargetState::Restoring => Stage::Restore,
+            TargetState::Staged { complete: false } => Stage::Replay,
+            TargetState::Staged { complete: true } => Stage::Cutover,
+            TargetState::Active | TargetState::Over => Stage::Complete,
+        }
     }
 
     /// Something was heard of the source.

@@ -8,6 +8,7 @@ use minicbor::encode::{Encoder, Write};
 use minicbor::{Decode, Encode};
 
 use super::codec::bounded_array;
+use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::identity::{EntityId, Epoch, Incarnation, Lineage, NodeId, OriginHash};
 
 /// Most items in one message; more do not fit a frame anyway.
@@ -44,31 +45,12 @@ pub enum Item<'b> {
     Skip,
 }
 
-/// An event in flight.
+/// An event on its way to a daemon, or an output on its way back, with its link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'b> {
-    /// Who emitted it.
-    pub origin: OriginHash,
-    /// The emitter's number for it.
-    pub sequence: u64,
-    /// Hash of the emitter's previous link; 0 when it keeps no chain.
-    pub parent_hash: u64,
-    /// Bloom summary of what the emitter had observed; 0 when it keeps no chain.
-    pub horizon: u64,
+    /// Its place in its emitter's chain; parent and horizon are 0 when the emitter keeps no chain.
+    pub link: CausalLink,
     /// The user's bytes.
-    pub payload: &'b [u8],
-}
-
-/// One output of an event, with its link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output<'b> {
-    /// Sequence on the daemon's chain.
-    pub sequence: u64,
-    /// Hash of the daemon's previous link.
-    pub parent_hash: u64,
-    /// Bloom summary of the daemon's horizon.
-    pub horizon: u64,
-    /// The daemon's bytes.
     pub payload: &'b [u8],
 }
 
@@ -138,7 +120,7 @@ pub struct Reply<'b> {
     /// The call's number in its stream.
     pub number: u64,
     /// What came of it.
-    pub result: Result<Vec<Output<'b>>, Failure>,
+    pub result: Result<Vec<Event<'b>>, Failure>,
 }
 
 /// A message of the event streams.
@@ -289,8 +271,7 @@ impl<C> Encode<C> for Item<'_> {
             Self::Send(event) => (SEND, event),
             Self::Skip => return e.array(0)?.ok(),
         };
-        e.array(6)?.u8(tag)?.u64(event.origin.get())?.u64(event.sequence)?;
-        e.u64(event.parent_hash)?.u64(event.horizon)?.bytes(event.payload)?.ok()
+        event.encode_fields(e.array(1 + EVENT_FIELDS)?.u8(tag)?)
     }
 }
 
@@ -300,16 +281,10 @@ impl<'b, C> Decode<'b, C> for Item<'b> {
         if len == Some(0) {
             return Ok(Self::Skip);
         }
-        let count = len.filter(|count| *count >= 6).ok_or_else(|| CborError::message("a short item"))?;
+        let count = at_least(len, 1 + EVENT_FIELDS)?;
         let tag = d.u8()?;
-        let event = Event {
-            origin: OriginHash::new(d.u64()?),
-            sequence: d.u64()?,
-            parent_hash: d.u64()?,
-            horizon: d.u64()?,
-            payload: d.bytes()?,
-        };
-        skip(d, count - 6)?;
+        let event = Event::decode_fields(d)?;
+        skip(d, count - 1 - EVENT_FIELDS)?;
         match tag {
             CALL => Ok(Self::Call(event)),
             SEND => Ok(Self::Send(event)),
@@ -318,19 +293,40 @@ impl<'b, C> Decode<'b, C> for Item<'b> {
     }
 }
 
-impl<C> Encode<C> for Output<'_> {
-    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(4)?.u64(self.sequence)?.u64(self.parent_hash)?.u64(self.horizon)?.bytes(self.payload)?.ok()
+const EVENT_FIELDS: u64 = 5;
+
+impl<'b> Event<'b> {
+    fn encode_fields<W: Write>(&self, e: &mut Encoder<W>) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u64(self.link.origin.get())?.u64(self.link.sequence.get())?.u64(self.link.parent_hash.get())?;
+        e.u64(self.link.horizon.get())?.bytes(self.payload)?.ok()
+    }
+
+    fn decode_fields(d: &mut Decoder<'b>) -> Result<Self, CborError> {
+        let origin = OriginHash::new(d.u64()?);
+        let sequence = Sequence::new(d.u64()?);
+        let parent_hash = ParentHash::new(d.u64()?);
+        let horizon = HorizonBloom::new(d.u64()?);
+        Ok(Self { link: CausalLink { origin, horizon, sequence, parent_hash }, payload: d.bytes()? })
     }
 }
 
-impl<'b, C> Decode<'b, C> for Output<'b> {
-    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
-        let count = d.array()?.filter(|count| *count >= 4).ok_or_else(|| CborError::message("a short output"))?;
-        let output = Self { sequence: d.u64()?, parent_hash: d.u64()?, horizon: d.u64()?, payload: d.bytes()? };
-        skip(d, count - 4)?;
-        Ok(output)
+impl<C> Encode<C> for Event<'_> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), minicbor::encode::Error<W::Error>> {
+        self.encode_fields(e.array(EVENT_FIELDS)?)
     }
+}
+
+impl<'b, C> Decode<'b, C> for Event<'b> {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
+        let count = at_least(d.array()?, EVENT_FIELDS)?;
+        let event = Self::decode_fields(d)?;
+        skip(d, count - EVENT_FIELDS)?;
+        Ok(event)
+    }
+}
+
+fn at_least(len: Option<u64>, fields: u64) -> Result<u64, CborError> {
+    len.filter(|len| *len >= fields).ok_or_else(|| CborError::message("too few fields"))
 }
 
 impl<C> Encode<C> for Reply<'_> {
@@ -358,7 +354,7 @@ const FAILURE_TAG: u64 = 0x4D44;
 
 impl<'b, C> Decode<'b, C> for Reply<'b> {
     fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, CborError> {
-        let count = d.array()?.filter(|count| *count >= 2).ok_or_else(|| CborError::message("a short reply"))?;
+        let count = at_least(d.array()?, 2)?;
         let number = d.u64()?;
         let result = if d.datatype()? == minicbor::data::Type::Tag {
             if d.tag()?.as_u64() != FAILURE_TAG {

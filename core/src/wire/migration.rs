@@ -192,6 +192,18 @@ pub struct StagedItem<'b> {
     pub received_at: u64,
 }
 
+/// How far a stream was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct StreamMark {
+    /// Which stream.
+    #[n(0)]
+    pub stream: StreamId,
+    /// The number that is due next.
+    #[n(1)]
+    pub next: u64,
+}
+
 /// A message of a migration.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum MigrationMessage<'b> {
@@ -316,6 +328,9 @@ pub enum MigrationMessage<'b> {
         /// How many there are in all; only with the final message, after the mailbox was closed.
         #[n(4)]
         total: Option<u64>,
+        /// Where every stream stands; only with the final message. Numbers that were given up leave no item.
+        #[n(5)]
+        marks: Vec<StreamMark>,
     },
     /// Target → source and orchestrator: this many are staged.
     #[n(9)]
@@ -418,6 +433,13 @@ pub enum MigrationMessage<'b> {
         #[n(1)]
         reason: FailureReason,
     },
+    /// Source → orchestrator: released, and the target is out of reach.
+    #[n(20)]
+    InDoubt {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
     /// Target → orchestrator that was told `NotReady`: ask again.
     #[n(19)]
     NowReady {
@@ -467,7 +489,8 @@ impl MigrationMessage<'_> {
             | Self::Status { id, .. }
             | Self::StatusQuery { id }
             | Self::StatusAnswer { id, .. }
-            | Self::Cancel { id, .. } => Some(id),
+            | Self::Cancel { id, .. }
+            | Self::InDoubt { id } => Some(id),
             Self::NowReady { .. } => None,
         }
     }
@@ -494,6 +517,7 @@ impl MigrationMessage<'_> {
             Self::StatusQuery { .. } => "StatusQuery",
             Self::StatusAnswer { .. } => "StatusAnswer",
             Self::Cancel { .. } => "Cancel",
+            Self::InDoubt { .. } => "InDoubt",
             Self::NowReady { .. } => "NowReady",
         }
     }

@@ -1,0 +1,343 @@
+//! The engine: all state of one runtime, driven by calls that carry the present instant.
+//!
+//! It does no I/O and calls nobody. What it wants done waits in two places: [`Work`] for the embedder, and messages for
+//! peers, which are encoded when the mesh asks for them ([`transmit`](super::transmit)). The methods of the engine are
+//! spread over the files of this module by subject.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::arrivals::Arrival;
+use super::departures::Departure;
+use super::error::RuntimeError;
+use super::orchestrations::Orchestration;
+use super::peers::Peers;
+use super::policy::RuntimeOptions;
+use super::routes::Route;
+use super::state_reader::StateReader;
+use super::timers::{TimerKey, Timers};
+use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
+use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
+use crate::directory::{Claim, Lookups, Pointers};
+use crate::events::Inbound;
+use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use crate::snapshot::SnapshotReassembler;
+use crate::wire::Subprotocol;
+
+/// The present: the clock for deadlines, and the wall clock for stamps.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic.
+    pub instant: Instant,
+    /// Unix time in nanoseconds.
+    pub unix_ns: u64,
+}
+
+/// The node that an engine runs on.
+pub struct NodeSelf {
+    /// Its key pair.
+    pub keypair: EntityKeypair,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// The secret that identities are sealed to.
+    pub static_secret: NodeStaticSecret,
+}
+
+/// A source of 128 random bits; seeded in simulations.
+pub type Entropy = Box<dyn FnMut() -> u128 + Send>;
+
+/// Where the runtime stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifecycle {
+    Registering,
+    Ready,
+    ShuttingDown,
+}
+
+/// A daemon of this node, with what the layers keep for it.
+pub(super) struct Slot {
+    pub(super) host: DaemonHost,
+    pub(super) inbound: Inbound,
+    /// A snapshot under way.
+    pub(super) reader: Option<StateReader>,
+    /// Whoever waits for the spawn.
+    pub(super) spawning: Option<super::spawn::Spawning>,
+    /// The claim, once somebody asked for it.
+    pub(super) claim: Option<Claim>,
+    /// Streams that hold events for which the mailbox had no room.
+    pub(super) starved: Vec<u32>,
+}
+
+/// Everything that one runtime knows.
+pub struct Engine {
+    pub(super) node: NodeSelf,
+    pub(super) options: RuntimeOptions,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) factories: FactoryRegistry,
+    pub(super) daemons: Slab<Slot>,
+    generations: Vec<u32>,
+    pub(super) by_origin: HashMap<OriginHash, DaemonKey>,
+    pub(super) peers: Peers,
+    pub(super) routes: HashMap<OriginHash, Route>,
+    pub(super) lookups: Lookups,
+    pub(super) locating: HashMap<OriginHash, Vec<Ticket>>,
+    pub(super) pointers: Pointers,
+    pub(super) departures: HashMap<EntityId, Departure>,
+    pub(super) arrivals: HashMap<EntityId, Arrival>,
+    pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    pub(super) reassembler: SnapshotReassembler,
+    pub(super) work: WorkQueue,
+    pub(super) timers: Timers,
+    pub(super) entropy: Entropy,
+    pub(super) sequence: u64,
+    pub(super) questions: u64,
+    /// Nodes that were told `NotReady` and are to be asked again.
+    pub(super) turned_away: Vec<(NodeId, OriginHash, crate::identity::MigrationId)>,
+    /// Peers for whom something was entered since the mesh was last told.
+    pub(super) wakes: HashSet<NodeId>,
+    /// Messages that this node sends itself.
+    pub(super) own: VecDeque<(Subprotocol, Vec<u8>)>,
+    /// Streams of this node to its own daemons that have something to say.
+    pub(super) own_streams: Vec<OriginHash>,
+    pub(super) own_answers: Vec<(DaemonKey, u32)>,
+    /// Streams whose other end was not told of progress yet.
+    pub(super) untold_routes: BTreeSet<OriginHash>,
+    pub(super) untold_streams: BTreeSet<(DaemonKey, u32)>,
+    /// Messages that could not be read or were refused.
+    pub(super) refused: u64,
+    #[cfg(feature = "test-hooks")]
+    pub(super) gates: super::gates::Gates,
+}
+
+impl Engine {
+    /// An engine that registers kinds and accepts nothing yet.
+    pub fn new(node: NodeSelf, options: RuntimeOptions, entropy: Entropy) -> Self {
+        let budget = options.migration.arrival_budget;
+        Self {
+            node,
+            options,
+            lifecycle: Lifecycle::Registering,
+            factories: FactoryRegistry::default(),
+            daemons: Slab::new(),
+            generations: Vec::new(),
+            by_origin: HashMap::new(),
+            peers: Peers::default(),
+            routes: HashMap::new(),
+            lookups: Lookups::default(),
+            locating: HashMap::new(),
+            pointers: Pointers::default(),
+            departures: HashMap::new(),
+            arrivals: HashMap::new(),
+            orchestrations: HashMap::new(),
+            reassembler: SnapshotReassembler::new(budget),
+            work: WorkQueue::default(),
+            timers: Timers::default(),
+            entropy,
+            sequence: 0,
+            questions: 0,
+            turned_away: Vec::new(),
+            wakes: HashSet::new(),
+            own: VecDeque::new(),
+            own_streams: Vec::new(),
+            own_answers: Vec::new(),
+            untold_routes: BTreeSet::new(),
+            untold_streams: BTreeSet::new(),
+            refused: 0,
+            #[cfg(feature = "test-hooks")]
+            gates: super::gates::Gates::default(),
+        }
+    }
+
+    /// This node.
+    pub(super) fn me(&self) -> NodeId {
+        self.node.keypair.node_id()
+    }
+
+    /// Makes the runtime ready. Idempotent.
+    pub fn start(&mut self, now: Now) -> Result<(), RuntimeError> {
+        match self.lifecycle {
+            Lifecycle::Registering => {
+                self.lifecycle = Lifecycle::Ready;
+                self.timers.arm(TimerKey::Sweep, now.instant + super::inbox::SWEEP_EVERY);
+                self.call_back_turned_away();
+                Ok(())
+            }
+            Lifecycle::Ready => Ok(()),
+            Lifecycle::ShuttingDown => Err(RuntimeError::ShuttingDown),
+        }
+    }
+
+    /// Whether daemons may be spawned.
+    pub fn is_ready(&self) -> bool {
+        self.lifecycle == Lifecycle::Ready
+    }
+
+    pub(super) fn check_ready(&self) -> Result<(), RuntimeError> {
+        match self.lifecycle {
+            Lifecycle::Registering => Err(RuntimeError::NotReady),
+            Lifecycle::Ready => Ok(()),
+            Lifecycle::ShuttingDown => Err(RuntimeError::ShuttingDown),
+        }
+    }
+
+    /// Ends everything: whoever waits is told, daemons are retired, migrations are given up.
+    pub fn shutdown(&mut self, now: Now) {
+        if self.lifecycle == Lifecycle::ShuttingDown {
+            return;
+        }
+        self.lifecycle = Lifecycle::ShuttingDown;
+        self.end_migrations(now);
+        let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
+        for origin in origins {
+            self.end_route(origin, |_| RuntimeError::ShuttingDown);
+        }
+        for (_, tickets) in std::mem::take(&mut self.locating) {
+            for ticket in tickets {
+                self.settle(ticket, Err(RuntimeError::ShuttingDown));
+            }
+        }
+        let keys: Vec<DaemonKey> = self.by_origin.values().copied().collect();
+        for key in keys {
+            self.remove_daemon(key, StopReason::Shutdown, DaemonEvent::Stopped);
+        }
+        self.factories.clear();
+        self.timers.clear();
+    }
+
+    /// Registers a kind.
+    pub fn register_factory(&mut self, kind: &str) -> Result<(), RuntimeError> {
+        if self.lifecycle == Lifecycle::ShuttingDown {
+            return Err(RuntimeError::ShuttingDown);
+        }
+        if self.factories.register(kind) {
+            Ok(())
+        } else {
+            Err(RuntimeError::FactoryAlreadyRegistered(kind.to_owned()))
+        }
+    }
+
+    /// How many daemons live here.
+    pub fn daemon_count(&self) -> usize {
+        self.daemons.iter().filter(|(_, slot)| slot.spawning.is_none()).count() - self.arrivals_not_live()
+    }
+
+    /// Names the slot that the next daemon gets.
+    pub(super) fn next_key(&mut self) -> DaemonKey {
+        let slot = self.daemons.vacant_key();
+        if self.generations.len() <= slot {
+            self.generations.resize(slot + 1, 0);
+        }
+        // More daemons than u32 counts do not fit a process.
+        DaemonKey { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: self.generations[slot] }
+    }
+
+    pub(super) fn slot(&self, key: DaemonKey) -> Option<&Slot> {
+        self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key)
+    }
+
+    pub(super) fn slot_mut(&mut self, key: DaemonKey) -> Option<&mut Slot> {
+        self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key)
+    }
+
+    /// Takes a daemon out of every table.
+    pub(super) fn take_slot(&mut self, key: DaemonKey) -> Option<Slot> {
+        self.slot(key)?;
+        let slot = self.daemons.remove(key.slot as usize);
+        self.generations[key.slot as usize] = key.generation.wrapping_add(1);
+        if self.by_origin.get(&slot.host.origin) == Some(&key) {
+            self.by_origin.remove(&slot.host.origin);
+        }
+        self.timers.disarm(TimerKey::Daemon(key));
+        if self.daemons.is_empty() {
+            // A flood of daemons that has gone leaves no tables behind.
+            self.daemons.shrink_to_fit();
+            self.by_origin.shrink_to_fit();
+        }
+        Some(slot)
+    }
+
+    pub(super) fn settle(&mut self, ticket: Ticket, result: Result<Settlement, RuntimeError>) {
+        self.work.push(Work::Settle { ticket, result });
+    }
+
+    pub(super) fn notice_daemon(&mut self, event: DaemonEvent, host: (OriginHash, Option<std::sync::Arc<str>>, DaemonKey)) {
+        let (origin, kind, daemon) = host;
+        self.work.push(Work::Notice(Notice::Daemon { event, origin, kind, daemon }));
+    }
+
+    /// Enters a small message for a node, which may be this one.
+    pub(super) fn send(&mut self, to: NodeId, subprotocol: Subprotocol, body: Vec<u8>) {
+        if to == self.me() {
+            self.own.push_back((subprotocol, body));
+        } else if let Some(peer) = self.peers.up(to) {
+            if peer.push_control(subprotocol, body) {
+                self.wakes.insert(to);
+            } else {
+                tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
+            }
+        }
+    }
+
+    /// The next instant at which [`tick`](Self::tick) has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Deadlines passed.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(key) = self.timers.due(now.instant) {
+            match key {
+                TimerKey::Daemon(key) => self.check_callback_timeout(key, now),
+                TimerKey::Route(origin) => self.check_route(origin, now),
+                TimerKey::Lookups => self.check_lookups(now),
+                TimerKey::Acknowledge => self.acknowledge_all(),
+                TimerKey::Departure(entity) => self.tick_departure(entity, now),
+                TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
+                TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
+                TimerKey::Sweep => self.sweep_streams(now),
+            }
+        }
+        self.settle_own(now);
+    }
+
+    /// Whether work waits for the embedder.
+    pub fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    /// Takes the peers for whom something was entered.
+    pub fn take_wakes(&mut self) -> HashSet<NodeId> {
+        std::mem::take(&mut self.wakes)
+    }
+
+    /// Counts of what is alive, for leak tests.
+    pub fn census(&self) -> Census {
+        Census {
+            daemons: self.daemons.len(),
+            streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
+            streams_out: self.routes.len(),
+            migrations: self.departures.len() + self.arrivals.len() + self.orchestrations.len(),
+            arriving_bytes: self.reassembler.live_bytes(),
+            refused_messages: self.refused,
+        }
+    }
+}
+
+/// Counts of what is alive in a runtime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Daemons in any standing.
+    pub daemons: usize,
+    /// Streams that lead to them.
+    pub streams_in: usize,
+    /// Streams and questions that leave this node.
+    pub streams_out: usize,
+    /// Parts in migrations.
+    pub migrations: usize,
+    /// Bytes of arriving states.
+    pub arriving_bytes: u64,
+    /// Messages that could not be read or were refused.
+    pub refused_messages: u64,
+}

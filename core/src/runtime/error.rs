@@ -1,0 +1,114 @@
+//! What the runtime tells its callers when something fails.
+
+use std::time::Duration;
+
+use crate::identity::{NodeId, OriginHash};
+use crate::migration::MigrationFailure;
+use crate::wire::events::Thrown;
+
+/// Whether an event whose answer is lost may have run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// It never left this node.
+    No,
+    /// It may have.
+    Unknown,
+}
+
+/// A failed operation of the runtime.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// `start` was not called yet.
+    #[error("the runtime is not ready: start() was not called")]
+    NotReady,
+    /// The runtime is shut down, or the daemon is being stopped.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+    /// The kind has a factory.
+    #[error("a factory for kind '{0}' is already registered")]
+    FactoryAlreadyRegistered(String),
+    /// The kind has none.
+    #[error("no factory registered for kind '{0}'")]
+    FactoryNotFound(String),
+    /// The identity is in use, here or on another node.
+    #[error("daemon {0} is already registered")]
+    AlreadyRegistered(OriginHash),
+    /// Nobody knows the daemon.
+    #[error("daemon {0} was not found")]
+    NotFound(OriginHash),
+    /// The snapshot is of another daemon.
+    #[error("the snapshot belongs to another identity: expected {expected}, got {got}")]
+    SnapshotIdentityMismatch {
+        /// Address of the identity that was given.
+        expected: OriginHash,
+        /// Address of the snapshot's identity; it may be the same for two entities.
+        got: OriginHash,
+    },
+    /// The snapshot cannot be read.
+    #[error("invalid snapshot: {0}")]
+    SnapshotInvalid(String),
+    /// The daemon's own code failed an event.
+    #[error("the daemon failed to process the event: {}", .0.message)]
+    ProcessFailed(Thrown),
+    /// The daemon returned something that is no output.
+    #[error("invalid output: {0}")]
+    InvalidOutput(String),
+    /// The factory or `restore` failed.
+    #[error("the daemon could not be restored: {}", .0.message)]
+    RestoreFailed(Thrown),
+    /// The factory failed.
+    #[error("the daemon could not be made: {}", .0.message)]
+    ConstructFailed(Thrown),
+    /// `snapshot` failed.
+    #[error("the daemon could not be snapshotted: {}", .0.message)]
+    SnapshotFailed(Thrown),
+    /// The daemon's code did not settle.
+    #[error("daemon did not respond within {} ms", .0.as_millis())]
+    CallbackTimeout(Duration),
+    /// The same on another node, in that node's words.
+    #[error("{0}")]
+    RemoteTimeout(String),
+    /// The daemon's host could not take the event's outputs.
+    #[error("{0}")]
+    HostFailed(String),
+    /// The caller's own deadline passed.
+    #[error("the call did not complete within {} ms", .0.as_millis())]
+    CallTimeout(Duration),
+    /// The mailbox has no room.
+    #[error("the mailbox of daemon {0} is full")]
+    MailboxFull(OriginHash),
+    /// Too much waits for that daemon on this node already.
+    #[error("too many events wait to be sent to daemon {0}")]
+    Backpressure(OriginHash),
+    /// The daemon moved on faster than the event could follow.
+    #[error("daemon {0} moved too often")]
+    MovedTooOften(OriginHash),
+    /// The host of the daemon was lost.
+    #[error("the host of daemon {origin} was lost")]
+    PeerLost {
+        /// Which daemon.
+        origin: OriginHash,
+        /// Whether the event may have run.
+        executed: Executed,
+    },
+    /// A payload or output is beyond the limit.
+    #[error("a payload of {size} bytes is larger than the limit of {max}")]
+    PayloadTooLarge {
+        /// Its bytes.
+        size: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The mesh has a live runtime.
+    #[error("this mesh already has a live daemon runtime")]
+    RuntimeExists,
+    /// An argument that cannot be used; the message begins with its path.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A migration failed.
+    #[error("migration failed: {0}")]
+    Migration(MigrationFailure),
+    /// A node of the migration is not connected.
+    #[error("node {0} is not connected")]
+    TargetUnavailable(NodeId),
+}

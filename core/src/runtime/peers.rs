@@ -1,0 +1,150 @@
+//! What the engine keeps for each peer: what waits to be sent to it, and what arrives in pieces.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::daemon::DaemonKey;
+use crate::identity::{EntityId, NodeId, OriginHash};
+use crate::mesh::PeerIdentity;
+use crate::wire::Subprotocol;
+
+/// Most bytes of control messages and forwarded events that wait for one peer.
+const CONTROL_BYTES: usize = 4 * 1024 * 1024;
+
+/// A message that is too large for a record, cut into fragments on the bulk lane.
+#[derive(Debug)]
+pub(super) struct BulkMessage {
+    /// Which part of the peer it is for.
+    pub(super) subprotocol: Subprotocol,
+    /// The whole message.
+    pub(super) body: Bytes,
+    /// How much of it has been sent.
+    pub(super) sent: usize,
+}
+
+/// A large message that has not wholly arrived.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    /// Which part of this node it is for.
+    pub(super) subprotocol: Subprotocol,
+    /// Its announced length.
+    pub(super) total: u64,
+    /// What is here.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A peer with, or lately with, a session.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Who it is.
+    pub(super) identity: PeerIdentity,
+    /// Whether its session is up.
+    pub(super) up: bool,
+    /// Small messages, in order.
+    pub(super) control: VecDeque<(Subprotocol, Vec<u8>)>,
+    control_bytes: usize,
+    /// Streams that have something to send to it.
+    pub(super) out: VecDeque<OriginHash>,
+    /// Streams from it that have something to answer.
+    pub(super) answers: VecDeque<(DaemonKey, u32)>,
+    /// Large messages, one after another.
+    pub(super) bulk: VecDeque<BulkMessage>,
+    /// Daemons whose state flows to it.
+    pub(super) transfers: VecDeque<EntityId>,
+    /// A large message from it that has not wholly arrived.
+    pub(super) assembly: Option<Assembly>,
+}
+
+impl Peer {
+    pub(super) fn new(identity: PeerIdentity) -> Self {
+        Self {
+            identity,
+            up: true,
+            control: VecDeque::new(),
+            control_bytes: 0,
+            out: VecDeque::new(),
+            answers: VecDeque::new(),
+            bulk: VecDeque::new(),
+            transfers: VecDeque::new(),
+            assembly: None,
+        }
+    }
+
+    /// Its session is gone: what was on the way is repeated by those who need it.
+    pub(super) fn down(&mut self) {
+        self.up = false;
+        self.control.clear();
+        self.control_bytes = 0;
+        self.out.clear();
+        self.answers.clear();
+        self.bulk.clear();
+        self.transfers.clear();
+        self.assembly = None;
+    }
+
+    /// Enters a message; false when too much waits already.
+    pub(super) fn push_control(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
+        if self.control_bytes + body.len() > CONTROL_BYTES {
+            return false;
+        }
+        self.control_bytes += body.len();
+        self.control.push_back((subprotocol, body));
+        true
+    }
+
+    /// Takes the first message out.
+    pub(super) fn pop_control(&mut self) -> Option<(Subprotocol, Vec<u8>)> {
+        let (subprotocol, body) = self.control.pop_front()?;
+        self.control_bytes -= body.len();
+        Some((subprotocol, body))
+    }
+
+    /// Whether anything waits in the fast lane.
+    pub(super) fn has_fast(&self) -> bool {
+        !self.control.is_empty() || !self.out.is_empty() || !self.answers.is_empty()
+    }
+
+    /// Whether anything waits in the bulk lane.
+    pub(super) fn has_bulk(&self) -> bool {
+        !self.bulk.is_empty() || !self.transfers.is_empty()
+    }
+}
+
+/// The peers of a node, in a fixed order so that a simulation repeats itself.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    map: BTreeMap<NodeId, Peer>,
+}
+
+impl Peers {
+    pub(super) fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.map.get(&node)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.map.get_mut(&node)
+    }
+
+    /// The peer, while its session is up.
+    pub(super) fn up(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.map.get_mut(&node).filter(|peer| peer.up)
+    }
+
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.map.get(&node).is_some_and(|peer| peer.up)
+    }
+
+    pub(super) fn insert(&mut self, identity: PeerIdentity) {
+        self.map.insert(identity.node, Peer::new(identity));
+    }
+
+    pub(super) fn remove(&mut self, node: NodeId) {
+        self.map.remove(&node);
+    }
+
+    /// Nodes with a session.
+    pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> {
+        self.map.values().filter(|peer| peer.up).map(|peer| peer.identity.node)
+    }
+}

@@ -1,0 +1,487 @@
+//! The way out: finding the host of a daemon, and the stream that leads there.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::engine::{Engine, Now};
+use super::error::{Executed, RuntimeError};
+use super::replies::remote_as_error;
+use super::timers::TimerKey;
+use super::work::Settlement;
+use crate::daemon::Ticket;
+use crate::directory::{Claim, ClaimBody, Finding, Query};
+use crate::events::{KeptReply, OutStream, Outgoing};
+use crate::identity::{Epoch, Lineage, NodeId, OriginHash};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::directory::DirectoryMessage;
+use crate::wire::events::{EventsMessage, Reply, StreamId};
+
+/// Most events of this node that wait for one daemon.
+const MOST_WAITING: usize = 65_536;
+/// Most of their payload bytes; one event may exceed it alone.
+const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Finished replies are acknowledged at once when there are this many, else with the next message or a little later.
+const ACKNOWLEDGE_AT: u64 = 256;
+pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// A stream that nobody has used for so long is closed.
+pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// The way to a daemon that this node sends to.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The stream, once the host is known.
+    pub(super) stream: Option<OutStream>,
+    /// Events that wait for the host to be found.
+    waiting: VecDeque<Outgoing>,
+    waiting_bytes: usize,
+    /// Whether the stream stands in its host's list of streams with something to send.
+    pub(super) queued: bool,
+    /// When it was used last.
+    pub(super) used_at: Instant,
+}
+
+impl Route {
+    fn new(now: Instant) -> Self {
+        Self { stream: None, waiting: VecDeque::new(), waiting_bytes: 0, queued: false, used_at: now }
+    }
+
+    /// Whether events of this node are on the way that a later one must not overtake.
+    pub(super) fn has_unaccepted(&self) -> bool {
+        !self.waiting.is_empty() || self.stream.as_ref().is_some_and(OutStream::has_unaccepted)
+    }
+
+    fn next_expiry(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().filter_map(|outgoing| outgoing.expires).map(|expires| expires.at).min();
+        let stream = self.stream.as_ref().and_then(OutStream::next_expiry);
+        waiting.into_iter().chain(stream).min()
+    }
+}
+
+impl Engine {
+    /// Enters an event into the stream to its daemon, finding the daemon first if need be.
+    pub(super) fn send_out(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
+        route.used_at = now.instant;
+        let (count, bytes) = match &route.stream {
+            Some(stream) => (stream.len(), stream.pending_bytes()),
+            None => (route.waiting.len(), route.waiting_bytes),
+        };
+        if count >= MOST_WAITING || (count > 0 && bytes + outgoing.payload.len() > MOST_WAITING_BYTES) {
+            return Err(RuntimeError::Backpressure(origin));
+        }
+        if let Some(expires) = outgoing.expires {
+            self.timers.arm(TimerKey::Route(origin), expires.at);
+        }
+        match &mut route.stream {
+            Some(stream) => {
+                stream.push(outgoing);
+                self.has_unsent(origin);
+                self.settle_own(now);
+            }
+            None => {
+                route.waiting_bytes += outgoing.payload.len();
+                route.waiting.push_back(outgoing);
+                self.resolve(origin, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the mesh that a stream has something to send.
+    pub(super) fn has_unsent(&mut self, origin: OriginHash) {
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let Some(stream) = &route.stream else { return };
+        if route.queued || !(stream.has_unsent() || stream.ask_again || stream.untold_replies() > 0) {
+            return;
+        }
+        let host = stream.host;
+        if host == self.node.keypair.node_id() {
+            route.queued = true;
+            self.own_streams.push(origin);
+        } else if let Some(peer) = self.peers.up(host) {
+            route.queued = true;
+            peer.out.push_back(origin);
+            self.wakes.insert(host);
+        }
+    }
+
+    fn resolve(&mut self, origin: OriginHash, now: Now) {
+        if let Some(pointer) = self.pointers.get(origin).copied() {
+            self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
+        } else {
+            self.look_up(origin, now);
+        }
+    }
+
+    /// Asks every connected peer who hosts a daemon.
+    pub(super) fn look_up(&mut self, origin: OriginHash, now: Now) {
+        let peers: Vec<NodeId> = self.peers.connected().collect();
+        let Some(query) = self.lookups.begin(origin, peers.iter().copied(), now.instant) else { return };
+        let body = codec::encode(&DirectoryMessage::Lookup { query: query.0, origin });
+        for peer in peers {
+            self.send(peer, Subprotocol::Directory, body.clone());
+        }
+        self.check_lookups(now);
+    }
+
+    /// Ends the questions that are answered or out of patience.
+    pub(super) fn check_lookups(&mut self, now: Now) {
+        for (origin, finding) in self.lookups.finished(now.instant) {
+            match finding {
+                Finding::Found(claim) => self.located(origin, Some(&claim), now),
+                Finding::NotFound => self.located(origin, None, now),
+                // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
+                Finding::Unanswered => {
+                    let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
+                    self.finish_locating(origin, None);
+                    self.spawn_looked_up(origin, None, now);
+                    if waits {
+                        self.look_up(origin, now);
+                    }
+                }
+            }
+        }
+        if let Some(at) = self.lookups.next_deadline() {
+            self.timers.arm(TimerKey::Lookups, at);
+        }
+    }
+
+    fn located(&mut self, origin: OriginHash, claim: Option<&Claim>, now: Now) {
+        self.finish_locating(origin, claim.map(|claim| claim.body().node()));
+        self.spawn_looked_up(origin, claim, now);
+        if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
+            return;
+        }
+        match claim {
+            Some(claim) => {
+                let ClaimBody { entity, lineage, epoch, .. } = *claim.body();
+                self.open_route(origin, entity, lineage, claim.body().node(), epoch, now);
+            }
+            None => self.end_route(origin, |_| RuntimeError::NotFound(origin)),
+        }
+    }
+
+    fn open_route(
+        &mut self,
+        origin: OriginHash,
+        entity: crate::identity::EntityId,
+        lineage: Lineage,
+        host: NodeId,
+        epoch: Epoch,
+        now: Now,
+    ) {
+        let id = StreamId {
+            sender: self.node.keypair.node_id(),
+            incarnation: self.node.incarnation,
+            entity,
+            lineage,
+        };
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let mut stream = OutStream::new(id, origin, host, epoch, 1);
+        route.waiting_bytes = 0;
+        for outgoing in route.waiting.drain(..) {
+            stream.push(outgoing);
+        }
+        route.stream = Some(stream);
+        self.has_unsent(origin);
+        self.settle_own(now);
+    }
+
+    /// Where a daemon lives; `ticket` is settled with [`Settlement::Located`].
+    pub fn locate(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        if self.local(origin).is_ok() {
+            let me = self.me();
+            self.settle(ticket, Ok(Settlement::Located(Some(me))));
+        } else if let Some(pointer) = self.pointers.get(origin).copied() {
+            self.settle(ticket, Ok(Settlement::Located(Some(pointer.node))));
+        } else {
+            self.locating.entry(origin).or_default().push(ticket);
+            self.look_up(origin, now);
+        }
+        Ok(())
+    }
+
+    fn finish_locating(&mut self, origin: OriginHash, node: Option<NodeId>) {
+        for ticket in self.locating.remove(&origin).unwrap_or_default() {
+            self.settle(ticket, Ok(Settlement::Located(node)));
+        }
+    }
+
+    /// A message of the directory arrived.
+    pub(super) fn on_directory(&mut self, from: NodeId, body: &[u8], now: Now) {
+        match codec::decode(body) {
+            Ok(DirectoryMessage::Lookup { query, origin }) => {
+                let claim = self.claim_for(origin);
+                let body = codec::encode(&DirectoryMessage::Answer { query, claim: claim.as_deref() });
+                self.send(from, Subprotocol::Directory, body);
+            }
+            Ok(DirectoryMessage::Answer { query, claim }) => {
+                let claim = match claim.map(Claim::decode) {
+                    None => None,
+                    Some(Ok(claim)) => Some(claim),
+                    Some(Err(error)) => {
+                        self.refuse(from, "claim", &error);
+                        None
+                    }
+                };
+                self.lookups.answer(Query(query), from, claim);
+                self.check_lookups(now);
+            }
+            Err(error) => self.refuse(from, "directory message", &error),
+        }
+    }
+
+    fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
+        let key = self.local(origin).ok()?;
+        match self.claim_of(key) {
+            Ok(claim) => Some(claim.encode()),
+            Err(error) => {
+                tracing::warn!(%origin, %error, "cannot claim a daemon that lives here");
+                None
+            }
+        }
+    }
+
+    /// The claim for a daemon of this node, signed on first need.
+    pub(super) fn claim_of(&mut self, key: crate::daemon::DaemonKey) -> Result<Claim, crate::directory::ClaimError> {
+        let (host, incarnation) = (self.node.keypair.entity_id(), self.node.incarnation);
+        let Some(slot) = self.slot_mut(key) else { return Err(crate::directory::ClaimError::NoKey) };
+        if let Some(claim) = &slot.claim {
+            return Ok(claim.clone());
+        }
+        let body = ClaimBody {
+            entity: slot.host.entity(),
+            lineage: slot.host.lineage,
+            epoch: slot.host.epoch,
+            min_epoch: slot.host.min_epoch,
+            host,
+            incarnation: Some(incarnation),
+        };
+        let claim = Claim::sign(body, &slot.host.keypair)?;
+        slot.claim = Some(claim.clone());
+        Ok(claim)
+    }
+
+    /// The host accepted events of a stream of this node, and perhaps answers some.
+    pub(super) fn on_answers(&mut self, id: &StreamId, through: u64, replies: &[Reply<'_>], body: &bytes::Bytes, now: Now) {
+        let origin = id.entity.origin_hash();
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
+        route.used_at = now.instant;
+        let mut sent = Vec::new();
+        stream.accepted(through, &mut sent);
+        let mut answered = Vec::with_capacity(replies.len());
+        for reply in replies {
+            if let Some(ticket) = stream.replied(reply.number) {
+                let result = KeptReply::from_wire(reply, body).result;
+                answered.push((ticket, result));
+            }
+        }
+        if stream.untold_replies() > 0 && stream.untold_replies() < ACKNOWLEDGE_AT {
+            self.untold_routes.insert(origin);
+            self.timers.arm(TimerKey::Acknowledge, now.instant + ACKNOWLEDGE_AFTER);
+        }
+        for ticket in sent {
+            self.settle(ticket, Ok(Settlement::Done));
+        }
+        for (ticket, result) in answered {
+            let result = match result {
+                Ok(outputs) => Ok(Settlement::Outputs(outputs)),
+                Err(failure) => Err(remote_as_error(failure, origin)),
+            };
+            self.settle(ticket, result);
+        }
+        let Some(stream) = self.routes.get(&origin).and_then(|route| route.stream.as_ref()) else { return };
+        if stream.has_unsent() || stream.untold_replies() >= ACKNOWLEDGE_AT {
+            self.has_unsent(origin);
+        }
+    }
+
+    /// The daemon of a stream lives elsewhere now: what is not accepted is repeated there.
+    pub(super) fn on_moved(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let origin = id.entity.origin_hash();
+        let reachable = node == self.me() || self.peers.is_up(node);
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
+        if epoch <= stream.epoch {
+            return;
+        }
+        stream.epoch = epoch;
+        // Without a session of its own to the new host, it goes on through the former one, which forwards.
+        if reachable {
+            stream.host = node;
+        }
+        stream.rewind();
+        route.queued = false;
+        self.has_unsent(origin);
+        self.settle_own(now);
+    }
+
+    /// The host knows nothing of the stream: that life of the daemon has ended there.
+    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId) {
+        let origin = id.entity.origin_hash();
+        let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
+        if current.is_none_or(|stream| stream.id != *id || stream.host != from) {
+            return;
+        }
+        self.end_route(origin, |accepted| {
+            if accepted {
+                RuntimeError::PeerLost { origin, executed: Executed::Unknown }
+            } else {
+                RuntimeError::NotFound(origin)
+            }
+        });
+    }
+
+    /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
+    pub(super) fn end_route(&mut self, origin: OriginHash, error: impl Fn(bool) -> RuntimeError) {
+        let Some(route) = self.routes.remove(&origin) else { return };
+        self.timers.disarm(TimerKey::Route(origin));
+        self.untold_routes.remove(&origin);
+        for outgoing in route.waiting {
+            self.settle(outgoing.ticket, Err(error(false)));
+        }
+        if let Some(mut stream) = route.stream {
+            for (ticket, maybe) in stream.end() {
+                self.settle(ticket, Err(error(maybe)));
+            }
+        }
+    }
+
+    /// Looks whether callers of a daemon have waited long enough.
+    pub(super) fn check_route(&mut self, origin: OriginHash, now: Now) {
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let mut late = Vec::new();
+        let mut bytes = 0;
+        route.waiting.retain(|outgoing| match outgoing.expires {
+            Some(expires) if expires.at <= now.instant => {
+                late.push((outgoing.ticket, outgoing.call, expires.timeout));
+                bytes += outgoing.payload.len();
+                false
+            }
+            _ => true,
+        });
+        route.waiting_bytes -= bytes;
+        let mut withdrawn = Vec::new();
+        if let Some(stream) = &mut route.stream {
+            for (number, ticket, expires) in stream.expired(now.instant) {
+                late.push((ticket, stream.is_call(number), expires.timeout));
+                if stream.give_up(number) {
+                    withdrawn.push(number);
+                }
+            }
+        }
+        if let Some(at) = route.next_expiry() {
+            self.timers.arm(TimerKey::Route(origin), at);
+        }
+        for (ticket, call, timeout) in late {
+            let error =
+                if call { RuntimeError::CallTimeout(timeout) } else { RuntimeError::MailboxFull(origin) };
+            self.settle(ticket, Err(error));
+        }
+        for number in withdrawn {
+            self.say_withdrawn(origin, number);
+        }
+        self.has_unsent(origin);
+    }
+
+    /// A caller on this node gave up.
+    pub(super) fn withdraw_from_route(&mut self, ticket: Ticket, origin: OriginHash) {
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        if let Some(at) = route.waiting.iter().position(|outgoing| outgoing.ticket == ticket) {
+            if let Some(outgoing) = route.waiting.remove(at) {
+                route.waiting_bytes -= outgoing.payload.len();
+            }
+            return;
+        }
+        let Some(stream) = &mut route.stream else { return };
+        let Some(number) = stream.find(ticket) else { return };
+        if stream.give_up(number) {
+            self.say_withdrawn(origin, number);
+        }
+        self.has_unsent(origin);
+    }
+
+    fn say_withdrawn(&mut self, origin: OriginHash, number: u64) {
+        let Some(stream) = self.routes.get(&origin).and_then(|route| route.stream.as_ref()) else { return };
+        let (host, message) =
+            (stream.host, EventsMessage::Withdraw { stream: stream.id, epoch: stream.epoch, hops: 0, number });
+        let body = codec::encode(&message);
+        self.send(host, Subprotocol::Events, body);
+    }
+
+    /// The hosts of streams came back: what they did not accept is repeated, and lost replies are asked for.
+    pub(super) fn routes_resume(&mut self, node: NodeId) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.queued = false;
+                if let Some(stream) = &mut route.stream {
+                    stream.rewind();
+                }
+            }
+            self.has_unsent(origin);
+        }
+    }
+
+    /// The host of streams is lost: whoever waits is told what is known of their events.
+    pub(super) fn routes_lost(&mut self, node: NodeId) {
+        for origin in self.routes_to(node) {
+            self.end_route(origin, |maybe| RuntimeError::PeerLost {
+                origin,
+                executed: if maybe { Executed::Unknown } else { Executed::No },
+            });
+        }
+    }
+
+    /// The session with the host broke: nothing of its streams stands in a list any more.
+    pub(super) fn routes_cut(&mut self, node: NodeId) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.queued = false;
+            }
+        }
+    }
+
+    fn routes_to(&self, node: NodeId) -> Vec<OriginHash> {
+        let mut origins: Vec<_> = self
+            .routes
+            .iter()
+            .filter(|(_, route)| route.stream.as_ref().is_some_and(|stream| stream.host == node))
+            .map(|(origin, _)| *origin)
+            .collect();
+        origins.sort_unstable();
+        origins
+    }
+
+    /// Closes streams that nobody uses.
+    pub(super) fn sweep_routes(&mut self, now: Instant) {
+        let idle: Vec<OriginHash> = self
+            .routes
+            .iter()
+            .filter(|(_, route)| {
+                route.used_at + IDLE_STREAM <= now
+                    && route.waiting.is_empty()
+                    && route.stream.as_ref().is_none_or(OutStream::is_settled)
+            })
+            .map(|(origin, _)| *origin)
+            .collect();
+        for origin in idle {
+            if let Some(stream) = self.routes.remove(&origin).and_then(|route| route.stream) {
+                let body = codec::encode(&EventsMessage::Close { stream: stream.id });
+                self.send(stream.host, Subprotocol::Events, body);
+            }
+        }
+    }
+
+    /// The stream of this node to a daemon, made anew if there is none or it leads to another life of it.
+    pub(super) fn own_stream(&mut self, origin: OriginHash, make: OutStream, now: Now) -> Option<&mut OutStream> {
+        let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
+        if route.stream.as_ref().is_none_or(|stream| stream.id != make.id) {
+            route.stream = Some(make);
+        }
+        route.stream.as_mut()
+    }
+}

@@ -1,0 +1,547 @@
+//! Events of daemons of this node: delivering, handing out batches, taking outcomes, timing out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::engine::{Engine, Now};
+use super::error::RuntimeError;
+use super::replies::{failed, failure, thrown_as_error};
+use super::timers::TimerKey;
+use super::routes::Route;
+use super::work::{Next, Settlement, Work};
+use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
+use crate::daemon::{
+    BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, InFlight, ReplyTo, Running, Standing, Ticket,
+};
+use crate::events::{KeptReply, Outgoing, OutputRecord};
+use crate::identity::OriginHash;
+use crate::wire::events::{Failure, FailureKind};
+
+/// What the caller of an event in this environment gets.
+pub type LocalResult = Result<Vec<OutputRecord>, RuntimeError>;
+
+/// How long an event may wait for room in its daemon's mailbox.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the embedder does with the rest of a batch that it does not go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// It goes on.
+    Continues,
+    /// It gives back everything.
+    GivenBack,
+    /// It gives back everything but the event that is running.
+    GivenBackButRunning,
+}
+
+impl Engine {
+    /// Delivers an event to a daemon wherever it lives; `ticket` gets outputs. A daemon of this node is reached without
+    /// the network, in the same order.
+    pub fn deliver(
+        &mut self,
+        ticket: Ticket,
+        origin: OriginHash,
+        link: CausalLink,
+        payload: Bytes,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        self.check_payload(payload.len())?;
+        self.enter(Outgoing { link, payload, ticket, call: true, expires: None }, origin, now)
+    }
+
+    /// Calls a daemon with this node as emitter.
+    pub fn call(
+        &mut self,
+        ticket: Ticket,
+        origin: OriginHash,
+        payload: Bytes,
+        timeout: Duration,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        self.check_payload(payload.len())?;
+        let link = self.own_link();
+        let expires = Some(Expiry { at: now.instant + timeout, timeout });
+        self.enter(Outgoing { link, payload, ticket, call: true, expires }, origin, now)
+    }
+
+    /// Sends an event to a daemon; `ticket` is settled when it is in the mailbox of its host.
+    pub fn send_event(
+        &mut self,
+        ticket: Ticket,
+        origin: OriginHash,
+        payload: Bytes,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        self.check_payload(payload.len())?;
+        let link = self.own_link();
+        let expires = Some(Expiry { at: now.instant + SEND_TIMEOUT, timeout: SEND_TIMEOUT });
+        self.enter(Outgoing { link, payload, ticket, call: false, expires }, origin, now)
+    }
+
+    // By the mailbox when the daemon is here, by the stream when it is elsewhere.
+    fn enter(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        match self.enqueue_local(outgoing, origin, now)? {
+            None => Ok(()),
+            Some(outgoing) => self.send_out(outgoing, origin, now),
+        }
+    }
+
+    /// The link of an event that this node emits.
+    pub(super) fn own_link(&mut self) -> CausalLink {
+        self.sequence += 1;
+        CausalLink {
+            origin: self.node.keypair.origin_hash(),
+            horizon: HorizonBloom::default(),
+            sequence: Sequence::new(self.sequence),
+            parent_hash: ParentHash::default(),
+        }
+    }
+
+    pub(super) fn check_payload(&self, size: usize) -> Result<(), RuntimeError> {
+        let (size, max) = (size as u64, self.options.max_payload);
+        if size > max { Err(RuntimeError::PayloadTooLarge { size, max }) } else { Ok(()) }
+    }
+
+    /// Puts an event into the mailbox of a daemon of this node. Gives the payload back when the event has to take the
+    /// stream: the daemon is not here, or its mailbox is closed, or earlier events of this node are still in the stream.
+    fn enqueue_local(
+        &mut self,
+        outgoing: Outgoing,
+        origin: OriginHash,
+        now: Now,
+    ) -> Result<Option<Outgoing>, RuntimeError> {
+        let Some(key) = self.by_origin.get(&origin).copied() else { return Ok(Some(outgoing)) };
+        if self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
+            return Ok(Some(outgoing));
+        }
+        let Some(slot) = self.slot_mut(key) else { return Ok(Some(outgoing)) };
+        match slot.host.standing {
+            Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => {}
+            Standing::Starting => return Err(RuntimeError::NotFound(origin)),
+            Standing::Closed(_) => return self.hold_for_hand_over(outgoing, origin).map(|()| None),
+            Standing::Released(_) | Standing::Arriving(_) => return Ok(Some(outgoing)),
+        }
+        let Outgoing { link, payload, ticket, call, expires } = outgoing;
+        let delivery = Delivery {
+            link,
+            payload,
+            received_at: now.unix_ns,
+            channel: None,
+            reply: if call { ReplyTo::Local(ticket) } else { ReplyTo::Nobody },
+            expires,
+            accepted_at: now.instant,
+        };
+        slot.host.accept(delivery).map_err(|_| RuntimeError::MailboxFull(origin))?;
+        if !call {
+            self.settle(ticket, Ok(Settlement::Done));
+        } else if let Some(expires) = expires {
+            self.timers.arm(TimerKey::Daemon(key), expires.at);
+        }
+        self.pump(key, now);
+        Ok(None)
+    }
+
+    /// Its caller does not wait any longer: an event that has not begun does not run.
+    pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
+        let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
+        if let Some(slot) = local {
+            slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket));
+        }
+        self.withdraw_from_route(ticket, origin);
+    }
+
+    /// Starts whatever may run next on a daemon.
+    pub(super) fn pump(&mut self, key: DaemonKey, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let host = &mut slot.host;
+        match host.running {
+            Running::Batch(_) | Running::Direct | Running::Control(_) => return,
+            Running::Idle | Running::Queued => {}
+        }
+        match host.standing {
+            Standing::Freezing(_) => {
+                host.running = Running::Idle;
+                self.departure_frozen(key, now);
+                return;
+            }
+            Standing::Live => {}
+            Standing::Starting
+            | Standing::Frozen(_)
+            | Standing::Closed(_)
+            | Standing::Released(_)
+            | Standing::Arriving(_) => return,
+        }
+        if let Some(control) = host.due_control() {
+            match control {
+                Control::Stop(ticket) => self.stop_now(key, ticket),
+                Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => {
+                    host.running = Running::Control(control);
+                    host.progress_at = now.instant;
+                    self.work.push(Work::Snapshot { daemon: key });
+                    self.arm_callback_timeout(key, now);
+                }
+            }
+            return;
+        }
+        if !host.mailbox.is_empty() && matches!(host.running, Running::Idle) {
+            host.running = Running::Queued;
+            host.progress_at = now.instant;
+            self.work.runnable(key);
+            self.arm_callback_timeout(key, now);
+        }
+    }
+
+    /// Takes the next piece of work. Batches are formed here.
+    pub fn next_work(&mut self, now: Now) -> Option<Work> {
+        loop {
+            match self.work.next()? {
+                Next::Work(work) => return Some(work),
+                Next::Batch(key) => {
+                    let Some(slot) = self.slot_mut(key) else { continue };
+                    if !matches!(slot.host.running, Running::Queued) {
+                        continue;
+                    }
+                    if !slot.host.may_run() {
+                        slot.host.running = Running::Idle;
+                        self.pump(key, now);
+                        continue;
+                    }
+                    let (batch, events) = slot.host.take_batch(now.instant);
+                    let events: Vec<Delivery> = events.iter().cloned().collect();
+                    self.feed_starved(key, now);
+                    return Some(Work::Run { daemon: key, batch, events });
+                }
+            }
+        }
+    }
+
+    /// Begins an event of a caller in the same environment on the caller's own stack, when nothing waits or runs.
+    pub fn direct_begin(&mut self, key: DaemonKey) -> bool {
+        match self.slot_mut(key) {
+            Some(slot) if slot.host.may_run_directly() => {
+                slot.host.running = Running::Direct;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends it with outputs, whose links are left in `links`.
+    pub fn direct_end(
+        &mut self,
+        key: DaemonKey,
+        link: CausalLink,
+        outputs: &[&[u8]],
+        links: &mut Vec<CausalLink>,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
+        let max = self.options.max_payload;
+        let Some(slot) = self.slot_mut(key) else { return Err(RuntimeError::ShuttingDown) };
+        let host = &mut slot.host;
+        host.horizon.observe(link.origin, link.sequence);
+        let result = match outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
+            Some(size) => Err(RuntimeError::PayloadTooLarge { size, max }),
+            None => host.emit(outputs, links).map_err(|e| RuntimeError::InvalidOutput(e.to_string())),
+        };
+        if result.is_err() {
+            host.stats.errors += 1;
+        }
+        self.direct_over(key, now);
+        result
+    }
+
+    /// Ends it with a failure of the daemon's code.
+    pub fn direct_failed(&mut self, key: DaemonKey, link: CausalLink, now: Now) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.host.horizon.observe(link.origin, link.sequence);
+            slot.host.stats.errors += 1;
+            self.direct_over(key, now);
+        }
+    }
+
+    fn direct_over(&mut self, key: DaemonKey, now: Now) {
+        if let Some(slot) = self.slot_mut(key) {
+            if matches!(slot.host.running, Running::Direct) {
+                slot.host.running = Running::Idle;
+            }
+            Self::count_towards_snapshot(&mut slot.host);
+            if !slot.host.mailbox.is_empty()
+                || !slot.host.control.is_empty()
+                || !matches!(slot.host.standing, Standing::Live)
+            {
+                self.pump(key, now);
+            }
+        }
+    }
+
+    /// The direct event did not settle at once: from here on it is a batch of one, watched like any other.
+    pub fn direct_suspend(&mut self, key: DaemonKey, ticket: Ticket, link: CausalLink, now: Now) -> Option<BatchId> {
+        let slot = self.slot_mut(key)?;
+        if !matches!(slot.host.running, Running::Direct) {
+            return None;
+        }
+        let id = slot.host.next_batch_id();
+        let delivery = Delivery {
+            link,
+            // The object has its payload already.
+            payload: Bytes::new(),
+            received_at: now.unix_ns,
+            channel: None,
+            reply: ReplyTo::Local(ticket),
+            expires: None,
+            accepted_at: now.instant,
+        };
+        let events = std::iter::once(delivery).collect();
+        slot.host.taken += 1;
+        slot.host.accepted += 1;
+        slot.host.running = Running::Batch(InFlight { id, events, progress_at: now.instant, timed_out: false });
+        self.arm_callback_timeout(key, now);
+        Some(id)
+    }
+
+    fn count_towards_snapshot(host: &mut crate::daemon::DaemonHost) {
+        if let Some(interval) = host.config.auto_snapshot_interval.filter(|interval| *interval > 0) {
+            host.since_snapshot += 1;
+            if host.since_snapshot >= interval {
+                host.since_snapshot = 0;
+                host.control.push_back((host.taken, Control::AutoSnapshot));
+            }
+        }
+    }
+
+    /// The embedder ran events of a batch. Results of callers in this environment go to `local`, in order.
+    pub fn ran(
+        &mut self,
+        key: DaemonKey,
+        batch: BatchId,
+        outcomes: Vec<EventOutcome>,
+        rest: Rest,
+        now: Now,
+        local: &mut dyn FnMut(Ticket, LocalResult),
+    ) {
+        let max = self.options.max_payload;
+        let Some(slot) = self.slot_mut(key) else { return };
+        let super::engine::Slot { host, inbound, .. } = slot;
+        let Running::Batch(mut in_flight) = std::mem::replace(&mut host.running, Running::Idle) else { return };
+        if in_flight.id != batch {
+            host.running = Running::Batch(in_flight);
+            return;
+        }
+        let mut links = Vec::new();
+        let mut answered: Vec<u32> = Vec::new();
+        for outcome in outcomes {
+            let Some(delivery) = in_flight.events.pop_front() else { break };
+            in_flight.timed_out = false;
+            host.horizon.observe(delivery.link.origin, delivery.link.sequence);
+            if delivery.reply == ReplyTo::TimedOut {
+                continue;
+            }
+            let result = conclude(host, outcome, max, &mut links);
+            if result.is_err() {
+                host.stats.errors += 1;
+            }
+            Self::count_towards_snapshot(host);
+            match delivery.reply {
+                ReplyTo::Local(ticket) => {
+                    let timeout = host.config.callback_timeout;
+                    local(ticket, result.map_err(|failure| thrown_as_error(failure, timeout, host.origin)));
+                }
+                ReplyTo::Stream { stream, number, call: true } => {
+                    if let Some(held) = inbound.get_mut(stream) {
+                        held.keep(KeptReply { number, result });
+                        if answered.last() != Some(&stream) {
+                            answered.push(stream);
+                        }
+                    }
+                }
+                ReplyTo::Stream { call: false, .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}
+            }
+        }
+        in_flight.progress_at = now.instant;
+        host.progress_at = now.instant;
+        let keep = match rest {
+            Rest::Continues => in_flight.events.len(),
+            Rest::GivenBack => 0,
+            Rest::GivenBackButRunning => in_flight.events.len().min(1),
+        };
+        let back = in_flight.events.split_off(keep);
+        host.taken -= back.len() as u64;
+        host.mailbox.give_back(back.into_iter());
+        host.withdraw(|delivery| delivery.reply == ReplyTo::TimedOut);
+        if !in_flight.events.is_empty() {
+            host.running = Running::Batch(in_flight);
+        }
+        for stream in answered {
+            self.answer(key, stream);
+        }
+        self.pump(key, now);
+        self.settle_own(now);
+    }
+
+    pub(super) fn arm_callback_timeout(&mut self, key: DaemonKey, now: Now) {
+        let timer = TimerKey::Daemon(key);
+        if !self.timers.is_armed(timer)
+            && let Some(slot) = self.slot(key)
+        {
+            let at = now.instant + slot.host.config.callback_timeout;
+            self.timers.arm(timer, at);
+        }
+    }
+
+    /// Looks whether events of a daemon have waited too long without any progress of it.
+    pub(super) fn check_callback_timeout(&mut self, key: DaemonKey, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let host = &mut slot.host;
+        let timeout = host.config.callback_timeout;
+        let mut late: Vec<Delivery> = Vec::new();
+        let mut next: Option<Instant> = None;
+        let mut look = |at: Instant, now: Instant| {
+            if at > now {
+                next = Some(next.map_or(at, |earlier| earlier.min(at)));
+            }
+            at <= now
+        };
+        let mut expired: Vec<(Ticket, Duration)> = Vec::new();
+        let running: Option<&mut InFlight> = match &mut host.running {
+            Running::Batch(batch) => Some(batch),
+            Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => None,
+        };
+        // A caller that stops waiting takes an event with it that has not begun; a running one goes on.
+        for delivery in running.into_iter().flat_map(|batch| batch.events.iter_mut()) {
+            if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply)
+                && look(expires.at, now.instant)
+            {
+                expired.push((ticket, expires.timeout));
+                delivery.expires = None;
+                delivery.reply = ReplyTo::Nobody;
+            }
+        }
+        for delivery in host.withdraw(|d| d.expires.is_some_and(|expires| expires.at <= now.instant)) {
+            if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply) {
+                expired.push((ticket, expires.timeout));
+            }
+        }
+        if let Some(at) = host.mailbox.iter().filter_map(|d| d.expires).map(|expires| expires.at).min() {
+            look(at, now.instant);
+        }
+        let mut abort = false;
+        let mut waiting_since = host.progress_at;
+        match &mut host.running {
+            Running::Batch(batch) => {
+                waiting_since = batch.progress_at;
+                if look(batch.progress_at + timeout, now.instant) && !batch.timed_out {
+                    batch.timed_out = true;
+                    abort = true;
+                }
+                if batch.timed_out {
+                    for delivery in batch.events.iter_mut().filter(|d| d.reply != ReplyTo::TimedOut) {
+                        if look(delivery.accepted_at.max(batch.progress_at) + timeout, now.instant) {
+                            late.push(delivery.clone());
+                            delivery.reply = ReplyTo::TimedOut;
+                        }
+                    }
+                }
+            }
+            Running::Control(control) => {
+                let control = *control;
+                if look(host.progress_at + timeout, now.instant) {
+                    self.control_timed_out(key, control, now);
+                    return;
+                }
+            }
+            Running::Idle | Running::Queued | Running::Direct => {}
+        }
+        match host.standing {
+            Standing::Starting => {
+                if look(host.progress_at + timeout, now.instant) {
+                    self.fail_spawn(key, RuntimeError::CallbackTimeout(timeout));
+                    return;
+                }
+            }
+            Standing::Live => {
+                let stuck = |d: &Delivery| d.accepted_at.max(waiting_since) + timeout <= now.instant;
+                late.extend(host.withdraw(stuck));
+                if let Some(first) = host.mailbox.get(0) {
+                    look(first.accepted_at.max(waiting_since) + timeout, now.instant);
+                }
+            }
+            // Waiting for a move is not the daemon's fault.
+            Standing::Freezing(_)
+            | Standing::Frozen(_)
+            | Standing::Closed(_)
+            | Standing::Released(_)
+            | Standing::Arriving(_) => {}
+        }
+        host.stats.errors += late.len() as u64;
+        let origin = host.origin;
+        if let Some(at) = next {
+            self.timers.arm(TimerKey::Daemon(key), at);
+        }
+        for (ticket, timeout) in expired {
+            self.settle(ticket, Err(RuntimeError::CallTimeout(timeout)));
+        }
+        for delivery in late {
+            self.fail_delivery(key, &delivery, FailureKind::CallbackTimeout, timeout, origin);
+        }
+        if abort {
+            self.work.push(Work::Abort { daemon: key });
+            let stop = self.slot(key).and_then(|slot| {
+                slot.host.control.iter().find_map(|(_, control)| match control {
+                    Control::Stop(ticket) => Some(*ticket),
+                    Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => None,
+                })
+            });
+            if let Some(ticket) = stop {
+                self.stop_now(key, ticket);
+            }
+        }
+    }
+
+    fn fail_delivery(
+        &mut self,
+        key: DaemonKey,
+        delivery: &Delivery,
+        kind: FailureKind,
+        timeout: Duration,
+        origin: OriginHash,
+    ) {
+        let message = RuntimeError::CallbackTimeout(timeout).to_string();
+        match delivery.reply {
+            ReplyTo::Local(ticket) => {
+                let error = thrown_as_error(failure(kind, &message), timeout, origin);
+                self.settle(ticket, Err(error));
+            }
+            ReplyTo::Stream { stream, number, call: true } => {
+                if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                    held.keep(failed(number, kind, &message));
+                }
+                self.answer(key, stream);
+            }
+            ReplyTo::Stream { call: false, .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}
+        }
+    }
+}
+
+/// Puts the outcome of an event on the daemon's chain.
+fn conclude(
+    host: &mut crate::daemon::DaemonHost,
+    outcome: EventOutcome,
+    max: u64,
+    links: &mut Vec<CausalLink>,
+) -> Result<Vec<OutputRecord>, Failure> {
+    let outputs = match outcome {
+        EventOutcome::Outputs(outputs) => outputs,
+        EventOutcome::Failed(failure) => return Err(failure),
+    };
+    if let Some(size) = outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
+        let message = RuntimeError::PayloadTooLarge { size, max }.to_string();
+        return Err(failure(FailureKind::PayloadTooLarge, &message));
+    }
+    host.emit(&outputs, links).map_err(|e| failure(FailureKind::HostFailed, &e.to_string()))?;
+    Ok(outputs.into_iter().zip(links.iter()).map(|(payload, link)| OutputRecord { link: *link, payload }).collect())
+}

@@ -1,0 +1,342 @@
+//! Spawning and stopping. Every kind of spawn takes this one path: admit, look whether the daemon lives elsewhere, make
+//! the object, restore it, go live.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::engine::{Engine, Lifecycle, Now, Slot};
+use super::error::RuntimeError;
+use super::timers::TimerKey;
+use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
+use crate::causal::ChainBuilder;
+use crate::daemon::{
+    Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
+};
+use crate::directory::Claim;
+use crate::events::Inbound;
+use crate::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
+use crate::snapshot::StateSnapshot;
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::events::{EventsMessage, FailureKind, Thrown};
+
+/// What is to be spawned.
+#[derive(Debug)]
+pub struct SpawnRequest {
+    /// The factory's name; none for a ready instance that never moves.
+    pub kind: Option<String>,
+    /// Its full key pair.
+    pub keypair: EntityKeypair,
+    /// Its settings.
+    pub config: HostConfig,
+    /// An encoded snapshot to restore.
+    pub snapshot: Option<Bytes>,
+    /// Whether the embedder brings the object, so that the kind needs no factory.
+    pub instance: bool,
+}
+
+/// A spawn under way.
+#[derive(Debug)]
+pub(super) struct Spawning {
+    ticket: Ticket,
+    state: Option<Bytes>,
+}
+
+impl Engine {
+    /// Spawns a daemon; `ticket` is settled with [`Settlement::Spawned`].
+    pub fn spawn(&mut self, ticket: Ticket, request: SpawnRequest, now: Now) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        let kind = match &request.kind {
+            Some(kind) => match self.factories.kind(kind) {
+                Some(kind) => Some(kind),
+                None if request.instance => Some(Arc::from(kind.as_str())),
+                None => return Err(RuntimeError::FactoryNotFound(kind.clone())),
+            },
+            None if request.instance => None,
+            None => return Err(RuntimeError::InvalidArgument("kind must be a string".into())),
+        };
+        let origin = request.keypair.origin_hash();
+        if self.is_taken(origin) {
+            return Err(RuntimeError::AlreadyRegistered(origin));
+        }
+        if request.keypair.is_read_only() {
+            return Err(RuntimeError::InvalidArgument("identity must be able to sign, got a public one".into()));
+        }
+        let snapshot = request.snapshot.map(StateSnapshot::decode).transpose().map_err(|e| {
+            RuntimeError::SnapshotInvalid(e.to_string())
+        })?;
+        if let Some(snapshot) = &snapshot
+            && snapshot.head.entity != request.keypair.entity_id()
+        {
+            return Err(RuntimeError::SnapshotIdentityMismatch {
+                expected: origin,
+                got: snapshot.head.entity.origin_hash(),
+            });
+        }
+
+        let lineage = Lineage::new((self.entropy)());
+        let key = self.next_key();
+        let mut host = DaemonHost::new(
+            key,
+            request.keypair,
+            kind,
+            request.config,
+            lineage,
+            Epoch::FIRST,
+            Standing::Starting,
+            now.instant,
+        );
+        let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
+        self.insert(host, Inbound::new(), Some(Spawning { ticket, state }));
+        self.arm_callback_timeout(key, now);
+        if self.peers.connected().next().is_some() {
+            self.look_up(origin, now);
+        } else {
+            self.construct(key);
+        }
+        Ok(())
+    }
+
+    /// Whether an address belongs to a daemon, or to one that is expected.
+    pub(super) fn is_taken(&self, origin: OriginHash) -> bool {
+        self.by_origin.contains_key(&origin) || self.factories.expected(origin).is_some()
+    }
+
+    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Spawning>) {
+        let (key, origin) = (host.key, host.origin);
+        let index = self.daemons.insert(Slot {
+            host,
+            inbound,
+            reader: None,
+            spawning,
+            claim: None,
+            starved: Vec::new(),
+        });
+        debug_assert_eq!(index, key.slot as usize);
+        self.by_origin.insert(origin, key);
+    }
+
+    /// The directory answered a spawn's question.
+    pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, _now: Now) {
+        let Some(key) = self.by_origin.get(&origin).copied() else { return };
+        if self.slot(key).is_none_or(|slot| slot.spawning.is_none()) {
+            return;
+        }
+        if claim.is_some() {
+            self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin));
+        } else {
+            self.construct(key);
+        }
+    }
+
+    fn construct(&mut self, key: DaemonKey) {
+        let Some(slot) = self.slot(key) else { return };
+        let (origin, entity, kind) = (slot.host.origin, slot.host.entity(), slot.host.kind.clone());
+        let spawn = slot.spawning.as_ref().map(|spawning| spawning.ticket);
+        let purpose = ConstructFor::Spawn;
+        self.work.push(Work::Construct { daemon: key, origin, entity, kind, purpose, spawn });
+    }
+
+    /// The embedder made the object, or could not.
+    pub fn constructed(&mut self, key: DaemonKey, result: Result<(), Thrown>, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(spawning) = &mut slot.spawning else {
+            self.arrival_constructed(key, result, now);
+            return;
+        };
+        match (result, spawning.state.take()) {
+            (Err(thrown), _) => self.fail_spawn(key, RuntimeError::ConstructFailed(thrown)),
+            (Ok(()), Some(state)) => self.work.push(Work::Restore { daemon: key, state }),
+            (Ok(()), None) => self.finish_spawn(key, now),
+        }
+    }
+
+    /// The daemon took its state, or could not.
+    pub fn restored(&mut self, key: DaemonKey, result: Result<(), Thrown>, now: Now) {
+        let Some(slot) = self.slot(key) else { return };
+        if slot.spawning.is_none() {
+            self.arrival_restored(key, result, now);
+            return;
+        }
+        match result {
+            Err(thrown) => self.fail_spawn(key, RuntimeError::RestoreFailed(thrown)),
+            Ok(()) => self.finish_spawn(key, now),
+        }
+    }
+
+    fn finish_spawn(&mut self, key: DaemonKey, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(spawning) = slot.spawning.take() else { return };
+        slot.host.standing = Standing::Live;
+        let about = (slot.host.origin, slot.host.kind.clone(), key);
+        self.timers.disarm(TimerKey::Daemon(key));
+        self.pointers.forget(about.0);
+        self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
+        self.notice_daemon(DaemonEvent::Spawned, about);
+        self.settle_own(now);
+    }
+
+    pub(super) fn fail_spawn(&mut self, key: DaemonKey, error: RuntimeError) {
+        let Some(slot) = self.take_slot(key) else { return };
+        self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
+        if let Some(spawning) = slot.spawning {
+            self.settle(spawning.ticket, Err(error));
+        }
+    }
+
+    /// Stops a daemon behind the events that it accepted.
+    pub fn stop(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        if self.lifecycle == Lifecycle::ShuttingDown {
+            self.settle(ticket, Ok(Settlement::Done));
+            return Ok(());
+        }
+        self.check_ready()?;
+        let key = self.local(origin)?;
+        let Some(slot) = self.slot_mut(key) else { return Err(RuntimeError::NotFound(origin)) };
+        slot.host.enter_control(Control::Stop(ticket));
+        // A daemon whose promise outlived its timeout is not waited for.
+        if matches!(&slot.host.running, Running::Batch(batch) if batch.timed_out) {
+            self.stop_now(key, ticket);
+        } else {
+            self.pump(key, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_now(&mut self, key: DaemonKey, ticket: Ticket) {
+        self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped);
+        self.settle(ticket, Ok(Settlement::Done));
+    }
+
+    /// A daemon of this node that is not still being spawned.
+    pub(super) fn local(&self, origin: OriginHash) -> Result<DaemonKey, RuntimeError> {
+        self.by_origin
+            .get(&origin)
+            .copied()
+            .filter(|key| {
+                self.slot(*key).is_some_and(|slot| match slot.host.standing {
+                    Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_) => true,
+                    Standing::Starting | Standing::Released(_) | Standing::Arriving(_) => false,
+                })
+            })
+            .ok_or(RuntimeError::NotFound(origin))
+    }
+
+    /// Ends a daemon: whoever waits for it is told.
+    pub(super) fn remove_daemon(&mut self, key: DaemonKey, reason: StopReason, event: DaemonEvent) {
+        let Some(slot) = self.take_slot(key) else { return };
+        let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
+        let origin = host.origin;
+        if let Some(spawning) = spawning {
+            self.settle(spawning.ticket, Err(RuntimeError::ShuttingDown));
+        }
+        if let Some(ticket) = reader.and_then(|reader| reader.waiting()) {
+            self.settle(ticket, Err(RuntimeError::ShuttingDown));
+        }
+        for (_, control) in std::mem::take(&mut host.control) {
+            match control {
+                Control::Snapshot(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
+                Control::Stop(ticket) => self.settle(ticket, Ok(Settlement::Done)),
+                Control::AutoSnapshot | Control::MoveSnapshot(_) => {}
+            }
+        }
+        let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
+            Running::Batch(batch) => batch.events.into_iter().collect(),
+            Running::Control(Control::Snapshot(ticket)) => {
+                self.settle(ticket, Err(RuntimeError::ShuttingDown));
+                Vec::new()
+            }
+            Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => Vec::new(),
+        };
+        while let Some(delivery) = host.mailbox.pop() {
+            unanswered.push(delivery);
+        }
+        for delivery in unanswered {
+            match delivery.reply {
+                ReplyTo::Local(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
+                ReplyTo::Stream { stream, number, call } if call => {
+                    if let Some(stream) = inbound.get_mut(stream) {
+                        stream.keep(super::replies::failed(number, FailureKind::ShuttingDown, "the daemon was stopped"));
+                    }
+                }
+                ReplyTo::Stream { .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}
+            }
+        }
+        self.say_last_replies(&inbound);
+        self.work.push(Work::Retire { daemon: key, reason });
+        self.notice_daemon(event, (origin, host.kind.clone(), key));
+    }
+
+    // The streams end with the daemon, so what they still hold is said at once.
+    fn say_last_replies(&mut self, inbound: &Inbound) {
+        for (_, stream) in inbound.iter() {
+            let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
+            if replies.is_empty() {
+                continue;
+            }
+            let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
+            let body = codec::encode(&message);
+            let to = self.way_to(stream.id.sender, stream.via);
+            self.send_any_size(to, Subprotocol::Events, body);
+        }
+    }
+
+    /// The node through which a sender is reached: itself, when it is connected.
+    pub(super) fn way_to(&self, sender: NodeId, via: NodeId) -> NodeId {
+        if sender == self.me() || self.peers.is_up(sender) { sender } else { via }
+    }
+
+    /// Announces that a daemon will arrive.
+    pub fn expect_migration(
+        &mut self,
+        kind: &str,
+        origin: OriginHash,
+        config: HostConfig,
+        keypair: Option<EntityKeypair>,
+    ) -> Result<(), RuntimeError> {
+        if self.lifecycle == Lifecycle::ShuttingDown {
+            return Err(RuntimeError::ShuttingDown);
+        }
+        let Some(kind) = self.factories.kind(kind) else {
+            return Err(RuntimeError::FactoryNotFound(kind.to_owned()));
+        };
+        if self.by_origin.contains_key(&origin)
+            || !self.factories.expect(origin, Expectation { kind, config, keypair, orchestrator: None })
+        {
+            return Err(RuntimeError::AlreadyRegistered(origin));
+        }
+        Ok(())
+    }
+
+    /// Binds the only orchestrator that may bring an announced daemon.
+    pub fn bind_orchestrator(&mut self, origin: OriginHash, node: NodeId) -> bool {
+        self.factories.bind_orchestrator(origin, node)
+    }
+
+    /// The counters of a daemon, and how many events wait for it.
+    pub fn stats(&self, key: DaemonKey) -> Option<(Stats, usize)> {
+        let slot = self.slot(key)?;
+        Some((slot.host.stats, slot.host.mailbox.len()))
+    }
+
+    /// The newest automatic snapshot.
+    pub fn last_snapshot(&self, key: DaemonKey) -> Option<Bytes> {
+        self.slot(key)?.host.last_snapshot.clone()
+    }
+}
+
+/// Gives a new host what a snapshot holds, and returns the state that its object must be given.
+pub(super) fn adopt(host: &mut DaemonHost, snapshot: StateSnapshot) -> Option<Bytes> {
+    let head = snapshot.head;
+    host.chain = ChainBuilder::resume(head.chain);
+    host.horizon = head.horizon;
+    host.stats = Stats {
+        events_processed: head.stats.events_processed,
+        events_emitted: head.stats.events_emitted,
+        errors: head.stats.errors,
+        snapshots_taken: head.stats.snapshots_taken,
+    };
+    host.ledger = head.ledger;
+    snapshot.state
+}

@@ -1,0 +1,198 @@
+//! Snapshots for callers: the state is read in slices, as for a move, and assembled here.
+
+use bytes::Bytes;
+
+use super::engine::{Engine, Now};
+use super::error::RuntimeError;
+use super::work::{Settlement, Work};
+use crate::daemon::{Control, DaemonHost, DaemonKey, Running, Ticket};
+use crate::events::Inbound;
+use crate::identity::OriginHash;
+use crate::migration::Transfer;
+use crate::snapshot::{SnapshotError, SnapshotHead, SnapshotStats};
+use crate::wire::events::Thrown;
+
+/// Who gets the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    Caller(Ticket),
+    Automatic,
+}
+
+/// A snapshot under way.
+#[derive(Debug)]
+pub(super) struct StateReader {
+    reader: Reader,
+    transfer: Transfer,
+    out: Vec<u8>,
+}
+
+impl StateReader {
+    /// The caller that waits for it.
+    pub(super) fn waiting(&self) -> Option<Ticket> {
+        match self.reader {
+            Reader::Caller(ticket) => Some(ticket),
+            Reader::Automatic => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes a snapshot of a daemon of this node, behind the events that it accepted.
+    pub fn snapshot(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        let key = self.local(origin)?;
+        let Some(slot) = self.slot_mut(key) else { return Err(RuntimeError::NotFound(origin)) };
+        slot.host.enter_control(Control::Snapshot(ticket));
+        self.pump(key, now);
+        Ok(())
+    }
+
+    /// The daemon gave its state of so many bytes, or has none, or failed.
+    pub fn snapshot_taken(&mut self, key: DaemonKey, result: Result<Option<u64>, Thrown>, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let Running::Control(control) = slot.host.running else { return };
+        let reader = match control {
+            Control::MoveSnapshot(_) => {
+                slot.host.running = Running::Idle;
+                return self.departure_snapshot(key, result, now);
+            }
+            Control::Snapshot(ticket) => Reader::Caller(ticket),
+            Control::AutoSnapshot => Reader::Automatic,
+            Control::Stop(_) => return,
+        };
+        match result {
+            Err(thrown) => self.finish_snapshot(key, reader, Err(RuntimeError::SnapshotFailed(thrown)), now),
+            Ok(None) => self.finish_snapshot(key, reader, Ok(None), now),
+            Ok(state_len) => {
+                slot.host.stats.snapshots_taken += 1;
+                let head = snapshot_head(&slot.host, Bytes::new(), now);
+                match Transfer::new(&head, state_len) {
+                    Err(error) => self.finish_snapshot(key, reader, Err(invalid(&error)), now),
+                    Ok(transfer) => {
+                        let capacity = usize::try_from(transfer.total()).unwrap_or(0);
+                        slot.reader = Some(StateReader { reader, transfer, out: Vec::with_capacity(capacity) });
+                        self.read_on(key, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A slice of a daemon's state.
+    pub fn state_slice(&mut self, key: DaemonKey, offset: u64, result: Result<Bytes, Thrown>, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(reader) = &mut slot.reader else { return self.departure_slice(key, offset, result, now) };
+        let who = reader.reader;
+        match result {
+            Ok(bytes) => {
+                if reader.transfer.slice(offset, bytes) {
+                    self.read_on(key, now);
+                }
+            }
+            Err(thrown) => {
+                slot.reader = None;
+                self.finish_snapshot(key, who, Err(RuntimeError::SnapshotFailed(thrown)), now);
+            }
+        }
+    }
+
+    fn read_on(&mut self, key: DaemonKey, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(reader) = &mut slot.reader else { return };
+        while let Some(chunk) = reader.transfer.chunk() {
+            reader.out.extend_from_slice(&chunk.bytes);
+        }
+        let mut asks = Vec::new();
+        while let Some(ask) = reader.transfer.want() {
+            asks.push(ask);
+        }
+        if reader.transfer.seal().is_some() {
+            let (who, snapshot) = (reader.reader, std::mem::take(&mut reader.out));
+            slot.reader = None;
+            self.finish_snapshot(key, who, Ok(Some(snapshot.into())), now);
+        }
+        for (offset, len) in asks {
+            self.work.push(Work::ReadState { daemon: key, offset, len });
+        }
+    }
+
+    fn finish_snapshot(
+        &mut self,
+        key: DaemonKey,
+        reader: Reader,
+        result: Result<Option<Bytes>, RuntimeError>,
+        now: Now,
+    ) {
+        self.work.push(Work::ReleaseState { daemon: key });
+        if let Some(slot) = self.slot_mut(key) {
+            slot.host.running = Running::Idle;
+            slot.host.progress_at = now.instant;
+            if let (Reader::Automatic, Ok(Some(snapshot))) = (reader, &result) {
+                slot.host.last_snapshot = Some(snapshot.clone());
+            }
+        }
+        match reader {
+            Reader::Caller(ticket) => self.settle(ticket, result.map(Settlement::Snapshot)),
+            Reader::Automatic => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "an automatic snapshot failed");
+                }
+            }
+        }
+        self.pump(key, now);
+    }
+
+    /// A control operation of the daemon's own code did not settle in time.
+    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control, now: Now) {
+        let Some(slot) = self.slot(key) else { return };
+        let error = RuntimeError::CallbackTimeout(slot.host.config.callback_timeout);
+        match control {
+            Control::Snapshot(ticket) => {
+                // The daemon stays busy until its promise settles; only its caller is let go.
+                self.settle(ticket, Err(error));
+                if let Some(slot) = self.slot_mut(key) {
+                    slot.host.running = Running::Control(Control::AutoSnapshot);
+                }
+            }
+            // A move has its own deadline.
+            Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::Stop(_) => {}
+        }
+        let stop = self.slot(key).and_then(|slot| slot.host.waiting_stop());
+        if let Some(ticket) = stop {
+            self.stop_now(key, ticket);
+        }
+        let _ = now;
+    }
+}
+
+/// What stands in a snapshot beside the state.
+pub(super) fn snapshot_head(host: &DaemonHost, streams: Bytes, now: Now) -> SnapshotHead {
+    SnapshotHead {
+        kind: host.kind.as_deref().unwrap_or_default().to_owned(),
+        entity: host.entity(),
+        lineage: host.lineage,
+        epoch: host.epoch,
+        through_seq: host.chain.head().link().sequence,
+        chain: *host.chain.head(),
+        horizon: host.horizon.clone(),
+        stats: SnapshotStats {
+            events_processed: host.stats.events_processed,
+            events_emitted: host.stats.events_emitted,
+            errors: host.stats.errors,
+            snapshots_taken: host.stats.snapshots_taken,
+        },
+        streams,
+        ledger: host.ledger.clone(),
+        created_at_ns: now.unix_ns,
+    }
+}
+
+/// The streams of a daemon as they travel.
+pub(super) fn encode_streams(inbound: &Inbound) -> Bytes {
+    inbound.encode().into()
+}
+
+fn invalid(error: &SnapshotError) -> RuntimeError {
+    RuntimeError::SnapshotInvalid(error.to_string())
+}

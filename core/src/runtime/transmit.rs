@@ -1,0 +1,343 @@
+//! What goes out: records are encoded when a frame is about to be sent, so that many share it.
+
+use bytes::Bytes;
+
+use super::engine::{Engine, Now};
+use super::peers::BulkMessage;
+use crate::events::{InStream, OutStream};
+use crate::identity::{NodeId, OriginHash};
+use crate::mesh::{Record, RecordSink};
+use crate::wire::codec;
+use crate::wire::events::{BATCH_OVERHEAD, EventsMessage, ITEM_OVERHEAD};
+use crate::wire::{Lane, Subprotocol};
+
+/// A message beyond this goes through the bulk lane in fragments: it would keep others waiting in the fast one.
+const LARGE: usize = 24 * 1024;
+/// A fragment's own bytes, beside the piece of the message.
+const FRAGMENT_HEADER: usize = 8;
+/// The first fragment of a message begins with its length, and above this bit with the id of its subprotocol.
+const SUBPROTOCOL_SHIFT: u32 = 48;
+/// Room that a fragment or a chunk must find to be worth a record.
+const WORTHWHILE: usize = 4 * 1024;
+/// A message of streams is at most this much longer than the payload that it carries.
+const MESSAGE_OVERHEAD: u64 = 1024 * 1024;
+
+impl Engine {
+    /// Enters a message of any size.
+    pub(super) fn send_any_size(&mut self, to: NodeId, subprotocol: Subprotocol, body: Vec<u8>) {
+        if to == self.me() || body.len() <= LARGE {
+            self.send(to, subprotocol, body);
+        } else if let Some(peer) = self.peers.up(to) {
+            peer.bulk.push_back(BulkMessage { subprotocol, body: body.into(), sent: 0 });
+            self.wakes.insert(to);
+        }
+    }
+
+    /// Writes what waits for a peer; whether more is waiting.
+    pub fn fill(&mut self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink, now: Now) -> bool {
+        match lane {
+            Lane::Fast => self.fill_fast(to, sink),
+            Lane::Bulk => self.fill_bulk(to, sink, now),
+        }
+    }
+
+    fn fill_fast(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> bool {
+        while let Some(peer) = self.peers.up(to) {
+            let Some((subprotocol, body)) = peer.control.front() else { break };
+            if sink.record(*subprotocol, &mut |out| out.extend_from_slice(body)).is_none() {
+                return true;
+            }
+            peer.pop_control();
+        }
+        while let Some(origin) = self.peers.up(to).and_then(|peer| peer.out.front().copied()) {
+            if !self.fill_stream(origin, to, sink) {
+                return true;
+            }
+            if let Some(peer) = self.peers.up(to) {
+                peer.out.pop_front();
+            }
+        }
+        while let Some((key, stream)) = self.peers.up(to).and_then(|peer| peer.answers.front().copied()) {
+            let large = match self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                None => None,
+                Some(held) => match fill_answers(held, sink) {
+                    Filled::Nothing => None,
+                    Filled::NoRoom => return true,
+                    Filled::Large(body) => Some(body),
+                },
+            };
+            let Some(peer) = self.peers.up(to) else { break };
+            match large {
+                // Then the rest of the stream.
+                Some(body) => peer.bulk.push_back(BulkMessage { subprotocol: Subprotocol::Events, body, sent: 0 }),
+                None => {
+                    peer.answers.pop_front();
+                }
+            }
+        }
+        false
+    }
+
+    /// Writes what a stream has to send; false when the sink is full.
+    fn fill_stream(&mut self, origin: OriginHash, to: NodeId, sink: &mut dyn RecordSink) -> bool {
+        loop {
+            let Some(route) = self.routes.get_mut(&origin) else { return true };
+            let Some(stream) = route.stream.as_mut().filter(|stream| stream.host == to) else { return true };
+            match fill_batch(stream, sink) {
+                Filled::Nothing => {
+                    route.queued = false;
+                    return true;
+                }
+                Filled::NoRoom => return false,
+                Filled::Large(body) => {
+                    if let Some(peer) = self.peers.up(to) {
+                        peer.bulk.push_back(BulkMessage { subprotocol: Subprotocol::Events, body, sent: 0 });
+                    }
+                }
+            }
+        }
+    }
+
+    fn fill_bulk(&mut self, to: NodeId, sink: &mut dyn RecordSink, now: Now) -> bool {
+        let room = sink.room();
+        let Some(peer) = self.peers.up(to) else { return false };
+        if room < WORTHWHILE {
+            return peer.has_bulk();
+        }
+        if let Some(message) = peer.bulk.front_mut() {
+            let end = message.body.len().min(message.sent + room - FRAGMENT_HEADER);
+            let piece = message.body.slice(message.sent..end);
+            // Zero announces a further piece: no message is empty.
+            let total = match message.sent {
+                0 => u64::from(message.subprotocol.id()) << SUBPROTOCOL_SHIFT | message.body.len() as u64,
+                _ => 0,
+            };
+            let written = sink.record(Subprotocol::Events, &mut |out| {
+                out.extend_from_slice(&total.to_le_bytes());
+                out.extend_from_slice(&piece);
+            });
+            if written.is_some() {
+                message.sent = end;
+                if message.sent == message.body.len() {
+                    peer.bulk.pop_front();
+                }
+            }
+        }
+        if sink.room() >= WORTHWHILE {
+            self.fill_transfers(to, sink, now);
+        }
+        self.peers.up(to).is_some_and(|peer| peer.has_bulk())
+    }
+
+    /// Records of one frame.
+    pub fn records(&mut self, from: NodeId, lane: Lane, records: &mut Vec<Record>, now: Now) {
+        for record in records.drain(..) {
+            match (record.subprotocol, lane) {
+                (Subprotocol::Events, Lane::Bulk) => self.on_fragment(from, &record.body, now),
+                (_, Lane::Fast | Lane::Bulk) => self.on_record(from, &record, now),
+            }
+        }
+        self.settle_own(now);
+    }
+
+    fn on_record(&mut self, from: NodeId, record: &Record, now: Now) {
+        match record.subprotocol {
+            Subprotocol::Events => self.on_events(from, &record.body, now),
+            Subprotocol::Directory => self.on_directory(from, &record.body, now),
+            Subprotocol::Migration => self.on_migration(from, &record.body, now),
+            Subprotocol::Session
+            | Subprotocol::Relay
+            | Subprotocol::Groups
+            | Subprotocol::Channels
+            | Subprotocol::Capabilities => self.refuse(from, "record", &"no such subprotocol here"),
+        }
+    }
+
+    fn on_fragment(&mut self, from: NodeId, body: &Bytes, now: Now) {
+        let limit = self.options.max_payload + MESSAGE_OVERHEAD;
+        let Some((header, piece)) = body.split_first_chunk::<FRAGMENT_HEADER>() else {
+            return self.refuse(from, "fragment", &"too short");
+        };
+        let header = u64::from_le_bytes(*header);
+        let total = header & ((1 << SUBPROTOCOL_SHIFT) - 1);
+        let subprotocol = u16::try_from(header >> SUBPROTOCOL_SHIFT).ok().and_then(Subprotocol::from_id);
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let assembly = match (&mut peer.assembly, subprotocol) {
+            (Some(assembly), None) if header == 0 => assembly,
+            (slot @ None, Some(subprotocol)) if total > 0 && total <= limit => {
+                // The length is only a hint until bytes arrive: memory grows with them.
+                slot.insert(super::peers::Assembly { subprotocol, total, bytes: Vec::new() })
+            }
+            _ => {
+                peer.assembly = None;
+                return self.refuse(from, "fragment", &"out of order, or too large");
+            }
+        };
+        assembly.bytes.extend_from_slice(piece);
+        match (assembly.bytes.len() as u64).cmp(&assembly.total) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => {
+                if let Some(assembly) = peer.assembly.take() {
+                    let body = Bytes::from(assembly.bytes);
+                    let record = Record { subprotocol: assembly.subprotocol, body };
+                    self.on_record(from, &record, now);
+                }
+            }
+            std::cmp::Ordering::Greater => {
+                peer.assembly = None;
+                self.refuse(from, "fragment", &"longer than announced");
+            }
+        }
+    }
+
+    /// Carries out what this node has to say to itself, with the same handlers as for others.
+    pub(super) fn settle_own(&mut self, now: Now) {
+        let me = self.me();
+        loop {
+            if let Some((subprotocol, body)) = self.own.pop_front() {
+                self.on_record(me, &Record { subprotocol, body: body.into() }, now);
+            } else if let Some(origin) = self.own_streams.pop() {
+                let mut sink = OwnSink::default();
+                let _full = self.fill_stream(origin, me, &mut sink);
+                self.own.extend(sink.records);
+            } else if let Some((key, stream)) = self.own_answers.pop() {
+                let mut sink = OwnSink::default();
+                if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                    let _nothing = fill_answers(held, &mut sink);
+                }
+                self.own.extend(sink.records);
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+enum Filled {
+    /// There is nothing more.
+    Nothing,
+    /// There is more, and the sink is full.
+    NoRoom,
+    /// There is more, behind a message that is too large for a record.
+    Large(Bytes),
+}
+
+fn fill_batch(stream: &mut OutStream, sink: &mut dyn RecordSink) -> Filled {
+    let limit = sink.room();
+    while stream.has_unsent() {
+        let large = limit < usize::MAX && stream.next_len().is_some_and(|len| len > LARGE);
+        let room = if large { usize::MAX } else { sink.room() };
+        let (first, mut items) = stream.batch(room);
+        if large {
+            items.truncate(1);
+        }
+        if items.is_empty() {
+            return Filled::NoRoom;
+        }
+        let count = items.len() as u64;
+        let message = EventsMessage::Batch {
+            stream: stream.id,
+            epoch: stream.epoch,
+            hops: 0,
+            first,
+            items,
+            replies_through: stream.replies_through(),
+        };
+        if large {
+            let body = Bytes::from(codec::encode(&message));
+            stream.sent(count);
+            return Filled::Large(body);
+        }
+        if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
+            return Filled::NoRoom;
+        }
+        let ask = stream.ask_again;
+        stream.sent(count);
+        stream.told();
+        stream.ask_again = ask;
+    }
+    if stream.ask_again || stream.untold_replies() > 0 {
+        let message = EventsMessage::Await {
+            stream: stream.id,
+            epoch: stream.epoch,
+            hops: 0,
+            replies_through: stream.replies_through(),
+            repeat: stream.ask_again,
+        };
+        if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
+            return Filled::NoRoom;
+        }
+        stream.told();
+    }
+    Filled::Nothing
+}
+
+fn fill_answers(held: &mut InStream, sink: &mut dyn RecordSink) -> Filled {
+    loop {
+        let mut left = sink.room().saturating_sub(BATCH_OVERHEAD);
+        let unlimited = sink.room() == usize::MAX;
+        let mut replies = Vec::new();
+        let mut large = false;
+        for reply in held.unsent() {
+            let need = reply.weight() + ITEM_OVERHEAD;
+            if !unlimited && need > LARGE {
+                // Alone, so that what stands before it need not wait for it.
+                if replies.is_empty() {
+                    large = true;
+                    replies.push(reply.as_wire());
+                }
+                break;
+            }
+            if need > left || replies.len() >= 1024 {
+                break;
+            }
+            left -= need;
+            replies.push(reply.as_wire());
+        }
+        if replies.is_empty() {
+            if held.unsent().next().is_some() {
+                return Filled::NoRoom;
+            }
+            if held.untold() == 0 {
+                return Filled::Nothing;
+            }
+            let message = EventsMessage::Accepted { stream: held.id, through: held.accepted() };
+            if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
+                return Filled::NoRoom;
+            }
+            held.sent(0);
+            return Filled::Nothing;
+        }
+        let count = replies.len();
+        let message = EventsMessage::Replies { stream: held.id, through: held.accepted(), replies };
+        if large {
+            let body = Bytes::from(codec::encode(&message));
+            held.sent(count);
+            return Filled::Large(body);
+        }
+        if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
+            return Filled::NoRoom;
+        }
+        held.sent(count);
+    }
+}
+
+/// Records that a node sends itself: there is no frame to fit into.
+#[derive(Default)]
+struct OwnSink {
+    records: Vec<(Subprotocol, Vec<u8>)>,
+}
+
+impl RecordSink for OwnSink {
+    fn room(&self) -> usize {
+        usize::MAX
+    }
+
+    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        let mut body = Vec::new();
+        encode(&mut body);
+        let len = body.len();
+        self.records.push((subprotocol, body));
+        Some(len)
+    }
+}

@@ -1,0 +1,304 @@
+//! What the engine asks of its embedder, and the queue in which it waits.
+//!
+//! The embedder pulls work on its own thread; nothing here is pushed into user code. Batches of events are formed at
+//! that moment, not before, so that what has not begun can still be moved, withdrawn or timed out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::RuntimeError;
+use crate::daemon::{BatchId, DaemonKey, Delivery, Ticket};
+use crate::events::OutputRecord;
+use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
+use crate::migration::{MigrationFailure, Progress};
+use crate::wire::migration::Stage;
+
+/// Why a daemon's object is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// `stop` was called.
+    Stopped,
+    /// It lives on another node now.
+    Migrated,
+    /// A copy with a higher epoch exists.
+    Fenced,
+    /// The runtime shuts down.
+    Shutdown,
+}
+
+/// Why a daemon object is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConstructFor {
+    /// A spawn here.
+    Spawn,
+    /// A migration brings it.
+    Arrival,
+}
+
+/// Something to do for the embedder. Except for [`Settle`](Work::Settle) and [`Notice`](Work::Notice) it belongs to one
+/// daemon, and is answered by the method of [`DaemonRuntime`](super::DaemonRuntime) that it names.
+#[derive(Debug)]
+pub enum Work {
+    /// Make the object with the kind's factory; answer `constructed`.
+    Construct {
+        /// Which daemon.
+        daemon: DaemonKey,
+        /// Its address.
+        origin: OriginHash,
+        /// Its public key.
+        entity: EntityId,
+        /// The factory to use; none for a ready instance without a kind.
+        kind: Option<Arc<str>>,
+        /// A spawn that may have brought a ready instance.
+        spawn: Option<Ticket>,
+        /// What for.
+        purpose: ConstructFor,
+    },
+    /// Give the object its state; answer `restored`.
+    Restore {
+        /// Which daemon.
+        daemon: DaemonKey,
+        /// The bytes that its `snapshot` returned once.
+        state: Bytes,
+    },
+    /// Run these events one after another; answer `ran`, in parts if it takes long.
+    Run {
+        /// Which daemon.
+        daemon: DaemonKey,
+        /// Which batch.
+        batch: BatchId,
+        /// The events, in order.
+        events: Vec<Delivery>,
+    },
+    /// Give back what has not begun of the running batch: answer `ran` with `give_back`, as soon as possible.
+    Yield {
+        /// Which daemon.
+        daemon: DaemonKey,
+    },
+    /// The running event was answered with a timeout: abort its signal, then as [`Yield`](Work::Yield).
+    Abort {
+        /// Which daemon.
+        daemon: DaemonKey,
+    },
+    /// Call the object's `snapshot` and keep what it returns; answer `snapshot_taken` with its length.
+    Snapshot {
+        /// Which daemon.
+        daemon: DaemonKey,
+    },
+    /// Read a slice of what `snapshot` returned; answer `state_slice`.
+    ReadState {
+        /// Which daemon.
+        daemon: DaemonKey,
+        /// First byte.
+        offset: u64,
+        /// How many.
+        len: u32,
+    },
+    /// What `snapshot` returned is not needed any more.
+    ReleaseState {
+        /// Which daemon.
+        daemon: DaemonKey,
+    },
+    /// Forget the object, telling its `onStop` why. Nothing is answered: the daemon is gone.
+    Retire {
+        /// Which daemon.
+        daemon: DaemonKey,
+        /// Why.
+        reason: StopReason,
+    },
+    /// A migration asks to bring a daemon, and the embedder's policy decides; answer `admitted`.
+    Admit {
+        /// Which question.
+        question: u64,
+        /// What is asked.
+        request: MigrationRequest,
+    },
+    /// Somebody's wait is over.
+    Settle {
+        /// Who waited.
+        ticket: Ticket,
+        /// What came of it.
+        result: Result<Settlement, RuntimeError>,
+    },
+    /// Something happened that nobody waits for.
+    Notice(Notice),
+}
+
+/// What a migration asks of its target's policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationRequest {
+    /// The daemon.
+    pub entity: EntityId,
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// Where it lives.
+    pub source: NodeId,
+    /// Who drives.
+    pub orchestrator: NodeId,
+    /// Length of its newest snapshot; 0 when none was taken.
+    pub state_bytes: u64,
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub enum Settlement {
+    /// Done.
+    Done,
+    /// A daemon was spawned.
+    Spawned(DaemonKey),
+    /// Outputs of an event, with their links.
+    Outputs(Vec<OutputRecord>),
+    /// An encoded snapshot, or none of a stateless daemon.
+    Snapshot(Option<Bytes>),
+    /// Where a daemon lives.
+    Located(Option<NodeId>),
+    /// A migration began.
+    Migrating(MigrationStarted),
+}
+
+/// What is known of a migration when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MigrationStarted {
+    /// Names it in notices and when it is cancelled.
+    pub migration: MigrationId,
+    /// Which daemon.
+    pub origin: OriginHash,
+    /// Where it lived.
+    pub source: NodeId,
+    /// Where it goes.
+    pub target: NodeId,
+}
+
+/// What happened to a daemon of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonEvent {
+    /// Spawned here.
+    Spawned,
+    /// Stopped.
+    Stopped,
+    /// Arrived by a migration.
+    MigratedIn,
+    /// Left by a migration.
+    MigratedOut,
+    /// Stopped because a copy with a higher epoch exists.
+    Fenced,
+}
+
+/// Which part this node has in a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The daemon leaves it.
+    Source,
+    /// The daemon comes to it.
+    Target,
+    /// It drives.
+    Orchestrator,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// To a daemon.
+    Daemon {
+        /// What.
+        event: DaemonEvent,
+        /// Its address.
+        origin: OriginHash,
+        /// Its kind, if it has one.
+        kind: Option<Arc<str>>,
+        /// Its name here; stale when it has gone.
+        daemon: DaemonKey,
+    },
+    /// A migration that this node drives entered a phase.
+    Phase {
+        /// Which.
+        migration: MigrationId,
+        /// The phase.
+        stage: Stage,
+    },
+    /// A migration that this node drives made progress. Only the newest of one migration waits in the queue.
+    Progress {
+        /// Which.
+        migration: MigrationId,
+        /// Its phase.
+        stage: Option<Stage>,
+        /// The numbers.
+        progress: Progress,
+        /// Since its start.
+        elapsed: Duration,
+    },
+    /// A migration that this node drives is over.
+    MigrationOver {
+        /// Which.
+        migration: MigrationId,
+        /// How.
+        result: Result<(), MigrationFailure>,
+    },
+    /// A role of a migration on this node reached a stage, for observers.
+    Migration {
+        /// Which.
+        migration: MigrationId,
+        /// The part of this node.
+        role: Role,
+        /// The daemon.
+        origin: OriginHash,
+        /// Where it lived.
+        source: NodeId,
+        /// Where it goes.
+        target: NodeId,
+        /// How far; none when it failed.
+        stage: Option<Stage>,
+        /// Why it failed.
+        failure: Option<MigrationFailure>,
+    },
+}
+
+/// The queue of work. Bounded by what it serves: one entry for each daemon, question and wait, and one progress notice
+/// for each migration.
+#[derive(Debug, Default)]
+pub(super) struct WorkQueue {
+    urgent: VecDeque<Work>,
+    runnable: VecDeque<DaemonKey>,
+}
+
+/// The next thing in the queue.
+pub(super) enum Next {
+    /// This.
+    Work(Work),
+    /// A batch of this daemon, if it still may run.
+    Batch(DaemonKey),
+}
+
+impl WorkQueue {
+    /// Enters work other than batches.
+    pub(super) fn push(&mut self, work: Work) {
+        if let Work::Notice(Notice::Progress { migration, .. }) = &work {
+            let waiting = self.urgent.iter_mut().rev().find(|waiting| {
+                matches!(waiting, Work::Notice(Notice::Progress { migration: other, .. }) if other == migration)
+            });
+            if let Some(waiting) = waiting {
+                *waiting = work;
+                return;
+            }
+        }
+        self.urgent.push_back(work);
+    }
+
+    /// Enters a daemon that has events to run.
+    pub(super) fn runnable(&mut self, daemon: DaemonKey) {
+        self.runnable.push_back(daemon);
+    }
+
+    /// Control and answers first: they must not wait behind a flood of events.
+    pub(super) fn next(&mut self) -> Option<Next> {
+        self.urgent.pop_front().map(Next::Work).or_else(|| self.runnable.pop_front().map(Next::Batch))
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.runnable.is_empty()
+    }
+}
