@@ -252,6 +252,19 @@ impl DaemonHost {
             && self.mailbox.is_empty()
     }
 
+    /// Whether waiting events are this copy's alone: none is staged elsewhere.
+    pub fn may_withdraw(&self) -> bool {
+        matches!(self.standing, Standing::Starting | Standing::Live | Standing::Freezing(_))
+    }
+
+    /// Whoever waits for the daemon to stop.
+    pub fn waiting_stop(&self) -> Option<Ticket> {
+        self.control.iter().find_map(|(_, control)| match control {
+            Control::Stop(ticket) => Some(*ticket),
+            Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => None,
+        })
+    }
+
     /// Takes waiting events out again. Control operations keep their place among the rest.
     pub fn withdraw(&mut self, mut gone: impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
         if self.mailbox.is_empty() {

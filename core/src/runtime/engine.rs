@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::arrivals::Arrival;
+use super::arrivals::{Arrival, Question};
 use super::departures::Departure;
 use super::error::RuntimeError;
 use super::orchestrations::Orchestration;
@@ -93,6 +93,8 @@ pub struct Engine {
     pub(super) entropy: Entropy,
     pub(super) sequence: u64,
     pub(super) questions: u64,
+    /// Questions to the embedder's policy.
+    pub(super) asked: HashMap<u64, Question>,
     /// Nodes that were told `NotReady` and are to be asked again.
     pub(super) turned_away: Vec<(NodeId, OriginHash, crate::identity::MigrationId)>,
     /// Peers for whom something was entered since the mesh was last told.
@@ -137,6 +139,7 @@ impl Engine {
             entropy,
             sequence: 0,
             questions: 0,
+            asked: HashMap::new(),
             turned_away: Vec::new(),
             wakes: HashSet::new(),
             own: VecDeque::new(),

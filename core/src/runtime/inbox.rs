@@ -286,7 +286,7 @@ impl Engine {
         };
         let Some(slot) = self.slot_mut(key) else { return };
         // What is handed over may be staged on the target already: there it stays once accepted.
-        if !matches!(slot.host.standing, Standing::Live | Standing::Freezing(_)) {
+        if !slot.host.may_withdraw() {
             return;
         }
         let Some(stream) = slot.inbound.find(id) else { return };

@@ -52,7 +52,7 @@ impl Route {
         !self.waiting.is_empty() || self.stream.as_ref().is_some_and(OutStream::has_unaccepted)
     }
 
-    fn next_expiry(&self) -> Option<Instant> {
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().filter_map(|outgoing| outgoing.expires).map(|expires| expires.at).min();
         let stream = self.stream.as_ref().and_then(OutStream::next_expiry);
         waiting.into_iter().chain(stream).min()

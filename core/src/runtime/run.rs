@@ -49,7 +49,7 @@ impl Engine {
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
         self.check_payload(payload.len())?;
-        self.enter(Outgoing { link, payload, ticket, call: true, expires: None }, origin, now)
+        self.reenter(Outgoing { link, payload, ticket, call: true, expires: None }, origin, now)
     }
 
     /// Calls a daemon with this node as emitter.
@@ -65,7 +65,7 @@ impl Engine {
         self.check_payload(payload.len())?;
         let link = self.own_link();
         let expires = Some(Expiry { at: now.instant + timeout, timeout });
-        self.enter(Outgoing { link, payload, ticket, call: true, expires }, origin, now)
+        self.reenter(Outgoing { link, payload, ticket, call: true, expires }, origin, now)
     }
 
     /// Sends an event to a daemon; `ticket` is settled when it is in the mailbox of its host.
@@ -80,11 +80,11 @@ impl Engine {
         self.check_payload(payload.len())?;
         let link = self.own_link();
         let expires = Some(Expiry { at: now.instant + SEND_TIMEOUT, timeout: SEND_TIMEOUT });
-        self.enter(Outgoing { link, payload, ticket, call: false, expires }, origin, now)
+        self.reenter(Outgoing { link, payload, ticket, call: false, expires }, origin, now)
     }
 
     // By the mailbox when the daemon is here, by the stream when it is elsewhere.
-    fn enter(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+    pub(super) fn reenter(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
         match self.enqueue_local(outgoing, origin, now)? {
             None => Ok(()),
             Some(outgoing) => self.send_out(outgoing, origin, now),
@@ -149,7 +149,8 @@ impl Engine {
     /// Its caller does not wait any longer: an event that has not begun does not run.
     pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
-        if let Some(slot) = local {
+        // What is frozen for a move may be staged on the target already.
+        if let Some(slot) = local.filter(|slot| slot.host.may_withdraw()) {
             slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket));
         }
         self.withdraw_from_route(ticket, origin);
@@ -421,9 +422,21 @@ impl Engine {
                 delivery.reply = ReplyTo::Nobody;
             }
         }
-        for delivery in host.withdraw(|d| d.expires.is_some_and(|expires| expires.at <= now.instant)) {
-            if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply) {
-                expired.push((ticket, expires.timeout));
+        if host.may_withdraw() {
+            for delivery in host.withdraw(|d| d.expires.is_some_and(|expires| expires.at <= now.instant)) {
+                if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply) {
+                    expired.push((ticket, expires.timeout));
+                }
+            }
+        } else {
+            // It may be staged on a target already, so it runs; only its caller goes.
+            for delivery in host.mailbox.iter_mut() {
+                if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply)
+                    && expires.at <= now.instant
+                {
+                    expired.push((ticket, expires.timeout));
+                    delivery.expires = None;
+                }
             }
         }
         if let Some(at) = host.mailbox.iter().filter_map(|d| d.expires).map(|expires| expires.at).min() {
@@ -450,7 +463,7 @@ impl Engine {
             Running::Control(control) => {
                 let control = *control;
                 if look(host.progress_at + timeout, now.instant) {
-                    self.control_timed_out(key, control, now);
+                    self.control_timed_out(key, control);
                     return;
                 }
             }
@@ -490,13 +503,7 @@ impl Engine {
         }
         if abort {
             self.work.push(Work::Abort { daemon: key });
-            let stop = self.slot(key).and_then(|slot| {
-                slot.host.control.iter().find_map(|(_, control)| match control {
-                    Control::Stop(ticket) => Some(*ticket),
-                    Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => None,
-                })
-            });
-            if let Some(ticket) = stop {
+            if let Some(ticket) = self.slot(key).and_then(|slot| slot.host.waiting_stop()) {
                 self.stop_now(key, ticket);
             }
         }

@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// A control operation of the daemon's own code did not settle in time.
-    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control, now: Now) {
+    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control) {
         let Some(slot) = self.slot(key) else { return };
         let error = RuntimeError::CallbackTimeout(slot.host.config.callback_timeout);
         match control {
@@ -162,7 +162,6 @@ impl Engine {
         if let Some(ticket) = stop {
             self.stop_now(key, ticket);
         }
-        let _ = now;
     }
 }
 

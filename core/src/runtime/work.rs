@@ -237,6 +237,12 @@ pub enum Notice {
         /// How.
         result: Result<(), MigrationFailure>,
     },
+    /// A message arrived at a gate that a test closed.
+    #[cfg(feature = "test-hooks")]
+    GateReached {
+        /// Its name.
+        message: &'static str,
+    },
     /// A role of a migration on this node reached a stage, for observers.
     Migration {
         /// Which.

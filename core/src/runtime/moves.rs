@@ -1,0 +1,239 @@
+//! Messages of migrations: each goes to the role that it is for. Who may send it is checked there.
+
+use bytes::Bytes;
+
+use super::engine::{Engine, Now};
+use crate::identity::{EntityId, NodeId, OriginHash};
+use crate::migration::{Source, Target};
+use crate::wire::codec;
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId};
+
+impl Engine {
+    /// A message of the migration subprotocol.
+    pub(super) fn on_migration(&mut self, from: NodeId, body: &Bytes, now: Now) {
+        let message = match codec::decode::<MigrationMessage<'_>>(body) {
+            Ok(message) => message,
+            Err(error) => return self.refuse(from, "migration message", &error),
+        };
+        #[cfg(feature = "test-hooks")]
+        if self.gates.holds(from, message.name(), body) {
+            self.work.push(super::work::Work::Notice(super::work::Notice::GateReached { message: message.name() }));
+            return;
+        }
+        self.on_migration_message(from, &message, body, now);
+    }
+
+    pub(super) fn on_migration_message(
+        &mut self,
+        from: NodeId,
+        message: &MigrationMessage<'_>,
+        body: &Bytes,
+        now: Now,
+    ) {
+        let instant = now.instant;
+        match *message {
+            MigrationMessage::Prepare { id, kind, source, transport_identity, state_bytes } => {
+                self.on_prepare(from, id, kind, source, transport_identity, state_bytes, now);
+            }
+            MigrationMessage::TakeSnapshot { id, target, transport_identity } => {
+                self.on_take_snapshot(from, id, target, transport_identity, now);
+            }
+            MigrationMessage::Reserve { id, total, claim } => self.on_reserve(from, id, total, claim, now),
+            MigrationMessage::Chunk { id, index, total, bytes } => self.on_chunk(from, id, index, total, bytes, now),
+            MigrationMessage::SnapshotReady { id, digest, signature, envelope } => {
+                self.on_snapshot_ready(from, id, digest, signature, envelope, now);
+            }
+            MigrationMessage::BufferedEvents { id, first, .. } => self.on_buffered(from, id, first, body, now),
+            MigrationMessage::ActivateTarget { id, claim } => self.on_activate(from, id, claim, now),
+            MigrationMessage::CleanupComplete { id } => {
+                self.from_source(from, &id, now, Target::cleaned_up);
+                self.on_orchestrator_message(from, message, now);
+            }
+            MigrationMessage::Reserved { id } => {
+                self.from_target(from, &id, now, |source| source.reserved(instant));
+            }
+            MigrationMessage::RestoreComplete { id } => {
+                self.from_target(from, &id, now, |source| source.restored(instant));
+                self.on_orchestrator_message(from, message, now);
+            }
+            MigrationMessage::ReplayComplete { id, staged, head } => {
+                self.from_target(from, &id, now, |source| source.replayed(staged, head, instant));
+                self.on_orchestrator_message(from, message, now);
+            }
+            MigrationMessage::ActivateAck { id } => self.from_target(from, &id, now, Source::activated),
+            MigrationMessage::StatusAnswer { id, copy } => {
+                self.from_target(from, &id, now, |source| source.target_copy(copy));
+            }
+            MigrationMessage::CutoverNotify { id } => {
+                self.from_orchestrator(from, &id, now, |source| source.cutover(instant));
+            }
+            MigrationMessage::Cancel { id, ref reason } => {
+                let reason = reason.clone();
+                self.from_orchestrator(from, &id, now, |source| source.cancel(reason, from));
+            }
+            MigrationMessage::MigrationFailed { id, ref reason } => self.on_failed(from, &id, reason, now),
+            MigrationMessage::StatusQuery { id } => self.on_status_query(from, id),
+            MigrationMessage::Status { id, .. } => {
+                self.from_source(from, &id, now, |target| {
+                    target.heard(instant);
+                    Vec::new()
+                });
+                self.on_orchestrator_message(from, message, now);
+            }
+            MigrationMessage::Prepared { .. }
+            | MigrationMessage::InDoubt { .. }
+            | MigrationMessage::NowReady { .. } => self.on_orchestrator_message(from, message, now),
+        }
+    }
+
+    /// An input of the recorded target for the source here.
+    fn from_target(
+        &mut self,
+        from: NodeId,
+        id: &MoveId,
+        now: Now,
+        input: impl FnOnce(&mut Source) -> Vec<crate::migration::SourceAction>,
+    ) {
+        match self.departures.get(&id.entity) {
+            Some(departure) if departure.source.id == *id && departure.source.target == from => {
+                self.departure_input(id.entity, now, input);
+            }
+            Some(_) => self.refuse(from, "migration message", &"not from the recorded target"),
+            None => {}
+        }
+    }
+
+    /// An input of the recorded orchestrator for the source here.
+    fn from_orchestrator(
+        &mut self,
+        from: NodeId,
+        id: &MoveId,
+        now: Now,
+        input: impl FnOnce(&mut Source) -> Vec<crate::migration::SourceAction>,
+    ) {
+        match self.departures.get(&id.entity) {
+            Some(departure) if departure.source.id == *id && departure.source.orchestrator == from => {
+                self.departure_input(id.entity, now, input);
+            }
+            Some(_) => self.refuse(from, "migration message", &"not from the recorded orchestrator"),
+            // The attempt ended in between; its end was told.
+            None => {}
+        }
+    }
+
+    /// An input of the recorded source for the target here.
+    fn from_source(
+        &mut self,
+        from: NodeId,
+        id: &MoveId,
+        now: Now,
+        input: impl FnOnce(&mut Target) -> Vec<crate::migration::TargetAction>,
+    ) {
+        let recorded = self.arrivals.get(&id.entity).is_some_and(|arrival| {
+            arrival.target.id == *id && arrival.target.source == from
+        });
+        if recorded {
+            self.arrival_input(id.entity, now, input);
+        }
+    }
+
+    fn on_failed(&mut self, from: NodeId, id: &MoveId, reason: &FailureReason, now: Now) {
+        if let Some(departure) = self.departures.get(&id.entity) {
+            let source = &departure.source;
+            if source.id == *id && (source.target == from || source.orchestrator == from) {
+                self.departure_input(id.entity, now, |source| source.failed(reason.clone()));
+                return;
+            }
+        }
+        if let Some(arrival) = self.arrivals.get(&id.entity) {
+            let target = &arrival.target;
+            // An orchestrator's word ends only what is not fully staged: behind that the source may have decided.
+            let undecided = !matches!(target.state, crate::migration::TargetState::Staged { complete: true });
+            if target.id == *id && (target.source == from || (target.orchestrator == from && undecided)) {
+                self.arrival_input(id.entity, now, Target::called_off);
+            }
+        }
+        let message = MigrationMessage::MigrationFailed { id: *id, reason: reason.clone() };
+        self.on_orchestrator_message(from, &message, now);
+    }
+
+    fn on_status_query(&mut self, from: NodeId, id: MoveId) {
+        let copy = match self.arrivals.get(&id.entity) {
+            Some(arrival) if arrival.target.source == from && arrival.target.id == id => arrival.target.copy(),
+            Some(_) => return self.refuse(from, "StatusQuery", &"not from the recorded source"),
+            None => {
+                let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
+                match here {
+                    Some(slot) if slot.host.entity() == id.entity && slot.host.epoch > id.epoch => CopyState::Active,
+                    _ => CopyState::Discarded,
+                }
+            }
+        };
+        self.say(from, &MigrationMessage::StatusAnswer { id, copy });
+    }
+
+    /// The session with a node broke; `dead` when its process is proven to be gone.
+    pub(super) fn migrations_cut(&mut self, node: NodeId, dead: bool, now: Now) {
+        self.turned_away.retain(|(from, ..)| *from != node);
+        self.asked.retain(|_, question| question.from() != node);
+        let mut origins: Vec<OriginHash> = self.orchestrations.keys().copied().collect();
+        origins.sort_unstable();
+        for entity in self.departing() {
+            self.departure_input(entity, now, |source| source.peer_lost(node));
+        }
+        for entity in self.arriving() {
+            self.arrival_input(entity, now, |target| {
+                if target.source == node { target.source_cut_off(dead, now.instant) } else { Vec::new() }
+            });
+        }
+        self.settle_own(now);
+        for origin in origins {
+            if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
+                let actions = orchestration.machine.peer_lost(node, dead, now.instant);
+                self.drive(origin, actions, now);
+            }
+        }
+    }
+
+    /// The session with a node is back.
+    pub(super) fn migrations_back(&mut self, node: NodeId, now: Now) {
+        for entity in self.departing() {
+            self.departure_input(entity, now, |source| source.peer_back(node, now.instant));
+        }
+    }
+
+    fn departing(&self) -> Vec<EntityId> {
+        let mut entities: Vec<EntityId> = self.departures.keys().copied().collect();
+        entities.sort_unstable();
+        entities
+    }
+
+    fn arriving(&self) -> Vec<EntityId> {
+        let mut entities: Vec<EntityId> = self.arrivals.keys().copied().collect();
+        entities.sort_unstable();
+        entities
+    }
+
+    /// The runtime shuts down: what is undecided is called off.
+    pub(super) fn end_migrations(&mut self, now: Now) {
+        for entity in self.departing() {
+            self.departure_input(entity, now, |source| source.failed(FailureReason::Cancelled));
+        }
+        for entity in self.arriving() {
+            self.arrival_input(entity, now, |target| target.fail(FailureReason::Cancelled));
+        }
+        let mut origins: Vec<OriginHash> = self.orchestrations.keys().copied().collect();
+        origins.sort_unstable();
+        self.settle_own(now);
+        for origin in origins {
+            if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
+                let outcome = crate::migration::Outcome::Source;
+                let actions = orchestration.machine.failed(FailureReason::Cancelled, outcome, now.instant);
+                self.drive(origin, actions, now);
+            }
+        }
+        self.departures.clear();
+        self.arrivals.clear();
+        self.asked.clear();
+    }
+}

@@ -1,0 +1,69 @@
+//! Peers that come, break off and go.
+
+use super::engine::{Engine, Now};
+use crate::mesh::{Loss, PeerEvent};
+
+impl Engine {
+    /// Something happened to a peer.
+    pub fn peer(&mut self, event: &PeerEvent, now: Now) {
+        match event {
+            PeerEvent::Connected { peer, resumed } => {
+                let node = peer.node;
+                // A new session starts with nothing on the way, also when the old one was never seen to end.
+                if self.peers.get(node).is_some() {
+                    self.cut(node, false, now);
+                }
+                self.peers.insert(peer.clone());
+                if *resumed {
+                    self.routes_resume(node);
+                    self.answers_resume(node);
+                    self.migrations_back(node, now);
+                }
+            }
+            PeerEvent::Suspected { node } => {
+                if self.peers.is_up(*node) {
+                    self.cut(*node, false, now);
+                }
+            }
+            PeerEvent::Lost { node, how, .. } => {
+                let dead = match how {
+                    Loss::Goodbye | Loss::NewerIncarnation => true,
+                    Loss::Silence => false,
+                };
+                self.cut(*node, dead, now);
+                self.routes_lost(*node);
+                self.peers.remove(*node);
+                self.lookups.peer_gone(*node);
+                self.check_lookups(now);
+            }
+        }
+        self.settle_own(now);
+    }
+
+    fn cut(&mut self, node: crate::identity::NodeId, dead: bool, now: Now) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.down();
+        }
+        self.routes_cut(node);
+        self.migrations_cut(node, dead, now);
+    }
+
+    /// Senders on a node that is back may have missed what they were told.
+    fn answers_resume(&mut self, node: crate::identity::NodeId) {
+        let mut waiting = Vec::new();
+        for (_, slot) in &mut self.daemons {
+            let key = slot.host.key;
+            for (stream, held) in slot.inbound.iter() {
+                if held.id.sender == node || held.via == node {
+                    waiting.push((key, stream));
+                }
+            }
+        }
+        for (key, stream) in waiting {
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.repeat();
+            }
+            self.answer(key, stream);
+        }
+    }
+}
