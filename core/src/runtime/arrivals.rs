@@ -306,7 +306,7 @@ impl Engine {
             arrival.claim = Some(claim);
         }
         let key = transfer_key(&id.entity, id.migration);
-        match self.reassembler.reserve(key, id.attempt, total, now.instant) {
+        match self.reassembler.reserve(key, id.attempt, total) {
             ReserveOutcome::Granted => self.arrival_input(id.entity, now, Target::granted),
             ReserveOutcome::Waiting => {}
             ReserveOutcome::TooLarge { max } => {
@@ -338,7 +338,7 @@ impl Engine {
         }
         arrival.target.heard(now.instant);
         let key = transfer_key(&id.entity, id.migration);
-        match self.reassembler.chunk(key, id.attempt, index, total, bytes, now.instant) {
+        match self.reassembler.chunk(key, id.attempt, index, total, bytes) {
             Ok(None) => {}
             Ok(Some(snapshot)) => {
                 if let Some(arrival) = self.arrivals.get_mut(&id.entity) {

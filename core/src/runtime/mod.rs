@@ -1,1 +1,36 @@
 //! The engine that joins the layers, and the face shown to an embedding language.
+//!
+//! [`Engine`] is all state of one runtime, without I/O; [`DaemonRuntime`] drives it from a mesh and from an embedder that
+//! runs user code. An embedder implements [`Embedder`], pulls [`Work`] on its own thread and reports back.
+
+mod arrivals;
+mod departures;
+mod engine;
+mod error;
+#[cfg(feature = "test-hooks")]
+mod gates;
+mod inbox;
+mod moves;
+mod orchestrations;
+mod peer_events;
+mod peers;
+mod policy;
+mod replies;
+mod routes;
+mod run;
+mod shell;
+mod spawn;
+mod state_reader;
+mod timers;
+mod transmit;
+mod work;
+
+pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
+pub use error::{Executed, RuntimeError};
+pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
+pub use run::{LocalResult, Rest};
+pub use shell::{DaemonRuntime, Embedder};
+pub use spawn::SpawnRequest;
+pub use work::{
+    ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason, Work,
+};
