@@ -74,6 +74,11 @@ impl Transport {
         Self { sealer, opener: Opener { state, age: KeyAge::default(), failed: false } }
     }
 
+    /// The receiving direction, for the first frame.
+    pub const fn opener(&mut self) -> &mut Opener {
+        &mut self.opener
+    }
+
     /// The two directions.
     pub fn split(self) -> (Sealer, Opener) {
         (self.sealer, self.opener)

@@ -67,12 +67,14 @@ impl PeerTable {
         true
     }
 
-    /// A dial ended before it was welcomed.
+    /// A dial ended; nothing changes if it was welcomed before.
     pub fn dial_ended(&mut self, now: Instant, conn: ConnId) {
-        let Some(node) = self.conns.remove(&conn) else { return };
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.pending.take_if(|pending| pending.conn == conn);
+        let Some(&node) = self.conns.get(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.pending.take_if(|pending| pending.conn == conn).is_none() {
+            return;
         }
+        self.conns.remove(&conn);
         self.redial_failed(now, node);
         self.forget_if_unknown(node);
     }
@@ -157,7 +159,6 @@ impl PeerTable {
         }
         let Some(known) = entry.known.as_mut().filter(|known| known.state == PeerState::Suspected) else { return };
         (known.state, known.since) = (PeerState::Connected, now);
-        known.check = Some(now + self.config.heartbeat);
         if let Some(redial) = entry.redial.as_mut().filter(|redial| matches!(redial.plan, Plan::At(_))) {
             redial.plan = Plan::Idle;
         }

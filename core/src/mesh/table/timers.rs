@@ -123,6 +123,8 @@ impl PeerTable {
             self.actions.push_back(Action::Watch { conn });
             // A connection can be dead without anybody being told: try another one beside it.
             self.plan_redial(now, node);
+        } else if !silent && known.state == PeerState::Suspected {
+            self.heard_again(now, conn);
         }
     }
 
