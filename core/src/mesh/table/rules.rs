@@ -263,8 +263,12 @@ impl PeerTable {
             return;
         }
         let Some(entry) = self.peers.get_mut(&node) else { return };
-        let failures = entry.redial.as_ref().map_or(0, |redial| redial.failures);
-        entry.redial = Some(Redial { target: target.clone(), failures, plan: Plan::Idle, until: None });
+        let healthy = entry.healthy().is_some();
+        let (failures, plan) = match &entry.redial {
+            Some(redial) => (redial.failures, if healthy { Plan::Idle } else { redial.plan }),
+            None => (0, Plan::Idle),
+        };
+        entry.redial = Some(Redial { target: target.clone(), failures, plan, until: None });
     }
 
     fn forget_if_unknown(&mut self, node: NodeId) {

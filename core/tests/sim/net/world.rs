@@ -304,6 +304,7 @@ impl World {
             let id = self.node_id(other);
             if again && self.nodes[node].table.session(id).is_some() {
                 self.nodes[node].table.found_at(id, &target);
+                self.apply(node);
             } else {
                 // At first even with a session: an application that has only an address dials it to find out.
                 let delay = self.delay();
