@@ -6,7 +6,10 @@
 pub mod codec;
 pub mod directory;
 pub mod events;
+pub mod frame;
 pub mod migration;
+pub mod session;
 mod subprotocol;
 
+pub use frame::MAX_RECORD_BODY;
 pub use subprotocol::{Lane, Subprotocol};
