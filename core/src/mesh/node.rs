@@ -260,6 +260,16 @@ impl MeshNode {
         self.inner.local.static_secret().open(envelope, expected_signer, context)
     }
 
+    /// The node's key pair, for the layers above in this crate.
+    pub(crate) fn keypair(&self) -> &EntityKeypair {
+        self.inner.local.keypair()
+    }
+
+    /// The tokio runtime that the node lives on.
+    pub(crate) fn tasks(&self) -> &tokio::runtime::Handle {
+        &self.inner.runtime
+    }
+
     /// Signs with the node's key. The message begins with a label that nothing else begins with.
     pub fn sign(&self, message: &[u8]) -> Result<Signature, IdentityError> {
         self.inner.local.keypair().sign(message)

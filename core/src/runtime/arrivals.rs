@@ -279,9 +279,10 @@ impl Engine {
         let Some(arrival) = self.arrivals.get(&entity) else { return };
         let target = &arrival.target;
         let (id, source, orchestrator, staged) = (target.id, target.source, target.orchestrator, target.staged);
-        let head = arrival.key.and_then(|key| self.slot(key)).map_or(Sequence::GENESIS, |slot| {
-            slot.host.chain.head().link().sequence
-        });
+        let head = arrival
+            .key
+            .and_then(|key| self.slot(key))
+            .map_or(Sequence::GENESIS, |slot| slot.host.chain.head().link().sequence);
         let message = MigrationMessage::ReplayComplete { id, staged, head: head.get() };
         self.say_both(source, orchestrator, &message);
     }
@@ -321,9 +322,8 @@ impl Engine {
     fn free_room(&mut self, entity: EntityId, migration: MigrationId, now: Now) {
         self.reassembler.release(transfer_key(&entity, migration));
         while let Some(key) = self.reassembler.next_grant() {
-            let waiting = self.arrivals.iter().find(|(entity, arrival)| {
-                transfer_key(entity, arrival.target.id.migration) == key
-            });
+            let waiting =
+                self.arrivals.iter().find(|(entity, arrival)| transfer_key(entity, arrival.target.id.migration) == key);
             if let Some(entity) = waiting.map(|(entity, _)| *entity) {
                 self.arrival_input(entity, now, Target::granted);
             }
@@ -414,8 +414,8 @@ impl Engine {
                     epoch: id.epoch,
                     snapshot_digest: seal.digest,
                 };
-                IdentityEnvelope::decode(envelope)
-                    .and_then(|envelope| envelope.open(&self.node.static_secret, entity, &context))
+                IdentityEnvelope::from_bytes(envelope)
+                    .and_then(|envelope| self.node.static_secret.open(&envelope, entity, &context))
                     .map_err(|e| identity_failed(e.to_string()))?
             }
             (None, _) if arrival.transport_identity => {
@@ -432,8 +432,7 @@ impl Engine {
         let (lineage, epoch) = (head.lineage, head.epoch);
         let key = self.next_key();
         let standing = Standing::Arriving(id.migration);
-        let mut host =
-            DaemonHost::new(key, keypair, Some(kind.clone()), config, lineage, epoch, standing, now.instant);
+        let mut host = DaemonHost::new(key, keypair, Some(kind.clone()), config, lineage, epoch, standing, now.instant);
         let state = adopt(&mut host, snapshot);
         self.insert(host, inbound, None);
         if let Some(arrival) = self.arrivals.get_mut(&entity) {
@@ -546,9 +545,11 @@ impl Engine {
         let me = self.node.keypair.entity_id();
         let Some(arrival) = self.arrivals.get_mut(&id.entity) else {
             // It finished here before, and the source did not hear of it.
-            let active = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key)).is_some_and(|slot| {
-                slot.host.entity() == id.entity && slot.host.epoch > id.epoch
-            });
+            let active = self
+                .local(id.entity.origin_hash())
+                .ok()
+                .and_then(|key| self.slot(key))
+                .is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch > id.epoch);
             let message = if active {
                 MigrationMessage::ActivateAck { id }
             } else {

@@ -16,10 +16,10 @@ use crate::events::{OutStream, Outgoing};
 use crate::identity::{EntityId, EnvelopeContext, IdentityEnvelope, NodeId, OriginHash, Signature};
 use crate::mesh::RecordSink;
 use crate::migration::{MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Event, EventsMessage, Item, StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark};
-use crate::wire::Subprotocol;
 
 /// Payload bytes after which a message of waiting events is sent.
 const SHIP_BYTES: usize = 16 * 1024;
@@ -139,9 +139,13 @@ impl Engine {
                     let expected = format!("{:?}", departure.source.stage());
                     let reason = FailureReason::WrongPhase { expected, got: got.to_owned() };
                     if to == orchestrator {
-                        self.note_migration(Role::Source, &id, (self.me(), target), None, Some(
-                            MigrationFailure::Refused(reason, Outcome::Source),
-                        ));
+                        self.note_migration(
+                            Role::Source,
+                            &id,
+                            (self.me(), target),
+                            None,
+                            Some(MigrationFailure::Refused(reason, Outcome::Source)),
+                        );
                     }
                 }
             }
@@ -181,8 +185,7 @@ impl Engine {
     fn say_status(&mut self, entity: EntityId, stage: Stage) {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (bytes_sent, bytes_total) = departure.source.bytes();
-        let (id, orchestrator, events) =
-            (departure.source.id, departure.source.orchestrator, departure.source.shipped);
+        let (id, orchestrator, events) = (departure.source.id, departure.source.orchestrator, departure.source.shipped);
         self.say(orchestrator, &MigrationMessage::Status { id, stage, bytes_sent, bytes_total, events });
     }
 
@@ -250,13 +253,7 @@ impl Engine {
     }
 
     /// A slice arrived.
-    pub(super) fn departure_slice(
-        &mut self,
-        key: DaemonKey,
-        offset: u64,
-        result: Result<Bytes, Thrown>,
-        now: Now,
-    ) {
+    pub(super) fn departure_slice(&mut self, key: DaemonKey, offset: u64, result: Result<Bytes, Thrown>, now: Now) {
         let Some(entity) = self.slot(key).map(|slot| slot.host.entity()) else { return };
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let SourceState::Sending(transfer) = &mut departure.source.state else { return };
@@ -305,8 +302,7 @@ impl Engine {
             return;
         }
         if let Some(chunk) = transfer.chunk() {
-            let message =
-                MigrationMessage::Chunk { id, index: chunk.index, total: chunk.total, bytes: &chunk.bytes };
+            let message = MigrationMessage::Chunk { id, index: chunk.index, total: chunk.total, bytes: &chunk.bytes };
             let written = sink.record(Subprotocol::Migration, &mut |out| codec::encode_into(&message, out));
             debug_assert!(written.is_some(), "there was room");
         }
@@ -383,7 +379,7 @@ impl Engine {
         };
         let envelope = IdentityEnvelope::seal(&slot.host.keypair, &peer.identity.static_key, &context)
             .map_err(|e| e.to_string())?;
-        Ok((signature, Some(envelope.encode().to_vec())))
+        Ok((signature, Some(envelope.to_bytes().to_vec())))
     }
 
     /// Sends waiting events that were not sent yet to be staged.
@@ -395,7 +391,8 @@ impl Engine {
         let Some(slot) = self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
         let total = slot.host.mailbox.len() as u64;
         // Events of callers on this node become events of this node's own stream: then they are answered like all others.
-        let base = own.and_then(|own| slot.inbound.find(&own)).and_then(|key| slot.inbound.get(key)).map_or(1, |s| s.next());
+        let base =
+            own.and_then(|own| slot.inbound.find(&own)).and_then(|key| slot.inbound.get(key)).map_or(1, |s| s.next());
         let is_own = |reply: &ReplyTo| matches!(reply, ReplyTo::Local(_) | ReplyTo::Nobody | ReplyTo::TimedOut);
         let mut next_own = base
             + slot
@@ -412,7 +409,9 @@ impl Engine {
             let mut items = Vec::new();
             let mut bytes = 0;
             while items.len() < SHIP_EVENTS && (items.is_empty() || bytes < SHIP_BYTES) {
-                let Some(delivery) = usize::try_from(shipped).ok().and_then(|at| slot.host.mailbox.get(at)) else { break };
+                let Some(delivery) = usize::try_from(shipped).ok().and_then(|at| slot.host.mailbox.get(at)) else {
+                    break;
+                };
                 let (stream, number, call) = match delivery.reply {
                     ReplyTo::Stream { stream, number, call } => {
                         let Some(held) = slot.inbound.get(stream) else { break };
@@ -533,8 +532,7 @@ impl Engine {
         let own = self.departures.get(&entity).and_then(|departure| self.own_stream_id(entity, departure.key));
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let Some(claim) = departure.claim.clone() else { return };
-        let (id, key, origin, target) =
-            (departure.source.id, departure.key, departure.origin, departure.source.target);
+        let (id, key, origin, target) = (departure.source.id, departure.key, departure.origin, departure.source.target);
         departure.source.claim = claim.encode();
         let held = std::mem::take(&mut departure.held);
         let ClaimBody { lineage, epoch, .. } = *claim.body();
@@ -596,7 +594,11 @@ impl Engine {
                 self.on_moved(&stream, target, epoch, now);
             } else {
                 let to = self.way_to(stream.sender, via);
-                self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: target, epoch }));
+                self.send(
+                    to,
+                    Subprotocol::Events,
+                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch }),
+                );
             }
         }
         self.say_activate(entity);

@@ -265,7 +265,11 @@ impl Engine {
         self.work.push(Work::Settle { ticket, result });
     }
 
-    pub(super) fn notice_daemon(&mut self, event: DaemonEvent, host: (OriginHash, Option<std::sync::Arc<str>>, DaemonKey)) {
+    pub(super) fn notice_daemon(
+        &mut self,
+        event: DaemonEvent,
+        host: (OriginHash, Option<std::sync::Arc<str>>, DaemonKey),
+    ) {
         let (origin, kind, daemon) = host;
         self.work.push(Work::Notice(Notice::Daemon { event, origin, kind, daemon }));
     }
@@ -303,6 +307,11 @@ impl Engine {
             }
         }
         self.settle_own(now);
+    }
+
+    /// Whether messages wait for connected peers.
+    pub fn has_unsent_messages(&self) -> bool {
+        self.peers.any_waiting()
     }
 
     /// Whether work waits for the embedder.

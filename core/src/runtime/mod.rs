@@ -29,7 +29,7 @@ pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
 pub use error::{Executed, RuntimeError};
 pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
 pub use run::{LocalResult, Rest};
-pub use shell::{DaemonRuntime, Embedder};
+pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
     ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason, Work,

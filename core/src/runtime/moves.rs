@@ -129,9 +129,10 @@ impl Engine {
         now: Now,
         input: impl FnOnce(&mut Target) -> Vec<crate::migration::TargetAction>,
     ) {
-        let recorded = self.arrivals.get(&id.entity).is_some_and(|arrival| {
-            arrival.target.id == *id && arrival.target.source == from
-        });
+        let recorded = self
+            .arrivals
+            .get(&id.entity)
+            .is_some_and(|arrival| arrival.target.id == *id && arrival.target.source == from);
         if recorded {
             self.arrival_input(id.entity, now, input);
         }

@@ -9,9 +9,7 @@ use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
 use crate::identity::{MigrationId, NodeId, OriginHash};
-use crate::migration::{
-    Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress,
-};
+use crate::migration::{Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
@@ -116,9 +114,10 @@ impl Engine {
             let m = &o.machine;
             (Role::Orchestrator, m.origin, m.source, m.target, m.stage(), m.id.attempt)
         });
-        let leaving = self.departures.values().map(|d| {
-            (Role::Source, d.origin, me, d.source.target, Some(d.source.stage()), d.source.id.attempt)
-        });
+        let leaving = self
+            .departures
+            .values()
+            .map(|d| (Role::Source, d.origin, me, d.source.target, Some(d.source.stage()), d.source.id.attempt));
         let coming = self.arrivals.iter().map(|(entity, a)| {
             (Role::Target, entity.origin_hash(), a.target.source, me, Some(a.target.stage()), a.target.id.attempt)
         });
@@ -146,7 +145,8 @@ impl Engine {
                 OrchestratorAction::Ask(Ask::Prepare) => {
                     let kind = orchestration.kind.clone();
                     let state_bytes = orchestration.state_bytes;
-                    let message = MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
+                    let message =
+                        MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
                     self.say(target, &message);
                 }
                 OrchestratorAction::Ask(Ask::TakeSnapshot) => {

@@ -143,6 +143,11 @@ impl Peers {
         self.map.remove(&node);
     }
 
+    /// Whether anything waits for a connected peer.
+    pub(super) fn any_waiting(&self) -> bool {
+        self.map.values().any(|peer| peer.up && (peer.has_fast() || peer.has_bulk()))
+    }
+
     /// Nodes with a session.
     pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> {
         self.map.values().filter(|peer| peer.up).map(|peer| peer.identity.node)

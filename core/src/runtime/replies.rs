@@ -28,11 +28,9 @@ pub(super) fn as_wire(reply: &KeptReply) -> Reply<'_> {
 pub(super) fn thrown_as_error(failure: Failure, timeout: Duration, origin: OriginHash) -> RuntimeError {
     let Failure { kind, message, cause } = failure;
     match kind {
-        FailureKind::ProcessFailed => RuntimeError::ProcessFailed(cause.unwrap_or(Thrown {
-            name: "Error".into(),
-            message,
-            stack: None,
-        })),
+        FailureKind::ProcessFailed => {
+            RuntimeError::ProcessFailed(cause.unwrap_or(Thrown { name: "Error".into(), message, stack: None }))
+        }
         FailureKind::InvalidOutput => RuntimeError::InvalidOutput(message),
         FailureKind::CallbackTimeout if timeout.is_zero() => RuntimeError::RemoteTimeout(message),
         FailureKind::CallbackTimeout => RuntimeError::CallbackTimeout(timeout),

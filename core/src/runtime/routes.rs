@@ -172,12 +172,7 @@ impl Engine {
         epoch: Epoch,
         now: Now,
     ) {
-        let id = StreamId {
-            sender: self.node.keypair.node_id(),
-            incarnation: self.node.incarnation,
-            entity,
-            lineage,
-        };
+        let id = StreamId { sender: self.node.keypair.node_id(), incarnation: self.node.incarnation, entity, lineage };
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
         route.waiting_bytes = 0;
@@ -266,7 +261,14 @@ impl Engine {
     }
 
     /// The host accepted events of a stream of this node, and perhaps answers some.
-    pub(super) fn on_answers(&mut self, id: &StreamId, through: u64, replies: &[Reply<'_>], body: &bytes::Bytes, now: Now) {
+    pub(super) fn on_answers(
+        &mut self,
+        id: &StreamId,
+        through: u64,
+        replies: &[Reply<'_>],
+        body: &bytes::Bytes,
+        now: Now,
+    ) {
         let origin = id.entity.origin_hash();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
@@ -378,8 +380,7 @@ impl Engine {
             self.timers.arm(TimerKey::Route(origin), at);
         }
         for (ticket, call, timeout) in late {
-            let error =
-                if call { RuntimeError::CallTimeout(timeout) } else { RuntimeError::MailboxFull(origin) };
+            let error = if call { RuntimeError::CallTimeout(timeout) } else { RuntimeError::MailboxFull(origin) };
             self.settle(ticket, Err(error));
         }
         for number in withdrawn {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
 use super::replies::{failed, failure, thrown_as_error};
-use super::timers::TimerKey;
 use super::routes::Route;
+use super::timers::TimerKey;
 use super::work::{Next, Settlement, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::daemon::{

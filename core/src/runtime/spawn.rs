@@ -63,9 +63,11 @@ impl Engine {
         if request.keypair.is_read_only() {
             return Err(RuntimeError::InvalidArgument("identity must be able to sign, got a public one".into()));
         }
-        let snapshot = request.snapshot.map(StateSnapshot::decode).transpose().map_err(|e| {
-            RuntimeError::SnapshotInvalid(e.to_string())
-        })?;
+        let snapshot = request
+            .snapshot
+            .map(StateSnapshot::decode)
+            .transpose()
+            .map_err(|e| RuntimeError::SnapshotInvalid(e.to_string()))?;
         if let Some(snapshot) = &snapshot
             && snapshot.head.entity != request.keypair.entity_id()
         {
@@ -105,14 +107,8 @@ impl Engine {
 
     pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Spawning>) {
         let (key, origin) = (host.key, host.origin);
-        let index = self.daemons.insert(Slot {
-            host,
-            inbound,
-            reader: None,
-            spawning,
-            claim: None,
-            starved: Vec::new(),
-        });
+        let index =
+            self.daemons.insert(Slot { host, inbound, reader: None, spawning, claim: None, starved: Vec::new() });
         debug_assert_eq!(index, key.slot as usize);
         self.by_origin.insert(origin, key);
     }
@@ -257,7 +253,11 @@ impl Engine {
                 ReplyTo::Local(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
                 ReplyTo::Stream { stream, number, call } if call => {
                     if let Some(stream) = inbound.get_mut(stream) {
-                        stream.keep(super::replies::failed(number, FailureKind::ShuttingDown, "the daemon was stopped"));
+                        stream.keep(super::replies::failed(
+                            number,
+                            FailureKind::ShuttingDown,
+                            "the daemon was stopped",
+                        ));
                     }
                 }
                 ReplyTo::Stream { .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}

@@ -37,10 +37,9 @@ impl SnapshotWriter {
         let head_len = u32::try_from(encoded.len()).map_err(|_| too_large("the head", encoded.len() as u64))?;
         let state_field = match state_len {
             None => STATELESS,
-            Some(len) => u32::try_from(len)
-                .ok()
-                .filter(|len| *len != STATELESS)
-                .ok_or_else(|| too_large("the state", len))?,
+            Some(len) => {
+                u32::try_from(len).ok().filter(|len| *len != STATELESS).ok_or_else(|| too_large("the state", len))?
+            }
         };
         let mut prefix = BytesMut::with_capacity(HEADER + encoded.len());
         prefix.put_slice(MAGIC);
@@ -146,7 +145,11 @@ impl StateSnapshot {
     }
 
     /// Writes a whole snapshot into one buffer.
-    pub fn encode(head: &SnapshotHead, state: Option<&[u8]>, envelope: Option<&[u8]>) -> Result<Vec<u8>, SnapshotError> {
+    pub fn encode(
+        head: &SnapshotHead,
+        state: Option<&[u8]>,
+        envelope: Option<&[u8]>,
+    ) -> Result<Vec<u8>, SnapshotError> {
         let (mut writer, prefix) = SnapshotWriter::new(head, state.map(|state| state.len() as u64))?;
         let mut out = prefix.to_vec();
         if let Some(state) = state {

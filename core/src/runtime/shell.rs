@@ -1,0 +1,245 @@
+//! The engine with a mesh below it, an embedder above it, and a clock.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{Engine, NodeSelf, Now};
+use super::error::RuntimeError;
+use super::policy::RuntimeOptions;
+use super::work::Work;
+use crate::identity::{NodeId, NodeStaticSecret};
+use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
+use crate::wire::codec;
+use crate::wire::directory::DirectoryMessage;
+use crate::wire::events::EventsMessage;
+use crate::wire::migration::{FailureReason, MigrationMessage};
+use crate::wire::{Lane, Subprotocol};
+
+/// What the runtime answers for.
+const SUBPROTOCOLS: [Subprotocol; 3] = [Subprotocol::Events, Subprotocol::Migration, Subprotocol::Directory];
+/// How long a shutdown waits for its last messages to leave.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// What runs user code. It pulls work with [`DaemonRuntime::next_work`] until there is none, after each of its own calls and
+/// whenever it is woken.
+pub trait Embedder: Send + Sync + 'static {
+    /// Work has come from outside; called on any thread, must not block, and must not call the runtime.
+    fn wake(&self);
+}
+
+/// A daemon runtime on a mesh node. Cheap to clone. No method blocks on the network or on user code.
+#[derive(Clone)]
+pub struct DaemonRuntime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Mutex<Engine>,
+    mesh: MeshNode,
+    embedder: Arc<dyn Embedder>,
+    timer_changed: Notify,
+    said_last: Notify,
+    closed: CancellationToken,
+}
+
+impl DaemonRuntime {
+    /// A runtime on this mesh, which may have one at a time. From now on the node answers for it, but is not ready.
+    pub fn create(mesh: &MeshNode, options: RuntimeOptions, embedder: Arc<dyn Embedder>) -> Result<Self, RuntimeError> {
+        let keypair = mesh.keypair().clone();
+        let static_secret =
+            NodeStaticSecret::derive(&keypair).map_err(|e| RuntimeError::InvalidArgument(e.to_string()))?;
+        let node = NodeSelf { keypair, incarnation: mesh.incarnation(), static_secret };
+        let shared = Arc::new(Shared {
+            engine: Mutex::new(Engine::new(node, options, Box::new(random_bits))),
+            mesh: mesh.clone(),
+            embedder,
+            timer_changed: Notify::new(),
+            said_last: Notify::new(),
+            closed: CancellationToken::new(),
+        });
+        mesh.install(shared.clone(), &SUBPROTOCOLS).map_err(|error| match error {
+            InstallError::ShutDown => RuntimeError::ShuttingDown,
+            InstallError::Taken(_) | InstallError::Reserved(_) => RuntimeError::RuntimeExists,
+        })?;
+        mesh.tasks().spawn(shared.clone().keep_time());
+        Ok(Self { shared })
+    }
+
+    /// The mesh below.
+    pub fn mesh(&self) -> &MeshNode {
+        &self.shared.mesh
+    }
+
+    /// Does something with the engine at the present instant. The embedder pulls the work that this leaves.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Engine, Now) -> T) -> T {
+        self.shared.act(act).0
+    }
+
+    /// The next piece of work.
+    pub fn next_work(&self) -> Option<Work> {
+        self.shared.act(Engine::next_work).0
+    }
+
+    /// Ends the runtime: whoever waits is told, peers get the last messages, and the node stops answering for it.
+    /// Idempotent. The embedder still has to pull the work that is left.
+    pub async fn shutdown(&self) {
+        self.with(|engine, now| engine.shutdown(now));
+        let said = async {
+            loop {
+                let notified = self.shared.said_last.notified();
+                if !self.with(|engine, _| engine.has_unsent_messages()) {
+                    break;
+                }
+                notified.await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, said).await;
+        self.shared.close();
+    }
+
+    /// The same at once, for the end of the process or of an environment: last messages leave if they can.
+    pub fn shutdown_now(&self) {
+        self.with(|engine, now| engine.shutdown(now));
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    fn act<T>(&self, act: impl FnOnce(&mut Engine, Now) -> T) -> (T, bool) {
+        let now = present();
+        let (result, wakes, has_work, sooner) = {
+            let mut engine = self.engine.lock();
+            let before = engine.next_deadline();
+            let result = act(&mut engine, now);
+            let after = engine.next_deadline();
+            let sooner = match (before, after) {
+                (None, Some(_)) => true,
+                (Some(before), Some(after)) => after < before,
+                (_, None) => false,
+            };
+            (result, engine.take_wakes(), engine.has_work(), sooner)
+        };
+        for node in wakes {
+            self.mesh.wake(node);
+        }
+        if sooner {
+            self.timer_changed.notify_one();
+        }
+        (result, has_work)
+    }
+
+    /// The same for what does not come from the embedder: it is woken when there is work.
+    fn act_from_outside<T>(&self, act: impl FnOnce(&mut Engine, Now) -> T) -> T {
+        let (result, has_work) = self.act(act);
+        if has_work {
+            self.embedder.wake();
+        }
+        result
+    }
+
+    async fn keep_time(self: Arc<Self>) {
+        loop {
+            let changed = self.timer_changed.notified();
+            let deadline = self.engine.lock().next_deadline();
+            let due = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.closed.cancelled() => return,
+                () = changed => {}
+                () = due => self.act_from_outside(Engine::tick),
+            }
+        }
+    }
+
+    fn close(&self) {
+        if !self.closed.is_cancelled() {
+            self.closed.cancel();
+            self.mesh.uninstall(&SUBPROTOCOLS);
+        }
+    }
+}
+
+impl SubprotocolHandler for Shared {
+    fn records(&self, from: NodeId, lane: Lane, records: &mut Vec<Record>) {
+        let bulk: usize = match lane {
+            Lane::Bulk => records.iter().map(|record| record.body.len()).sum(),
+            Lane::Fast => 0,
+        };
+        self.act_from_outside(|engine, now| engine.records(from, lane, records, now));
+        if bulk > 0 {
+            // Room was reserved for all that the bulk lane carries, so its credit returns as soon as it is taken in.
+            self.mesh.consumed(from, bulk);
+        }
+    }
+
+    fn peer(&self, event: &PeerEvent) {
+        self.act_from_outside(|engine, now| engine.peer(event, now));
+    }
+
+    fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
+        let (more, last) = self.act_from_outside(|engine, now| {
+            let more = engine.fill(to, lane, sink, now);
+            (more, !engine.is_ready() && !engine.has_unsent_messages())
+        });
+        if last {
+            self.said_last.notify_waiters();
+        }
+        more
+    }
+}
+
+/// Has a node without a runtime answer at once what would otherwise be waited for.
+pub fn answer_without_runtime(mesh: &MeshNode) {
+    mesh.set_responder(Subprotocol::Migration, Some(refuse_migration));
+    mesh.set_responder(Subprotocol::Directory, Some(know_nothing));
+    mesh.set_responder(Subprotocol::Events, Some(host_nothing));
+}
+
+fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
+    match codec::decode(&record.body).ok()? {
+        MigrationMessage::Prepare { id, .. } => {
+            let reason = FailureReason::ComputeNotSupported;
+            Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
+        }
+        _ => None,
+    }
+}
+
+fn know_nothing(record: &Record) -> Option<Vec<u8>> {
+    match codec::decode(&record.body).ok()? {
+        DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer { query, claim: None })),
+        DirectoryMessage::Answer { .. } => None,
+    }
+}
+
+fn host_nothing(record: &Record) -> Option<Vec<u8>> {
+    match codec::decode(&record.body).ok()? {
+        EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
+            Some(codec::encode(&EventsMessage::Unknown { stream }))
+        }
+        _ => None,
+    }
+}
+
+fn present() -> Now {
+    let unix_ns = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    Now { instant: Instant::now(), unix_ns }
+}
+
+fn random_bits() -> u128 {
+    let mut bytes = [0; 16];
+    // Without random numbers no identity could have been made either.
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    u128::from_le_bytes(bytes)
+}
