@@ -1,0 +1,42 @@
+/** Makes instances of the error classes from what the native part reports. */
+
+import * as classes from './classes.js';
+import { rowOfCode } from './codes.js';
+
+/** A failure as the native part reports it. */
+export interface ErrorRecord {
+  readonly code: string;
+  readonly message: string;
+  readonly fields?: Readonly<Record<string, bigint | number | string>>;
+  /** The daemon's own error, when it was thrown on another node. */
+  readonly cause?: { readonly name: string; readonly message: string; readonly stack?: string | null };
+}
+
+type AnyErrorClass = new (message: string, options: Record<string, unknown>) => classes.MeshDaemonError;
+
+/**
+ * Makes the error of a record. `cause`, when given, is the very error that the daemon threw in this process and goes
+ * before what the record tells of it.
+ */
+export function errorFromNative(record: ErrorRecord, cause?: unknown): classes.MeshDaemonError {
+  const row = rowOfCode(record.code);
+  const ErrorClass = classes[row?.class ?? 'MeshDaemonError'] as AnyErrorClass;
+  const options: Record<string, unknown> = { ...record.fields, code: record.code };
+  if (row?.kind !== undefined) {
+    options['kind'] = row.kind;
+  }
+  if (cause !== undefined) {
+    options['cause'] = cause;
+  } else if (record.cause !== undefined) {
+    options['cause'] = remoteError(record.cause);
+  }
+  return new ErrorClass(record.message, options);
+}
+
+/** An error with the name, message and stack of one that was thrown on another node. */
+function remoteError(told: NonNullable<ErrorRecord['cause']>): Error {
+  const error = new Error(told.message);
+  Object.defineProperty(error, 'name', { value: told.name, configurable: true, writable: true });
+  error.stack = told.stack ?? `${told.name}: ${told.message}\n    at another node`;
+  return error;
+}
