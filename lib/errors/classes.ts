@@ -5,8 +5,8 @@
  * reports becomes an instance of these in `from-native.ts`.
  */
 
-import type { MigrationOutcome } from '../types/migration.js';
-import { kindOfCode } from './codes.js';
+import type { MigrationOutcome } from '../types/migration';
+import { kindOfCode } from './codes';
 import type {
   BackpressureErrorCode,
   ChannelAuthErrorCode,
@@ -22,7 +22,7 @@ import type {
   NotConnectedErrorCode,
   TokenErrorCode,
   TokenErrorKind,
-} from './codes.generated.js';
+} from './codes.generated';
 
 /**
  * What the constructors of all error classes accept.

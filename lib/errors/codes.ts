@@ -1,7 +1,7 @@
 /** Lookups in the generated table of error codes. */
 
-import { ERROR_TABLE } from './codes.generated.js';
-import type { ErrorClassName, ErrorCode } from './codes.generated.js';
+import { ERROR_TABLE } from './codes.generated';
+import type { ErrorClassName, ErrorCode } from './codes.generated';
 
 /** One row of the table. */
 export interface ErrorRow {

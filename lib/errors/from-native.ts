@@ -1,7 +1,7 @@
 /** Makes instances of the error classes from what the native part reports. */
 
-import * as classes from './classes.js';
-import { rowOfCode } from './codes.js';
+import * as classes from './classes';
+import { rowOfCode } from './codes';
 
 /** A failure as the native part reports it. */
 export interface ErrorRecord {

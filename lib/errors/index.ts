@@ -1,6 +1,6 @@
 /** Errors: the classes, their codes, and how native failures become instances. */
 
-export * from './classes.js';
+export * from './classes';
 export type {
   BackpressureErrorCode,
   ChannelAuthErrorCode,
@@ -17,4 +17,4 @@ export type {
   NotConnectedErrorCode,
   TokenErrorCode,
   TokenErrorKind,
-} from './codes.generated.js';
+} from './codes.generated';

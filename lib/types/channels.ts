@@ -1,4 +1,4 @@
-import type { CapabilityFilter } from './capabilities.js';
+import type { CapabilityFilter } from './capabilities';
 
 /**
  * Who may see a channel, by the subnet of the subscriber.

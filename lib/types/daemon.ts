@@ -1,5 +1,5 @@
-import type { CapabilityFilter, CapabilitySet } from './capabilities.js';
-import type { PublishReport } from './channels.js';
+import type { CapabilityFilter, CapabilitySet } from './capabilities';
+import type { PublishReport } from './channels';
 
 /**
  * What `process` gives back: nothing, one payload, or several. Each payload becomes one link of the daemon's chain.

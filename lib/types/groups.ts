@@ -1,4 +1,4 @@
-import type { DaemonHostConfig } from './runtime.js';
+import type { DaemonHostConfig } from './runtime';
 
 /**
  * How a group picks the member that gets a request.

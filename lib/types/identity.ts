@@ -1,4 +1,4 @@
-import type { Token, TokenChain } from '../token.js';
+import type { Token, TokenChain } from '../token';
 
 /**
  * What a token permits. `wildcard` extends it to any channel.

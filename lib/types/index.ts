@@ -1,11 +1,11 @@
 /** The types of the public interface, by area. */
 
-export type * from './capabilities.js';
-export type * from './channels.js';
-export type * from './daemon.js';
-export type * from './groups.js';
-export type * from './identity.js';
-export type * from './mesh.js';
-export type * from './migration.js';
-export type * from './runtime.js';
-export type * from './values.js';
+export type * from './capabilities';
+export type * from './channels';
+export type * from './daemon';
+export type * from './groups';
+export type * from './identity';
+export type * from './mesh';
+export type * from './migration';
+export type * from './runtime';
+export type * from './values';

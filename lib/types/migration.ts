@@ -1,5 +1,5 @@
-import type { MigrationError } from '../errors/classes.js';
-import type { Millis, WaitOptions } from './values.js';
+import type { MigrationError } from '../errors/classes';
+import type { Millis, WaitOptions } from './values';
 
 /**
  * Where a move stands.

@@ -1,5 +1,5 @@
-import type { MigrationRequest } from './migration.js';
-import type { Millis, WaitOptions } from './values.js';
+import type { MigrationRequest } from './migration';
+import type { Millis, WaitOptions } from './values';
 
 /**
  * How a runtime treats daemons that want to come or go.
