@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use blake2::Blake2sMac256;
-use blake2::digest::{KeyInit, Mac};
+use super::derive::keyed_hash;
 
 /// The 32-byte ed25519 public key of a daemon or a node. Identity decisions compare this, never a hash of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,13 +39,8 @@ impl EntityId {
     }
 
     fn keyed_hash(&self, key: &[u8]) -> u64 {
-        let mut mac =
-            <Blake2sMac256 as KeyInit>::new_from_slice(key).expect("the keys above are shorter than 32 bytes");
-        mac.update(&self.0);
-        let digest = mac.finalize().into_bytes();
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        u64::from_le_bytes(first)
+        let digest = keyed_hash(key, &[&self.0]);
+        u64::from_le_bytes(std::array::from_fn(|i| digest[i]))
     }
 }
 

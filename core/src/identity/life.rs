@@ -19,6 +19,10 @@ pub struct Lineage(u128);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
+/// One move of a daemon: 128 random bits, made by its orchestrator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MigrationId(u128);
+
 impl Incarnation {
     /// The wire form: both numbers little-endian.
     pub fn to_bytes(self) -> [u8; 16] {
@@ -62,6 +66,34 @@ impl Lineage {
 impl fmt::Debug for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Lineage({:08x}…)", self.0 >> 96)
+    }
+}
+
+impl MigrationId {
+    /// Takes 128 random bits.
+    pub const fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The bits.
+    pub const fn get(self) -> u128 {
+        self.0
+    }
+
+    /// The wire form, little-endian.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    /// Reads the wire form.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
+}
+
+impl fmt::Debug for MigrationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MigrationId({:08x}…)", self.0 >> 96)
     }
 }
 
