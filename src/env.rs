@@ -95,7 +95,7 @@ impl EnvState {
 
 /// Called once by `lib` when it is loaded, before anything else: `make_error` builds error instances from records, `wake`
 /// is called on the JavaScript thread when [`take_notices`](crate::outbox::take_notices) has something to give.
-#[napi(ts_args_type = "makeError: (record: ErrorRecord) => Error, wake: () => void")]
+#[napi(ts_args_type = "makeError: (record: import('./errors/from-native').ErrorRecord) => Error, wake: () => void")]
 pub fn bind_environment(env: Env, make_error: ErrorFactory, wake: Function<'_, (), ()>) -> Result<()> {
     let bound = Bound { make_error: Rc::new(make_error), outbox: Arc::new(Outbox::new(&wake)?) };
     EnvState::of(&env)?

@@ -29,3 +29,11 @@ mod keep_alive;
 mod logger;
 mod operation;
 mod outbox;
+
+use napi_derive::napi;
+
+/// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -104,13 +104,13 @@ impl Outbox {
 #[napi(object, object_from_js = false)]
 pub struct Notices<'env> {
     /// Operations that ended: their number, then either a value or a failure record.
-    #[napi(ts_type = "Settlement[]")]
+    #[napi(ts_type = "import('./notices').Settlement[]")]
     pub settled: Vec<Object<'env>>,
     /// Peers whose state changed.
-    #[napi(ts_type = "PeerChange[]")]
+    #[napi(ts_type = "import('./notices').PeerChange[]")]
     pub peers: Vec<Object<'env>>,
     /// Log records.
-    #[napi(ts_type = "LogLine[]")]
+    #[napi(ts_type = "import('./types/values').LogRecord[]")]
     pub lines: Vec<Object<'env>>,
     /// Log records that were dropped because too many waited.
     pub lines_dropped: u32,

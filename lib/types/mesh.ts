@@ -81,5 +81,5 @@ export interface PeerEvent {
  * @public
  */
 export interface MeshNodeEvents {
-  peer: [event: PeerEvent];
+  peer: PeerEvent;
 }

@@ -1,6 +1,5 @@
 /** Checks of numbers. Each returns the checked value, or throws the area's error; messages begin with the path. */
 
-import type { Millis } from '../types/values';
 import type { Refuse } from './area';
 
 const U64_MAX = 2n ** 64n - 1n;
@@ -30,7 +29,6 @@ export function integer(
 /**
  * A duration as a `number` of milliseconds. A `bigint` may be as large as a u64: no clock lives to see the rounding.
  */
-export function millis(refuse: Refuse, path: string, value: Millis): number;
 export function millis(refuse: Refuse, path: string, value: unknown): number {
   if (typeof value === 'bigint') return Number(withinU64(refuse, path, value));
   if (typeof value !== 'number') throw refuse(`${path} must be a number or a bigint`);

@@ -1,0 +1,18 @@
+/**
+ * Stateful daemons on an encrypted mesh of Node processes, that move live from one process to another.
+ *
+ * @packageDocumentation
+ */
+
+import { native } from './binding';
+
+export * from './errors/index';
+export { Identity, channelHash } from './identity';
+export { setLogger } from './logger';
+export type { LoggerOptions } from './logger';
+export type * from './types/index';
+
+/** The version of the package and of its native code. */
+export function version(): string {
+  return native.version();
+}
