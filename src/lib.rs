@@ -37,3 +37,11 @@ use napi_derive::napi;
 pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
+
+use napi_derive::napi;
+
+/// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

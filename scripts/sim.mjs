@@ -1,0 +1,28 @@
+// npm run sim -- --seeds N [FILTER]: the simulation with many seeds. `npm test` runs a few fixed ones.
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values, positionals } = parseArgs({
+  options: { seeds: { type: 'string', default: '200' } },
+  allowPositionals: true,
+});
+if (!/^[1-9]\d*$/.test(values.seeds)) throw new Error(`--seeds must be a positive number, got ${values.seeds}`);
+
+const cargo = fileURLToPath(new URL('cargo.mjs', import.meta.url));
+const test = [
+  'test',
+  '--package',
+  'mesh-daemon-core',
+  '--features',
+  'test-hooks',
+  '--test',
+  'sim',
+  '--',
+  '--nocapture',
+];
+const { status } = spawnSync(process.execPath, [cargo, ...test, ...positionals], {
+  stdio: 'inherit',
+  env: { ...process.env, SIM_SEEDS: values.seeds },
+});
+process.exitCode = status ?? 1;
