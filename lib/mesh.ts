@@ -134,9 +134,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
   async start(): Promise<void> {
     this.#checkLive();
-    await operation<undefined>((op) => {
-      native.meshStart(op, this.#id);
-    });
+    native.meshStart(this.#id);
   }
 
   /** All peers that are not forgotten; none after shutdown. */
@@ -145,7 +143,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     return native.meshPeers(this.#id).map(({ sinceMs, ...peer }) => ({ ...peer, since: new Date(sinceMs) }));
   }
 
-  /** How many peers have a session. */
+  /** How many peers are not lost. */
   peerCount(): number {
     return this.#shutdown === undefined ? native.meshPeerCount(this.#id) : 0;
   }

@@ -15,6 +15,7 @@ use napi_derive::napi;
 use tokio_util::sync::CancellationToken;
 
 use crate::keep_alive::KeepAlive;
+use crate::mesh::Meshes;
 use crate::operation::Operations;
 use crate::outbox::Outbox;
 
@@ -30,6 +31,8 @@ pub(crate) struct EnvState {
     pub(crate) keep_alive: KeepAlive,
     /// Operations that JavaScript waits for.
     pub(crate) operations: Operations,
+    /// Mesh nodes.
+    pub(crate) meshes: Meshes,
 }
 
 /// What `lib` hands over when it is loaded.
@@ -45,13 +48,16 @@ impl EnvState {
             return Ok(state);
         }
         let closed = CancellationToken::new();
-        let on_close = Rc::new(RefCell::new(Vec::<Box<dyn FnOnce()>>::new()));
+        let meshes = Meshes::default();
+        let closing = meshes.clone();
+        let on_close = Rc::new(RefCell::new(vec![Box::new(move || closing.close()) as Box<dyn FnOnce()>]));
         let state = Self {
             closed: closed.clone(),
             bound: OnceCell::new(),
             on_close: Rc::clone(&on_close),
             keep_alive: KeepAlive::default(),
             operations: Operations::default(),
+            meshes,
         };
         env.set_instance_data(state, (), |_| {})?;
         env.add_env_cleanup_hook((), move |()| {

@@ -15,6 +15,7 @@
 //! | [`operation`] | promises: operations that end on another thread |
 //! | [`logger`] | tracing events on their way to a JavaScript logger |
 //! | [`identity`] | key pairs and derived addresses |
+//! | [`mesh`] | mesh nodes |
 
 // napi's macros make the functions reachable from JavaScript, which rustc cannot see, and take some arguments by value
 // that clippy would borrow.
@@ -27,6 +28,7 @@ mod executor;
 mod identity;
 mod keep_alive;
 mod logger;
+mod mesh;
 mod operation;
 mod outbox;
 
