@@ -1,1 +1,18 @@
-//! Streams: how an event is accepted exactly once.
+//! Streams: how an event sent to a daemon on another node is accepted exactly once, in order, and answered once.
+//!
+//! A stream is (sender, sender incarnation, destination entity, lineage), numbered 1, 2, 3 …. [`Outbound`] is the
+//! sender's end, [`Inbound`] holds the host's ends of one daemon. Both are plain state: they are told what arrived and
+//! asked what to send.
+
+mod inbound;
+mod outbound;
+
+pub use inbound::{Held, InStream, Inbound, KeptReply, OutputRecord, Refused};
+pub use outbound::{OutItem, OutStream, Outgoing};
+
+/// Most positions of a stream that are sent and not accepted.
+pub const WINDOW: u64 = 1024;
+/// Most payload bytes of a stream that are sent and not accepted; one event may exceed it alone.
+pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes of replies that a host keeps for one stream; beyond it nothing more is accepted from that stream.
+pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;

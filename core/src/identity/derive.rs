@@ -46,27 +46,20 @@ pub fn fork_sentinel(parent: OriginHash, fork_sequence: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vectors::{counting_seed, unhex};
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn counting_seed() -> [u8; 32] {
-        std::array::from_fn(|i| u8::try_from(i).expect("32 fits"))
-    }
 
     // Expected values come from Python: hashlib.blake2s, cryptography's Ed25519 and xxhash, not from this crate.
     #[test]
     fn replica_keys_match_vectors_of_another_implementation() {
         let seed = counting_seed();
         assert_eq!(
-            hex(replica_keypair(&seed, 0).entity_id().as_bytes()),
-            "9fd8746935ac5c08bffa694e4fcd04a5b5d658ba234fdfe871d1ae5184cff7ef"
+            replica_keypair(&seed, 0).entity_id().as_bytes(),
+            &unhex("9fd8746935ac5c08bffa694e4fcd04a5b5d658ba234fdfe871d1ae5184cff7ef")
         );
         assert_eq!(
-            hex(replica_keypair(&seed, 7).entity_id().as_bytes()),
-            "2157de234a1baaaf65d9764c0b339763a09749f96634a5368aef75af2778467e"
+            replica_keypair(&seed, 7).entity_id().as_bytes(),
+            &unhex("2157de234a1baaaf65d9764c0b339763a09749f96634a5368aef75af2778467e")
         );
     }
 

@@ -129,11 +129,8 @@ impl fmt::Debug for Signature {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vectors::{counting_seed, unhex};
     use super::*;
-
-    fn unhex<const N: usize>(text: &str) -> [u8; N] {
-        std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex"))
-    }
 
     // RFC 8032, section 7.1, tests 1 and 3.
     #[test]
@@ -164,8 +161,7 @@ mod tests {
     // The addresses were computed with Python's hashlib.blake2s.
     #[test]
     fn addresses_match_vectors_of_another_implementation() {
-        let seed: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).expect("32 fits"));
-        let keypair = EntityKeypair::from_seed(&seed);
+        let keypair = EntityKeypair::from_seed(&counting_seed());
         assert_eq!(keypair.origin_hash(), OriginHash::new(0x782a_3238_8019_76bf));
         assert_eq!(keypair.node_id(), NodeId::new(0xbd82_6a5d_0a63_94f5));
     }

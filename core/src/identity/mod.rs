@@ -11,6 +11,8 @@ mod ids;
 mod keypair;
 mod life;
 mod node_static;
+#[cfg(test)]
+mod vectors;
 
 pub use channel::{channel_hash, check_channel_name};
 pub use derive::{fork_sentinel, group_id, replica_keypair};

@@ -50,17 +50,17 @@ impl fmt::Debug for NodeStaticSecret {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vectors::{counting_seed, unhex};
     use super::*;
 
     // Expected: Python's hashlib.blake2s and cryptography's X25519.
     #[test]
     fn static_key_matches_vector_of_another_implementation() {
-        let seed: [u8; 32] = std::array::from_fn(|i| u8::try_from(i).expect("32 fits"));
-        let node = NodeStaticSecret::derive(&EntityKeypair::from_seed(&seed)).expect("full");
-        let public: String = node.public().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(public, "dfd9750d76b1bf986f89ca977ecfb56897f6885b0fd871186170651268ddaf7c");
-        let private: String = node.private_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(private, "a0920c8ba2c5be48e59de435740164329be7e8c87a886a8910acd336a3e3976e");
+        let node = NodeStaticSecret::derive(&EntityKeypair::from_seed(&counting_seed())).expect("full");
+        let public = unhex("dfd9750d76b1bf986f89ca977ecfb56897f6885b0fd871186170651268ddaf7c");
+        assert_eq!(node.public(), &public);
+        let private = unhex("a0920c8ba2c5be48e59de435740164329be7e8c87a886a8910acd336a3e3976e");
+        assert_eq!(node.private_bytes(), &private);
     }
 
     #[test]

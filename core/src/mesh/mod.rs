@@ -1,5 +1,29 @@
 //! Nodes, peers, dialling, heartbeats, failure detection.
+//!
+//! [`MeshNode`] is the tokio shell around [`session`](crate::session) and the [`PeerTable`](table::PeerTable): it listens
+//! and dials, runs a reader and a writer per session, and carries the records of the layers above, which implement
+//! [`SubprotocolHandler`]. Which peer has which session is decided by the table alone.
 
+mod config;
+mod counters;
+mod dial;
+mod error;
 mod handler;
+mod handlers;
+mod inner;
+mod limits;
+mod link;
+mod listen;
+mod node;
+mod reader;
+mod stream;
+pub mod table;
+mod writer;
 
+pub use config::MeshConfig;
+pub use counters::MeshCounters;
+pub use error::{HandshakeFailure, InstallError, MeshError};
 pub use handler::{Loss, PeerEvent, PeerIdentity, Record, RecordSink, SubprotocolHandler};
+pub use handlers::{ObserverId, PeerObserver, Responder};
+pub use node::{MeshNode, PeerInfo};
+pub use table::{PeerRefusal, PeerState};

@@ -1,1 +1,19 @@
-//! The roles of a live move.
+//! The roles of a live move, as state machines: [`Orchestrator`] drives, [`Source`] alone decides, [`Target`] waits for
+//! that decision.
+//!
+//! Each machine is told what happened and answers with actions; the runtime's engine carries them out, sends the
+//! messages, and routes those a node addresses to itself through the same handlers.
+
+mod failure;
+mod orchestrator;
+mod settings;
+mod source;
+mod target;
+mod transfer;
+
+pub use failure::{MigrationFailure, Outcome};
+pub use orchestrator::{Ask, Orchestrator, OrchestratorAction, Progress};
+pub use settings::{MigrationOptions, MigrationSettings};
+pub use source::{Source, SourceAction, SourceState};
+pub use target::{Target, TargetAction, TargetState};
+pub use transfer::Transfer;

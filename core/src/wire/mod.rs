@@ -3,6 +3,13 @@
 //! A session carries *frames* (one Noise message each); a frame carries *records* of one lane; a record is one
 //! message of one subprotocol.
 
+pub mod codec;
+pub mod directory;
+pub mod events;
+pub mod frame;
+pub mod migration;
+pub mod session;
 mod subprotocol;
 
+pub use frame::MAX_RECORD_BODY;
 pub use subprotocol::{Lane, Subprotocol};

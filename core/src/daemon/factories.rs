@@ -1,0 +1,77 @@
+//! Which kinds this node can build, and which daemons it expects to arrive.
+//!
+//! The functions themselves belong to the embedding language; here is only what decides about them, atomically.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::identity::{EntityKeypair, NodeId, OriginHash};
+
+use super::config::HostConfig;
+
+/// A daemon that was announced to arrive.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// Its kind, registered at the time.
+    pub kind: Arc<str>,
+    /// Its settings here.
+    pub config: HostConfig,
+    /// Its key, when it was provisioned beforehand; otherwise the key has to arrive with it.
+    pub keypair: Option<EntityKeypair>,
+    /// Only migrations driven by this node may bring it.
+    pub orchestrator: Option<NodeId>,
+}
+
+/// Kinds and expectations of one runtime.
+#[derive(Debug, Default)]
+pub struct FactoryRegistry {
+    kinds: HashSet<Arc<str>>,
+    expected: HashMap<OriginHash, Expectation>,
+}
+
+impl FactoryRegistry {
+    /// Registers a kind; false when it is there already.
+    pub fn register(&mut self, kind: &str) -> bool {
+        self.kinds.insert(Arc::from(kind))
+    }
+
+    /// The kind's name, shared, when it is registered.
+    pub fn kind(&self, kind: &str) -> Option<Arc<str>> {
+        self.kinds.get(kind).cloned()
+    }
+
+    /// Announces a daemon; false when its address is taken by another announcement, which stays as it is.
+    pub fn expect(&mut self, origin: OriginHash, expectation: Expectation) -> bool {
+        match self.expected.entry(origin) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                slot.insert(expectation);
+                true
+            }
+        }
+    }
+
+    /// The announcement for an address. It stays in place, so that a failed restore can be tried again.
+    pub fn expected(&self, origin: OriginHash) -> Option<&Expectation> {
+        self.expected.get(&origin)
+    }
+
+    /// Consumes the announcement, when the daemon is live.
+    pub fn take(&mut self, origin: OriginHash) -> Option<Expectation> {
+        self.expected.remove(&origin)
+    }
+
+    /// Binds the orchestrator that may bring the daemon: true when bound now or bound to the same node before.
+    pub fn bind_orchestrator(&mut self, origin: OriginHash, node: NodeId) -> bool {
+        match self.expected.get_mut(&origin) {
+            None => false,
+            Some(expectation) => *expectation.orchestrator.get_or_insert(node) == node,
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.kinds.clear();
+        self.expected.clear();
+    }
+}

@@ -1,0 +1,112 @@
+//! A daemon's inbox: first in, first out, bounded in events and bytes.
+
+use std::collections::VecDeque;
+
+use super::delivery::Delivery;
+
+/// The mailbox has no room for this event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the mailbox is full")]
+pub struct MailboxFull;
+
+/// A bounded queue of events.
+#[derive(Debug)]
+pub struct Mailbox {
+    queue: VecDeque<Delivery>,
+    bytes: usize,
+    capacity: usize,
+    max_bytes: usize,
+}
+
+impl Mailbox {
+    /// An empty one. It allocates nothing until something arrives.
+    pub fn new(capacity: usize, max_bytes: usize) -> Self {
+        Self { queue: VecDeque::new(), bytes: 0, capacity, max_bytes }
+    }
+
+    /// Whether an event of this size would be taken. A single large event is taken when nothing else waits.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.queue.is_empty() || (self.queue.len() < self.capacity && self.bytes + bytes <= self.max_bytes)
+    }
+
+    /// Takes an event in.
+    pub fn push(&mut self, delivery: Delivery) -> Result<(), MailboxFull> {
+        if !self.has_room(delivery.weight()) {
+            return Err(MailboxFull);
+        }
+        self.bytes += delivery.weight();
+        self.queue.push_back(delivery);
+        Ok(())
+    }
+
+    /// Puts back what was handed out and did not begin, in front and in its order. Never refused: it was here before.
+    pub fn give_back(&mut self, deliveries: impl DoubleEndedIterator<Item = Delivery>) {
+        for delivery in deliveries.rev() {
+            self.bytes += delivery.weight();
+            self.queue.push_front(delivery);
+        }
+    }
+
+    /// The next event, if it fits the rest of a batch.
+    pub fn pop_within(&mut self, bytes: usize) -> Option<Delivery> {
+        if self.queue.front()?.weight() > bytes {
+            return None;
+        }
+        self.pop()
+    }
+
+    /// The next event.
+    pub fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.bytes -= delivery.weight();
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            // An idle daemon keeps no memory of a past flood.
+            self.queue = VecDeque::new();
+        }
+        Some(delivery)
+    }
+
+    /// Takes out every event that `gone` says is to go, keeping the order of the rest.
+    pub fn extract(&mut self, mut gone: impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
+        if !self.queue.iter().any(&mut gone) {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        let mut rest = VecDeque::with_capacity(self.queue.len());
+        for delivery in self.queue.drain(..) {
+            if gone(&delivery) {
+                out.push(delivery);
+            } else {
+                rest.push_back(delivery);
+            }
+        }
+        self.queue = rest;
+        self.bytes -= out.iter().map(Delivery::weight).sum::<usize>();
+        out
+    }
+
+    /// The waiting events, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Delivery> {
+        self.queue.iter()
+    }
+
+    /// The event at this position.
+    pub fn get(&self, index: usize) -> Option<&Delivery> {
+        self.queue.get(index)
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Payload bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}

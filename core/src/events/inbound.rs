@@ -1,0 +1,430 @@
+//! The host's end: marks, reordering, kept replies.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
+use crate::causal::CausalLink;
+use crate::daemon::Emission;
+use crate::identity::NodeId;
+use crate::wire::codec::{self, DecodeError};
+use crate::wire::events::{Event, Failure, Item, Output, Reply, StreamId};
+
+/// What stands at a number of a stream.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// An event.
+    Event {
+        /// What its emitter says.
+        emission: Emission,
+        /// The user's bytes.
+        payload: Bytes,
+        /// Whether the sender waits for outputs.
+        call: bool,
+    },
+    /// Given up by the sender.
+    Skip,
+}
+
+impl Held {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Event { payload, .. } => payload.len(),
+            Self::Skip => 0,
+        }
+    }
+}
+
+/// An output as it was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputRecord {
+    /// Its link.
+    pub link: CausalLink,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
+/// A reply that the sender has not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptReply {
+    /// The call's number.
+    pub number: u64,
+    /// What came of it.
+    pub result: Result<Vec<OutputRecord>, Failure>,
+}
+
+impl KeptReply {
+    /// What it counts for against the bound of kept replies, and about what it takes on the wire.
+    pub fn weight(&self) -> usize {
+        match &self.result {
+            Ok(outputs) => 48 + outputs.iter().map(|o| o.payload.len() + 48).sum::<usize>(),
+            Err(failure) => {
+                let cause = failure.cause.as_ref().map_or(0, |c| {
+                    c.name.len() + c.message.len() + c.stack.as_ref().map_or(0, String::len)
+                });
+                96 + failure.message.len() + cause
+            }
+        }
+    }
+
+    /// The reply as a message field.
+    pub fn as_wire(&self) -> Reply<'_> {
+        let result = match &self.result {
+            Ok(outputs) => Ok(outputs
+                .iter()
+                .map(|output| Output {
+                    sequence: output.link.sequence,
+                    parent_hash: output.link.parent_hash,
+                    horizon: output.link.horizon,
+                    payload: &output.payload,
+                })
+                .collect()),
+            Err(failure) => Err(failure.clone()),
+        };
+        Reply { number: self.number, result }
+    }
+}
+
+/// The stream is not known here and does not start at 1, or it left its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its beginning was never seen.
+    Unknown,
+    /// The peer sent more than its window.
+    BeyondWindow,
+}
+
+/// One stream that leads to a daemon.
+#[derive(Debug)]
+pub struct InStream {
+    /// Which one.
+    pub id: StreamId,
+    /// The peer that its last message came through; the way back when the sender has no session here.
+    pub via: NodeId,
+    next: u64,
+    early: BTreeMap<u64, Held>,
+    early_bytes: usize,
+    kept: VecDeque<KeptReply>,
+    kept_bytes: usize,
+    sent: usize,
+    told: u64,
+    /// When the sender was heard last.
+    pub heard_at: Instant,
+}
+
+/// The streams that lead to one daemon.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    streams: Slab<InStream>,
+    index: HashMap<StreamId, u32>,
+}
+
+impl Inbound {
+    /// No streams; allocates nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// The number under which a stream is held.
+    pub fn find(&self, id: &StreamId) -> Option<u32> {
+        self.index.get(id).copied()
+    }
+
+    /// A held stream.
+    pub fn get(&self, key: u32) -> Option<&InStream> {
+        self.streams.get(key as usize)
+    }
+
+    /// A held stream.
+    pub fn get_mut(&mut self, key: u32) -> Option<&mut InStream> {
+        self.streams.get_mut(key as usize)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &InStream)> {
+        self.streams.iter().map(|(key, stream)| (u32::try_from(key).unwrap_or(u32::MAX), stream))
+    }
+
+    /// Finds a stream or begins it; a stream that is not known begins at 1. A newer life of the sender ends the older
+    /// one's stream.
+    pub fn open(&mut self, id: StreamId, via: NodeId, first: u64, now: Instant) -> Result<u32, Refused> {
+        let key = match self.index.get(&id) {
+            Some(key) => *key,
+            None if first != 1 => return Err(Refused::Unknown),
+            None => {
+                self.retain(|old| old.id.sender != id.sender || old.id.incarnation > id.incarnation);
+                self.insert(InStream::new(id, via, 1, now))
+            }
+        };
+        if let Some(stream) = self.streams.get_mut(key as usize) {
+            stream.heard_at = now;
+            stream.via = via;
+        }
+        Ok(key)
+    }
+
+    fn insert(&mut self, stream: InStream) -> u32 {
+        let id = stream.id;
+        // A slab index beyond u32 would need more memory than a node has.
+        let key = u32::try_from(self.streams.insert(stream)).unwrap_or(u32::MAX);
+        self.index.insert(id, key);
+        key
+    }
+
+    /// Ends a stream.
+    pub fn close(&mut self, id: &StreamId) {
+        if let Some(key) = self.index.remove(id) {
+            self.streams.remove(key as usize);
+        }
+    }
+
+    /// Keeps the streams that `keep` admits.
+    pub fn retain(&mut self, mut keep: impl FnMut(&InStream) -> bool) {
+        let index = &mut self.index;
+        self.streams.retain(|_, stream| {
+            let stays = keep(stream);
+            if !stays {
+                index.remove(&stream.id);
+            }
+            stays
+        });
+    }
+
+    /// Encodes marks and kept replies, for a snapshot that moves. Nothing for no streams.
+    pub fn encode(&self) -> Vec<u8> {
+        if self.streams.is_empty() {
+            return Vec::new();
+        }
+        let mut saved: Vec<_> = self.streams.iter().map(|(_, stream)| stream).collect();
+        saved.sort_unstable_by_key(|stream| (stream.id.sender, stream.id.incarnation));
+        let saved: Vec<SavedStream<'_>> = saved
+            .into_iter()
+            .map(|stream| SavedStream {
+                id: stream.id,
+                next: stream.next,
+                replies: stream.kept.iter().map(KeptReply::as_wire).collect(),
+            })
+            .collect();
+        codec::encode(&saved)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; payloads are slices of `bytes`.
+    pub fn decode(bytes: &Bytes, via: NodeId, now: Instant) -> Result<Self, DecodeError> {
+        let mut inbound = Self::new();
+        if bytes.is_empty() {
+            return Ok(inbound);
+        }
+        let saved: Vec<SavedStream<'_>> = codec::decode(bytes)?;
+        for stream in saved {
+            let mut restored = InStream::new(stream.id, via, stream.next, now);
+            for reply in stream.replies {
+                restored.keep(KeptReply::from_wire(&reply, bytes));
+            }
+            if inbound.find(&stream.id).is_some() {
+                return Err(DecodeError::Malformed("a stream stands there twice".into()));
+            }
+            inbound.insert(restored);
+        }
+        Ok(inbound)
+    }
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct SavedStream<'b> {
+    #[n(0)]
+    id: StreamId,
+    #[n(1)]
+    next: u64,
+    #[b(2)]
+    replies: Vec<Reply<'b>>,
+}
+
+impl KeptReply {
+    /// Takes a decoded reply; payloads become slices of the message they were decoded from.
+    pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
+        let result = match &reply.result {
+            Ok(outputs) => Ok(outputs.iter().map(|output| OutputRecord::from_wire(output, message)).collect()),
+            Err(failure) => Err(failure.clone()),
+        };
+        Self { number: reply.number, result }
+    }
+}
+
+impl OutputRecord {
+    fn from_wire(output: &Output<'_>, message: &Bytes) -> Self {
+        Self {
+            link: CausalLink {
+                // The origin of a reply's links is the daemon that was called; the caller knows it.
+                origin: crate::identity::OriginHash::new(0),
+                horizon: output.horizon,
+                sequence: output.sequence,
+                parent_hash: output.parent_hash,
+            },
+            payload: message.slice_ref(output.payload),
+        }
+    }
+}
+
+impl Held {
+    /// Takes a decoded item; its payload becomes a slice of the message.
+    pub fn from_wire(item: &Item<'_>, message: &Bytes) -> Self {
+        let (event, call): (&Event<'_>, bool) = match item {
+            Item::Call(event) => (event, true),
+            Item::Send(event) => (event, false),
+            Item::Skip => return Self::Skip,
+        };
+        Self::Event {
+            emission: Emission {
+                origin: event.origin,
+                sequence: event.sequence,
+                parent_hash: event.parent_hash,
+                horizon: event.horizon,
+            },
+            payload: message.slice_ref(event.payload),
+            call,
+        }
+    }
+}
+
+impl InStream {
+    fn new(id: StreamId, via: NodeId, next: u64, now: Instant) -> Self {
+        Self {
+            id,
+            via,
+            next,
+            early: BTreeMap::new(),
+            early_bytes: 0,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            sent: 0,
+            told: next - 1,
+            heard_at: now,
+        }
+    }
+
+    /// The number that is due next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes a position in. Repetitions are dropped.
+    pub fn offer(&mut self, number: u64, held: Held) -> Result<(), Refused> {
+        if number < self.next || self.early.contains_key(&number) {
+            return Ok(());
+        }
+        let weight = held.weight();
+        // A single large event beyond the window's bytes is taken when it is alone; the sender keeps to the same rule.
+        let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && !self.early.is_empty() && weight > 0;
+        if number >= self.next + 2 * WINDOW || (too_many_bytes && number != self.next) {
+            return Err(Refused::BeyondWindow);
+        }
+        self.early_bytes += weight;
+        self.early.insert(number, held);
+        Ok(())
+    }
+
+    /// The position that is due, when it is here and there is room to keep its reply.
+    pub fn ready(&self) -> Option<&Held> {
+        if self.kept_bytes >= KEPT_REPLY_BYTES {
+            return None;
+        }
+        self.early.get(&self.next)
+    }
+
+    /// Accepts the position that is due.
+    pub fn accept(&mut self) -> Option<(u64, Held)> {
+        let number = self.next;
+        let held = self.early.remove(&number)?;
+        self.early_bytes -= held.weight();
+        self.next += 1;
+        Some((number, held))
+    }
+
+    /// Sets the mark behind an event that was accepted elsewhere and handed over.
+    pub fn staged(&mut self, number: u64) -> bool {
+        if number != self.next {
+            return false;
+        }
+        self.early.remove(&number);
+        self.next += 1;
+        true
+    }
+
+    /// Forgets what was held and not accepted; the sender repeats it where the daemon lives now.
+    pub fn drop_early(&mut self) {
+        self.early.clear();
+        self.early_bytes = 0;
+    }
+
+    /// Keeps a reply until the sender has it.
+    pub fn keep(&mut self, reply: KeptReply) {
+        self.kept_bytes += reply.weight();
+        self.kept.push_back(reply);
+    }
+
+    /// The sender has every reply through this number.
+    pub fn acknowledge(&mut self, through: u64) {
+        let mut sent = self.sent;
+        let mut index = 0;
+        let (bytes, kept) = (&mut self.kept_bytes, &mut self.kept);
+        kept.retain(|reply| {
+            let stays = reply.number > through;
+            if !stays {
+                *bytes -= reply.weight();
+                if index < self.sent {
+                    sent -= 1;
+                }
+            }
+            index += 1;
+            stays
+        });
+        self.sent = sent;
+    }
+
+    /// Sends every kept reply, and the mark, again.
+    pub fn repeat(&mut self) {
+        self.sent = 0;
+        self.told = 0;
+    }
+
+    /// Replies that were not sent yet.
+    pub fn unsent(&self) -> impl Iterator<Item = &KeptReply> {
+        self.kept.iter().skip(self.sent)
+    }
+
+    /// Marks the first `count` unsent replies, and acceptance through the mark, as told.
+    pub fn sent(&mut self, count: usize) {
+        self.sent = (self.sent + count).min(self.kept.len());
+        self.told = self.accepted();
+    }
+
+    /// The last accepted number.
+    pub fn accepted(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// How many accepted positions the sender has not been told of.
+    pub fn untold(&self) -> u64 {
+        self.accepted().saturating_sub(self.told)
+    }
+
+    /// Bytes held for this stream.
+    pub fn bytes(&self) -> usize {
+        self.early_bytes + self.kept_bytes
+    }
+}

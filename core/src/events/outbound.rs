@@ -1,0 +1,320 @@
+//! The sender's end: numbering, the window, repetition, and who waits for what.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{WINDOW, WINDOW_BYTES};
+use crate::daemon::{Emission, Ticket};
+use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::wire::events::{BATCH_OVERHEAD, Event, ITEM_OVERHEAD, Item, StreamId};
+
+/// An event that leaves this node.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// What its emitter says.
+    pub emission: Emission,
+    /// The user's bytes.
+    pub payload: Bytes,
+    /// Who waits.
+    pub ticket: Ticket,
+    /// Whether outputs are awaited, not only acceptance.
+    pub call: bool,
+}
+
+/// A numbered position at its sender.
+#[derive(Clone, Debug)]
+pub enum OutItem {
+    /// Not accepted yet.
+    Pending(Outgoing),
+    /// Accepted; the reply is awaited.
+    Awaiting(Ticket),
+    /// Given up before it was accepted; the number is still due.
+    Skip,
+    /// Nothing more to come.
+    Done,
+}
+
+/// A stream that leaves this node.
+#[derive(Debug)]
+pub struct OutStream {
+    /// Which one.
+    pub id: StreamId,
+    /// The daemon's address.
+    pub origin: OriginHash,
+    /// Where the daemon lives, as far as is known.
+    pub host: NodeId,
+    /// The epoch that goes with `host`.
+    pub epoch: Epoch,
+    /// Nothing is sent while a local hand-over is undecided.
+    pub held: bool,
+    /// Since when its host is out of reach.
+    pub cut_since: Option<Instant>,
+    base: u64,
+    items: VecDeque<OutItem>,
+    pending_bytes: usize,
+    flight_bytes: usize,
+    accepted: u64,
+    sent: u64,
+    told_replies: u64,
+    /// The host is to be asked for replies that may have been lost on the way.
+    pub ask_again: bool,
+}
+
+impl OutStream {
+    /// A stream whose next number is `next`: 1 unless a daemon left this node with events of this node in its queue.
+    pub fn new(id: StreamId, origin: OriginHash, host: NodeId, epoch: Epoch, next: u64) -> Self {
+        Self {
+            id,
+            origin,
+            host,
+            epoch,
+            held: false,
+            cut_since: None,
+            base: next,
+            items: VecDeque::new(),
+            pending_bytes: 0,
+            flight_bytes: 0,
+            accepted: next - 1,
+            sent: next - 1,
+            told_replies: next - 1,
+            ask_again: false,
+        }
+    }
+
+    /// The number that the next event gets.
+    pub fn next(&self) -> u64 {
+        self.base + self.items.len() as u64
+    }
+
+    /// Gives an event the next number.
+    pub fn push(&mut self, outgoing: Outgoing) -> u64 {
+        let number = self.next();
+        self.pending_bytes += outgoing.payload.len();
+        self.items.push_back(OutItem::Pending(outgoing));
+        number
+    }
+
+    /// Enters an event that the daemon's former host here had accepted and handed over.
+    pub fn push_accepted(&mut self, ticket: Option<Ticket>) -> u64 {
+        let number = self.next();
+        self.items.push_back(ticket.map_or(OutItem::Done, OutItem::Awaiting));
+        self.accepted = number;
+        self.sent = number;
+        number
+    }
+
+    fn item_mut(&mut self, number: u64) -> Option<&mut OutItem> {
+        let index = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        self.items.get_mut(index)
+    }
+
+    /// The host accepted everything through this number.
+    pub fn accepted(&mut self, through: u64, resolved: &mut Vec<Ticket>) {
+        let through = through.min(self.sent);
+        while self.accepted < through {
+            self.accepted += 1;
+            let number = self.accepted;
+            let mut freed = 0;
+            if let Some(item) = self.item_mut(number) {
+                *item = match std::mem::replace(item, OutItem::Done) {
+                    OutItem::Pending(outgoing) => {
+                        freed = outgoing.payload.len();
+                        if outgoing.call {
+                            OutItem::Awaiting(outgoing.ticket)
+                        } else {
+                            resolved.push(outgoing.ticket);
+                            OutItem::Done
+                        }
+                    }
+                    other @ OutItem::Awaiting(_) => other,
+                    OutItem::Skip | OutItem::Done => OutItem::Done,
+                };
+            }
+            self.pending_bytes -= freed;
+            self.flight_bytes -= freed;
+        }
+        self.trim();
+    }
+
+    /// A reply arrived: who waited for it, if anybody still does.
+    pub fn replied(&mut self, number: u64) -> Option<Ticket> {
+        let item = self.item_mut(number)?;
+        let ticket = match item {
+            OutItem::Awaiting(ticket) => Some(*ticket),
+            OutItem::Pending(_) | OutItem::Skip | OutItem::Done => return None,
+        };
+        *item = OutItem::Done;
+        self.trim();
+        ticket
+    }
+
+    fn trim(&mut self) {
+        while self.base <= self.accepted && matches!(self.items.front(), Some(OutItem::Done)) {
+            self.items.pop_front();
+            self.base += 1;
+        }
+        if self.items.is_empty() && self.items.capacity() > 4096 {
+            self.items = VecDeque::new();
+        }
+    }
+
+    /// Its caller gave a number up. Tells whether the host has to be told: it may hold the event.
+    pub fn give_up(&mut self, number: u64) -> bool {
+        let sent = self.sent;
+        let mut freed = 0;
+        let Some(item) = self.item_mut(number) else { return false };
+        match item {
+            OutItem::Pending(outgoing) => {
+                freed = outgoing.payload.len();
+                *item = OutItem::Skip;
+            }
+            OutItem::Awaiting(_) => *item = OutItem::Done,
+            OutItem::Skip | OutItem::Done => return false,
+        }
+        self.pending_bytes -= freed;
+        let told = number <= sent;
+        if told {
+            self.flight_bytes -= freed;
+        }
+        self.trim();
+        told
+    }
+
+    /// Whether the event at this number has been handed to a session.
+    pub fn was_sent(&self, number: u64) -> bool {
+        number <= self.sent
+    }
+
+    /// Sends again, from the host's mark on, what was not accepted: after a reconnection or a move.
+    pub fn rewind(&mut self) {
+        self.sent = self.accepted;
+        self.flight_bytes = 0;
+        self.ask_again = true;
+    }
+
+    /// Everything through this number is done: its replies need not be kept.
+    pub fn replies_through(&self) -> u64 {
+        self.base - 1
+    }
+
+    /// How many finished positions the host has not been told of.
+    pub fn untold_replies(&self) -> u64 {
+        self.replies_through().saturating_sub(self.told_replies)
+    }
+
+    /// The host is being told now.
+    pub fn told(&mut self) {
+        self.told_replies = self.replies_through();
+        self.ask_again = false;
+    }
+
+    /// Whether a position may be sent now.
+    pub fn has_unsent(&self) -> bool {
+        !self.held && self.sent + 1 < self.next() && self.sent < self.accepted + WINDOW
+            && self.flight_bytes <= WINDOW_BYTES
+    }
+
+    /// Whether anything is not accepted yet.
+    pub fn has_unaccepted(&self) -> bool {
+        self.accepted + 1 < self.next()
+    }
+
+    /// Whether nobody waits for anything.
+    pub fn is_settled(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Events that are not finished.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Payload bytes that are not accepted.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// The next positions that fit `room` bytes of one message, without taking them.
+    pub fn batch(&self, room: usize) -> (u64, Vec<Item<'_>>) {
+        let first = self.sent + 1;
+        let mut items = Vec::new();
+        let mut left = room.saturating_sub(BATCH_OVERHEAD);
+        let mut number = first;
+        let mut in_flight = self.flight_bytes;
+        while number < self.next() && number <= self.accepted + WINDOW && in_flight <= WINDOW_BYTES {
+            let item = match self.at(number) {
+                Some(OutItem::Pending(outgoing)) => {
+                    let need = outgoing.payload.len() + ITEM_OVERHEAD;
+                    if need > left {
+                        break;
+                    }
+                    left -= need;
+                    in_flight += outgoing.payload.len();
+                    let event = Event {
+                        origin: outgoing.emission.origin,
+                        sequence: outgoing.emission.sequence,
+                        parent_hash: outgoing.emission.parent_hash,
+                        horizon: outgoing.emission.horizon,
+                        payload: &outgoing.payload,
+                    };
+                    if outgoing.call { Item::Call(event) } else { Item::Send(event) }
+                }
+                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting(_)) => {
+                    if left < 2 {
+                        break;
+                    }
+                    left -= 2;
+                    Item::Skip
+                }
+                None => break,
+            };
+            items.push(item);
+            number += 1;
+        }
+        (first, items)
+    }
+
+    /// The payload length of the next position, when it is an event.
+    pub fn next_len(&self) -> Option<usize> {
+        match self.at(self.sent + 1)? {
+            OutItem::Pending(outgoing) => Some(outgoing.payload.len()),
+            OutItem::Awaiting(_) | OutItem::Skip | OutItem::Done => None,
+        }
+    }
+
+    fn at(&self, number: u64) -> Option<&OutItem> {
+        self.items.get(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    /// The first `count` unsent positions are on their way.
+    pub fn sent(&mut self, count: u64) {
+        for number in self.sent + 1..=self.sent + count {
+            if let Some(OutItem::Pending(outgoing)) = self.at(number) {
+                self.flight_bytes += outgoing.payload.len();
+            }
+        }
+        self.sent += count;
+    }
+
+    /// Ends the stream: whoever waits, and whether their event may have run.
+    pub fn end(&mut self) -> Vec<(Ticket, bool)> {
+        let (base, sent) = (self.base, self.sent);
+        self.pending_bytes = 0;
+        self.flight_bytes = 0;
+        (base..)
+            .zip(self.items.drain(..))
+            .filter_map(|(number, item)| match item {
+                OutItem::Pending(outgoing) => Some((outgoing.ticket, number <= sent)),
+                OutItem::Awaiting(ticket) => Some((ticket, true)),
+                OutItem::Skip | OutItem::Done => None,
+            })
+            .collect()
+    }
+}

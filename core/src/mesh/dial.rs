@@ -1,0 +1,231 @@
+//! Dialling: resolve, connect, shake hands, be welcomed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{HandshakeFailure, MeshError};
+use super::inner::{Inner, Opened};
+use super::listen::HANDSHAKE_DEADLINE;
+use super::stream::{MessageReader, prepare, write_message};
+use super::table::{ConnId, DialDecision, DialTarget};
+use crate::identity::NodeId;
+use crate::session::{Dialling, Established, ProvenPeer, SessionError};
+use crate::wire::frame::{MAX_MESSAGE, read_frame};
+use crate::wire::session::{MAX_HANDSHAKE_MESSAGE, Refusal, SessionMessage};
+use crate::wire::{Subprotocol, codec};
+
+/// How long resolving and connecting may take.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a dial that lost to another session looks again before it gives up.
+const ROUNDS: usize = 3;
+
+/// How a dial ended that did not fail.
+enum Dialled {
+    Connected(NodeId),
+    /// There is, or is about to be, another session with this peer.
+    Elsewhere(NodeId),
+}
+
+/// A dial that the table knows of; given up when dropped.
+struct Pending<'a> {
+    inner: &'a Arc<Inner>,
+    conn: ConnId,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut control = self.inner.control.lock();
+        control.dials.remove(&self.conn);
+        control.table.dial_ended(Instant::now(), self.conn);
+        self.inner.apply(&mut control);
+    }
+}
+
+/// Dials for a caller who waits for the session.
+pub(super) async fn connect(inner: Arc<Inner>, target: DialTarget) -> Result<NodeId, MeshError> {
+    for _ in 0..ROUNDS {
+        let node = match dial(&inner, &target, None).await? {
+            Dialled::Connected(node) => return Ok(node),
+            Dialled::Elsewhere(node) => node,
+        };
+        match timeout(HANDSHAKE_DEADLINE, inner.session_with(node)).await {
+            Ok(Ok(_)) => return Ok(node),
+            Ok(Err(_)) => return Err(MeshError::ShutDown),
+            Err(_) => {}
+        }
+    }
+    Err(failed(&target, HandshakeFailure::GivenUp))
+}
+
+/// Dials a peer that is known, in the background.
+pub(super) async fn again(inner: Arc<Inner>, node: NodeId, target: DialTarget) {
+    let result = tokio::select! {
+        biased;
+        () = inner.root.cancelled() => return,
+        result = dial(&inner, &target, Some(node)) => result,
+    };
+    if let Err(error) = result {
+        tracing::debug!(peer = %node, %error, "dialling again failed");
+    }
+    let mut control = inner.control.lock();
+    control.table.redial_failed(Instant::now(), node);
+    inner.apply(&mut control);
+}
+
+async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>) -> Result<Dialled, MeshError> {
+    let stream = tcp_connect(target).await?;
+    match timeout(HANDSHAKE_DEADLINE, shake_hands(inner, target, expected, stream)).await {
+        Ok(result) => result,
+        Err(_) => Err(failed(target, HandshakeFailure::TimedOut)),
+    }
+}
+
+async fn tcp_connect(target: &DialTarget) -> Result<TcpStream, MeshError> {
+    let address = || target.addr.clone();
+    let connect = async {
+        let resolved = lookup_host(target.addr.as_str()).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => {
+                MeshError::InvalidArgument(format!("'{}' is not of the form host:port", target.addr))
+            }
+            _ => MeshError::AddressNotFound { address: address(), source: Arc::new(error) },
+        })?;
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for addr in resolved {
+            match TcpStream::connect(addr).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(MeshError::Unreachable { address: address(), source: Arc::new(last) })
+    };
+    let late = || MeshError::Unreachable { address: address(), source: Arc::new(io::ErrorKind::TimedOut.into()) };
+    timeout(CONNECT_DEADLINE, connect).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn shake_hands(
+    inner: &Arc<Inner>,
+    target: &DialTarget,
+    expected: Option<NodeId>,
+    mut stream: TcpStream,
+) -> Result<Dialled, MeshError> {
+    let fail = |reason: HandshakeFailure| failed(target, reason);
+    let broken = |error: io::Error| failed(target, HandshakeFailure::Io(Arc::new(error)));
+    prepare(&stream).map_err(broken)?;
+    let mut messages = MessageReader::new();
+    let (dialling, first) = Dialling::start(&inner.local).map_err(|error| fail(error.into()))?;
+    write_message(&mut stream, &first).await.map_err(broken)?;
+    let answer = match messages.message(&mut stream, MAX_HANDSHAKE_MESSAGE).await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => return Err(fail(HandshakeFailure::Closed)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(fail(HandshakeFailure::Closed)),
+        Err(error) => return Err(broken(error)),
+    };
+    let proven = dialling.read_answer(&answer).map_err(|error| fail(error.into()))?;
+    let peer = proven.peer();
+    let node = peer.node;
+    check_pins(target, peer)?;
+
+    let given_up = inner.root.child_token();
+    let (conn, intent) = {
+        let mut control = inner.control.lock();
+        if control.leaving {
+            return Err(MeshError::ShutDown);
+        }
+        let decision = control.table.dial_proven(peer, target, expected);
+        if let DialDecision::Proceed { conn, .. } = &decision {
+            control.dials.insert(*conn, given_up.clone());
+        }
+        inner.apply(&mut control);
+        match decision {
+            DialDecision::Proceed { conn, intent } => (conn, intent),
+            DialDecision::AlreadyConnected | DialDecision::AlreadyDialling => return Ok(Dialled::Elsewhere(node)),
+            DialDecision::Refused(refusal) => return Err(fail(refusal.into())),
+        }
+    };
+    let pending = Pending { inner, conn };
+    let (last, mut established) = proven.finish(intent).map_err(|error| fail(error.into()))?;
+    inner.control.lock().table.dial_finished(conn, established.session);
+    let welcome = async {
+        write_message(&mut stream, &last).await.map_err(broken)?;
+        read_welcome(&mut stream, &mut messages, &mut established).await.map_err(fail)
+    };
+    let resumed = match until(&given_up, welcome).await {
+        Some(Ok(Welcome::Taken { resumed })) => resumed,
+        Some(Ok(Welcome::Refused(Refusal::Duplicate))) | None => return Ok(Dialled::Elsewhere(node)),
+        Some(Ok(Welcome::Refused(refusal))) => return Err(fail(HandshakeFailure::RefusedThere(refusal))),
+        Some(Err(error)) => return Err(error),
+    };
+    let link = {
+        let mut control = inner.control.lock();
+        control.dials.remove(&conn);
+        if !control.table.dial_welcomed(Instant::now(), conn, resumed) {
+            drop(control);
+            return Ok(Dialled::Elsewhere(node));
+        }
+        inner.open(&mut control, conn, &established, None)
+    };
+    drop(pending);
+    inner.run(Opened { link, established, stream, messages });
+    Ok(Dialled::Connected(node))
+}
+
+fn check_pins(target: &DialTarget, peer: &ProvenPeer) -> Result<(), MeshError> {
+    let mismatch = |what| MeshError::PinMismatch { address: target.addr.clone(), what, got: peer.node };
+    if target.pin_key.is_some_and(|key| key != peer.static_key) {
+        return Err(mismatch("key"));
+    }
+    if target.pin_node.is_some_and(|node| node != peer.node) {
+        return Err(mismatch("node id"));
+    }
+    Ok(())
+}
+
+enum Welcome {
+    Taken { resumed: bool },
+    Refused(Refusal),
+}
+
+async fn read_welcome(
+    stream: &mut TcpStream,
+    messages: &mut MessageReader,
+    established: &mut Established,
+) -> Result<Welcome, HandshakeFailure> {
+    let frame = match messages.message(stream, MAX_MESSAGE).await {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return Err(HandshakeFailure::Closed),
+        Err(error) => return Err(HandshakeFailure::Io(Arc::new(error))),
+    };
+    let plaintext = established.transport.opener().open(&frame)?;
+    let (_, mut records) = read_frame(plaintext).map_err(SessionError::from)?;
+    let (id, body) = records.next().transpose().map_err(SessionError::from)?.unwrap_or_default();
+    let misfit = |why: String| HandshakeFailure::from(SessionError::Message(why));
+    if id != Subprotocol::Session.id() {
+        return Err(misfit("a session begins with a welcome".into()));
+    }
+    match codec::decode(&body).map_err(|error| misfit(error.to_string()))? {
+        SessionMessage::Welcome { resumed } => Ok(Welcome::Taken { resumed }),
+        SessionMessage::Refused(refusal) => Ok(Welcome::Refused(refusal)),
+        SessionMessage::Ready
+        | SessionMessage::Ping(_)
+        | SessionMessage::Pong(_)
+        | SessionMessage::Credit(_)
+        | SessionMessage::Goodbye => Err(misfit("a session begins with a welcome".into())),
+    }
+}
+
+async fn until<T>(token: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = token.cancelled() => None,
+        result = work => Some(result),
+    }
+}
+
+fn failed(target: &DialTarget, reason: HandshakeFailure) -> MeshError {
+    MeshError::HandshakeFailed { address: target.addr.clone(), reason }
+}

@@ -1,0 +1,150 @@
+//! The layers above: who handles which subprotocol, who watches peers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::InstallError;
+use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler};
+use crate::identity::NodeId;
+use crate::session::FrameBuilder;
+use crate::wire::{Lane, Subprotocol};
+
+/// Answers a record that no handler is installed for, with the body of a record of the same subprotocol.
+pub type Responder = fn(&Record) -> Option<Vec<u8>>;
+
+/// Watches peers beside the handlers. Must not block.
+pub type PeerObserver = Arc<dyn Fn(&PeerEvent) + Send + Sync>;
+
+/// Names an observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ObserverId(u64);
+
+/// What is installed.
+#[derive(Default)]
+pub(super) struct Handlers {
+    handlers: Vec<Installed>,
+    responders: Vec<(Subprotocol, Responder)>,
+    observers: Vec<(ObserverId, PeerObserver)>,
+    last_observer: u64,
+}
+
+struct Installed {
+    handler: Arc<dyn SubprotocolHandler>,
+    subprotocols: Vec<Subprotocol>,
+}
+
+struct Sink<'a>(&'a mut FrameBuilder);
+
+impl RecordSink for Sink<'_> {
+    fn room(&self) -> usize {
+        self.0.room()
+    }
+
+    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        self.0.record(subprotocol, encode)
+    }
+}
+
+impl Handlers {
+    /// Whether `subprotocols` could be installed.
+    pub(super) fn check(&self, subprotocols: &[Subprotocol]) -> Result<(), InstallError> {
+        for &subprotocol in subprotocols {
+            if subprotocol == Subprotocol::Session {
+                return Err(InstallError::Reserved(subprotocol));
+            }
+            if self.handlers.iter().any(|installed| installed.subprotocols.contains(&subprotocol)) {
+                return Err(InstallError::Taken(subprotocol));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn install(&mut self, handler: Arc<dyn SubprotocolHandler>, subprotocols: &[Subprotocol]) {
+        self.handlers.push(Installed { handler, subprotocols: subprotocols.to_vec() });
+    }
+
+    /// Takes the handler of `subprotocols` out; what comes back is to be dropped outside of any lock.
+    pub(super) fn uninstall(&mut self, subprotocols: &[Subprotocol]) -> Vec<Arc<dyn SubprotocolHandler>> {
+        for installed in &mut self.handlers {
+            installed.subprotocols.retain(|subprotocol| !subprotocols.contains(subprotocol));
+        }
+        self.handlers
+            .extract_if(.., |installed| installed.subprotocols.is_empty())
+            .map(|installed| installed.handler)
+            .collect()
+    }
+
+    pub(super) fn set_responder(&mut self, subprotocol: Subprotocol, responder: Option<Responder>) {
+        self.responders.retain(|(id, _)| *id != subprotocol);
+        self.responders.extend(responder.map(|responder| (subprotocol, responder)));
+    }
+
+    pub(super) fn observe(&mut self, observer: PeerObserver) -> ObserverId {
+        self.last_observer += 1;
+        let id = ObserverId(self.last_observer);
+        self.observers.push((id, observer));
+        id
+    }
+
+    pub(super) fn unobserve(&mut self, id: ObserverId) -> Option<PeerObserver> {
+        let at = self.observers.iter().position(|(observer, _)| *observer == id)?;
+        Some(self.observers.remove(at).1)
+    }
+
+    pub(super) fn peer(&self, event: &PeerEvent) {
+        for installed in &self.handlers {
+            installed.handler.peer(event);
+        }
+        for (_, observer) in &self.observers {
+            observer(event);
+        }
+    }
+
+    /// Hands the records of one frame on; what has no handler goes to `unhandled`, which may be given an answer.
+    pub(super) fn records(
+        &self,
+        from: NodeId,
+        lane: Lane,
+        records: &mut Vec<Record>,
+        mut unhandled: impl FnMut(Record, Option<Vec<u8>>),
+    ) {
+        while let Some(first) = records.first() {
+            let Some(installed) = self.of(first.subprotocol) else {
+                let record = records.remove(0);
+                let responder = self.responders.iter().find(|(id, _)| *id == record.subprotocol);
+                let answer = responder.and_then(|(_, respond)| respond(&record));
+                unhandled(record, answer);
+                continue;
+            };
+            let is_its = |record: &Record| installed.subprotocols.contains(&record.subprotocol);
+            if records.iter().all(is_its) {
+                installed.handler.records(from, lane, records);
+                records.clear();
+            } else {
+                let mut its: Vec<_> = records.extract_if(.., |record| is_its(record)).collect();
+                installed.handler.records(from, lane, &mut its);
+            }
+        }
+    }
+
+    /// Asks every handler for records, beginning with number `first`; true when any has more.
+    pub(super) fn fill(&self, to: NodeId, lane: Lane, frame: &mut FrameBuilder, first: usize) -> bool {
+        let count = self.handlers.len();
+        let mut more = false;
+        for turn in 0..count {
+            let installed = &self.handlers[(first + turn) % count];
+            more |= installed.handler.fill(to, lane, &mut Sink(frame));
+        }
+        more
+    }
+
+    fn of(&self, subprotocol: Subprotocol) -> Option<&Installed> {
+        self.handlers.iter().find(|installed| installed.subprotocols.contains(&subprotocol))
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.handlers.iter().map(|installed| &installed.subprotocols)).finish()
+    }
+}

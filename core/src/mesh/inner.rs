@@ -1,0 +1,323 @@
+//! The state that all tasks of a node share, and the carrying out of what the peer table decides.
+//!
+//! Locks are taken in this order and never the other way round: `control`, a link's gate, `handlers`. Handlers are called
+//! with some of them held, which is why they may call only what takes none of them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::counters::Counters;
+use super::dial;
+use super::handler::{PeerEvent, PeerIdentity};
+use super::handlers::Handlers;
+use super::limits::HalfOpen;
+use super::link::Link;
+use super::reader::Reader;
+use super::stream::MessageReader;
+use super::table::{Action, Activity, CloseReason, ConnId, PeerTable};
+use super::writer::Writer;
+use crate::identity::NodeId;
+use crate::session::{Established, LocalIdentity};
+
+/// One node.
+pub(super) struct Inner {
+    pub(super) local: LocalIdentity,
+    pub(super) local_addr: SocketAddr,
+    pub(super) control: Mutex<Control>,
+    /// Peers that are not lost, for readers that must not take `control`.
+    pub(super) present: DashMap<NodeId, Present>,
+    pub(super) handlers: RwLock<Handlers>,
+    pub(super) counters: Counters,
+    pub(super) half_open: HalfOpen,
+    /// Everything that runs, but for the sessions.
+    pub(super) tasks: TaskTracker,
+    pub(super) sessions: TaskTracker,
+    pub(super) root: CancellationToken,
+    pub(super) runtime: Handle,
+    timer_changed: Notify,
+    started: AtomicBool,
+    /// Both clocks at one moment, to tell wall-clock times of instants.
+    clocks: (Instant, SystemTime),
+}
+
+/// What is changed only under one lock.
+pub(super) struct Control {
+    pub(super) table: PeerTable,
+    pub(super) links: HashMap<ConnId, Arc<Link>>,
+    pub(super) dials: HashMap<ConnId, CancellationToken>,
+    waiters: HashMap<NodeId, Vec<oneshot::Sender<String>>>,
+    pub(super) leaving: bool,
+}
+
+/// A peer that is not lost.
+pub(super) struct Present {
+    pub(super) identity: PeerIdentity,
+    pub(super) link: Option<Arc<Link>>,
+}
+
+/// A session that was agreed on and whose tasks are to be started.
+pub(super) struct Opened {
+    pub(super) link: Arc<Link>,
+    pub(super) established: Established,
+    pub(super) stream: TcpStream,
+    pub(super) messages: MessageReader,
+}
+
+struct Links<'a>(&'a HashMap<ConnId, Arc<Link>>);
+
+impl Activity for Links<'_> {
+    fn of(&self, conn: ConnId) -> Option<(Instant, Instant)> {
+        self.0.get(&conn).map(|link| link.activity())
+    }
+}
+
+impl Control {
+    pub(super) fn new(table: PeerTable) -> Self {
+        Self { table, links: HashMap::new(), dials: HashMap::new(), waiters: HashMap::new(), leaving: false }
+    }
+}
+
+impl Inner {
+    pub(super) fn new(local: LocalIdentity, local_addr: SocketAddr, table: PeerTable) -> Self {
+        Self {
+            local,
+            local_addr,
+            control: Mutex::new(Control::new(table)),
+            present: DashMap::new(),
+            handlers: RwLock::default(),
+            counters: Counters::default(),
+            half_open: HalfOpen::default(),
+            tasks: TaskTracker::new(),
+            sessions: TaskTracker::new(),
+            root: CancellationToken::new(),
+            runtime: Handle::current(),
+            timer_changed: Notify::new(),
+            started: AtomicBool::new(false),
+            clocks: (Instant::now(), SystemTime::now()),
+        }
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    pub(super) fn wall_clock(&self, at: Instant) -> SystemTime {
+        self.clocks.1 + at.saturating_duration_since(self.clocks.0)
+    }
+
+    pub(super) fn start(self: &Arc<Self>) {
+        let mut control = self.control.lock();
+        if control.leaving || self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        control.table.start(Instant::now());
+        for link in control.links.values() {
+            link.say_ready();
+        }
+        self.apply(&mut control);
+    }
+
+    /// Carries out what the table decided, in order.
+    pub(super) fn apply(self: &Arc<Self>, control: &mut Control) {
+        for action in control.table.take_actions() {
+            match action {
+                Action::Open { conn, node: _ } => {
+                    tracing::debug!(?conn, "session open");
+                }
+                Action::Close { conn, why } => self.close(control, conn, why),
+                Action::Event(event) => self.tell(control, &event),
+                Action::Ping { conn } => {
+                    if let Some(link) = control.links.get(&conn) {
+                        link.ping();
+                    }
+                }
+                Action::Watch { conn } => {
+                    if let Some(link) = control.links.get(&conn) {
+                        link.watched.store(true, Ordering::Release);
+                    }
+                }
+                Action::Dial { node, target } => {
+                    let inner = self.clone();
+                    self.tasks.spawn(async move { dial::again(inner, node, target).await });
+                }
+            }
+        }
+        self.timer_changed.notify_one();
+    }
+
+    /// Makes a link of a connection that the table took, and carries out what the table decided with it.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        control: &mut Control,
+        conn: ConnId,
+        established: &Established,
+        welcome: Option<bool>,
+    ) -> Arc<Link> {
+        let peer = &established.peer;
+        let link = Arc::new(Link::new(conn, peer.node, peer.bulk_window, self.root.child_token()));
+        if let Some(resumed) = welcome {
+            link.welcome(resumed);
+        }
+        if self.is_started() {
+            link.say_ready();
+        }
+        control.links.insert(conn, link.clone());
+        self.apply(control);
+        link
+    }
+
+    /// Starts the tasks of a session. Comes after [`open`](Self::open), so that the layers hear of the peer first.
+    pub(super) fn run(self: &Arc<Self>, opened: Opened) {
+        let Opened { link, established, stream, messages } = opened;
+        let (sealer, opener) = established.transport.split();
+        let (read, write) = stream.into_split();
+        let reader = Reader { inner: self.clone(), link: link.clone(), socket: read, messages, opener };
+        let writer = Writer { inner: self.clone(), link, socket: write, sealer };
+        self.sessions.spawn_on(reader.run(), &self.runtime);
+        self.sessions.spawn_on(writer.run(), &self.runtime);
+    }
+
+    /// A session's connection ended without a goodbye.
+    pub(super) fn connection_ended(self: &Arc<Self>, link: &Arc<Link>, why: &str) {
+        let mut control = self.control.lock();
+        if control.links.contains_key(&link.conn) && !control.leaving {
+            self.counters.count_session_broken();
+            tracing::debug!(peer = %link.node, why, "session broken");
+        }
+        let (heard, _) = link.activity();
+        control.table.connection_lost(Instant::now(), link.conn, heard);
+        self.apply(&mut control);
+        control.links.remove(&link.conn);
+        link.close();
+    }
+
+    pub(super) fn peer_said_goodbye(self: &Arc<Self>, link: &Arc<Link>) {
+        let mut control = self.control.lock();
+        control.table.goodbye(Instant::now(), link.conn);
+        self.apply(&mut control);
+        control.links.remove(&link.conn);
+        link.close();
+    }
+
+    pub(super) fn heard_again(self: &Arc<Self>, link: &Link) {
+        let mut control = self.control.lock();
+        control.table.heard_again(Instant::now(), link.conn);
+        self.apply(&mut control);
+    }
+
+    /// Resolves with the peer's address once it has a session; the sender is dropped when the node leaves.
+    pub(super) fn session_with(&self, node: NodeId) -> oneshot::Receiver<String> {
+        let (tell, told) = oneshot::channel();
+        let mut control = self.control.lock();
+        if control.leaving {
+            return told;
+        }
+        let connected = control.table.peers().find(|peer| peer.identity.node == node && peer.conn.is_some());
+        match connected.map(|peer| peer.addr.to_owned()) {
+            Some(addr) => {
+                let _ = tell.send(addr);
+            }
+            None => {
+                let waiting = control.waiters.entry(node).or_default();
+                waiting.retain(|waiter| !waiter.is_closed());
+                waiting.push(tell);
+            }
+        }
+        told
+    }
+
+    /// Serves the table's timers until the node is shut down.
+    pub(super) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let next = self.control.lock().table.next_timer();
+            let sleep = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.root.cancelled() => return,
+                () = self.timer_changed.notified() => continue,
+                () = sleep => {}
+            }
+            let mut control = self.control.lock();
+            let Control { table, links, .. } = &mut *control;
+            table.on_timer(Instant::now(), &Links(links));
+            self.apply(&mut control);
+        }
+    }
+
+    /// Tells every peer goodbye and every layer that its peers are gone; ends everything that runs. Bounded in time.
+    pub(super) async fn leave(self: Arc<Self>, patience: std::time::Duration) {
+        {
+            let mut control = self.control.lock();
+            control.table.leave(Instant::now());
+            self.apply(&mut control);
+            for link in control.links.values() {
+                link.say_goodbye();
+            }
+            for dial in control.dials.values() {
+                dial.cancel();
+            }
+            control.waiters.clear();
+        }
+        self.sessions.close();
+        if tokio::time::timeout(patience, self.sessions.wait()).await.is_err() {
+            tracing::debug!("some peers did not close after the goodbye");
+        }
+        self.root.cancel();
+        self.sessions.wait().await;
+        // The layers above often own this node: without this, both would keep each other alive.
+        let handlers = std::mem::take(&mut *self.handlers.write());
+        drop(handlers);
+    }
+
+    fn close(&self, control: &mut Control, conn: ConnId, why: CloseReason) {
+        if let Some(dial) = control.dials.remove(&conn) {
+            dial.cancel();
+        }
+        let Some(link) = control.links.remove(&conn) else { return };
+        tracing::debug!(peer = %link.node, ?why, "session closed");
+        link.close();
+        if let Some(mut present) = self.present.get_mut(&link.node) {
+            if present.link.as_ref().is_some_and(|current| current.conn == conn) {
+                present.link = None;
+            }
+        }
+    }
+
+    fn tell(&self, control: &mut Control, event: &PeerEvent) {
+        match event {
+            PeerEvent::Connected { peer, resumed: _ } => {
+                let conn = control.table.session(peer.node);
+                let link = conn.and_then(|conn| control.links.get(&conn).cloned());
+                self.present.insert(peer.node, Present { identity: peer.clone(), link });
+                let addr = control.table.peers().find(|known| known.identity.node == peer.node);
+                let addr = addr.map(|known| known.addr.to_owned()).unwrap_or_default();
+                for waiter in control.waiters.remove(&peer.node).into_iter().flatten() {
+                    let _ = waiter.send(addr.clone());
+                }
+            }
+            PeerEvent::Suspected { node: _ } => {}
+            PeerEvent::Lost { node, .. } => {
+                self.present.remove(node);
+            }
+        }
+        tracing::debug!(?event, "peer");
+        self.handlers.read().peer(event);
+    }
+}

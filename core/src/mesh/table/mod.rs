@@ -1,0 +1,274 @@
+//! Which peer has which session: the rules, without sockets, tasks or a clock.
+//!
+//! [`PeerTable`] is told what happened (a peer was proven, a connection broke, time passed) and answers with
+//! [`Action`]s in the order in which they are to be carried out. Its rules:
+//!
+//! - One session per node id. A dialler that finds, once the listener is proven, that it has a session or a dial under
+//!   way gives up its own. When both dialled at once, the dial of the smaller entity id wins on both sides.
+//! - A session asked for by the peer replaces one that it dialled itself earlier, or one dialled from here that it says
+//!   it had and lost. So a half-dead connection never keeps a peer out, and a late message never replaces a live one.
+//! - A newer incarnation replaces everything of the older one at once; an older one is refused.
+//! - Loss of the connection, or silence for half of the session timeout, is suspicion; silence for all of it is loss.
+//! - Whoever dialled dials again, with exponential backoff and jitter.
+
+mod backoff;
+mod peer;
+mod rules;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::backoff::Backoff;
+use self::peer::{Live, Peer, Pending, Redial};
+use super::handler::{PeerEvent, PeerIdentity};
+use crate::identity::{EntityId, Incarnation, NodeId};
+use crate::session::{DialIntent, ProvenPeer, SessionId};
+
+/// Names one connection within this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(u64);
+
+/// Where to dial, and whom to expect there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialTarget {
+    /// `host:port`.
+    pub addr: String,
+    /// The static key that must answer.
+    pub pin_key: Option<[u8; 32]>,
+    /// The node that must answer.
+    pub pin_node: Option<NodeId>,
+}
+
+/// Times and limits of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct TableConfig {
+    /// How often something should be heard of a peer.
+    pub heartbeat: Duration,
+    /// Silence after which a peer is lost.
+    pub session_timeout: Duration,
+    /// Whether a dialled peer is dialled again.
+    pub reconnect: bool,
+    /// Most peers that are not lost.
+    pub max_peers: usize,
+    /// When and how fast to dial again.
+    pub backoff: Backoff,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// This connection is now the session with `node`.
+    Open {
+        /// The connection.
+        conn: ConnId,
+        /// The peer.
+        node: NodeId,
+    },
+    /// End this connection; nothing received on it is handed on after this.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// For the log.
+        why: CloseReason,
+    },
+    /// Tell the layers above.
+    Event(PeerEvent),
+    /// Ask the peer for a sign of life.
+    Ping {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The session was suspected only for its silence: tell when something is heard on it.
+    Watch {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Dial a known peer again. Ends in [`PeerTable::dial_proven`] or [`PeerTable::redial_failed`].
+    Dial {
+        /// The peer expected there.
+        node: NodeId,
+        /// Where.
+        target: DialTarget,
+    },
+}
+
+/// Why a connection is ended from this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Another session with the same peer took its place.
+    Replaced,
+    /// The peer's node came back with a newer incarnation.
+    NewerIncarnation,
+    /// Nothing heard for the session timeout.
+    Silence,
+    /// The peer said goodbye.
+    Goodbye,
+    /// The connection is broken already.
+    Broken,
+}
+
+/// What a dialler does once it knows who answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialDecision {
+    /// Finish the handshake with this intent and wait to be welcomed.
+    Proceed {
+        /// The name of the connection from now on.
+        conn: ConnId,
+        /// What to tell the peer.
+        intent: DialIntent,
+    },
+    /// There is a session with this peer: leave without finishing.
+    AlreadyConnected,
+    /// Another dial of the same peer is further: leave and wait for that one.
+    AlreadyDialling,
+    /// This peer must not become one.
+    Refused(PeerRefusal),
+}
+
+/// Why this node refuses a proven peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerRefusal {
+    /// It is this node, or has stolen its identity.
+    #[error("that is this node's own identity")]
+    Myself,
+    /// A newer incarnation of it is known.
+    #[error("a newer incarnation of that node is known")]
+    OlderIncarnation,
+    /// Another key has the same node id.
+    #[error("another node has the same node id")]
+    IdTaken,
+    /// No room for another peer.
+    #[error("the limit of peers is reached")]
+    Full,
+    /// A session with it lives, or is about to.
+    #[error("there is another session with that node")]
+    Duplicate,
+}
+
+/// A session that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The name of the connection from now on.
+    pub conn: ConnId,
+    /// What to say in the welcome.
+    pub resumed: bool,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// A session is up.
+    Connected,
+    /// Silent or cut off; may come back.
+    Suspected,
+    /// Given up.
+    Lost,
+}
+
+/// One line of [`PeerTable::peers`].
+#[derive(Clone, Debug)]
+pub struct PeerView<'a> {
+    /// Who it is.
+    pub identity: &'a PeerIdentity,
+    /// Address of its latest session: where it was dialled, or where it came from.
+    pub addr: &'a str,
+    /// How it is.
+    pub state: PeerState,
+    /// Since when.
+    pub since: Instant,
+    /// The session, if one is up.
+    pub conn: Option<ConnId>,
+}
+
+/// When something was last heard and said on a connection.
+pub trait Activity {
+    /// `(heard, sent)`; `None` for a connection that is gone.
+    fn of(&self, conn: ConnId) -> Option<(Instant, Instant)>;
+}
+
+/// The table; see the module.
+#[derive(Debug)]
+pub struct PeerTable {
+    me: EntityId,
+    config: TableConfig,
+    started: bool,
+    peers: HashMap<NodeId, Peer>,
+    conns: HashMap<ConnId, NodeId>,
+    next_conn: u64,
+    attempts: u64,
+    actions: VecDeque<Action>,
+}
+
+impl PeerTable {
+    /// The empty table of the node `me`.
+    pub fn new(me: EntityId, config: TableConfig) -> Self {
+        Self {
+            me,
+            config,
+            started: false,
+            peers: HashMap::new(),
+            conns: HashMap::new(),
+            next_conn: 0,
+            attempts: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done now, oldest first.
+    pub fn take_actions(&mut self) -> VecDeque<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Every peer that is remembered, in no order.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
+        self.peers.values().filter_map(|peer| {
+            let known = peer.known.as_ref()?;
+            Some(PeerView {
+                identity: &known.identity,
+                addr: &known.addr,
+                state: known.state,
+                since: known.since,
+                conn: peer.live.as_ref().map(|live| live.conn),
+            })
+        })
+    }
+
+    /// The session with `node`, if one is up.
+    pub fn session(&self, node: NodeId) -> Option<ConnId> {
+        self.peers.get(&node)?.live.as_ref().map(|live| live.conn)
+    }
+
+    /// Peers that are not lost.
+    pub fn present(&self) -> usize {
+        self.peers.values().filter(|peer| peer.is_present()).count()
+    }
+
+    fn conn(&mut self, node: NodeId) -> ConnId {
+        self.next_conn += 1;
+        let conn = ConnId(self.next_conn);
+        self.conns.insert(conn, node);
+        conn
+    }
+
+    fn close(&mut self, conn: ConnId, why: CloseReason) {
+        self.conns.remove(&conn);
+        self.actions.push_back(Action::Close { conn, why });
+    }
+
+    fn event(&mut self, event: PeerEvent) {
+        self.actions.push_back(Action::Event(event));
+    }
+}
+
+fn identity_of(peer: &ProvenPeer) -> PeerIdentity {
+    PeerIdentity {
+        node: peer.node,
+        entity: peer.entity,
+        incarnation: peer.incarnation,
+        static_key: peer.static_key,
+        max_payload: peer.max_payload,
+    }
+}

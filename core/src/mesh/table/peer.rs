@@ -1,0 +1,87 @@
+//! What the table keeps of one peer.
+
+use super::{ConnId, DialTarget, Incarnation, Instant, PeerIdentity, PeerState, ProvenPeer, SessionId};
+
+/// One node id.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Absent until the first session is up.
+    pub(super) known: Option<Known>,
+    pub(super) live: Option<Live>,
+    /// A dial from here that was finished on this side and not welcomed yet.
+    pub(super) pending: Option<Pending>,
+    pub(super) redial: Option<Redial>,
+}
+
+/// A peer that has had a session.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) identity: PeerIdentity,
+    pub(super) addr: String,
+    pub(super) state: PeerState,
+    pub(super) since: Instant,
+    /// The latest session, dead or alive.
+    pub(super) session: SessionId,
+    /// When something was last heard on a connection that is gone.
+    pub(super) heard: Instant,
+    /// When this peer is to be looked at again.
+    pub(super) check: Option<Instant>,
+}
+
+/// The session that is up.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) conn: ConnId,
+    pub(super) session: SessionId,
+    pub(super) dialled: Dialled,
+    pub(super) opened: Instant,
+    pub(super) pinged: Instant,
+}
+
+/// Who dialled a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialled {
+    Here,
+    There { attempt: u64 },
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) conn: ConnId,
+    pub(super) peer: ProvenPeer,
+    pub(super) session: Option<SessionId>,
+    pub(super) target: DialTarget,
+}
+
+/// Where to find a peer again.
+#[derive(Debug)]
+pub(super) struct Redial {
+    pub(super) target: DialTarget,
+    pub(super) failures: u32,
+    pub(super) plan: Plan,
+    /// When to stop trying; set once the peer said goodbye.
+    pub(super) until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    Idle,
+    At(Instant),
+    UnderWay,
+}
+
+impl Peer {
+    pub(super) fn is_present(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.state != PeerState::Lost)
+    }
+
+    /// A session that works as far as is known.
+    pub(super) fn healthy(&self) -> Option<&Live> {
+        let known = self.known.as_ref()?;
+        self.live.as_ref().filter(|_| known.state == PeerState::Connected)
+    }
+
+    pub(super) fn incarnation(&self) -> Option<Incarnation> {
+        self.known.as_ref().map(|known| known.identity.incarnation)
+    }
+}

@@ -1,0 +1,276 @@
+//! Who gets a session, and what becomes of the one before.
+
+use super::peer::{Dialled, Known, Plan};
+use super::{
+    Accepted, Action, CloseReason, ConnId, DialDecision, DialIntent, DialTarget, Duration, Instant, Live, NodeId, Peer,
+    PeerEvent, PeerRefusal, PeerState, PeerTable, Pending, ProvenPeer, Redial, SessionId, identity_of,
+};
+use crate::mesh::handler::Loss;
+
+/// How long a peer that said goodbye is dialled again: long enough for a restart.
+const REDIAL_AFTER_GOODBYE: Duration = Duration::from_secs(600);
+
+impl PeerTable {
+    /// A dial has proven who listens at `target`. `expected` is the peer that a background dial was for.
+    pub fn dial_proven(&mut self, peer: &ProvenPeer, target: &DialTarget, expected: Option<NodeId>) -> DialDecision {
+        if let Some(expected) = expected.filter(|&expected| expected != peer.node) {
+            // Somebody else lives at that address now.
+            if let Some(old) = self.peers.get_mut(&expected) {
+                old.redial = None;
+            }
+        }
+        if let Err(refusal) = self.admissible(peer) {
+            return DialDecision::Refused(refusal);
+        }
+        let entry = self.peers.entry(peer.node).or_default();
+        let same_life = entry.incarnation() == Some(peer.incarnation);
+        if same_life && entry.healthy().is_some() {
+            self.remember_target(peer.node, target);
+            return DialDecision::AlreadyConnected;
+        }
+        if entry.pending.as_ref().is_some_and(|pending| pending.peer.incarnation >= peer.incarnation) {
+            return DialDecision::AlreadyDialling;
+        }
+        let stale = entry.pending.take();
+        let after = entry.known.as_ref().filter(|_| same_life).map(|known| known.session);
+        let resume = same_life && entry.is_present();
+        self.attempts += 1;
+        let attempt = self.attempts;
+        if let Some(stale) = stale {
+            self.close(stale.conn, CloseReason::NewerIncarnation);
+        }
+        let conn = self.conn(peer.node);
+        let pending = Pending { conn, peer: peer.clone(), session: None, target: target.clone() };
+        self.peers.entry(peer.node).or_default().pending = Some(pending);
+        DialDecision::Proceed { conn, intent: DialIntent { attempt, after, resume } }
+    }
+
+    /// The handshake of a dial is finished on this side; its session has a name.
+    pub fn dial_finished(&mut self, conn: ConnId, session: SessionId) {
+        let node = self.conns.get(&conn);
+        let pending = node.and_then(|node| self.peers.get_mut(node)).and_then(|peer| peer.pending.as_mut());
+        if let Some(pending) = pending.filter(|pending| pending.conn == conn) {
+            pending.session = Some(session);
+        }
+    }
+
+    /// The listener welcomed a dial. False when the dial was given up meanwhile: then the connection is to be closed.
+    pub fn dial_welcomed(&mut self, now: Instant, conn: ConnId, resumed: bool) -> bool {
+        let Some(&node) = self.conns.get(&conn) else { return false };
+        let Some(entry) = self.peers.get_mut(&node) else { return false };
+        let Some(pending) = entry.pending.take_if(|pending| pending.conn == conn) else { return false };
+        let Some(session) = pending.session else { return false };
+        let target = pending.target;
+        let taken = Taken { conn, session, dialled: Dialled::Here, addr: target.addr.clone(), resumed };
+        self.take(now, &pending.peer, taken);
+        self.remember_target(node, &target);
+        true
+    }
+
+    /// A dial ended; nothing changes if it was welcomed before.
+    pub fn dial_ended(&mut self, now: Instant, conn: ConnId) {
+        let Some(&node) = self.conns.get(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        if peer.pending.take_if(|pending| pending.conn == conn).is_none() {
+            return;
+        }
+        self.conns.remove(&conn);
+        self.redial_failed(now, node);
+        self.forget_if_unknown(node);
+    }
+
+    /// A listener has proven who dialled. On success the session is the peer's; the welcome comes first on it.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        peer: &ProvenPeer,
+        session: SessionId,
+        intent: DialIntent,
+        addr: &str,
+    ) -> Result<Accepted, PeerRefusal> {
+        self.admissible(peer)?;
+        let me = self.me;
+        let entry = self.peers.entry(peer.node).or_default();
+        let same_life = entry.incarnation() == Some(peer.incarnation);
+        if let Some(live) = entry.live.as_ref().filter(|_| same_life) {
+            let replaces = match live.dialled {
+                Dialled::There { attempt } => intent.attempt > attempt,
+                Dialled::Here => intent.after == Some(live.session),
+            };
+            if !replaces {
+                return Err(PeerRefusal::Duplicate);
+            }
+        }
+        if let Some(pending) = entry.pending.take() {
+            let same = pending.peer.incarnation == peer.incarnation;
+            if (same && me < peer.entity) || pending.peer.incarnation > peer.incarnation {
+                entry.pending = Some(pending);
+                return Err(PeerRefusal::Duplicate);
+            }
+            self.close(pending.conn, CloseReason::Replaced);
+        }
+        let entry = self.peers.entry(peer.node).or_default();
+        let resumed = same_life && entry.is_present() && intent.resume;
+        let conn = self.conn(peer.node);
+        let dialled = Dialled::There { attempt: intent.attempt };
+        self.take(now, peer, Taken { conn, session, dialled, addr: addr.to_owned(), resumed });
+        Ok(Accepted { conn, resumed })
+    }
+
+    /// The connection of a session broke or ended; something was last heard on it at `heard`.
+    pub fn connection_lost(&mut self, now: Instant, conn: ConnId, heard: Instant) {
+        let Some(&node) = self.conns.get(&conn) else { return };
+        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(live) = entry.live.take_if(|live| live.conn == conn) else { return };
+        let long_enough = now.duration_since(live.opened) >= self.config.heartbeat;
+        if let Some(redial) = entry.redial.as_mut().filter(|_| long_enough) {
+            redial.failures = 0;
+        }
+        self.close(conn, CloseReason::Broken);
+        self.suspect(now, node);
+        if let Some(known) = self.peers.get_mut(&node).and_then(|entry| entry.known.as_mut()) {
+            known.heard = heard;
+            known.check = Some(heard + self.config.session_timeout);
+        }
+        self.plan_redial(now, node);
+    }
+
+    /// The peer said goodbye on this session.
+    pub fn goodbye(&mut self, now: Instant, conn: ConnId) {
+        let Some(&node) = self.conns.get(&conn) else { return };
+        let Some(entry) = self.peers.get_mut(&node) else { return };
+        if entry.live.take_if(|live| live.conn == conn).is_none() {
+            return;
+        }
+        if let Some(redial) = &mut entry.redial {
+            redial.until = Some(now + REDIAL_AFTER_GOODBYE);
+        }
+        self.close(conn, CloseReason::Goodbye);
+        self.lose(now, node, Loss::Goodbye);
+        self.plan_redial(now, node);
+    }
+
+    /// Something was heard on a session that was suspected for its silence.
+    pub fn heard_again(&mut self, now: Instant, conn: ConnId) {
+        let Some(&node) = self.conns.get(&conn) else { return };
+        let Some(entry) = self.peers.get_mut(&node) else { return };
+        if entry.live.as_ref().is_none_or(|live| live.conn != conn) {
+            return;
+        }
+        let Some(known) = entry.known.as_mut().filter(|known| known.state == PeerState::Suspected) else { return };
+        (known.state, known.since) = (PeerState::Connected, now);
+        if let Some(redial) = entry.redial.as_mut().filter(|redial| matches!(redial.plan, Plan::At(_))) {
+            redial.plan = Plan::Idle;
+        }
+        let peer = known.identity.clone();
+        self.event(PeerEvent::Connected { peer, resumed: true });
+    }
+
+    /// Everything ends because this node leaves: every peer is told lost, every connection that is still named is not
+    /// touched (the shell says goodbye on it).
+    pub fn leave(&mut self, now: Instant) {
+        let mut nodes: Vec<_> = self.peers.keys().copied().collect();
+        nodes.sort_unstable();
+        for node in nodes {
+            self.lose(now, node, Loss::Silence);
+        }
+        self.peers.clear();
+        self.conns.clear();
+    }
+
+    fn admissible(&self, peer: &ProvenPeer) -> Result<(), PeerRefusal> {
+        if peer.entity == self.me || peer.node == self.me.node_id() {
+            return Err(PeerRefusal::Myself);
+        }
+        let entry = self.peers.get(&peer.node);
+        if let Some(known) = entry.and_then(|entry| entry.known.as_ref()) {
+            if known.identity.entity != peer.entity {
+                return Err(PeerRefusal::IdTaken);
+            }
+            if known.identity.incarnation > peer.incarnation {
+                return Err(PeerRefusal::OlderIncarnation);
+            }
+        }
+        let room = entry.is_some_and(Peer::is_present) || self.present() < self.config.max_peers;
+        if room { Ok(()) } else { Err(PeerRefusal::Full) }
+    }
+
+    /// Makes a connection the peer's session, and tells in order what becomes of the one before.
+    fn take(&mut self, now: Instant, peer: &ProvenPeer, taken: Taken) {
+        let Taken { conn, session, dialled, addr, resumed } = taken;
+        let entry = self.peers.entry(peer.node).or_default();
+        let same_life = entry.incarnation() == Some(peer.incarnation);
+        let old = entry.live.take();
+        if let Some(redial) = &mut entry.redial {
+            redial.until = None;
+            if matches!(redial.plan, Plan::At(_)) {
+                redial.plan = Plan::Idle;
+            }
+        }
+        if let Some(old) = old {
+            let why = if same_life { CloseReason::Replaced } else { CloseReason::NewerIncarnation };
+            self.close(old.conn, why);
+        }
+        if same_life {
+            self.suspect(now, peer.node);
+            if !resumed {
+                // One of the two has dropped what they shared, so the other one must too.
+                self.lose(now, peer.node, Loss::Silence);
+            }
+        } else {
+            self.lose(now, peer.node, Loss::NewerIncarnation);
+        }
+        let identity = identity_of(peer);
+        let entry = self.peers.entry(peer.node).or_default();
+        entry.live = Some(Live { conn, session, dialled, opened: now, pinged: now });
+        entry.known = Some(Known {
+            identity: identity.clone(),
+            addr,
+            state: PeerState::Connected,
+            since: now,
+            session,
+            heard: now,
+            check: Some(now + self.config.heartbeat),
+        });
+        self.actions.push_back(Action::Open { conn, node: peer.node });
+        self.event(PeerEvent::Connected { peer: identity, resumed });
+    }
+
+    pub(super) fn suspect(&mut self, now: Instant, node: NodeId) {
+        let known = self.peers.get_mut(&node).and_then(|entry| entry.known.as_mut());
+        let Some(known) = known.filter(|known| known.state == PeerState::Connected) else { return };
+        (known.state, known.since) = (PeerState::Suspected, now);
+        self.event(PeerEvent::Suspected { node });
+    }
+
+    pub(super) fn lose(&mut self, now: Instant, node: NodeId, how: Loss) {
+        let known = self.peers.get_mut(&node).and_then(|entry| entry.known.as_mut());
+        let Some(known) = known.filter(|known| known.state != PeerState::Lost) else { return };
+        (known.state, known.since, known.check) = (PeerState::Lost, now, None);
+        let incarnation = known.identity.incarnation;
+        self.event(PeerEvent::Lost { node, incarnation, how });
+    }
+
+    fn remember_target(&mut self, node: NodeId, target: &DialTarget) {
+        if !self.config.reconnect {
+            return;
+        }
+        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let failures = entry.redial.as_ref().map_or(0, |redial| redial.failures);
+        entry.redial = Some(Redial { target: target.clone(), failures, plan: Plan::Idle, until: None });
+    }
+
+    fn forget_if_unknown(&mut self, node: NodeId) {
+        if self.peers.get(&node).is_some_and(|entry| entry.known.is_none() && entry.pending.is_none()) {
+            self.peers.remove(&node);
+        }
+    }
+}
+
+struct Taken {
+    conn: ConnId,
+    session: SessionId,
+    dialled: Dialled,
+    addr: String,
+    resumed: bool,
+}

@@ -1,0 +1,158 @@
+//! What the passing of time does: heartbeats, suspicion, loss, dialling again, forgetting.
+
+use super::peer::Plan;
+use super::{Action, Activity, CloseReason, Duration, Instant, NodeId, PeerState, PeerTable};
+use crate::mesh::handler::Loss;
+
+/// How many session timeouts a lost peer is remembered that nobody dials: so long its older lives stay refused.
+const REMEMBER: u32 = 20;
+
+impl PeerTable {
+    /// From now on peers are asked for signs of life and judged by them.
+    pub fn start(&mut self, now: Instant) {
+        self.started = true;
+        for peer in self.peers.values_mut() {
+            if let (Some(known), Some(live)) = (&mut peer.known, &mut peer.live) {
+                // Silence before this moment was allowed.
+                live.opened = now;
+                known.check = Some(now + self.config.heartbeat);
+            }
+        }
+    }
+
+    /// When [`on_timer`](Self::on_timer) has something to do.
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.peers
+            .values()
+            .flat_map(|peer| {
+                let known = peer.known.as_ref();
+                let check = known.and_then(|known| known.check);
+                let check = check.filter(|_| self.started || peer.live.is_none());
+                let forget = known
+                    .filter(|known| known.state == PeerState::Lost && peer.redial.is_none())
+                    .map(|known| known.since + self.remember());
+                let redial = peer.redial.as_ref().and_then(|redial| match redial.plan {
+                    Plan::At(at) => Some(at),
+                    Plan::Idle | Plan::UnderWay => None,
+                });
+                [check, forget, redial]
+            })
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn on_timer(&mut self, now: Instant, activity: &dyn Activity) {
+        let mut nodes: Vec<_> = self.peers.keys().copied().collect();
+        nodes.sort_unstable();
+        for node in nodes {
+            self.check_peer(now, node, activity);
+            self.dial_if_due(now, node);
+            self.forget_if_old(now, node);
+        }
+    }
+
+    /// A background dial ended without a session. Calling this once more, or after a success, does nothing.
+    pub fn redial_failed(&mut self, now: Instant, node: NodeId) {
+        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let healthy = entry.healthy().is_some();
+        let Some(redial) = entry.redial.as_mut().filter(|redial| redial.plan == Plan::UnderWay) else { return };
+        redial.plan = Plan::Idle;
+        if !healthy {
+            redial.failures = redial.failures.saturating_add(1);
+            self.plan_redial(now, node);
+        }
+    }
+
+    pub(super) fn plan_redial(&mut self, now: Instant, node: NodeId) {
+        let Some(redial) = self.peers.get_mut(&node).and_then(|entry| entry.redial.as_mut()) else { return };
+        if redial.plan != Plan::Idle {
+            return;
+        }
+        let at = now + self.config.backoff.delay(redial.failures);
+        if redial.until.is_some_and(|until| at > until) {
+            if let Some(entry) = self.peers.get_mut(&node) {
+                entry.redial = None;
+            }
+            return;
+        }
+        redial.plan = Plan::At(at);
+    }
+
+    fn check_peer(&mut self, now: Instant, node: NodeId, activity: &dyn Activity) {
+        let (heartbeat, timeout) = (self.config.heartbeat, self.config.session_timeout);
+        let started = self.started;
+        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(known) = &mut entry.known else { return };
+        if known.check.is_none_or(|check| check > now) {
+            return;
+        }
+        let Some(live) = &mut entry.live else {
+            if now >= known.heard + timeout {
+                self.lose(now, node, Loss::Silence);
+            }
+            return;
+        };
+        if !started {
+            return;
+        }
+        let (heard, sent) = activity.of(live.conn).unwrap_or((live.opened, live.opened));
+        let (heard, sent) = (heard.max(live.opened), sent.max(live.opened));
+        let conn = live.conn;
+        if now >= heard + timeout {
+            known.heard = heard;
+            entry.live = None;
+            self.close(conn, CloseReason::Silence);
+            self.lose(now, node, Loss::Silence);
+            self.plan_redial(now, node);
+            return;
+        }
+        let due = live.pinged.max(heard.min(sent)) + heartbeat;
+        let due = if now >= due {
+            live.pinged = now;
+            self.actions.push_back(Action::Ping { conn });
+            now + heartbeat
+        } else {
+            due
+        };
+        let silent = now >= heard + timeout / 2;
+        let deadline = if silent { heard + timeout } else { heard + timeout / 2 };
+        known.check = Some(due.min(deadline));
+        if silent && known.state == PeerState::Connected {
+            self.suspect(now, node);
+            self.actions.push_back(Action::Watch { conn });
+            // A connection can be dead without anybody being told: try another one beside it.
+            self.plan_redial(now, node);
+        } else if !silent && known.state == PeerState::Suspected {
+            self.heard_again(now, conn);
+        }
+    }
+
+    fn dial_if_due(&mut self, now: Instant, node: NodeId) {
+        let Some(redial) = self.peers.get_mut(&node).and_then(|entry| entry.redial.as_mut()) else { return };
+        if matches!(redial.plan, Plan::At(at) if at <= now) {
+            redial.plan = Plan::UnderWay;
+            let target = redial.target.clone();
+            self.actions.push_back(Action::Dial { node, target });
+        }
+    }
+
+    fn forget_if_old(&mut self, now: Instant, node: NodeId) {
+        let remember = self.remember();
+        let old = self.peers.get(&node).is_some_and(|entry| {
+            entry.redial.is_none()
+                && entry.pending.is_none()
+                && entry
+                    .known
+                    .as_ref()
+                    .is_some_and(|known| known.state == PeerState::Lost && now >= known.since + remember)
+        });
+        if old {
+            self.peers.remove(&node);
+        }
+    }
+
+    fn remember(&self) -> Duration {
+        self.config.session_timeout.saturating_mul(REMEMBER)
+    }
+}

@@ -1,0 +1,105 @@
+//! Writes one session: what the layers have is encrypted at the moment it is sent.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::inner::Inner;
+use super::link::Link;
+use crate::session::{FrameBuilder, Sealer, SendBuffer, SessionError};
+use crate::wire::Lane;
+
+/// Fast frames gathered for one write; beyond this a bulk frame gets its turn.
+const GATHER: usize = 128 * 1024;
+
+/// The writing half of a session.
+pub(super) struct Writer {
+    pub(super) inner: Arc<Inner>,
+    pub(super) link: Arc<Link>,
+    pub(super) socket: OwnedWriteHalf,
+    pub(super) sealer: Sealer,
+}
+
+struct Scratch {
+    frame: FrameBuilder,
+    out: SendBuffer,
+    turn: usize,
+}
+
+impl Writer {
+    /// Writes until the session ends.
+    pub(super) async fn run(mut self) {
+        let closed = self.link.closed.clone();
+        tokio::select! {
+            biased;
+            () = closed.cancelled() => {}
+            result = self.write() => match result {
+                // The goodbye is said: the peer closes, or the reader's patience ends.
+                Ok(()) => {}
+                Err(error) => self.inner.connection_ended(&self.link, &format!("cannot write: {error}")),
+            },
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let mut scratch = Scratch { frame: FrameBuilder::new(), out: SendBuffer::new(), turn: 0 };
+        loop {
+            let more = self.gather(&mut scratch).map_err(io::Error::other)?;
+            if !scratch.out.is_empty() {
+                self.socket.write_all(scratch.out.as_slice()).await?;
+                self.link.mark_sent();
+                scratch.out.clear();
+            }
+            if self.link.said_goodbye() {
+                return self.socket.shutdown().await;
+            }
+            if !more {
+                self.link.woken().await;
+            }
+        }
+    }
+
+    /// Seals what is to be written next: all fast records there are, within reason, then one bulk frame. So a fast record
+    /// never waits for more than one bulk frame. True when there is more to do at once.
+    fn gather(&mut self, scratch: &mut Scratch) -> Result<bool, SessionError> {
+        let Scratch { frame, out, turn } = scratch;
+        let mut more = loop {
+            frame.reset(Lane::Fast);
+            let alone = self.link.write_control(frame);
+            if self.link.said_goodbye() {
+                self.sealer.seal(frame.plaintext(), out)?;
+                return Ok(false);
+            }
+            let more = alone || self.fill(Lane::Fast, frame, turn);
+            if frame.is_empty() {
+                break false;
+            }
+            self.sealer.seal(frame.plaintext(), out)?;
+            if !more || out.len() >= GATHER {
+                break more;
+            }
+        };
+        if self.link.may_send_bulk() {
+            frame.reset(Lane::Bulk);
+            let more_bulk = self.fill(Lane::Bulk, frame, turn);
+            if !frame.is_empty() {
+                self.link.spend_bulk(frame.bodies());
+                self.sealer.seal(frame.plaintext(), out)?;
+                more |= more_bulk;
+            }
+        }
+        Ok(more)
+    }
+
+    fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turn: &mut usize) -> bool {
+        if !self.inner.is_started() || !self.link.peer_ready.load(Ordering::Acquire) {
+            return false;
+        }
+        // Another handler is asked first each time, so that none finds every frame full.
+        *turn = turn.wrapping_add(1);
+        self.inner.handlers.read().fill(self.link.node, lane, frame, *turn)
+    }
+}

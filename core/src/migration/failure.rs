@@ -1,0 +1,54 @@
+//! How a migration ended when it did not complete.
+
+use crate::identity::{NodeId, OriginHash};
+use crate::wire::migration::FailureReason;
+
+/// Where the daemon is after a migration that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Still, or again, live on the source.
+    Source,
+    /// Live on the target.
+    Target,
+    /// A peer was lost at the instant of the hand-over.
+    Unknown,
+    /// Its host died.
+    Lost,
+}
+
+/// A failed migration, as its caller learns of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MigrationFailure {
+    /// A reason that a role gave.
+    Refused(FailureReason, Outcome),
+    /// The target stayed not ready.
+    NotReadyTimeout {
+        /// How often it was asked.
+        attempts: u32,
+    },
+    /// There is no session with the target, or it is this node's wrong life.
+    TargetUnavailable(NodeId),
+    /// The daemon is known to no reachable node.
+    DaemonNotFound(OriginHash),
+}
+
+impl MigrationFailure {
+    /// Where the daemon is.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused(_, outcome) => *outcome,
+            Self::NotReadyTimeout { .. } | Self::TargetUnavailable(_) | Self::DaemonNotFound(_) => Outcome::Source,
+        }
+    }
+}
+
+impl std::fmt::Display for MigrationFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(reason, _) => reason.fmt(f),
+            Self::NotReadyTimeout { attempts } => write!(f, "the target was not ready, asked {attempts} times"),
+            Self::TargetUnavailable(node) => write!(f, "the target node {node} is not connected"),
+            Self::DaemonNotFound(origin) => write!(f, "no daemon {origin} is known"),
+        }
+    }
+}

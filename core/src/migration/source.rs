@@ -1,0 +1,419 @@
+//! The host that a daemon leaves, and the one decider of the move.
+//!
+//! It alone leaves `Frozen`, by one local transition: either the daemon resumes here, or it is released to the target.
+//! Until then every failure ends in *resume*; from then on the frozen copy is kept until the target has confirmed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::transfer::Transfer;
+use crate::identity::NodeId;
+use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceAction {
+    /// Stop handing out events; say when nothing runs.
+    Freeze,
+    /// Ask the daemon for its state.
+    TakeSnapshot,
+    /// Ask the target for room.
+    Reserve,
+    /// Let chunks flow.
+    Transfer,
+    /// Stage what waits on the target.
+    Ship {
+        /// The mailbox is closed: this is all.
+        last: bool,
+    },
+    /// Close the mailbox: what arrives is held, not accepted.
+    Close,
+    /// Record the decision, and tell the target to go live.
+    Release,
+    /// Tell the target again.
+    Activate,
+    /// Ask the target what became of its copy.
+    QueryTarget,
+    /// Undo: the daemon goes on here. Tell the others why.
+    Resume(FailureReason),
+    /// The target has confirmed: forget the copy and the secret.
+    Cleanup,
+    /// The target never went live, and says so: go on here at a higher epoch.
+    TakeBack,
+    /// The target is out of reach and the hand-over undecided for others.
+    InDoubt,
+    /// Tell the orchestrator where it stands.
+    Report(Stage),
+    /// The request does not fit.
+    WrongPhase {
+        /// To whom it is said.
+        to: NodeId,
+        /// What came.
+        got: &'static str,
+    },
+}
+
+/// Where the move stands.
+#[derive(Debug)]
+pub enum SourceState {
+    /// What is in flight finishes.
+    Freezing {
+        /// Then it is undone.
+        until: Instant,
+    },
+    /// The daemon's own `snapshot` runs.
+    Snapshotting {
+        /// Then it is undone.
+        until: Instant,
+    },
+    /// Room was asked for.
+    Reserving {
+        /// Then it is undone, to be tried again.
+        until: Instant,
+        /// What will be sent.
+        transfer: Box<Transfer>,
+    },
+    /// Chunks flow.
+    Sending(Box<Transfer>),
+    /// The target verifies, builds, restores.
+    AwaitRestore,
+    /// Waiting events are staged; the mailbox still accepts.
+    Staging,
+    /// The mailbox is closed.
+    Closing {
+        /// How many events are handed over in all; known once the last are shipped.
+        total: u64,
+    },
+    /// Decided: the daemon belongs to the target.
+    Released {
+        /// The target is out of reach.
+        in_doubt: bool,
+    },
+    /// Over.
+    Gone,
+}
+
+/// The source of one migration.
+#[derive(Debug)]
+pub struct Source {
+    /// The current attempt.
+    pub id: MoveId,
+    /// Who drives.
+    pub orchestrator: NodeId,
+    /// Where it goes.
+    pub target: NodeId,
+    /// Whether the daemon's key travels.
+    pub transport_identity: bool,
+    /// Where the move stands.
+    pub state: SourceState,
+    /// How many waiting events have been shipped.
+    pub shipped: u64,
+    /// How many of them the target has staged.
+    pub staged: u64,
+    /// Sequence of the chain's head in the snapshot.
+    pub head: u64,
+    /// The claim of the next epoch, once released.
+    pub claim: Vec<u8>,
+    silence: Duration,
+    heard_at: Instant,
+}
+
+impl Source {
+    /// Begins with freezing.
+    pub fn new(
+        id: MoveId,
+        (orchestrator, target): (NodeId, NodeId),
+        transport_identity: bool,
+        (freeze_timeout, silence): (Duration, Duration),
+        now: Instant,
+    ) -> (Self, Vec<SourceAction>) {
+        let machine = Self {
+            id,
+            orchestrator,
+            target,
+            transport_identity,
+            state: SourceState::Freezing { until: now + freeze_timeout },
+            shipped: 0,
+            staged: 0,
+            head: 0,
+            claim: Vec::new(),
+            silence,
+            heard_at: now,
+        };
+        (machine, vec![SourceAction::Freeze, SourceAction::Report(Stage::Snapshot)])
+    }
+
+    /// Whether the decision has fallen.
+    pub fn is_released(&self) -> bool {
+        matches!(self.state, SourceState::Released { .. })
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, SourceState::Gone)
+    }
+
+    /// The phase as others see it.
+    pub fn stage(&self) -> Stage {
+        match self.state {
+            SourceState::Freezing { .. } | SourceState::Snapshotting { .. } => Stage::Snapshot,
+            SourceState::Reserving { .. } | SourceState::Sending(_) => Stage::Transfer,
+            SourceState::AwaitRestore => Stage::Restore,
+            SourceState::Staging => Stage::Replay,
+            SourceState::Closing { .. } | SourceState::Released { .. } => Stage::Cutover,
+            SourceState::Gone => Stage::Complete,
+        }
+    }
+
+    /// Bytes sent and bytes in all.
+    pub fn bytes(&self) -> (u64, u64) {
+        match &self.state {
+            SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.progress(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => (0, 0),
+        }
+    }
+
+    /// A role was heard.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    /// Nothing runs any more.
+    pub fn frozen(&mut self, callback_timeout: Duration, now: Instant) -> Vec<SourceAction> {
+        match self.state {
+            SourceState::Freezing { .. } => {
+                self.state = SourceState::Snapshotting { until: now + callback_timeout };
+                vec![SourceAction::TakeSnapshot]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The daemon gave its state, or has none.
+    pub fn snapshot_taken(
+        &mut self,
+        transfer: Transfer,
+        head: u64,
+        freeze_timeout: Duration,
+        now: Instant,
+    ) -> Vec<SourceAction> {
+        match self.state {
+            SourceState::Snapshotting { .. } => {
+                self.head = head;
+                self.state = SourceState::Reserving { until: now + freeze_timeout, transfer: Box::new(transfer) };
+                vec![SourceAction::Reserve, SourceAction::Report(Stage::Transfer)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The target has room.
+    pub fn reserved(&mut self, now: Instant) -> Vec<SourceAction> {
+        self.heard_at = now;
+        match std::mem::replace(&mut self.state, SourceState::Gone) {
+            SourceState::Reserving { transfer, .. } => {
+                self.state = SourceState::Sending(transfer);
+                vec![SourceAction::Transfer]
+            }
+            other => {
+                self.state = other;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The last chunk and its seal are on their way.
+    pub fn transferred(&mut self, now: Instant) -> Vec<SourceAction> {
+        match self.state {
+            SourceState::Sending(_) => {
+                self.heard_at = now;
+                self.state = SourceState::AwaitRestore;
+                vec![SourceAction::Report(Stage::Restore)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The target restored the daemon.
+    pub fn restored(&mut self, now: Instant) -> Vec<SourceAction> {
+        self.heard_at = now;
+        match self.state {
+            SourceState::AwaitRestore => {
+                self.state = SourceState::Staging;
+                vec![SourceAction::Ship { last: false }, SourceAction::Report(Stage::Replay)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The target staged this many events onto a chain with this head.
+    pub fn replayed(&mut self, staged: u64, head: u64, now: Instant) -> Vec<SourceAction> {
+        self.heard_at = now;
+        match self.state {
+            SourceState::Staging | SourceState::Closing { .. } if head != self.head || staged > self.shipped => {
+                let detail = format!("the target holds head {head} and {staged} events");
+                self.resume(FailureReason::StateFailed { detail })
+            }
+            SourceState::Staging => {
+                self.staged = self.staged.max(staged);
+                Vec::new()
+            }
+            SourceState::Closing { total } => {
+                self.staged = self.staged.max(staged);
+                if self.staged == total {
+                    self.state = SourceState::Released { in_doubt: false };
+                    vec![SourceAction::Release]
+                } else {
+                    Vec::new()
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The orchestrator says: hand over.
+    pub fn cutover(&mut self, now: Instant) -> Vec<SourceAction> {
+        self.heard_at = now;
+        match self.state {
+            SourceState::Staging => {
+                self.state = SourceState::Closing { total: u64::MAX };
+                vec![
+                    SourceAction::Close,
+                    SourceAction::Report(Stage::Cutover),
+                    SourceAction::Ship { last: true },
+                ]
+            }
+            // A repetition.
+            SourceState::Closing { .. } | SourceState::Released { .. } | SourceState::Gone => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore => {
+                vec![SourceAction::WrongPhase { to: self.orchestrator, got: "CutoverNotify" }]
+            }
+        }
+    }
+
+    /// All is shipped; so many events in all.
+    pub fn closed(&mut self, total: u64) {
+        if let SourceState::Closing { total: slot } = &mut self.state {
+            *slot = total;
+        }
+    }
+
+    /// The target is live.
+    pub fn activated(&mut self) -> Vec<SourceAction> {
+        match self.state {
+            SourceState::Released { .. } => {
+                self.state = SourceState::Gone;
+                vec![SourceAction::Cleanup]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The target says what became of its copy.
+    pub fn target_copy(&mut self, copy: CopyState) -> Vec<SourceAction> {
+        match (&self.state, copy) {
+            (SourceState::Released { .. }, CopyState::Active) => self.activated(),
+            (SourceState::Released { .. }, CopyState::Undecided) => {
+                self.state = SourceState::Released { in_doubt: false };
+                vec![SourceAction::Activate]
+            }
+            (SourceState::Released { .. }, CopyState::Discarded) => {
+                self.state = SourceState::Gone;
+                vec![SourceAction::TakeBack]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The target or the orchestrator gave up, or a local step failed.
+    pub fn failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
+        self.resume(reason)
+    }
+
+    /// The orchestrator wants it undone.
+    pub fn cancel(&mut self, reason: FailureReason, from: NodeId) -> Vec<SourceAction> {
+        if self.is_released() || self.is_over() {
+            return vec![SourceAction::WrongPhase { to: from, got: "Cancel" }];
+        }
+        self.resume(reason)
+    }
+
+    fn resume(&mut self, reason: FailureReason) -> Vec<SourceAction> {
+        if self.is_released() || self.is_over() {
+            return Vec::new();
+        }
+        self.state = SourceState::Gone;
+        vec![SourceAction::Resume(reason)]
+    }
+
+    /// The session with a node broke.
+    pub fn peer_lost(&mut self, node: NodeId) -> Vec<SourceAction> {
+        if node == self.target {
+            if let SourceState::Released { in_doubt } = &mut self.state {
+                let news = !*in_doubt;
+                *in_doubt = true;
+                return if news { vec![SourceAction::InDoubt] } else { Vec::new() };
+            }
+            return self.resume(FailureReason::PeerLost { detail: format!("target {node}") });
+        }
+        if node == self.orchestrator && !matches!(self.state, SourceState::Closing { .. }) {
+            return self.resume(FailureReason::PeerLost { detail: format!("orchestrator {node}") });
+        }
+        Vec::new()
+    }
+
+    /// The session with a node is back.
+    pub fn peer_back(&mut self, node: NodeId, now: Instant) -> Vec<SourceAction> {
+        self.heard_at = now;
+        if node == self.target && self.is_released() { vec![SourceAction::QueryTarget] } else { Vec::new() }
+    }
+
+    /// The next instant at which [`tick`](Self::tick) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            SourceState::Freezing { until }
+            | SourceState::Snapshotting { until }
+            | SourceState::Reserving { until, .. } => Some(*until),
+            SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. } => Some(self.heard_at + self.silence),
+            SourceState::Gone => None,
+        }
+    }
+
+    /// A deadline passed.
+    pub fn tick(&mut self, now: Instant) -> Vec<SourceAction> {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Vec::new();
+        }
+        let waited_for = match &self.state {
+            SourceState::Freezing { .. } => "the daemon to finish its event",
+            SourceState::Snapshotting { .. } => "the daemon's snapshot",
+            SourceState::Reserving { .. } => "room on the target",
+            SourceState::Sending(_) => "the target to take chunks",
+            SourceState::AwaitRestore => "the target to restore",
+            SourceState::Staging => "the word for the cutover",
+            SourceState::Closing { .. } => "the target to stage the last events",
+            SourceState::Released { in_doubt } => {
+                let doubt = *in_doubt;
+                self.heard_at = now;
+                return if doubt { Vec::new() } else { vec![SourceAction::Activate] };
+            }
+            SourceState::Gone => return Vec::new(),
+        };
+        self.resume(FailureReason::Timeout { detail: format!("waited for {waited_for}") })
+    }
+}

@@ -1,0 +1,289 @@
+//! The host that a daemon comes to. It runs nothing before the source's word.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::identity::NodeId;
+use crate::wire::migration::{CopyState, FailureReason, MoveId};
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetAction {
+    /// Tell the orchestrator that it may come.
+    Agree,
+    /// Tell the source that there is room.
+    Grant,
+    /// Verify the state and build the daemon.
+    Build,
+    /// Hand it its state.
+    Restore,
+    /// Tell source and orchestrator that it stands.
+    SayRestored,
+    /// Tell them how many events are staged.
+    SayStaged,
+    /// Go live and run what is staged.
+    Activate,
+    /// Tell the source that it is live.
+    Acknowledge,
+    /// Drop what arrived. Tell the others why, when there is a reason they do not know.
+    Discard(Option<FailureReason>),
+    /// The source let go: the move is over here too.
+    Finish,
+}
+
+/// Where the move stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetState {
+    /// Agreed; nothing arrived.
+    Prepared,
+    /// Room for the state is waited for.
+    Waiting,
+    /// Chunks arrive.
+    Receiving,
+    /// The factory builds it.
+    Building,
+    /// Its `restore` runs.
+    Restoring,
+    /// It stands and holds staged events.
+    Staged {
+        /// All of them are here.
+        complete: bool,
+    },
+    /// Live, and the source has not let go yet.
+    Active,
+    /// Over.
+    Over,
+}
+
+/// The target of one migration.
+#[derive(Debug)]
+pub struct Target {
+    /// The current attempt.
+    pub id: MoveId,
+    /// Who drives.
+    pub orchestrator: NodeId,
+    /// Where it comes from.
+    pub source: NodeId,
+    /// Where the move stands.
+    pub state: TargetState,
+    /// How many events are staged.
+    pub staged: u64,
+    silence: Duration,
+    hold: Duration,
+    heard_at: Instant,
+    cut_off: bool,
+}
+
+impl Target {
+    /// A migration that this node agreed to.
+    pub fn new(
+        id: MoveId,
+        (orchestrator, source): (NodeId, NodeId),
+        (silence, hold): (Duration, Duration),
+        now: Instant,
+    ) -> (Self, Vec<TargetAction>) {
+        let machine = Self {
+            id,
+            orchestrator,
+            source,
+            state: TargetState::Prepared,
+            staged: 0,
+            silence,
+            hold,
+            heard_at: now,
+            cut_off: false,
+        };
+        (machine, vec![TargetAction::Agree])
+    }
+
+    /// Something was heard of the source.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.cut_off = false;
+    }
+
+    /// The source asks for room. Whether there is some is said with [`granted`](Self::granted).
+    pub fn reserve(&mut self, now: Instant) -> bool {
+        self.heard(now);
+        match self.state {
+            TargetState::Prepared | TargetState::Waiting => {
+                self.state = TargetState::Waiting;
+                true
+            }
+            TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. }
+            | TargetState::Active
+            | TargetState::Over => false,
+        }
+    }
+
+    /// There is room.
+    pub fn granted(&mut self) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Waiting => {
+                self.state = TargetState::Receiving;
+                vec![TargetAction::Grant]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The whole state and its seal are here.
+    pub fn received(&mut self, now: Instant) -> Vec<TargetAction> {
+        self.heard(now);
+        match self.state {
+            TargetState::Receiving => {
+                self.state = TargetState::Building;
+                vec![TargetAction::Build]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The factory made the daemon.
+    pub fn built(&mut self, stateful: bool) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Building if stateful => {
+                self.state = TargetState::Restoring;
+                vec![TargetAction::Restore]
+            }
+            TargetState::Building => self.restored(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The daemon took its state.
+    pub fn restored(&mut self) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Building | TargetState::Restoring => {
+                self.state = TargetState::Staged { complete: false };
+                vec![TargetAction::SayRestored]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Events from position `first` on were staged; `total` comes with the last ones.
+    pub fn staged(&mut self, now_staged: u64, total: Option<u64>, now: Instant) -> Vec<TargetAction> {
+        self.heard(now);
+        match &mut self.state {
+            TargetState::Staged { complete } => {
+                self.staged = now_staged;
+                *complete = *complete || total == Some(now_staged);
+                vec![TargetAction::SayStaged]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The source released it to this node.
+    pub fn activate(&mut self, now: Instant) -> Vec<TargetAction> {
+        self.heard(now);
+        match self.state {
+            TargetState::Staged { complete: true } => {
+                self.state = TargetState::Active;
+                vec![TargetAction::Activate, TargetAction::Acknowledge]
+            }
+            // The acknowledgement was lost.
+            TargetState::Active => vec![TargetAction::Acknowledge],
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { complete: false }
+            | TargetState::Over => Vec::new(),
+        }
+    }
+
+    /// The source let go.
+    pub fn cleaned_up(&mut self) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Active => {
+                self.state = TargetState::Over;
+                vec![TargetAction::Finish]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A step failed here: say so.
+    pub fn fail(&mut self, reason: FailureReason) -> Vec<TargetAction> {
+        self.discard(Some(reason))
+    }
+
+    /// The source or the orchestrator gave up.
+    pub fn called_off(&mut self) -> Vec<TargetAction> {
+        self.discard(None)
+    }
+
+    fn discard(&mut self, reason: Option<FailureReason>) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Active | TargetState::Over => Vec::new(),
+            _ => {
+                self.state = TargetState::Over;
+                vec![TargetAction::Discard(reason)]
+            }
+        }
+    }
+
+    /// What the copy here is to the source.
+    pub fn copy(&self) -> CopyState {
+        match self.state {
+            TargetState::Active => CopyState::Active,
+            TargetState::Over => CopyState::Discarded,
+            _ => CopyState::Undecided,
+        }
+    }
+
+    /// The session with the source broke. An undecided copy is kept: the source may have released it.
+    pub fn source_cut_off(&mut self, dead: bool, now: Instant) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Staged { complete: true } if !dead => {
+                self.cut_off = true;
+                self.heard_at = now;
+                Vec::new()
+            }
+            // Nothing can have been released before all was staged.
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. } => self.discard(None),
+            // The source's copy died with it: this one is the daemon.
+            TargetState::Active if dead => {
+                self.state = TargetState::Over;
+                vec![TargetAction::Finish]
+            }
+            TargetState::Active | TargetState::Over => Vec::new(),
+        }
+    }
+
+    /// The next instant at which [`tick`](Self::tick) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            // The source may wait long for its daemon to freeze; it says that it is at work.
+            TargetState::Prepared | TargetState::Waiting | TargetState::Receiving => {
+                Some(self.heard_at + 4 * self.silence)
+            }
+            TargetState::Staged { complete } => {
+                Some(self.heard_at + if complete { self.hold } else { 4 * self.silence })
+            }
+            TargetState::Building | TargetState::Restoring | TargetState::Active | TargetState::Over => None,
+        }
+    }
+
+    /// A deadline passed.
+    pub fn tick(&mut self, now: Instant) -> Vec<TargetAction> {
+        match self.deadline() {
+            Some(deadline) if deadline <= now => {
+                self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() }))
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Messages of the event streams (subprotocol 0x0400).
+//!
+//! A stream is (sender, sender incarnation, destination entity, lineage). Its header names it in every message, so
+//! that any node on the way can forward one without state.
+
+use minicbor::decode::{Decoder, Error as CborError};
+use minicbor::encode::{Encoder, Write};
+use minicbor::{Decode, Encode};
+
+use super::codec::bounded_array;
+use crate::identity::{EntityId, Epoch, Incarnation, Lineage, NodeId, OriginHash};
+
+/// Most items in one message; more do not fit a frame anyway.
+const MAX_ITEMS: u64 = 4096;
+/// Longest texts of a failure on the wire, in bytes.
+pub const MAX_FAILURE_TEXT: usize = 8 * 1024;
+
+/// Names a stream, and where it stands in the moves of its daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct StreamId {
+    /// The node that numbers the stream and hears its replies.
+    #[n(0)]
+    pub sender: NodeId,
+    /// The life of that node.
+    #[n(1)]
+    pub incarnation: Incarnation,
+    /// The daemon it leads to.
+    #[n(2)]
+    pub entity: EntityId,
+    /// The life of that daemon.
+    #[n(3)]
+    pub lineage: Lineage,
+}
+
+/// What a numbered position of a stream holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item<'b> {
+    /// An event; its sender waits for the outputs.
+    Call(Event<'b>),
+    /// An event; its sender waits only for acceptance.
+    Send(Event<'b>),
+    /// The sender gave the number up.
+    Skip,
+}
+
+/// An event in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event<'b> {
+    /// Who emitted it.
+    pub origin: OriginHash,
+    /// The emitter's number for it.
+    pub sequence: u64,
+    /// Hash of the emitter's previous link; 0 when it keeps no chain.
+    pub parent_hash: u64,
+    /// Bloom summary of what the emitter had observed; 0 when it keeps no chain.
+    pub horizon: u64,
+    /// The user's bytes.
+    pub payload: &'b [u8],
+}
+
+/// One output of an event, with its link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output<'b> {
+    /// Sequence on the daemon's chain.
+    pub sequence: u64,
+    /// Hash of the daemon's previous link.
+    pub parent_hash: u64,
+    /// Bloom summary of the daemon's horizon.
+    pub horizon: u64,
+    /// The daemon's bytes.
+    pub payload: &'b [u8],
+}
+
+/// Why an event brought no outputs.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Failure {
+    /// Which error it is.
+    #[n(0)]
+    pub kind: FailureKind,
+    /// Its message.
+    #[n(1)]
+    pub message: String,
+    /// What the daemon's own code threw.
+    #[n(2)]
+    pub cause: Option<Thrown>,
+}
+
+/// What a daemon's own code threw, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Thrown {
+    /// The error's name, such as `TypeError`.
+    #[n(0)]
+    pub name: String,
+    /// Its message.
+    #[n(1)]
+    pub message: String,
+    /// Its stack, where it had one.
+    #[n(2)]
+    pub stack: Option<String>,
+}
+
+/// Why an event failed at its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum FailureKind {
+    /// The daemon's code threw or rejected.
+    #[n(0)]
+    ProcessFailed,
+    /// The daemon returned something that is no output.
+    #[n(1)]
+    InvalidOutput,
+    /// The daemon did not settle in time.
+    #[n(2)]
+    CallbackTimeout,
+    /// The daemon is not here and nobody knows where it is.
+    #[n(3)]
+    NotFound,
+    /// The daemon was stopped, or its node shut down, with the event still waiting.
+    #[n(4)]
+    ShuttingDown,
+    /// The sender withdrew the event before it began.
+    #[n(5)]
+    Withdrawn,
+    /// An output is larger than the sender's node accepts.
+    #[n(6)]
+    PayloadTooLarge,
+    /// The daemon's chain has no further sequence, or another fault of its host.
+    #[n(7)]
+    HostFailed,
+}
+
+/// The answer to one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<'b> {
+    /// The call's number in its stream.
+    pub number: u64,
+    /// What came of it.
+    pub result: Result<Vec<Output<'b>>, Failure>,
+}
+
+/// A message of the event streams.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum EventsMessage<'b> {
+    /// Sender → host: consecutive positions of a stream.
+    #[n(0)]
+    Batch {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// The highest epoch of the daemon that anyone who passed this on knew.
+        #[n(1)]
+        epoch: Epoch,
+        /// How often it was forwarded.
+        #[n(2)]
+        hops: u8,
+        /// Number of the first item.
+        #[n(3)]
+        first: u64,
+        /// The items, numbered from `first`.
+        #[b(4)]
+        #[cbor(decode_with = "decode_items", encode_with = "encode_items")]
+        items: Vec<Item<'b>>,
+        /// Every reply up to this number has arrived and need not be kept.
+        #[n(5)]
+        replies_through: u64,
+    },
+    /// Host → sender: everything through this number is in the mailbox.
+    #[n(1)]
+    Accepted {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// The last accepted number.
+        #[n(1)]
+        through: u64,
+    },
+    /// Host → sender: answers.
+    #[n(2)]
+    Replies {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// The last accepted number.
+        #[n(1)]
+        through: u64,
+        /// The answers, ascending.
+        #[b(2)]
+        #[cbor(decode_with = "decode_replies", encode_with = "encode_replies")]
+        replies: Vec<Reply<'b>>,
+    },
+    /// Sender → host, after a reconnection or a move: which numbers still wait for a reply. It also carries the
+    /// acknowledgement of the replies before them.
+    #[n(3)]
+    Await {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// The highest epoch known.
+        #[n(1)]
+        epoch: Epoch,
+        /// How often it was forwarded.
+        #[n(2)]
+        hops: u8,
+        /// Every reply up to this number has arrived.
+        #[n(3)]
+        replies_through: u64,
+        /// Whether kept replies behind that are to be sent again.
+        #[n(4)]
+        repeat: bool,
+    },
+    /// Sender → host: withdraw a call that has not begun.
+    #[n(4)]
+    Withdraw {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// The highest epoch known.
+        #[n(1)]
+        epoch: Epoch,
+        /// How often it was forwarded.
+        #[n(2)]
+        hops: u8,
+        /// The call's number.
+        #[n(3)]
+        number: u64,
+    },
+    /// Former host → sender: the daemon lives there now.
+    #[n(5)]
+    Moved {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// Where.
+        #[n(1)]
+        node: NodeId,
+        /// At which epoch.
+        #[n(2)]
+        epoch: Epoch,
+    },
+    /// Host → sender: this stream leads nowhere here; the daemon or that life of it is unknown, or the stream did not
+    /// begin at 1.
+    #[n(6)]
+    Unknown {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+    },
+    /// Sender → host: the stream has ended; its marks may go.
+    #[n(7)]
+    Close {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+    },
+}
+
+impl EventsMessage<'_> {
+    /// The stream that the message is about.
+    pub fn stream(&self) -> &StreamId {
+        match self {
+            Self::Batch { stream, .. }
+            | Self::Accepted { stream, .. }
+            | Self::Replies { stream, .. }
+            | Self::Await { stream, .. }
+            | Self::Withdraw { stream, .. }
+            | Self::Moved { stream, .. }
+            | Self::Unknown { stream }
+            | Self::Close { stream } => stream,
+        }
+    }
+}
+
+/// Bytes that a batch, or replies, of no items take at most beside their items.
+pub const BATCH_OVERHEAD: usize = 160;
+/// Bytes that an item, output or empty reply takes at most beside its payload.
+pub const ITEM_OVERHEAD: usize = 48;
+
+const CALL: u8 = 0;
+const SEND: u8 = 1;
+
+// Items are written as flat arrays: a map per event would double the size of a small one.
+impl<C> Encode<C> for Item<'_> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let (tag, event) = match self {
+            Self::Call(event) => (CALL, event),
+            Self::Send(event) => (SEND, event),
+            Self::Skip => return e.array(0)?.ok(),
+        };
+        e.array(6)?.u8(tag)?.u64(event.origin.get())?.u64(event.sequence)?;
+        e.u64(event.parent_hash)?.u64(event.horizon)?.bytes(event.payload)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Item<'b> {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
+        let len = d.array()?;
+        if len == Some(0) {
+            return Ok(Self::Skip);
+        }
+        let count = len.filter(|count| *count >= 6).ok_or_else(|| CborError::message("a short item"))?;
+        let tag = d.u8()?;
+        let event = Event {
+            origin: OriginHash::new(d.u64()?),
+            sequence: d.u64()?,
+            parent_hash: d.u64()?,
+            horizon: d.u64()?,
+            payload: d.bytes()?,
+        };
+        skip(d, count - 6)?;
+        match tag {
+            CALL => Ok(Self::Call(event)),
+            SEND => Ok(Self::Send(event)),
+            _ => Err(CborError::message("an unknown kind of item")),
+        }
+    }
+}
+
+impl<C> Encode<C> for Output<'_> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(4)?.u64(self.sequence)?.u64(self.parent_hash)?.u64(self.horizon)?.bytes(self.payload)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Output<'b> {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
+        let count = d.array()?.filter(|count| *count >= 4).ok_or_else(|| CborError::message("a short output"))?;
+        let output = Self { sequence: d.u64()?, parent_hash: d.u64()?, horizon: d.u64()?, payload: d.bytes()? };
+        skip(d, count - 4)?;
+        Ok(output)
+    }
+}
+
+impl<C> Encode<C> for Reply<'_> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, ctx: &mut C) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(2)?.u64(self.number)?;
+        match &self.result {
+            Ok(outputs) => {
+                e.array(outputs.len() as u64)?;
+                for output in outputs {
+                    output.encode(e, ctx)?;
+                }
+                Ok(())
+            }
+            // A failure is told from outputs by being tagged.
+            Err(failure) => {
+                e.tag(minicbor::data::Tag::new(FAILURE_TAG))?;
+                failure.encode(e, ctx)
+            }
+        }
+    }
+}
+
+/// Marks a failure where outputs stand otherwise; from the range that is free for private use.
+const FAILURE_TAG: u64 = 0x4D44;
+
+impl<'b, C> Decode<'b, C> for Reply<'b> {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, CborError> {
+        let count = d.array()?.filter(|count| *count >= 2).ok_or_else(|| CborError::message("a short reply"))?;
+        let number = d.u64()?;
+        let result = if d.datatype()? == minicbor::data::Type::Tag {
+            if d.tag()?.as_u64() != FAILURE_TAG {
+                return Err(CborError::message("an unknown tag"));
+            }
+            let failure = Failure::decode(d, ctx)?;
+            let longest = [Some(&failure.message)]
+                .into_iter()
+                .chain(failure.cause.iter().flat_map(|c| [Some(&c.name), Some(&c.message), c.stack.as_ref()]))
+                .flatten()
+                .map(String::len)
+                .max();
+            if longest.unwrap_or(0) > MAX_FAILURE_TEXT {
+                return Err(CborError::message("an over-long failure text"));
+            }
+            Err(failure)
+        } else {
+            Ok(bounded_array(d, u64::from(u32::MAX), "outputs")?)
+        };
+        skip(d, count - 2)?;
+        Ok(Self { number, result })
+    }
+}
+
+fn skip(d: &mut Decoder<'_>, count: u64) -> Result<(), CborError> {
+    for _ in 0..count {
+        d.skip()?;
+    }
+    Ok(())
+}
+
+fn encode_items<C, W: Write>(
+    items: &[Item<'_>],
+    e: &mut Encoder<W>,
+    ctx: &mut C,
+) -> Result<(), minicbor::encode::Error<W::Error>> {
+    e.array(items.len() as u64)?;
+    items.iter().try_for_each(|item| item.encode(e, ctx))
+}
+
+fn decode_items<'b, C>(d: &mut Decoder<'b>, _: &mut C) -> Result<Vec<Item<'b>>, CborError> {
+    bounded_array(d, MAX_ITEMS, "items")
+}
+
+fn encode_replies<C, W: Write>(
+    replies: &[Reply<'_>],
+    e: &mut Encoder<W>,
+    ctx: &mut C,
+) -> Result<(), minicbor::encode::Error<W::Error>> {
+    e.array(replies.len() as u64)?;
+    replies.iter().try_for_each(|reply| reply.encode(e, ctx))
+}
+
+fn decode_replies<'b, C>(d: &mut Decoder<'b>, _: &mut C) -> Result<Vec<Reply<'b>>, CborError> {
+    bounded_array(d, MAX_ITEMS, "replies")
+}

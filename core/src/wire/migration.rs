@@ -1,0 +1,500 @@
+//! Messages of a migration (subprotocol 0x0500).
+//!
+//! Each one names the daemon, the migration, its attempt and the epoch it starts from, so that every handler can be
+//! idempotent and refuse what belongs to another attempt.
+
+use minicbor::{Decode, Encode};
+
+use super::codec::{bytes32, bytes64};
+use super::events::{MAX_FAILURE_TEXT, StreamId};
+use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
+
+/// What every message of one attempt carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct MoveId {
+    /// The daemon that moves.
+    #[n(0)]
+    pub entity: EntityId,
+    /// The migration.
+    #[n(1)]
+    pub migration: MigrationId,
+    /// Counts from 1; a retry of a target that was not ready has the next one.
+    #[n(2)]
+    pub attempt: u32,
+    /// The daemon's epoch while it lives on the source.
+    #[n(3)]
+    pub epoch: Epoch,
+}
+
+/// Why a migration failed, as the peers tell one another.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum FailureReason {
+    /// The target's runtime is not ready; the only reason worth another attempt.
+    #[n(0)]
+    #[error("the target is not ready")]
+    NotReady,
+    /// The target neither expects this daemon nor accepts it by policy, or has no factory of its kind.
+    #[n(1)]
+    #[error("no factory registered for kind '{kind}' that the target would use for this daemon")]
+    FactoryNotFound {
+        /// The daemon's kind.
+        #[n(0)]
+        kind: String,
+    },
+    /// The node has no daemon runtime.
+    #[n(2)]
+    #[error("the target node runs no daemon runtime")]
+    ComputeNotSupported,
+    /// `snapshot`, the factory or `restore` failed, or the state was refused.
+    #[n(3)]
+    #[error("state failed: {detail}")]
+    StateFailed {
+        /// What went wrong.
+        #[n(0)]
+        detail: String,
+    },
+    /// Another migration of this daemon is under way.
+    #[n(4)]
+    #[error("the daemon is already migrating")]
+    AlreadyMigrating,
+    /// The daemon's key could not be sealed, opened or found.
+    #[n(5)]
+    #[error("identity transport failed: {detail}")]
+    IdentityTransportFailed {
+        /// What went wrong.
+        #[n(0)]
+        detail: String,
+    },
+    /// The orchestrator may not move this daemon.
+    #[n(6)]
+    #[error("not authorized to move this daemon")]
+    NotAuthorized,
+    /// The message came from a node that has no such role in this migration.
+    #[n(7)]
+    #[error("wrong peer")]
+    WrongPeer,
+    /// The snapshot is beyond the target's budget.
+    #[n(8)]
+    #[error("the snapshot of {size} bytes is larger than the target's limit of {max}")]
+    SnapshotTooLarge {
+        /// Encoded size in bytes.
+        #[n(0)]
+        size: u64,
+        /// The limit in bytes.
+        #[n(1)]
+        max: u64,
+    },
+    /// The queue of waiting events did not fit the target.
+    #[n(9)]
+    #[error("the target cannot hold the waiting events")]
+    BufferFull,
+    /// Somebody cancelled.
+    #[n(10)]
+    #[error("cancelled")]
+    Cancelled,
+    /// A deadline passed.
+    #[n(11)]
+    #[error("timed out: {detail}")]
+    Timeout {
+        /// Which deadline.
+        #[n(0)]
+        detail: String,
+    },
+    /// A node of the migration was lost.
+    #[n(12)]
+    #[error("a peer was lost: {detail}")]
+    PeerLost {
+        /// Which one.
+        #[n(0)]
+        detail: String,
+    },
+    /// The daemon is not here.
+    #[n(13)]
+    #[error("no such daemon on the source")]
+    DaemonNotFound,
+    /// The request does not fit the phase.
+    #[n(14)]
+    #[error("wrong phase: expected {expected}, got {got}")]
+    WrongPhase {
+        /// What the handler awaited.
+        #[n(0)]
+        expected: String,
+        /// What came.
+        #[n(1)]
+        got: String,
+    },
+}
+
+impl FailureReason {
+    /// Cuts texts to what the wire allows, at a character boundary.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Self::StateFailed { detail }
+        | Self::IdentityTransportFailed { detail }
+        | Self::Timeout { detail }
+        | Self::PeerLost { detail }
+        | Self::FactoryNotFound { kind: detail } = &mut self
+        {
+            truncate(detail);
+        }
+        self
+    }
+}
+
+/// Cuts `text` to [`MAX_FAILURE_TEXT`] bytes at a character boundary.
+pub fn truncate(text: &mut String) {
+    if text.len() > MAX_FAILURE_TEXT {
+        let end = (0..=MAX_FAILURE_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+/// How far a role has come, for progress and for the silence deadlines of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Stage {
+    /// The source freezes the daemon and takes its snapshot.
+    #[n(0)]
+    Snapshot,
+    /// The state is on its way.
+    #[n(1)]
+    Transfer,
+    /// The target builds the daemon and restores it.
+    #[n(2)]
+    Restore,
+    /// Waiting events are staged on the target.
+    #[n(3)]
+    Replay,
+    /// The mailbox is closed; the hand-over is being decided.
+    #[n(4)]
+    Cutover,
+    /// Done.
+    #[n(5)]
+    Complete,
+}
+
+/// One waiting event, or the fact that a number was given up, handed over with its place in its stream.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct StagedItem<'b> {
+    /// Index into the message's table of streams.
+    #[n(0)]
+    pub stream: u32,
+    /// Number in that stream.
+    #[n(1)]
+    pub number: u64,
+    /// What stands there.
+    #[b(2)]
+    pub item: super::events::Item<'b>,
+    /// When it was received, unix nanoseconds.
+    #[n(3)]
+    pub received_at: u64,
+}
+
+/// A message of a migration.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum MigrationMessage<'b> {
+    /// Orchestrator → target: may it come, are you ready, have you a factory?
+    #[n(0)]
+    Prepare {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// The daemon's kind.
+        #[b(1)]
+        kind: &'b str,
+        /// Where it lives.
+        #[n(2)]
+        source: NodeId,
+        /// Whether its key will travel with it.
+        #[n(3)]
+        transport_identity: bool,
+        /// Length of its newest snapshot in bytes; 0 when none was taken yet.
+        #[n(4)]
+        state_bytes: u64,
+    },
+    /// Target → orchestrator: it may.
+    #[n(1)]
+    Prepared {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Orchestrator → source: freeze it and take its snapshot.
+    #[n(2)]
+    TakeSnapshot {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Where it goes.
+        #[n(1)]
+        target: NodeId,
+        /// Whether its key travels with it.
+        #[n(2)]
+        transport_identity: bool,
+    },
+    /// Source → target: reserve room for the whole state.
+    #[n(3)]
+    Reserve {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Encoded length of the snapshot in bytes.
+        #[n(1)]
+        total: u64,
+        /// The source's claim, encoded.
+        #[b(2)]
+        #[cbor(with = "minicbor::bytes")]
+        claim: &'b [u8],
+    },
+    /// Target → source: granted.
+    #[n(4)]
+    Reserved {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Source → target, bulk lane: a piece of the snapshot.
+    #[n(5)]
+    Chunk {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Which piece, from 0.
+        #[n(1)]
+        index: u32,
+        /// How many there are.
+        #[n(2)]
+        total: u32,
+        /// Its bytes.
+        #[b(3)]
+        #[cbor(with = "minicbor::bytes")]
+        bytes: &'b [u8],
+    },
+    /// Source → target, bulk lane, behind the last chunk: what the state is vouched for with.
+    #[n(6)]
+    SnapshotReady {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// BLAKE2s-256 of the snapshot without envelope.
+        #[n(1)]
+        #[cbor(with = "bytes32")]
+        digest: [u8; 32],
+        /// Signature over it, by the daemon's key or the source's node key.
+        #[n(2)]
+        #[cbor(with = "bytes64")]
+        signature: [u8; 64],
+        /// The sealed identity envelope.
+        #[b(3)]
+        #[cbor(with = "minicbor::bytes")]
+        envelope: Option<&'b [u8]>,
+    },
+    /// Target → source and orchestrator: the daemon is built and restored, not live.
+    #[n(7)]
+    RestoreComplete {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Source → target: waiting events, in order, to be staged.
+    #[n(8)]
+    BufferedEvents {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Position of the first of these items among all that are handed over.
+        #[n(1)]
+        first: u64,
+        /// The streams that the items refer to.
+        #[n(2)]
+        streams: Vec<StreamId>,
+        /// The items.
+        #[b(3)]
+        items: Vec<StagedItem<'b>>,
+        /// How many there are in all; only with the final message, after the mailbox was closed.
+        #[n(4)]
+        total: Option<u64>,
+    },
+    /// Target → source and orchestrator: this many are staged.
+    #[n(9)]
+    ReplayComplete {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// How many are staged.
+        #[n(1)]
+        staged: u64,
+        /// Sequence of the restored chain's head.
+        #[n(2)]
+        head: u64,
+    },
+    /// Orchestrator → source: close the mailbox and hand over.
+    #[n(10)]
+    CutoverNotify {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Source → target, only after `Released`: go live.
+    #[n(11)]
+    ActivateTarget {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// The claim of the next epoch, encoded.
+        #[b(1)]
+        #[cbor(with = "minicbor::bytes")]
+        claim: &'b [u8],
+    },
+    /// Target → source: live.
+    #[n(12)]
+    ActivateAck {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Source → target and orchestrator: the old copy is gone.
+    #[n(13)]
+    CleanupComplete {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Anyone → anyone: the attempt is over.
+    #[n(14)]
+    MigrationFailed {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Why.
+        #[n(1)]
+        reason: FailureReason,
+    },
+    /// Source or target → the others: still at work, and how far.
+    #[n(15)]
+    Status {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Where it stands.
+        #[n(1)]
+        stage: Stage,
+        /// Bytes of the snapshot sent so far.
+        #[n(2)]
+        bytes_sent: u64,
+        /// Bytes of the snapshot in all; 0 while unknown.
+        #[n(3)]
+        bytes_total: u64,
+        /// Events handed over so far.
+        #[n(4)]
+        events: u64,
+    },
+    /// Source → target, after a reconnection in doubt: do you hold it?
+    #[n(16)]
+    StatusQuery {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
+    /// Target → source: the answer.
+    #[n(17)]
+    StatusAnswer {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// What became of the copy here.
+        #[n(1)]
+        copy: CopyState,
+    },
+    /// Orchestrator → source: give the move up.
+    #[n(18)]
+    Cancel {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+        /// Why: `Cancelled` or `Timeout`.
+        #[n(1)]
+        reason: FailureReason,
+    },
+    /// Target → orchestrator that was told `NotReady`: ask again.
+    #[n(19)]
+    NowReady {
+        /// The daemon that was refused.
+        #[n(0)]
+        origin: OriginHash,
+        /// Its migration.
+        #[n(1)]
+        migration: MigrationId,
+    },
+}
+
+/// What became of a target's copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CopyState {
+    /// Received or staged, undecided.
+    #[n(0)]
+    Undecided,
+    /// Live.
+    #[n(1)]
+    Active,
+    /// Dropped, or never arrived.
+    #[n(2)]
+    Discarded,
+}
+
+impl MigrationMessage<'_> {
+    /// Which attempt the message belongs to; `NowReady` names none.
+    pub fn id(&self) -> Option<&MoveId> {
+        match self {
+            Self::Prepare { id, .. }
+            | Self::Prepared { id }
+            | Self::TakeSnapshot { id, .. }
+            | Self::Reserve { id, .. }
+            | Self::Reserved { id }
+            | Self::Chunk { id, .. }
+            | Self::SnapshotReady { id, .. }
+            | Self::RestoreComplete { id }
+            | Self::BufferedEvents { id, .. }
+            | Self::ReplayComplete { id, .. }
+            | Self::CutoverNotify { id }
+            | Self::ActivateTarget { id, .. }
+            | Self::ActivateAck { id }
+            | Self::CleanupComplete { id }
+            | Self::MigrationFailed { id, .. }
+            | Self::Status { id, .. }
+            | Self::StatusQuery { id }
+            | Self::StatusAnswer { id, .. }
+            | Self::Cancel { id, .. } => Some(id),
+            Self::NowReady { .. } => None,
+        }
+    }
+
+    /// The name of the message, for logs, gates and `wrong-phase`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "Prepare",
+            Self::Prepared { .. } => "Prepared",
+            Self::TakeSnapshot { .. } => "TakeSnapshot",
+            Self::Reserve { .. } => "Reserve",
+            Self::Reserved { .. } => "Reserved",
+            Self::Chunk { .. } => "Chunk",
+            Self::SnapshotReady { .. } => "SnapshotReady",
+            Self::RestoreComplete { .. } => "RestoreComplete",
+            Self::BufferedEvents { .. } => "BufferedEvents",
+            Self::ReplayComplete { .. } => "ReplayComplete",
+            Self::CutoverNotify { .. } => "CutoverNotify",
+            Self::ActivateTarget { .. } => "ActivateTarget",
+            Self::ActivateAck { .. } => "ActivateAck",
+            Self::CleanupComplete { .. } => "CleanupComplete",
+            Self::MigrationFailed { .. } => "MigrationFailed",
+            Self::Status { .. } => "Status",
+            Self::StatusQuery { .. } => "StatusQuery",
+            Self::StatusAnswer { .. } => "StatusAnswer",
+            Self::Cancel { .. } => "Cancel",
+            Self::NowReady { .. } => "NowReady",
+        }
+    }
+}
