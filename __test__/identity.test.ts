@@ -58,7 +58,7 @@ describe('Identity', () => {
       inspect(identity),
       inspect(holder, { showHidden: true, depth: 10, getters: true, showProxy: true }),
       JSON.stringify(holder),
-      String(identity),
+      Object.prototype.toString.call(identity),
     ].join('\n');
     expect(shown).toContain(identity.entityId.toString('hex'));
     expect(shown).not.toContain('0001020304');

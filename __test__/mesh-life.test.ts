@@ -12,7 +12,11 @@ const ROOT = join(__dirname, '..');
 const PSK = '11'.repeat(32);
 
 /** Starts a script with `MeshNode` and `psk` at hand; `next()` gives its lines of output. */
-function program(script: string): { child: ChildProcessWithoutNullStreams; next: () => Promise<string>; exit: Promise<number> } {
+function program(script: string): {
+  child: ChildProcessWithoutNullStreams;
+  next: () => Promise<string>;
+  exit: Promise<number>;
+} {
   const prelude = `const { MeshNode } = require('mesh-daemon'); const psk = '${PSK}';`;
   const main = `(async () => { ${script} })().catch((e) => { console.log('error', e); process.exitCode = 9; });`;
   const child = spawn(process.execPath, ['-e', prelude + main], { cwd: ROOT });

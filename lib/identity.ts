@@ -1,10 +1,10 @@
 /** Identities: ed25519 key pairs and the addresses derived from them. */
 
-import { inspect } from 'node:util';
+import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import type { IdentityHandle } from './handles';
 import type { IdentityFacts } from './native';
-import { bytes, identityArea, text } from './validate/index';
+import { bytes, identityArea, text, type Refuse } from './validate/index';
 
 const ENTITY_ID = { length: 32 };
 const SEED = { length: 32 };
@@ -107,7 +107,7 @@ export class Identity {
   }
 
   /** Nothing secret. */
-  [inspect.custom](depth: number, inspectOptions: import('node:util').InspectOptions): string {
+  [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
     const { originHash, nodeId, isReadOnly } = this;
     const shown = { entityId: this.#facts.entityId.toString('hex'), originHash, nodeId, isReadOnly };
     return `Identity ${inspect(shown, { ...inspectOptions, depth })}`;
@@ -115,7 +115,7 @@ export class Identity {
 }
 
 /** The native key pair of an identity. Throws what `refuse` makes when it is none. */
-export function identityHandle(refuse: import('./validate/area').Refuse, path: string, value: unknown): IdentityHandle {
+export function identityHandle(refuse: Refuse, path: string, value: unknown): IdentityHandle {
   try {
     return handleOf(value as Identity);
   } catch {

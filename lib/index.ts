@@ -10,6 +10,7 @@ export * from './errors/index';
 export { Identity, channelHash } from './identity';
 export { setLogger } from './logger';
 export type { LoggerOptions } from './logger';
+export { MeshNode } from './mesh';
 export type * from './types/index';
 
 /** The version of the package and of its native code. */

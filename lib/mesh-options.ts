@@ -29,7 +29,7 @@ const DEFAULTS = {
 };
 
 /** Checks everything and fills in the defaults. */
-export function readMeshOptions(given: MeshNodeOptions): MeshConfig {
+export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig {
   if (given === undefined) throw meshArea('options must be an object');
   const read = options(meshArea, 'options', given, KNOWN);
   const config: MeshConfig = {

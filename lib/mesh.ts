@@ -1,7 +1,6 @@
 /** Mesh nodes: encrypted, authenticated sessions with other nodes. */
 
-import { inspect } from 'node:util';
-import type { InspectOptions } from 'node:util';
+import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { Emitter } from './emitter';
 import { MeshError } from './errors/index';
@@ -9,11 +8,10 @@ import { hold, release } from './keep-alive';
 import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
-import { operation } from './operations';
+import { operation, settled } from './operations';
 import type { MeshNodeEvents, MeshNodeOptions, PeerInfo } from './types/mesh';
 import type { WaitOptions } from './types/values';
-import { meshArea, options as readOptions, signal as readSignal, u64 } from './validate/index';
-import type { Refuse } from './validate/index';
+import { meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';
 
 /** How long `process.exit()` waits for goodbyes to leave. */
 const GOODBYE_MS = 100;
@@ -110,7 +108,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     const id = nodeId === undefined ? undefined : u64(meshArea, 'nodeId', nodeId);
     const signal = readWait(options);
     this.#checkLive();
-    return operation<bigint>(
+    return await operation<bigint>(
       (op) => {
         native.meshConnect(op, this.#id, address, key, id);
       },
@@ -123,7 +121,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     const id = u64(meshArea, 'nodeId', nodeId);
     const signal = readWait(options);
     this.#checkLive();
-    return operation<string>(
+    return await operation<string>(
       (op) => {
         native.meshAccept(op, this.#id, id);
       },
@@ -132,9 +130,11 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   }
 
   /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
-  async start(): Promise<void> {
-    this.#checkLive();
-    native.meshStart(this.#id);
+  start(): Promise<void> {
+    return settled(() => {
+      this.#checkLive();
+      native.meshStart(this.#id);
+    });
   }
 
   /** All peers that are not forgotten; none after shutdown. */

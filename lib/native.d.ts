@@ -66,6 +66,81 @@ export declare function keepAlive(on: boolean): void
 /** Starts to pass log records of `level` and above to this environment, or stops with `None`. */
 export declare function listenToLog(level?: string | undefined | null): void
 
+/** Settles with the peer's address once it has a session. */
+export declare function meshAccept(operation: number, mesh: number, nodeId: bigint): void
+
+/** What a node is made with; `lib` has filled in the defaults. */
+export interface MeshConfig {
+  /** `host:port` */
+  bindAddr: string
+  /** 32 bytes */
+  psk: Uint8Array
+  /** 32 bytes; a new identity without. */
+  identitySeed?: Uint8Array
+  /** In milliseconds. */
+  heartbeatIntervalMs: number
+  /** In milliseconds. */
+  sessionTimeoutMs: number
+  /** Whether dialled peers are dialled again. */
+  reconnect: boolean
+  /** Largest payload. */
+  maxPayloadBytes: number
+  /** Most peers at a time. */
+  maxPeers: number
+}
+
+/** Opens a session, or finds the one that there is; settles with the peer's node id. */
+export declare function meshConnect(operation: number, mesh: number, addr: string, publicKey?: Uint8Array | undefined | null, nodeId?: bigint | undefined | null): void
+
+/** Makes node number `mesh`; settles when it is bound and accepts sessions. */
+export declare function meshCreate(operation: number, mesh: number, config: MeshConfig): void
+
+/** What never changes of a node. */
+export declare function meshFacts(mesh: number): MeshFacts
+
+/** What never changes of a node. */
+export interface MeshFacts {
+  /** `host:port` really bound. */
+  localAddr: string
+  /** Its address as a node. */
+  nodeId: bigint
+  /** Its 32-byte public key. */
+  entityId: Buffer
+  /** Its Noise static key in hex. */
+  publicKey: string
+}
+
+/** Ends all nodes of this environment and waits for their goodbyes, `patience_ms` at most. */
+export declare function meshGoodbye(patienceMs: number): void
+
+/** A peer as it is now. */
+export interface MeshPeer {
+  /** Its address as a node. */
+  nodeId: bigint
+  /** Its 32-byte public key. */
+  entityId: Buffer
+  /** Where it was dialled or came from. */
+  addr: string
+  /** How it is. */
+  state: import('./types/mesh').PeerState
+  /** Last round trip of a heartbeat. */
+  rttMs: number | null
+  /** When it came into this state; unix milliseconds. */
+  sinceMs: number
+}
+
+/** Number of peers that are not lost. */
+export declare function meshPeerCount(mesh: number): number
+
+/** The peers that are remembered. */
+export declare function meshPeers(mesh: number): Array<MeshPeer>
+
+/** Ends a node; settles when its peers were told. Its number is free at once. */
+export declare function meshShutdown(operation: number, mesh: number): void
+
+/** Starts heartbeats and the traffic of subprotocols. */
+export declare function meshStart(mesh: number): void
+
 /** All news since the last call. */
 export interface Notices {
   /** Operations that ended: their number, then either a value or a failure record. */

@@ -8,12 +8,11 @@
 import { native } from './binding';
 import { errorFromNative } from './errors/from-native';
 import { hold, release } from './keep-alive';
-import { onNotice } from './notices';
+import { onNotice, type Settlement } from './notices';
 import { abortable } from './validate/signal';
 
 interface Pending {
-  readonly resolve: (value: never) => void;
-  readonly reject: (error: unknown) => void;
+  readonly resolve: (settlement: Settlement) => void;
   readonly keepsAlive: boolean;
 }
 
@@ -28,35 +27,43 @@ export interface OperationOptions {
 const pending = new Map<number, Pending>();
 let lastOperation = 0;
 
-onNotice('settled', ({ operation, value, failure }) => {
-  const waiter = forget(operation);
-  if (failure === undefined) waiter?.resolve(value as never);
-  else waiter?.reject(errorFromNative(failure));
+onNotice('settled', (settlement) => {
+  forget(settlement.operation)?.resolve(settlement);
 });
 
 /** Starts an operation and waits for what it resolves with. Never throws synchronously. */
-export function operation<T>(
+export async function operation<T>(
   start: (operation: number) => void,
   { keepsAlive = true, signal }: OperationOptions = {},
 ): Promise<T> {
   let id = 0;
-  return abortable(
+  const { value, failure } = await abortable(
     signal,
     () =>
-      new Promise<T>((resolve, reject) => {
+      new Promise<Settlement>((resolve) => {
         id = lastOperation += 1;
         start(id);
-        pending.set(id, { resolve, reject, keepsAlive });
+        pending.set(id, { resolve, keepsAlive });
         if (keepsAlive) hold();
       }),
     () => {
       if (forget(id) !== undefined) native.abandonOperation(id);
     },
   );
+  // Made here and not where the news came in: so its stack goes on with whoever awaits this.
+  if (failure !== undefined) throw errorFromNative(failure);
+  return value as T;
 }
 
 function forget(id: number): Pending | undefined {
   const waiter = pending.get(id);
   if (waiter !== undefined && pending.delete(id) && waiter.keepsAlive) release();
   return waiter;
+}
+
+/** The promise of something that is done at once: what it throws rejects. */
+export function settled<T>(run: () => T): Promise<T> {
+  return new Promise((resolve) => {
+    resolve(run());
+  });
 }

@@ -22,11 +22,14 @@ use crate::outbox::Outbox;
 /// Builds an instance of an error class from a plain record; given by JavaScript.
 pub(crate) type ErrorFactory = FunctionRef<Unknown<'static>, Unknown<'static>>;
 
+/// What an environment still does when it ends.
+type CloseTask = Box<dyn FnOnce()>;
+
 /// Everything native that belongs to one JavaScript environment. Used on its thread only.
 pub(crate) struct EnvState {
     closed: CancellationToken,
     bound: OnceCell<Bound>,
-    on_close: Rc<RefCell<Vec<Box<dyn FnOnce()>>>>,
+    on_close: Rc<RefCell<Vec<CloseTask>>>,
     /// What keeps the event loop from ending.
     pub(crate) keep_alive: KeepAlive,
     /// Operations that JavaScript waits for.
@@ -49,16 +52,16 @@ impl EnvState {
         }
         let closed = CancellationToken::new();
         let meshes = Meshes::default();
-        let closing = meshes.clone();
-        let on_close = Rc::new(RefCell::new(vec![Box::new(move || closing.close()) as Box<dyn FnOnce()>]));
+        let on_close = Rc::new(RefCell::new(Vec::<CloseTask>::new()));
         let state = Self {
             closed: closed.clone(),
             bound: OnceCell::new(),
             on_close: Rc::clone(&on_close),
             keep_alive: KeepAlive::default(),
             operations: Operations::default(),
-            meshes,
+            meshes: meshes.clone(),
         };
+        state.at_close(move || meshes.close());
         env.set_instance_data(state, (), |_| {})?;
         env.add_env_cleanup_hook((), move |()| {
             closed.cancel();
@@ -93,9 +96,7 @@ impl EnvState {
     }
 
     fn bound(&self) -> Result<&Bound> {
-        self.bound
-            .get()
-            .ok_or_else(|| napi::Error::new(Status::GenericFailure, "bindEnvironment() was not called"))
+        self.bound.get().ok_or_else(|| napi::Error::new(Status::GenericFailure, "bindEnvironment() was not called"))
     }
 }
 

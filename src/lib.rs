@@ -21,6 +21,8 @@
 // that clippy would borrow.
 #![allow(unreachable_pub, clippy::needless_pass_by_value)]
 
+use napi_derive::napi;
+
 mod convert;
 mod env;
 mod error;
@@ -31,16 +33,6 @@ mod logger;
 mod mesh;
 mod operation;
 mod outbox;
-
-use napi_derive::napi;
-
-/// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
-#[napi]
-pub fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
-}
-
-use napi_derive::napi;
 
 /// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
 #[napi]

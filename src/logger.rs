@@ -12,10 +12,10 @@ use napi::{Result, Status};
 use napi_derive::napi;
 use parking_lot::RwLock;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing::level_filters::LevelFilter;
 
 use crate::env::EnvState;
 use crate::outbox::Outbox;
@@ -195,12 +195,8 @@ impl Subscriber for Forwarder {
     fn event(&self, event: &Event<'_>) {
         let verbosity = Verbosity::of(*event.metadata().level());
         let make = || {
-            let mut line = LogLine {
-                verbosity,
-                target: event.metadata().target(),
-                message: String::new(),
-                fields: Vec::new(),
-            };
+            let mut line =
+                LogLine { verbosity, target: event.metadata().target(), message: String::new(), fields: Vec::new() };
             event.record(&mut line);
             line
         };

@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 use crate::convert::{array_from, u64_from};
 use crate::env::EnvState;
 use crate::error::{ErrorCode, Failure, Field};
+use crate::executor;
 use crate::operation::{self, Value};
 use crate::outbox::{Outbox, PeerNotice};
-use crate::executor;
 
 /// How long the end of an environment may take for goodbyes.
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(100);
@@ -118,7 +118,7 @@ pub struct MeshFacts {
 }
 
 /// A peer as it is now.
-#[napi(object, use_nullable = true)]
+#[napi(object, object_from_js = false, use_nullable = true)]
 pub struct MeshPeer {
     /// Its address as a node.
     pub node_id: BigInt,
@@ -198,9 +198,11 @@ pub fn mesh_connect(
     let node = node(&env, mesh)?;
     let pin_key = public_key.map(array_from).transpose()?;
     let pin_node = node_id.as_ref().map(u64_from).transpose()?.map(NodeId::new);
-    operation::spawn(&env, operation, async move {
-        Ok(Value::U64(node.connect(&addr, pin_key, pin_node).await?.get()))
-    })
+    operation::spawn(
+        &env,
+        operation,
+        async move { Ok(Value::U64(node.connect(&addr, pin_key, pin_node).await?.get())) },
+    )
 }
 
 /// Settles with the peer's address once it has a session.

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 
-use napi::bindgen_prelude::{BigInt, Env, ToNapiValue, Unknown};
 use napi::Result;
+use napi::bindgen_prelude::{BigInt, Env, ToNapiValue, Unknown};
 use napi_derive::napi;
 use tokio::task::AbortHandle;
 

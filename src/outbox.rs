@@ -52,10 +52,7 @@ pub(crate) struct PeerNotice {
 
 impl Outbox {
     pub(crate) fn new(wake: &Function<'_, (), ()>) -> Result<Self> {
-        let wake = wake
-            .build_threadsafe_function::<()>()
-            .weak::<true>()
-            .build_callback(|_| Ok(()))?;
+        let wake = wake.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
         Ok(Self { wake, woken: AtomicBool::new(false), news: Mutex::default() })
     }
 

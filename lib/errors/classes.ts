@@ -153,7 +153,7 @@ export class MigrationError extends DaemonError {
   declare readonly detail?: string;
 
   constructor(message: string, options: MigrationErrorOptions = {}) {
-    const kind = options.kind ?? kindOfCode<MigrationErrorKind>(options.code) ?? 'state-failed';
+    const kind = options.kind ?? (kindOfCode(options.code) as MigrationErrorKind | undefined) ?? 'state-failed';
     super(message, { ...options, code: options.code ?? (`ERR_MIGRATION_${capitals(kind)}` as MigrationErrorCode) });
     const { outcome = 'source', attempts, originHash, nodeId, size, max, detail } = options;
     assign(this, { kind, outcome, attempts, originHash, nodeId, size, max, detail });
@@ -181,7 +181,7 @@ export class GroupError extends DaemonError {
   declare readonly requestedKind?: string;
 
   constructor(message: string, options: GroupErrorOptions = {}) {
-    const kind = options.kind ?? kindOfCode<GroupErrorKind>(options.code) ?? 'daemon';
+    const kind = options.kind ?? (kindOfCode(options.code) as GroupErrorKind | undefined) ?? 'daemon';
     super(message, { ...options, code: options.code ?? (`ERR_GROUP_${capitals(kind)}` as GroupErrorCode) });
     assign(this, { kind, detail: options.detail, requestedKind: options.requestedKind });
   }
@@ -217,7 +217,7 @@ export class TokenError extends MeshDaemonError {
   declare readonly kind: TokenErrorKind;
 
   constructor(message: string, options: TokenErrorOptions = {}) {
-    const kind = options.kind ?? kindOfCode<TokenErrorKind>(options.code) ?? 'invalid_format';
+    const kind = options.kind ?? (kindOfCode(options.code) as TokenErrorKind | undefined) ?? 'invalid_format';
     super(message, { ...options, code: options.code ?? (`ERR_TOKEN_${capitals(kind)}` as TokenErrorCode) });
     assign(this, { kind });
   }

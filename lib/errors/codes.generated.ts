@@ -98,9 +98,7 @@ export type ErrorCode = keyof typeof ERROR_TABLE;
  *
  * @public
  */
-export type MeshDaemonErrorCode =
-  | 'ERR_MESH_DAEMON'
-  | 'ERR_NATIVE_LOAD';
+export type MeshDaemonErrorCode = 'ERR_MESH_DAEMON' | 'ERR_NATIVE_LOAD';
 
 /**
  * Codes of {@link MeshError}.
@@ -324,9 +322,7 @@ export type GroupErrorKind =
  *
  * @public
  */
-export type IdentityErrorCode =
-  | 'ERR_IDENTITY_INVALID_ARGUMENT'
-  | 'ERR_IDENTITY_READ_ONLY';
+export type IdentityErrorCode = 'ERR_IDENTITY_INVALID_ARGUMENT' | 'ERR_IDENTITY_READ_ONLY';
 
 /**
  * Codes of {@link TokenError}.

@@ -15,6 +15,6 @@ export function rowOfCode(code: string): ErrorRow | undefined {
 }
 
 /** The kind that a code stands for. */
-export function kindOfCode<Kind extends string>(code: string | undefined): Kind | undefined {
-  return code === undefined ? undefined : (rowOfCode(code)?.kind as Kind | undefined);
+export function kindOfCode(code: string | undefined): string | undefined {
+  return code === undefined ? undefined : rowOfCode(code)?.kind;
 }

@@ -21,16 +21,16 @@ type AnyErrorClass = new (message: string, options: Record<string, unknown>) => 
 export function errorFromNative(record: ErrorRecord, cause?: unknown): classes.MeshDaemonError {
   const row = rowOfCode(record.code);
   const ErrorClass = classes[row?.class ?? 'MeshDaemonError'] as AnyErrorClass;
-  const options: Record<string, unknown> = { ...record.fields, code: record.code };
-  if (row?.kind !== undefined) {
-    options['kind'] = row.kind;
-  }
-  if (cause !== undefined) {
-    options['cause'] = cause;
-  } else if (record.cause !== undefined) {
-    options['cause'] = remoteError(record.cause);
-  }
-  return new ErrorClass(record.message, options);
+  const told = cause ?? (record.cause && remoteError(record.cause));
+  const error = new ErrorClass(record.message, {
+    ...record.fields,
+    code: record.code,
+    ...(row?.kind === undefined ? {} : { kind: row.kind }),
+    ...(told === undefined ? {} : { cause: told }),
+  });
+  // The stack begins with whoever asked for it.
+  Error.captureStackTrace(error, errorFromNative);
+  return error;
 }
 
 /** An error with the name, message and stack of one that was thrown on another node. */

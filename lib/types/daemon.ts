@@ -6,6 +6,7 @@ import type { PublishReport } from './channels';
  *
  * @public
  */
+// eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- a `process` without `return` is one
 export type Outputs = void | null | Uint8Array | readonly Uint8Array[];
 
 /**

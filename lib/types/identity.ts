@@ -1,18 +1,9 @@
-import type { Token, TokenChain } from '../token';
-
 /**
  * What a token permits. `wildcard` extends it to any channel.
  *
  * @public
  */
 export type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
-
-/**
- * A token, a chain of delegated tokens, or the bytes of either.
- *
- * @public
- */
-export type TokenLike = Token | TokenChain | Uint8Array;
 
 /**
  * What a token is to say.

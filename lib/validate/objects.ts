@@ -52,7 +52,7 @@ export function list<T>(
 export function options<T extends object>(
   refuse: Refuse,
   path: string,
-  value: T | undefined,
+  value: T | null | undefined,
   known: Readonly<Record<keyof T, true>>,
 ): Partial<Record<keyof T, unknown>> {
   if (value === undefined) return {};

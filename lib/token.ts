@@ -1,2 +1,0 @@
-export class Token {}
-export class TokenChain {}
