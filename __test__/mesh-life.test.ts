@@ -1,10 +1,10 @@
 // A node and the life of its process: kept alive until shutdown, goodbyes on exit, workers that are terminated.
 
-import { spawn } from 'node:child_process';
-import type { ChildProcessWithoutNullStreams } from 'node:child_process';
+import { execFile, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { MeshNode } from 'mesh-daemon';
 
@@ -106,6 +106,18 @@ describe('the process', () => {
     expect(process.listenerCount('exit')).toBe(before);
   });
 });
+
+test("Jest's open-handle detector is silent (hazard 18)", async () => {
+  const jestProgram = join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js');
+  const files = ['mesh', 'logger', 'identity'].map((name) => join(__dirname, `${name}.test.ts`));
+  const { stderr } = await promisify(execFile)(
+    process.execPath,
+    [jestProgram, '--detectOpenHandles', '--runTestsByPath', ...files],
+    { cwd: ROOT },
+  );
+  expect(stderr).toContain('Test Suites: 3 passed');
+  expect(stderr).not.toContain('open handle');
+}, 120_000);
 
 test('a worker that is terminated takes its nodes with it, 25 times; the main thread is unaffected (hazard 17)', async () => {
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: PSK });

@@ -1,6 +1,7 @@
 /** Log records of the native part, handed to a function of the user's. */
 
 import { native } from './binding';
+import { listen, unlisten } from './handles-in-use';
 import { onNotice } from './notices';
 import type { Logger, LogLevel } from './types/values';
 import { callable, choice, daemonArea, options } from './validate/index';
@@ -31,6 +32,8 @@ export function setLogger(fn: Logger | null, loggerOptions?: LoggerOptions): voi
   if (fn !== null) callable(daemonArea, 'fn', fn);
   const read = options(daemonArea, 'options', loggerOptions, { level: true });
   const level = choice(daemonArea, 'options.level', read.level ?? 'info', ['error', 'warn', 'info', 'debug', 'trace']);
+  if (logger === null && fn !== null) listen();
+  if (logger !== null && fn === null) unlisten();
   logger = fn;
   native.listenToLog(fn === null ? undefined : level);
 }

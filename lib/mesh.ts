@@ -4,7 +4,7 @@ import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { Emitter } from './emitter';
 import { MeshError } from './errors/index';
-import { hold, release } from './keep-alive';
+import { hold, listen, release, unlisten } from './handles-in-use';
 import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
@@ -65,6 +65,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     this.#facts = native.meshFacts(id);
     if (live.size === 0) process.on('exit', sayGoodbye);
     live.set(id, this);
+    listen();
     this.ref();
   }
 
@@ -189,6 +190,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
       });
     } finally {
       live.delete(this.#id);
+      unlisten();
       if (live.size === 0) process.off('exit', sayGoodbye);
     }
   }

@@ -63,6 +63,12 @@ export declare function identitySign(identity: import('./handles').IdentityHandl
 /** Keeps the event loop of this environment from ending, or no longer. Calling it with the present state is fine. */
 export declare function keepAlive(on: boolean): void
 
+/**
+ * Begins to call `wake` when there is news, or stops. A callback exists only in between, so that an idle environment has
+ * no open handle.
+ */
+export declare function listen(on: boolean): void
+
 /** Starts to pass log records of `level` and above to this environment, or stops with `None`. */
 export declare function listenToLog(level?: string | undefined | null): void
 

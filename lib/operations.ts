@@ -7,7 +7,7 @@
 
 import { native } from './binding';
 import { errorFromNative } from './errors/from-native';
-import { hold, release } from './keep-alive';
+import { hold, listen, release, unlisten } from './handles-in-use';
 import { onNotice, type Settlement } from './notices';
 import { abortable } from './validate/signal';
 
@@ -42,7 +42,14 @@ export async function operation<T>(
     () =>
       new Promise<Settlement>((resolve) => {
         id = lastOperation += 1;
-        start(id);
+        // Before it starts: its outcome may come from another thread at any time.
+        listen();
+        try {
+          start(id);
+        } catch (error) {
+          unlisten();
+          throw error;
+        }
         pending.set(id, { resolve, keepsAlive });
         if (keepsAlive) hold();
       }),
@@ -57,7 +64,11 @@ export async function operation<T>(
 
 function forget(id: number): Pending | undefined {
   const waiter = pending.get(id);
-  if (waiter !== undefined && pending.delete(id) && waiter.keepsAlive) release();
+  if (waiter !== undefined) {
+    pending.delete(id);
+    if (waiter.keepsAlive) release();
+    unlisten();
+  }
   return waiter;
 }
 

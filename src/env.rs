@@ -9,7 +9,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Env, Function, FunctionRef, Unknown};
+use napi::bindgen_prelude::{Env, FunctionRef, Unknown};
 use napi::{Result, Status};
 use napi_derive::napi;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,9 @@ pub(crate) type ErrorFactory = FunctionRef<Unknown<'static>, Unknown<'static>>;
 
 /// What an environment still does when it ends.
 type CloseTask = Box<dyn FnOnce()>;
+
+/// Says on the JavaScript thread that there is news; given by JavaScript.
+pub(crate) type WakeFunction = FunctionRef<(), ()>;
 
 /// Everything native that belongs to one JavaScript environment. Used on its thread only.
 pub(crate) struct EnvState {
@@ -41,6 +44,7 @@ pub(crate) struct EnvState {
 /// What `lib` hands over when it is loaded.
 struct Bound {
     make_error: Rc<ErrorFactory>,
+    wake: Rc<WakeFunction>,
     outbox: Arc<Outbox>,
 }
 
@@ -90,6 +94,11 @@ impl EnvState {
         self.bound().map(|bound| Rc::clone(&bound.make_error))
     }
 
+    /// What is called when there is news.
+    pub(crate) fn wake_function(&self) -> Result<Rc<WakeFunction>> {
+        self.bound().map(|bound| Rc::clone(&bound.wake))
+    }
+
     /// Where news for this environment's JavaScript go; may be kept by tasks.
     pub(crate) fn outbox(&self) -> Result<Arc<Outbox>> {
         self.bound().map(|bound| Arc::clone(&bound.outbox))
@@ -103,8 +112,8 @@ impl EnvState {
 /// Called once by `lib` when it is loaded, before anything else: `make_error` builds error instances from records, `wake`
 /// is called on the JavaScript thread when [`take_notices`](crate::outbox::take_notices) has something to give.
 #[napi(ts_args_type = "makeError: (record: import('./errors/from-native').ErrorRecord) => Error, wake: () => void")]
-pub fn bind_environment(env: Env, make_error: ErrorFactory, wake: Function<'_, (), ()>) -> Result<()> {
-    let bound = Bound { make_error: Rc::new(make_error), outbox: Arc::new(Outbox::new(&wake)?) };
+pub fn bind_environment(env: Env, make_error: ErrorFactory, wake: WakeFunction) -> Result<()> {
+    let bound = Bound { make_error: Rc::new(make_error), wake: Rc::new(wake), outbox: Arc::default() };
     EnvState::of(&env)?
         .bound
         .set(bound)

@@ -252,7 +252,7 @@ pub(crate) struct Failure {
     code: ErrorCode,
     message: String,
     fields: Vec<(&'static str, Field)>,
-    cause: Option<Cause>,
+    cause: Option<Box<Cause>>,
 }
 
 impl Failure {
@@ -271,7 +271,7 @@ impl Failure {
     #[must_use]
     #[allow(dead_code, reason = "errors of daemons on other nodes carry one")]
     pub(crate) fn caused_by(mut self, cause: Cause) -> Self {
-        self.cause = Some(cause);
+        self.cause = Some(Box::new(cause));
         self
     }
 

@@ -273,7 +273,7 @@ pub(crate) fn node(env: &Env, mesh: u32) -> Result<MeshNode> {
 fn config_from(options: &MeshOptions) -> Result<MeshConfig> {
     let psk = Zeroizing::new(array_from::<32>(&options.psk)?);
     let identity = match &options.identity_seed {
-        Some(seed) => EntityKeypair::from_seed(&*Zeroizing::new(array_from::<32>(seed)?)),
+        Some(seed) => EntityKeypair::from_seed(&Zeroizing::new(array_from::<32>(seed)?)),
         None => EntityKeypair::generate(),
     };
     Ok(MeshConfig {

@@ -33,7 +33,7 @@ pub(crate) enum Value {
 
 impl Value {
     /// Makes the JavaScript value.
-    pub(crate) fn into_js<'env>(self, env: &'env Env) -> Result<Unknown<'env>> {
+    pub(crate) fn into_js(self, env: &Env) -> Result<Unknown<'_>> {
         match self {
             Self::Nothing => ().into_unknown(env),
             Self::U64(value) => BigInt::from(value).into_unknown(env),

@@ -1,14 +1,13 @@
 //! What waits to be told to JavaScript: settled operations, peer events, log records.
 //!
-//! One weak callback per environment says that there is news; JavaScript then takes all of it at once. Settlements are
+//! While somebody listens, one weak callback per environment says that there is news; JavaScript then takes all of it at once. Settlements are
 //! bounded by the operations that JavaScript started, the other two by a length: the oldest peer events and the newest
 //! log records go first when a blocked event loop lets them pile up.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh_daemon_core::identity::NodeId;
-use napi::bindgen_prelude::{BigInt, Env, Function, Object, Unknown};
+use napi::bindgen_prelude::{BigInt, Env, Object, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Result, Status};
 use napi_derive::napi;
@@ -26,14 +25,14 @@ const MAX_LOG_LINES: usize = 1024;
 type WakeCallback = ThreadsafeFunction<(), (), (), Status, false, true>;
 
 /// The news of one environment; written by any thread.
-pub(crate) struct Outbox {
-    wake: WakeCallback,
-    woken: AtomicBool,
-    news: Mutex<News>,
-}
+#[derive(Default)]
+pub(crate) struct Outbox(Mutex<News>);
 
 #[derive(Default)]
 struct News {
+    /// Present while JavaScript listens.
+    wake: Option<WakeCallback>,
+    woken: bool,
     settled: Vec<(OperationId, std::result::Result<Value, Failure>)>,
     peers: VecDeque<PeerNotice>,
     lines: VecDeque<LogLine>,
@@ -51,11 +50,6 @@ pub(crate) struct PeerNotice {
 }
 
 impl Outbox {
-    pub(crate) fn new(wake: &Function<'_, (), ()>) -> Result<Self> {
-        let wake = wake.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
-        Ok(Self { wake, woken: AtomicBool::new(false), news: Mutex::default() })
-    }
-
     /// Tells the outcome of an operation.
     pub(crate) fn settle(&self, id: OperationId, outcome: std::result::Result<Value, Failure>) {
         self.push(|news| news.settled.push((id, outcome)));
@@ -83,18 +77,44 @@ impl Outbox {
     }
 
     fn push(&self, add: impl FnOnce(&mut News)) {
-        add(&mut self.news.lock());
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            // When the environment is closing there is nobody left to tell.
-            let _ = self.wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        let mut news = self.0.lock();
+        // `lib` listens while an operation is pending, so what is not listened to is nobody's.
+        if news.wake.is_none() {
+            return;
+        }
+        add(&mut news);
+        if !std::mem::replace(&mut news.woken, true)
+            && let Some(wake) = &news.wake
+        {
+            // Only queues; when the environment is closing there is nobody left to tell.
+            let _ = wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
     }
 
     fn take(&self) -> News {
-        // Cleared first: what is added after the lock is released wakes JavaScript again.
-        self.woken.store(false, Ordering::Release);
-        std::mem::take(&mut *self.news.lock())
+        let mut news = self.0.lock();
+        let wake = news.wake.take();
+        std::mem::replace(&mut *news, News { wake, ..News::default() })
     }
+}
+
+/// Begins to call `wake` when there is news, or stops. A callback exists only in between, so that an idle environment has
+/// no open handle.
+#[napi]
+pub fn listen(env: Env, on: bool) -> Result<()> {
+    let state = EnvState::of(&env)?;
+    let wake = if on {
+        let function = state.wake_function()?;
+        let function = function.borrow_back(&env)?;
+        Some(function.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?)
+    } else {
+        None
+    };
+    let outbox = state.outbox()?;
+    let before = std::mem::replace(&mut *outbox.0.lock(), News { wake, ..News::default() });
+    // Outside of the lock: it may run code of Node's.
+    drop(before);
+    Ok(())
 }
 
 /// All news since the last call.
@@ -115,7 +135,7 @@ pub struct Notices<'env> {
 
 /// Takes all news; called when JavaScript was woken.
 #[napi]
-pub fn take_notices<'env>(env: &'env Env) -> Result<Notices<'env>> {
+pub fn take_notices(env: &Env) -> Result<Notices<'_>> {
     let state = EnvState::of(env)?;
     let news = state.outbox()?.take();
     let settled = news.settled.into_iter().map(|(id, outcome)| {
