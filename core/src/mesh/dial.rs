@@ -54,7 +54,10 @@ pub(super) async fn connect(inner: Arc<Inner>, target: DialTarget) -> Result<Nod
             Dialled::Elsewhere(node) => node,
         };
         match timeout(HANDSHAKE_DEADLINE, inner.session_with(node)).await {
-            Ok(Ok(_)) => return Ok(node),
+            Ok(Ok(_)) => {
+                inner.control.lock().table.found_at(node, &target);
+                return Ok(node);
+            }
             Ok(Err(_)) => return Err(MeshError::ShutDown),
             Err(_) => {}
         }

@@ -251,6 +251,13 @@ impl PeerTable {
         self.event(PeerEvent::Lost { node, incarnation, how });
     }
 
+    /// Notes that a peer with a session can be found at `target`, though the session came about otherwise.
+    pub fn found_at(&mut self, node: NodeId, target: &DialTarget) {
+        if self.session(node).is_some() {
+            self.remember_target(node, target);
+        }
+    }
+
     fn remember_target(&mut self, node: NodeId, target: &DialTarget) {
         if !self.config.reconnect {
             return;

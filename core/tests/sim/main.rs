@@ -1,0 +1,3 @@
+//! Whole meshes on a simulated network: virtual time, seeded faults, the same trace for the same seed.
+
+mod net;

@@ -1,0 +1,80 @@
+//! What must hold of the peer events of every node, whatever the network does.
+
+use std::collections::HashMap;
+
+use mesh_daemon_core::identity::Incarnation;
+use mesh_daemon_core::mesh::{Loss, PeerEvent};
+use mesh_daemon_core::session::SessionId;
+
+#[derive(Default)]
+pub(crate) struct Witness {
+    seen: HashMap<(usize, usize), Seen>,
+    sessions: HashMap<SessionId, bool>,
+    pub(crate) connected: usize,
+    pub(crate) resumed: usize,
+    pub(crate) newer: usize,
+    pub(crate) silent: usize,
+    pub(crate) both_sided: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Seen {
+    Connected(Incarnation),
+    Suspected(Incarnation),
+    Lost(Incarnation),
+}
+
+impl Witness {
+    /// The node has a new process, which remembers nothing.
+    pub(crate) fn forget(&mut self, node: usize) {
+        self.seen.retain(|(observer, _), _| *observer != node);
+    }
+
+    /// One side of a session came up.
+    pub(crate) fn session(&mut self, session: SessionId, resumed: bool) {
+        if let Some(before) = self.sessions.insert(session, resumed) {
+            assert_eq!(before, resumed, "both sides of {session:?} agree on whether shared state goes on");
+            self.both_sided += 1;
+        }
+    }
+
+    pub(crate) fn event(&mut self, observer: usize, peer: usize, event: &PeerEvent) {
+        let before = self.seen.get(&(observer, peer)).copied();
+        let after = match event {
+            PeerEvent::Connected { peer, resumed } => {
+                self.connected += 1;
+                match before {
+                    None => assert!(!resumed),
+                    Some(Seen::Connected(_)) => panic!("connected twice"),
+                    Some(Seen::Suspected(life)) => {
+                        assert!(resumed, "an end of the shared state is told as a loss first");
+                        assert_eq!(life, peer.incarnation);
+                        self.resumed += 1;
+                    }
+                    Some(Seen::Lost(life)) => {
+                        assert!(!resumed);
+                        assert!(life <= peer.incarnation, "an older life never comes back");
+                    }
+                }
+                Seen::Connected(peer.incarnation)
+            }
+            PeerEvent::Suspected { .. } => match before {
+                Some(Seen::Connected(life)) => Seen::Suspected(life),
+                other => panic!("suspected after {other:?}"),
+            },
+            PeerEvent::Lost { incarnation, how, .. } => {
+                match before {
+                    Some(Seen::Connected(life) | Seen::Suspected(life)) => assert_eq!(life, *incarnation),
+                    other => panic!("lost after {other:?}"),
+                }
+                match how {
+                    Loss::NewerIncarnation => self.newer += 1,
+                    Loss::Silence => self.silent += 1,
+                    Loss::Goodbye => {}
+                }
+                Seen::Lost(*incarnation)
+            }
+        };
+        self.seen.insert((observer, peer), after);
+    }
+}
