@@ -1,11 +1,1604 @@
 /// <reference types="node" />
 // Generated from lib/ by `npm run build:lib`; do not edit.
+import { inspect, InspectOptions } from 'node:util';
+
 /**
- * The public API of mesh-daemon.
+ * A duration in milliseconds.
+ *
+ * @public
+ */
+type Millis = number | bigint;
+/**
+ * What every method that waits accepts as its last argument.
+ *
+ * @public
+ */
+interface WaitOptions {
+    /** Stops the waiting; the promise then rejects with `signal.reason`, also when it was aborted before the call. */
+    signal?: AbortSignal;
+}
+/**
+ * What `setLogger` passes on: one event of the native part.
+ *
+ * @public
+ */
+interface LogRecord {
+    readonly level: LogLevel;
+    /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
+    readonly target: string;
+    readonly message: string;
+    readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
+}
+/**
+ * How urgent a log record is; each level includes those before it.
+ *
+ * @public
+ */
+type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+/**
+ * Receives log records.
+ *
+ * @public
+ */
+type Logger = (record: LogRecord) => void;
+
+/**
+ * Where a move stands.
+ *
+ * @public
+ */
+type MigrationPhase = 'snapshot' | 'transfer' | 'restore' | 'replay' | 'cutover' | 'complete';
+/**
+ * What this node does in a move.
+ *
+ * @public
+ */
+type MigrationRole = 'source' | 'target' | 'orchestrator';
+/**
+ * How a daemon is moved.
+ *
+ * @public
+ */
+interface MigrationOptions {
+    /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+    transportIdentity?: boolean;
+    /** How long a target that is not ready is asked again. Default 30 000; 0 never asks again. */
+    retryNotReadyMs?: Millis;
+}
+/**
+ * A daemon asks to come in; see {@link DaemonRuntimeOptions.acceptMigrations}.
+ *
+ * @public
+ */
+interface MigrationRequest {
+    readonly originHash: bigint;
+    readonly entityId: Buffer;
+    readonly kind: string;
+    readonly sourceNode: bigint;
+    readonly orchestrator: bigint;
+    readonly stateBytes: bigint;
+}
+/**
+ * A move that this node takes part in.
+ *
+ * @public
+ */
+interface MigrationInfo {
+    readonly originHash: bigint;
+    readonly role: MigrationRole;
+    readonly sourceNode: bigint;
+    readonly targetNode: bigint;
+    readonly phase: MigrationPhase;
+    readonly attempt: number;
+}
+/**
+ * How far a move got.
+ *
+ * @public
+ */
+interface MigrationProgress {
+    readonly phase: MigrationPhase;
+    readonly bytesSent: bigint;
+    readonly bytesTotal: bigint;
+    readonly eventsBuffered: bigint;
+    readonly eventsReplayed: bigint;
+    readonly elapsedMs: number;
+}
+/**
+ * Something happened to a move that this node takes part in.
+ *
+ * @public
+ */
+type MigrationEvent = (MigrationInfo & {
+    readonly type: 'phase';
+}) | (MigrationInfo & {
+    readonly type: 'failed';
+    readonly error: MigrationError;
+});
+/**
+ * Options of `drain`.
+ *
+ * @public
+ */
+interface DrainOptions extends WaitOptions {
+    /** How long all moves together may take. */
+    timeoutMs?: Millis;
+}
+/**
+ * What `drain` did with one daemon.
+ *
+ * @public
+ */
+interface DrainReport {
+    readonly originHash: bigint;
+    readonly outcome: MigrationOutcome;
+    /** Where it went. */
+    readonly targetNode?: bigint;
+}
+/**
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
+ * at the instant of the hand-over), or lost with its host.
+ *
+ * @public
+ */
+type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';
+
+/** All codes, with the class of their errors and the kind they stand for. */
+declare const ERROR_TABLE: {
+    readonly ERR_MESH_DAEMON: {
+        readonly class: "MeshDaemonError";
+    };
+    readonly ERR_NATIVE_LOAD: {
+        readonly class: "MeshDaemonError";
+    };
+    readonly ERR_MESH_INVALID_ARGUMENT: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_MESH_ADDRESS_IN_USE: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_MESH_ADDRESS_NOT_FOUND: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_MESH_UNREACHABLE: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_MESH_HANDSHAKE_FAILED: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_MESH_PIN_MISMATCH: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_MESH_SHUT_DOWN: {
+        readonly class: "MeshError";
+    };
+    readonly ERR_DAEMON_NOT_READY: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_SHUTTING_DOWN: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_FACTORY_ALREADY_REGISTERED: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_FACTORY_NOT_FOUND: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_ALREADY_REGISTERED: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_NOT_FOUND: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_SNAPSHOT_IDENTITY_MISMATCH: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_SNAPSHOT_INVALID: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_PROCESS_FAILED: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_INVALID_OUTPUT: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_RESTORE_FAILED: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_SNAPSHOT_FAILED: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_CALLBACK_TIMEOUT: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_CALL_TIMEOUT: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_MAILBOX_FULL: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_MOVED_TOO_OFTEN: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_PEER_LOST: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_PAYLOAD_TOO_LARGE: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_RUNTIME_EXISTS: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_INVALID_ARGUMENT: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_MIGRATION_NOT_READY: {
+        readonly class: "MigrationError";
+        readonly kind: "not-ready";
+    };
+    readonly ERR_MIGRATION_FACTORY_NOT_FOUND: {
+        readonly class: "MigrationError";
+        readonly kind: "factory-not-found";
+    };
+    readonly ERR_MIGRATION_COMPUTE_NOT_SUPPORTED: {
+        readonly class: "MigrationError";
+        readonly kind: "compute-not-supported";
+    };
+    readonly ERR_MIGRATION_STATE_FAILED: {
+        readonly class: "MigrationError";
+        readonly kind: "state-failed";
+    };
+    readonly ERR_MIGRATION_ALREADY_MIGRATING: {
+        readonly class: "MigrationError";
+        readonly kind: "already-migrating";
+    };
+    readonly ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED: {
+        readonly class: "MigrationError";
+        readonly kind: "identity-transport-failed";
+    };
+    readonly ERR_MIGRATION_NOT_READY_TIMEOUT: {
+        readonly class: "MigrationError";
+        readonly kind: "not-ready-timeout";
+    };
+    readonly ERR_MIGRATION_DAEMON_NOT_FOUND: {
+        readonly class: "MigrationError";
+        readonly kind: "daemon-not-found";
+    };
+    readonly ERR_MIGRATION_TARGET_UNAVAILABLE: {
+        readonly class: "MigrationError";
+        readonly kind: "target-unavailable";
+    };
+    readonly ERR_MIGRATION_NO_TARGET_AVAILABLE: {
+        readonly class: "MigrationError";
+        readonly kind: "no-target-available";
+    };
+    readonly ERR_MIGRATION_NOT_AUTHORIZED: {
+        readonly class: "MigrationError";
+        readonly kind: "not-authorized";
+    };
+    readonly ERR_MIGRATION_WRONG_PHASE: {
+        readonly class: "MigrationError";
+        readonly kind: "wrong-phase";
+    };
+    readonly ERR_MIGRATION_WRONG_PEER: {
+        readonly class: "MigrationError";
+        readonly kind: "wrong-peer";
+    };
+    readonly ERR_MIGRATION_SNAPSHOT_TOO_LARGE: {
+        readonly class: "MigrationError";
+        readonly kind: "snapshot-too-large";
+    };
+    readonly ERR_MIGRATION_BUFFER_FULL: {
+        readonly class: "MigrationError";
+        readonly kind: "buffer-full";
+    };
+    readonly ERR_MIGRATION_CANCELLED: {
+        readonly class: "MigrationError";
+        readonly kind: "cancelled";
+    };
+    readonly ERR_MIGRATION_TIMEOUT: {
+        readonly class: "MigrationError";
+        readonly kind: "timeout";
+    };
+    readonly ERR_MIGRATION_PEER_LOST: {
+        readonly class: "MigrationError";
+        readonly kind: "peer-lost";
+    };
+    readonly ERR_GROUP_NOT_READY: {
+        readonly class: "GroupError";
+        readonly kind: "not-ready";
+    };
+    readonly ERR_GROUP_FACTORY_NOT_FOUND: {
+        readonly class: "GroupError";
+        readonly kind: "factory-not-found";
+    };
+    readonly ERR_GROUP_NO_HEALTHY_MEMBER: {
+        readonly class: "GroupError";
+        readonly kind: "no-healthy-member";
+    };
+    readonly ERR_GROUP_PLACEMENT_FAILED: {
+        readonly class: "GroupError";
+        readonly kind: "placement-failed";
+    };
+    readonly ERR_GROUP_REGISTRY_FAILED: {
+        readonly class: "GroupError";
+        readonly kind: "registry-failed";
+    };
+    readonly ERR_GROUP_INVALID_CONFIG: {
+        readonly class: "GroupError";
+        readonly kind: "invalid-config";
+    };
+    readonly ERR_GROUP_DAEMON: {
+        readonly class: "GroupError";
+        readonly kind: "daemon";
+    };
+    readonly ERR_IDENTITY_INVALID_ARGUMENT: {
+        readonly class: "IdentityError";
+    };
+    readonly ERR_IDENTITY_READ_ONLY: {
+        readonly class: "IdentityError";
+    };
+    readonly ERR_TOKEN_INVALID_SIGNATURE: {
+        readonly class: "TokenError";
+        readonly kind: "invalid_signature";
+    };
+    readonly ERR_TOKEN_NOT_YET_VALID: {
+        readonly class: "TokenError";
+        readonly kind: "not_yet_valid";
+    };
+    readonly ERR_TOKEN_EXPIRED: {
+        readonly class: "TokenError";
+        readonly kind: "expired";
+    };
+    readonly ERR_TOKEN_DELEGATION_EXHAUSTED: {
+        readonly class: "TokenError";
+        readonly kind: "delegation_exhausted";
+    };
+    readonly ERR_TOKEN_DELEGATION_NOT_ALLOWED: {
+        readonly class: "TokenError";
+        readonly kind: "delegation_not_allowed";
+    };
+    readonly ERR_TOKEN_NOT_AUTHORIZED: {
+        readonly class: "TokenError";
+        readonly kind: "not_authorized";
+    };
+    readonly ERR_TOKEN_REVOKED: {
+        readonly class: "TokenError";
+        readonly kind: "revoked";
+    };
+    readonly ERR_TOKEN_INVALID_FORMAT: {
+        readonly class: "TokenError";
+        readonly kind: "invalid_format";
+    };
+    readonly ERR_TOKEN_READ_ONLY: {
+        readonly class: "TokenError";
+        readonly kind: "read_only";
+    };
+    readonly ERR_TOKEN_ZERO_TTL: {
+        readonly class: "TokenError";
+        readonly kind: "zero_ttl";
+    };
+    readonly ERR_TOKEN_TTL_TOO_LONG: {
+        readonly class: "TokenError";
+        readonly kind: "ttl_too_long";
+    };
+    readonly ERR_CHANNEL_INVALID_ARGUMENT: {
+        readonly class: "ChannelError";
+    };
+    readonly ERR_CHANNEL_UNKNOWN: {
+        readonly class: "ChannelError";
+    };
+    readonly ERR_CHANNEL_UNAUTHORIZED: {
+        readonly class: "ChannelAuthError";
+    };
+    readonly ERR_CHANNEL_THROTTLED: {
+        readonly class: "ChannelError";
+    };
+    readonly ERR_CHANNEL_RATE_LIMITED: {
+        readonly class: "ChannelError";
+    };
+    readonly ERR_CHANNEL_PAYLOAD_TOO_LARGE: {
+        readonly class: "ChannelError";
+    };
+    readonly ERR_CHANNEL_PEER_LOST: {
+        readonly class: "ChannelError";
+    };
+    readonly ERR_BACKPRESSURE: {
+        readonly class: "BackpressureError";
+    };
+    readonly ERR_NOT_CONNECTED: {
+        readonly class: "NotConnectedError";
+    };
+};
+/**
+ * Every value of `error.code`.
+ *
+ * @public
+ */
+type ErrorCode = keyof typeof ERROR_TABLE;
+/**
+ * Codes of {@link MeshDaemonError}.
+ *
+ * - `ERR_MESH_DAEMON`: Anything that has no class of its own.
+ * - `ERR_NATIVE_LOAD`: No native binary fits this platform, or it could not be loaded. Thrown by `require` itself.
+ *
+ * @public
+ */
+type MeshDaemonErrorCode = 'ERR_MESH_DAEMON' | 'ERR_NATIVE_LOAD';
+/**
+ * Codes of {@link MeshError}.
+ *
+ * - `ERR_MESH_INVALID_ARGUMENT`: An argument is of the wrong type or out of range. Carries `address`.
+ * - `ERR_MESH_ADDRESS_IN_USE`: Another socket listens on the address. Carries `address`.
+ * - `ERR_MESH_ADDRESS_NOT_FOUND`: The name does not resolve, or the address is not one of this machine. Carries
+ *   `address`.
+ * - `ERR_MESH_UNREACHABLE`: Nobody answers there. Carries `address`.
+ * - `ERR_MESH_HANDSHAKE_FAILED`: Somebody answered, but no session came of it: another pre-shared key, another
+ *   protocol version, or not a node. Carries `address`.
+ * - `ERR_MESH_PIN_MISMATCH`: The node that answered is not the expected one. Carries `address`.
+ * - `ERR_MESH_SHUT_DOWN`: The node was shut down. Carries `address`.
+ *
+ * @public
+ */
+type MeshErrorCode = 'ERR_MESH_INVALID_ARGUMENT' | 'ERR_MESH_ADDRESS_IN_USE' | 'ERR_MESH_ADDRESS_NOT_FOUND' | 'ERR_MESH_UNREACHABLE' | 'ERR_MESH_HANDSHAKE_FAILED' | 'ERR_MESH_PIN_MISMATCH' | 'ERR_MESH_SHUT_DOWN';
+/**
+ * Codes of {@link DaemonError}.
+ *
+ * - `ERR_DAEMON_NOT_READY`: The runtime was not started yet.
+ * - `ERR_DAEMON_SHUTTING_DOWN`: The runtime was shut down.
+ * - `ERR_DAEMON_FACTORY_ALREADY_REGISTERED`: The kind has a factory already.
+ * - `ERR_DAEMON_FACTORY_NOT_FOUND`: No factory was registered for the kind.
+ * - `ERR_DAEMON_ALREADY_REGISTERED`: A daemon with this identity lives or is expected.
+ * - `ERR_DAEMON_NOT_FOUND`: No daemon lives at this address.
+ * - `ERR_DAEMON_SNAPSHOT_IDENTITY_MISMATCH`: The snapshot is of a daemon with another key.
+ * - `ERR_DAEMON_SNAPSHOT_INVALID`: The snapshot is damaged or of a version that cannot be read.
+ * - `ERR_DAEMON_PROCESS_FAILED`: `process` threw or rejected.
+ * - `ERR_DAEMON_INVALID_OUTPUT`: `process` gave back something that is not bytes.
+ * - `ERR_DAEMON_RESTORE_FAILED`: The factory or `restore` threw or rejected.
+ * - `ERR_DAEMON_SNAPSHOT_FAILED`: `snapshot` threw, rejected, or gave back something that is not bytes, or its bytes
+ *   changed while they were read.
+ * - `ERR_DAEMON_CALLBACK_TIMEOUT`: The daemon did not respond within `callbackTimeoutMs`.
+ * - `ERR_DAEMON_CALL_TIMEOUT`: The call was not answered within its `timeoutMs`.
+ * - `ERR_DAEMON_MAILBOX_FULL`: The daemon's mailbox is full.
+ * - `ERR_DAEMON_MOVED_TOO_OFTEN`: The daemon moved on faster than the event could follow.
+ * - `ERR_DAEMON_PEER_LOST`: The daemon's host was lost; `executed` tells whether the event may have run. Carries
+ *   `executed`.
+ * - `ERR_DAEMON_PAYLOAD_TOO_LARGE`: The payload or an output is larger than `maxPayloadBytes`.
+ * - `ERR_DAEMON_RUNTIME_EXISTS`: The mesh has a live runtime.
+ * - `ERR_DAEMON_INVALID_ARGUMENT`: An argument is of the wrong type or out of range.
+ *
+ * @public
+ */
+type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ERR_DAEMON_FACTORY_ALREADY_REGISTERED' | 'ERR_DAEMON_FACTORY_NOT_FOUND' | 'ERR_DAEMON_ALREADY_REGISTERED' | 'ERR_DAEMON_NOT_FOUND' | 'ERR_DAEMON_SNAPSHOT_IDENTITY_MISMATCH' | 'ERR_DAEMON_SNAPSHOT_INVALID' | 'ERR_DAEMON_PROCESS_FAILED' | 'ERR_DAEMON_INVALID_OUTPUT' | 'ERR_DAEMON_RESTORE_FAILED' | 'ERR_DAEMON_SNAPSHOT_FAILED' | 'ERR_DAEMON_CALLBACK_TIMEOUT' | 'ERR_DAEMON_CALL_TIMEOUT' | 'ERR_DAEMON_MAILBOX_FULL' | 'ERR_DAEMON_MOVED_TOO_OFTEN' | 'ERR_DAEMON_PEER_LOST' | 'ERR_DAEMON_PAYLOAD_TOO_LARGE' | 'ERR_DAEMON_RUNTIME_EXISTS' | 'ERR_DAEMON_INVALID_ARGUMENT';
+/**
+ * Codes of {@link MigrationError}.
+ *
+ * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started, and it is not to be asked again. Carries
+ *   `outcome`.
+ * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target neither expects the daemon nor accepts its kind. Carries `outcome`,
+ *   `originHash`.
+ * - `ERR_MIGRATION_COMPUTE_NOT_SUPPORTED`: The target is a node without a runtime. Carries `outcome`.
+ * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
+ *   Carries `outcome`, `detail`.
+ * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
+ * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
+ *   Carries `outcome`, `detail`.
+ * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready. Carries
+ *   `outcome`, `attempts`.
+ * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
+ * - `ERR_MIGRATION_TARGET_UNAVAILABLE`: There is no session with the target. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No node could take the daemon. Carries `outcome`.
+ * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_WRONG_PHASE`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
+ * - `ERR_MIGRATION_WRONG_PEER`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_SNAPSHOT_TOO_LARGE`: The state is larger than the target's budget. Carries `outcome`, `size`,
+ *   `max`.
+ * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
+ * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
+ * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ *
+ * @public
+ */
+type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT_FOUND' | 'ERR_MIGRATION_COMPUTE_NOT_SUPPORTED' | 'ERR_MIGRATION_STATE_FAILED' | 'ERR_MIGRATION_ALREADY_MIGRATING' | 'ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED' | 'ERR_MIGRATION_NOT_READY_TIMEOUT' | 'ERR_MIGRATION_DAEMON_NOT_FOUND' | 'ERR_MIGRATION_TARGET_UNAVAILABLE' | 'ERR_MIGRATION_NO_TARGET_AVAILABLE' | 'ERR_MIGRATION_NOT_AUTHORIZED' | 'ERR_MIGRATION_WRONG_PHASE' | 'ERR_MIGRATION_WRONG_PEER' | 'ERR_MIGRATION_SNAPSHOT_TOO_LARGE' | 'ERR_MIGRATION_BUFFER_FULL' | 'ERR_MIGRATION_CANCELLED' | 'ERR_MIGRATION_TIMEOUT' | 'ERR_MIGRATION_PEER_LOST';
+/**
+ * Kinds of {@link MigrationError}.
+ *
+ * - `not-ready`: The target's runtime was not started, and it is not to be asked again. Carries `outcome`.
+ * - `factory-not-found`: The target neither expects the daemon nor accepts its kind. Carries `outcome`, `originHash`.
+ * - `compute-not-supported`: The target is a node without a runtime. Carries `outcome`.
+ * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
+ *   `outcome`, `detail`.
+ * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
+ * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
+ *   `outcome`, `detail`.
+ * - `not-ready-timeout`: The target was asked `attempts` times and never became ready. Carries `outcome`, `attempts`.
+ * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.
+ * - `target-unavailable`: There is no session with the target. Carries `outcome`, `nodeId`.
+ * - `no-target-available`: No node could take the daemon. Carries `outcome`.
+ * - `not-authorized`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `wrong-phase`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
+ * - `wrong-peer`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
+ * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
+ * - `cancelled`: `cancel()` was called. Carries `outcome`.
+ * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `peer-lost`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ *
+ * @public
+ */
+type MigrationErrorKind = 'not-ready' | 'factory-not-found' | 'compute-not-supported' | 'state-failed' | 'already-migrating' | 'identity-transport-failed' | 'not-ready-timeout' | 'daemon-not-found' | 'target-unavailable' | 'no-target-available' | 'not-authorized' | 'wrong-phase' | 'wrong-peer' | 'snapshot-too-large' | 'buffer-full' | 'cancelled' | 'timeout' | 'peer-lost';
+/**
+ * Codes of {@link GroupError}.
+ *
+ * - `ERR_GROUP_NOT_READY`: The runtime was not started yet. Carries `detail`.
+ * - `ERR_GROUP_FACTORY_NOT_FOUND`: No factory was registered for the kind. Carries `detail`, `requestedKind`.
+ * - `ERR_GROUP_NO_HEALTHY_MEMBER`: No member can take the request. Carries `detail`.
+ * - `ERR_GROUP_PLACEMENT_FAILED`: No node can host a member. Carries `detail`.
+ * - `ERR_GROUP_REGISTRY_FAILED`: A member's identity is taken. Carries `detail`.
+ * - `ERR_GROUP_INVALID_CONFIG`: An argument is of the wrong type or out of range. Carries `detail`.
+ * - `ERR_GROUP_DAEMON`: A member failed. Carries `detail`.
+ *
+ * @public
+ */
+type GroupErrorCode = 'ERR_GROUP_NOT_READY' | 'ERR_GROUP_FACTORY_NOT_FOUND' | 'ERR_GROUP_NO_HEALTHY_MEMBER' | 'ERR_GROUP_PLACEMENT_FAILED' | 'ERR_GROUP_REGISTRY_FAILED' | 'ERR_GROUP_INVALID_CONFIG' | 'ERR_GROUP_DAEMON';
+/**
+ * Kinds of {@link GroupError}.
+ *
+ * - `not-ready`: The runtime was not started yet. Carries `detail`.
+ * - `factory-not-found`: No factory was registered for the kind. Carries `detail`, `requestedKind`.
+ * - `no-healthy-member`: No member can take the request. Carries `detail`.
+ * - `placement-failed`: No node can host a member. Carries `detail`.
+ * - `registry-failed`: A member's identity is taken. Carries `detail`.
+ * - `invalid-config`: An argument is of the wrong type or out of range. Carries `detail`.
+ * - `daemon`: A member failed. Carries `detail`.
+ *
+ * @public
+ */
+type GroupErrorKind = 'not-ready' | 'factory-not-found' | 'no-healthy-member' | 'placement-failed' | 'registry-failed' | 'invalid-config' | 'daemon';
+/**
+ * Codes of {@link IdentityError}.
+ *
+ * - `ERR_IDENTITY_INVALID_ARGUMENT`: An argument is of the wrong type or out of range.
+ * - `ERR_IDENTITY_READ_ONLY`: The identity has no secret key.
+ *
+ * @public
+ */
+type IdentityErrorCode = 'ERR_IDENTITY_INVALID_ARGUMENT' | 'ERR_IDENTITY_READ_ONLY';
+/**
+ * Codes of {@link TokenError}.
+ *
+ * - `ERR_TOKEN_INVALID_SIGNATURE`: The issuer did not sign this.
+ * - `ERR_TOKEN_NOT_YET_VALID`: The token's time has not come.
+ * - `ERR_TOKEN_EXPIRED`: The token's time is over.
+ * - `ERR_TOKEN_DELEGATION_EXHAUSTED`: The token was delegated as often as it may be.
+ * - `ERR_TOKEN_DELEGATION_NOT_ALLOWED`: The token does not permit delegation.
+ * - `ERR_TOKEN_NOT_AUTHORIZED`: The token does not permit this, or not to this subject.
+ * - `ERR_TOKEN_REVOKED`: The issuer revoked tokens of this generation.
+ * - `ERR_TOKEN_INVALID_FORMAT`: These bytes are no token.
+ * - `ERR_TOKEN_READ_ONLY`: The identity has no secret key to sign with.
+ * - `ERR_TOKEN_ZERO_TTL`: A token must be valid for a while.
+ * - `ERR_TOKEN_TTL_TOO_LONG`: A token may be valid for at most 365 days.
+ *
+ * @public
+ */
+type TokenErrorCode = 'ERR_TOKEN_INVALID_SIGNATURE' | 'ERR_TOKEN_NOT_YET_VALID' | 'ERR_TOKEN_EXPIRED' | 'ERR_TOKEN_DELEGATION_EXHAUSTED' | 'ERR_TOKEN_DELEGATION_NOT_ALLOWED' | 'ERR_TOKEN_NOT_AUTHORIZED' | 'ERR_TOKEN_REVOKED' | 'ERR_TOKEN_INVALID_FORMAT' | 'ERR_TOKEN_READ_ONLY' | 'ERR_TOKEN_ZERO_TTL' | 'ERR_TOKEN_TTL_TOO_LONG';
+/**
+ * Kinds of {@link TokenError}.
+ *
+ * - `invalid_signature`: The issuer did not sign this.
+ * - `not_yet_valid`: The token's time has not come.
+ * - `expired`: The token's time is over.
+ * - `delegation_exhausted`: The token was delegated as often as it may be.
+ * - `delegation_not_allowed`: The token does not permit delegation.
+ * - `not_authorized`: The token does not permit this, or not to this subject.
+ * - `revoked`: The issuer revoked tokens of this generation.
+ * - `invalid_format`: These bytes are no token.
+ * - `read_only`: The identity has no secret key to sign with.
+ * - `zero_ttl`: A token must be valid for a while.
+ * - `ttl_too_long`: A token may be valid for at most 365 days.
+ *
+ * @public
+ */
+type TokenErrorKind = 'invalid_signature' | 'not_yet_valid' | 'expired' | 'delegation_exhausted' | 'delegation_not_allowed' | 'not_authorized' | 'revoked' | 'invalid_format' | 'read_only' | 'zero_ttl' | 'ttl_too_long';
+/**
+ * Codes of {@link ChannelError}.
+ *
+ * - `ERR_CHANNEL_INVALID_ARGUMENT`: An argument is of the wrong type or out of range.
+ * - `ERR_CHANNEL_UNKNOWN`: The publisher has no such channel.
+ * - `ERR_CHANNEL_THROTTLED`: Too many refused attempts; later ones are not looked at for a while.
+ * - `ERR_CHANNEL_RATE_LIMITED`: More messages per second than the channel allows.
+ * - `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: The payload is larger than `maxPayloadBytes`.
+ * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost.
+ *
+ * @public
+ */
+type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST';
+/**
+ * Codes of {@link ChannelAuthError}.
+ *
+ * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability.
+ *
+ * @public
+ */
+type ChannelAuthErrorCode = 'ERR_CHANNEL_UNAUTHORIZED';
+/**
+ * Codes of {@link BackpressureError}.
+ *
+ * - `ERR_BACKPRESSURE`: A queue towards a peer is full.
+ *
+ * @public
+ */
+type BackpressureErrorCode = 'ERR_BACKPRESSURE';
+/**
+ * Codes of {@link NotConnectedError}.
+ *
+ * - `ERR_NOT_CONNECTED`: There is no session with the peer.
+ *
+ * @public
+ */
+type NotConnectedErrorCode = 'ERR_NOT_CONNECTED';
+
+/**
+ * The error classes.
+ *
+ * Every one is made like `new MeshError(message, { code, cause, address })` and may be extended. What the native part
+ * reports becomes an instance of these in `from-native.ts`.
+ */
+
+/**
+ * What the constructors of all error classes accept.
+ *
+ * @public
+ */
+interface MeshDaemonErrorOptions<Code extends string = string> {
+    /** Default: the one that fits the class (and `kind`). */
+    code?: Code;
+    /** What led to this error. */
+    cause?: unknown;
+}
+/**
+ * The base of all errors of this package.
+ *
+ * @public
+ */
+declare class MeshDaemonError extends Error {
+    /** Always an `ERR_…` string. */
+    readonly code: string;
+    constructor(message: string, options?: MeshDaemonErrorOptions);
+}
+/** @public */
+interface MeshErrorOptions extends MeshDaemonErrorOptions<MeshErrorCode> {
+    address?: string;
+}
+/**
+ * A mesh node could not do what it was asked.
+ *
+ * @public
+ */
+declare class MeshError extends MeshDaemonError {
+    readonly code: MeshErrorCode;
+    /** The address in question. */
+    readonly address?: string;
+    constructor(message: string, options?: MeshErrorOptions);
+}
+/** @public */
+interface DaemonErrorOptions<Code extends string = DaemonErrorCode> extends MeshDaemonErrorOptions<Code> {
+    executed?: 'no' | 'unknown';
+}
+/**
+ * A daemon or its runtime could not do what it was asked. When the daemon's own code threw, `cause` is that very error,
+ * or, from another node, one with its name, message and stack.
+ *
+ * @public
+ */
+declare class DaemonError extends MeshDaemonError {
+    readonly code: DaemonErrorCode | MigrationErrorCode | GroupErrorCode;
+    /** With `ERR_DAEMON_PEER_LOST`: whether the event may have run. */
+    readonly executed?: 'no' | 'unknown';
+    constructor(message: string, options?: DaemonErrorOptions<DaemonErrorCode | MigrationErrorCode | GroupErrorCode>);
+}
+/** @public */
+interface MigrationErrorOptions extends MeshDaemonErrorOptions<MigrationErrorCode> {
+    kind?: MigrationErrorKind;
+    outcome?: MigrationOutcome;
+    attempts?: number;
+    originHash?: bigint;
+    nodeId?: bigint;
+    size?: bigint;
+    max?: bigint;
+    detail?: string;
+}
+/**
+ * A move failed; `outcome` says where the daemon is.
+ *
+ * @public
+ */
+declare class MigrationError extends DaemonError {
+    readonly code: MigrationErrorCode;
+    readonly kind: MigrationErrorKind;
+    /** Where the daemon is now. */
+    readonly outcome: MigrationOutcome;
+    /** How often a target that was not ready was asked. */
+    readonly attempts?: number;
+    readonly originHash?: bigint;
+    readonly nodeId?: bigint;
+    /** Bytes of the state. */
+    readonly size?: bigint;
+    /** Bytes that would have been accepted. */
+    readonly max?: bigint;
+    /** What the failing side said. */
+    readonly detail?: string;
+    constructor(message: string, options?: MigrationErrorOptions);
+}
+/** @public */
+interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
+    kind?: GroupErrorKind;
+    detail?: string;
+    requestedKind?: string;
+}
+/**
+ * A group could not do what it was asked.
+ *
+ * @public
+ */
+declare class GroupError extends DaemonError {
+    readonly code: GroupErrorCode;
+    readonly kind: GroupErrorKind;
+    readonly detail?: string;
+    /** The kind of daemon that has no factory. */
+    readonly requestedKind?: string;
+    constructor(message: string, options?: GroupErrorOptions);
+}
+/**
+ * Something is wrong with an identity, or it cannot sign.
+ *
+ * @public
+ */
+declare class IdentityError extends MeshDaemonError {
+    readonly code: IdentityErrorCode;
+    constructor(message: string, options?: MeshDaemonErrorOptions<IdentityErrorCode>);
+}
+/** @public */
+interface TokenErrorOptions extends MeshDaemonErrorOptions<TokenErrorCode> {
+    kind?: TokenErrorKind;
+}
+/**
+ * A token is not valid, or does not permit what was asked.
+ *
+ * @public
+ */
+declare class TokenError extends MeshDaemonError {
+    readonly code: TokenErrorCode;
+    readonly kind: TokenErrorKind;
+    constructor(message: string, options?: TokenErrorOptions);
+}
+/**
+ * A channel could not do what it was asked.
+ *
+ * @public
+ */
+declare class ChannelError extends MeshDaemonError {
+    readonly code: ChannelErrorCode | ChannelAuthErrorCode;
+    constructor(message: string, options?: MeshDaemonErrorOptions<ChannelErrorCode | ChannelAuthErrorCode>);
+}
+/**
+ * The publisher of a channel refused.
+ *
+ * @public
+ */
+declare class ChannelAuthError extends ChannelError {
+    readonly code: ChannelAuthErrorCode;
+    constructor(message: string, options?: MeshDaemonErrorOptions<ChannelAuthErrorCode>);
+}
+/**
+ * A queue towards a peer is full; try again later.
+ *
+ * @public
+ */
+declare class BackpressureError extends MeshDaemonError {
+    readonly code: BackpressureErrorCode;
+    constructor(message: string, options?: MeshDaemonErrorOptions<BackpressureErrorCode>);
+}
+/**
+ * There is no session with the peer.
+ *
+ * @public
+ */
+declare class NotConnectedError extends MeshDaemonError {
+    readonly code: NotConnectedErrorCode;
+    constructor(message: string, options?: MeshDaemonErrorOptions<NotConnectedErrorCode>);
+}
+
+/** Identities: ed25519 key pairs and the addresses derived from them. */
+
+/**
+ * Who a daemon or a node is: an ed25519 key pair, or only its public half.
+ *
+ * The secret stays in native memory, which is wiped when the identity is collected; it shows neither in `console.log` nor
+ * in JSON. Only `toBytes()` gives it out.
+ *
+ * @public
+ */
+declare class Identity {
+    #private;
+    private constructor();
+    /** A new identity. */
+    static generate(): Identity;
+    /** The identity of a 32-byte secret seed. */
+    static fromSeed(seed: Uint8Array): Identity;
+    /** The same as {@link Identity.fromSeed}. */
+    static fromBytes(seed: Uint8Array): Identity;
+    /** An identity that can be named but cannot sign. */
+    static publicOnly(entityId: Uint8Array): Identity;
+    /** Whether `signature` is one of `entityId` over `message`. Strict: no small-order keys, no malleable signatures. */
+    static verify(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
+    /** The 32-byte public key; a copy. */
+    get entityId(): Buffer;
+    /** Its address as a daemon. */
+    get originHash(): bigint;
+    /** Its address as a node. */
+    get nodeId(): bigint;
+    /** Whether the secret is missing. */
+    get isReadOnly(): boolean;
+    /** The 32-byte secret seed. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when it is not here. */
+    toBytes(): Buffer;
+    /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
+    sign(message: Uint8Array): Buffer;
+    /** Nothing secret. */
+    toJSON(): {
+        entityId: string;
+        originHash: string;
+        nodeId: string;
+        isReadOnly: boolean;
+    };
+    /** Nothing secret. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
+}
+/**
+ * The 64-bit name of a channel: xxh3-64 of its canonical name, which is 1 to 255 of `a-z 0-9 - _ . /`, without a leading,
+ * trailing or double `/` and without a segment `.` or `..`. Throws {@link IdentityError} for any other name.
+ *
+ * @public
+ */
+declare function channelHash(name: string): bigint;
+
+/** Log records of the native part, handed to a function of the user's. */
+
+/**
+ * Options of {@link setLogger}.
+ *
+ * @public
+ */
+interface LoggerOptions {
+    /** The least urgent level that is passed on. Default `info`. */
+    level?: LogLevel;
+}
+/**
+ * Passes log records of the native part to `fn`, or to nobody with `null`, which is how it starts. There is one logger per
+ * JavaScript environment; it hears about all of the process. Records are dropped, and counted, when `fn` cannot keep up.
+ *
+ * @public
+ */
+declare function setLogger(fn: Logger | null, loggerOptions?: LoggerOptions): void;
+
+/** A typed emitter: what a user sees of an `EventEmitter`, without the means to emit. */
+/**
+ * Lets others listen. Listeners run in the order they were added, on the thread that added them; a listener that throws
+ * does so as an uncaught exception. Listening keeps no process alive.
+ *
+ * @public
+ */
+declare abstract class Emitter<Events extends object> {
+    #private;
+    /** Calls `listener` at every event of this name. */
+    on<Name extends keyof Events & string>(name: Name, listener: (event: Events[Name]) => void): this;
+    /** Calls `listener` at the next event of this name only. */
+    once<Name extends keyof Events & string>(name: Name, listener: (event: Events[Name]) => void): this;
+    /** Takes one `on` or `once` back. */
+    off<Name extends keyof Events & string>(name: Name, listener: (event: Events[Name]) => void): this;
+}
+
+/**
+ * How a mesh node is set up.
+ *
+ * @public
+ */
+interface MeshNodeOptions {
+    /** `host:port` to listen on; port 0 picks one, see `localAddr()`. */
+    bindAddr: string;
+    /** The secret that all nodes of a mesh share: 64 hex characters or 32 bytes. */
+    psk: string | Uint8Array;
+    /** 32 bytes: the node's own identity. Default: a new one. */
+    identitySeed?: Uint8Array;
+    /** Default 5000. Any traffic counts as a heartbeat. */
+    heartbeatIntervalMs?: number;
+    /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
+    sessionTimeoutMs?: number;
+    /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
+    reconnect?: boolean;
+    /** Largest payload and largest output, in bytes. Default 64 MiB. */
+    maxPayloadBytes?: number;
+    /** Most sessions at a time. */
+    maxPeers?: number;
+    /** The node's place: 1 to 4 levels of 0 to 255. */
+    subnet?: SubnetOptions;
+    /** Addresses of nodes to find the mesh through. */
+    seeds?: readonly string[];
+    /** How often expired announcements are dropped. */
+    capabilityGcIntervalMs?: number;
+    /** Announcements are always signed; accepted for compatibility. */
+    requireSignedCapabilities?: boolean;
+    /** Accepted for compatibility; there is nothing to tune. */
+    numShards?: number;
+}
+/**
+ * A place in a hierarchy of subnets, outermost level first.
+ *
+ * @public
+ */
+interface SubnetOptions {
+    levels: readonly number[];
+}
+/**
+ * `suspected`: silent for half of the session timeout, or the connection broke; `lost`: given up.
+ *
+ * @public
+ */
+type PeerState = 'connected' | 'suspected' | 'lost';
+/**
+ * Another node, as this node sees it.
+ *
+ * @public
+ */
+interface PeerInfo {
+    readonly nodeId: bigint;
+    /** Its 32-byte public key, proven in the handshake. */
+    readonly entityId: Buffer;
+    readonly addr: string;
+    readonly state: PeerState;
+    /** Round-trip time of the last heartbeat, or `null` before the first. */
+    readonly rttMs: number | null;
+    /** When it entered this state. */
+    readonly since: Date;
+}
+/**
+ * A peer came, is suspected, or went.
+ *
+ * @public
+ */
+interface PeerEvent {
+    readonly type: PeerState;
+    readonly nodeId: bigint;
+}
+/**
+ * What a mesh node emits.
+ *
+ * @public
+ */
+interface MeshNodeEvents {
+    peer: PeerEvent;
+}
+
+/** Mesh nodes: encrypted, authenticated sessions with other nodes. */
+
+/**
+ * A node of the mesh: listens, dials, and keeps an encrypted session with each peer.
+ *
+ * It keeps the process alive until {@link MeshNode.shutdown} or {@link MeshNode.unref}, like a `net.Server`.
+ *
+ * @example
+ * ```ts
+ * const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
+ * await mesh.start();
+ * const peer = await mesh.connect('10.0.0.7:7946');
+ * ```
+ *
+ * @public
+ */
+declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable {
+    #private;
+    private constructor();
+    /** A node that listens and accepts sessions. Rejects with a {@link MeshError} that names the address. */
+    static create(options: MeshNodeOptions): Promise<MeshNode>;
+    /** `host:port` that it really listens on. */
+    localAddr(): string;
+    /** Its address as a node. */
+    nodeId(): bigint;
+    /** Its 32-byte public key; a copy. */
+    entityId(): Buffer;
+    /** Its Noise static key, in hex: what others may pin. */
+    publicKey(): string;
+    /**
+     * Opens a session; resolves with the peer's node id. Gives the one that exists when there is one. A given key or id is a
+     * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
+     */
+    connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
+    /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
+    accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
+    /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
+    start(): Promise<void>;
+    /** All peers that are not forgotten; none after shutdown. */
+    peers(): PeerInfo[];
+    /** How many peers are not lost. */
+    peerCount(): number;
+    /** Keeps the process alive again, after {@link MeshNode.unref}. */
+    ref(): this;
+    /** Lets the process end although this node lives. */
+    unref(): this;
+    /** Says goodbye to the peers and closes everything; what waits rejects with `ERR_MESH_SHUT_DOWN`. Idempotent. */
+    shutdown(): Promise<void>;
+    [Symbol.asyncDispose](): Promise<void>;
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
+}
+
+/**
+ * What a node can do. Every field is optional.
+ *
+ * @public
+ */
+interface CapabilitySet {
+    hardware?: HardwareCapabilities;
+    software?: SoftwareCapabilities;
+    models?: readonly ModelCapability[];
+    tools?: readonly ToolCapability[];
+    /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` limit who sees the node. */
+    tags?: readonly string[];
+    limits?: ResourceLimits;
+    metadata?: Readonly<Record<string, string>>;
+}
+/** @public */
+interface HardwareCapabilities {
+    cpuCores?: number;
+    cpuThreads?: number;
+    memoryGb?: number;
+    gpu?: GpuCapability;
+    additionalGpus?: readonly GpuCapability[];
+    storageGb?: bigint;
+    networkGbps?: number;
+    accelerators?: readonly AcceleratorCapability[];
+}
+/** @public */
+interface GpuCapability {
+    vendor?: string;
+    model?: string;
+    vramGb?: number;
+    computeUnits?: number;
+    tensorCores?: number;
+    /** Half-precision TFLOPS, times ten. */
+    fp16TflopsX10?: number;
+}
+/** @public */
+interface AcceleratorCapability {
+    kind?: string;
+    model?: string;
+    memoryGb?: number;
+    /** TOPS, times ten. */
+    topsX10?: number;
+}
+/** @public */
+interface SoftwareCapabilities {
+    os?: string;
+    osVersion?: string;
+    runtimes?: readonly NamedVersion[];
+    frameworks?: readonly NamedVersion[];
+    drivers?: readonly NamedVersion[];
+    cudaVersion?: string;
+}
+/** @public */
+type NamedVersion = readonly [name: string, version: string];
+/** @public */
+interface ModelCapability {
+    modelId?: string;
+    family?: string;
+    /** Billions of parameters, times ten. */
+    parametersBX10?: number;
+    contextLength?: number;
+    quantization?: string;
+    modalities?: readonly string[];
+    tokensPerSec?: number;
+    loaded?: boolean;
+}
+/** @public */
+interface ToolCapability {
+    toolId?: string;
+    name?: string;
+    version?: string;
+    inputSchema?: string;
+    outputSchema?: string;
+    requires?: readonly string[];
+    estimatedTimeMs?: number;
+    stateless?: boolean;
+}
+/** @public */
+interface ResourceLimits {
+    maxConcurrentRequests?: number;
+    maxTokensPerRequest?: number;
+    rateLimitRpm?: number;
+    maxBatchSize?: number;
+    maxInputBytes?: number;
+    maxOutputBytes?: number;
+}
+/**
+ * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
+ *
+ * @public
+ */
+interface CapabilityFilter {
+    /** All of them. */
+    requireTags?: readonly string[];
+    /** Any of them. */
+    requireModels?: readonly string[];
+    /** Any of them. */
+    requireTools?: readonly string[];
+    minMemoryGb?: number;
+    requireGpu?: boolean;
+    gpuVendor?: string;
+    /** Of all GPUs together. */
+    minVramGb?: number;
+    /** Of any model. */
+    minContextLength?: number;
+    /** Every one of them, by some model. */
+    requireModalities?: readonly string[];
+}
+/**
+ * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
+ *
+ * @public
+ */
+interface CapabilityRequirement {
+    filter: CapabilityFilter;
+    preferMoreMemory?: number;
+    preferMoreVram?: number;
+    preferFasterInference?: number;
+    preferLoadedModels?: number;
+}
+/**
+ * Which part of the mesh a search looks at.
+ *
+ * @public
+ */
+type ScopeFilter = {
+    kind: 'any' | 'globalOnly' | 'sameSubnet';
+} | {
+    kind: 'tenant';
+    tenant: string;
+} | {
+    kind: 'tenants';
+    tenants: readonly string[];
+} | {
+    kind: 'region';
+    region: string;
+} | {
+    kind: 'regions';
+    regions: readonly string[];
+};
+
+/**
+ * Who may see a channel, by the subnet of the subscriber.
+ *
+ * @public
+ */
+type ChannelVisibility = 'subnet-local' | 'parent-visible' | 'exported' | 'global';
+/**
+ * A channel of this node.
+ *
+ * @public
+ */
+interface ChannelConfig {
+    /** 1 to 255 of `a-z 0-9 - _ . /`. */
+    name: string;
+    visibility?: ChannelVisibility;
+    /** Messages are acknowledged and repeated. */
+    reliable?: boolean;
+    /** Subscribers must present a token. */
+    requireToken?: boolean;
+    /** Entity ids that tokens must descend from; alone turns the token gate on. */
+    tokenRoots?: readonly Uint8Array[];
+    priority?: number;
+    /** Most messages per second. */
+    maxRatePps?: number;
+    /** What a publisher must offer. */
+    publishCaps?: CapabilityFilter;
+    /** What a subscriber must offer. */
+    subscribeCaps?: CapabilityFilter;
+}
+/**
+ * How a message is published.
+ *
+ * @public
+ */
+interface PublishOptions {
+    /** Default `fire_and_forget`. */
+    reliability?: 'reliable' | 'fire_and_forget';
+    /** Default `best_effort`. */
+    onFailure?: 'best_effort' | 'fail_fast' | 'collect';
+    /** Most subscribers that are sent to at once. Default 32. */
+    maxInflight?: number;
+}
+/**
+ * Whom a message reached: acknowledged by the peer when reliable, else accepted by its session.
+ *
+ * @public
+ */
+interface PublishReport {
+    readonly attempted: number;
+    readonly delivered: number;
+    readonly errors: readonly PublishFailure[];
+}
+/**
+ * Why a message did not reach one subscriber.
+ *
+ * @public
+ */
+interface PublishFailure {
+    readonly nodeId: bigint;
+    readonly message: string;
+}
+/**
+ * A message of a subscribed channel.
+ *
+ * @public
+ */
+interface ChannelMessage {
+    readonly publisher: bigint;
+    readonly channel: string;
+    readonly sequence: bigint;
+    readonly payload: Buffer;
+    /** Unix time of arrival in nanoseconds. */
+    readonly receivedAt: bigint;
+}
+/**
+ * Messages of one channel. One that nobody reads acknowledges and drops.
+ *
+ * @public
+ */
+interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
+    /** Resolves when the publisher accepted the subscription. */
+    readonly ready: Promise<void>;
+    /** Messages that nobody read in time. */
+    readonly dropped: bigint;
+    stop(): Promise<void>;
+}
+
+/**
+ * What `process` gives back: nothing, one payload, or several. Each payload becomes one link of the daemon's chain.
+ *
+ * @public
+ */
+type Outputs = void | null | Uint8Array | readonly Uint8Array[];
+/**
+ * Why a daemon stopped: `stop()`, it lives on another node now, a copy with a newer epoch took over, or its runtime
+ * was shut down.
+ *
+ * @public
+ */
+type StopReason = 'stopped' | 'migrated' | 'fenced' | 'shutdown';
+/**
+ * A stateful event processor. Any object with a `process` method is one: an instance of a class (also with `#private`
+ * state), a closure, a plain object. `this` is the instance in every call.
+ *
+ * Only one call runs at a time, in the order of the events. What a method throws or rejects with fails that operation
+ * alone and reaches its caller as the `cause` of a {@link DaemonError}.
+ *
+ * @example
+ * ```ts
+ * class Counter implements MeshDaemon {
+ *   #seen = 0;
+ *   process() {
+ *     this.#seen += 1;
+ *     return Buffer.from(String(this.#seen));
+ *   }
+ *   snapshot() {
+ *     return Buffer.from(String(this.#seen));
+ *   }
+ *   restore(state: Buffer) {
+ *     this.#seen = Number(state.toString());
+ *   }
+ * }
+ * ```
+ *
+ * @public
+ */
+interface MeshDaemon {
+    /** The kind of a daemon that was spawned as an instance, unless its config names one. */
+    readonly name?: string;
+    /** Processes one event. Returning nothing means no outputs. */
+    process(event: CausalEvent, context: DaemonContext): Outputs | Promise<Outputs>;
+    /**
+     * The whole state, as `restore` takes it. The Buffer belongs to the runtime until the operation ends: it is read in
+     * slices, and changing or detaching it meanwhile fails that operation. Absent, or `null`: the daemon is stateless.
+     */
+    snapshot?(): Uint8Array | null | Promise<Uint8Array | null>;
+    /** Takes over the state of a snapshot; called once, before the first event. The Buffer may be kept. */
+    restore?(state: Buffer): void | Promise<void>;
+    /** What a node must offer to be given this daemon. */
+    requirements?: CapabilityFilter;
+    /** The tag-set form of hard placement needs. */
+    requiredCapabilities?: CapabilitySet;
+    /** What a node had better offer. */
+    optionalCapabilities?: CapabilitySet;
+    /** The daemon does not live here any more. Nothing waits for long for what this returns. */
+    onStop?(reason: StopReason): void | Promise<void>;
+}
+/**
+ * Makes the instance of a daemon: once per spawn and once per arrival, never at registration.
+ *
+ * @public
+ */
+type DaemonFactory = (context: DaemonFactoryContext) => MeshDaemon | Promise<MeshDaemon>;
+/**
+ * Whom a factory makes an instance for.
+ *
+ * @public
+ */
+interface DaemonFactoryContext {
+    readonly originHash: bigint;
+    readonly kind: string;
+}
+/**
+ * An event with its place in the history of its origin. Valid after `process` returned.
+ *
+ * @public
+ */
+interface CausalEvent {
+    /** Address of who emitted it. */
+    readonly originHash: bigint;
+    /** Its number in the emitter's chain. */
+    readonly sequence: bigint;
+    /** Hash of the emitter's previous link and payload. */
+    readonly parentHash: bigint;
+    /** 64-bit summary of what the emitter had observed. */
+    readonly horizon: bigint;
+    /** The receiver's own copy. */
+    readonly payload: Buffer;
+    /** Unix time of arrival in nanoseconds. */
+    readonly receivedAt: bigint;
+    /** The channel it was published to, or `null` for one that was addressed to this daemon. */
+    readonly channel: string | null;
+}
+/**
+ * What a caller hands to `deliver`: the emitter and the number are the caller's to choose and drop nothing.
+ *
+ * @public
+ */
+interface DeliveredEvent {
+    readonly originHash: bigint;
+    readonly sequence: bigint;
+    readonly payload: Uint8Array;
+}
+/**
+ * What a daemon can do while it processes an event. It is dead once that event settled or timed out: its methods then
+ * reject.
+ *
+ * @public
+ */
+interface DaemonContext {
+    /** The daemon's own address. */
+    readonly originHash: bigint;
+    /** The daemon's own 32-byte public key. */
+    readonly entityId: Buffer;
+    /** Aborted when the daemon is stopped or the callback timeout passes. */
+    readonly signal: AbortSignal;
+    /** Calls a daemon on any node as this daemon; resolves with its outputs. */
+    call(originHash: bigint, payload: Uint8Array): Promise<Buffer[]>;
+    /** Sends to a daemon on any node as this daemon; resolves when its host has the event in the mailbox. */
+    send(originHash: bigint, payload: Uint8Array): Promise<void>;
+    /** Publishes on a channel of this node. */
+    publish(channel: string, payload: Uint8Array): Promise<PublishReport>;
+    /** Signs with the daemon's key; 64 bytes. */
+    sign(message: Uint8Array): Buffer;
+}
+
+/**
+ * How a runtime treats daemons that want to come or go.
+ *
+ * @public
+ */
+interface DaemonRuntimeOptions {
+    /**
+     * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
+     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+     */
+    acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
+    /** Which other nodes may move daemons that live here. Default `[]`: only this node. */
+    orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
+    /**
+     * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
+     * single live copy for availability: behind a partition both copies may run until it heals. Default `false`.
+     */
+    recoverLost?: boolean;
+    /** How long a running `process` may hold up a move. Default 10 s. */
+    freezeTimeoutMs?: Millis;
+    /** How long the other side of a move may be silent. */
+    silenceMs?: Millis;
+    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
+    handoverHoldMs?: Millis;
+    /** Memory for states that are arriving. Default: a quarter of the machine's. */
+    arrivalBudgetBytes?: number | bigint;
+}
+/**
+ * How one daemon is hosted.
+ *
+ * @public
+ */
+interface DaemonHostConfig {
+    /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
+    autoSnapshotInterval?: bigint;
+    /** Links of the chain that are kept. */
+    maxLogEntries?: number;
+    /** How long one `process` may take before its callers get an error. Default 60 000. */
+    callbackTimeoutMs?: Millis;
+    /** Events that may wait. Default 4096. */
+    mailboxCapacity?: number;
+    /** Bytes that may wait. Default 16 MiB. */
+    mailboxBytes?: number;
+    /** Channel of this node that outputs are published to. */
+    outputChannel?: string;
+}
+/**
+ * {@link DaemonHostConfig} for `spawnWithDaemon`, where nothing else names the kind.
+ *
+ * @public
+ */
+interface DaemonInstanceConfig extends DaemonHostConfig {
+    /** The kind; default `daemon.name`. With neither, the daemon cannot move. */
+    kind?: string;
+}
+/**
+ * Counters of one daemon. They move with it.
+ *
+ * @public
+ */
+interface DaemonStats {
+    readonly eventsProcessed: bigint;
+    readonly eventsEmitted: bigint;
+    /** Events that failed. */
+    readonly errors: bigint;
+    readonly snapshotsTaken: bigint;
+    /** Events that wait now. */
+    readonly mailboxLength: number;
+    /** Bytes that wait now. */
+    readonly mailboxBytes: number;
+}
+/**
+ * Options of `call`.
+ *
+ * @public
+ */
+interface CallOptions extends WaitOptions {
+    /** Default 60 000. */
+    timeoutMs?: Millis;
+}
+/**
+ * A channel that a daemon receives.
+ *
+ * @public
+ */
+interface DaemonSubscription {
+    readonly publisher: bigint;
+    readonly channel: string;
+}
+/**
+ * Something happened to a daemon of this runtime.
+ *
+ * @public
+ */
+interface DaemonLifeEvent {
+    readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
+    readonly originHash: bigint;
+    readonly kind: string;
+}
+
+/**
+ * How a group picks the member that gets a request.
+ *
+ * @public
+ */
+type Strategy = 'round-robin' | 'weighted-round-robin' | 'least-connections' | 'weighted-least-connections' | 'random' | 'weighted-random' | 'consistent-hash' | 'least-latency' | 'least-load' | 'power-of-two' | 'adaptive';
+/**
+ * What routing may look at.
+ *
+ * @public
+ */
+interface RequestContext {
+    routingKey?: string;
+    sessionId?: string;
+    requestId?: string;
+    clientZone?: string;
+    requiredTags?: readonly string[];
+}
+/**
+ * One member of a group.
+ *
+ * @public
+ */
+interface MemberInfo {
+    readonly index: number;
+    readonly originHash: bigint;
+    readonly nodeId: bigint;
+    readonly entityId: Buffer;
+    readonly healthy: boolean;
+}
+/**
+ * How a group is.
+ *
+ * @public
+ */
+interface GroupHealth {
+    readonly status: 'healthy' | 'degraded' | 'dead';
+    readonly healthy: number;
+    readonly total: number;
+}
+/** @public */
+interface ReplicaGroupConfig {
+    replicaCount: number;
+    /** 32 bytes that the members' keys are derived from. */
+    groupSeed: Uint8Array;
+    lbStrategy: Strategy;
+    hostConfig?: DaemonHostConfig;
+}
+/** @public */
+interface ForkGroupConfig {
+    forkCount: number;
+    lbStrategy: Strategy;
+    hostConfig?: DaemonHostConfig;
+}
+/** @public */
+interface StandbyGroupConfig {
+    /** At least 2. */
+    memberCount: number;
+    /** 32 bytes that the members' keys are derived from. */
+    groupSeed: Uint8Array;
+    hostConfig?: DaemonHostConfig;
+}
+/**
+ * Where a fork comes from.
+ *
+ * @public
+ */
+interface ForkRecord {
+    readonly index: number;
+    readonly originHash: bigint;
+    readonly parentOrigin: bigint;
+    readonly forkSeq: bigint;
+    readonly sentinel: bigint;
+    /** Whether the parent signed it; `false` for a fork of an unknown parent. */
+    readonly attested: boolean;
+}
+/** @public */
+type StandbyRole = 'active' | 'standby';
+
+/**
+ * What a token permits. `wildcard` extends it to any channel.
+ *
+ * @public
+ */
+type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
+/**
+ * What a token is to say.
+ *
+ * @public
+ */
+interface IssueTokenOptions {
+    /** Entity id of who may present it; 32 bytes. */
+    subject: Uint8Array;
+    scope: readonly TokenScope[];
+    channel: string;
+    /** 1 second to 365 days. */
+    ttlSeconds: number;
+    /** How often it may be delegated on. Default 0. */
+    delegationDepth?: number;
+}
+
+/**
+ * Stateful daemons on an encrypted mesh of Node processes, that move live from one process to another.
  *
  * @packageDocumentation
  */
+
 /** The version of the package and of its native code. */
 declare function version(): string;
 
-export { version };
+export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, NotConnectedError, TokenError, channelHash, setLogger, version };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenScope, ToolCapability, WaitOptions };

@@ -1,12 +1,17 @@
 /**
- * The public API of mesh-daemon.
+ * Stateful daemons on an encrypted mesh of Node processes, that move live from one process to another.
  *
  * @packageDocumentation
  */
 
-import { loadNative } from './load';
+import { native } from './binding';
 
-const native = loadNative();
+export * from './errors/index';
+export { Identity, channelHash } from './identity';
+export { setLogger } from './logger';
+export type { LoggerOptions } from './logger';
+export { MeshNode } from './mesh';
+export type * from './types/index';
 
 /** The version of the package and of its native code. */
 export function version(): string {

@@ -46,11 +46,22 @@ export function loadNative(): NativeBinding {
 
 function load(place: string): NativeBinding {
   if (place.endsWith('.node') && !existsSync(place)) throw new Error('no such file');
-  const binding = require(place) as NativeBinding;
+  const binding = loadFresh(require.resolve(place));
   // A stale build or a half-updated node_modules would fail later and further from the cause.
   const found = binding.version();
   if (found !== version) throw new Error(`is version ${found}, but mesh-daemon is ${version}`);
   return binding;
+}
+
+/**
+ * Each load of this package has a native environment of its own. With `require`, which Jest takes from outside its sandbox,
+ * all test files of a process would share one, and the errors of one file would be instances of another's classes.
+ */
+function loadFresh(file: string): NativeBinding {
+  if (!file.endsWith('.node')) return require(file) as NativeBinding;
+  const module = { exports: {} as NativeBinding };
+  process.dlopen(module, file);
+  return module.exports;
 }
 
 function reason(place: string, cause: unknown): string {

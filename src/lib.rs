@@ -1,6 +1,38 @@
 //! Node-API bindings of `mesh-daemon-core`: conversion only, no decisions.
+//!
+//! JavaScript calls free functions and names objects by number or by an external; the classes that users see live in
+//! `lib/`. What belongs to one JavaScript environment (the main thread, a worker, a Jest test file) is in its
+//! `env::EnvState`, never in a static.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `env` | what belongs to one environment, and its end |
+//! | `executor` | the one tokio runtime of the process |
+//! | `error` | the one table of errors, and the way of a failure into JavaScript |
+//! | `convert` | numbers and bytes across the boundary |
+//! | `keep_alive` | what keeps the event loop from ending |
+//! | `outbox` | what waits to be told to JavaScript: settled operations, peer events, log records |
+//! | `operation` | promises: operations that end on another thread |
+//! | `logger` | tracing events on their way to a JavaScript logger |
+//! | `identity` | key pairs and derived addresses |
+//! | `mesh` | mesh nodes |
+
+// napi's macros make the functions reachable from JavaScript, which rustc cannot see, and take some arguments by value
+// that clippy would borrow. An `&Env` is small, but it lends its lifetime to the values made with it.
+#![allow(unreachable_pub, clippy::needless_pass_by_value, clippy::trivially_copy_pass_by_ref)]
 
 use napi_derive::napi;
+
+mod convert;
+mod env;
+mod error;
+mod executor;
+mod identity;
+mod keep_alive;
+mod logger;
+mod mesh;
+mod operation;
+mod outbox;
 
 /// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
 #[napi]

@@ -68,7 +68,7 @@ impl Horizon {
     }
 
     /// The summary for a link.
-    pub const fn bloom(&self) -> HorizonBloom {
+    pub const fn summary(&self) -> HorizonBloom {
         self.bloom
     }
 
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn observe_and_merge_keep_the_maximum() {
         let mut horizon = Horizon::new();
-        assert_eq!(horizon.bloom(), HorizonBloom::EMPTY);
+        assert_eq!(horizon.summary(), HorizonBloom::EMPTY);
         horizon.observe(origin(1), seq(5));
         horizon.observe(origin(1), seq(3));
         assert_eq!(horizon.get(origin(1)), Some(seq(5)));
@@ -151,7 +151,7 @@ mod tests {
         horizon.merge(&other);
         let all: Vec<_> = horizon.iter().collect();
         assert_eq!(all, [(origin(1), seq(5)), (origin(2), seq(0)), (origin(3), seq(9))]);
-        assert!(horizon.bloom().may_contain(origin(3)));
+        assert!(horizon.summary().may_contain(origin(3)));
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
             horizon.observe(origin(value << 18), seq(value));
         }
         assert_eq!(horizon.get(origin(63)), None);
-        assert_eq!(horizon.bloom(), HorizonBloom::of(origin(0)));
+        assert_eq!(horizon.summary(), HorizonBloom::of(origin(0)));
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             horizon.observe(origin(u64::MAX), seq(1));
         }
         assert_eq!(here, moved);
-        assert_eq!(here.bloom(), moved.bloom());
+        assert_eq!(here.summary(), moved.summary());
     }
 
     proptest! {
@@ -209,7 +209,7 @@ mod tests {
             let bloom = horizon
                 .iter()
                 .fold(HorizonBloom::EMPTY, |bloom, (origin, _)| bloom.union(HorizonBloom::of(origin)));
-            prop_assert_eq!(horizon.bloom(), bloom);
+            prop_assert_eq!(horizon.summary(), bloom);
         }
 
         #[test]

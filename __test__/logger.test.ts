@@ -1,0 +1,78 @@
+// setLogger: silent by default, records of the native part when set, one bad logger hurts nobody.
+
+import { execFile } from 'node:child_process';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { MeshNode, setLogger, type LogRecord } from 'mesh-daemon';
+
+const PSK = '11'.repeat(32);
+
+afterEach(() => {
+  setLogger(null);
+});
+
+/** Makes a node log something: a stranger sends it garbage. */
+async function provoke(mesh: MeshNode): Promise<void> {
+  const [host = '', port = ''] = mesh.localAddr().split(':');
+  const socket = connect(Number(port), host);
+  await new Promise((resolve) => {
+    socket.on('close', resolve);
+    socket.on('error', resolve);
+    socket.end(Buffer.alloc(300, 0xff));
+    socket.resume();
+  });
+}
+
+test('a logger gets level, target, message and fields', async () => {
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: PSK });
+  const first = new Promise<LogRecord>((resolve) => {
+    setLogger(resolve, { level: 'trace' });
+  });
+  await provoke(mesh);
+  const record = await first;
+  expect(record.target).toMatch(/^mesh_daemon/);
+  expect(['error', 'warn', 'info', 'debug', 'trace']).toContain(record.level);
+  expect(record.message).not.toBe('');
+  expect(typeof record.fields).toBe('object');
+  await mesh.shutdown();
+});
+
+test('silent by default, and again after null (a process of its own prints nothing)', async () => {
+  const script = `
+    const { MeshNode, setLogger } = require('mesh-daemon');
+    const { connect } = require('node:net');
+    (async () => {
+      const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: '${PSK}' });
+      setLogger(() => console.log('heard'), { level: 'trace' });
+      setLogger(null);
+      const [host, port] = mesh.localAddr().split(':');
+      const socket = connect(Number(port), host, () => socket.end(Buffer.alloc(300, 255)));
+      socket.resume();
+      await new Promise((resolve) => socket.on('close', resolve).on('error', resolve));
+      await mesh.shutdown();
+    })();`;
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['-e', script], {
+    cwd: join(__dirname, '..'),
+  });
+  expect([stdout, stderr]).toEqual(['', '']);
+});
+
+test('a logger that throws is an uncaught exception and stops nothing else', async () => {
+  const script = `
+    const { MeshNode, setLogger } = require('mesh-daemon');
+    const { connect } = require('node:net');
+    const uncaught = new Promise((resolve) => process.once('uncaughtException', resolve));
+    (async () => {
+      const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: '${PSK}' });
+      setLogger(() => { setLogger(null); throw new Error('bad logger'); }, { level: 'trace' });
+      const [host, port] = mesh.localAddr().split(':');
+      const socket = connect(Number(port), host, () => socket.end(Buffer.alloc(300, 255)));
+      socket.on('error', () => {}).resume();
+      console.log((await uncaught).message);
+      await mesh.shutdown();
+      console.log('still here');
+    })();`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', script], { cwd: join(__dirname, '..') });
+  expect(stdout).toBe('bad logger\nstill here\n');
+});

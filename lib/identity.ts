@@ -1,0 +1,134 @@
+/** Identities: ed25519 key pairs and the addresses derived from them. */
+
+import { inspect, type InspectOptions } from 'node:util';
+import { native } from './binding';
+import type { IdentityHandle } from './handles';
+import type { IdentityFacts } from './native';
+import { bytes, identityArea, text, type Refuse } from './validate/index';
+
+const ENTITY_ID = { length: 32 };
+const SEED = { length: 32 };
+const SIGNATURE = { length: 64 };
+
+/** Only this module can make an identity from a handle. */
+const fromHandle = Symbol('fromHandle');
+
+let handleOf: (identity: Identity) => IdentityHandle;
+
+/**
+ * Who a daemon or a node is: an ed25519 key pair, or only its public half.
+ *
+ * The secret stays in native memory, which is wiped when the identity is collected; it shows neither in `console.log` nor
+ * in JSON. Only `toBytes()` gives it out.
+ *
+ * @public
+ */
+export class Identity {
+  readonly #handle: IdentityHandle;
+  readonly #facts: IdentityFacts;
+
+  static {
+    handleOf = (identity) => identity.#handle;
+  }
+
+  private constructor(key: typeof fromHandle, handle: IdentityHandle) {
+    if (key !== fromHandle) throw identityArea('use Identity.generate(), Identity.fromSeed() or Identity.publicOnly()');
+    this.#handle = handle;
+    this.#facts = native.identityFacts(handle);
+  }
+
+  /** A new identity. */
+  static generate(): Identity {
+    return new Identity(fromHandle, native.identityGenerate());
+  }
+
+  /** The identity of a 32-byte secret seed. */
+  static fromSeed(seed: Uint8Array): Identity {
+    return new Identity(fromHandle, native.identityFromSeed(bytes(identityArea, 'seed', seed, SEED)));
+  }
+
+  /** The same as {@link Identity.fromSeed}. */
+  static fromBytes(seed: Uint8Array): Identity {
+    return Identity.fromSeed(seed);
+  }
+
+  /** An identity that can be named but cannot sign. */
+  static publicOnly(entityId: Uint8Array): Identity {
+    return new Identity(fromHandle, native.identityPublicOnly(bytes(identityArea, 'entityId', entityId, ENTITY_ID)));
+  }
+
+  /** Whether `signature` is one of `entityId` over `message`. Strict: no small-order keys, no malleable signatures. */
+  static verify(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
+    return native.verifySignature(
+      bytes(identityArea, 'entityId', entityId, ENTITY_ID),
+      bytes(identityArea, 'message', message),
+      bytes(identityArea, 'signature', signature, SIGNATURE),
+    );
+  }
+
+  /** The 32-byte public key; a copy. */
+  get entityId(): Buffer {
+    return Buffer.from(this.#facts.entityId);
+  }
+
+  /** Its address as a daemon. */
+  get originHash(): bigint {
+    return this.#facts.originHash;
+  }
+
+  /** Its address as a node. */
+  get nodeId(): bigint {
+    return this.#facts.nodeId;
+  }
+
+  /** Whether the secret is missing. */
+  get isReadOnly(): boolean {
+    return this.#facts.isReadOnly;
+  }
+
+  /** The 32-byte secret seed. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when it is not here. */
+  toBytes(): Buffer {
+    return native.identitySeed(this.#handle);
+  }
+
+  /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
+  sign(message: Uint8Array): Buffer {
+    return native.identitySign(this.#handle, bytes(identityArea, 'message', message));
+  }
+
+  /** Nothing secret. */
+  toJSON(): { entityId: string; originHash: string; nodeId: string; isReadOnly: boolean } {
+    return {
+      entityId: this.#facts.entityId.toString('hex'),
+      originHash: this.originHash.toString(),
+      nodeId: this.nodeId.toString(),
+      isReadOnly: this.isReadOnly,
+    };
+  }
+
+  /** Nothing secret. */
+  [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
+    const { originHash, nodeId, isReadOnly } = this;
+    const shown = { entityId: this.#facts.entityId.toString('hex'), originHash, nodeId, isReadOnly };
+    return `Identity ${inspect(shown, { ...inspectOptions, depth })}`;
+  }
+}
+
+/** The native key pair of an identity. Throws what `refuse` makes when it is none. */
+export function identityHandle(refuse: Refuse, path: string, value: unknown): IdentityHandle {
+  try {
+    return handleOf(value as Identity);
+  } catch {
+    throw refuse(`${path} must be an Identity`);
+  }
+}
+
+/**
+ * The 64-bit name of a channel: xxh3-64 of its canonical name, which is 1 to 255 of `a-z 0-9 - _ . /`, without a leading,
+ * trailing or double `/` and without a segment `.` or `..`. Throws {@link IdentityError} for any other name.
+ *
+ * @public
+ */
+export function channelHash(name: string): bigint {
+  return native.channelHash(text(identityArea, 'name', name));
+}

@@ -1,0 +1,216 @@
+/** Mesh nodes: encrypted, authenticated sessions with other nodes. */
+
+import { inspect, type InspectOptions } from 'node:util';
+import { native } from './binding';
+import { Emitter } from './emitter';
+import { MeshError } from './errors/index';
+import { hold, listen, release, unlisten } from './handles-in-use';
+import { readMeshOptions, readAddress, readKey } from './mesh-options';
+import type { MeshFacts } from './native';
+import { onNotice } from './notices';
+import { operation, settled } from './operations';
+import type { MeshNodeEvents, MeshNodeOptions, PeerInfo } from './types/mesh';
+import type { WaitOptions } from './types/values';
+import { meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';
+
+/** How long `process.exit()` waits for goodbyes to leave. */
+const GOODBYE_MS = 100;
+
+/** Only this module can make a node. */
+const internal = Symbol('internal');
+
+/** Nodes of this environment that were not shut down. */
+const live = new Map<number, MeshNode>();
+let lastId = 0;
+
+let idOf: (mesh: MeshNode) => number;
+
+onNotice('peer', ({ mesh, type, nodeId }) => {
+  const node = live.get(mesh);
+  if (node !== undefined) Emitter.emit<MeshNodeEvents, 'peer'>(node, 'peer', { type, nodeId });
+});
+
+function sayGoodbye(): void {
+  native.meshGoodbye(GOODBYE_MS);
+}
+
+/**
+ * A node of the mesh: listens, dials, and keeps an encrypted session with each peer.
+ *
+ * It keeps the process alive until {@link MeshNode.shutdown} or {@link MeshNode.unref}, like a `net.Server`.
+ *
+ * @example
+ * ```ts
+ * const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
+ * await mesh.start();
+ * const peer = await mesh.connect('10.0.0.7:7946');
+ * ```
+ *
+ * @public
+ */
+export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable {
+  readonly #id: number;
+  readonly #facts: MeshFacts;
+  #holds = false;
+  #shutdown: Promise<void> | undefined;
+
+  static {
+    idOf = (mesh) => mesh.#id;
+  }
+
+  private constructor(key: typeof internal, id: number) {
+    if (key !== internal) throw meshArea('use MeshNode.create()');
+    super();
+    this.#id = id;
+    this.#facts = native.meshFacts(id);
+    if (live.size === 0) process.on('exit', sayGoodbye);
+    live.set(id, this);
+    listen();
+    this.ref();
+  }
+
+  /** A node that listens and accepts sessions. Rejects with a {@link MeshError} that names the address. */
+  static async create(options: MeshNodeOptions): Promise<MeshNode> {
+    const config = readMeshOptions(options);
+    const id = (lastId += 1);
+    await operation<undefined>((op) => {
+      native.meshCreate(op, id, config);
+    });
+    return new MeshNode(internal, id);
+  }
+
+  /** `host:port` that it really listens on. */
+  localAddr(): string {
+    return this.#facts.localAddr;
+  }
+
+  /** Its address as a node. */
+  nodeId(): bigint {
+    return this.#facts.nodeId;
+  }
+
+  /** Its 32-byte public key; a copy. */
+  entityId(): Buffer {
+    return Buffer.from(this.#facts.entityId);
+  }
+
+  /** Its Noise static key, in hex: what others may pin. */
+  publicKey(): string {
+    return this.#facts.publicKey;
+  }
+
+  /**
+   * Opens a session; resolves with the peer's node id. Gives the one that exists when there is one. A given key or id is a
+   * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
+   */
+  async connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint> {
+    const address = readAddress('addr', addr);
+    const key = publicKey === undefined ? undefined : readKey('publicKey', publicKey);
+    const id = nodeId === undefined ? undefined : u64(meshArea, 'nodeId', nodeId);
+    const signal = readWait(options);
+    this.#checkLive();
+    return await operation<bigint>(
+      (op) => {
+        native.meshConnect(op, this.#id, address, key, id);
+      },
+      { signal },
+    );
+  }
+
+  /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
+  async accept(nodeId: bigint, options?: WaitOptions): Promise<string> {
+    const id = u64(meshArea, 'nodeId', nodeId);
+    const signal = readWait(options);
+    this.#checkLive();
+    return await operation<string>(
+      (op) => {
+        native.meshAccept(op, this.#id, id);
+      },
+      { signal, keepsAlive: false },
+    );
+  }
+
+  /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
+  start(): Promise<void> {
+    return settled(() => {
+      this.#checkLive();
+      native.meshStart(this.#id);
+    });
+  }
+
+  /** All peers that are not forgotten; none after shutdown. */
+  peers(): PeerInfo[] {
+    if (this.#shutdown !== undefined) return [];
+    return native.meshPeers(this.#id).map(({ sinceMs, ...peer }) => ({ ...peer, since: new Date(sinceMs) }));
+  }
+
+  /** How many peers are not lost. */
+  peerCount(): number {
+    return this.#shutdown === undefined ? native.meshPeerCount(this.#id) : 0;
+  }
+
+  /** Keeps the process alive again, after {@link MeshNode.unref}. */
+  ref(): this {
+    if (!this.#holds && this.#shutdown === undefined) {
+      this.#holds = true;
+      hold();
+    }
+    return this;
+  }
+
+  /** Lets the process end although this node lives. */
+  unref(): this {
+    if (this.#holds) {
+      this.#holds = false;
+      release();
+    }
+    return this;
+  }
+
+  /** Says goodbye to the peers and closes everything; what waits rejects with `ERR_MESH_SHUT_DOWN`. Idempotent. */
+  shutdown(): Promise<void> {
+    this.#shutdown ??= this.#close();
+    return this.#shutdown;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown();
+  }
+
+  [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
+    const shown = { nodeId: this.nodeId(), localAddr: this.localAddr(), peers: this.peerCount() };
+    return `MeshNode ${inspect(shown, { ...inspectOptions, depth })}`;
+  }
+
+  async #close(): Promise<void> {
+    this.unref();
+    try {
+      await operation<undefined>((op) => {
+        native.meshShutdown(op, this.#id);
+      });
+    } finally {
+      live.delete(this.#id);
+      unlisten();
+      if (live.size === 0) process.off('exit', sayGoodbye);
+    }
+  }
+
+  #checkLive(): void {
+    if (this.#shutdown !== undefined) {
+      throw new MeshError('the mesh node was shut down', { code: 'ERR_MESH_SHUT_DOWN' });
+    }
+  }
+}
+
+/** The number of a node's native part. Throws what `refuse` makes when it is no node. */
+export function meshHandle(refuse: Refuse, path: string, value: unknown): number {
+  try {
+    return idOf(value as MeshNode);
+  } catch {
+    throw refuse(`${path} must be a MeshNode`);
+  }
+}
+
+function readWait(options: WaitOptions | undefined): AbortSignal | undefined {
+  return readSignal(meshArea, 'options.signal', readOptions(meshArea, 'options', options, { signal: true }).signal);
+}

@@ -1,0 +1,99 @@
+import type { DaemonHostConfig } from './runtime';
+
+/**
+ * How a group picks the member that gets a request.
+ *
+ * @public
+ */
+export type Strategy =
+  | 'round-robin'
+  | 'weighted-round-robin'
+  | 'least-connections'
+  | 'weighted-least-connections'
+  | 'random'
+  | 'weighted-random'
+  | 'consistent-hash'
+  | 'least-latency'
+  | 'least-load'
+  | 'power-of-two'
+  | 'adaptive';
+
+/**
+ * What routing may look at.
+ *
+ * @public
+ */
+export interface RequestContext {
+  routingKey?: string;
+  sessionId?: string;
+  requestId?: string;
+  clientZone?: string;
+  requiredTags?: readonly string[];
+}
+
+/**
+ * One member of a group.
+ *
+ * @public
+ */
+export interface MemberInfo {
+  readonly index: number;
+  readonly originHash: bigint;
+  readonly nodeId: bigint;
+  readonly entityId: Buffer;
+  readonly healthy: boolean;
+}
+
+/**
+ * How a group is.
+ *
+ * @public
+ */
+export interface GroupHealth {
+  readonly status: 'healthy' | 'degraded' | 'dead';
+  readonly healthy: number;
+  readonly total: number;
+}
+
+/** @public */
+export interface ReplicaGroupConfig {
+  replicaCount: number;
+  /** 32 bytes that the members' keys are derived from. */
+  groupSeed: Uint8Array;
+  lbStrategy: Strategy;
+  hostConfig?: DaemonHostConfig;
+}
+
+/** @public */
+export interface ForkGroupConfig {
+  forkCount: number;
+  lbStrategy: Strategy;
+  hostConfig?: DaemonHostConfig;
+}
+
+/** @public */
+export interface StandbyGroupConfig {
+  /** At least 2. */
+  memberCount: number;
+  /** 32 bytes that the members' keys are derived from. */
+  groupSeed: Uint8Array;
+  hostConfig?: DaemonHostConfig;
+}
+
+/**
+ * Where a fork comes from.
+ *
+ * @public
+ */
+export interface ForkRecord {
+  readonly index: number;
+  readonly originHash: bigint;
+  readonly parentOrigin: bigint;
+  readonly forkSeq: bigint;
+  readonly sentinel: bigint;
+  /** Whether the parent signed it; `false` for a fork of an unknown parent. */
+  readonly attested: boolean;
+}
+
+/** @public */
+export type StandbyRole = 'active' | 'standby';

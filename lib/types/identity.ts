@@ -1,0 +1,22 @@
+/**
+ * What a token permits. `wildcard` extends it to any channel.
+ *
+ * @public
+ */
+export type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
+
+/**
+ * What a token is to say.
+ *
+ * @public
+ */
+export interface IssueTokenOptions {
+  /** Entity id of who may present it; 32 bytes. */
+  subject: Uint8Array;
+  scope: readonly TokenScope[];
+  channel: string;
+  /** 1 second to 365 days. */
+  ttlSeconds: number;
+  /** How often it may be delegated on. Default 0. */
+  delegationDepth?: number;
+}

@@ -1,0 +1,85 @@
+/**
+ * How a mesh node is set up.
+ *
+ * @public
+ */
+export interface MeshNodeOptions {
+  /** `host:port` to listen on; port 0 picks one, see `localAddr()`. */
+  bindAddr: string;
+  /** The secret that all nodes of a mesh share: 64 hex characters or 32 bytes. */
+  psk: string | Uint8Array;
+  /** 32 bytes: the node's own identity. Default: a new one. */
+  identitySeed?: Uint8Array;
+  /** Default 5000. Any traffic counts as a heartbeat. */
+  heartbeatIntervalMs?: number;
+  /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
+  sessionTimeoutMs?: number;
+  /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
+  reconnect?: boolean;
+  /** Largest payload and largest output, in bytes. Default 64 MiB. */
+  maxPayloadBytes?: number;
+  /** Most sessions at a time. */
+  maxPeers?: number;
+  /** The node's place: 1 to 4 levels of 0 to 255. */
+  subnet?: SubnetOptions;
+  /** Addresses of nodes to find the mesh through. */
+  seeds?: readonly string[];
+  /** How often expired announcements are dropped. */
+  capabilityGcIntervalMs?: number;
+  /** Announcements are always signed; accepted for compatibility. */
+  requireSignedCapabilities?: boolean;
+  /** Accepted for compatibility; there is nothing to tune. */
+  numShards?: number;
+}
+
+/**
+ * A place in a hierarchy of subnets, outermost level first.
+ *
+ * @public
+ */
+export interface SubnetOptions {
+  levels: readonly number[];
+}
+
+/**
+ * `suspected`: silent for half of the session timeout, or the connection broke; `lost`: given up.
+ *
+ * @public
+ */
+export type PeerState = 'connected' | 'suspected' | 'lost';
+
+/**
+ * Another node, as this node sees it.
+ *
+ * @public
+ */
+export interface PeerInfo {
+  readonly nodeId: bigint;
+  /** Its 32-byte public key, proven in the handshake. */
+  readonly entityId: Buffer;
+  readonly addr: string;
+  readonly state: PeerState;
+  /** Round-trip time of the last heartbeat, or `null` before the first. */
+  readonly rttMs: number | null;
+  /** When it entered this state. */
+  readonly since: Date;
+}
+
+/**
+ * A peer came, is suspected, or went.
+ *
+ * @public
+ */
+export interface PeerEvent {
+  readonly type: PeerState;
+  readonly nodeId: bigint;
+}
+
+/**
+ * What a mesh node emits.
+ *
+ * @public
+ */
+export interface MeshNodeEvents {
+  peer: PeerEvent;
+}

@@ -1,0 +1,109 @@
+import type { MigrationError } from '../errors/classes';
+import type { Millis, WaitOptions } from './values';
+
+/**
+ * Where a move stands.
+ *
+ * @public
+ */
+export type MigrationPhase = 'snapshot' | 'transfer' | 'restore' | 'replay' | 'cutover' | 'complete';
+
+/**
+ * What this node does in a move.
+ *
+ * @public
+ */
+export type MigrationRole = 'source' | 'target' | 'orchestrator';
+
+/**
+ * How a daemon is moved.
+ *
+ * @public
+ */
+export interface MigrationOptions {
+  /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+  transportIdentity?: boolean;
+  /** How long a target that is not ready is asked again. Default 30 000; 0 never asks again. */
+  retryNotReadyMs?: Millis;
+}
+
+/**
+ * A daemon asks to come in; see {@link DaemonRuntimeOptions.acceptMigrations}.
+ *
+ * @public
+ */
+export interface MigrationRequest {
+  readonly originHash: bigint;
+  readonly entityId: Buffer;
+  readonly kind: string;
+  readonly sourceNode: bigint;
+  readonly orchestrator: bigint;
+  readonly stateBytes: bigint;
+}
+
+/**
+ * A move that this node takes part in.
+ *
+ * @public
+ */
+export interface MigrationInfo {
+  readonly originHash: bigint;
+  readonly role: MigrationRole;
+  readonly sourceNode: bigint;
+  readonly targetNode: bigint;
+  readonly phase: MigrationPhase;
+  readonly attempt: number;
+}
+
+/**
+ * How far a move got.
+ *
+ * @public
+ */
+export interface MigrationProgress {
+  readonly phase: MigrationPhase;
+  readonly bytesSent: bigint;
+  readonly bytesTotal: bigint;
+  readonly eventsBuffered: bigint;
+  readonly eventsReplayed: bigint;
+  readonly elapsedMs: number;
+}
+
+/**
+ * Something happened to a move that this node takes part in.
+ *
+ * @public
+ */
+export type MigrationEvent =
+  | (MigrationInfo & { readonly type: 'phase' })
+  | (MigrationInfo & { readonly type: 'failed'; readonly error: MigrationError });
+
+/**
+ * Options of `drain`.
+ *
+ * @public
+ */
+export interface DrainOptions extends WaitOptions {
+  /** How long all moves together may take. */
+  timeoutMs?: Millis;
+}
+
+/**
+ * What `drain` did with one daemon.
+ *
+ * @public
+ */
+export interface DrainReport {
+  readonly originHash: bigint;
+  readonly outcome: MigrationOutcome;
+  /** Where it went. */
+  readonly targetNode?: bigint;
+}
+
+/**
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
+ * at the instant of the hand-over), or lost with its host.
+ *
+ * @public
+ */
+export type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';

@@ -1,0 +1,108 @@
+import type { MigrationRequest } from './migration';
+import type { Millis, WaitOptions } from './values';
+
+/**
+ * How a runtime treats daemons that want to come or go.
+ *
+ * @public
+ */
+export interface DaemonRuntimeOptions {
+  /**
+   * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
+   * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+   */
+  acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
+  /** Which other nodes may move daemons that live here. Default `[]`: only this node. */
+  orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
+  /**
+   * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
+   * single live copy for availability: behind a partition both copies may run until it heals. Default `false`.
+   */
+  recoverLost?: boolean;
+  /** How long a running `process` may hold up a move. Default 10 s. */
+  freezeTimeoutMs?: Millis;
+  /** How long the other side of a move may be silent. */
+  silenceMs?: Millis;
+  /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
+  handoverHoldMs?: Millis;
+  /** Memory for states that are arriving. Default: a quarter of the machine's. */
+  arrivalBudgetBytes?: number | bigint;
+}
+
+/**
+ * How one daemon is hosted.
+ *
+ * @public
+ */
+export interface DaemonHostConfig {
+  /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
+  autoSnapshotInterval?: bigint;
+  /** Links of the chain that are kept. */
+  maxLogEntries?: number;
+  /** How long one `process` may take before its callers get an error. Default 60 000. */
+  callbackTimeoutMs?: Millis;
+  /** Events that may wait. Default 4096. */
+  mailboxCapacity?: number;
+  /** Bytes that may wait. Default 16 MiB. */
+  mailboxBytes?: number;
+  /** Channel of this node that outputs are published to. */
+  outputChannel?: string;
+}
+
+/**
+ * {@link DaemonHostConfig} for `spawnWithDaemon`, where nothing else names the kind.
+ *
+ * @public
+ */
+export interface DaemonInstanceConfig extends DaemonHostConfig {
+  /** The kind; default `daemon.name`. With neither, the daemon cannot move. */
+  kind?: string;
+}
+
+/**
+ * Counters of one daemon. They move with it.
+ *
+ * @public
+ */
+export interface DaemonStats {
+  readonly eventsProcessed: bigint;
+  readonly eventsEmitted: bigint;
+  /** Events that failed. */
+  readonly errors: bigint;
+  readonly snapshotsTaken: bigint;
+  /** Events that wait now. */
+  readonly mailboxLength: number;
+  /** Bytes that wait now. */
+  readonly mailboxBytes: number;
+}
+
+/**
+ * Options of `call`.
+ *
+ * @public
+ */
+export interface CallOptions extends WaitOptions {
+  /** Default 60 000. */
+  timeoutMs?: Millis;
+}
+
+/**
+ * A channel that a daemon receives.
+ *
+ * @public
+ */
+export interface DaemonSubscription {
+  readonly publisher: bigint;
+  readonly channel: string;
+}
+
+/**
+ * Something happened to a daemon of this runtime.
+ *
+ * @public
+ */
+export interface DaemonLifeEvent {
+  readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
+  readonly originHash: bigint;
+  readonly kind: string;
+}

@@ -1,0 +1,40 @@
+/** Checks of bytes. */
+
+import { types } from 'node:util';
+import type { Refuse } from './area';
+
+/** What bytes must be like. */
+export interface BytesShape {
+  /** Their exact number. */
+  length?: number;
+}
+
+/**
+ * A `Uint8Array` (so a `Buffer` too) over memory that only this thread changes. The native part copies it before it
+ * returns.
+ */
+export function bytes(refuse: Refuse, path: string, value: unknown, { length }: BytesShape = {}): Uint8Array {
+  // Not `instanceof`: Jest and `vm` contexts have classes of their own.
+  if (!types.isUint8Array(value)) throw refuse(`${path} must be a Uint8Array`);
+  if (types.isSharedArrayBuffer(value.buffer)) throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
+  if (value.byteLength === 0 && isDetached(value.buffer)) throw refuse(`${path} must not be detached`);
+  if (length !== undefined && value.byteLength !== length) {
+    throw refuse(`${path} must be ${String(length)} bytes, got ${String(value.byteLength)}`);
+  }
+  return value;
+}
+
+/** An array of {@link bytes}. */
+export function bytesArray(refuse: Refuse, path: string, value: unknown, shape: BytesShape = {}): Uint8Array[] {
+  if (!Array.isArray(value)) throw refuse(`${path} must be an array`);
+  return Array.from(value, (item, index) => bytes(refuse, `${path}[${String(index)}]`, item, shape));
+}
+
+/** Node 20 has no `ArrayBuffer.prototype.detached`; a view over a detached buffer cannot be made. */
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    return new Uint8Array(buffer).byteLength !== 0;
+  } catch {
+    return true;
+  }
+}
