@@ -309,7 +309,7 @@ impl DaemonHost {
     pub fn emit(&mut self, outputs: &[impl AsRef<[u8]>], links: &mut Vec<CausalLink>) -> Result<(), ChainError> {
         links.clear();
         if !outputs.is_empty() {
-            let summary = self.horizon.bloom();
+            let summary = self.horizon.summary();
             for output in outputs {
                 links.push(self.chain.append(output.as_ref(), summary)?);
             }
