@@ -11,9 +11,6 @@ use crate::wire::codec::{self, DecodeError, bytes64};
 
 /// Longest chain of hand-overs without the daemon's own signature.
 const MAX_CHAIN: usize = 16;
-/// A claim may not be further ahead of the best known one than this: an epoch near the end of its range would lock
-/// the daemon up for good.
-pub const MAX_EPOCH_JUMP: u64 = 1 << 32;
 const LABEL: &[u8] = b"mesh-daemon claim v1";
 
 /// What a claim says.

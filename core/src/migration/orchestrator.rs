@@ -188,6 +188,14 @@ impl Orchestrator {
         actions
     }
 
+    /// The target is slow, and says so.
+    pub fn still_at_work(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+        if let State::Driving { until } = &mut self.state {
+            *until = now + self.silence;
+        }
+        Vec::new()
+    }
+
     // Every phase is announced once and in order, also when a message overtook another one.
     fn enter(&mut self, stage: Stage, actions: &mut Vec<OrchestratorAction>) {
         const ORDER: [Stage; 6] =

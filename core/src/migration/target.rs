@@ -30,6 +30,8 @@ pub enum TargetAction {
     Discard(Option<FailureReason>),
     /// The source let go: the move is over here too.
     Finish,
+    /// Tell source and orchestrator that it is still at work.
+    StillAtWork,
 }
 
 /// Where the move stands.
@@ -73,6 +75,8 @@ pub struct Target {
     hold: Duration,
     heard_at: Instant,
     cut_off: bool,
+    working_until: Instant,
+    reported_at: Instant,
 }
 
 impl Target {
@@ -93,6 +97,8 @@ impl Target {
             hold,
             heard_at: now,
             cut_off: false,
+            working_until: now,
+            reported_at: now,
         };
         (machine, vec![TargetAction::Agree])
     }
@@ -143,9 +149,11 @@ impl Target {
         }
     }
 
-    /// The whole state and its seal are here.
-    pub fn received(&mut self, now: Instant) -> Vec<TargetAction> {
+    /// The whole state and its seal are here. Factory and `restore` have twice the callback timeout together.
+    pub fn received(&mut self, callback_timeout: Duration, now: Instant) -> Vec<TargetAction> {
         self.heard(now);
+        self.working_until = now + 2 * callback_timeout;
+        self.reported_at = now;
         match self.state {
             TargetState::Receiving => {
                 self.state = TargetState::Building;
@@ -285,16 +293,27 @@ impl Target {
             TargetState::Staged { complete } => {
                 Some(self.heard_at + if complete { self.hold } else { 4 * self.silence })
             }
-            TargetState::Building | TargetState::Restoring | TargetState::Active | TargetState::Over => None,
+            TargetState::Building | TargetState::Restoring => {
+                Some(self.working_until.min(self.reported_at + self.silence / 4))
+            }
+            TargetState::Active | TargetState::Over => None,
         }
     }
 
     /// A deadline passed.
     pub fn tick(&mut self, now: Instant) -> Vec<TargetAction> {
         match self.deadline() {
-            Some(deadline) if deadline <= now => {
-                self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() }))
-            }
+            Some(deadline) if deadline <= now => match self.state {
+                TargetState::Building | TargetState::Restoring if self.working_until > now => {
+                    self.reported_at = now;
+                    vec![TargetAction::StillAtWork]
+                }
+                TargetState::Building | TargetState::Restoring => {
+                    let detail = "factory or restore did not settle in time".to_owned();
+                    self.discard(Some(FailureReason::StateFailed { detail }))
+                }
+                _ => self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() })),
+            },
             _ => Vec::new(),
         }
     }

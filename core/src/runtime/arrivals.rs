@@ -252,6 +252,11 @@ impl Engine {
                 TargetAction::Activate => self.activate(entity, now),
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
                 TargetAction::Discard(reason) => self.discard(entity, reason, now),
+                TargetAction::StillAtWork => {
+                    let stage = arrival.target.stage();
+                    let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
+                    self.say_both(source, orchestrator, &message);
+                }
                 TargetAction::Finish => {
                     self.arrivals.remove(&entity);
                     self.timers.disarm(TimerKey::Arrival(entity));
@@ -279,11 +284,12 @@ impl Engine {
         let Some(arrival) = self.arrivals.get(&entity) else { return };
         let target = &arrival.target;
         let (id, source, orchestrator, staged) = (target.id, target.source, target.orchestrator, target.staged);
+        let complete = matches!(target.state, TargetState::Staged { complete: true });
         let head = arrival
             .key
             .and_then(|key| self.slot(key))
             .map_or(Sequence::GENESIS, |slot| slot.host.chain.head().link().sequence);
-        let message = MigrationMessage::ReplayComplete { id, staged, head: head.get() };
+        let message = MigrationMessage::ReplayComplete { id, staged, head: head.get(), complete };
         self.say_both(source, orchestrator, &message);
     }
 
@@ -375,7 +381,9 @@ impl Engine {
 
     fn received(&mut self, entity: EntityId, now: Now) {
         if self.arrivals.get(&entity).is_some_and(|arrival| arrival.snapshot.is_some() && arrival.seal.is_some()) {
-            self.arrival_input(entity, now, |target| target.received(now.instant));
+            let timeout = self.arrivals.get(&entity).map(|arrival| arrival.config.callback_timeout);
+            let timeout = timeout.unwrap_or_default();
+            self.arrival_input(entity, now, |target| target.received(timeout, now.instant));
         }
     }
 
@@ -597,8 +605,9 @@ impl Engine {
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
         // This node's own stream to the daemon leads to itself now.
-        let own = crate::wire::events::StreamId { sender: me, incarnation: self.node.incarnation, entity, lineage };
-        self.on_moved(&own, me, epoch, now);
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
+        }
         self.pump(key, now);
         self.feed_all(key, now);
     }

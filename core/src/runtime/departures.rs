@@ -40,6 +40,8 @@ pub(super) struct Departure {
     claim: Option<Claim>,
     /// Events of this node that came while the mailbox was closed.
     held: VecDeque<Outgoing>,
+    /// The stream of this node that its waiting callers go on in.
+    own: Option<StreamId>,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -92,7 +94,7 @@ impl Engine {
         let settings = &self.options.migration;
         let limits = (settings.freeze_timeout, settings.silence);
         let (source, actions) = Source::new(id, (from, target), transport, limits, now.instant);
-        let departure = Departure { source, key, origin, claim: None, held: VecDeque::new() };
+        let departure = Departure { source, key, origin, claim: None, held: VecDeque::new(), own: None };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
     }
@@ -135,6 +137,11 @@ impl Engine {
                 SourceAction::TakeBack => self.take_back(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),
+                SourceAction::StillAtWork => {
+                    let stage = departure.source.stage();
+                    self.say_status(entity, stage);
+                }
+                SourceAction::TooLate { to } => self.say(to, &MigrationMessage::TooLate { id }),
                 SourceAction::WrongPhase { to, got } => {
                     let expected = format!("{:?}", departure.source.stage());
                     let reason = FailureReason::WrongPhase { expected, got: got.to_owned() };
@@ -186,7 +193,13 @@ impl Engine {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (bytes_sent, bytes_total) = departure.source.bytes();
         let (id, orchestrator, events) = (departure.source.id, departure.source.orchestrator, departure.source.shipped);
-        self.say(orchestrator, &MigrationMessage::Status { id, stage, bytes_sent, bytes_total, events });
+        let target = departure.source.target;
+        let status = MigrationMessage::Status { id, stage, bytes_sent, bytes_total, events };
+        self.say(orchestrator, &status);
+        if matches!(stage, Stage::Snapshot) {
+            // The target waits for the first byte.
+            self.say(target, &status);
+        }
     }
 
     /// Nothing of the daemon runs any more.
@@ -387,7 +400,7 @@ impl Engine {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
         let mut shipped = departure.source.shipped;
-        let own = self.own_stream_id(entity, key);
+        let own = self.stream_for_own(entity, key);
         let Some(slot) = self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
         let total = slot.host.mailbox.len() as u64;
         // Events of callers on this node become events of this node's own stream: then they are answered like all others.
@@ -448,7 +461,7 @@ impl Engine {
                 if let Some(own) = own {
                     marks.push(StreamMark { stream: own, next: next_own });
                 }
-                marks.sort_unstable_by_key(|mark| (mark.stream.sender, mark.stream.incarnation));
+                marks.sort_unstable_by_key(|mark| (mark.stream.sender, mark.stream.incarnation, mark.stream.opening));
                 marks
             } else {
                 Vec::new()
@@ -476,9 +489,14 @@ impl Engine {
         }
     }
 
-    fn own_stream_id(&self, entity: EntityId, key: DaemonKey) -> Option<StreamId> {
+    /// The stream of this node to the daemon: the one that it came with, or a new one.
+    fn stream_for_own(&mut self, entity: EntityId, key: DaemonKey) -> Option<StreamId> {
         let lineage = self.slot(key)?.host.lineage;
-        Some(StreamId { sender: self.me(), incarnation: self.node.incarnation, entity, lineage })
+        let chosen = self.departures.get(&entity)?.own;
+        let own =
+            chosen.or_else(|| self.own_stream_to(entity, lineage)).unwrap_or_else(|| self.new_stream(entity, lineage));
+        self.departures.get_mut(&entity)?.own = Some(own);
+        Some(own)
     }
 
     /// From here on what arrives is held. The claim of the next host is made now, while it may still fail.
@@ -529,7 +547,7 @@ impl Engine {
 
     /// The decision: from here on the daemon is the target's.
     fn release(&mut self, entity: EntityId, now: Now) {
-        let own = self.departures.get(&entity).and_then(|departure| self.own_stream_id(entity, departure.key));
+        let own = self.departures.get(&entity).and_then(|departure| departure.own);
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let Some(claim) = departure.claim.clone() else { return };
         let (id, key, origin, target) = (departure.source.id, departure.key, departure.origin, departure.source.target);

@@ -92,6 +92,7 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) entropy: Entropy,
     pub(super) sequence: u64,
+    pub(super) openings: u64,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
     pub(super) asked: HashMap<u64, Question>,
@@ -138,6 +139,7 @@ impl Engine {
             timers: Timers::default(),
             entropy,
             sequence: 0,
+            openings: 0,
             questions: 0,
             asked: HashMap::new(),
             turned_away: Vec::new(),

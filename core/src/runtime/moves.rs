@@ -56,8 +56,8 @@ impl Engine {
                 self.from_target(from, &id, now, |source| source.restored(instant));
                 self.on_orchestrator_message(from, message, now);
             }
-            MigrationMessage::ReplayComplete { id, staged, head } => {
-                self.from_target(from, &id, now, |source| source.replayed(staged, head, instant));
+            MigrationMessage::ReplayComplete { id, staged, head, complete } => {
+                self.from_target(from, &id, now, |source| source.replayed(staged, head, complete, instant));
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::ActivateAck { id } => self.from_target(from, &id, now, Source::activated),
@@ -78,10 +78,12 @@ impl Engine {
                     target.heard(instant);
                     Vec::new()
                 });
+                self.heard_of_target(from, &id, now);
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Prepared { .. }
             | MigrationMessage::InDoubt { .. }
+            | MigrationMessage::TooLate { .. }
             | MigrationMessage::NowReady { .. } => self.on_orchestrator_message(from, message, now),
         }
     }
@@ -100,6 +102,15 @@ impl Engine {
             }
             Some(_) => self.refuse(from, "migration message", &"not from the recorded target"),
             None => {}
+        }
+    }
+
+    fn heard_of_target(&mut self, from: NodeId, id: &MoveId, now: Now) {
+        if let Some(departure) = self.departures.get_mut(&id.entity)
+            && departure.source.id == *id
+            && departure.source.target == from
+        {
+            departure.source.heard(now.instant);
         }
     }
 

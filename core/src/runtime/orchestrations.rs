@@ -269,6 +269,12 @@ impl Engine {
                     MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.stage().is_none() => {
                         machine.failed(reason.clone(), Outcome::Source, now.instant)
                     }
+                    MigrationMessage::TooLate { .. } if from_source => {
+                        let migration = id.migration;
+                        self.work.push(Work::Notice(Notice::TooLate { migration }));
+                        return;
+                    }
+                    MigrationMessage::Status { .. } if from_target => machine.still_at_work(now.instant),
                     MigrationMessage::InDoubt { .. } if from_source => {
                         let detail = format!("target {}", machine.target);
                         machine.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, now.instant)

@@ -12,7 +12,7 @@ use super::work::Settlement;
 use crate::daemon::Ticket;
 use crate::directory::{Claim, ClaimBody, Finding, Query};
 use crate::events::{KeptReply, OutStream, Outgoing};
-use crate::identity::{Epoch, Lineage, NodeId, OriginHash};
+use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
@@ -163,16 +163,29 @@ impl Engine {
         }
     }
 
+    /// Names a stream of this node that was not there before.
+    pub(super) fn new_stream(&mut self, entity: EntityId, lineage: Lineage) -> StreamId {
+        self.openings += 1;
+        let (sender, incarnation) = (self.me(), self.node.incarnation);
+        StreamId { sender, incarnation, entity, lineage, opening: self.openings }
+    }
+
+    /// The stream of this node to that life of a daemon.
+    pub(super) fn own_stream_to(&self, entity: EntityId, lineage: Lineage) -> Option<StreamId> {
+        let stream = self.routes.get(&entity.origin_hash())?.stream.as_ref()?;
+        (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
+    }
+
     fn open_route(
         &mut self,
         origin: OriginHash,
-        entity: crate::identity::EntityId,
+        entity: EntityId,
         lineage: Lineage,
         host: NodeId,
         epoch: Epoch,
         now: Now,
     ) {
-        let id = StreamId { sender: self.node.keypair.node_id(), incarnation: self.node.incarnation, entity, lineage };
+        let id = self.new_stream(entity, lineage);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
         route.waiting_bytes = 0;

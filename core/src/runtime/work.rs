@@ -230,6 +230,11 @@ pub enum Notice {
         /// Since its start.
         elapsed: Duration,
     },
+    /// A migration that this node drives was to be given up, and is decided already.
+    TooLate {
+        /// Which.
+        migration: MigrationId,
+    },
     /// A migration that this node drives is over.
     MigrationOver {
         /// Which.
