@@ -269,14 +269,20 @@ impl KeptReply {
 }
 
 impl Held {
-    /// Takes a decoded item; its payload becomes a slice of the message.
+    /// Takes a decoded item; a large payload becomes a slice of the message.
     pub fn from_wire(item: &Item<'_>, message: &Bytes) -> Self {
         let (event, call): (&Event<'_>, bool) = match item {
             Item::Call(event) => (event, true),
             Item::Send(event) => (event, false),
             Item::Skip => return Self::Skip,
         };
-        Self::Event { link: event.link, payload: message.slice_ref(event.payload), call }
+        // A small payload must not keep a whole frame in memory for as long as it waits.
+        let payload = if event.payload.len() * 16 < message.len() {
+            Bytes::copy_from_slice(event.payload)
+        } else {
+            message.slice_ref(event.payload)
+        };
+        Self::Event { link: event.link, payload, call }
     }
 }
 

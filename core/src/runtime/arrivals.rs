@@ -261,6 +261,7 @@ impl Engine {
                     self.arrivals.remove(&entity);
                     self.timers.disarm(TimerKey::Arrival(entity));
                     self.free_room(entity, id.migration, now);
+                    self.begin_waiting(entity.origin_hash(), now);
                 }
             }
         }
