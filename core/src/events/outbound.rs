@@ -265,6 +265,11 @@ impl OutStream {
             && self.flight_bytes <= WINDOW_BYTES
     }
 
+    /// Whether the host accepted everything through this number.
+    pub fn is_accepted_through(&self, number: u64) -> bool {
+        self.accepted >= number
+    }
+
     /// Whether anything is not accepted yet.
     pub fn has_unaccepted(&self) -> bool {
         self.accepted + 1 < self.next()

@@ -189,6 +189,20 @@ impl Source {
         }
     }
 
+    /// Bytes of the state that are held here on their way.
+    pub fn held_bytes(&self) -> u64 {
+        match &self.state {
+            SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.held(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => 0,
+        }
+    }
+
     /// A role was heard.
     pub fn heard(&mut self, now: Instant) {
         self.heard_at = now;

@@ -344,6 +344,7 @@ impl Engine {
             return;
         }
         arrival.target.heard(now.instant);
+        self.note_state_bytes();
         let key = transfer_key(&id.entity, id.migration);
         match self.reassembler.chunk(key, id.attempt, index, total, bytes) {
             Ok(None) => {}

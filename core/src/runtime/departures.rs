@@ -273,6 +273,7 @@ impl Engine {
         match result {
             Ok(bytes) => {
                 if transfer.slice(offset, bytes) {
+                    self.note_state_bytes();
                     self.pull_state(entity);
                     self.offer_transfer(entity);
                 }

@@ -110,6 +110,7 @@ pub struct Engine {
     pub(super) untold_streams: BTreeSet<(DaemonKey, u32)>,
     /// Messages that could not be read or were refused.
     pub(super) refused: u64,
+    peak_state_bytes: u64,
     #[cfg(feature = "test-hooks")]
     pub(super) gates: super::gates::Gates,
 }
@@ -150,6 +151,7 @@ impl Engine {
             untold_routes: BTreeSet::new(),
             untold_streams: BTreeSet::new(),
             refused: 0,
+            peak_state_bytes: 0,
             #[cfg(feature = "test-hooks")]
             gates: super::gates::Gates::default(),
         }
@@ -334,8 +336,21 @@ impl Engine {
             streams_out: self.routes.len(),
             migrations: self.departures.len() + self.arrivals.len() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
+            state_bytes: self.state_bytes(),
+            peak_state_bytes: self.peak_state_bytes,
             refused_messages: self.refused,
         }
+    }
+
+    fn state_bytes(&self) -> u64 {
+        let leaving = self.departures.values().map(|departure| departure.source.held_bytes()).sum::<u64>();
+        let pieces = self.peers.assembling_bytes();
+        self.reassembler.live_bytes() + leaving + pieces
+    }
+
+    /// Notes how much memory states take at a moment at which it grew.
+    pub(super) fn note_state_bytes(&mut self) {
+        self.peak_state_bytes = self.peak_state_bytes.max(self.state_bytes());
     }
 }
 
@@ -352,6 +367,10 @@ pub struct Census {
     pub migrations: usize,
     /// Bytes of arriving states.
     pub arriving_bytes: u64,
+    /// Bytes of states held now: arriving ones, and what is read ahead of leaving ones.
+    pub state_bytes: u64,
+    /// The most that ever was.
+    pub peak_state_bytes: u64,
     /// Messages that could not be read or were refused.
     pub refused_messages: u64,
 }
