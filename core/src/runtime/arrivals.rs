@@ -15,11 +15,11 @@ use crate::causal::Sequence;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, HostConfig, ReplyTo, Standing};
 use crate::directory::Claim;
 use crate::events::{Held, Inbound};
-use crate::identity::{
-    EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, MigrationId, NodeId, OriginHash, Signature,
-};
+use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId, Signature};
 use crate::migration::{MigrationFailure, Outcome, Target, TargetAction, TargetState};
-use crate::snapshot::{ChunkError, ReserveOutcome, StateSnapshot, TransferKey};
+use crate::snapshot::{
+    ChunkOutcome, ReassemblerEvent, Reservation, SnapshotDigest, StateSnapshot, TransferId, TransferKey,
+};
 use crate::wire::codec;
 use crate::wire::events::Thrown;
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage, truncate};
@@ -39,7 +39,8 @@ pub(super) struct Arrival {
     transport_identity: bool,
     /// The source's claim, and then this node's own.
     claim: Option<Claim>,
-    snapshot: Option<Bytes>,
+    /// What arrived, with the digest taken on the way.
+    snapshot: Option<(Bytes, SnapshotDigest)>,
     seal: Option<Seal>,
     state: Option<Bytes>,
     pub(super) key: Option<DaemonKey>,
@@ -49,7 +50,7 @@ pub(super) struct Arrival {
 
 /// What a source vouches for its snapshot with.
 struct Seal {
-    digest: [u8; 32],
+    digest: SnapshotDigest,
     signature: Signature,
     envelope: Option<Vec<u8>>,
 }
@@ -260,7 +261,7 @@ impl Engine {
                 TargetAction::Finish => {
                     self.arrivals.remove(&entity);
                     self.timers.disarm(TimerKey::Arrival(entity));
-                    self.free_room(entity, id.migration, now);
+                    self.free_room(&id, now);
                     self.begin_waiting(entity.origin_hash(), now);
                 }
             }
@@ -313,26 +314,38 @@ impl Engine {
         if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
             arrival.claim = Some(claim);
         }
-        let key = transfer_key(&id.entity, id.migration);
-        match self.reassembler.reserve(key, id.attempt, total) {
-            ReserveOutcome::Granted => self.arrival_input(id.entity, now, Target::granted),
-            ReserveOutcome::Waiting => {}
-            ReserveOutcome::TooLarge { max } => {
-                let reason = FailureReason::SnapshotTooLarge { size: total, max };
+        match self.reassembler.reserve(transfer(&id), total, now.instant) {
+            Ok(Reservation::Granted) => {
+                self.arrival_input(id.entity, now, Target::granted);
+                // Its own grant is among what happened.
+                self.grant_waiting(now);
+            }
+            Ok(Reservation::Waiting) => {}
+            Ok(Reservation::TooLarge { size, max }) => {
+                let reason = FailureReason::SnapshotTooLarge { size, max };
                 self.arrival_input(id.entity, now, |target| target.fail(reason));
             }
-            ReserveOutcome::Stale => self.refuse(from, "reservation", &"of an earlier attempt"),
+            Err(error) => self.refuse(from, "reservation", &error),
         }
     }
 
     /// Room came free: those who wait for it are granted theirs, in their order.
-    fn free_room(&mut self, entity: EntityId, migration: MigrationId, now: Now) {
-        self.reassembler.release(transfer_key(&entity, migration));
-        while let Some(key) = self.reassembler.next_grant() {
-            let waiting =
-                self.arrivals.iter().find(|(entity, arrival)| transfer_key(entity, arrival.target.id.migration) == key);
-            if let Some(entity) = waiting.map(|(entity, _)| *entity) {
-                self.arrival_input(entity, now, Target::granted);
+    fn free_room(&mut self, id: &MoveId, now: Now) {
+        self.reassembler.release(transfer(id));
+        self.grant_waiting(now);
+    }
+
+    fn grant_waiting(&mut self, now: Now) {
+        while let Some(event) = self.reassembler.poll_event() {
+            match event {
+                ReassemblerEvent::Granted(granted) => {
+                    let waiting = self.arrivals.iter().find(|(_, arrival)| transfer(&arrival.target.id) == granted);
+                    if let Some(entity) = waiting.map(|(entity, _)| *entity) {
+                        self.arrival_input(entity, now, Target::granted);
+                    }
+                }
+                // The target's own deadline comes first and tells the others.
+                ReassemblerEvent::Dropped(_) => {}
             }
         }
     }
@@ -345,21 +358,16 @@ impl Engine {
         }
         arrival.target.heard(now.instant);
         self.note_state_bytes();
-        let key = transfer_key(&id.entity, id.migration);
-        match self.reassembler.chunk(key, id.attempt, index, total, bytes) {
-            Ok(None) => {}
-            Ok(Some(snapshot)) => {
+        match self.reassembler.chunk(transfer(&id), index, total, bytes, now.instant) {
+            Ok(ChunkOutcome::Progress { .. } | ChunkOutcome::Duplicate) => {}
+            Ok(ChunkOutcome::Complete { snapshot, digest }) => {
                 if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
-                    arrival.snapshot = Some(snapshot);
+                    arrival.snapshot = Some((snapshot, digest));
                 }
                 self.received(id.entity, now);
             }
-            Err(error) => self.refuse_chunk(from, &error),
+            Err(error) => self.refuse(from, "chunk", &error),
         }
-    }
-
-    fn refuse_chunk(&mut self, from: NodeId, error: &ChunkError) {
-        self.refuse(from, "chunk", error);
     }
 
     /// The seal of the state.
@@ -377,6 +385,7 @@ impl Engine {
             return;
         }
         let envelope = envelope.map(<[u8]>::to_vec);
+        let digest = SnapshotDigest::from_bytes(digest);
         arrival.seal = Some(Seal { digest, signature: Signature::from_bytes(signature), envelope });
         self.received(id.entity, now);
     }
@@ -396,7 +405,7 @@ impl Engine {
         let (id, source) = (arrival.target.id, arrival.target.source);
         let failed = |detail: &str| FailureReason::StateFailed { detail: detail.to_owned() };
         let identity_failed = |detail: String| FailureReason::IdentityTransportFailed { detail };
-        let (Some(bytes), Some(seal), Some(claim)) =
+        let (Some((bytes, digest)), Some(seal), Some(claim)) =
             (arrival.snapshot.take(), arrival.seal.take(), arrival.claim.as_ref())
         else {
             return Err(failed("the state is not whole"));
@@ -407,9 +416,9 @@ impl Engine {
         if !by_daemon && source_key.verify(&message, &seal.signature).is_err() {
             return Err(failed("the signature over the state does not verify"));
         }
-        let snapshot = StateSnapshot::decode(bytes).map_err(|e| failed(&e.to_string()))?;
+        let snapshot = StateSnapshot::decode(&bytes).map_err(|e| failed(&e.to_string()))?;
         let head = &snapshot.head;
-        if snapshot.digest() != seal.digest {
+        if digest != seal.digest {
             return Err(failed("the state is not the one that was signed"));
         }
         if head.entity != entity || head.epoch != id.epoch || head.lineage != claim.body().lineage {
@@ -422,7 +431,7 @@ impl Engine {
                     link: head.chain.link().to_bytes(),
                     migration: id.migration,
                     epoch: id.epoch,
-                    snapshot_digest: seal.digest,
+                    snapshot_digest: *seal.digest.as_bytes(),
                 };
                 IdentityEnvelope::from_bytes(envelope)
                     .and_then(|envelope| self.node.static_secret.open(&envelope, entity, &context))
@@ -624,7 +633,7 @@ impl Engine {
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         }
         drop(arrival);
-        self.free_room(entity, id.migration, now);
+        self.free_room(&id, now);
         if let Some(reason) = reason {
             let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
             self.note_arrival(&id, source, None, Some(failure));
@@ -637,9 +646,9 @@ impl Engine {
     }
 }
 
-fn transfer_key(entity: &EntityId, migration: MigrationId) -> TransferKey {
-    let origin: OriginHash = entity.origin_hash();
-    TransferKey { origin, migration }
+fn transfer(id: &MoveId) -> TransferId {
+    let key = TransferKey { origin: id.entity.origin_hash(), migration: id.migration };
+    TransferId { key, attempt: id.attempt }
 }
 
 fn state_failed(what: &str, thrown: Thrown) -> FailureReason {

@@ -16,6 +16,7 @@ use crate::events::{OutStream, Outgoing};
 use crate::identity::{EntityId, EnvelopeContext, IdentityEnvelope, NodeId, OriginHash, Signature};
 use crate::mesh::RecordSink;
 use crate::migration::{MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::snapshot::SnapshotDigest;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Event, EventsMessage, Item, StreamId, Thrown};
@@ -45,14 +46,14 @@ pub(super) struct Departure {
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
-pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &[u8; 32]) -> Vec<u8> {
+pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &SnapshotDigest) -> Vec<u8> {
     let mut message = SNAPSHOT_LABEL.to_vec();
     message.extend_from_slice(&id.migration.to_bytes());
     message.extend_from_slice(&id.attempt.to_le_bytes());
     message.extend_from_slice(&source.get().to_le_bytes());
     message.extend_from_slice(&target.get().to_le_bytes());
     message.extend_from_slice(&id.epoch.get().to_le_bytes());
-    message.extend_from_slice(digest);
+    message.extend_from_slice(digest.as_bytes());
     message
 }
 
@@ -226,7 +227,7 @@ impl Engine {
                     slot.host.stats.snapshots_taken += 1;
                 }
                 let head = snapshot_head(&slot.host, encode_streams(&slot.inbound), now);
-                let sequence = head.through_seq.get();
+                let sequence = head.through_seq().get();
                 Transfer::new(&head, state_len).map(|transfer| (transfer, sequence)).map_err(|e| e.to_string())
             }
         };
@@ -271,13 +272,17 @@ impl Engine {
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let SourceState::Sending(transfer) = &mut departure.source.state else { return };
         match result {
-            Ok(bytes) => {
-                if transfer.slice(offset, bytes) {
+            Ok(bytes) => match transfer.slice(offset, bytes) {
+                Ok(()) => {
                     self.note_state_bytes();
                     self.pull_state(entity);
                     self.offer_transfer(entity);
                 }
-            }
+                Err(error) => {
+                    let reason = FailureReason::StateFailed { detail: error.to_string() };
+                    self.departure_input(entity, now, |source| source.failed(reason));
+                }
+            },
             Err(thrown) => {
                 let detail = format!("snapshot failed: {}", thrown.message);
                 let reason = FailureReason::StateFailed { detail }.bounded();
@@ -336,7 +341,7 @@ impl Engine {
     }
 
     /// Vouches for the snapshot that was sent, and seals the daemon's key.
-    fn seal(&mut self, entity: EntityId, digest: &[u8; 32], now: Now) {
+    fn seal(&mut self, entity: EntityId, digest: &SnapshotDigest, now: Now) {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
         let transport = departure.source.transport_identity;
@@ -349,7 +354,7 @@ impl Engine {
             Ok((signature, envelope)) => {
                 let message = MigrationMessage::SnapshotReady {
                     id,
-                    digest: *digest,
+                    digest: *digest.as_bytes(),
                     signature: *signature.as_bytes(),
                     envelope: envelope.as_deref(),
                 };
@@ -373,7 +378,7 @@ impl Engine {
         key: DaemonKey,
         target: NodeId,
         id: &MoveId,
-        digest: &[u8; 32],
+        digest: &SnapshotDigest,
         transport: bool,
     ) -> Result<(Signature, Option<Vec<u8>>), String> {
         let slot = self.slot(key).ok_or("the daemon is gone")?;
@@ -389,7 +394,7 @@ impl Engine {
             link: slot.host.chain.head().link().to_bytes(),
             migration: id.migration,
             epoch: id.epoch,
-            snapshot_digest: *digest,
+            snapshot_digest: *digest.as_bytes(),
         };
         let envelope = IdentityEnvelope::seal(&slot.host.keypair, &peer.identity.static_key, &context)
             .map_err(|e| e.to_string())?;

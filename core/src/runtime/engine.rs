@@ -118,7 +118,7 @@ pub struct Engine {
 impl Engine {
     /// An engine that registers kinds and accepts nothing yet.
     pub fn new(node: NodeSelf, options: RuntimeOptions, entropy: Entropy) -> Self {
-        let budget = options.migration.arrival_budget;
+        let (budget, silence) = (options.migration.arrival_budget, 8 * options.migration.silence);
         Self {
             node,
             options,
@@ -135,7 +135,7 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
-            reassembler: SnapshotReassembler::new(budget),
+            reassembler: SnapshotReassembler::new(budget, silence),
             work: WorkQueue::default(),
             timers: Timers::default(),
             entropy,

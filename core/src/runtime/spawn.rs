@@ -65,6 +65,7 @@ impl Engine {
         }
         let snapshot = request
             .snapshot
+            .as_ref()
             .map(StateSnapshot::decode)
             .transpose()
             .map_err(|e| RuntimeError::SnapshotInvalid(e.to_string()))?;
