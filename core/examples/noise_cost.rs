@@ -2,7 +2,9 @@
 //!
 //! `cargo run --release -p mesh-daemon-core --example noise_cost`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use snow::{Builder, TransportState};
 

@@ -39,7 +39,7 @@ fn move_id(seed: u64) -> MoveId {
     MoveId { entity, migration: MigrationId::new(u128::from(seed)), attempt: 1, epoch: Epoch::new(seed) }
 }
 
-fn batch<'a>(seed: u64, payloads: &'a [Vec<u8>]) -> EventsMessage<'a> {
+fn batch(seed: u64, payloads: &[Vec<u8>]) -> EventsMessage<'_> {
     let items = payloads
         .iter()
         .enumerate()
@@ -64,7 +64,7 @@ fn replies<'a>(seed: u64, payloads: &'a [Vec<u8>], text: &str) -> EventsMessage<
     EventsMessage::Replies { stream: stream(seed), through: seed, replies: vec![answered, failed] }
 }
 
-fn buffered<'a>(seed: u64, payloads: &'a [Vec<u8>]) -> MigrationMessage<'a> {
+fn buffered(seed: u64, payloads: &[Vec<u8>]) -> MigrationMessage<'_> {
     let items = payloads
         .iter()
         .map(|payload| StagedItem {

@@ -284,7 +284,6 @@ impl Orchestrator {
     pub fn peer_lost(&mut self, node: NodeId, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
         let detail = format!("node {node}");
         match self.state {
-            State::Over => Vec::new(),
             // While the target is only asked, the daemon is untouched.
             State::Asking { .. } | State::Backoff { .. } if node == self.target || node == self.source => {
                 self.failed(FailureReason::PeerLost { detail }, Outcome::Source, now)
@@ -294,7 +293,9 @@ impl Orchestrator {
                 self.failed(FailureReason::PeerLost { detail }, outcome, now)
             }
             // The source sees the target's loss itself and knows what it means.
-            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding => Vec::new(),
+            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding | State::Over => {
+                Vec::new()
+            }
         }
     }
 

@@ -81,6 +81,7 @@ impl Engine {
     }
 
     /// An orchestrator asks whether a daemon may come.
+    #[allow(clippy::too_many_arguments)] // the fields of the message
     pub(super) fn on_prepare(
         &mut self,
         from: NodeId,
@@ -474,7 +475,7 @@ impl Engine {
         let stateful = self.arrivals.get(&entity).is_some_and(|arrival| arrival.state.is_some());
         self.arrival_input(entity, now, |target| match result {
             Ok(()) => target.built(stateful),
-            Err(thrown) => target.fail(state_failed("the factory failed", thrown)),
+            Err(thrown) => target.fail(state_failed("the factory failed", &thrown)),
         });
         self.settle_own(now);
     }
@@ -484,7 +485,7 @@ impl Engine {
         let Some(entity) = self.arrival_at(key) else { return };
         self.arrival_input(entity, now, |target| match result {
             Ok(()) => target.restored(),
-            Err(thrown) => target.fail(state_failed("restore failed", thrown)),
+            Err(thrown) => target.fail(state_failed("restore failed", &thrown)),
         });
         self.settle_own(now);
     }
@@ -651,7 +652,7 @@ fn transfer(id: &MoveId) -> TransferId {
     TransferId { key, attempt: id.attempt }
 }
 
-fn state_failed(what: &str, thrown: Thrown) -> FailureReason {
+fn state_failed(what: &str, thrown: &Thrown) -> FailureReason {
     let mut detail = format!("{what}: {}", thrown.message);
     truncate(&mut detail);
     FailureReason::StateFailed { detail }

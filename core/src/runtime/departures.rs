@@ -410,8 +410,10 @@ impl Engine {
         let Some(slot) = self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
         let total = slot.host.mailbox.len() as u64;
         // Events of callers on this node become events of this node's own stream: then they are answered like all others.
-        let base =
-            own.and_then(|own| slot.inbound.find(&own)).and_then(|key| slot.inbound.get(key)).map_or(1, |s| s.next());
+        let base = own
+            .and_then(|own| slot.inbound.find(&own))
+            .and_then(|key| slot.inbound.get(key))
+            .map_or(1, crate::events::InStream::next);
         let is_own = |reply: &ReplyTo| matches!(reply, ReplyTo::Local(_) | ReplyTo::Nobody | ReplyTo::TimedOut);
         let mut next_own = base
             + slot

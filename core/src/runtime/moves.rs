@@ -46,35 +46,35 @@ impl Engine {
             MigrationMessage::BufferedEvents { id, first, .. } => self.on_buffered(from, id, first, body, now),
             MigrationMessage::ActivateTarget { id, claim } => self.on_activate(from, id, claim, now),
             MigrationMessage::CleanupComplete { id } => {
-                self.from_source(from, &id, now, Target::cleaned_up);
+                self.source_says(from, &id, now, Target::cleaned_up);
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Reserved { id } => {
-                self.from_target(from, &id, now, |source| source.reserved(instant));
+                self.target_says(from, &id, now, |source| source.reserved(instant));
             }
             MigrationMessage::RestoreComplete { id } => {
-                self.from_target(from, &id, now, |source| source.restored(instant));
+                self.target_says(from, &id, now, |source| source.restored(instant));
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::ReplayComplete { id, staged, head, complete } => {
-                self.from_target(from, &id, now, |source| source.replayed(staged, head, complete, instant));
+                self.target_says(from, &id, now, |source| source.replayed(staged, head, complete, instant));
                 self.on_orchestrator_message(from, message, now);
             }
-            MigrationMessage::ActivateAck { id } => self.from_target(from, &id, now, Source::activated),
+            MigrationMessage::ActivateAck { id } => self.target_says(from, &id, now, Source::activated),
             MigrationMessage::StatusAnswer { id, copy } => {
-                self.from_target(from, &id, now, |source| source.target_copy(copy));
+                self.target_says(from, &id, now, |source| source.target_copy(copy));
             }
             MigrationMessage::CutoverNotify { id } => {
-                self.from_orchestrator(from, &id, now, |source| source.cutover(instant));
+                self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
             }
             MigrationMessage::Cancel { id, ref reason } => {
                 let reason = reason.clone();
-                self.from_orchestrator(from, &id, now, |source| source.cancel(reason, from));
+                self.orchestrator_says(from, &id, now, |source| source.cancel(reason, from));
             }
             MigrationMessage::MigrationFailed { id, ref reason } => self.on_failed(from, &id, reason, now),
             MigrationMessage::StatusQuery { id } => self.on_status_query(from, id),
             MigrationMessage::Status { id, .. } => {
-                self.from_source(from, &id, now, |target| {
+                self.source_says(from, &id, now, |target| {
                     target.heard(instant);
                     Vec::new()
                 });
@@ -89,7 +89,7 @@ impl Engine {
     }
 
     /// An input of the recorded target for the source here.
-    fn from_target(
+    fn target_says(
         &mut self,
         from: NodeId,
         id: &MoveId,
@@ -115,7 +115,7 @@ impl Engine {
     }
 
     /// An input of the recorded orchestrator for the source here.
-    fn from_orchestrator(
+    fn orchestrator_says(
         &mut self,
         from: NodeId,
         id: &MoveId,
@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// An input of the recorded source for the target here.
-    fn from_source(
+    fn source_says(
         &mut self,
         from: NodeId,
         id: &MoveId,

@@ -74,17 +74,14 @@ impl Engine {
         if let Some(expires) = outgoing.expires {
             self.timers.arm(TimerKey::Route(origin), expires.at);
         }
-        match &mut route.stream {
-            Some(stream) => {
-                stream.push(outgoing);
-                self.has_unsent(origin);
-                self.settle_own(now);
-            }
-            None => {
-                route.waiting_bytes += outgoing.payload.len();
-                route.waiting.push_back(outgoing);
-                self.resolve(origin, now);
-            }
+        if let Some(stream) = &mut route.stream {
+            stream.push(outgoing);
+            self.has_unsent(origin);
+            self.settle_own(now);
+        } else {
+            route.waiting_bytes += outgoing.payload.len();
+            route.waiting.push_back(outgoing);
+            self.resolve(origin, now);
         }
         Ok(())
     }

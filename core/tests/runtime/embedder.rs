@@ -27,9 +27,9 @@ impl Embedder for Bell {
 }
 
 /// A node with a runtime whose daemons are counters.
-pub struct Host {
-    pub mesh: MeshNode,
-    pub runtime: DaemonRuntime,
+pub(crate) struct Host {
+    pub(crate) mesh: MeshNode,
+    pub(crate) runtime: DaemonRuntime,
     shared: Arc<Mutex<Shared>>,
     bell: Arc<Bell>,
 }
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 impl Host {
-    pub async fn start(arrivals: ArrivalPolicy) -> Self {
+    pub(crate) async fn start(arrivals: ArrivalPolicy) -> Self {
         let config = MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate());
         let mesh = MeshNode::create(config).await.expect("the node binds");
         mesh.start();
@@ -70,7 +70,7 @@ impl Host {
         });
     }
 
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         act: impl FnOnce(&DaemonRuntime, Ticket) -> Result<(), RuntimeError>,
     ) -> Result<Settlement, RuntimeError> {
@@ -87,7 +87,7 @@ impl Host {
         result.await.expect("every ticket is settled")
     }
 
-    pub async fn spawn(&self, keypair: EntityKeypair) -> Result<Settlement, RuntimeError> {
+    pub(crate) async fn spawn(&self, keypair: EntityKeypair) -> Result<Settlement, RuntimeError> {
         self.ask(|runtime, ticket| {
             let request = SpawnRequest {
                 kind: Some("counter".into()),
@@ -101,7 +101,7 @@ impl Host {
         .await
     }
 
-    pub async fn call(&self, origin: OriginHash, payload: &'static [u8]) -> Result<u64, RuntimeError> {
+    pub(crate) async fn call(&self, origin: OriginHash, payload: &'static [u8]) -> Result<u64, RuntimeError> {
         let timeout = std::time::Duration::from_secs(60);
         let settled = self
             .ask(|runtime, ticket| {
@@ -116,7 +116,7 @@ impl Host {
         }
     }
 
-    pub async fn migrate(&self, origin: OriginHash, target: NodeId) -> Result<(), MigrationFailure> {
+    pub(crate) async fn migrate(&self, origin: OriginHash, target: NodeId) -> Result<(), MigrationFailure> {
         let started = self
             .ask(|runtime, ticket| {
                 runtime.with(|engine, now| {
