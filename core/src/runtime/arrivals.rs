@@ -316,11 +316,7 @@ impl Engine {
             arrival.claim = Some(claim);
         }
         match self.reassembler.reserve(transfer(&id), total, now.instant) {
-            Ok(Reservation::Granted) => {
-                self.arrival_input(id.entity, now, Target::granted);
-                // Its own grant is among what happened.
-                self.grant_waiting(now);
-            }
+            Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
             Ok(Reservation::Waiting) => {}
             Ok(Reservation::TooLarge { size, max }) => {
                 let reason = FailureReason::SnapshotTooLarge { size, max };
@@ -328,25 +324,27 @@ impl Engine {
             }
             Err(error) => self.refuse(from, "reservation", &error),
         }
+        // Feeding forgets silent transfers, so room may have come free for others.
+        self.reassembler_events(now);
     }
 
     /// Room came free: those who wait for it are granted theirs, in their order.
     fn free_room(&mut self, id: &MoveId, now: Now) {
         self.reassembler.release(transfer(id));
-        self.grant_waiting(now);
+        self.reassembler_events(now);
     }
 
-    fn grant_waiting(&mut self, now: Now) {
+    fn reassembler_events(&mut self, now: Now) {
         while let Some(event) = self.reassembler.poll_event() {
+            let (ReassemblerEvent::Granted(id) | ReassemblerEvent::Dropped(id)) = event;
+            let about = self.arrivals.iter().find(|(_, arrival)| transfer(&arrival.target.id) == id);
+            let Some(entity) = about.map(|(entity, _)| *entity) else { continue };
             match event {
-                ReassemblerEvent::Granted(granted) => {
-                    let waiting = self.arrivals.iter().find(|(_, arrival)| transfer(&arrival.target.id) == granted);
-                    if let Some(entity) = waiting.map(|(entity, _)| *entity) {
-                        self.arrival_input(entity, now, Target::granted);
-                    }
-                }
-                // The target's own deadline comes first and tells the others.
-                ReassemblerEvent::Dropped(_) => {}
+                ReassemblerEvent::Granted(_) => self.arrival_input(entity, now, Target::granted),
+                // Its bytes are gone: a target that something else keeps alive must not wait for the rest.
+                ReassemblerEvent::Dropped(_) => self.arrival_input(entity, now, |target| {
+                    target.fail(FailureReason::Timeout { detail: "no state arrived".into() })
+                }),
             }
         }
     }
@@ -369,6 +367,7 @@ impl Engine {
             }
             Err(error) => self.refuse(from, "chunk", &error),
         }
+        self.reassembler_events(now);
     }
 
     /// The seal of the state.

@@ -86,7 +86,7 @@ pub enum ReassemblerEvent {
     Dropped(TransferId),
 }
 
-/// See the [module](self).
+/// The arriving snapshots of a node: reservations, buffers, and what the owner still holds.
 #[derive(Debug)]
 pub struct SnapshotReassembler {
     budget: u64,
