@@ -220,6 +220,11 @@ impl Engine {
             .ok_or(RuntimeError::NotFound(origin))
     }
 
+    /// The daemon with this address, while it lives here.
+    pub fn find(&self, origin: OriginHash) -> Option<DaemonKey> {
+        self.local(origin).ok()
+    }
+
     /// Ends a daemon: whoever waits for it is told.
     pub(super) fn remove_daemon(&mut self, key: DaemonKey, reason: StopReason, event: DaemonEvent) {
         let Some(slot) = self.take_slot(key) else { return };
