@@ -26,6 +26,8 @@ pub enum TargetAction {
     Activate,
     /// Tell the source that it is live.
     Acknowledge,
+    /// Ask the source whether it released the daemon.
+    AskSource,
     /// Drop what arrived. Tell the others why, when there is a reason they do not know.
     Discard(Option<FailureReason>),
     /// The source let go: the move is over here too.
@@ -280,6 +282,33 @@ impl Target {
                 vec![TargetAction::Finish]
             }
             TargetState::Active | TargetState::Over => Vec::new(),
+        }
+    }
+
+    /// The session with the source is back: its word, or this node's, may have been lost with the former one.
+    pub fn source_back(&mut self, now: Instant) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Staged { complete: true } => {
+                self.heard(now);
+                vec![TargetAction::AskSource]
+            }
+            TargetState::Active => vec![TargetAction::Acknowledge],
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { complete: false }
+            | TargetState::Over => Vec::new(),
+        }
+    }
+
+    /// The source says what became of the daemon there. Whatever it is, it is not released to this copy: then it would
+    /// have said so.
+    pub fn source_answered(&mut self, copy: CopyState) -> Vec<TargetAction> {
+        match copy {
+            CopyState::Active | CopyState::Discarded => self.called_off(),
+            CopyState::Undecided => Vec::new(),
         }
     }
 

@@ -92,6 +92,14 @@ impl Engine {
         state_bytes: u64,
         now: Now,
     ) {
+        let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
+            let target = &arrival.target;
+            target.id.migration != id.migration && target.source == from && source == from
+        });
+        if undone {
+            // A source that begins anew has not released the daemon to the copy that may still be here.
+            self.arrival_input(id.entity, now, Target::called_off);
+        }
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
             if target.id.migration != id.migration || target.orchestrator != from {
@@ -253,6 +261,7 @@ impl Engine {
                 TargetAction::SayStaged => self.say_staged(entity),
                 TargetAction::Activate => self.activate(entity, now),
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
+                TargetAction::AskSource => self.say(source, &MigrationMessage::StatusQuery { id }),
                 TargetAction::Discard(reason) => self.discard(entity, reason, now),
                 TargetAction::StillAtWork => {
                     let stage = arrival.target.stage();

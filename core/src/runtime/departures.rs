@@ -630,7 +630,7 @@ impl Engine {
         self.say_activate(entity);
     }
 
-    fn say_activate(&mut self, entity: EntityId) {
+    pub(super) fn say_activate(&mut self, entity: EntityId) {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, target, claim) = (departure.source.id, departure.source.target, departure.source.claim.clone());
         self.say(target, &MigrationMessage::ActivateTarget { id, claim: &claim });

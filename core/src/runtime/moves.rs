@@ -60,9 +60,20 @@ impl Engine {
                 self.target_says(from, &id, now, |source| source.replayed(staged, head, complete, instant));
                 self.on_orchestrator_message(from, message, now);
             }
-            MigrationMessage::ActivateAck { id } => self.target_says(from, &id, now, Source::activated),
+            MigrationMessage::ActivateAck { id } => {
+                if self.departures.contains_key(&id.entity) {
+                    self.target_says(from, &id, now, Source::activated);
+                } else {
+                    // It was let go here before, and the target did not hear of it.
+                    self.say(from, &MigrationMessage::CleanupComplete { id });
+                }
+            }
             MigrationMessage::StatusAnswer { id, copy } => {
-                self.target_says(from, &id, now, |source| source.target_copy(copy));
+                if self.departures.contains_key(&id.entity) {
+                    self.target_says(from, &id, now, |source| source.target_copy(copy));
+                } else {
+                    self.source_says(from, &id, now, |target| target.source_answered(copy));
+                }
             }
             MigrationMessage::CutoverNotify { id } => {
                 self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
@@ -170,6 +181,16 @@ impl Engine {
     }
 
     fn on_status_query(&mut self, from: NodeId, id: MoveId) {
+        if let Some(departure) = self.departures.get(&id.entity)
+            && departure.source.id == id
+            && departure.source.target == from
+        {
+            // The target asks. While nothing is decided the move goes on by itself.
+            if departure.source.is_released() {
+                self.say_activate(id.entity);
+            }
+            return;
+        }
         let copy = match self.arrivals.get(&id.entity) {
             Some(arrival) if arrival.target.source == from && arrival.target.id == id => arrival.target.copy(),
             Some(_) => return self.refuse(from, "StatusQuery", &"not from the recorded source"),
@@ -211,6 +232,11 @@ impl Engine {
     pub(super) fn migrations_back(&mut self, node: NodeId, now: Now) {
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.peer_back(node, now.instant));
+        }
+        for entity in self.arriving() {
+            self.arrival_input(entity, now, |target| {
+                if target.source == node { target.source_back(now.instant) } else { Vec::new() }
+            });
         }
     }
 
