@@ -1,4 +1,24 @@
-// Placeholder: the demo (a word-count daemon that moves between two processes) takes this file's place.
-import { version } from 'mesh-daemon';
+// npm run demo -- [FILE]
+//
+// Streams a text, line by line, to a daemon that counts words, while the daemon moves back and forth between two
+// processes. Then the counts are compared with those of an ordinary loop.
+//
+//   lead.ts         the first process       stream.ts    sends the lines        word-count.ts  the daemon
+//   host.ts         the two others          hops.ts      moves the daemon       porter.ts      starts its moves
+//   hosts.ts        starts them             progress.ts  what one sees          verdict.ts     compares
 
-console.log(`mesh-daemon ${version()}: the demo is still to come`);
+import { runHost } from './host';
+import { lead } from './lead';
+import { Text, defaultFile } from './words';
+
+async function main(): Promise<void> {
+  const [argument, flag] = process.argv.slice(2);
+  // This program starts itself twice more as a host.
+  if (argument === '--host') await runHost(flag === 'with-counter');
+  else process.exitCode = await lead(__filename, new Text(argument ?? defaultFile));
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});

@@ -1,0 +1,118 @@
+// How a line is measured: ours and the reference in turns, and only their ratio counts.
+
+/** One round. Both in the line's unit. */
+export interface Sample {
+  ours: number;
+  reference: number;
+}
+
+/** One line of the table, ready to be measured. */
+export interface Line {
+  /** What one round of it gives. */
+  round(): Promise<Sample>;
+  unit: string;
+  /** Ends what the line started. */
+  end?(): Promise<void>;
+}
+
+/** One line of the table: what it compares, and what the ratio ours / reference has to be. */
+export interface Benchmark {
+  /** Its name on the command line and in the table. */
+  name: string;
+  reference: string;
+  limit: { atLeast: number } | { atMost: number };
+  start(): Promise<Line>;
+}
+
+/** The outcome of a line. */
+export interface Result {
+  name: string;
+  reference: string;
+  unit: string;
+  limit: Benchmark['limit'];
+  met: boolean;
+  /** Of the ratios of the rounds. */
+  median: number;
+  min: number;
+  max: number;
+  samples: Sample[];
+}
+
+/** Does something n times and checks that it was done. */
+export type Work = (n: number) => Promise<void>;
+
+/** A side runs at least so long in a round. */
+const ROUND_MS = 250;
+
+export async function measure(benchmark: Benchmark, rounds: number): Promise<Result> {
+  const { name, reference, limit, start } = benchmark;
+  const line = await start();
+  const samples: Sample[] = [];
+  try {
+    for (let round = 0; round < rounds; round += 1) samples.push(await line.round());
+  } finally {
+    await line.end?.();
+  }
+  const ratios = samples.map((sample) => sample.ours / sample.reference).sort((a, b) => a - b);
+  const median = quantile(ratios, 0.5);
+  const met = 'atLeast' in limit ? median >= limit.atLeast : median <= limit.atMost;
+  return {
+    name,
+    reference,
+    unit: line.unit,
+    limit,
+    met,
+    median,
+    min: quantile(ratios, 0),
+    max: quantile(ratios, 1),
+    samples,
+  };
+}
+
+/** Rounds that give rates: how often per second each side does its work. Finding out how much work fills a round warms up. */
+export async function rates(ours: Work, reference: Work, unit = '1/s'): Promise<Line> {
+  const counts = { ours: await calibrate(ours), reference: await calibrate(reference) };
+  return {
+    unit,
+    round: async () => ({
+      ours: counts.ours / (await seconds(ours, counts.ours)),
+      reference: counts.reference / (await seconds(reference, counts.reference)),
+    }),
+  };
+}
+
+/** Rounds that give times: how many microseconds each side takes for its work once. */
+export async function times(ours: Work, reference: Work): Promise<Line> {
+  const { round } = await rates(ours, reference);
+  return {
+    unit: 'µs',
+    round: async () => {
+      const sample = await round();
+      return { ours: 1e6 / sample.ours, reference: 1e6 / sample.reference };
+    },
+  };
+}
+
+export async function seconds(work: Work, n: number): Promise<number> {
+  const start = performance.now();
+  await work(n);
+  return (performance.now() - start) / 1000;
+}
+
+/** Of sorted values. */
+export function quantile(sorted: readonly number[], q: number): number {
+  const value = sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+  if (value === undefined) throw new Error('nothing was measured');
+  return value;
+}
+
+export function check(holds: boolean, what: string): void {
+  if (!holds) throw new Error(`a benchmark did not do its work: ${what}`);
+}
+
+async function calibrate(work: Work): Promise<number> {
+  for (let n = 16; ; n *= 2) {
+    const ms = (await seconds(work, n)) * 1000;
+    if (ms >= ROUND_MS) return n;
+  }
+}

@@ -1,0 +1,49 @@
+// The text of the demo, and what a word is.
+
+import { createReadStream, statSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+
+/** A real text of several megabytes that is there after `npm ci`: the TypeScript compiler. */
+export const defaultFile = require.resolve('typescript');
+
+/** The words of a line. */
+export function wordsIn(line: string): string[] {
+  return line.match(/[\p{L}\p{N}_]+/gu) ?? [];
+}
+
+/** A text file, read line by line; it may be larger than memory. */
+export class Text {
+  readonly file: string;
+  readonly #size: number;
+  #read = 0;
+
+  constructor(file: string) {
+    this.file = file;
+    this.#size = statSync(file).size;
+  }
+
+  /** How much of the present reading is done: 0 to 1. */
+  get done(): number {
+    return this.#size === 0 ? 1 : Math.min(1, this.#read / this.#size);
+  }
+
+  async *lines(): AsyncGenerator<string> {
+    this.#read = 0;
+    const input = createReadStream(this.file, 'utf8');
+    for await (const line of createInterface({ input, crlfDelay: Infinity })) {
+      yield line;
+      this.#read += Buffer.byteLength(line) + 1;
+    }
+  }
+
+  /** The straightforward count that the daemon's is compared with. */
+  async count(): Promise<{ lines: number; words: Map<string, number> }> {
+    const words = new Map<string, number>();
+    let lines = 0;
+    for await (const line of this.lines()) {
+      lines += 1;
+      for (const word of wordsIn(line)) words.set(word, (words.get(word) ?? 0) + 1);
+    }
+    return { lines, words };
+  }
+}
