@@ -27,6 +27,11 @@ use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId,
 /// Most messages of waiting events that are held because one before them is missing.
 const MOST_EARLY: usize = 4096;
 
+/// Most waiting events that are taken over with a daemon.
+const MOST_STAGED: usize = 1 << 20;
+/// Most of their payload bytes.
+const MOST_STAGED_BYTES: usize = 256 * 1024 * 1024;
+
 /// A daemon that comes.
 pub(super) struct Arrival {
     pub(super) target: Target,
@@ -551,7 +556,13 @@ impl Engine {
                     expires: None,
                     accepted_at: now.instant,
                 };
-                slot.host.accept(delivery).map_err(|_| FailureReason::BufferFull)?;
+                // The bounds here may be tighter, and what was handed out there and given back stands above them.
+                if slot.host.mailbox.len() >= MOST_STAGED
+                    || slot.host.mailbox.bytes() + delivery.weight() > MOST_STAGED_BYTES
+                {
+                    return Err(FailureReason::BufferFull);
+                }
+                slot.host.take_over(delivery);
             }
             if let Some(held) = slot.inbound.get_mut(stream) {
                 held.advance(item.number + 1);

@@ -318,13 +318,15 @@ impl Engine {
         let reachable = node == self.me() || self.peers.is_up(node);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
-        if epoch <= stream.epoch {
+        if epoch <= stream.told_epoch {
             return;
         }
-        stream.epoch = epoch;
-        // Without a session of its own to the new host, it goes on through the former one, which forwards.
+        stream.told_epoch = epoch;
+        // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
+        // from before the move.
         if reachable {
             stream.host = node;
+            stream.epoch = epoch;
         }
         stream.rewind();
         route.queued = false;
@@ -339,8 +341,8 @@ impl Engine {
         if current.is_none_or(|stream| stream.id != *id || stream.host != from) {
             return;
         }
-        self.end_route(origin, |accepted| {
-            if accepted {
+        self.close_route(origin, true, |maybe| {
+            if maybe {
                 RuntimeError::PeerLost { origin, executed: Executed::Unknown }
             } else {
                 RuntimeError::NotFound(origin)
@@ -350,6 +352,10 @@ impl Engine {
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
     pub(super) fn end_route(&mut self, origin: OriginHash, error: impl Fn(bool) -> RuntimeError) {
+        self.close_route(origin, false, error);
+    }
+
+    fn close_route(&mut self, origin: OriginHash, refused: bool, error: impl Fn(bool) -> RuntimeError) {
         let Some(route) = self.routes.remove(&origin) else { return };
         self.timers.disarm(TimerKey::Route(origin));
         self.untold_routes.remove(&origin);
@@ -357,7 +363,7 @@ impl Engine {
             self.settle(outgoing.ticket, Err(error(false)));
         }
         if let Some(mut stream) = route.stream {
-            for (ticket, maybe) in stream.end() {
+            for (ticket, maybe) in stream.end(refused) {
                 self.settle(ticket, Err(error(maybe)));
             }
         }

@@ -161,7 +161,13 @@ impl Engine {
         let Some(slot) = self.slot_mut(key) else { return };
         let host = &mut slot.host;
         match host.running {
-            Running::Batch(_) | Running::Direct | Running::Control(_) => return,
+            Running::Batch(_) | Running::Direct | Running::Control(_) => {
+                // What runs may never settle: whoever waits behind it has a deadline of their own.
+                if !host.mailbox.is_empty() {
+                    self.arm_callback_timeout(key, now);
+                }
+                return;
+            }
             Running::Idle | Running::Queued => {}
         }
         match host.standing {
@@ -436,6 +442,7 @@ impl Engine {
                 {
                     expired.push((ticket, expires.timeout));
                     delivery.expires = None;
+                    delivery.reply = ReplyTo::Nobody;
                 }
             }
         }
@@ -443,6 +450,7 @@ impl Engine {
             look(at, now.instant);
         }
         let mut abort = false;
+        let mut late_control = None;
         let mut waiting_since = host.progress_at;
         match &mut host.running {
             Running::Batch(batch) => {
@@ -461,10 +469,8 @@ impl Engine {
                 }
             }
             Running::Control(control) => {
-                let control = *control;
                 if look(host.progress_at + timeout, now.instant) {
-                    self.control_timed_out(key, control);
-                    return;
+                    late_control = Some(*control);
                 }
             }
             Running::Idle | Running::Queued | Running::Direct => {}
@@ -500,6 +506,9 @@ impl Engine {
         }
         for delivery in late {
             self.fail_delivery(key, &delivery, FailureKind::CallbackTimeout, timeout, origin);
+        }
+        if let Some(control) = late_control {
+            self.control_timed_out(key, control);
         }
         if abort {
             self.work.push(Work::Abort { daemon: key });

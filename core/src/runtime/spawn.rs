@@ -41,6 +41,8 @@ pub struct SpawnRequest {
 pub(super) struct Spawning {
     ticket: Ticket,
     state: Option<Bytes>,
+    /// The directory has not answered yet whether the daemon lives elsewhere.
+    looking: bool,
 }
 
 impl Engine {
@@ -91,7 +93,7 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Spawning { ticket, state }));
+        self.insert(host, Inbound::new(), Some(Spawning { ticket, state, looking: true }));
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() {
             self.look_up(origin, now);
@@ -117,7 +119,7 @@ impl Engine {
     /// The directory answered a spawn's question.
     pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, _now: Now) {
         let Some(key) = self.by_origin.get(&origin).copied() else { return };
-        if self.slot(key).is_none_or(|slot| slot.spawning.is_none()) {
+        if !self.slot(key).and_then(|slot| slot.spawning.as_ref()).is_some_and(|spawning| spawning.looking) {
             return;
         }
         if claim.is_some() {
@@ -128,9 +130,12 @@ impl Engine {
     }
 
     fn construct(&mut self, key: DaemonKey) {
-        let Some(slot) = self.slot(key) else { return };
+        let Some(slot) = self.slot_mut(key) else { return };
         let (origin, entity, kind) = (slot.host.origin, slot.host.entity(), slot.host.kind.clone());
-        let spawn = slot.spawning.as_ref().map(|spawning| spawning.ticket);
+        let spawn = slot.spawning.as_mut().map(|spawning| {
+            spawning.looking = false;
+            spawning.ticket
+        });
         let purpose = ConstructFor::Spawn;
         self.work.push(Work::Construct { daemon: key, origin, entity, kind, purpose, spawn });
     }
@@ -277,14 +282,17 @@ impl Engine {
     // The streams end with the daemon, so what they still hold is said at once.
     fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
-            let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
-            if replies.is_empty() {
-                continue;
-            }
-            let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
-            let body = codec::encode(&message);
             let to = self.way_to(stream.id.sender, stream.via);
-            self.send_any_size(to, Subprotocol::Events, body);
+            let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
+            if !replies.is_empty() || stream.untold() > 0 {
+                let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
+                self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
+            }
+            if stream.holds_early() {
+                // What found no room in the mailbox will never run.
+                let message = EventsMessage::Unknown { stream: stream.id };
+                self.send(to, Subprotocol::Events, codec::encode(&message));
+            }
         }
     }
 
