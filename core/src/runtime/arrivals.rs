@@ -6,11 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::departures::vouched;
-use super::engine::{Engine, Lifecycle, Now};
-use super::policy::ArrivalPolicy;
+use super::engine::{Engine, Now};
 use super::spawn::adopt;
 use super::timers::TimerKey;
-use super::work::{ConstructFor, DaemonEvent, MigrationRequest, Role, StopReason, Work};
+use super::work::{ConstructFor, DaemonEvent, Role, StopReason, Work};
 use crate::causal::Sequence;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, HostConfig, ReplyTo, Standing};
 use crate::directory::Claim;
@@ -60,136 +59,17 @@ struct Seal {
     envelope: Option<Vec<u8>>,
 }
 
-/// A question to the embedder's policy.
-pub(super) struct Question {
-    from: NodeId,
-    id: MoveId,
-    kind: Arc<str>,
-    source: NodeId,
-    transport_identity: bool,
-}
-
-impl Question {
-    /// Who asked.
-    pub(super) fn from(&self) -> NodeId {
-        self.from
-    }
-}
-
-impl Engine {
-    /// How many daemons are here and not live yet.
-    pub(super) fn arrivals_not_live(&self) -> usize {
-        self.arrivals
-            .values()
-            .filter(|arrival| arrival.key.is_some() && arrival.target.copy() == CopyState::Undecided)
-            .count()
-    }
-
-    /// An orchestrator asks whether a daemon may come.
-    #[allow(clippy::too_many_arguments)] // the fields of the message
-    pub(super) fn on_prepare(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
-        kind: &str,
-        source: NodeId,
-        transport_identity: bool,
-        state_bytes: u64,
-        now: Now,
-    ) {
-        let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
-            let target = &arrival.target;
-            target.id.migration != id.migration && target.source == from && source == from
-        });
-        if undone {
-            // A source that begins anew has not released the daemon to the copy that may still be here.
-            self.arrival_input(id.entity, now, Target::called_off);
-        }
-        if let Some(arrival) = self.arrivals.get(&id.entity) {
-            let target = &arrival.target;
-            if target.id.migration != id.migration || target.orchestrator != from {
-                return self.decline(from, id, FailureReason::AlreadyMigrating);
-            }
-            if target.id.attempt == id.attempt {
-                return self.say(from, &MigrationMessage::Prepared { id });
-            }
-            if target.id.attempt > id.attempt || target.state != TargetState::Prepared {
-                return;
-            }
-        }
-        let origin = id.entity.origin_hash();
-        match self.lifecycle {
-            Lifecycle::Ready => {}
-            Lifecycle::Registering => {
-                self.turned_away.push((from, origin, id.migration));
-                return self.decline(from, id, FailureReason::NotReady);
-            }
-            Lifecycle::ShuttingDown => return self.decline(from, id, FailureReason::ComputeNotSupported),
-        }
-        if self.by_origin.contains_key(&origin) {
-            return self.decline(from, id, FailureReason::AlreadyMigrating);
-        }
-        let not_found = FailureReason::FactoryNotFound { kind: kind.to_owned() }.bounded();
-        if let Some(expected) = self.factories.expected(origin) {
-            let provisioned = expected.keypair.clone();
-            if expected.orchestrator.is_some_and(|bound| bound != from) {
-                return self.decline(from, id, FailureReason::WrongPeer);
-            }
-            if *expected.kind != *kind || provisioned.as_ref().is_some_and(|key| key.entity_id() != id.entity) {
-                return self.decline(from, id, not_found);
-            }
-            let (kind, config) = (expected.kind.clone(), expected.config.clone());
-            return self.agree(from, id, kind, source, transport_identity, Some((config, provisioned)), now);
-        }
-        let Some(kind) = self.factories.kind(kind) else { return self.decline(from, id, not_found) };
-        match self.options.arrivals {
-            ArrivalPolicy::Announced => self.decline(from, id, not_found),
-            ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, None, now),
-            ArrivalPolicy::Ask => {
-                self.questions += 1;
-                let question = self.questions;
-                let request =
-                    MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator: from, state_bytes };
-                self.asked.insert(question, Question { from, id, kind, source, transport_identity });
-                self.work.push(Work::Admit { question, request });
-            }
-        }
-    }
-
-    /// The embedder's policy decided.
-    pub fn admitted(&mut self, question: u64, yes: bool, now: Now) {
-        let Some(Question { from, id, kind, source, transport_identity }) = self.asked.remove(&question) else {
-            return;
-        };
-        if !yes || self.by_origin.contains_key(&id.entity.origin_hash()) || self.arrivals.contains_key(&id.entity) {
-            let kind = kind.to_string();
-            self.decline(from, id, FailureReason::FactoryNotFound { kind });
-        } else {
-            self.agree(from, id, kind, source, transport_identity, None, now);
-        }
-        self.settle_own(now);
-    }
-
-    #[allow(clippy::too_many_arguments)] // the fields of the request
-    fn agree(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
+impl Arrival {
+    /// One that was agreed to; `announced` is what was provisioned for it here.
+    pub(super) fn new(
+        target: Target,
         kind: Arc<str>,
-        source: NodeId,
         transport_identity: bool,
         announced: Option<(HostConfig, Option<EntityKeypair>)>,
-        now: Now,
-    ) {
-        if source != from && !self.peers.is_up(source) {
-            return self.decline(from, id, FailureReason::PeerLost { detail: format!("source {source}") });
-        }
+    ) -> Self {
         let key_must_come = announced.as_ref().is_some_and(|(_, key)| key.is_none());
         let (config, provisioned) = announced.unwrap_or_default();
-        let settings = &self.options.migration;
-        let limits = (settings.silence, settings.handover_hold);
-        let (target, actions) = Target::new(id, (from, source), limits, now.instant);
-        let arrival = Arrival {
+        Self {
             target,
             kind,
             config,
@@ -202,20 +82,17 @@ impl Engine {
             state: None,
             key: None,
             early: BTreeMap::new(),
-        };
-        self.arrivals.insert(id.entity, arrival);
-        self.arrive(id.entity, actions, now);
-    }
-
-    fn decline(&mut self, to: NodeId, id: MoveId, reason: FailureReason) {
-        self.say(to, &MigrationMessage::MigrationFailed { id, reason });
-    }
-
-    /// Those who came too early are told that this node is ready.
-    pub(super) fn call_back_turned_away(&mut self) {
-        for (node, origin, migration) in std::mem::take(&mut self.turned_away) {
-            self.say(node, &MigrationMessage::NowReady { origin, migration });
         }
+    }
+}
+
+impl Engine {
+    /// How many daemons are here and not live yet.
+    pub(super) fn arrivals_not_live(&self) -> usize {
+        self.arrivals
+            .values()
+            .filter(|arrival| arrival.key.is_some() && arrival.target.copy() == CopyState::Undecided)
+            .count()
     }
 
     /// Feeds an input to the target of a daemon and carries out what it wants.
@@ -235,7 +112,7 @@ impl Engine {
         self.arrival_input(entity, now, |target| target.tick(now.instant));
     }
 
-    fn arrive(&mut self, entity: EntityId, actions: Vec<TargetAction>, now: Now) {
+    pub(super) fn arrive(&mut self, entity: EntityId, actions: Vec<TargetAction>, now: Now) {
         for action in actions {
             let Some(arrival) = self.arrivals.get_mut(&entity) else { return };
             let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);

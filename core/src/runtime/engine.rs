@@ -9,7 +9,8 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::arrivals::{Arrival, Question};
+use super::admission::Question;
+use super::arrivals::Arrival;
 use super::departures::Departure;
 use super::error::RuntimeError;
 use super::orchestrations::Orchestration;

@@ -436,9 +436,10 @@ fn a_call_that_times_out_before_it_began_does_not_run() {
         for node in [0, 1] {
             let request = world.request(0, 0);
             let payload = request.encode(0);
-            late.push(world.act(node, Some(request.id), |engine, ticket, now| {
-                engine.call(ticket, origin, payload, SOON, now)
-            }));
+            late.push(
+                world
+                    .act(node, Some(request.id), |engine, ticket, now| engine.call(ticket, origin, payload, SOON, now)),
+            );
         }
         for ticket in late {
             assert_eq!(world.failure(ticket), RuntimeError::CallTimeout(SOON));

@@ -175,8 +175,9 @@ fn make_engine(seed: u64, index: usize, life: u64, options: &RuntimeOptions) -> 
 impl World {
     /// Nodes that are ready and connected, each with the kinds `prompt` and `slow`, admitting any daemon.
     pub(crate) fn new(seed: u64, count: usize) -> Self {
-        Self::with_options(seed, count, |_| {
-            RuntimeOptions { arrivals: ArrivalPolicy::AnyKind, ..RuntimeOptions::default() }
+        Self::with_options(seed, count, |_| RuntimeOptions {
+            arrivals: ArrivalPolicy::AnyKind,
+            ..RuntimeOptions::default()
         })
     }
 
@@ -341,8 +342,7 @@ impl World {
         for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
         }
-        let (engine, keypair, incarnation) =
-            make_engine(self.seed, index, life, &self.nodes[index].options);
+        let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
         let node = &mut self.nodes[index];
         node.engine = engine;
         node.keypair = keypair;
@@ -355,8 +355,7 @@ impl World {
                 continue;
             }
             self.sessions.remove(&pair(index, other));
-            let lost =
-                PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
+            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
             self.peer_event(other, &lost);
             self.connect(index, other, false);
         }
@@ -749,11 +748,15 @@ impl World {
         self.act(node, Some(request.id), |engine, ticket, now| engine.send_event(ticket, origin, payload, now))
     }
 
-    pub(crate) fn migrate_with(&mut self, node: usize, origin: OriginHash, to: usize, options: MigrationOptions) -> Ticket {
+    pub(crate) fn migrate_with(
+        &mut self,
+        node: usize,
+        origin: OriginHash,
+        to: usize,
+        options: MigrationOptions,
+    ) -> Ticket {
         let target = self.id(to);
-        self.act(node, None, |engine, ticket, now| {
-            engine.start_migration(ticket, origin, None, target, options, now)
-        })
+        self.act(node, None, |engine, ticket, now| engine.start_migration(ticket, origin, None, target, options, now))
     }
 
     pub(crate) fn migrate(&mut self, node: usize, origin: OriginHash, to: usize) -> Ticket {
@@ -771,9 +774,8 @@ impl World {
 
     /// Waits until a migration is over.
     pub(crate) fn wait_migration(&mut self, node: usize, migration: MigrationId) -> Result<(), MigrationFailure> {
-        let done = self.run_until(Duration::from_secs(1200), |world| {
-            world.nodes[node].over.contains_key(&migration.get())
-        });
+        let done =
+            self.run_until(Duration::from_secs(1200), |world| world.nodes[node].over.contains_key(&migration.get()));
         assert!(done, "the migration came to an end");
         self.nodes[node].over[&migration.get()].clone()
     }
