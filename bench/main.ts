@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { call, callOutstanding, sendOneWay } from './lines/call';
 import { deliver } from './lines/deliver';
 import { deliverMany } from './lines/deliver-many';
+import { fastLane } from './lines/fast-lane';
 import { memory } from './lines/memory';
 import { bulkMove } from './lines/bulk-move';
 import { outstandingAsync, outstandingSync } from './lines/outstanding';
@@ -26,6 +27,7 @@ const BENCHMARKS = [
   sendOneWay,
   pause,
   bulkMove,
+  fastLane,
   spawn,
   memory,
 ];

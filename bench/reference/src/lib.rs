@@ -1,5 +1,8 @@
 //! What `npm run bench` compares with, bare: the ways between JavaScript and native code ([`crossing`]), and bytes through
 //! Noise over TCP ([`noise`]).
 
+// napi's macros take some arguments by value that clippy would borrow.
+#![allow(clippy::needless_pass_by_value)]
+
 pub mod crossing;
 pub mod noise;

@@ -114,7 +114,6 @@ fn read_message<'a>(reader: &mut impl Read, frame: &'a mut [u8]) -> Result<&'a [
     Ok(message)
 }
 
-#[allow(clippy::needless_pass_by_value)] // what `map_err` calls
 fn failed(error: impl ToString) -> Error {
     Error::from_reason(error.to_string())
 }
