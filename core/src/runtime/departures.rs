@@ -11,7 +11,7 @@ use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, StopReason, Work};
 use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
-use crate::directory::{Claim, ClaimBody, ClaimError, Pointer};
+use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutStream, Outgoing};
 use crate::identity::{EntityId, EnvelopeContext, IdentityEnvelope, NodeId, OriginHash, Signature};
 use crate::mesh::RecordSink;
@@ -593,7 +593,7 @@ impl Engine {
                 senders.push((stream.id, stream.via));
             }
         }
-        self.pointers.left(Pointer { entity, lineage, node: target, epoch }, now.instant);
+        self.pointers.left(claim, now.instant);
         if let Some(own) = own
             && !(handed.is_empty() && held.is_empty())
         {
