@@ -105,7 +105,9 @@ impl Engine {
     }
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
-        if let Some(pointer) = self.pointers.get(origin).copied() {
+        // A node that this one knows nothing of would be waited for without end.
+        let pointer = self.pointers.get(origin).copied();
+        if let Some(pointer) = pointer.filter(|pointer| self.peers.get(pointer.node).is_some()) {
             self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
         } else {
             self.look_up(origin, now);
