@@ -354,6 +354,12 @@ impl Engine {
         Ok(())
     }
 
+    /// The source's claim for a daemon that is about to live here.
+    pub(super) fn arriving_claim(&self, origin: crate::identity::OriginHash) -> Option<Vec<u8>> {
+        let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin)?.1;
+        arrival.claim.as_ref().map(Claim::encode)
+    }
+
     fn arrival_at(&self, key: DaemonKey) -> Option<EntityId> {
         let entity = self.slot(key)?.host.entity();
         self.arrivals.get(&entity).filter(|arrival| arrival.key == Some(key)).map(|_| entity)

@@ -8,7 +8,7 @@ use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, StopReason, Work};
 use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
-use crate::directory::{Claim, ClaimBody, ClaimError, Pointer};
+use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutStream, Outgoing};
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome};
@@ -217,7 +217,7 @@ impl Engine {
                 senders.push((stream.id, stream.via));
             }
         }
-        self.pointers.left(Pointer { entity, lineage, node: target, epoch }, now.instant);
+        self.pointers.left(claim, now.instant);
         if let Some(own) = own
             && !(handed.is_empty() && held.is_empty())
         {

@@ -192,9 +192,12 @@ impl Engine {
             return;
         }
         let copy = match self.arrivals.get(&id.entity) {
-            Some(arrival) if arrival.target.source == from && arrival.target.id == id => arrival.target.copy(),
-            Some(_) => return self.refuse(from, "StatusQuery", &"not from the recorded source"),
-            None => {
+            Some(arrival) if arrival.target.id == id && arrival.target.source == from => arrival.target.copy(),
+            Some(arrival) if arrival.target.id == id => {
+                return self.refuse(from, "StatusQuery", &"not from the recorded source");
+            }
+            // Of another attempt, or of none: what is known of the one that is asked about.
+            Some(_) | None => {
                 let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
                 match here {
                     Some(slot) if slot.host.entity() == id.entity && slot.host.epoch > id.epoch => CopyState::Active,

@@ -10,7 +10,7 @@ use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::Ticket;
-use crate::directory::{Claim, ClaimBody, Finding, Query};
+use crate::directory::{Claim, ClaimBody, Finding, Found, Query};
 use crate::events::{KeptReply, OutStream, Outgoing};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
@@ -105,7 +105,9 @@ impl Engine {
     }
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
-        if let Some(pointer) = self.pointers.get(origin).copied() {
+        // A node that this one knows nothing of would be waited for without end.
+        let pointer = self.pointers.get(origin).copied();
+        if let Some(pointer) = pointer.filter(|pointer| self.peers.get(pointer.node).is_some()) {
             self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
         } else {
             self.look_up(origin, now);
@@ -127,7 +129,7 @@ impl Engine {
     pub(super) fn check_lookups(&mut self, now: Now) {
         for (origin, finding) in self.lookups.finished(now.instant) {
             match finding {
-                Finding::Found(claim) => self.located(origin, Some(&claim), now),
+                Finding::Found(found) => self.located(origin, Some(&found), now),
                 Finding::NotFound => self.located(origin, None, now),
                 // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
                 Finding::Unanswered => {
@@ -145,16 +147,23 @@ impl Engine {
         }
     }
 
-    fn located(&mut self, origin: OriginHash, claim: Option<&Claim>, now: Now) {
+    fn located(&mut self, origin: OriginHash, found: Option<&Found>, now: Now) {
+        let claim = found.map(|found| &found.claim);
         self.finish_locating(origin, claim.map(|claim| claim.body().node()));
         self.spawn_looked_up(origin, claim, now);
         if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
             return;
         }
-        match claim {
-            Some(claim) => {
+        match found {
+            Some(Found { claim, by }) => {
                 let ClaimBody { entity, lineage, epoch, .. } = *claim.body();
-                self.open_route(origin, entity, lineage, claim.body().node(), epoch, now);
+                let host = claim.body().node();
+                if host == self.me() || self.peers.is_up(host) {
+                    self.open_route(origin, entity, lineage, host, epoch, now);
+                } else {
+                    // Through the former host, which forwards what comes from before the move.
+                    self.open_route(origin, entity, lineage, *by, Epoch::default(), now);
+                }
             }
             None => self.end_route(origin, |_| RuntimeError::NotFound(origin)),
         }
@@ -240,7 +249,10 @@ impl Engine {
     }
 
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
-        let key = self.local(origin).ok()?;
+        let Ok(key) = self.local(origin) else {
+            // One that left, or that its former host has yet to release to this node.
+            return self.pointers.claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
+        };
         match self.claim_of(key) {
             Ok(claim) => Some(claim.encode()),
             Err(error) => {

@@ -349,7 +349,12 @@ fn calls_work_after_a_peer_was_lost_by_silence_and_came_back_in_the_same_life() 
         }
         for ticket in &all {
             match world.wait_for(*ticket) {
-                Ok(_) | Err(RuntimeError::PeerLost { .. }) => {}
+                Ok(_) | Err(RuntimeError::PeerLost { executed: Executed::Unknown, .. }) => {}
+                // The only one who could have told where it lives was lost first.
+                Err(RuntimeError::PeerLost { executed: Executed::No, .. } | RuntimeError::NotFound(_)) => {
+                    let request = world.waits[&ticket.0].request.expect("a call");
+                    assert!(!world.seen(origin).contains(&request));
+                }
                 other => panic!("{other:?}"),
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use mesh_daemon_core::causal::{CausalLink, ChainHead};
+use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::migration::Outcome;
 use mesh_daemon_core::runtime::{Executed, RuntimeError, Settlement};
@@ -23,11 +24,15 @@ pub(crate) struct Plan {
     pub(crate) ballast: usize,
     /// Without a connection between the first and the last node.
     pub(crate) gap: bool,
+    /// Most events in a mailbox.
+    pub(crate) capacity: usize,
+    /// Nodes that neither hold nor get the daemon are killed and started again.
+    pub(crate) restarts: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { kind: "prompt", hops: 10, cuts: false, mixed: true, ballast: 0, gap: false }
+        Self { kind: "prompt", hops: 10, cuts: false, mixed: true, ballast: 0, gap: false, capacity: 4096, restarts: false }
     }
 }
 
@@ -39,10 +44,12 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
         world.lose(0, count - 1, mesh_daemon_core::mesh::Loss::Silence);
     }
     world.nodes[0].objects.fresh.ballast = plan.ballast;
-    let origin = world.spawn(0, 1, plan.kind);
+    let config = HostConfig { mailbox_capacity: plan.capacity, ..HostConfig::default() };
+    let origin = world.spawn_with(0, 1, plan.kind, config.clone());
     let mut done = 0;
     let mut tries = 0;
     let mut migration = None;
+    let mut target = 0;
     while done < plan.hops {
         let host = world.hosts(origin).first().map(|(host, _)| *host);
         if migration.is_none()
@@ -53,7 +60,10 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
                 to = (to + 1) % count;
             }
             if world.is_connected(host, to) {
+                let _expected_already =
+                    world.nodes[to].engine.expect_migration(plan.kind, origin, config.clone(), None);
                 let ticket = world.migrate(host, origin, to);
+                target = to;
                 match world.migration(ticket) {
                     Ok(id) => migration = Some((host, id)),
                     Err(RuntimeError::Migration(_)) => {}
@@ -70,6 +80,12 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
             let heal = Duration::from_micros(200 + world.chance(6_000));
             if world.is_connected(one, other) {
                 world.cut(one, other, heal);
+            }
+        }
+        if plan.restarts && world.chance(25) == 0 {
+            let victim = usize::try_from(world.chance(count as u64)).expect("small");
+            if victim != target && host.is_some_and(|host| host != victim) {
+                world.restart(victim);
             }
         }
         let pause = world.chance(1_500);
@@ -151,7 +167,8 @@ pub(crate) fn check(world: &World, origin: OriginHash, plan: Plan) {
             Err(RuntimeError::MailboxFull(_) | RuntimeError::NotFound(_)) => {
                 assert!(!ran.contains(&request), "request {request} was refused and ran");
             }
-            Err(RuntimeError::PeerLost { executed, .. }) if plan.cuts || plan.gap => match executed {
+            Err(RuntimeError::ShuttingDown) if plan.restarts => complete = false,
+            Err(RuntimeError::PeerLost { executed, .. }) if plan.cuts || plan.gap || plan.restarts => match executed {
                 Executed::No => assert!(!ran.contains(&request), "request {request} ran and was said not to"),
                 Executed::Unknown => complete = false,
             },
@@ -160,7 +177,7 @@ pub(crate) fn check(world: &World, origin: OriginHash, plan: Plan) {
     }
     for node in 0..world.nodes.len() {
         let own: Vec<u64> = seen.iter().copied().filter(|id| world.sender_of(*id) == node).collect();
-        assert!(own.windows(2).all(|pair| pair[0] < pair[1]), "n{node} in order: {own:?}");
+        assert!(plan.restarts || own.windows(2).all(|pair| pair[0] < pair[1]), "n{node} in order: {own:?}");
     }
     let mut head = ChainHead::genesis(origin);
     for (sequence, (link, payload)) in &outputs {
@@ -171,7 +188,7 @@ pub(crate) fn check(world: &World, origin: OriginHash, plan: Plan) {
         }
         head = ChainHead::of(*link, payload);
     }
-    assert!(outputs.len() > 20, "a run without load shows nothing");
+    assert!(outputs.len() > plan.hops, "a run without load shows nothing");
     world.assert_nothing_left();
 }
 
@@ -205,6 +222,22 @@ fn senders_without_a_session_to_the_new_host_are_served_through_the_old_one() {
     for_seeds(0..40, 3, |world| {
         let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };
         run(world, Plan { kind, gap: true, hops: 6, ..Plan::default() });
+    });
+}
+
+#[test]
+fn small_mailboxes_that_are_full_all_the_time_move_with_everything_in_them() {
+    for_seeds(0..80, 3, |world| {
+        let (cuts, capacity) = (world.seed % 4 == 3, 3 + usize::try_from(world.seed % 7).expect("small"));
+        run(world, Plan { kind: "slow", cuts, capacity, ..Plan::default() });
+    });
+}
+
+#[test]
+fn hazard_60_senders_that_restart_while_the_daemon_moves() {
+    for_seeds(0..80, 4, |world| {
+        let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };
+        run(world, Plan { kind, restarts: true, cuts: world.seed % 3 == 0, ..Plan::default() });
     });
 }
 
