@@ -225,7 +225,17 @@ impl Engine {
     ) {
         let (migration, origin) = (id.migration, id.entity.origin_hash());
         tracing::debug!(?role, %origin, ?migration, ?stage, ?failure, "migration");
-        self.work.push(Work::Notice(Notice::Migration { migration, role, origin, source, target, stage, failure }));
+        let attempt = id.attempt;
+        self.work.push(Work::Notice(Notice::Migration {
+            migration,
+            role,
+            origin,
+            source,
+            target,
+            attempt,
+            stage,
+            failure,
+        }));
     }
 
     /// Sends a message of a migration.

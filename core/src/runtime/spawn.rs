@@ -15,7 +15,7 @@ use crate::daemon::{
 };
 use crate::directory::Claim;
 use crate::events::Inbound;
-use crate::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
+use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -332,6 +332,16 @@ impl Engine {
     pub fn stats(&self, key: DaemonKey) -> Option<(Stats, usize)> {
         let slot = self.slot(key)?;
         Some((slot.host.stats, slot.host.mailbox.len()))
+    }
+
+    /// Bytes of the events that wait for a daemon.
+    pub fn mailbox_bytes(&self, key: DaemonKey) -> Option<usize> {
+        Some(self.slot(key)?.host.mailbox.bytes())
+    }
+
+    /// Signs with a daemon's key.
+    pub fn sign(&self, key: DaemonKey, message: &[u8]) -> Option<Result<Signature, IdentityError>> {
+        Some(self.slot(key)?.host.keypair.sign(message))
     }
 
     /// The newest automatic snapshot.

@@ -260,6 +260,8 @@ pub enum Notice {
         source: NodeId,
         /// Where it goes.
         target: NodeId,
+        /// Which attempt.
+        attempt: u32,
         /// How far; none when it failed.
         stage: Option<Stage>,
         /// Why it failed.
