@@ -185,6 +185,7 @@ export class Dispatcher implements ContextHost {
         return;
       case 'phase':
       case 'progress':
+      case 'too-late':
       case 'over':
         this.#audience.move(work);
         return;

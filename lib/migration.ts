@@ -38,6 +38,7 @@ export class Move {
   /** Whether a phase was told; until then the first one is to come. */
   told = false;
   readonly #waiters = new Set<(over: Over) => void>();
+  readonly #decided = new Set<() => void>();
 
   constructor(
     readonly id: bigint,
@@ -60,14 +61,28 @@ export class Move {
       case 'progress':
         for (const reader of this.progress) reader.push(notice.progress);
         return;
+      case 'too-late':
+        for (const waiter of this.#decided) waiter();
+        this.#decided.clear();
+        return;
       case 'over':
         this.phase = null;
         this.over = { failure: notice.failure };
         for (const reader of [...this.phases, ...this.progress]) reader.end();
         for (const waiter of this.#waiters) waiter(this.over);
         this.#waiters.clear();
+        this.#decided.clear();
         return;
     }
+  }
+
+  /** Resolves when the source says that it has decided already. */
+  decided(): Promise<'decided'> {
+    return new Promise((resolve) => {
+      this.#decided.add(() => {
+        resolve('decided');
+      });
+    });
   }
 
   /** Waits until it is over. Never rejects, so a failure that nobody asks for is nobody's. */
@@ -142,10 +157,11 @@ export class MigrationHandle {
       raise(first);
       return;
     }
+    const decided = this.#move.decided();
     this.#move.abort(limit);
-    const over = await within(LAST_WORD_MS, this.#move.end(), timedOut);
-    if (over !== timedOut && over.failure !== undefined) raise(over);
-    const outcome = over === timedOut ? 'unknown' : 'target';
+    const over = await within(LAST_WORD_MS, Promise.race([this.#move.end(), decided]), timedOut);
+    if (typeof over === 'object' && over.failure !== undefined) raise(over);
+    const outcome = typeof over === 'object' ? 'target' : 'unknown';
     throw new MigrationError(`not complete within ${String(limit)} ms`, { kind: 'timeout', outcome });
   }
 
@@ -155,8 +171,10 @@ export class MigrationHandle {
    */
   async cancel(): Promise<void> {
     if (this.#move.over !== undefined) throw tooLate('the migration is over', this.#move.over);
+    const decided = this.#move.decided();
     this.#move.abort();
-    const over = await this.#move.end();
+    const over = await Promise.race([this.#move.end(), decided]);
+    if (over === 'decided') throw tooLate('the daemon was handed over already', { failure: undefined });
     const outcome = over.failure?.fields?.outcome;
     if (over.failure === undefined || outcome !== 'source') throw tooLate('the daemon was handed over already', over);
   }

@@ -80,6 +80,7 @@ export interface DaemonNotice extends OfDaemon {
 export type MoveNotice =
   | { readonly type: 'phase'; readonly migration: bigint; readonly phase: MigrationPhase }
   | { readonly type: 'progress'; readonly migration: bigint; readonly progress: MigrationProgress }
+  | { readonly type: 'too-late'; readonly migration: bigint }
   | { readonly type: 'over'; readonly migration: bigint; readonly failure?: ErrorRecord };
 
 /** Any part of this node in a move. */

@@ -342,6 +342,10 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
                 Err(failure) => object.set("failure", of_migration(failure, None).into_record(env)?),
             }
         }
+        Notice::TooLate { migration } => {
+            object.set("type", "too-late")?;
+            object.set("migration", BigInt::from(migration.get()))
+        }
         Notice::Migration { migration: _, role, origin, source, target, attempt, stage, failure } => {
             object.set("type", "migration")?;
             object.set("role", role_name(role))?;

@@ -60,9 +60,8 @@ impl Open {
 
     /// A host that speaks for itself ends the question: an older claim is put right by the host that it names.
     fn is_over(&self, now: Instant) -> bool {
-        let own_word = |(by, claim): (&NodeId, &Option<Claim>)| {
-            claim.as_ref().is_some_and(|claim| claim.body().node() == *by)
-        };
+        let own_word =
+            |(by, claim): (&NodeId, &Option<Claim>)| claim.as_ref().is_some_and(|claim| claim.body().node() == *by);
         self.waiting_for.is_empty() || self.until <= now || self.answers.iter().any(own_word)
     }
 }
@@ -83,8 +82,7 @@ impl Lookups {
         }
         self.last += 1;
         let query = Query(self.last);
-        let open =
-            Open { origin, waiting_for: peers.collect(), answers: BTreeMap::new(), until: now + PATIENCE };
+        let open = Open { origin, waiting_for: peers.collect(), answers: BTreeMap::new(), until: now + PATIENCE };
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)

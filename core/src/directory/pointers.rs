@@ -37,8 +37,7 @@ impl Pointers {
     /// A daemon left for the host that this claim names.
     pub fn left(&mut self, claim: Claim, now: Instant) {
         let body = *claim.body();
-        let pointer =
-            Pointer { entity: body.entity, lineage: body.lineage, node: body.node(), epoch: body.epoch };
+        let pointer = Pointer { entity: body.entity, lineage: body.lineage, node: body.node(), epoch: body.epoch };
         let origin = pointer.entity.origin_hash();
         self.by_origin.insert(origin, (pointer, claim));
         self.order.push_back((now + KEPT_FOR, origin, pointer.epoch));

@@ -185,7 +185,7 @@ impl Engine {
         let (id, key, origin, target) = (departure.source.id, departure.key, departure.origin, departure.source.target);
         departure.source.claim = claim.encode();
         let held = std::mem::take(&mut departure.held);
-        let ClaimBody { lineage, epoch, .. } = *claim.body();
+        let epoch = claim.body().epoch;
         let me = self.me();
         let Some(slot) = self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
         slot.host.standing = Standing::Released(id.migration);

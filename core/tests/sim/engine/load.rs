@@ -32,7 +32,16 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { kind: "prompt", hops: 10, cuts: false, mixed: true, ballast: 0, gap: false, capacity: 4096, restarts: false }
+        Self {
+            kind: "prompt",
+            hops: 10,
+            cuts: false,
+            mixed: true,
+            ballast: 0,
+            gap: false,
+            capacity: 4096,
+            restarts: false,
+        }
     }
 }
 
