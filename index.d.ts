@@ -2,147 +2,6 @@
 // Generated from lib/ by `npm run build:lib`; do not edit.
 import { inspect, InspectOptions } from 'node:util';
 
-/**
- * A duration in milliseconds.
- *
- * @public
- */
-type Millis = number | bigint;
-/**
- * What every method that waits accepts as its last argument.
- *
- * @public
- */
-interface WaitOptions {
-    /** Stops the waiting; the promise then rejects with `signal.reason`, also when it was aborted before the call. */
-    signal?: AbortSignal;
-}
-/**
- * What `setLogger` passes on: one event of the native part.
- *
- * @public
- */
-interface LogRecord {
-    readonly level: LogLevel;
-    /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
-    readonly target: string;
-    readonly message: string;
-    readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
-}
-/**
- * How urgent a log record is; each level includes those before it.
- *
- * @public
- */
-type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
-/**
- * Receives log records.
- *
- * @public
- */
-type Logger = (record: LogRecord) => void;
-
-/**
- * Where a move stands.
- *
- * @public
- */
-type MigrationPhase = 'snapshot' | 'transfer' | 'restore' | 'replay' | 'cutover' | 'complete';
-/**
- * What this node does in a move.
- *
- * @public
- */
-type MigrationRole = 'source' | 'target' | 'orchestrator';
-/**
- * How a daemon is moved.
- *
- * @public
- */
-interface MigrationOptions {
-    /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
-    transportIdentity?: boolean;
-    /** How long a target that is not ready is asked again. Default 30 000; 0 never asks again. */
-    retryNotReadyMs?: Millis;
-}
-/**
- * A daemon asks to come in; see {@link DaemonRuntimeOptions.acceptMigrations}.
- *
- * @public
- */
-interface MigrationRequest {
-    readonly originHash: bigint;
-    readonly entityId: Buffer;
-    readonly kind: string;
-    readonly sourceNode: bigint;
-    readonly orchestrator: bigint;
-    readonly stateBytes: bigint;
-}
-/**
- * A move that this node takes part in.
- *
- * @public
- */
-interface MigrationInfo {
-    readonly originHash: bigint;
-    readonly role: MigrationRole;
-    readonly sourceNode: bigint;
-    readonly targetNode: bigint;
-    readonly phase: MigrationPhase;
-    readonly attempt: number;
-}
-/**
- * How far a move got.
- *
- * @public
- */
-interface MigrationProgress {
-    readonly phase: MigrationPhase;
-    readonly bytesSent: bigint;
-    readonly bytesTotal: bigint;
-    readonly eventsBuffered: bigint;
-    readonly eventsReplayed: bigint;
-    readonly elapsedMs: number;
-}
-/**
- * Something happened to a move that this node takes part in.
- *
- * @public
- */
-type MigrationEvent = (MigrationInfo & {
-    readonly type: 'phase';
-}) | (MigrationInfo & {
-    readonly type: 'failed';
-    readonly error: MigrationError;
-});
-/**
- * Options of `drain`.
- *
- * @public
- */
-interface DrainOptions extends WaitOptions {
-    /** How long all moves together may take. */
-    timeoutMs?: Millis;
-}
-/**
- * What `drain` did with one daemon.
- *
- * @public
- */
-interface DrainReport {
-    readonly originHash: bigint;
-    readonly outcome: MigrationOutcome;
-    /** Where it went. */
-    readonly targetNode?: bigint;
-}
-/**
- * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
- * at the instant of the hand-over), or lost with its host.
- *
- * @public
- */
-type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';
-
 /** All codes, with the class of their errors and the kind they stand for. */
 declare const ERROR_TABLE: {
     readonly ERR_MESH_DAEMON: {
@@ -200,6 +59,9 @@ declare const ERROR_TABLE: {
         readonly class: "DaemonError";
     };
     readonly ERR_DAEMON_INVALID_OUTPUT: {
+        readonly class: "DaemonError";
+    };
+    readonly ERR_DAEMON_FACTORY_FAILED: {
         readonly class: "DaemonError";
     };
     readonly ERR_DAEMON_RESTORE_FAILED: {
@@ -454,7 +316,8 @@ type MeshErrorCode = 'ERR_MESH_INVALID_ARGUMENT' | 'ERR_MESH_ADDRESS_IN_USE' | '
  * - `ERR_DAEMON_SNAPSHOT_INVALID`: The snapshot is damaged or of a version that cannot be read.
  * - `ERR_DAEMON_PROCESS_FAILED`: `process` threw or rejected.
  * - `ERR_DAEMON_INVALID_OUTPUT`: `process` gave back something that is not bytes.
- * - `ERR_DAEMON_RESTORE_FAILED`: The factory or `restore` threw or rejected.
+ * - `ERR_DAEMON_FACTORY_FAILED`: The factory threw, rejected, or gave back something that is no daemon.
+ * - `ERR_DAEMON_RESTORE_FAILED`: `restore` threw or rejected.
  * - `ERR_DAEMON_SNAPSHOT_FAILED`: `snapshot` threw, rejected, or gave back something that is not bytes, or its bytes
  *   changed while they were read.
  * - `ERR_DAEMON_CALLBACK_TIMEOUT`: The daemon did not respond within `callbackTimeoutMs`.
@@ -469,7 +332,7 @@ type MeshErrorCode = 'ERR_MESH_INVALID_ARGUMENT' | 'ERR_MESH_ADDRESS_IN_USE' | '
  *
  * @public
  */
-type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ERR_DAEMON_FACTORY_ALREADY_REGISTERED' | 'ERR_DAEMON_FACTORY_NOT_FOUND' | 'ERR_DAEMON_ALREADY_REGISTERED' | 'ERR_DAEMON_NOT_FOUND' | 'ERR_DAEMON_SNAPSHOT_IDENTITY_MISMATCH' | 'ERR_DAEMON_SNAPSHOT_INVALID' | 'ERR_DAEMON_PROCESS_FAILED' | 'ERR_DAEMON_INVALID_OUTPUT' | 'ERR_DAEMON_RESTORE_FAILED' | 'ERR_DAEMON_SNAPSHOT_FAILED' | 'ERR_DAEMON_CALLBACK_TIMEOUT' | 'ERR_DAEMON_CALL_TIMEOUT' | 'ERR_DAEMON_MAILBOX_FULL' | 'ERR_DAEMON_MOVED_TOO_OFTEN' | 'ERR_DAEMON_PEER_LOST' | 'ERR_DAEMON_PAYLOAD_TOO_LARGE' | 'ERR_DAEMON_RUNTIME_EXISTS' | 'ERR_DAEMON_INVALID_ARGUMENT';
+type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ERR_DAEMON_FACTORY_ALREADY_REGISTERED' | 'ERR_DAEMON_FACTORY_NOT_FOUND' | 'ERR_DAEMON_ALREADY_REGISTERED' | 'ERR_DAEMON_NOT_FOUND' | 'ERR_DAEMON_SNAPSHOT_IDENTITY_MISMATCH' | 'ERR_DAEMON_SNAPSHOT_INVALID' | 'ERR_DAEMON_PROCESS_FAILED' | 'ERR_DAEMON_INVALID_OUTPUT' | 'ERR_DAEMON_FACTORY_FAILED' | 'ERR_DAEMON_RESTORE_FAILED' | 'ERR_DAEMON_SNAPSHOT_FAILED' | 'ERR_DAEMON_CALLBACK_TIMEOUT' | 'ERR_DAEMON_CALL_TIMEOUT' | 'ERR_DAEMON_MAILBOX_FULL' | 'ERR_DAEMON_MOVED_TOO_OFTEN' | 'ERR_DAEMON_PEER_LOST' | 'ERR_DAEMON_PAYLOAD_TOO_LARGE' | 'ERR_DAEMON_RUNTIME_EXISTS' | 'ERR_DAEMON_INVALID_ARGUMENT';
 /**
  * Codes of {@link MigrationError}.
  *
@@ -808,6 +671,275 @@ declare class BackpressureError extends MeshDaemonError {
 declare class NotConnectedError extends MeshDaemonError {
     readonly code: NotConnectedErrorCode;
     constructor(message: string, options?: MeshDaemonErrorOptions<NotConnectedErrorCode>);
+}
+
+/**
+ * A duration in milliseconds.
+ *
+ * @public
+ */
+type Millis = number | bigint;
+/**
+ * What every method that waits accepts as its last argument.
+ *
+ * @public
+ */
+interface WaitOptions {
+    /** Stops the waiting; the promise then rejects with `signal.reason`, also when it was aborted before the call. */
+    signal?: AbortSignal;
+}
+/**
+ * What `setLogger` passes on: one event of the native part.
+ *
+ * @public
+ */
+interface LogRecord {
+    readonly level: LogLevel;
+    /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
+    readonly target: string;
+    readonly message: string;
+    readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
+}
+/**
+ * How urgent a log record is; each level includes those before it.
+ *
+ * @public
+ */
+type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+/**
+ * Receives log records.
+ *
+ * @public
+ */
+type Logger = (record: LogRecord) => void;
+
+/**
+ * Where a move stands.
+ *
+ * @public
+ */
+type MigrationPhase = 'snapshot' | 'transfer' | 'restore' | 'replay' | 'cutover' | 'complete';
+/**
+ * What this node does in a move.
+ *
+ * @public
+ */
+type MigrationRole = 'source' | 'target' | 'orchestrator';
+/**
+ * How a daemon is moved.
+ *
+ * @public
+ */
+interface MigrationOptions {
+    /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+    transportIdentity?: boolean;
+    /** How long a target that is not ready is asked again. Default 30 000; 0 never asks again. */
+    retryNotReadyMs?: Millis;
+}
+/**
+ * A daemon asks to come in; see {@link DaemonRuntimeOptions.acceptMigrations}.
+ *
+ * @public
+ */
+interface MigrationRequest {
+    readonly originHash: bigint;
+    readonly entityId: Buffer;
+    readonly kind: string;
+    readonly sourceNode: bigint;
+    readonly orchestrator: bigint;
+    readonly stateBytes: bigint;
+}
+/**
+ * A move that this node takes part in.
+ *
+ * @public
+ */
+interface MigrationInfo {
+    readonly originHash: bigint;
+    readonly role: MigrationRole;
+    readonly sourceNode: bigint;
+    readonly targetNode: bigint;
+    readonly phase: MigrationPhase;
+    readonly attempt: number;
+}
+/**
+ * How far a move got.
+ *
+ * @public
+ */
+interface MigrationProgress {
+    readonly phase: MigrationPhase;
+    readonly bytesSent: bigint;
+    readonly bytesTotal: bigint;
+    readonly eventsBuffered: bigint;
+    readonly eventsReplayed: bigint;
+    readonly elapsedMs: number;
+}
+/**
+ * Something happened to a move that this node takes part in.
+ *
+ * @public
+ */
+type MigrationEvent = (MigrationInfo & {
+    readonly type: 'phase';
+}) | (MigrationInfo & {
+    readonly type: 'failed';
+    readonly error: MigrationError;
+});
+/**
+ * Options of `drain`.
+ *
+ * @public
+ */
+interface DrainOptions extends WaitOptions {
+    /** How long all moves together may take. */
+    timeoutMs?: Millis;
+}
+/**
+ * What `drain` did with one daemon.
+ *
+ * @public
+ */
+interface DrainReport {
+    readonly originHash: bigint;
+    readonly outcome: MigrationOutcome;
+    /** Where it went. */
+    readonly targetNode?: bigint;
+}
+/**
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
+ * at the instant of the hand-over), or lost with its host.
+ *
+ * @public
+ */
+type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';
+
+/**
+ * How a runtime treats daemons that want to come or go.
+ *
+ * @public
+ */
+interface DaemonRuntimeOptions {
+    /**
+     * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
+     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+     */
+    acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
+    /** Which other nodes may move daemons that live here. Default `[]`: only this node. */
+    orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
+    /**
+     * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
+     * single live copy for availability: behind a partition both copies may run until it heals. Default `false`.
+     */
+    recoverLost?: boolean;
+    /** How long a running `process` may hold up a move. Default 10 s. */
+    freezeTimeoutMs?: Millis;
+    /** How long the other side of a move may be silent. */
+    silenceMs?: Millis;
+    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
+    handoverHoldMs?: Millis;
+    /** Memory for states that are arriving. Default: a quarter of the machine's. */
+    arrivalBudgetBytes?: number | bigint;
+}
+/**
+ * How one daemon is hosted.
+ *
+ * @public
+ */
+interface DaemonHostConfig {
+    /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
+    autoSnapshotInterval?: bigint;
+    /** Links of the chain that are kept. */
+    maxLogEntries?: number;
+    /** How long one `process` may take before its callers get an error. Default 60 000. */
+    callbackTimeoutMs?: Millis;
+    /** Events that may wait. Default 4096. */
+    mailboxCapacity?: number;
+    /** Bytes that may wait. Default 16 MiB. */
+    mailboxBytes?: number;
+    /** Channel of this node that outputs are published to. */
+    outputChannel?: string;
+}
+/**
+ * {@link DaemonHostConfig} for `spawnWithDaemon`, where nothing else names the kind.
+ *
+ * @public
+ */
+interface DaemonInstanceConfig extends DaemonHostConfig {
+    /** The kind; default `daemon.name`. With neither, the daemon cannot move. */
+    kind?: string;
+}
+/**
+ * Counters of one daemon. They move with it.
+ *
+ * @public
+ */
+interface DaemonStats {
+    readonly eventsProcessed: bigint;
+    readonly eventsEmitted: bigint;
+    /** Events that failed. */
+    readonly errors: bigint;
+    readonly snapshotsTaken: bigint;
+    /** Events that wait now. */
+    readonly mailboxLength: number;
+    /** Bytes that wait now. */
+    readonly mailboxBytes: number;
+}
+/**
+ * Options of `call`.
+ *
+ * @public
+ */
+interface CallOptions extends WaitOptions {
+    /** Default 60 000. */
+    timeoutMs?: Millis;
+}
+/**
+ * A channel that a daemon receives.
+ *
+ * @public
+ */
+interface DaemonSubscription {
+    readonly publisher: bigint;
+    readonly channel: string;
+}
+/**
+ * Something happened to a daemon of this runtime.
+ *
+ * @public
+ */
+interface DaemonLifeEvent {
+    readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
+    readonly originHash: bigint;
+    readonly kind: string;
+}
+
+/** The handle of a daemon of this runtime. */
+
+/**
+ * A daemon that was spawned here. Calls follow it when it moves; what only its host knows is gone with it.
+ *
+ * @public
+ */
+declare class DaemonHandle {
+    #private;
+    /** Its address. */
+    get originHash(): bigint;
+    /** Its 32-byte public key; a copy. */
+    get entityId(): Buffer;
+    /** Its counters. Throws a {@link DaemonError} once it is gone from here. */
+    stats(): DaemonStats;
+    /** An encoded snapshot behind the events that it accepted; `null` of a stateless daemon. */
+    snapshot(): Promise<Buffer | null>;
+    /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. */
+    lastSnapshot(): Buffer | null;
+    /** Calls it, wherever it lives now. */
+    call(payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;
+    /** Sends to it, wherever it lives now. */
+    send(payload: Uint8Array): Promise<void>;
+    /** Stops it behind the events that it accepted. */
+    stop(): Promise<void>;
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
 /** Identities: ed25519 key pairs and the addresses derived from them. */
@@ -1175,93 +1307,6 @@ type ScopeFilter = {
 };
 
 /**
- * Who may see a channel, by the subnet of the subscriber.
- *
- * @public
- */
-type ChannelVisibility = 'subnet-local' | 'parent-visible' | 'exported' | 'global';
-/**
- * A channel of this node.
- *
- * @public
- */
-interface ChannelConfig {
-    /** 1 to 255 of `a-z 0-9 - _ . /`. */
-    name: string;
-    visibility?: ChannelVisibility;
-    /** Messages are acknowledged and repeated. */
-    reliable?: boolean;
-    /** Subscribers must present a token. */
-    requireToken?: boolean;
-    /** Entity ids that tokens must descend from; alone turns the token gate on. */
-    tokenRoots?: readonly Uint8Array[];
-    priority?: number;
-    /** Most messages per second. */
-    maxRatePps?: number;
-    /** What a publisher must offer. */
-    publishCaps?: CapabilityFilter;
-    /** What a subscriber must offer. */
-    subscribeCaps?: CapabilityFilter;
-}
-/**
- * How a message is published.
- *
- * @public
- */
-interface PublishOptions {
-    /** Default `fire_and_forget`. */
-    reliability?: 'reliable' | 'fire_and_forget';
-    /** Default `best_effort`. */
-    onFailure?: 'best_effort' | 'fail_fast' | 'collect';
-    /** Most subscribers that are sent to at once. Default 32. */
-    maxInflight?: number;
-}
-/**
- * Whom a message reached: acknowledged by the peer when reliable, else accepted by its session.
- *
- * @public
- */
-interface PublishReport {
-    readonly attempted: number;
-    readonly delivered: number;
-    readonly errors: readonly PublishFailure[];
-}
-/**
- * Why a message did not reach one subscriber.
- *
- * @public
- */
-interface PublishFailure {
-    readonly nodeId: bigint;
-    readonly message: string;
-}
-/**
- * A message of a subscribed channel.
- *
- * @public
- */
-interface ChannelMessage {
-    readonly publisher: bigint;
-    readonly channel: string;
-    readonly sequence: bigint;
-    readonly payload: Buffer;
-    /** Unix time of arrival in nanoseconds. */
-    readonly receivedAt: bigint;
-}
-/**
- * Messages of one channel. One that nobody reads acknowledges and drops.
- *
- * @public
- */
-interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-    /** Resolves when the publisher accepted the subscription. */
-    readonly ready: Promise<void>;
-    /** Messages that nobody read in time. */
-    readonly dropped: bigint;
-    stop(): Promise<void>;
-}
-
-/**
  * What `process` gives back: nothing, one payload, or several. Each payload becomes one link of the daemon's chain.
  *
  * @public
@@ -1384,110 +1429,226 @@ interface DaemonContext {
     call(originHash: bigint, payload: Uint8Array): Promise<Buffer[]>;
     /** Sends to a daemon on any node as this daemon; resolves when its host has the event in the mailbox. */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
-    /** Publishes on a channel of this node. */
-    publish(channel: string, payload: Uint8Array): Promise<PublishReport>;
     /** Signs with the daemon's key; 64 bytes. */
     sign(message: Uint8Array): Buffer;
 }
 
+/** Moves that this node drives, as their callers see them. */
+
 /**
- * How a runtime treats daemons that want to come or go.
+ * A move under way. Not a thenable: awaiting `migrate()` gives this. Dropping it changes nothing.
  *
  * @public
  */
-interface DaemonRuntimeOptions {
+declare class MigrationHandle {
+    #private;
+    /** Which daemon. */
+    get originHash(): bigint;
+    /** Where it lived when the move began. */
+    get sourceNode(): bigint;
+    /** Where it goes. */
+    get targetNode(): bigint;
+    /** Where the move stands; `null` when it is over. */
+    phase(): MigrationPhase | null;
     /**
-     * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
-     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+     * Resolves when the daemon lives on the target; rejects with a {@link MigrationError} that says where it is. Has no
+     * deadline, may be called late and often.
      */
-    acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
-    /** Which other nodes may move daemons that live here. Default `[]`: only this node. */
-    orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
+    wait(o?: WaitOptions): Promise<void>;
     /**
-     * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
-     * single live copy for availability: behind a partition both copies may run until it heals. Default `false`.
+     * The same with a deadline: when it passes, the move is given up everywhere, and this rejects with kind `timeout`. After
+     * the hand-over nothing is given up: `outcome` is then `target` or `unknown`.
      */
-    recoverLost?: boolean;
-    /** How long a running `process` may hold up a move. Default 10 s. */
-    freezeTimeoutMs?: Millis;
-    /** How long the other side of a move may be silent. */
-    silenceMs?: Millis;
-    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
-    handoverHoldMs?: Millis;
-    /** Memory for states that are arriving. Default: a quarter of the machine's. */
-    arrivalBudgetBytes?: number | bigint;
+    waitWithTimeout(ms: Millis): Promise<void>;
+    /**
+     * Gives the move up. Resolves when the daemon is live on the source again; rejects with kind `wrong-phase` when it was
+     * handed over already, or the move is over.
+     */
+    cancel(): Promise<void>;
+    /** Each phase once, in order, from the present one on. Ends with the move and never throws. */
+    phases(): AsyncIterable<MigrationPhase>;
+    /** How far the move is, whenever that changes. Ends with the move and never throws. */
+    progress(): AsyncIterable<MigrationProgress>;
 }
+
+/** The daemon runtime of a mesh node. */
+
 /**
- * How one daemon is hosted.
+ * What a runtime emits.
  *
  * @public
  */
-interface DaemonHostConfig {
-    /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
-    autoSnapshotInterval?: bigint;
-    /** Links of the chain that are kept. */
-    maxLogEntries?: number;
-    /** How long one `process` may take before its callers get an error. Default 60 000. */
-    callbackTimeoutMs?: Millis;
-    /** Events that may wait. Default 4096. */
-    mailboxCapacity?: number;
-    /** Bytes that may wait. Default 16 MiB. */
-    mailboxBytes?: number;
-    /** Channel of this node that outputs are published to. */
-    outputChannel?: string;
+interface DaemonRuntimeEvents {
+    /** A move that this node takes part in reached a phase, or failed. */
+    migration: MigrationEvent;
+    /** A daemon came or went. */
+    daemon: DaemonLifeEvent;
 }
 /**
- * {@link DaemonHostConfig} for `spawnWithDaemon`, where nothing else names the kind.
+ * Hosts daemons on a mesh node, delivers events to them wherever they live, and moves them.
+ *
+ * @example
+ * ```ts
+ * const runtime = DaemonRuntime.create(mesh);
+ * runtime.registerFactory('counter', () => new Counter());
+ * runtime.start();
+ * const counter = await runtime.spawn('counter', Identity.generate());
+ * const [seen] = await counter.call(Buffer.from('hello'));
+ * const move = await runtime.migrate(counter.originHash, peer);
+ * await move.wait();
+ * ```
  *
  * @public
  */
-interface DaemonInstanceConfig extends DaemonHostConfig {
-    /** The kind; default `daemon.name`. With neither, the daemon cannot move. */
-    kind?: string;
+declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements AsyncDisposable {
+    #private;
+    private constructor();
+    /** The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`). */
+    static create(mesh: MeshNode, options?: DaemonRuntimeOptions): DaemonRuntime;
+    /** The mesh node below. */
+    get mesh(): MeshNode;
+    /** Registers a kind. The factory is called once per spawn and once per arrival, never now. */
+    registerFactory(kind: string, factory: DaemonFactory): void;
+    /** Makes the runtime ready. Idempotent. */
+    start(): void;
+    /** Whether daemons may be spawned. */
+    isReady(): boolean;
+    /** How many daemons live here. */
+    daemonCount(): number;
+    /** Ends the runtime: daemons stop, what waits rejects with `ERR_DAEMON_SHUTTING_DOWN`. Idempotent. */
+    shutdown(): Promise<void>;
+    [Symbol.asyncDispose](): Promise<void>;
+    /** Spawns a daemon of a registered kind. */
+    spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle>;
+    /** Spawns a daemon with a ready instance. `factory`, when given, serves for others of its kind that arrive. */
+    spawnWithDaemon(identity: Identity, daemon: MeshDaemon, config?: DaemonInstanceConfig, factory?: DaemonFactory): Promise<DaemonHandle>;
+    /** Spawns a daemon of a registered kind with the state of a snapshot of the same identity. */
+    spawnFromSnapshot(kind: string, identity: Identity, snapshot: Uint8Array, config?: DaemonHostConfig): Promise<DaemonHandle>;
+    /** The same with a ready instance. */
+    spawnFromSnapshotWithDaemon(identity: Identity, snapshot: Uint8Array, daemon: MeshDaemon, config?: DaemonInstanceConfig, factory?: DaemonFactory): Promise<DaemonHandle>;
+    /** Stops a daemon of this runtime behind the events that it accepted. */
+    stop(originHash: bigint): Promise<void>;
+    /** An encoded snapshot of a daemon of this runtime; `null` of a stateless one. */
+    snapshot(originHash: bigint): Promise<Buffer | null>;
+    /** Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. */
+    deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]>;
+    /** The same; resolves with the outputs and their links. */
+    deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]>;
+    /** Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. */
+    deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
+    /** Calls a daemon on any node; resolves with its outputs. */
+    call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;
+    /** Sends to a daemon on any node; resolves when its host has the event in the mailbox. */
+    send(originHash: bigint, payload: Uint8Array): Promise<void>;
+    /** The node id of a daemon's host; `null` when no connected node knows it. */
+    locate(originHash: bigint): Promise<bigint | null>;
+    /** Announces a daemon that will arrive with its key. */
+    expectMigration(kind: string, originHash: bigint, config?: DaemonHostConfig): void;
+    /** Announces a daemon that will arrive and whose key is here. */
+    registerMigrationTargetIdentity(kind: string, identity: Identity, config?: DaemonHostConfig): void;
+    /** Lets only one node bring an announced daemon. `false` without an announcement, or when another node is bound. */
+    bindExpectedOrchestrator(originHash: bigint, nodeId: bigint): boolean;
+    /**
+     * Starts to move a daemon. Rejects for what this node knows; what peers answer arrives through
+     * {@link MigrationHandle.wait}.
+     */
+    startMigration(originHash: bigint, sourceNode: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle>;
+    /** The same with options. */
+    startMigrationWith(originHash: bigint, sourceNode: bigint, targetNode: bigint, opts: MigrationOptions): Promise<MigrationHandle>;
+    /** Starts to move a daemon from wherever it lives now. */
+    migrate(originHash: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle>;
+    /** The phase of a move that this node has a part in; `null` without one. */
+    migrationPhase(originHash: bigint): MigrationPhase | null;
+    /** All parts that this node has in moves. */
+    migrations(): MigrationInfo[];
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
+
 /**
- * Counters of one daemon. They move with it.
+ * Who may see a channel, by the subnet of the subscriber.
  *
  * @public
  */
-interface DaemonStats {
-    readonly eventsProcessed: bigint;
-    readonly eventsEmitted: bigint;
-    /** Events that failed. */
-    readonly errors: bigint;
-    readonly snapshotsTaken: bigint;
-    /** Events that wait now. */
-    readonly mailboxLength: number;
-    /** Bytes that wait now. */
-    readonly mailboxBytes: number;
-}
+type ChannelVisibility = 'subnet-local' | 'parent-visible' | 'exported' | 'global';
 /**
- * Options of `call`.
+ * A channel of this node.
  *
  * @public
  */
-interface CallOptions extends WaitOptions {
-    /** Default 60 000. */
-    timeoutMs?: Millis;
+interface ChannelConfig {
+    /** 1 to 255 of `a-z 0-9 - _ . /`. */
+    name: string;
+    visibility?: ChannelVisibility;
+    /** Messages are acknowledged and repeated. */
+    reliable?: boolean;
+    /** Subscribers must present a token. */
+    requireToken?: boolean;
+    /** Entity ids that tokens must descend from; alone turns the token gate on. */
+    tokenRoots?: readonly Uint8Array[];
+    priority?: number;
+    /** Most messages per second. */
+    maxRatePps?: number;
+    /** What a publisher must offer. */
+    publishCaps?: CapabilityFilter;
+    /** What a subscriber must offer. */
+    subscribeCaps?: CapabilityFilter;
 }
 /**
- * A channel that a daemon receives.
+ * How a message is published.
  *
  * @public
  */
-interface DaemonSubscription {
+interface PublishOptions {
+    /** Default `fire_and_forget`. */
+    reliability?: 'reliable' | 'fire_and_forget';
+    /** Default `best_effort`. */
+    onFailure?: 'best_effort' | 'fail_fast' | 'collect';
+    /** Most subscribers that are sent to at once. Default 32. */
+    maxInflight?: number;
+}
+/**
+ * Whom a message reached: acknowledged by the peer when reliable, else accepted by its session.
+ *
+ * @public
+ */
+interface PublishReport {
+    readonly attempted: number;
+    readonly delivered: number;
+    readonly errors: readonly PublishFailure[];
+}
+/**
+ * Why a message did not reach one subscriber.
+ *
+ * @public
+ */
+interface PublishFailure {
+    readonly nodeId: bigint;
+    readonly message: string;
+}
+/**
+ * A message of a subscribed channel.
+ *
+ * @public
+ */
+interface ChannelMessage {
     readonly publisher: bigint;
     readonly channel: string;
+    readonly sequence: bigint;
+    readonly payload: Buffer;
+    /** Unix time of arrival in nanoseconds. */
+    readonly receivedAt: bigint;
 }
 /**
- * Something happened to a daemon of this runtime.
+ * Messages of one channel. One that nobody reads acknowledges and drops.
  *
  * @public
  */
-interface DaemonLifeEvent {
-    readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
-    readonly originHash: bigint;
-    readonly kind: string;
+interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
+    /** Resolves when the publisher accepted the subscription. */
+    readonly ready: Promise<void>;
+    /** Messages that nobody read in time. */
+    readonly dropped: bigint;
+    stop(): Promise<void>;
 }
 
 /**
@@ -1600,5 +1761,5 @@ interface IssueTokenOptions {
 /** The version of the package and of its native code. */
 declare function version(): string;
 
-export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, NotConnectedError, TokenError, channelHash, setLogger, version };
-export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenScope, ToolCapability, WaitOptions };
+export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, TokenError, channelHash, setLogger, version };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenScope, ToolCapability, WaitOptions };

@@ -6,11 +6,15 @@
 
 import { native } from './binding';
 
+export { DaemonHandle } from './daemon';
 export * from './errors/index';
 export { Identity, channelHash } from './identity';
 export { setLogger } from './logger';
 export type { LoggerOptions } from './logger';
 export { MeshNode } from './mesh';
+export { MigrationHandle } from './migration';
+export { DaemonRuntime } from './runtime';
+export type { DaemonRuntimeEvents } from './runtime';
 export type * from './types/index';
 
 /** The version of the package and of its native code. */

@@ -24,6 +24,8 @@ const live = new Map<number, MeshNode>();
 let lastId = 0;
 
 let idOf: (mesh: MeshNode) => number;
+let endersOf: (mesh: MeshNode) => Set<() => Promise<void>>;
+let maxPayloadOf: (mesh: MeshNode) => number;
 
 onNotice('peer', ({ mesh, type, nodeId }) => {
   const node = live.get(mesh);
@@ -51,17 +53,23 @@ function sayGoodbye(): void {
 export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable {
   readonly #id: number;
   readonly #facts: MeshFacts;
+  readonly #maxPayload: number;
+  /** What lives on this node and ends with it. */
+  readonly #enders = new Set<() => Promise<void>>();
   #holds = false;
   #shutdown: Promise<void> | undefined;
 
   static {
     idOf = (mesh) => mesh.#id;
+    endersOf = (mesh) => mesh.#enders;
+    maxPayloadOf = (mesh) => mesh.#maxPayload;
   }
 
-  private constructor(key: typeof internal, id: number) {
+  private constructor(key: typeof internal, id: number, maxPayload: number) {
     if (key !== internal) throw meshArea('use MeshNode.create()');
     super();
     this.#id = id;
+    this.#maxPayload = maxPayload;
     this.#facts = native.meshFacts(id);
     if (live.size === 0) process.on('exit', sayGoodbye);
     live.set(id, this);
@@ -76,7 +84,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     await operation<undefined>((op) => {
       native.meshCreate(op, id, config);
     });
-    return new MeshNode(internal, id);
+    return new MeshNode(internal, id, config.maxPayloadBytes);
   }
 
   /** `host:port` that it really listens on. */
@@ -183,6 +191,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   }
 
   async #close(): Promise<void> {
+    await Promise.all(Array.from(this.#enders, (end) => end()));
     this.unref();
     try {
       await operation<undefined>((op) => {
@@ -209,6 +218,18 @@ export function meshHandle(refuse: Refuse, path: string, value: unknown): number
   } catch {
     throw refuse(`${path} must be a MeshNode`);
   }
+}
+
+/** Has something end before its node does; gives the way to take that back. */
+export function endsWith(mesh: MeshNode, end: () => Promise<void>): () => void {
+  const enders = endersOf(mesh);
+  enders.add(end);
+  return () => enders.delete(end);
+}
+
+/** The largest payload of a node. */
+export function maxPayload(mesh: MeshNode): number {
+  return maxPayloadOf(mesh);
 }
 
 function readWait(options: WaitOptions | undefined): AbortSignal | undefined {

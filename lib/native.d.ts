@@ -4,6 +4,14 @@
 /** Drops an operation that JavaScript no longer waits for. Nothing happens when it was settled. */
 export declare function abandonOperation(id: number): void
 
+/** What of a batch did not go into the inbox. */
+export interface BatchRest {
+  /** Large payloads. */
+  payloads: Array<Buffer>
+  /** Names of channels. */
+  channels: Array<string>
+}
+
 /**
  * Called once by `lib` when it is loaded, before anything else: `make_error` builds error instances from records, `wake`
  * is called on the JavaScript thread when [`take_notices`](crate::outbox::take_notices) has something to give.
@@ -12,6 +20,22 @@ export declare function bindEnvironment(makeError: (record: import('./errors/fro
 
 /** The 64-bit name of a channel. */
 export declare function channelHash(name: string): bigint
+
+/** Counters of a daemon. */
+export interface DaemonCounters {
+  /** Events that settled well. */
+  eventsProcessed: bigint
+  /** Outputs. */
+  eventsEmitted: bigint
+  /** Events that failed. */
+  errors: bigint
+  /** Snapshots. */
+  snapshotsTaken: bigint
+  /** Events that wait. */
+  mailboxLength: number
+  /** Bytes that wait. */
+  mailboxBytes: number
+}
 
 /** One row of the table, as the generator of the TypeScript side reads it. */
 export interface ErrorRow {
@@ -29,6 +53,20 @@ export interface ErrorRow {
 
 /** All rows, in the order of the source. */
 export declare function errorTable(): Array<ErrorRow>
+
+/** How a daemon is hosted; `lib` has filled in the defaults. */
+export interface HostOptions {
+  /** Events between automatic snapshots. */
+  autoSnapshotInterval?: bigint
+  /** In milliseconds. */
+  callbackTimeoutMs: number
+  /** Events that may wait. */
+  mailboxCapacity: number
+  /** Bytes that may wait. */
+  mailboxBytes: number
+  /** Channel for outputs. */
+  outputChannel?: string
+}
 
 /** What everybody may know of it. */
 export declare function identityFacts(identity: import('./handles').IdentityHandle): IdentityFacts
@@ -71,6 +109,16 @@ export declare function listen(on: boolean): void
 
 /** Starts to pass log records of `level` and above to this environment, or stops with `None`. */
 export declare function listenToLog(level?: string | undefined | null): void
+
+/** What a caller here gets when it is not just the outputs that JavaScript has. */
+export interface LocalOutcome {
+  /** Who waited. */
+  ticket: number
+  /** Why its event failed. */
+  failure?: import('./errors/from-native').ErrorRecord
+  /** The links of its outputs, four numbers each. */
+  links?: BigUint64Array
+}
 
 /** Settles with the peer's address once it has a session. */
 export declare function meshAccept(operation: number, mesh: number, nodeId: bigint): void
@@ -147,6 +195,22 @@ export declare function meshShutdown(operation: number, mesh: number): void
 /** Starts heartbeats and the traffic of subprotocols. */
 export declare function meshStart(mesh: number): void
 
+/** A part in a migration. */
+export interface MigrationPart {
+  /** Which daemon. */
+  originHash: bigint
+  /** The part of this node. */
+  role: import('./types/migration').MigrationRole
+  /** Where it lived. */
+  sourceNode: bigint
+  /** Where it goes. */
+  targetNode: bigint
+  /** How far it is. */
+  phase: import('./types/migration').MigrationPhase
+  /** Which attempt. */
+  attempt: number
+}
+
 /** All news since the last call. */
 export interface Notices {
   /** Operations that ended: their number, then either a value or a failure record. */
@@ -159,8 +223,179 @@ export interface Notices {
   linesDropped: number
 }
 
+/** Gives a migration up: cancelled, or timed out after so many milliseconds. */
+export declare function runtimeAbortMigration(runtime: number, migration: bigint, timeoutMs?: number | undefined | null): void
+
+/** The policy decided. */
+export declare function runtimeAdmitted(runtime: number, question: number, yes: boolean): void
+
+/** The parts of the batch just taken that did not go into the inbox. */
+export declare function runtimeBatchRest(runtime: number): BatchRest
+
+/** Binds the only orchestrator that may bring an announced daemon. */
+export declare function runtimeBindOrchestrator(runtime: number, origin: bigint, node: bigint): boolean
+
+/** Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox. */
+export declare function runtimeCall(runtime: number, ticket: number, payload: Uint8Array, timeoutMs: number): void
+
+/** What a runtime is made with; `lib` has filled in the defaults. */
+export interface RuntimeConfig {
+  /** `announced`, `any` or `ask`. */
+  arrivals: string
+  /** `any`, or nothing. */
+  anyOrchestrator: boolean
+  /** Who may move daemons away. */
+  orchestrators: Array<bigint>
+  /** In milliseconds. */
+  freezeTimeoutMs: number
+  /** In milliseconds. */
+  silenceMs: number
+  /** In milliseconds. */
+  handoverHoldMs: number
+  /** Most bytes of arriving states. */
+  arrivalBudgetBytes: bigint
+  /** Largest payload. */
+  maxPayloadBytes: number
+}
+
+/** The object was made, or could not be. */
+export declare function runtimeConstructed(runtime: number, slot: number, generation: number, thrown?: ThrownRecord | undefined | null): void
+
+/**
+ * Makes the runtime of a mesh; gives its number. `wake` is called when work has come from outside. `inbox` and `outbox`
+ * are buffers in which events and outputs cross, written by this side and by JavaScript respectively.
+ */
+export declare function runtimeCreate(mesh: number, config: RuntimeConfig, wake: () => void, inbox: Uint8Array, outbox: Uint8Array): number
+
+/** How many daemons live here. */
+export declare function runtimeDaemonCount(runtime: number): number
+
+/** Delivers an event; `ticket` gets the outputs. Emitter, sequence and destination are in the outbox. */
+export declare function runtimeDeliver(runtime: number, ticket: number, payload: Uint8Array): void
+
+/** Begins events of a caller here on the caller's stack; says whether it may. */
+export declare function runtimeDirectBegin(runtime: number, slot: number, generation: number): boolean
+
+/**
+ * The same for `count` events that this node emits: their emitter and the first of their sequences are put into the
+ * inbox.
+ */
+export declare function runtimeDirectBeginOwn(runtime: number, slot: number, generation: number, count: number): boolean
+
+/**
+ * Ends one direct event with its outputs, which are in the outbox as its link is. Throws what is wrong with them. The
+ * links of the outputs are left in the inbox, four numbers each. Says whether this left work.
+ */
+export declare function runtimeDirectEnd(runtime: number, slot: number, generation: number, links: boolean, large?: Array<Uint8Array> | undefined | null): boolean
+
+/**
+ * Ends `count` direct events of one emitter with rising sequences; the outbox has the link of the first and all outputs.
+ * Throws the first thing that is wrong with any. Unless it is
+ * `over`, one more is running. Says whether this left work.
+ */
+export declare function runtimeDirectEndAll(runtime: number, slot: number, generation: number, count: number, over: boolean, large?: Array<Uint8Array> | undefined | null): boolean
+
+/** Ends one direct event that failed; its link is in the outbox. */
+export declare function runtimeDirectFailed(runtime: number, slot: number, generation: number): void
+
+/**
+ * The direct event did not settle at once; gives the number of the batch that it becomes, or -1 when the daemon is gone.
+ * Its link is in the outbox. `timeout_ms` is negative for a caller that waits without a limit.
+ */
+export declare function runtimeDirectSuspend(runtime: number, slot: number, generation: number, ticket: number, timeoutMs: number): number
+
+/** Announces a daemon with its key. */
+export declare function runtimeExpectIdentity(runtime: number, kind: string, identity: import('./handles').IdentityHandle, config: HostOptions): void
+
+/** Announces a daemon without its key. */
+export declare function runtimeExpectMigration(runtime: number, kind: string, origin: bigint, config: HostOptions): void
+
+/** Forgets a runtime that was shut down; its number is free. */
+export declare function runtimeForget(runtime: number): void
+
+/** Whether daemons may be spawned. */
+export declare function runtimeIsReady(runtime: number): boolean
+
+/** The newest automatic snapshot. */
+export declare function runtimeLastSnapshot(runtime: number, slot: number, generation: number): Buffer | null
+
+/** Finds out where a daemon lives; `ticket` is settled. */
+export declare function runtimeLocate(runtime: number, ticket: number, origin: bigint): void
+
+/** The phase of a migration that this node has a part in. */
+export declare function runtimeMigrationPhase(runtime: number, origin: bigint): import('./types/migration').MigrationPhase | null
+
+/** All parts that this node has in migrations. */
+export declare function runtimeMigrations(runtime: number): Array<MigrationPart>
+
+/**
+ * Reports what came of events of a batch, which is described in the outbox. Nothing is given back when every caller here
+ * gets what JavaScript knows already; else the outcomes of all of them.
+ */
+export declare function runtimeRan(runtime: number, large?: Array<Uint8Array> | undefined | null, failures?: Array<ThrownRecord> | undefined | null): Array<LocalOutcome> | null
+
+/** Registers a kind. */
+export declare function runtimeRegisterFactory(runtime: number, kind: string): void
+
+/** The object took its state, or could not. */
+export declare function runtimeRestored(runtime: number, slot: number, generation: number, thrown?: ThrownRecord | undefined | null): void
+
+/** Sends to a daemon; `ticket` is settled when its host has it. Destination and emitter are in the outbox. */
+export declare function runtimeSend(runtime: number, ticket: number, payload: Uint8Array): void
+
+/** Ends a runtime; settles when its last messages left. The work that this leaves is there when this returns. */
+export declare function runtimeShutdown(operation: number, runtime: number): void
+
+/** Signs with a daemon's key; nothing once it is gone. */
+export declare function runtimeSign(runtime: number, slot: number, generation: number, message: Uint8Array): Buffer | null
+
+/** Takes a snapshot; `ticket` is settled. */
+export declare function runtimeSnapshot(runtime: number, ticket: number, origin: bigint): void
+
+/** The object gave its state of so many bytes, or is stateless (-1), or failed. */
+export declare function runtimeSnapshotTaken(runtime: number, slot: number, generation: number, length: number, thrown?: ThrownRecord | undefined | null): void
+
+/** Spawns a daemon; `ticket` is settled. `instance`: JavaScript has the object. */
+export declare function runtimeSpawn(runtime: number, ticket: number, kind: string | undefined, identity: import('./handles').IdentityHandle, config: HostOptions, snapshot: Uint8Array | undefined, instance: boolean): void
+
+/** Makes a runtime ready. Idempotent. */
+export declare function runtimeStart(runtime: number): void
+
+/** Starts a migration; `ticket` is settled when it is under way. */
+export declare function runtimeStartMigration(runtime: number, ticket: number, origin: bigint, source: bigint | undefined | null, target: bigint, transportIdentity: boolean, retryNotReadyMs: number): void
+
+/** A slice of the state, or why it cannot be read any more. */
+export declare function runtimeStateSlice(runtime: number, slot: number, generation: number, offset: number, bytes?: Uint8Array | undefined | null, thrown?: ThrownRecord | undefined | null): void
+
+/** Counters of a daemon; nothing once it is gone. */
+export declare function runtimeStats(runtime: number, slot: number, generation: number): DaemonCounters | null
+
+/** Stops a daemon behind the events that it accepted; `ticket` is settled. */
+export declare function runtimeStop(runtime: number, ticket: number, origin: bigint): void
+
+/** The work just taken, as an object. */
+export declare function runtimeTakenWork(runtime: number): import('./runtime-work').RareWork
+
+/** Takes the next work: says what kind it is (0 nothing, 1 events, 2 settlements, 3 an object). */
+export declare function runtimeTakeWork(runtime: number): number
+
+/** The caller does not wait any longer. */
+export declare function runtimeWithdraw(runtime: number, ticket: number, origin: bigint): void
+
 /** Takes all news; called when JavaScript was woken. */
 export declare function takeNotices(): Notices
+
+/** What the daemon's code threw, or what is wrong with what it returned. */
+export interface ThrownRecord {
+  /** Its return value is no output. */
+  invalidOutput: boolean
+  /** `error.name` */
+  name: string
+  /** `error.message` */
+  message: string
+  /** `error.stack` */
+  stack?: string
+}
 
 /** Whether a signature is one of this key over this message; strict. */
 export declare function verifySignature(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean

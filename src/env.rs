@@ -18,6 +18,7 @@ use crate::keep_alive::KeepAlive;
 use crate::mesh::Meshes;
 use crate::operation::Operations;
 use crate::outbox::Outbox;
+use crate::runtime::Runtimes;
 
 /// Builds an instance of an error class from a plain record; given by JavaScript.
 pub(crate) type ErrorFactory = FunctionRef<Unknown<'static>, Unknown<'static>>;
@@ -39,6 +40,8 @@ pub(crate) struct EnvState {
     pub(crate) operations: Operations,
     /// Mesh nodes.
     pub(crate) meshes: Meshes,
+    /// Daemon runtimes.
+    pub(crate) runtimes: Runtimes,
 }
 
 /// What `lib` hands over when it is loaded.
@@ -55,7 +58,7 @@ impl EnvState {
             return Ok(state);
         }
         let closed = CancellationToken::new();
-        let meshes = Meshes::default();
+        let (meshes, runtimes) = (Meshes::default(), Runtimes::default());
         let on_close = Rc::new(RefCell::new(Vec::<CloseTask>::new()));
         let state = Self {
             closed: closed.clone(),
@@ -64,7 +67,10 @@ impl EnvState {
             keep_alive: KeepAlive::default(),
             operations: Operations::default(),
             meshes: meshes.clone(),
+            runtimes: runtimes.clone(),
         };
+        // Before the nodes say goodbye.
+        state.at_close(move || runtimes.close());
         state.at_close(move || meshes.close());
         env.set_instance_data(state, (), |_| {})?;
         env.add_env_cleanup_hook((), move |()| {

@@ -101,7 +101,9 @@ error_table! {
     DaemonProcessFailed = DaemonError "ERR_DAEMON_PROCESS_FAILED" [];
     /// `process` gave back something that is not bytes.
     DaemonInvalidOutput = DaemonError "ERR_DAEMON_INVALID_OUTPUT" [];
-    /// The factory or `restore` threw or rejected.
+    /// The factory threw, rejected, or gave back something that is no daemon.
+    DaemonFactoryFailed = DaemonError "ERR_DAEMON_FACTORY_FAILED" [];
+    /// `restore` threw or rejected.
     DaemonRestoreFailed = DaemonError "ERR_DAEMON_RESTORE_FAILED" [];
     /// `snapshot` threw, rejected, or gave back something that is not bytes, or its bytes changed while they were read.
     DaemonSnapshotFailed = DaemonError "ERR_DAEMON_SNAPSHOT_FAILED" [];

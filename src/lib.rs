@@ -16,6 +16,7 @@
 //! | `logger` | tracing events on their way to a JavaScript logger |
 //! | `identity` | key pairs and derived addresses |
 //! | `mesh` | mesh nodes |
+//! | `runtime` | daemon runtimes |
 
 // napi's macros make the functions reachable from JavaScript, which rustc cannot see, and take some arguments by value
 // that clippy would borrow. An `&Env` is small, but it lends its lifetime to the values made with it.
@@ -33,6 +34,7 @@ mod logger;
 mod mesh;
 mod operation;
 mod outbox;
+mod runtime;
 
 /// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
 #[napi]

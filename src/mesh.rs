@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use mesh_daemon_core::identity::{EntityKeypair, NodeId};
 use mesh_daemon_core::mesh::table::PeerState;
 use mesh_daemon_core::mesh::{MeshConfig, MeshError, MeshNode, PeerEvent};
+use mesh_daemon_core::runtime::answer_without_runtime;
 use mesh_daemon_core::session::Psk;
 use napi::bindgen_prelude::{BigInt, Buffer, Env, Uint8Array};
 use napi::{Result, Status};
@@ -165,6 +166,7 @@ pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> 
     let config = config_from(&config)?;
     operation::spawn(&env, operation, async move {
         let node = MeshNode::create(config).await?;
+        answer_without_runtime(&node);
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
             node.shutdown().await;
@@ -261,7 +263,9 @@ pub fn mesh_shutdown(env: Env, operation: f64, mesh: u32) -> Result<()> {
 /// Ends all nodes of this environment and waits for their goodbyes, `patience_ms` at most.
 #[napi]
 pub fn mesh_goodbye(env: Env, patience_ms: u32) -> Result<()> {
-    EnvState::of(&env)?.meshes.say_goodbye(Duration::from_millis(patience_ms.into()));
+    let state = EnvState::of(&env)?;
+    state.runtimes.close();
+    state.meshes.say_goodbye(Duration::from_millis(patience_ms.into()));
     Ok(())
 }
 

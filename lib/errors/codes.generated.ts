@@ -21,6 +21,7 @@ export const ERROR_TABLE = {
   ERR_DAEMON_SNAPSHOT_INVALID: { class: 'DaemonError' },
   ERR_DAEMON_PROCESS_FAILED: { class: 'DaemonError' },
   ERR_DAEMON_INVALID_OUTPUT: { class: 'DaemonError' },
+  ERR_DAEMON_FACTORY_FAILED: { class: 'DaemonError' },
   ERR_DAEMON_RESTORE_FAILED: { class: 'DaemonError' },
   ERR_DAEMON_SNAPSHOT_FAILED: { class: 'DaemonError' },
   ERR_DAEMON_CALLBACK_TIMEOUT: { class: 'DaemonError' },
@@ -137,7 +138,8 @@ export type MeshErrorCode =
  * - `ERR_DAEMON_SNAPSHOT_INVALID`: The snapshot is damaged or of a version that cannot be read.
  * - `ERR_DAEMON_PROCESS_FAILED`: `process` threw or rejected.
  * - `ERR_DAEMON_INVALID_OUTPUT`: `process` gave back something that is not bytes.
- * - `ERR_DAEMON_RESTORE_FAILED`: The factory or `restore` threw or rejected.
+ * - `ERR_DAEMON_FACTORY_FAILED`: The factory threw, rejected, or gave back something that is no daemon.
+ * - `ERR_DAEMON_RESTORE_FAILED`: `restore` threw or rejected.
  * - `ERR_DAEMON_SNAPSHOT_FAILED`: `snapshot` threw, rejected, or gave back something that is not bytes, or its bytes
  *   changed while they were read.
  * - `ERR_DAEMON_CALLBACK_TIMEOUT`: The daemon did not respond within `callbackTimeoutMs`.
@@ -163,6 +165,7 @@ export type DaemonErrorCode =
   | 'ERR_DAEMON_SNAPSHOT_INVALID'
   | 'ERR_DAEMON_PROCESS_FAILED'
   | 'ERR_DAEMON_INVALID_OUTPUT'
+  | 'ERR_DAEMON_FACTORY_FAILED'
   | 'ERR_DAEMON_RESTORE_FAILED'
   | 'ERR_DAEMON_SNAPSHOT_FAILED'
   | 'ERR_DAEMON_CALLBACK_TIMEOUT'

@@ -1,5 +1,4 @@
 import type { CapabilityFilter, CapabilitySet } from './capabilities';
-import type { PublishReport } from './channels';
 
 /**
  * What `process` gives back: nothing, one payload, or several. Each payload becomes one link of the daemon's chain.
@@ -141,9 +140,6 @@ export interface DaemonContext {
 
   /** Sends to a daemon on any node as this daemon; resolves when its host has the event in the mailbox. */
   send(originHash: bigint, payload: Uint8Array): Promise<void>;
-
-  /** Publishes on a channel of this node. */
-  publish(channel: string, payload: Uint8Array): Promise<PublishReport>;
 
   /** Signs with the daemon's key; 64 bytes. */
   sign(message: Uint8Array): Buffer;

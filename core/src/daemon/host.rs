@@ -244,6 +244,12 @@ impl DaemonHost {
         Ok(())
     }
 
+    /// Takes an event in that was accepted by the daemon's former host.
+    pub fn take_over(&mut self, delivery: Delivery) {
+        self.mailbox.take_over(delivery);
+        self.accepted += 1;
+    }
+
     /// Whether an event may run on its caller's own stack.
     pub fn may_run_directly(&self) -> bool {
         self.standing == Standing::Live

@@ -39,6 +39,12 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Takes an event in that another host's mailbox held before: it was accepted, and may not be refused now.
+    pub fn take_over(&mut self, delivery: Delivery) {
+        self.bytes += delivery.weight();
+        self.queue.push_back(delivery);
+    }
+
     /// Puts back what was handed out and did not begin, in front and in its order. Never refused: it was here before.
     pub fn give_back(&mut self, deliveries: impl DoubleEndedIterator<Item = Delivery>) {
         for delivery in deliveries.rev() {

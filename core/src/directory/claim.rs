@@ -11,9 +11,6 @@ use crate::wire::codec::{self, DecodeError, bytes64};
 
 /// Longest chain of hand-overs without the daemon's own signature.
 const MAX_CHAIN: usize = 16;
-/// A claim may not be further ahead of the best known one than this: an epoch near the end of its range would lock
-/// the daemon up for good.
-pub const MAX_EPOCH_JUMP: u64 = 1 << 32;
 const LABEL: &[u8] = b"mesh-daemon claim v1";
 
 /// What a claim says.
@@ -154,19 +151,19 @@ impl Claim {
 struct Chain(Vec<Signed>);
 
 impl<'b> Decode<'b, ()> for Chain {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut ()) -> Result<Self, minicbor::decode::Error> {
+    fn decode(d: &mut minicbor::Decoder<'b>, (): &mut ()) -> Result<Self, minicbor::decode::Error> {
         codec::bounded_array(d, MAX_CHAIN as u64, "hand-overs").map(Self)
     }
 }
 
 fn signed(body: ClaimBody, key: &EntityKeypair) -> Result<Signed, ClaimError> {
-    let signature = key.sign(&body.message()).map_err(|_: IdentityError| ClaimError::NoKey)?;
-    Ok(Signed { body, signature: *signature.as_bytes() })
+    let proof = key.sign(&body.message()).map_err(|_: IdentityError| ClaimError::NoKey)?;
+    Ok(Signed { body, signature: *proof.as_bytes() })
 }
 
-fn verify(signer: &EntityId, signed: &Signed) -> Result<(), ClaimError> {
+fn verify(signer: &EntityId, link: &Signed) -> Result<(), ClaimError> {
     signer
-        .verify(&signed.body.message(), &Signature::from_bytes(signed.signature))
+        .verify(&link.body.message(), &Signature::from_bytes(link.signature))
         .map_err(|_: IdentityError| ClaimError::BadSignature)
 }
 

@@ -19,7 +19,7 @@ pub struct Query(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The best claim that anyone knows.
-    Found(Claim),
+    Found(Found),
     /// Every connected peer was asked and knows of none.
     NotFound,
     /// Some did not answer in time, and the others know of none.
@@ -30,8 +30,41 @@ pub enum Finding {
 struct Open {
     origin: OriginHash,
     waiting_for: BTreeSet<NodeId>,
-    best: Option<Claim>,
+    /// Who answered, with the claim that they know.
+    answers: BTreeMap<NodeId, Option<Claim>>,
     until: Instant,
+}
+
+/// A claim that was found, and who told of it: the host itself, or one that it left and that forwards to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The best claim.
+    pub claim: Claim,
+    /// Who told of it.
+    pub by: NodeId,
+}
+
+impl Open {
+    /// The best claim. What a former host says is not believed against the word of the host that it names.
+    fn best(&self) -> Option<Found> {
+        let mut best: Option<Found> = None;
+        for (by, claim) in &self.answers {
+            let Some(claim) = claim else { continue };
+            let denied = matches!(self.answers.get(&claim.body().node()), Some(None));
+            if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
+                best = Some(Found { claim: claim.clone(), by: *by });
+            }
+        }
+        best
+    }
+
+    /// A host that speaks for itself ends the question: an older claim is put right by the host that it names.
+    fn is_over(&self, now: Instant) -> bool {
+        let own_word = |(by, claim): (&NodeId, &Option<Claim>)| {
+            claim.as_ref().is_some_and(|claim| claim.body().node() == *by)
+        };
+        self.waiting_for.is_empty() || self.until <= now || self.answers.iter().any(own_word)
+    }
 }
 
 /// The questions of one node.
@@ -50,7 +83,8 @@ impl Lookups {
         }
         self.last += 1;
         let query = Query(self.last);
-        let open = Open { origin, waiting_for: peers.collect(), best: None, until: now + PATIENCE };
+        let open =
+            Open { origin, waiting_for: peers.collect(), answers: BTreeMap::new(), until: now + PATIENCE };
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
@@ -62,10 +96,8 @@ impl Lookups {
         if !open.waiting_for.remove(&from) {
             return;
         }
-        let Some(claim) = claim.filter(|claim| claim.body().entity.origin_hash() == open.origin) else { return };
-        if open.best.as_ref().is_none_or(|best| claim.beats(best)) {
-            open.best = Some(claim);
-        }
+        let claim = claim.filter(|claim| claim.body().entity.origin_hash() == open.origin);
+        open.answers.insert(from, claim);
     }
 
     /// A peer will not answer any more.
@@ -80,21 +112,16 @@ impl Lookups {
         self.open.values().map(|open| open.until).min()
     }
 
-    /// Takes the questions that are over. A claim ends its question at once: it is signed, and an older one is put
-    /// right by the host that it names.
+    /// Takes the questions that are over.
     pub fn finished(&mut self, now: Instant) -> Vec<(OriginHash, Finding)> {
-        let over: Vec<Query> = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.best.is_some() || open.waiting_for.is_empty() || open.until <= now)
-            .map(|(query, _)| *query)
-            .collect();
+        let over: Vec<Query> =
+            self.open.iter().filter(|(_, open)| open.is_over(now)).map(|(query, _)| *query).collect();
         over.into_iter()
             .filter_map(|query| self.open.remove(&query))
             .map(|open| {
                 self.by_origin.remove(&open.origin);
-                let finding = match open.best {
-                    Some(claim) => Finding::Found(claim),
+                let finding = match open.best() {
+                    Some(found) => Finding::Found(found),
                     None if open.waiting_for.is_empty() => Finding::NotFound,
                     None => Finding::Unanswered,
                 };

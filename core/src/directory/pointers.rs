@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::claim::Claim;
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 
 /// How long a former host remembers.
@@ -28,22 +29,30 @@ pub struct Pointer {
 /// The pointers of one node.
 #[derive(Debug, Default)]
 pub struct Pointers {
-    by_origin: HashMap<OriginHash, Pointer>,
+    by_origin: HashMap<OriginHash, (Pointer, Claim)>,
     order: VecDeque<(Instant, OriginHash, Epoch)>,
 }
 
 impl Pointers {
-    /// A daemon left.
-    pub fn left(&mut self, pointer: Pointer, now: Instant) {
+    /// A daemon left for the host that this claim names.
+    pub fn left(&mut self, claim: Claim, now: Instant) {
+        let body = *claim.body();
+        let pointer =
+            Pointer { entity: body.entity, lineage: body.lineage, node: body.node(), epoch: body.epoch };
         let origin = pointer.entity.origin_hash();
-        self.by_origin.insert(origin, pointer);
+        self.by_origin.insert(origin, (pointer, claim));
         self.order.push_back((now + KEPT_FOR, origin, pointer.epoch));
         self.sweep(now);
     }
 
     /// Where it went.
     pub fn get(&self, origin: OriginHash) -> Option<&Pointer> {
-        self.by_origin.get(&origin)
+        self.by_origin.get(&origin).map(|(pointer, _)| pointer)
+    }
+
+    /// The claim that it left with, for those who look for it.
+    pub fn claim(&self, origin: OriginHash) -> Option<&Claim> {
+        self.by_origin.get(&origin).map(|(_, claim)| claim)
     }
 
     /// It came back, or is known to be elsewhere.
@@ -57,7 +66,7 @@ impl Pointers {
                 break;
             }
             self.order.pop_front();
-            if self.by_origin.get(&origin).is_some_and(|pointer| pointer.epoch == epoch) {
+            if self.by_origin.get(&origin).is_some_and(|(pointer, _)| pointer.epoch == epoch) {
                 self.by_origin.remove(&origin);
             }
         }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use slab::Slab;
 use tokio::time::Instant;
 
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
@@ -113,8 +112,10 @@ pub struct InStream {
 /// The streams that lead to one daemon.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    streams: Slab<InStream>,
+    // Keys are not used again: events in the mailbox hold them.
+    streams: BTreeMap<u32, InStream>,
     index: HashMap<StreamId, u32>,
+    last: u32,
 }
 
 impl Inbound {
@@ -140,17 +141,17 @@ impl Inbound {
 
     /// A held stream.
     pub fn get(&self, key: u32) -> Option<&InStream> {
-        self.streams.get(key as usize)
+        self.streams.get(&key)
     }
 
     /// A held stream.
     pub fn get_mut(&mut self, key: u32) -> Option<&mut InStream> {
-        self.streams.get_mut(key as usize)
+        self.streams.get_mut(&key)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &InStream)> {
-        self.streams.iter().map(|(key, stream)| (u32::try_from(key).unwrap_or(u32::MAX), stream))
+        self.streams.iter().map(|(key, stream)| (*key, stream))
     }
 
     /// Finds a stream or begins it; a stream that is not known begins at 1. A newer life of the sender ends the older
@@ -160,11 +161,11 @@ impl Inbound {
             Some(key) => *key,
             None if first != 1 => return Err(Refused::Unknown),
             None => {
-                self.retain(|old| old.id.sender != id.sender || old.id.incarnation > id.incarnation);
+                self.retain(|old| old.id.sender != id.sender || !id.follows(&old.id));
                 self.insert(InStream::new(id, via, 1, now))
             }
         };
-        if let Some(stream) = self.streams.get_mut(key as usize) {
+        if let Some(stream) = self.streams.get_mut(&key) {
             stream.heard_at = now;
             stream.via = via;
         }
@@ -173,10 +174,10 @@ impl Inbound {
 
     fn insert(&mut self, stream: InStream) -> u32 {
         let id = stream.id;
-        // A slab index beyond u32 would need more memory than a node has.
-        let key = u32::try_from(self.streams.insert(stream)).unwrap_or(u32::MAX);
-        self.index.insert(id, key);
-        key
+        self.last = self.last.wrapping_add(1);
+        self.streams.insert(self.last, stream);
+        self.index.insert(id, self.last);
+        self.last
     }
 
     /// Finds a stream or makes its mark, for one that was begun elsewhere.
@@ -187,7 +188,7 @@ impl Inbound {
     /// Ends a stream.
     pub fn close(&mut self, id: &StreamId) {
         if let Some(key) = self.index.remove(id) {
-            self.streams.remove(key as usize);
+            self.streams.remove(&key);
         }
     }
 
@@ -208,8 +209,8 @@ impl Inbound {
         if self.streams.is_empty() {
             return Vec::new();
         }
-        let mut saved: Vec<_> = self.streams.iter().map(|(_, stream)| stream).collect();
-        saved.sort_unstable_by_key(|stream| (stream.id.sender, stream.id.incarnation));
+        let mut saved: Vec<_> = self.streams.values().collect();
+        saved.sort_unstable_by_key(|stream| (stream.id.sender, stream.id.incarnation, stream.id.opening));
         let saved: Vec<SavedStream<'_>> = saved
             .into_iter()
             .map(|stream| SavedStream {
@@ -268,14 +269,20 @@ impl KeptReply {
 }
 
 impl Held {
-    /// Takes a decoded item; its payload becomes a slice of the message.
+    /// Takes a decoded item; a large payload becomes a slice of the message.
     pub fn from_wire(item: &Item<'_>, message: &Bytes) -> Self {
         let (event, call): (&Event<'_>, bool) = match item {
             Item::Call(event) => (event, true),
             Item::Send(event) => (event, false),
             Item::Skip => return Self::Skip,
         };
-        Self::Event { link: event.link, payload: message.slice_ref(event.payload), call }
+        // A small payload must not keep a whole frame in memory for as long as it waits.
+        let payload = if event.payload.len() * 16 < message.len() {
+            Bytes::copy_from_slice(event.payload)
+        } else {
+            message.slice_ref(event.payload)
+        };
+        Self::Event { link: event.link, payload, call }
     }
 }
 
@@ -351,6 +358,11 @@ impl InStream {
     pub fn drop_early(&mut self) {
         self.early.clear();
         self.early_bytes = 0;
+    }
+
+    /// Whether it holds events that were not accepted.
+    pub fn holds_early(&self) -> bool {
+        !self.early.is_empty()
     }
 
     /// Keeps a reply until the sender has it.

@@ -1,6 +1,6 @@
 //! Streams: how an event sent to a daemon on another node is accepted exactly once, in order, and answered once.
 //!
-//! A stream is (sender, sender incarnation, destination entity, lineage), numbered 1, 2, 3 …. [`Outbound`] is the
+//! A stream is (sender, sender incarnation, destination entity, lineage), numbered 1, 2, 3 …. [`OutStream`] is the
 //! sender's end, [`Inbound`] holds the host's ends of one daemon. Both are plain state: they are told what arrived and
 //! asked what to send.
 

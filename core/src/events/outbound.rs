@@ -50,6 +50,8 @@ pub struct OutStream {
     pub host: NodeId,
     /// The epoch that goes with `host`.
     pub epoch: Epoch,
+    /// The highest epoch that was told; above `epoch` while the new host is out of reach and the former one forwards.
+    pub told_epoch: Epoch,
     /// Nothing is sent while a local hand-over is undecided.
     pub held: bool,
     /// Since when its host is out of reach.
@@ -60,6 +62,8 @@ pub struct OutStream {
     flight_bytes: usize,
     accepted: u64,
     sent: u64,
+    // Through here an event may have run although it is to be sent again.
+    doubtful: u64,
     told_replies: u64,
     /// The host is to be asked for replies that may have been lost on the way.
     pub ask_again: bool,
@@ -84,6 +88,7 @@ impl OutStream {
             origin,
             host,
             epoch,
+            told_epoch: epoch,
             held: false,
             cut_since: None,
             base: next,
@@ -92,6 +97,7 @@ impl OutStream {
             flight_bytes: 0,
             accepted: next - 1,
             sent: next - 1,
+            doubtful: next - 1,
             told_replies: next - 1,
             ask_again: false,
         }
@@ -236,6 +242,7 @@ impl OutStream {
 
     /// Sends again, from the host's mark on, what was not accepted: after a reconnection or a move.
     pub fn rewind(&mut self) {
+        self.doubtful = self.doubtful.max(self.sent);
         self.sent = self.accepted;
         self.flight_bytes = 0;
         self.ask_again = true;
@@ -263,6 +270,11 @@ impl OutStream {
             && self.sent + 1 < self.next()
             && self.sent < self.accepted + WINDOW
             && self.flight_bytes <= WINDOW_BYTES
+    }
+
+    /// Whether the host accepted everything through this number.
+    pub fn is_accepted_through(&self, number: u64) -> bool {
+        self.accepted >= number
     }
 
     /// Whether anything is not accepted yet.
@@ -348,9 +360,11 @@ impl OutStream {
         self.sent += count;
     }
 
-    /// Ends the stream: whoever waits, and whether their event may have run.
-    pub fn end(&mut self) -> Vec<(Ticket, bool)> {
-        let (base, sent) = (self.base, self.sent);
+    /// Ends the stream: whoever waits, and whether their event may have run. A host that has just `refused` the stream
+    /// ran nothing of what it was sent since the last repetition and did not accept.
+    pub fn end(&mut self, refused: bool) -> Vec<(Ticket, bool)> {
+        let base = self.base;
+        let sent = if refused { self.doubtful } else { self.doubtful.max(self.sent) };
         self.pending_bytes = 0;
         self.flight_bytes = 0;
         (base..)

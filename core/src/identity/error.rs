@@ -65,3 +65,41 @@ pub enum EnvelopeError {
         got: usize,
     },
 }
+
+/// Why a token does not grant what is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TokenError {
+    /// The issuer did not sign this.
+    #[error("the token's signature does not verify")]
+    InvalidSignature,
+    /// Its time has not come.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// It may not be delegated any further, or its depth does not fall.
+    #[error("the token's delegation depth is used up")]
+    DelegationExhausted,
+    /// It lacks the right to delegate.
+    #[error("the token does not allow delegation")]
+    DelegationNotAllowed,
+    /// It is not for this holder, issuer, channel or action.
+    #[error("the token does not authorise this")]
+    NotAuthorized,
+    /// Its issuer revoked its generation.
+    #[error("the token was revoked")]
+    Revoked,
+    /// Not the bytes of a token or a chain.
+    #[error("not a token: {0}")]
+    InvalidFormat(&'static str),
+    /// The identity that should sign has no secret key here.
+    #[error("identity is read-only: it cannot sign tokens")]
+    ReadOnly,
+    /// It would never be valid.
+    #[error("a token needs a time to live above zero")]
+    ZeroTtl,
+    /// It would be valid for more than 365 days.
+    #[error("a token lives at most 365 days")]
+    TtlTooLong,
+}

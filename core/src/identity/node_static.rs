@@ -32,7 +32,6 @@ impl NodeStaticSecret {
     }
 
     /// The raw private key, for the Noise library.
-    #[allow(dead_code, reason = "read by the session layer")]
     pub(crate) fn private_bytes(&self) -> &[u8; 32] {
         self.secret.as_bytes()
     }

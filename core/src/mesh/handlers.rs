@@ -22,7 +22,7 @@ pub struct ObserverId(u64);
 /// What is installed.
 #[derive(Default)]
 pub(super) struct Handlers {
-    handlers: Vec<Installed>,
+    installed: Vec<Installed>,
     responders: Vec<(Subprotocol, Responder)>,
     observers: Vec<(ObserverId, PeerObserver)>,
     last_observer: u64,
@@ -52,7 +52,7 @@ impl Handlers {
             if subprotocol == Subprotocol::Session {
                 return Err(InstallError::Reserved(subprotocol));
             }
-            if self.handlers.iter().any(|installed| installed.subprotocols.contains(&subprotocol)) {
+            if self.installed.iter().any(|installed| installed.subprotocols.contains(&subprotocol)) {
                 return Err(InstallError::Taken(subprotocol));
             }
         }
@@ -60,15 +60,15 @@ impl Handlers {
     }
 
     pub(super) fn install(&mut self, handler: Arc<dyn SubprotocolHandler>, subprotocols: &[Subprotocol]) {
-        self.handlers.push(Installed { handler, subprotocols: subprotocols.to_vec() });
+        self.installed.push(Installed { handler, subprotocols: subprotocols.to_vec() });
     }
 
     /// Takes the handler of `subprotocols` out; what comes back is to be dropped outside of any lock.
     pub(super) fn uninstall(&mut self, subprotocols: &[Subprotocol]) -> Vec<Arc<dyn SubprotocolHandler>> {
-        for installed in &mut self.handlers {
+        for installed in &mut self.installed {
             installed.subprotocols.retain(|subprotocol| !subprotocols.contains(subprotocol));
         }
-        self.handlers
+        self.installed
             .extract_if(.., |installed| installed.subprotocols.is_empty())
             .map(|installed| installed.handler)
             .collect()
@@ -92,7 +92,7 @@ impl Handlers {
     }
 
     pub(super) fn peer(&self, event: &PeerEvent) {
-        for installed in &self.handlers {
+        for installed in &self.installed {
             installed.handler.peer(event);
         }
         for (_, observer) in &self.observers {
@@ -129,22 +129,22 @@ impl Handlers {
 
     /// Asks every handler for records, beginning with number `first`; true when any has more.
     pub(super) fn fill(&self, to: NodeId, lane: Lane, frame: &mut FrameBuilder, first: usize) -> bool {
-        let count = self.handlers.len();
+        let count = self.installed.len();
         let mut more = false;
         for turn in 0..count {
-            let installed = &self.handlers[(first + turn) % count];
+            let installed = &self.installed[(first + turn) % count];
             more |= installed.handler.fill(to, lane, &mut Sink(frame));
         }
         more
     }
 
     fn of(&self, subprotocol: Subprotocol) -> Option<&Installed> {
-        self.handlers.iter().find(|installed| installed.subprotocols.contains(&subprotocol))
+        self.installed.iter().find(|installed| installed.subprotocols.contains(&subprotocol))
     }
 }
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.handlers.iter().map(|installed| &installed.subprotocols)).finish()
+        f.debug_list().entries(self.installed.iter().map(|installed| &installed.subprotocols)).finish()
     }
 }

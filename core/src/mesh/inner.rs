@@ -181,10 +181,10 @@ impl Inner {
     /// Starts the tasks of a session. Comes after [`open`](Self::open), so that the layers hear of the peer first.
     pub(super) fn run(self: &Arc<Self>, opened: Opened) {
         let Opened { link, established, stream, messages } = opened;
-        let (sealer, opener) = established.transport.split();
+        let (outgoing, incoming) = established.transport.split();
         let (read, write) = stream.into_split();
-        let reader = Reader { inner: self.clone(), link: link.clone(), socket: read, messages, opener };
-        let writer = Writer { inner: self.clone(), link, socket: write, sealer };
+        let reader = Reader { inner: self.clone(), link: link.clone(), socket: read, messages, opener: incoming };
+        let writer = Writer { inner: self.clone(), link, socket: write, sealer: outgoing };
         self.sessions.spawn_on(reader.run(), &self.runtime);
         self.sessions.spawn_on(writer.run(), &self.runtime);
     }
@@ -225,15 +225,12 @@ impl Inner {
             return told;
         }
         let connected = control.table.peers().find(|peer| peer.identity.node == node && peer.conn.is_some());
-        match connected.map(|peer| peer.addr.to_owned()) {
-            Some(addr) => {
-                let _ = tell.send(addr);
-            }
-            None => {
-                let waiting = control.waiters.entry(node).or_default();
-                waiting.retain(|waiter| !waiter.is_closed());
-                waiting.push(tell);
-            }
+        if let Some(addr) = connected.map(|peer| peer.addr.to_owned()) {
+            let _ = tell.send(addr);
+        } else {
+            let waiting = control.waiters.entry(node).or_default();
+            waiting.retain(|waiter| !waiter.is_closed());
+            waiting.push(tell);
         }
         told
     }
@@ -293,10 +290,10 @@ impl Inner {
         let Some(link) = control.links.remove(&conn) else { return };
         tracing::debug!(peer = %link.node, ?why, "session closed");
         link.close();
-        if let Some(mut present) = self.present.get_mut(&link.node) {
-            if present.link.as_ref().is_some_and(|current| current.conn == conn) {
-                present.link = None;
-            }
+        if let Some(mut present) = self.present.get_mut(&link.node)
+            && present.link.as_ref().is_some_and(|current| current.conn == conn)
+        {
+            present.link = None;
         }
     }
 

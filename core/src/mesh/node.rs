@@ -190,7 +190,7 @@ impl MeshNode {
     }
 
     /// Installs the handler of `subprotocols`, each of which may have one. It is first told `Connected` (not resumed) of every
-    /// peer that has a session, then everything that happens.
+    /// peer that is not lost, and `Suspected` of those that are; then everything that happens.
     pub fn install(
         &self,
         handler: Arc<dyn SubprotocolHandler>,
@@ -202,11 +202,13 @@ impl MeshNode {
         }
         // Nobody else installs meanwhile: that takes `control` too.
         self.inner.handlers.read().check(subprotocols)?;
-        let mut connected: Vec<_> =
-            control.table.peers().filter(|peer| peer.conn.is_some()).map(|peer| peer.identity.clone()).collect();
-        connected.sort_unstable_by_key(|peer| peer.node);
-        for peer in connected {
-            handler.peer(&PeerEvent::Connected { peer, resumed: false });
+        let mut present: Vec<_> = control.table.peers().filter(|peer| peer.state != PeerState::Lost).collect();
+        present.sort_unstable_by_key(|peer| peer.identity.node);
+        for peer in present {
+            handler.peer(&PeerEvent::Connected { peer: peer.identity.clone(), resumed: false });
+            if peer.state == PeerState::Suspected {
+                handler.peer(&PeerEvent::Suspected { node: peer.identity.node });
+            }
         }
         self.inner.handlers.write().install(handler, subprotocols);
         for link in control.links.values() {

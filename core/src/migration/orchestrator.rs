@@ -188,6 +188,14 @@ impl Orchestrator {
         actions
     }
 
+    /// The target is slow, and says so.
+    pub fn still_at_work(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+        if let State::Driving { until } = &mut self.state {
+            *until = now + self.silence;
+        }
+        Vec::new()
+    }
+
     // Every phase is announced once and in order, also when a message overtook another one.
     fn enter(&mut self, stage: Stage, actions: &mut Vec<OrchestratorAction>) {
         const ORDER: [Stage; 6] =
@@ -276,7 +284,6 @@ impl Orchestrator {
     pub fn peer_lost(&mut self, node: NodeId, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
         let detail = format!("node {node}");
         match self.state {
-            State::Over => Vec::new(),
             // While the target is only asked, the daemon is untouched.
             State::Asking { .. } | State::Backoff { .. } if node == self.target || node == self.source => {
                 self.failed(FailureReason::PeerLost { detail }, Outcome::Source, now)
@@ -286,7 +293,9 @@ impl Orchestrator {
                 self.failed(FailureReason::PeerLost { detail }, outcome, now)
             }
             // The source sees the target's loss itself and knows what it means.
-            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding => Vec::new(),
+            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding | State::Over => {
+                Vec::new()
+            }
         }
     }
 

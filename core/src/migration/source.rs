@@ -45,6 +45,13 @@ pub enum SourceAction {
     InDoubt,
     /// Tell the orchestrator where it stands.
     Report(Stage),
+    /// Tell orchestrator and target that it is still at work.
+    StillAtWork,
+    /// It was asked to give up behind its decision.
+    TooLate {
+        /// By whom.
+        to: NodeId,
+    },
     /// The request does not fit.
     WrongPhase {
         /// To whom it is said.
@@ -117,6 +124,7 @@ pub struct Source {
     pub claim: Vec<u8>,
     silence: Duration,
     heard_at: Instant,
+    reported_at: Instant,
 }
 
 impl Source {
@@ -140,6 +148,7 @@ impl Source {
             claim: Vec::new(),
             silence,
             heard_at: now,
+            reported_at: now,
         };
         (machine, vec![SourceAction::Freeze, SourceAction::Report(Stage::Snapshot)])
     }
@@ -177,6 +186,20 @@ impl Source {
             | SourceState::Closing { .. }
             | SourceState::Released { .. }
             | SourceState::Gone => (0, 0),
+        }
+    }
+
+    /// Bytes of the state that are held here on their way.
+    pub fn held_bytes(&self) -> u64 {
+        match &self.state {
+            SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.held(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => 0,
         }
     }
 
@@ -254,7 +277,7 @@ impl Source {
     }
 
     /// The target staged this many events onto a chain with this head.
-    pub fn replayed(&mut self, staged: u64, head: u64, now: Instant) -> Vec<SourceAction> {
+    pub fn replayed(&mut self, staged: u64, head: u64, complete: bool, now: Instant) -> Vec<SourceAction> {
         self.heard_at = now;
         match self.state {
             SourceState::Staging | SourceState::Closing { .. } if head != self.head || staged > self.shipped => {
@@ -267,7 +290,7 @@ impl Source {
             }
             SourceState::Closing { total } => {
                 self.staged = self.staged.max(staged);
-                if self.staged == total {
+                if complete && self.staged == total {
                     self.state = SourceState::Released { in_doubt: false };
                     vec![SourceAction::Release]
                 } else {
@@ -340,7 +363,7 @@ impl Source {
     /// The orchestrator wants it undone.
     pub fn cancel(&mut self, reason: FailureReason, from: NodeId) -> Vec<SourceAction> {
         if self.is_released() || self.is_over() {
-            return vec![SourceAction::WrongPhase { to: from, got: "Cancel" }];
+            return vec![SourceAction::TooLate { to: from }];
         }
         self.resume(reason)
     }
@@ -378,9 +401,10 @@ impl Source {
     /// The next instant at which [`tick`](Self::tick) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
+            // The others hear that it is still at work.
             SourceState::Freezing { until }
             | SourceState::Snapshotting { until }
-            | SourceState::Reserving { until, .. } => Some(*until),
+            | SourceState::Reserving { until, .. } => Some((*until).min(self.reported_at + self.silence / 4)),
             SourceState::Sending(_)
             | SourceState::AwaitRestore
             | SourceState::Staging
@@ -394,6 +418,14 @@ impl Source {
     pub fn tick(&mut self, now: Instant) -> Vec<SourceAction> {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return Vec::new();
+        }
+        if let SourceState::Freezing { until }
+        | SourceState::Snapshotting { until }
+        | SourceState::Reserving { until, .. } = &self.state
+            && *until > now
+        {
+            self.reported_at = now;
+            return vec![SourceAction::StillAtWork];
         }
         let waited_for = match &self.state {
             SourceState::Freezing { .. } => "the daemon to finish its event",

@@ -26,10 +26,14 @@ pub enum TargetAction {
     Activate,
     /// Tell the source that it is live.
     Acknowledge,
+    /// Ask the source whether it released the daemon.
+    AskSource,
     /// Drop what arrived. Tell the others why, when there is a reason they do not know.
     Discard(Option<FailureReason>),
     /// The source let go: the move is over here too.
     Finish,
+    /// Tell source and orchestrator that it is still at work.
+    StillAtWork,
 }
 
 /// Where the move stands.
@@ -73,6 +77,8 @@ pub struct Target {
     hold: Duration,
     heard_at: Instant,
     cut_off: bool,
+    working_until: Instant,
+    reported_at: Instant,
 }
 
 impl Target {
@@ -93,6 +99,8 @@ impl Target {
             hold,
             heard_at: now,
             cut_off: false,
+            working_until: now,
+            reported_at: now,
         };
         (machine, vec![TargetAction::Agree])
     }
@@ -143,9 +151,11 @@ impl Target {
         }
     }
 
-    /// The whole state and its seal are here.
-    pub fn received(&mut self, now: Instant) -> Vec<TargetAction> {
+    /// The whole state and its seal are here. Factory and `restore` have twice the callback timeout together.
+    pub fn received(&mut self, callback_timeout: Duration, now: Instant) -> Vec<TargetAction> {
         self.heard(now);
+        self.working_until = now + 2 * callback_timeout;
+        self.reported_at = now;
         match self.state {
             TargetState::Receiving => {
                 self.state = TargetState::Building;
@@ -275,6 +285,33 @@ impl Target {
         }
     }
 
+    /// The session with the source is back: its word, or this node's, may have been lost with the former one.
+    pub fn source_back(&mut self, now: Instant) -> Vec<TargetAction> {
+        match self.state {
+            TargetState::Staged { complete: true } => {
+                self.heard(now);
+                vec![TargetAction::AskSource]
+            }
+            TargetState::Active => vec![TargetAction::Acknowledge],
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { complete: false }
+            | TargetState::Over => Vec::new(),
+        }
+    }
+
+    /// The source says what became of the daemon there. Whatever it is, it is not released to this copy: then it would
+    /// have said so.
+    pub fn source_answered(&mut self, copy: CopyState) -> Vec<TargetAction> {
+        match copy {
+            CopyState::Active | CopyState::Discarded => self.called_off(),
+            CopyState::Undecided => Vec::new(),
+        }
+    }
+
     /// The next instant at which [`tick`](Self::tick) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -285,16 +322,27 @@ impl Target {
             TargetState::Staged { complete } => {
                 Some(self.heard_at + if complete { self.hold } else { 4 * self.silence })
             }
-            TargetState::Building | TargetState::Restoring | TargetState::Active | TargetState::Over => None,
+            TargetState::Building | TargetState::Restoring => {
+                Some(self.working_until.min(self.reported_at + self.silence / 4))
+            }
+            TargetState::Active | TargetState::Over => None,
         }
     }
 
     /// A deadline passed.
     pub fn tick(&mut self, now: Instant) -> Vec<TargetAction> {
         match self.deadline() {
-            Some(deadline) if deadline <= now => {
-                self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() }))
-            }
+            Some(deadline) if deadline <= now => match self.state {
+                TargetState::Building | TargetState::Restoring if self.working_until > now => {
+                    self.reported_at = now;
+                    vec![TargetAction::StillAtWork]
+                }
+                TargetState::Building | TargetState::Restoring => {
+                    let detail = "factory or restore did not settle in time".to_owned();
+                    self.discard(Some(FailureReason::StateFailed { detail }))
+                }
+                _ => self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() })),
+            },
             _ => Vec::new(),
         }
     }

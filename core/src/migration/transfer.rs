@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::snapshot::{SNAPSHOT_CHUNK_LEN, SnapshotError, SnapshotHead, SnapshotWriter};
+use crate::snapshot::{SNAPSHOT_CHUNK_LEN, SnapshotDigest, SnapshotError, SnapshotHead, SnapshotWriter, chunk_count};
 
 /// Length of the slices that are asked for, in bytes.
 const SLICE: u64 = 1024 * 1024;
@@ -17,7 +17,7 @@ const AHEAD: u64 = 4 * SLICE;
 #[derive(Debug)]
 pub struct Transfer {
     writer: Option<SnapshotWriter>,
-    digest: Option<[u8; 32]>,
+    digest: Option<SnapshotDigest>,
     state_len: u64,
     asked: u64,
     got: u64,
@@ -44,8 +44,9 @@ impl Transfer {
     /// Prepares to send a snapshot with this head and so many bytes of state; none of a stateless daemon.
     pub fn new(head: &SnapshotHead, state_len: Option<u64>) -> Result<Self, SnapshotError> {
         let (writer, prefix) = SnapshotWriter::new(head, state_len)?;
-        let total = writer.total_len(None);
-        let chunks = u32::try_from(total.div_ceil(SNAPSHOT_CHUNK_LEN as u64)).unwrap_or(u32::MAX);
+        let total = writer.total_len(false);
+        // A snapshot is at most a few times 4 GiB, which the format checks.
+        let chunks = chunk_count(total).unwrap_or(u32::MAX);
         let mut transfer = Self {
             writer: Some(writer),
             digest: None,
@@ -59,7 +60,7 @@ impl Transfer {
             next: 0,
             chunks,
         };
-        transfer.finish_if_whole();
+        transfer.finish_if_whole()?;
         Ok(transfer)
     }
 
@@ -90,32 +91,32 @@ impl Transfer {
         Some((offset, u32::try_from(len).unwrap_or(u32::MAX)))
     }
 
-    /// A slice arrived; false when it is not the one that is due.
-    pub fn slice(&mut self, offset: u64, bytes: Bytes) -> bool {
+    /// A slice arrived. One that is not due changes nothing.
+    pub fn slice(&mut self, offset: u64, bytes: Bytes) -> Result<(), SnapshotError> {
         let end = offset + bytes.len() as u64;
         if offset != self.got || end > self.asked || bytes.is_empty() {
-            return false;
+            return Ok(());
         }
         if let Some(writer) = &mut self.writer {
-            writer.state_slice(&bytes);
+            writer.state_slice(&bytes)?;
         }
         self.got = end;
         self.pending_bytes += bytes.len() as u64;
         self.pending.push_back(bytes);
-        self.finish_if_whole();
-        true
+        self.finish_if_whole()
     }
 
-    fn finish_if_whole(&mut self) {
+    fn finish_if_whole(&mut self) -> Result<(), SnapshotError> {
         if self.got == self.state_len
             && let Some(writer) = self.writer.take()
         {
             // The envelope travels beside the stream: it is sealed over the digest.
-            let (suffix, digest) = writer.finish(None);
+            let (suffix, digest) = writer.finish(None)?;
             self.pending_bytes += suffix.len() as u64;
             self.pending.push_back(suffix);
             self.digest = Some(digest);
         }
+        Ok(())
     }
 
     /// Whether a chunk can be sent now.
@@ -156,7 +157,7 @@ impl Transfer {
     }
 
     /// The digest of the whole, once every chunk was taken.
-    pub fn seal(&self) -> Option<[u8; 32]> {
+    pub fn seal(&self) -> Option<SnapshotDigest> {
         if self.sent == self.total { self.digest } else { None }
     }
 }

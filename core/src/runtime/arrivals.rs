@@ -6,26 +6,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::departures::vouched;
-use super::engine::{Engine, Lifecycle, Now};
-use super::policy::ArrivalPolicy;
+use super::engine::{Engine, Now};
 use super::spawn::adopt;
 use super::timers::TimerKey;
-use super::work::{ConstructFor, DaemonEvent, MigrationRequest, Role, StopReason, Work};
+use super::work::{ConstructFor, DaemonEvent, Role, StopReason, Work};
 use crate::causal::Sequence;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, HostConfig, ReplyTo, Standing};
 use crate::directory::Claim;
 use crate::events::{Held, Inbound};
-use crate::identity::{
-    EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, MigrationId, NodeId, OriginHash, Signature,
-};
+use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId, Signature};
 use crate::migration::{MigrationFailure, Outcome, Target, TargetAction, TargetState};
-use crate::snapshot::{ChunkError, ReserveOutcome, StateSnapshot, TransferKey};
+use crate::snapshot::{
+    ChunkOutcome, ReassemblerEvent, Reservation, SnapshotDigest, StateSnapshot, TransferId, TransferKey,
+};
 use crate::wire::codec;
 use crate::wire::events::Thrown;
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage, truncate};
 
 /// Most messages of waiting events that are held because one before them is missing.
 const MOST_EARLY: usize = 4096;
+
+/// Most waiting events that are taken over with a daemon.
+const MOST_STAGED: usize = 1 << 20;
+/// Most of their payload bytes.
+const MOST_STAGED_BYTES: usize = 256 * 1024 * 1024;
 
 /// A daemon that comes.
 pub(super) struct Arrival {
@@ -39,7 +43,8 @@ pub(super) struct Arrival {
     transport_identity: bool,
     /// The source's claim, and then this node's own.
     claim: Option<Claim>,
-    snapshot: Option<Bytes>,
+    /// What arrived, with the digest taken on the way.
+    snapshot: Option<(Bytes, SnapshotDigest)>,
     seal: Option<Seal>,
     state: Option<Bytes>,
     pub(super) key: Option<DaemonKey>,
@@ -49,132 +54,22 @@ pub(super) struct Arrival {
 
 /// What a source vouches for its snapshot with.
 struct Seal {
-    digest: [u8; 32],
+    digest: SnapshotDigest,
     signature: Signature,
     envelope: Option<Vec<u8>>,
 }
 
-/// A question to the embedder's policy.
-pub(super) struct Question {
-    from: NodeId,
-    id: MoveId,
-    kind: Arc<str>,
-    source: NodeId,
-    transport_identity: bool,
-}
-
-impl Question {
-    /// Who asked.
-    pub(super) fn from(&self) -> NodeId {
-        self.from
-    }
-}
-
-impl Engine {
-    /// How many daemons are here and not live yet.
-    pub(super) fn arrivals_not_live(&self) -> usize {
-        self.arrivals
-            .values()
-            .filter(|arrival| arrival.key.is_some() && arrival.target.copy() == CopyState::Undecided)
-            .count()
-    }
-
-    /// An orchestrator asks whether a daemon may come.
-    pub(super) fn on_prepare(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
-        kind: &str,
-        source: NodeId,
-        transport_identity: bool,
-        state_bytes: u64,
-        now: Now,
-    ) {
-        if let Some(arrival) = self.arrivals.get(&id.entity) {
-            let target = &arrival.target;
-            if target.id.migration != id.migration || target.orchestrator != from {
-                return self.decline(from, id, FailureReason::AlreadyMigrating);
-            }
-            if target.id.attempt == id.attempt {
-                return self.say(from, &MigrationMessage::Prepared { id });
-            }
-            if target.id.attempt > id.attempt || target.state != TargetState::Prepared {
-                return;
-            }
-        }
-        let origin = id.entity.origin_hash();
-        match self.lifecycle {
-            Lifecycle::Ready => {}
-            Lifecycle::Registering => {
-                self.turned_away.push((from, origin, id.migration));
-                return self.decline(from, id, FailureReason::NotReady);
-            }
-            Lifecycle::ShuttingDown => return self.decline(from, id, FailureReason::ComputeNotSupported),
-        }
-        if self.by_origin.contains_key(&origin) {
-            return self.decline(from, id, FailureReason::AlreadyMigrating);
-        }
-        let not_found = FailureReason::FactoryNotFound { kind: kind.to_owned() }.bounded();
-        if let Some(expected) = self.factories.expected(origin) {
-            let provisioned = expected.keypair.clone();
-            if expected.orchestrator.is_some_and(|bound| bound != from) {
-                return self.decline(from, id, FailureReason::WrongPeer);
-            }
-            if *expected.kind != *kind || provisioned.as_ref().is_some_and(|key| key.entity_id() != id.entity) {
-                return self.decline(from, id, not_found);
-            }
-            let (kind, config) = (expected.kind.clone(), expected.config.clone());
-            return self.agree(from, id, kind, source, transport_identity, Some((config, provisioned)), now);
-        }
-        let Some(kind) = self.factories.kind(kind) else { return self.decline(from, id, not_found) };
-        match self.options.arrivals {
-            ArrivalPolicy::Announced => self.decline(from, id, not_found),
-            ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, None, now),
-            ArrivalPolicy::Ask => {
-                self.questions += 1;
-                let question = self.questions;
-                let request =
-                    MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator: from, state_bytes };
-                self.asked.insert(question, Question { from, id, kind, source, transport_identity });
-                self.work.push(Work::Admit { question, request });
-            }
-        }
-    }
-
-    /// The embedder's policy decided.
-    pub fn admitted(&mut self, question: u64, yes: bool, now: Now) {
-        let Some(Question { from, id, kind, source, transport_identity }) = self.asked.remove(&question) else {
-            return;
-        };
-        if !yes || self.by_origin.contains_key(&id.entity.origin_hash()) || self.arrivals.contains_key(&id.entity) {
-            let kind = kind.to_string();
-            self.decline(from, id, FailureReason::FactoryNotFound { kind });
-        } else {
-            self.agree(from, id, kind, source, transport_identity, None, now);
-        }
-        self.settle_own(now);
-    }
-
-    #[allow(clippy::too_many_arguments)] // the fields of the request
-    fn agree(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
+impl Arrival {
+    /// One that was agreed to; `announced` is what was provisioned for it here.
+    pub(super) fn new(
+        target: Target,
         kind: Arc<str>,
-        source: NodeId,
         transport_identity: bool,
         announced: Option<(HostConfig, Option<EntityKeypair>)>,
-        now: Now,
-    ) {
-        if source != from && !self.peers.is_up(source) {
-            return self.decline(from, id, FailureReason::PeerLost { detail: format!("source {source}") });
-        }
+    ) -> Self {
         let key_must_come = announced.as_ref().is_some_and(|(_, key)| key.is_none());
         let (config, provisioned) = announced.unwrap_or_default();
-        let settings = &self.options.migration;
-        let limits = (settings.silence, settings.handover_hold);
-        let (target, actions) = Target::new(id, (from, source), limits, now.instant);
-        let arrival = Arrival {
+        Self {
             target,
             kind,
             config,
@@ -187,20 +82,17 @@ impl Engine {
             state: None,
             key: None,
             early: BTreeMap::new(),
-        };
-        self.arrivals.insert(id.entity, arrival);
-        self.arrive(id.entity, actions, now);
-    }
-
-    fn decline(&mut self, to: NodeId, id: MoveId, reason: FailureReason) {
-        self.say(to, &MigrationMessage::MigrationFailed { id, reason });
-    }
-
-    /// Those who came too early are told that this node is ready.
-    pub(super) fn call_back_turned_away(&mut self) {
-        for (node, origin, migration) in std::mem::take(&mut self.turned_away) {
-            self.say(node, &MigrationMessage::NowReady { origin, migration });
         }
+    }
+}
+
+impl Engine {
+    /// How many daemons are here and not live yet.
+    pub(super) fn arrivals_not_live(&self) -> usize {
+        self.arrivals
+            .values()
+            .filter(|arrival| arrival.key.is_some() && arrival.target.copy() == CopyState::Undecided)
+            .count()
     }
 
     /// Feeds an input to the target of a daemon and carries out what it wants.
@@ -220,7 +112,7 @@ impl Engine {
         self.arrival_input(entity, now, |target| target.tick(now.instant));
     }
 
-    fn arrive(&mut self, entity: EntityId, actions: Vec<TargetAction>, now: Now) {
+    pub(super) fn arrive(&mut self, entity: EntityId, actions: Vec<TargetAction>, now: Now) {
         for action in actions {
             let Some(arrival) = self.arrivals.get_mut(&entity) else { return };
             let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);
@@ -251,11 +143,18 @@ impl Engine {
                 TargetAction::SayStaged => self.say_staged(entity),
                 TargetAction::Activate => self.activate(entity, now),
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
+                TargetAction::AskSource => self.say(source, &MigrationMessage::StatusQuery { id }),
                 TargetAction::Discard(reason) => self.discard(entity, reason, now),
+                TargetAction::StillAtWork => {
+                    let stage = arrival.target.stage();
+                    let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
+                    self.say_both(source, orchestrator, &message);
+                }
                 TargetAction::Finish => {
                     self.arrivals.remove(&entity);
                     self.timers.disarm(TimerKey::Arrival(entity));
-                    self.free_room(entity, id.migration, now);
+                    self.free_room(&id, now);
+                    self.begin_waiting(entity.origin_hash(), now);
                 }
             }
         }
@@ -279,11 +178,12 @@ impl Engine {
         let Some(arrival) = self.arrivals.get(&entity) else { return };
         let target = &arrival.target;
         let (id, source, orchestrator, staged) = (target.id, target.source, target.orchestrator, target.staged);
+        let complete = matches!(target.state, TargetState::Staged { complete: true });
         let head = arrival
             .key
             .and_then(|key| self.slot(key))
             .map_or(Sequence::GENESIS, |slot| slot.host.chain.head().link().sequence);
-        let message = MigrationMessage::ReplayComplete { id, staged, head: head.get() };
+        let message = MigrationMessage::ReplayComplete { id, staged, head: head.get(), complete };
         self.say_both(source, orchestrator, &message);
     }
 
@@ -306,26 +206,36 @@ impl Engine {
         if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
             arrival.claim = Some(claim);
         }
-        let key = transfer_key(&id.entity, id.migration);
-        match self.reassembler.reserve(key, id.attempt, total) {
-            ReserveOutcome::Granted => self.arrival_input(id.entity, now, Target::granted),
-            ReserveOutcome::Waiting => {}
-            ReserveOutcome::TooLarge { max } => {
-                let reason = FailureReason::SnapshotTooLarge { size: total, max };
+        match self.reassembler.reserve(transfer(&id), total, now.instant) {
+            Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
+            Ok(Reservation::Waiting) => {}
+            Ok(Reservation::TooLarge { size, max }) => {
+                let reason = FailureReason::SnapshotTooLarge { size, max };
                 self.arrival_input(id.entity, now, |target| target.fail(reason));
             }
-            ReserveOutcome::Stale => self.refuse(from, "reservation", &"of an earlier attempt"),
+            Err(error) => self.refuse(from, "reservation", &error),
         }
+        // Feeding forgets silent transfers, so room may have come free for others.
+        self.reassembler_events(now);
     }
 
     /// Room came free: those who wait for it are granted theirs, in their order.
-    fn free_room(&mut self, entity: EntityId, migration: MigrationId, now: Now) {
-        self.reassembler.release(transfer_key(&entity, migration));
-        while let Some(key) = self.reassembler.next_grant() {
-            let waiting =
-                self.arrivals.iter().find(|(entity, arrival)| transfer_key(entity, arrival.target.id.migration) == key);
-            if let Some(entity) = waiting.map(|(entity, _)| *entity) {
-                self.arrival_input(entity, now, Target::granted);
+    fn free_room(&mut self, id: &MoveId, now: Now) {
+        self.reassembler.release(transfer(id));
+        self.reassembler_events(now);
+    }
+
+    fn reassembler_events(&mut self, now: Now) {
+        while let Some(event) = self.reassembler.poll_event() {
+            let (ReassemblerEvent::Granted(id) | ReassemblerEvent::Dropped(id)) = event;
+            let about = self.arrivals.iter().find(|(_, arrival)| transfer(&arrival.target.id) == id);
+            let Some(entity) = about.map(|(entity, _)| *entity) else { continue };
+            match event {
+                ReassemblerEvent::Granted(_) => self.arrival_input(entity, now, Target::granted),
+                // Its bytes are gone: a target that something else keeps alive must not wait for the rest.
+                ReassemblerEvent::Dropped(_) => self.arrival_input(entity, now, |target| {
+                    target.fail(FailureReason::Timeout { detail: "no state arrived".into() })
+                }),
             }
         }
     }
@@ -337,21 +247,18 @@ impl Engine {
             return;
         }
         arrival.target.heard(now.instant);
-        let key = transfer_key(&id.entity, id.migration);
-        match self.reassembler.chunk(key, id.attempt, index, total, bytes) {
-            Ok(None) => {}
-            Ok(Some(snapshot)) => {
+        self.note_state_bytes();
+        match self.reassembler.chunk(transfer(&id), index, total, bytes, now.instant) {
+            Ok(ChunkOutcome::Progress { .. } | ChunkOutcome::Duplicate) => {}
+            Ok(ChunkOutcome::Complete { snapshot, digest }) => {
                 if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
-                    arrival.snapshot = Some(snapshot);
+                    arrival.snapshot = Some((snapshot, digest));
                 }
                 self.received(id.entity, now);
             }
-            Err(error) => self.refuse_chunk(from, &error),
+            Err(error) => self.refuse(from, "chunk", &error),
         }
-    }
-
-    fn refuse_chunk(&mut self, from: NodeId, error: &ChunkError) {
-        self.refuse(from, "chunk", error);
+        self.reassembler_events(now);
     }
 
     /// The seal of the state.
@@ -369,13 +276,16 @@ impl Engine {
             return;
         }
         let envelope = envelope.map(<[u8]>::to_vec);
+        let digest = SnapshotDigest::from_bytes(digest);
         arrival.seal = Some(Seal { digest, signature: Signature::from_bytes(signature), envelope });
         self.received(id.entity, now);
     }
 
     fn received(&mut self, entity: EntityId, now: Now) {
         if self.arrivals.get(&entity).is_some_and(|arrival| arrival.snapshot.is_some() && arrival.seal.is_some()) {
-            self.arrival_input(entity, now, |target| target.received(now.instant));
+            let timeout = self.arrivals.get(&entity).map(|arrival| arrival.config.callback_timeout);
+            let timeout = timeout.unwrap_or_default();
+            self.arrival_input(entity, now, |target| target.received(timeout, now.instant));
         }
     }
 
@@ -386,7 +296,7 @@ impl Engine {
         let (id, source) = (arrival.target.id, arrival.target.source);
         let failed = |detail: &str| FailureReason::StateFailed { detail: detail.to_owned() };
         let identity_failed = |detail: String| FailureReason::IdentityTransportFailed { detail };
-        let (Some(bytes), Some(seal), Some(claim)) =
+        let (Some((bytes, digest)), Some(seal), Some(claim)) =
             (arrival.snapshot.take(), arrival.seal.take(), arrival.claim.as_ref())
         else {
             return Err(failed("the state is not whole"));
@@ -397,9 +307,9 @@ impl Engine {
         if !by_daemon && source_key.verify(&message, &seal.signature).is_err() {
             return Err(failed("the signature over the state does not verify"));
         }
-        let snapshot = StateSnapshot::decode(bytes).map_err(|e| failed(&e.to_string()))?;
+        let snapshot = StateSnapshot::decode(&bytes).map_err(|e| failed(&e.to_string()))?;
         let head = &snapshot.head;
-        if snapshot.digest() != seal.digest {
+        if digest != seal.digest {
             return Err(failed("the state is not the one that was signed"));
         }
         if head.entity != entity || head.epoch != id.epoch || head.lineage != claim.body().lineage {
@@ -412,7 +322,7 @@ impl Engine {
                     link: head.chain.link().to_bytes(),
                     migration: id.migration,
                     epoch: id.epoch,
-                    snapshot_digest: seal.digest,
+                    snapshot_digest: *seal.digest.as_bytes(),
                 };
                 IdentityEnvelope::from_bytes(envelope)
                     .and_then(|envelope| self.node.static_secret.open(&envelope, entity, &context))
@@ -444,6 +354,12 @@ impl Engine {
         Ok(())
     }
 
+    /// The source's claim for a daemon that is about to live here.
+    pub(super) fn arriving_claim(&self, origin: crate::identity::OriginHash) -> Option<Vec<u8>> {
+        let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin)?.1;
+        arrival.claim.as_ref().map(Claim::encode)
+    }
+
     fn arrival_at(&self, key: DaemonKey) -> Option<EntityId> {
         let entity = self.slot(key)?.host.entity();
         self.arrivals.get(&entity).filter(|arrival| arrival.key == Some(key)).map(|_| entity)
@@ -455,7 +371,7 @@ impl Engine {
         let stateful = self.arrivals.get(&entity).is_some_and(|arrival| arrival.state.is_some());
         self.arrival_input(entity, now, |target| match result {
             Ok(()) => target.built(stateful),
-            Err(thrown) => target.fail(state_failed("the factory failed", thrown)),
+            Err(thrown) => target.fail(state_failed("the factory failed", &thrown)),
         });
         self.settle_own(now);
     }
@@ -465,7 +381,7 @@ impl Engine {
         let Some(entity) = self.arrival_at(key) else { return };
         self.arrival_input(entity, now, |target| match result {
             Ok(()) => target.restored(),
-            Err(thrown) => target.fail(state_failed("restore failed", thrown)),
+            Err(thrown) => target.fail(state_failed("restore failed", &thrown)),
         });
         self.settle_own(now);
     }
@@ -523,7 +439,13 @@ impl Engine {
                     expires: None,
                     accepted_at: now.instant,
                 };
-                slot.host.accept(delivery).map_err(|_| FailureReason::BufferFull)?;
+                // The bounds here may be tighter, and what was handed out there and given back stands above them.
+                if slot.host.mailbox.len() >= MOST_STAGED
+                    || slot.host.mailbox.bytes() + delivery.weight() > MOST_STAGED_BYTES
+                {
+                    return Err(FailureReason::BufferFull);
+                }
+                slot.host.take_over(delivery);
             }
             if let Some(held) = slot.inbound.get_mut(stream) {
                 held.advance(item.number + 1);
@@ -597,8 +519,9 @@ impl Engine {
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
         // This node's own stream to the daemon leads to itself now.
-        let own = crate::wire::events::StreamId { sender: me, incarnation: self.node.incarnation, entity, lineage };
-        self.on_moved(&own, me, epoch, now);
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
+        }
         self.pump(key, now);
         self.feed_all(key, now);
     }
@@ -613,7 +536,7 @@ impl Engine {
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         }
         drop(arrival);
-        self.free_room(entity, id.migration, now);
+        self.free_room(&id, now);
         if let Some(reason) = reason {
             let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
             self.note_arrival(&id, source, None, Some(failure));
@@ -626,12 +549,12 @@ impl Engine {
     }
 }
 
-fn transfer_key(entity: &EntityId, migration: MigrationId) -> TransferKey {
-    let origin: OriginHash = entity.origin_hash();
-    TransferKey { origin, migration }
+fn transfer(id: &MoveId) -> TransferId {
+    let key = TransferKey { origin: id.entity.origin_hash(), migration: id.migration };
+    TransferId { key, attempt: id.attempt }
 }
 
-fn state_failed(what: &str, thrown: Thrown) -> FailureReason {
+fn state_failed(what: &str, thrown: &Thrown) -> FailureReason {
     let mut detail = format!("{what}: {}", thrown.message);
     truncate(&mut detail);
     FailureReason::StateFailed { detail }

@@ -9,7 +9,8 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::arrivals::{Arrival, Question};
+use super::admission::Question;
+use super::arrivals::Arrival;
 use super::departures::Departure;
 use super::error::RuntimeError;
 use super::orchestrations::Orchestration;
@@ -92,6 +93,7 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) entropy: Entropy,
     pub(super) sequence: u64,
+    pub(super) openings: u64,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
     pub(super) asked: HashMap<u64, Question>,
@@ -109,6 +111,7 @@ pub struct Engine {
     pub(super) untold_streams: BTreeSet<(DaemonKey, u32)>,
     /// Messages that could not be read or were refused.
     pub(super) refused: u64,
+    peak_state_bytes: u64,
     #[cfg(feature = "test-hooks")]
     pub(super) gates: super::gates::Gates,
 }
@@ -116,7 +119,7 @@ pub struct Engine {
 impl Engine {
     /// An engine that registers kinds and accepts nothing yet.
     pub fn new(node: NodeSelf, options: RuntimeOptions, entropy: Entropy) -> Self {
-        let budget = options.migration.arrival_budget;
+        let (budget, silence) = (options.migration.arrival_budget, 8 * options.migration.silence);
         Self {
             node,
             options,
@@ -133,11 +136,12 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
-            reassembler: SnapshotReassembler::new(budget),
+            reassembler: SnapshotReassembler::new(budget, silence),
             work: WorkQueue::default(),
             timers: Timers::default(),
             entropy,
             sequence: 0,
+            openings: 0,
             questions: 0,
             asked: HashMap::new(),
             turned_away: Vec::new(),
@@ -148,6 +152,7 @@ impl Engine {
             untold_routes: BTreeSet::new(),
             untold_streams: BTreeSet::new(),
             refused: 0,
+            peak_state_bytes: 0,
             #[cfg(feature = "test-hooks")]
             gates: super::gates::Gates::default(),
         }
@@ -332,8 +337,21 @@ impl Engine {
             streams_out: self.routes.len(),
             migrations: self.departures.len() + self.arrivals.len() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
+            state_bytes: self.state_bytes(),
+            peak_state_bytes: self.peak_state_bytes,
             refused_messages: self.refused,
         }
+    }
+
+    fn state_bytes(&self) -> u64 {
+        let leaving = self.departures.values().map(|departure| departure.source.held_bytes()).sum::<u64>();
+        let pieces = self.peers.assembling_bytes();
+        self.reassembler.live_bytes() + leaving + pieces
+    }
+
+    /// Notes how much memory states take at a moment at which it grew.
+    pub(super) fn note_state_bytes(&mut self) {
+        self.peak_state_bytes = self.peak_state_bytes.max(self.state_bytes());
     }
 }
 
@@ -350,6 +368,10 @@ pub struct Census {
     pub migrations: usize,
     /// Bytes of arriving states.
     pub arriving_bytes: u64,
+    /// Bytes of states held now: arriving ones, and what is read ahead of leaving ones.
+    pub state_bytes: u64,
+    /// The most that ever was.
+    pub peak_state_bytes: u64,
     /// Messages that could not be read or were refused.
     pub refused_messages: u64,
 }

@@ -99,6 +99,9 @@ pub enum RuntimeError {
         /// The limit.
         max: u64,
     },
+    /// An output is beyond the limit, in the words of the daemon's host.
+    #[error("{0}")]
+    OutputTooLarge(String),
     /// The mesh has a live runtime.
     #[error("this mesh already has a live daemon runtime")]
     RuntimeExists,

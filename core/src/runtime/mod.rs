@@ -3,12 +3,14 @@
 //! [`Engine`] is all state of one runtime, without I/O; [`DaemonRuntime`] drives it from a mesh and from an embedder that
 //! runs user code. An embedder implements [`Embedder`], pulls [`Work`] on its own thread and reports back.
 
+mod admission;
 mod arrivals;
 mod departures;
 mod engine;
 mod error;
 #[cfg(feature = "test-hooks")]
 mod gates;
+mod handover;
 mod inbox;
 mod moves;
 mod orchestrations;
@@ -18,6 +20,7 @@ mod policy;
 mod replies;
 mod routes;
 mod run;
+mod sending;
 mod shell;
 mod spawn;
 mod state_reader;

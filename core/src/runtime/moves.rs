@@ -46,48 +46,61 @@ impl Engine {
             MigrationMessage::BufferedEvents { id, first, .. } => self.on_buffered(from, id, first, body, now),
             MigrationMessage::ActivateTarget { id, claim } => self.on_activate(from, id, claim, now),
             MigrationMessage::CleanupComplete { id } => {
-                self.from_source(from, &id, now, Target::cleaned_up);
+                self.source_says(from, &id, now, Target::cleaned_up);
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Reserved { id } => {
-                self.from_target(from, &id, now, |source| source.reserved(instant));
+                self.target_says(from, &id, now, |source| source.reserved(instant));
             }
             MigrationMessage::RestoreComplete { id } => {
-                self.from_target(from, &id, now, |source| source.restored(instant));
+                self.target_says(from, &id, now, |source| source.restored(instant));
                 self.on_orchestrator_message(from, message, now);
             }
-            MigrationMessage::ReplayComplete { id, staged, head } => {
-                self.from_target(from, &id, now, |source| source.replayed(staged, head, instant));
+            MigrationMessage::ReplayComplete { id, staged, head, complete } => {
+                self.target_says(from, &id, now, |source| source.replayed(staged, head, complete, instant));
                 self.on_orchestrator_message(from, message, now);
             }
-            MigrationMessage::ActivateAck { id } => self.from_target(from, &id, now, Source::activated),
+            MigrationMessage::ActivateAck { id } => {
+                if self.departures.contains_key(&id.entity) {
+                    self.target_says(from, &id, now, Source::activated);
+                } else {
+                    // It was let go here before, and the target did not hear of it.
+                    self.say(from, &MigrationMessage::CleanupComplete { id });
+                }
+            }
             MigrationMessage::StatusAnswer { id, copy } => {
-                self.from_target(from, &id, now, |source| source.target_copy(copy));
+                if self.departures.contains_key(&id.entity) {
+                    self.target_says(from, &id, now, |source| source.target_copy(copy));
+                } else {
+                    self.source_says(from, &id, now, |target| target.source_answered(copy));
+                }
             }
             MigrationMessage::CutoverNotify { id } => {
-                self.from_orchestrator(from, &id, now, |source| source.cutover(instant));
+                self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
             }
             MigrationMessage::Cancel { id, ref reason } => {
                 let reason = reason.clone();
-                self.from_orchestrator(from, &id, now, |source| source.cancel(reason, from));
+                self.orchestrator_says(from, &id, now, |source| source.cancel(reason, from));
             }
             MigrationMessage::MigrationFailed { id, ref reason } => self.on_failed(from, &id, reason, now),
             MigrationMessage::StatusQuery { id } => self.on_status_query(from, id),
             MigrationMessage::Status { id, .. } => {
-                self.from_source(from, &id, now, |target| {
+                self.source_says(from, &id, now, |target| {
                     target.heard(instant);
                     Vec::new()
                 });
+                self.heard_of_target(from, &id, now);
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Prepared { .. }
             | MigrationMessage::InDoubt { .. }
+            | MigrationMessage::TooLate { .. }
             | MigrationMessage::NowReady { .. } => self.on_orchestrator_message(from, message, now),
         }
     }
 
     /// An input of the recorded target for the source here.
-    fn from_target(
+    fn target_says(
         &mut self,
         from: NodeId,
         id: &MoveId,
@@ -103,8 +116,17 @@ impl Engine {
         }
     }
 
+    fn heard_of_target(&mut self, from: NodeId, id: &MoveId, now: Now) {
+        if let Some(departure) = self.departures.get_mut(&id.entity)
+            && departure.source.id == *id
+            && departure.source.target == from
+        {
+            departure.source.heard(now.instant);
+        }
+    }
+
     /// An input of the recorded orchestrator for the source here.
-    fn from_orchestrator(
+    fn orchestrator_says(
         &mut self,
         from: NodeId,
         id: &MoveId,
@@ -122,7 +144,7 @@ impl Engine {
     }
 
     /// An input of the recorded source for the target here.
-    fn from_source(
+    fn source_says(
         &mut self,
         from: NodeId,
         id: &MoveId,
@@ -159,10 +181,23 @@ impl Engine {
     }
 
     fn on_status_query(&mut self, from: NodeId, id: MoveId) {
+        if let Some(departure) = self.departures.get(&id.entity)
+            && departure.source.id == id
+            && departure.source.target == from
+        {
+            // The target asks. While nothing is decided the move goes on by itself.
+            if departure.source.is_released() {
+                self.say_activate(id.entity);
+            }
+            return;
+        }
         let copy = match self.arrivals.get(&id.entity) {
-            Some(arrival) if arrival.target.source == from && arrival.target.id == id => arrival.target.copy(),
-            Some(_) => return self.refuse(from, "StatusQuery", &"not from the recorded source"),
-            None => {
+            Some(arrival) if arrival.target.id == id && arrival.target.source == from => arrival.target.copy(),
+            Some(arrival) if arrival.target.id == id => {
+                return self.refuse(from, "StatusQuery", &"not from the recorded source");
+            }
+            // Of another attempt, or of none: what is known of the one that is asked about.
+            Some(_) | None => {
                 let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
                 match here {
                     Some(slot) if slot.host.entity() == id.entity && slot.host.epoch > id.epoch => CopyState::Active,
@@ -200,6 +235,11 @@ impl Engine {
     pub(super) fn migrations_back(&mut self, node: NodeId, now: Now) {
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.peer_back(node, now.instant));
+        }
+        for entity in self.arriving() {
+            self.arrival_input(entity, now, |target| {
+                if target.source == node { target.source_back(now.instant) } else { Vec::new() }
+            });
         }
     }
 

@@ -12,7 +12,7 @@ use crate::identity::{MigrationId, NodeId, OriginHash};
 use crate::migration::{Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
 
 /// Progress is told at most this often while bytes flow; phases are told at once.
 const PROGRESS_STEP: u64 = 1024 * 1024;
@@ -24,6 +24,8 @@ pub(super) struct Orchestration {
     kind: Arc<str>,
     state_bytes: u64,
     told_bytes: u64,
+    /// What it begins with, while the daemon's arrival here is not wholly over.
+    waiting: Vec<OrchestratorAction>,
 }
 
 impl Engine {
@@ -66,7 +68,7 @@ impl Engine {
         }
         if self.orchestrations.contains_key(&origin)
             || self.departures.contains_key(&entity)
-            || self.arrivals.contains_key(&entity)
+            || self.arrivals.get(&entity).is_some_and(|arrival| arrival.target.copy() != CopyState::Active)
         {
             return Err(refused(FailureReason::AlreadyMigrating));
         }
@@ -78,11 +80,22 @@ impl Engine {
         let id = MoveId { entity, migration, attempt: 1, epoch };
         let silence = self.options.migration.silence;
         let (machine, actions) = Orchestrator::new(id, (me, target), options, silence, now.instant);
-        self.orchestrations.insert(origin, Orchestration { machine, kind, state_bytes, told_bytes: 0 });
+        // A daemon leaves again only when its former host has let go.
+        let (waiting, actions) =
+            if self.arrivals.contains_key(&entity) { (actions, Vec::new()) } else { (Vec::new(), actions) };
+        self.orchestrations.insert(origin, Orchestration { machine, kind, state_bytes, told_bytes: 0, waiting });
         self.settle(ticket, Ok(Settlement::Migrating(started(migration))));
         self.drive(origin, actions, now);
         self.settle_own(now);
         Ok(())
+    }
+
+    /// The daemon's arrival here is over: it may leave again.
+    pub(super) fn begin_waiting(&mut self, origin: OriginHash, now: Now) {
+        if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
+            let actions = std::mem::take(&mut orchestration.waiting);
+            self.drive(origin, actions, now);
+        }
     }
 
     /// Gives a migration up, with the reason that its caller is told.
@@ -212,7 +225,17 @@ impl Engine {
     ) {
         let (migration, origin) = (id.migration, id.entity.origin_hash());
         tracing::debug!(?role, %origin, ?migration, ?stage, ?failure, "migration");
-        self.work.push(Work::Notice(Notice::Migration { migration, role, origin, source, target, stage, failure }));
+        let attempt = id.attempt;
+        self.work.push(Work::Notice(Notice::Migration {
+            migration,
+            role,
+            origin,
+            source,
+            target,
+            attempt,
+            stage,
+            failure,
+        }));
     }
 
     /// Sends a message of a migration.
@@ -269,6 +292,12 @@ impl Engine {
                     MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.stage().is_none() => {
                         machine.failed(reason.clone(), Outcome::Source, now.instant)
                     }
+                    MigrationMessage::TooLate { .. } if from_source => {
+                        let migration = id.migration;
+                        self.work.push(Work::Notice(Notice::TooLate { migration }));
+                        return;
+                    }
+                    MigrationMessage::Status { .. } if from_target => machine.still_at_work(now.instant),
                     MigrationMessage::InDoubt { .. } if from_source => {
                         let detail = format!("target {}", machine.target);
                         machine.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, now.instant)

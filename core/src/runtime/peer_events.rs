@@ -17,8 +17,8 @@ impl Engine {
                 if *resumed {
                     self.routes_resume(node);
                     self.answers_resume(node);
-                    self.migrations_back(node, now);
                 }
+                self.migrations_back(node, now);
             }
             PeerEvent::Suspected { node } => {
                 if self.peers.is_up(*node) {

@@ -148,6 +148,15 @@ impl Peers {
         self.map.values().any(|peer| peer.up && (peer.has_fast() || peer.has_bulk()))
     }
 
+    /// Bytes of large messages that wait to be sent, or have not wholly arrived.
+    pub(super) fn assembling_bytes(&self) -> u64 {
+        let of = |peer: &Peer| {
+            let waiting: usize = peer.bulk.iter().map(|message| message.body.len()).sum();
+            (waiting + peer.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len())) as u64
+        };
+        self.map.values().map(of).sum()
+    }
+
     /// Nodes with a session.
     pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> {
         self.map.values().filter(|peer| peer.up).map(|peer| peer.identity.node)

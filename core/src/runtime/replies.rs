@@ -37,7 +37,8 @@ pub(super) fn thrown_as_error(failure: Failure, timeout: Duration, origin: Origi
         FailureKind::NotFound => RuntimeError::NotFound(origin),
         FailureKind::ShuttingDown => RuntimeError::ShuttingDown,
         FailureKind::Withdrawn => RuntimeError::PeerLost { origin, executed: Executed::No },
-        FailureKind::PayloadTooLarge | FailureKind::HostFailed => RuntimeError::HostFailed(message),
+        FailureKind::PayloadTooLarge => RuntimeError::OutputTooLarge(message),
+        FailureKind::HostFailed => RuntimeError::HostFailed(message),
     }
 }
 

@@ -10,9 +10,9 @@ use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::Ticket;
-use crate::directory::{Claim, ClaimBody, Finding, Query};
+use crate::directory::{Claim, ClaimBody, Finding, Found, Query};
 use crate::events::{KeptReply, OutStream, Outgoing};
-use crate::identity::{Epoch, Lineage, NodeId, OriginHash};
+use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
@@ -74,17 +74,14 @@ impl Engine {
         if let Some(expires) = outgoing.expires {
             self.timers.arm(TimerKey::Route(origin), expires.at);
         }
-        match &mut route.stream {
-            Some(stream) => {
-                stream.push(outgoing);
-                self.has_unsent(origin);
-                self.settle_own(now);
-            }
-            None => {
-                route.waiting_bytes += outgoing.payload.len();
-                route.waiting.push_back(outgoing);
-                self.resolve(origin, now);
-            }
+        if let Some(stream) = &mut route.stream {
+            stream.push(outgoing);
+            self.has_unsent(origin);
+            self.settle_own(now);
+        } else {
+            route.waiting_bytes += outgoing.payload.len();
+            route.waiting.push_back(outgoing);
+            self.resolve(origin, now);
         }
         Ok(())
     }
@@ -108,7 +105,9 @@ impl Engine {
     }
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
-        if let Some(pointer) = self.pointers.get(origin).copied() {
+        // A node that this one knows nothing of would be waited for without end.
+        let pointer = self.pointers.get(origin).copied();
+        if let Some(pointer) = pointer.filter(|pointer| self.peers.get(pointer.node).is_some()) {
             self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
         } else {
             self.look_up(origin, now);
@@ -130,7 +129,7 @@ impl Engine {
     pub(super) fn check_lookups(&mut self, now: Now) {
         for (origin, finding) in self.lookups.finished(now.instant) {
             match finding {
-                Finding::Found(claim) => self.located(origin, Some(&claim), now),
+                Finding::Found(found) => self.located(origin, Some(&found), now),
                 Finding::NotFound => self.located(origin, None, now),
                 // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
                 Finding::Unanswered => {
@@ -148,31 +147,51 @@ impl Engine {
         }
     }
 
-    fn located(&mut self, origin: OriginHash, claim: Option<&Claim>, now: Now) {
+    fn located(&mut self, origin: OriginHash, found: Option<&Found>, now: Now) {
+        let claim = found.map(|found| &found.claim);
         self.finish_locating(origin, claim.map(|claim| claim.body().node()));
         self.spawn_looked_up(origin, claim, now);
         if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
             return;
         }
-        match claim {
-            Some(claim) => {
+        match found {
+            Some(Found { claim, by }) => {
                 let ClaimBody { entity, lineage, epoch, .. } = *claim.body();
-                self.open_route(origin, entity, lineage, claim.body().node(), epoch, now);
+                let host = claim.body().node();
+                if host == self.me() || self.peers.is_up(host) {
+                    self.open_route(origin, entity, lineage, host, epoch, now);
+                } else {
+                    // Through the former host, which forwards what comes from before the move.
+                    self.open_route(origin, entity, lineage, *by, Epoch::default(), now);
+                }
             }
             None => self.end_route(origin, |_| RuntimeError::NotFound(origin)),
         }
     }
 
+    /// Names a stream of this node that was not there before.
+    pub(super) fn new_stream(&mut self, entity: EntityId, lineage: Lineage) -> StreamId {
+        self.openings += 1;
+        let (sender, incarnation) = (self.me(), self.node.incarnation);
+        StreamId { sender, incarnation, entity, lineage, opening: self.openings }
+    }
+
+    /// The stream of this node to that life of a daemon.
+    pub(super) fn own_stream_to(&self, entity: EntityId, lineage: Lineage) -> Option<StreamId> {
+        let stream = self.routes.get(&entity.origin_hash())?.stream.as_ref()?;
+        (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
+    }
+
     fn open_route(
         &mut self,
         origin: OriginHash,
-        entity: crate::identity::EntityId,
+        entity: EntityId,
         lineage: Lineage,
         host: NodeId,
         epoch: Epoch,
         now: Now,
     ) {
-        let id = StreamId { sender: self.node.keypair.node_id(), incarnation: self.node.incarnation, entity, lineage };
+        let id = self.new_stream(entity, lineage);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
         route.waiting_bytes = 0;
@@ -230,7 +249,10 @@ impl Engine {
     }
 
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
-        let key = self.local(origin).ok()?;
+        let Ok(key) = self.local(origin) else {
+            // One that left, or that its former host has yet to release to this node.
+            return self.pointers.claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
+        };
         match self.claim_of(key) {
             Ok(claim) => Some(claim.encode()),
             Err(error) => {
@@ -308,13 +330,15 @@ impl Engine {
         let reachable = node == self.me() || self.peers.is_up(node);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
-        if epoch <= stream.epoch {
+        if epoch <= stream.told_epoch {
             return;
         }
-        stream.epoch = epoch;
-        // Without a session of its own to the new host, it goes on through the former one, which forwards.
+        stream.told_epoch = epoch;
+        // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
+        // from before the move.
         if reachable {
             stream.host = node;
+            stream.epoch = epoch;
         }
         stream.rewind();
         route.queued = false;
@@ -329,8 +353,8 @@ impl Engine {
         if current.is_none_or(|stream| stream.id != *id || stream.host != from) {
             return;
         }
-        self.end_route(origin, |accepted| {
-            if accepted {
+        self.close_route(origin, true, |maybe| {
+            if maybe {
                 RuntimeError::PeerLost { origin, executed: Executed::Unknown }
             } else {
                 RuntimeError::NotFound(origin)
@@ -340,6 +364,10 @@ impl Engine {
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
     pub(super) fn end_route(&mut self, origin: OriginHash, error: impl Fn(bool) -> RuntimeError) {
+        self.close_route(origin, false, error);
+    }
+
+    fn close_route(&mut self, origin: OriginHash, refused: bool, error: impl Fn(bool) -> RuntimeError) {
         let Some(route) = self.routes.remove(&origin) else { return };
         self.timers.disarm(TimerKey::Route(origin));
         self.untold_routes.remove(&origin);
@@ -347,7 +375,7 @@ impl Engine {
             self.settle(outgoing.ticket, Err(error(false)));
         }
         if let Some(mut stream) = route.stream {
-            for (ticket, maybe) in stream.end() {
+            for (ticket, maybe) in stream.end(refused) {
                 self.settle(ticket, Err(error(maybe)));
             }
         }

@@ -61,9 +61,22 @@ impl Engine {
         timeout: Duration,
         now: Now,
     ) -> Result<(), RuntimeError> {
+        self.call_as(ticket, None, origin, payload, timeout, now)
+    }
+
+    /// The same with a daemon of this node as emitter.
+    pub fn call_as(
+        &mut self,
+        ticket: Ticket,
+        emitter: Option<OriginHash>,
+        origin: OriginHash,
+        payload: Bytes,
+        timeout: Duration,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
         self.check_ready()?;
         self.check_payload(payload.len())?;
-        let link = self.own_link();
+        let link = self.link_of(emitter);
         let expires = Some(Expiry { at: now.instant + timeout, timeout });
         self.reenter(Outgoing { link, payload, ticket, call: true, expires }, origin, now)
     }
@@ -76,9 +89,21 @@ impl Engine {
         payload: Bytes,
         now: Now,
     ) -> Result<(), RuntimeError> {
+        self.send_event_as(ticket, None, origin, payload, now)
+    }
+
+    /// The same with a daemon of this node as emitter.
+    pub fn send_event_as(
+        &mut self,
+        ticket: Ticket,
+        emitter: Option<OriginHash>,
+        origin: OriginHash,
+        payload: Bytes,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
         self.check_ready()?;
         self.check_payload(payload.len())?;
-        let link = self.own_link();
+        let link = self.link_of(emitter);
         let expires = Some(Expiry { at: now.instant + SEND_TIMEOUT, timeout: SEND_TIMEOUT });
         self.reenter(Outgoing { link, payload, ticket, call: false, expires }, origin, now)
     }
@@ -100,6 +125,18 @@ impl Engine {
             sequence: Sequence::new(self.sequence),
             parent_hash: ParentHash::default(),
         }
+    }
+
+    fn link_of(&mut self, emitter: Option<OriginHash>) -> CausalLink {
+        let link = self.own_link();
+        CausalLink { origin: emitter.unwrap_or(link.origin), ..link }
+    }
+
+    /// Numbers events that this node emits to daemons of its own on the caller's stack: the link of the first of them.
+    pub fn reserve_links(&mut self, count: u64) -> CausalLink {
+        let first = self.own_link();
+        self.sequence += count.saturating_sub(1);
+        first
     }
 
     pub(super) fn check_payload(&self, size: usize) -> Result<(), RuntimeError> {
@@ -161,7 +198,13 @@ impl Engine {
         let Some(slot) = self.slot_mut(key) else { return };
         let host = &mut slot.host;
         match host.running {
-            Running::Batch(_) | Running::Direct | Running::Control(_) => return,
+            Running::Batch(_) | Running::Direct | Running::Control(_) => {
+                // What runs may never settle: whoever waits behind it has a deadline of their own.
+                if !host.mailbox.is_empty() {
+                    self.arm_callback_timeout(key, now);
+                }
+                return;
+            }
             Running::Idle | Running::Queued => {}
         }
         match host.standing {
@@ -265,6 +308,48 @@ impl Engine {
         }
     }
 
+    /// Ends several that ran one after another since [`direct_begin`](Self::direct_begin): the outputs of each, or none
+    /// when the daemon's code failed it. `each` is told what came of it. Unless it is `over`, one more is running.
+    pub fn direct_end_all<'a>(
+        &mut self,
+        key: DaemonKey,
+        over: bool,
+        events: &mut dyn Iterator<Item = (CausalLink, Option<Vec<&'a [u8]>>)>,
+        now: Now,
+        each: &mut dyn FnMut(Result<&[CausalLink], RuntimeError>),
+    ) {
+        let max = self.options.max_payload;
+        let Some(slot) = self.slot_mut(key) else {
+            return events.for_each(|_| each(Err(RuntimeError::ShuttingDown)));
+        };
+        let host = &mut slot.host;
+        let mut links = Vec::new();
+        for (index, (link, outputs)) in events.enumerate() {
+            if index > 0 {
+                Self::count_towards_snapshot(host);
+            }
+            host.horizon.observe(link.origin, link.sequence);
+            let Some(outputs) = outputs else {
+                host.stats.errors += 1;
+                each(Ok(&[]));
+                continue;
+            };
+            let result = match outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
+                Some(size) => Err(RuntimeError::PayloadTooLarge { size, max }),
+                None => host.emit(&outputs, &mut links).map_err(|e| RuntimeError::InvalidOutput(e.to_string())),
+            };
+            if result.is_err() {
+                host.stats.errors += 1;
+            }
+            each(result.map(|()| &links[..]));
+        }
+        if over {
+            self.direct_over(key, now);
+        } else if let Some(slot) = self.slot_mut(key) {
+            Self::count_towards_snapshot(&mut slot.host);
+        }
+    }
+
     fn direct_over(&mut self, key: DaemonKey, now: Now) {
         if let Some(slot) = self.slot_mut(key) {
             if matches!(slot.host.running, Running::Direct) {
@@ -282,6 +367,18 @@ impl Engine {
 
     /// The direct event did not settle at once: from here on it is a batch of one, watched like any other.
     pub fn direct_suspend(&mut self, key: DaemonKey, ticket: Ticket, link: CausalLink, now: Now) -> Option<BatchId> {
+        self.direct_suspend_for(key, ticket, link, None, now)
+    }
+
+    /// The same for a caller that waits only so long.
+    pub fn direct_suspend_for(
+        &mut self,
+        key: DaemonKey,
+        ticket: Ticket,
+        link: CausalLink,
+        timeout: Option<Duration>,
+        now: Now,
+    ) -> Option<BatchId> {
         let slot = self.slot_mut(key)?;
         if !matches!(slot.host.running, Running::Direct) {
             return None;
@@ -294,7 +391,7 @@ impl Engine {
             received_at: now.unix_ns,
             channel: None,
             reply: ReplyTo::Local(ticket),
-            expires: None,
+            expires: timeout.map(|timeout| Expiry { at: now.instant + timeout, timeout }),
             accepted_at: now.instant,
         };
         let events = std::iter::once(delivery).collect();
@@ -302,6 +399,9 @@ impl Engine {
         slot.host.accepted += 1;
         slot.host.running = Running::Batch(InFlight { id, events, progress_at: now.instant, timed_out: false });
         self.arm_callback_timeout(key, now);
+        if let Some(timeout) = timeout {
+            self.timers.arm(TimerKey::Daemon(key), now.instant + timeout);
+        }
         Some(id)
     }
 
@@ -436,6 +536,7 @@ impl Engine {
                 {
                     expired.push((ticket, expires.timeout));
                     delivery.expires = None;
+                    delivery.reply = ReplyTo::Nobody;
                 }
             }
         }
@@ -443,6 +544,7 @@ impl Engine {
             look(at, now.instant);
         }
         let mut abort = false;
+        let mut late_control = None;
         let mut waiting_since = host.progress_at;
         match &mut host.running {
             Running::Batch(batch) => {
@@ -461,10 +563,8 @@ impl Engine {
                 }
             }
             Running::Control(control) => {
-                let control = *control;
                 if look(host.progress_at + timeout, now.instant) {
-                    self.control_timed_out(key, control);
-                    return;
+                    late_control = Some(*control);
                 }
             }
             Running::Idle | Running::Queued | Running::Direct => {}
@@ -500,6 +600,9 @@ impl Engine {
         }
         for delivery in late {
             self.fail_delivery(key, &delivery, FailureKind::CallbackTimeout, timeout, origin);
+        }
+        if let Some(control) = late_control {
+            self.control_timed_out(key, control);
         }
         if abort {
             self.work.push(Work::Abort { daemon: key });

@@ -88,7 +88,7 @@ impl DaemonRuntime {
     /// Ends the runtime: whoever waits is told, peers get the last messages, and the node stops answering for it.
     /// Idempotent. The embedder still has to pull the work that is left.
     pub async fn shutdown(&self) {
-        self.with(|engine, now| engine.shutdown(now));
+        self.with(Engine::shutdown);
         let said = async {
             loop {
                 let notified = self.shared.said_last.notified();
@@ -104,7 +104,7 @@ impl DaemonRuntime {
 
     /// The same at once, for the end of the process or of an environment: last messages leave if they can.
     pub fn shutdown_now(&self) {
-        self.with(|engine, now| engine.shutdown(now));
+        self.with(Engine::shutdown);
         self.shared.close();
     }
 }

@@ -15,7 +15,7 @@ use crate::daemon::{
 };
 use crate::directory::Claim;
 use crate::events::Inbound;
-use crate::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
+use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -41,6 +41,8 @@ pub struct SpawnRequest {
 pub(super) struct Spawning {
     ticket: Ticket,
     state: Option<Bytes>,
+    /// The directory has not answered yet whether the daemon lives elsewhere.
+    looking: bool,
 }
 
 impl Engine {
@@ -65,6 +67,7 @@ impl Engine {
         }
         let snapshot = request
             .snapshot
+            .as_ref()
             .map(StateSnapshot::decode)
             .transpose()
             .map_err(|e| RuntimeError::SnapshotInvalid(e.to_string()))?;
@@ -90,7 +93,7 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Spawning { ticket, state }));
+        self.insert(host, Inbound::new(), Some(Spawning { ticket, state, looking: true }));
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() {
             self.look_up(origin, now);
@@ -116,7 +119,7 @@ impl Engine {
     /// The directory answered a spawn's question.
     pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, _now: Now) {
         let Some(key) = self.by_origin.get(&origin).copied() else { return };
-        if self.slot(key).is_none_or(|slot| slot.spawning.is_none()) {
+        if !self.slot(key).and_then(|slot| slot.spawning.as_ref()).is_some_and(|spawning| spawning.looking) {
             return;
         }
         if claim.is_some() {
@@ -127,9 +130,12 @@ impl Engine {
     }
 
     fn construct(&mut self, key: DaemonKey) {
-        let Some(slot) = self.slot(key) else { return };
+        let Some(slot) = self.slot_mut(key) else { return };
         let (origin, entity, kind) = (slot.host.origin, slot.host.entity(), slot.host.kind.clone());
-        let spawn = slot.spawning.as_ref().map(|spawning| spawning.ticket);
+        let spawn = slot.spawning.as_mut().map(|spawning| {
+            spawning.looking = false;
+            spawning.ticket
+        });
         let purpose = ConstructFor::Spawn;
         self.work.push(Work::Construct { daemon: key, origin, entity, kind, purpose, spawn });
     }
@@ -219,6 +225,11 @@ impl Engine {
             .ok_or(RuntimeError::NotFound(origin))
     }
 
+    /// The daemon with this address, while it lives here.
+    pub fn find(&self, origin: OriginHash) -> Option<DaemonKey> {
+        self.local(origin).ok()
+    }
+
     /// Ends a daemon: whoever waits for it is told.
     pub(super) fn remove_daemon(&mut self, key: DaemonKey, reason: StopReason, event: DaemonEvent) {
         let Some(slot) = self.take_slot(key) else { return };
@@ -271,14 +282,17 @@ impl Engine {
     // The streams end with the daemon, so what they still hold is said at once.
     fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
-            let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
-            if replies.is_empty() {
-                continue;
-            }
-            let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
-            let body = codec::encode(&message);
             let to = self.way_to(stream.id.sender, stream.via);
-            self.send_any_size(to, Subprotocol::Events, body);
+            let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
+            if !replies.is_empty() || stream.untold() > 0 {
+                let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
+                self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
+            }
+            if stream.holds_early() {
+                // What found no room in the mailbox will never run.
+                let message = EventsMessage::Unknown { stream: stream.id };
+                self.send(to, Subprotocol::Events, codec::encode(&message));
+            }
         }
     }
 
@@ -318,6 +332,16 @@ impl Engine {
     pub fn stats(&self, key: DaemonKey) -> Option<(Stats, usize)> {
         let slot = self.slot(key)?;
         Some((slot.host.stats, slot.host.mailbox.len()))
+    }
+
+    /// Bytes of the events that wait for a daemon.
+    pub fn mailbox_bytes(&self, key: DaemonKey) -> Option<usize> {
+        Some(self.slot(key)?.host.mailbox.bytes())
+    }
+
+    /// Signs with a daemon's key.
+    pub fn sign(&self, key: DaemonKey, message: &[u8]) -> Option<Result<Signature, IdentityError>> {
+        Some(self.slot(key)?.host.keypair.sign(message))
     }
 
     /// The newest automatic snapshot.

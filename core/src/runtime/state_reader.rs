@@ -85,11 +85,13 @@ impl Engine {
         let Some(reader) = &mut slot.reader else { return self.departure_slice(key, offset, result, now) };
         let who = reader.reader;
         match result {
-            Ok(bytes) => {
-                if reader.transfer.slice(offset, bytes) {
-                    self.read_on(key, now);
+            Ok(bytes) => match reader.transfer.slice(offset, bytes) {
+                Ok(()) => self.read_on(key, now),
+                Err(error) => {
+                    slot.reader = None;
+                    self.finish_snapshot(key, who, Err(invalid(&error)), now);
                 }
-            }
+            },
             Err(thrown) => {
                 slot.reader = None;
                 self.finish_snapshot(key, who, Err(RuntimeError::SnapshotFailed(thrown)), now);
@@ -168,11 +170,10 @@ impl Engine {
 /// What stands in a snapshot beside the state.
 pub(super) fn snapshot_head(host: &DaemonHost, streams: Bytes, now: Now) -> SnapshotHead {
     SnapshotHead {
-        kind: host.kind.as_deref().unwrap_or_default().to_owned(),
+        kind: host.kind.clone(),
         entity: host.entity(),
         lineage: host.lineage,
         epoch: host.epoch,
-        through_seq: host.chain.head().link().sequence,
         chain: *host.chain.head(),
         horizon: host.horizon.clone(),
         stats: SnapshotStats {

@@ -230,6 +230,20 @@ fn fill_batch(stream: &mut OutStream, sink: &mut dyn RecordSink) -> Filled {
         let (first, mut items) = stream.batch(room);
         if large {
             items.truncate(1);
+            // What follows may overtake it in the other lane, and must find the stream begun.
+            if stream.is_accepted_through(first - 1) {
+                let opening = EventsMessage::Batch {
+                    stream: stream.id,
+                    epoch: stream.epoch,
+                    hops: 0,
+                    first,
+                    items: Vec::new(),
+                    replies_through: stream.replies_through(),
+                };
+                if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&opening, out)).is_none() {
+                    return Filled::NoRoom;
+                }
+            }
         }
         if items.is_empty() {
             return Filled::NoRoom;

@@ -230,6 +230,11 @@ pub enum Notice {
         /// Since its start.
         elapsed: Duration,
     },
+    /// A migration that this node drives was to be given up, and is decided already.
+    TooLate {
+        /// Which.
+        migration: MigrationId,
+    },
     /// A migration that this node drives is over.
     MigrationOver {
         /// Which.
@@ -255,6 +260,8 @@ pub enum Notice {
         source: NodeId,
         /// Where it goes.
         target: NodeId,
+        /// Which attempt.
+        attempt: u32,
         /// How far; none when it failed.
         stage: Option<Stage>,
         /// Why it failed.

@@ -351,8 +351,8 @@ impl fmt::Debug for Psk {
 
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.0;
-        write!(f, "SessionId({a:02x}{b:02x}{c:02x}{d:02x}…)")
+        let [first, second, third, ..] = self.0;
+        write!(f, "SessionId({first:02x}{second:02x}{third:02x}…)")
     }
 }
 

@@ -1,4 +1,6 @@
-//! What stands in a snapshot beside the daemon's own state.
+//! The head of a snapshot: all but the daemon's own state.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -6,155 +8,185 @@ use minicbor::{Decode, Encode};
 use super::error::SnapshotError;
 use crate::causal::{CausalLink, ChainHead, Horizon, LINK_LEN, MAX_HORIZON_ORIGINS, ParentHash, Sequence};
 use crate::identity::{EntityId, Epoch, Lineage, OriginHash};
-use crate::wire::codec;
 
-/// Counters that travel with a daemon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
+/// Bytes of one origin of the horizon: origin u64, sequence u64.
+const OBSERVED_LEN: usize = 16;
+
+/// Counters that move with a daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotStats {
-    /// Events whose handler settled without a failure.
-    #[n(0)]
+    /// Events whose handler returned.
     pub events_processed: u64,
     /// Outputs.
-    #[n(1)]
     pub events_emitted: u64,
     /// Events that failed.
-    #[n(2)]
     pub errors: u64,
-    /// Snapshots taken.
-    #[n(3)]
+    /// Snapshots taken, this one included.
     pub snapshots_taken: u64,
 }
 
-/// The head of a snapshot.
-#[derive(Clone, Debug)]
+/// Who the daemon is and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotHead {
-    /// Name of the factory that makes the object.
-    pub kind: String,
-    /// Whose snapshot it is.
+    /// The name of its factory; none for a daemon that was handed over ready-made and unnamed.
+    pub kind: Option<Arc<str>>,
+    /// The daemon. A restore compares all 32 bytes.
     pub entity: EntityId,
-    /// The life that it was taken in.
+    /// Its life.
     pub lineage: Lineage,
-    /// The epoch that it was taken in.
+    /// The epoch of the copy that was taken.
     pub epoch: Epoch,
-    /// The sequence of the daemon's chain head.
-    pub through_seq: Sequence,
-    /// The end of the chain, with what the next link needs.
+    /// The end of its chain; its sequence is the one that the snapshot reaches.
     pub chain: ChainHead,
-    /// Everything observed.
+    /// All that it has observed.
     pub horizon: Horizon,
-    /// Counters.
+    /// Its counters.
     pub stats: SnapshotStats,
-    /// Stream marks and kept replies, encoded by the layer that owns them.
+    /// Stream marks and unacknowledged messages, encoded by the layer that knows them.
     pub streams: Bytes,
-    /// The subscription ledger, encoded by the layer that owns it.
+    /// Subscriptions, encoded by the layer that knows them.
     pub ledger: Bytes,
-    /// When it was taken, unix nanoseconds.
+    /// When it was taken, in unix nanoseconds.
     pub created_at_ns: u64,
 }
 
+/// The CBOR form. Absent fields cost nothing; numbers are never used again for something else.
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct Fields<'b> {
+struct Wire<'b> {
     #[b(0)]
-    kind: &'b str,
-    #[n(1)]
-    entity: EntityId,
-    #[n(2)]
-    lineage: Lineage,
+    kind: Option<&'b str>,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    entity: [u8; 32],
+    #[cbor(n(2), with = "minicbor::bytes")]
+    lineage: [u8; 16],
     #[n(3)]
-    epoch: Epoch,
+    epoch: u64,
     #[n(4)]
-    through_seq: u64,
-    #[b(5)]
-    #[cbor(with = "minicbor::bytes")]
-    link: &'b [u8],
+    through: u64,
+    #[cbor(n(5), with = "minicbor::bytes")]
+    link: [u8; LINK_LEN],
     #[n(6)]
     next_parent: u64,
-    #[n(7)]
-    horizon: Observed,
+    #[cbor(n(7), with = "minicbor::bytes")]
+    horizon: Vec<u8>,
     #[n(8)]
-    stats: SnapshotStats,
-    #[b(9)]
-    #[cbor(with = "minicbor::bytes")]
-    streams: Option<&'b [u8]>,
-    #[b(10)]
-    #[cbor(with = "minicbor::bytes")]
-    ledger: Option<&'b [u8]>,
+    events_processed: u64,
+    #[n(9)]
+    events_emitted: u64,
+    #[n(10)]
+    errors: u64,
     #[n(11)]
+    snapshots_taken: u64,
+    #[cbor(b(12), with = "minicbor::bytes", skip_if = "nothing")]
+    streams: &'b [u8],
+    #[cbor(b(13), with = "minicbor::bytes", skip_if = "nothing")]
+    ledger: &'b [u8],
+    #[n(14)]
     created_at_ns: u64,
-}
-
-/// The horizon's map.
-struct Observed(Vec<(u64, u64)>);
-
-impl<C> Encode<C> for Observed {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(self.0.len() as u64)?;
-        for (origin, sequence) in &self.0 {
-            e.array(2)?.u64(*origin)?.u64(*sequence)?;
-        }
-        Ok(())
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Observed {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        codec::bounded_array(d, MAX_HORIZON_ORIGINS as u64, "horizon").map(Self)
-    }
+    #[n(15)]
+    stateful: bool,
 }
 
 impl SnapshotHead {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let link: [u8; LINK_LEN] = self.chain.link().to_bytes();
-        codec::encode(&Fields {
-            kind: &self.kind,
-            entity: self.entity,
-            lineage: self.lineage,
-            epoch: self.epoch,
-            through_seq: self.through_seq.get(),
-            link: &link,
-            next_parent: self.chain.next_parent().get(),
-            horizon: Observed(self.horizon.iter().map(|(origin, at)| (origin.get(), at.get())).collect()),
-            stats: self.stats,
-            streams: Some(&*self.streams).filter(|streams| !streams.is_empty()),
-            ledger: Some(&*self.ledger).filter(|ledger| !ledger.is_empty()),
-            created_at_ns: self.created_at_ns,
-        })
+    /// The sequence that the snapshot reaches.
+    pub const fn through_seq(&self) -> Sequence {
+        self.chain.link().sequence
     }
 
-    pub(super) fn decode(bytes: &Bytes) -> Result<Self, SnapshotError> {
-        let fields: Fields<'_> = codec::decode(bytes).map_err(|e| SnapshotError::Head(e.to_string()))?;
-        let link: &[u8; LINK_LEN] =
-            fields.link.try_into().map_err(|_| SnapshotError::Head("a link of another length".into()))?;
-        let link = CausalLink::from_bytes(link);
-        if link.origin != fields.entity.origin_hash() {
-            return Err(SnapshotError::ForeignChain { link: link.origin, entity: fields.entity.origin_hash() });
+    pub(super) fn encode(&self, stateful: bool) -> Result<Vec<u8>, SnapshotError> {
+        self.check()?;
+        let wire = Wire {
+            kind: self.kind.as_deref(),
+            entity: *self.entity.as_bytes(),
+            lineage: self.lineage.to_bytes(),
+            epoch: self.epoch.get(),
+            through: self.through_seq().get(),
+            link: self.chain.link().to_bytes(),
+            next_parent: self.chain.next_parent().get(),
+            horizon: encode_horizon(&self.horizon),
+            events_processed: self.stats.events_processed,
+            events_emitted: self.stats.events_emitted,
+            errors: self.stats.errors,
+            snapshots_taken: self.stats.snapshots_taken,
+            streams: &self.streams,
+            ledger: &self.ledger,
+            created_at_ns: self.created_at_ns,
+            stateful,
+        };
+        minicbor::to_vec(&wire).map_err(|error| SnapshotError::MalformedHead(error.to_string()))
+    }
+
+    /// Reads the head, and whether there is a state. Opaque sections are copied: a slice of them would keep all
+    /// of the state in memory.
+    pub(super) fn decode(bytes: &Bytes) -> Result<(Self, bool), SnapshotError> {
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let wire: Wire<'_> = decoder.decode().map_err(|error| SnapshotError::MalformedHead(error.to_string()))?;
+        if decoder.position() != bytes.len() {
+            return Err(SnapshotError::MalformedHead("bytes behind its end".into()));
         }
-        if link.sequence.get() != fields.through_seq {
-            return Err(SnapshotError::SequenceMismatch { through: fields.through_seq, head: link.sequence.get() });
+        let link = CausalLink::from_bytes(&wire.link);
+        let through = Sequence::new(wire.through);
+        if through != link.sequence {
+            return Err(SnapshotError::SequenceMismatch { through, link: link.sequence });
         }
-        let mut horizon = Horizon::new();
-        for (origin, sequence) in fields.horizon.0 {
-            horizon.observe(OriginHash::new(origin), Sequence::new(sequence));
-        }
-        let section = |bytes_of: Option<&[u8]>| bytes_of.map_or_else(Bytes::new, |section| bytes.slice_ref(section));
-        Ok(Self {
-            kind: fields.kind.to_owned(),
-            entity: fields.entity,
-            lineage: fields.lineage,
-            epoch: fields.epoch,
-            through_seq: link.sequence,
-            chain: ChainHead::from_parts(link, ParentHash::new(fields.next_parent)),
-            horizon,
-            stats: fields.stats,
-            streams: section(fields.streams),
-            ledger: section(fields.ledger),
-            created_at_ns: fields.created_at_ns,
+        let head = Self {
+            kind: wire.kind.map(Arc::from),
+            entity: EntityId::from_bytes(wire.entity),
+            lineage: Lineage::from_bytes(wire.lineage),
+            epoch: Epoch::new(wire.epoch),
+            chain: ChainHead::from_parts(link, ParentHash::new(wire.next_parent)),
+            horizon: decode_horizon(&wire.horizon)?,
+            stats: SnapshotStats {
+                events_processed: wire.events_processed,
+                events_emitted: wire.events_emitted,
+                errors: wire.errors,
+                snapshots_taken: wire.snapshots_taken,
+            },
+            streams: Bytes::copy_from_slice(wire.streams),
+            ledger: Bytes::copy_from_slice(wire.ledger),
+            created_at_ns: wire.created_at_ns,
+        };
+        head.check()?;
+        Ok((head, wire.stateful))
+    }
+
+    fn check(&self) -> Result<(), SnapshotError> {
+        let (entity, link) = (self.entity.origin_hash(), self.chain.link().origin);
+        if entity == link { Ok(()) } else { Err(SnapshotError::OriginMismatch { entity, link }) }
+    }
+}
+
+/// The codec asks with a reference to the field.
+fn nothing(bytes: &&[u8]) -> bool {
+    bytes.is_empty()
+}
+
+/// The whole map, oldest observation first, so that the order survives.
+fn encode_horizon(horizon: &Horizon) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(horizon.len() * OBSERVED_LEN);
+    for (origin, sequence) in horizon.iter() {
+        bytes.extend_from_slice(&origin.get().to_le_bytes());
+        bytes.extend_from_slice(&sequence.get().to_le_bytes());
+    }
+    bytes
+}
+
+fn decode_horizon(bytes: &[u8]) -> Result<Horizon, SnapshotError> {
+    let (entries, rest) = bytes.as_chunks::<OBSERVED_LEN>();
+    if !rest.is_empty() || entries.len() > MAX_HORIZON_ORIGINS {
+        return Err(SnapshotError::MalformedHead(format!("horizon of {} bytes", bytes.len())));
+    }
+    let horizon: Horizon = entries
+        .iter()
+        .map(|entry| {
+            let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| entry[at + i]));
+            (OriginHash::new(word(0)), Sequence::new(word(8)))
         })
+        .collect();
+    if horizon.len() == entries.len() {
+        Ok(horizon)
+    } else {
+        Err(SnapshotError::MalformedHead("an origin twice in the horizon".into()))
     }
 }

@@ -1,202 +1,436 @@
-//! Arriving snapshots: whole reservations, then chunks filled in at their places.
+//! Arriving snapshots of all migrations to a node, within one budget of memory.
 //!
-//! A state is granted room for all of it before its first chunk, first come first served, so that half-arrived states can
-//! never fill the budget such that none of them finishes.
+//! A transfer reserves the whole length of its snapshot before its first chunk; reservations are granted whole and first
+//! come, first served. So half-arrived states never fill the budget in a way that lets none of them finish. What is granted
+//! counts until [`release`](SnapshotReassembler::release), also after the snapshot was handed out.
+//!
+//! The owner takes [`poll_event`](SnapshotReassembler::poll_event) until it is empty after each call.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use tokio::time::Instant;
 
-use super::SNAPSHOT_CHUNK_LEN;
+use super::chunk::{SNAPSHOT_CHUNK_LEN, chunk_count, chunk_range};
+use super::error::ReassembleError;
+use super::layout::{ArrivingDigest, SnapshotDigest};
 use crate::identity::{MigrationId, OriginHash};
 
-/// Names a transfer.
+/// Most transfers that wait or arrive at once, and most finished ones that are remembered.
+pub const MAX_TRANSFERS: usize = 4096;
+
+/// One migration of one daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TransferKey {
-    /// The daemon that arrives.
+    /// The daemon.
     pub origin: OriginHash,
-    /// The migration that brings it.
+    /// The migration.
     pub migration: MigrationId,
 }
 
-/// What came of asking for room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReserveOutcome {
-    /// There is room.
-    Granted,
-    /// There will be, when others are done.
-    Waiting,
-    /// There never can be.
-    TooLarge {
-        /// The whole budget in bytes.
-        max: u64,
-    },
-    /// A later attempt is under way.
-    Stale,
+/// One attempt of a migration. Attempts never mix: a newer one evicts an older one, an older one is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TransferId {
+    /// The migration.
+    pub key: TransferKey,
+    /// Which attempt.
+    pub attempt: u32,
 }
 
-/// A chunk that was refused; nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChunkError {
-    /// Nothing was reserved for it.
-    #[error("no room is granted for this transfer")]
-    NotGranted,
-    /// It belongs to another attempt.
-    #[error("of another attempt")]
-    OtherAttempt,
-    /// The number of chunks is not that of the reservation.
-    #[error("a total that does not fit the reservation")]
-    WrongTotal,
-    /// There is no such chunk.
-    #[error("an index beyond the total")]
-    OutOfRange,
-    /// Its length is not that of its place.
-    #[error("a length that does not fit its place")]
-    WrongLength,
+/// Answer to a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// Chunks may come.
+    Granted,
+    /// It stands in the queue; [`ReassemblerEvent::Granted`] follows.
+    Waiting,
+    /// It can never fit.
+    TooLarge {
+        /// What was asked for, in bytes.
+        size: u64,
+        /// The budget, in bytes.
+        max: u64,
+    },
+}
+
+/// What a chunk did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChunkOutcome {
+    /// It was new; more are missing.
+    Progress {
+        /// Chunks that are here.
+        received: u32,
+        /// Chunks of the snapshot.
+        total: u32,
+    },
+    /// It was here already; nothing changed.
+    Duplicate,
+    /// It was the last one. The bytes count against the budget until they are released.
+    Complete {
+        /// The encoded snapshot.
+        snapshot: Bytes,
+        /// Its digest, taken as it arrived. Means something only once the snapshot decodes.
+        digest: SnapshotDigest,
+    },
+}
+
+/// What happened to a transfer without a call for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReassemblerEvent {
+    /// Its turn came: chunks may come.
+    Granted(TransferId),
+    /// Nothing was heard of it for too long: it is forgotten.
+    Dropped(TransferId),
+}
+
+/// The arriving snapshots of a node: reservations, buffers, and what the owner still holds.
+#[derive(Debug)]
+pub struct SnapshotReassembler {
+    budget: u64,
+    silence: Duration,
+    live_bytes: u64,
+    transfers: HashMap<TransferKey, Transfer, RandomState>,
+    /// Keys of transfers that wait, in order.
+    queue: VecDeque<TransferKey>,
+    /// Complete snapshots that the owner still has.
+    held: HashMap<TransferId, u64, RandomState>,
+    over: Finished,
+    events: VecDeque<ReassemblerEvent>,
+    swept_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Transfer {
     attempt: u32,
-    total: u64,
-    granted: bool,
-    buffer: Vec<u8>,
-    arrived: Vec<bool>,
-    missing: u32,
-    complete: bool,
+    total_len: u64,
+    heard_at: Instant,
+    progress: Progress,
 }
 
-/// The arriving snapshots of a node.
 #[derive(Debug)]
-pub struct SnapshotReassembler {
-    budget: u64,
-    granted: u64,
-    transfers: HashMap<TransferKey, Transfer>,
-    waiting: VecDeque<TransferKey>,
+enum Progress {
+    Waiting,
+    Receiving(Box<Buffer>),
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    /// Empty until the first chunk; then of the whole length.
+    bytes: Vec<u8>,
+    /// One bit for each chunk that is here.
+    here: Vec<u64>,
+    received: u32,
+    /// Chunks that are here without a gap before them.
+    gapless: u32,
+    digest: ArrivingDigest,
+}
+
+/// Newest attempt of each migration that is over; the oldest is forgotten when there are too many.
+#[derive(Debug, Default)]
+struct Finished {
+    newest: HashMap<TransferKey, u32, RandomState>,
+    order: VecDeque<TransferKey>,
 }
 
 impl SnapshotReassembler {
-    /// Room for so many bytes at once.
-    pub fn new(budget: u64) -> Self {
-        Self { budget, granted: 0, transfers: HashMap::new(), waiting: VecDeque::new() }
+    /// Grants up to `budget` bytes, and forgets transfers of which nothing is heard for `silence`.
+    pub fn new(budget: u64, silence: Duration) -> Self {
+        Self {
+            budget,
+            silence,
+            live_bytes: 0,
+            transfers: HashMap::default(),
+            queue: VecDeque::new(),
+            held: HashMap::default(),
+            over: Finished::default(),
+            events: VecDeque::new(),
+            swept_at: None,
+        }
     }
 
-    /// Asks for room for a whole snapshot. A newer attempt takes the place of an older one.
-    pub fn reserve(&mut self, key: TransferKey, attempt: u32, total: u64) -> ReserveOutcome {
-        if total > self.budget {
-            return ReserveOutcome::TooLarge { max: self.budget };
+    /// Asks for room for a snapshot of `total_len` bytes. Asking again is harmless; a newer attempt takes the place of an
+    /// older one, also its place in the queue.
+    pub fn reserve(&mut self, id: TransferId, total_len: u64, now: Instant) -> Result<Reservation, ReassembleError> {
+        self.sweep_when_due(now);
+        if total_len == 0 {
+            return Err(ReassembleError::EmptyTotal);
         }
-        if let Some(known) = self.transfers.get(&key) {
-            if known.attempt > attempt {
-                return ReserveOutcome::Stale;
+        self.over.admit(id)?;
+        let full = self.transfers.len() >= MAX_TRANSFERS;
+        let existing = self.transfers.get_mut(&id.key);
+        if let Some(transfer) = &existing {
+            if id.attempt < transfer.attempt {
+                return Err(ReassembleError::Stale { attempt: id.attempt, newest: transfer.attempt });
             }
-            if known.attempt == attempt {
-                return if known.granted { ReserveOutcome::Granted } else { ReserveOutcome::Waiting };
+            if id.attempt == transfer.attempt && total_len != transfer.total_len {
+                return Err(ReassembleError::LengthChanged { reserved: transfer.total_len, got: total_len });
             }
-            self.release(key);
         }
-        let chunks = u32::try_from(total.div_ceil(SNAPSHOT_CHUNK_LEN as u64)).unwrap_or(u32::MAX);
-        let transfer = Transfer {
-            attempt,
-            total,
-            granted: false,
-            buffer: Vec::new(),
-            arrived: Vec::new(),
-            missing: chunks,
-            complete: false,
-        };
-        self.transfers.insert(key, transfer);
-        self.waiting.push_back(key);
-        if self.waiting.len() == 1 && self.next_grant() == Some(key) {
-            ReserveOutcome::Granted
-        } else {
-            ReserveOutcome::Waiting
+        if total_len > self.budget || chunk_count(total_len).is_none() || usize::try_from(total_len).is_err() {
+            return Ok(Reservation::TooLarge { size: total_len, max: self.budget });
         }
+        let fresh = Transfer { attempt: id.attempt, total_len, heard_at: now, progress: Progress::Waiting };
+        match existing {
+            Some(transfer) if transfer.attempt == id.attempt => transfer.heard_at = now,
+            Some(transfer) => {
+                let older = std::mem::replace(transfer, fresh);
+                if let Progress::Receiving(_) = older.progress {
+                    self.live_bytes -= older.total_len;
+                    self.queue.push_back(id.key);
+                }
+            }
+            None if full => {
+                return Err(ReassembleError::TooManyTransfers(MAX_TRANSFERS));
+            }
+            None => {
+                self.transfers.insert(id.key, fresh);
+                self.queue.push_back(id.key);
+            }
+        }
+        self.grant(Some(id.key));
+        Ok(match self.transfers.get(&id.key).map(|transfer| &transfer.progress) {
+            Some(Progress::Receiving(_)) => Reservation::Granted,
+            Some(Progress::Waiting) | None => Reservation::Waiting,
+        })
     }
 
-    /// Grants the first of those who wait, if there is room for it now.
-    pub fn next_grant(&mut self) -> Option<TransferKey> {
-        let key = *self.waiting.front()?;
-        let transfer = self.transfers.get_mut(&key)?;
-        if self.granted + transfer.total > self.budget {
-            return None;
-        }
-        self.waiting.pop_front();
-        self.granted += transfer.total;
-        transfer.granted = true;
-        Some(key)
-    }
-
-    /// Takes a chunk in; gives the whole when none is missing any more. Repetitions change nothing.
+    /// Takes a chunk of a granted transfer, in any order. A refused chunk changes nothing.
     pub fn chunk(
         &mut self,
-        key: TransferKey,
-        attempt: u32,
+        id: TransferId,
         index: u32,
         total: u32,
         bytes: &[u8],
-    ) -> Result<Option<Bytes>, ChunkError> {
-        let transfer = self.transfers.get_mut(&key).filter(|t| t.granted).ok_or(ChunkError::NotGranted)?;
-        if transfer.attempt != attempt {
-            return Err(ChunkError::OtherAttempt);
-        }
-        let length = transfer.total;
-        let chunks = length.div_ceil(SNAPSHOT_CHUNK_LEN as u64);
-        if u64::from(total) != chunks {
-            return Err(ChunkError::WrongTotal);
-        }
-        if index >= total {
-            return Err(ChunkError::OutOfRange);
-        }
-        let start = u64::from(index) * SNAPSHOT_CHUNK_LEN as u64;
-        let due = (length - start).min(SNAPSHOT_CHUNK_LEN as u64);
-        if bytes.len() as u64 != due {
-            return Err(ChunkError::WrongLength);
-        }
-        if transfer.complete {
-            return Ok(None);
-        }
-        if transfer.arrived.is_empty() {
-            // Zeroed pages that nobody touched cost no memory, so the room grows with what arrives.
-            transfer.buffer = vec![0; usize::try_from(length).map_err(|_| ChunkError::NotGranted)?];
-            transfer.arrived = vec![false; total as usize];
-        }
-        if std::mem::replace(&mut transfer.arrived[index as usize], true) {
-            return Ok(None);
-        }
-        let start = usize::try_from(start).map_err(|_| ChunkError::OutOfRange)?;
-        transfer.buffer[start..start + bytes.len()].copy_from_slice(bytes);
-        transfer.missing -= 1;
-        if transfer.missing > 0 {
-            return Ok(None);
-        }
-        transfer.complete = true;
-        transfer.arrived = Vec::new();
-        Ok(Some(std::mem::take(&mut transfer.buffer).into()))
+        now: Instant,
+    ) -> Result<ChunkOutcome, ReassembleError> {
+        let outcome = self.place(id, index, total, bytes, now);
+        self.sweep_when_due(now);
+        outcome
     }
 
-    /// The transfer has ended and its bytes are gone, or will not come.
-    pub fn release(&mut self, key: TransferKey) {
-        if let Some(transfer) = self.transfers.remove(&key) {
-            if transfer.granted {
-                self.granted -= transfer.total;
-            }
-            self.waiting.retain(|waiting| *waiting != key);
+    /// Something was heard of a transfer that neither reserved nor brought a chunk.
+    pub fn touch(&mut self, id: TransferId, now: Instant) {
+        if let Some(transfer) = self.transfers.get_mut(&id.key)
+            && transfer.attempt == id.attempt
+        {
+            transfer.heard_at = now;
         }
     }
 
-    /// Bytes that are granted.
-    pub fn live_bytes(&self) -> u64 {
-        self.granted
+    /// Ends an attempt, whatever it has: its place in the queue, its buffer, or the complete snapshot whose bytes the owner
+    /// has given up. Returns whether there was anything.
+    pub fn release(&mut self, id: TransferId) -> bool {
+        let freed = if let Some(len) = self.held.remove(&id) {
+            self.live_bytes -= len;
+            true
+        } else {
+            self.remove(id)
+        };
+        self.grant(None);
+        freed
     }
 
-    /// How many transfers there are.
+    /// Forgets transfers of which nothing was heard for too long. Feeding does so too, now and then.
+    pub fn sweep(&mut self, now: Instant) {
+        self.swept_at = Some(now);
+        let silent: Vec<_> = self
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| now.saturating_duration_since(transfer.heard_at) >= self.silence)
+            .map(|(&key, transfer)| TransferId { key, attempt: transfer.attempt })
+            .collect();
+        for id in silent {
+            self.remove(id);
+            self.events.push_back(ReassemblerEvent::Dropped(id));
+        }
+        self.grant(None);
+    }
+
+    /// When [`sweep`](Self::sweep) has something to do, unless something is heard.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.transfers.values().map(|transfer| transfer.heard_at + self.silence).min()
+    }
+
+    /// What happened to transfers besides the one that was called for.
+    pub fn poll_event(&mut self) -> Option<ReassemblerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Bytes granted and not released.
+    pub const fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Transfers that wait or arrive.
     pub fn len(&self) -> usize {
         self.transfers.len()
     }
 
-    /// Whether there is none.
+    /// Whether no transfer waits or arrives.
     pub fn is_empty(&self) -> bool {
         self.transfers.is_empty()
     }
+
+    fn place(
+        &mut self,
+        id: TransferId,
+        index: u32,
+        total: u32,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<ChunkOutcome, ReassembleError> {
+        let Entry::Occupied(mut entry) = self.transfers.entry(id.key) else {
+            if self.held.contains_key(&id) {
+                return Ok(ChunkOutcome::Duplicate);
+            }
+            self.over.admit(id)?;
+            return Err(ReassembleError::NotGranted);
+        };
+        let transfer = entry.get_mut();
+        if id.attempt < transfer.attempt {
+            return Err(ReassembleError::Stale { attempt: id.attempt, newest: transfer.attempt });
+        }
+        let total_len = transfer.total_len;
+        let buffer = match &mut transfer.progress {
+            Progress::Receiving(buffer) if id.attempt == transfer.attempt => buffer,
+            Progress::Receiving(_) | Progress::Waiting => return Err(ReassembleError::NotGranted),
+        };
+        // Lengths of granted transfers have a chunk count.
+        let expected = chunk_count(total_len).unwrap_or(0);
+        if total != expected {
+            return Err(ReassembleError::WrongTotal { expected, got: total });
+        }
+        if index >= total {
+            return Err(ReassembleError::IndexOutOfRange { index, total });
+        }
+        let range = chunk_range(total_len, index);
+        let expected = as_index(range.end - range.start);
+        if bytes.len() != expected {
+            return Err(ReassembleError::WrongLength { expected, got: bytes.len() });
+        }
+        transfer.heard_at = now;
+        if !buffer.put(as_index(total_len), total, index, bytes) {
+            return Ok(ChunkOutcome::Duplicate);
+        }
+        let received = buffer.received;
+        if received < total {
+            return Ok(ChunkOutcome::Progress { received, total });
+        }
+        let Buffer { bytes, digest, .. } = std::mem::take(&mut **buffer);
+        entry.remove();
+        self.held.insert(id, total_len);
+        self.over.note(id);
+        Ok(ChunkOutcome::Complete { snapshot: Bytes::from(bytes), digest: digest.finish() })
+    }
+
+    /// Grants from the head of the queue as far as the budget goes. `asking` learns it from its own call.
+    fn grant(&mut self, asking: Option<TransferKey>) {
+        while let Some(key) = self.queue.front().copied() {
+            let Some(transfer) = self.transfers.get_mut(&key) else {
+                self.queue.pop_front();
+                continue;
+            };
+            if transfer.total_len > self.budget - self.live_bytes {
+                return;
+            }
+            self.queue.pop_front();
+            self.live_bytes += transfer.total_len;
+            transfer.progress = Progress::Receiving(Box::default());
+            if asking != Some(key) {
+                self.events.push_back(ReassemblerEvent::Granted(TransferId { key, attempt: transfer.attempt }));
+            }
+        }
+    }
+
+    /// Removes a transfer that waits or arrives; does not grant.
+    fn remove(&mut self, id: TransferId) -> bool {
+        let Entry::Occupied(entry) = self.transfers.entry(id.key) else { return false };
+        if entry.get().attempt != id.attempt {
+            return false;
+        }
+        let transfer = entry.remove();
+        match transfer.progress {
+            Progress::Waiting => self.queue.retain(|&key| key != id.key),
+            Progress::Receiving(_) => self.live_bytes -= transfer.total_len,
+        }
+        self.over.note(id);
+        true
+    }
+
+    fn sweep_when_due(&mut self, now: Instant) {
+        let due = match self.swept_at {
+            Some(at) => now.saturating_duration_since(at) >= self.silence / 4,
+            None => true,
+        };
+        if due {
+            self.sweep(now);
+        }
+    }
 }
+
+impl Buffer {
+    /// Puts a chunk in its place; false when it is there already.
+    fn put(&mut self, total_len: usize, total: u32, index: u32, chunk: &[u8]) -> bool {
+        if self.bytes.is_empty() {
+            // Zeroed pages come from the operating system as they are touched.
+            self.bytes = vec![0; total_len];
+            self.here = vec![0; as_index(u64::from(total).div_ceil(64))];
+        }
+        if self.has(index) {
+            return false;
+        }
+        let (word, bit) = place_of(index);
+        self.here[word] |= bit;
+        self.received += 1;
+        let start = as_index(u64::from(index)) * SNAPSHOT_CHUNK_LEN;
+        self.bytes[start..start + chunk.len()].copy_from_slice(chunk);
+        while self.gapless < total && self.has(self.gapless) {
+            self.gapless += 1;
+        }
+        let end = (as_index(u64::from(self.gapless)) * SNAPSHOT_CHUNK_LEN).min(total_len);
+        self.digest.advance(&self.bytes[..end]);
+        true
+    }
+
+    fn has(&self, index: u32) -> bool {
+        let (word, bit) = place_of(index);
+        self.here[word] & bit != 0
+    }
+}
+
+impl Finished {
+    /// Refuses attempts that are over.
+    fn admit(&self, id: TransferId) -> Result<(), ReassembleError> {
+        match self.newest.get(&id.key) {
+            Some(&newest) if id.attempt <= newest => Err(ReassembleError::Stale { attempt: id.attempt, newest }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, id: TransferId) {
+        if self.newest.insert(id.key, id.attempt).is_none() {
+            self.order.push_back(id.key);
+        }
+        if self.order.len() > MAX_TRANSFERS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.newest.remove(&oldest);
+        }
+    }
+}
+
+fn place_of(index: u32) -> (usize, u64) {
+    (as_index(u64::from(index / 64)), 1 << (index % 64))
+}
+
+/// Lengths were checked to fit when the room was reserved.
+fn as_index(value: u64) -> usize {
+    usize::try_from(value).expect("reserve refuses what memory cannot address")
+}
+
+#[cfg(test)]
+#[path = "reassembler_tests.rs"]
+mod tests;

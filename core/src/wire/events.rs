@@ -32,6 +32,16 @@ pub struct StreamId {
     /// The life of that daemon.
     #[n(3)]
     pub lineage: Lineage,
+    /// Counts the streams that the sender opened: one that was given up is never taken for its successor.
+    #[n(4)]
+    pub opening: u64,
+}
+
+impl StreamId {
+    /// Whether this stream of a sender to a daemon takes the place of that one.
+    pub fn follows(&self, other: &Self) -> bool {
+        (self.incarnation, self.opening) > (other.incarnation, other.opening)
+    }
 }
 
 /// What a numbered position of a stream holds.
@@ -256,7 +266,7 @@ impl EventsMessage<'_> {
 }
 
 /// Bytes that a batch, or replies, of no items take at most beside their items.
-pub const BATCH_OVERHEAD: usize = 160;
+pub const BATCH_OVERHEAD: usize = 176;
 /// Bytes that an item, output or empty reply takes at most beside its payload.
 pub const ITEM_OVERHEAD: usize = 48;
 

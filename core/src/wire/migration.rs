@@ -344,6 +344,9 @@ pub enum MigrationMessage<'b> {
         /// Sequence of the restored chain's head.
         #[n(2)]
         head: u64,
+        /// The last of them, with the marks of all streams, is among them.
+        #[n(3)]
+        complete: bool,
     },
     /// Orchestrator → source: close the mailbox and hand over.
     #[n(10)]
@@ -433,6 +436,13 @@ pub enum MigrationMessage<'b> {
         #[n(1)]
         reason: FailureReason,
     },
+    /// Source → orchestrator, in answer to `Cancel`: the decision has fallen.
+    #[n(21)]
+    TooLate {
+        /// Which attempt.
+        #[n(0)]
+        id: MoveId,
+    },
     /// Source → orchestrator: released, and the target is out of reach.
     #[n(20)]
     InDoubt {
@@ -490,7 +500,8 @@ impl MigrationMessage<'_> {
             | Self::StatusQuery { id }
             | Self::StatusAnswer { id, .. }
             | Self::Cancel { id, .. }
-            | Self::InDoubt { id } => Some(id),
+            | Self::InDoubt { id }
+            | Self::TooLate { id } => Some(id),
             Self::NowReady { .. } => None,
         }
     }
@@ -518,6 +529,7 @@ impl MigrationMessage<'_> {
             Self::StatusAnswer { .. } => "StatusAnswer",
             Self::Cancel { .. } => "Cancel",
             Self::InDoubt { .. } => "InDoubt",
+            Self::TooLate { .. } => "TooLate",
             Self::NowReady { .. } => "NowReady",
         }
     }

@@ -1,4 +1,9 @@
 //! Whole nodes over real sockets of 127.0.0.1.
 
+mod bulk;
+mod failures;
+mod lifecycle;
+mod proxy;
+mod refusals;
 mod sessions;
 mod support;

@@ -29,10 +29,12 @@ pub(crate) async fn node(config: MeshConfig) -> MeshNode {
     node
 }
 
+type Queue = VecDeque<Vec<u8>>;
+
 /// Sends from queues, receives into channels.
 pub(crate) struct Tester {
     node: Mutex<Option<MeshNode>>,
-    out: Mutex<HashMap<(NodeId, bool), VecDeque<Vec<u8>>>>,
+    out: Mutex<HashMap<(NodeId, bool), Queue>>,
     pub(crate) inbox: mpsc::UnboundedSender<(NodeId, Lane, Vec<u8>)>,
     events: mpsc::UnboundedSender<PeerEvent>,
     pub(crate) consume: AtomicBool,
@@ -123,5 +125,10 @@ impl Ears {
 
     pub(crate) async fn event(&mut self) -> PeerEvent {
         tokio::time::timeout(HANG, self.events.recv()).await.expect("an event comes").expect("the handler lives")
+    }
+
+    /// Waits until `peer` is suspected, whatever else comes before.
+    pub(crate) async fn until_suspected(&mut self, peer: NodeId) {
+        while self.event().await != (PeerEvent::Suspected { node: peer }) {}
     }
 }

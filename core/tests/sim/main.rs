@@ -1,3 +1,4 @@
 //! Whole meshes on a simulated network: virtual time, seeded faults, the same trace for the same seed.
 
+mod engine;
 mod net;

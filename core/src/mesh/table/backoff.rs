@@ -26,7 +26,7 @@ impl Backoff {
         half + Duration::from_micros(self.next() % span)
     }
 
-    /// SplitMix64 (Steele, Lea, Flood 2014): spreads attempts, keeps no secret.
+    /// `SplitMix64` (Steele, Lea, Flood 2014): spreads attempts, keeps no secret.
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;

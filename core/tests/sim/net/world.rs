@@ -57,14 +57,14 @@ pub(crate) struct Wire {
     target: DialTarget,
     /// The peer that a background dial is for.
     background: Option<NodeId>,
-    ends: [End; 2],
+    pub(super) ends: [End; 2],
     last_delivery: [Instant; 2],
     /// Swallows everything and tells nobody.
-    silent: bool,
+    pub(super) silent: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum End {
+pub(super) enum End {
     HandShaking,
     Welcoming { conn: ConnId, session: SessionId },
     Up { conn: ConnId },
@@ -72,7 +72,7 @@ enum End {
 }
 
 #[derive(Clone, Debug)]
-enum Message {
+pub(super) enum Message {
     First { psk: u8 },
     Answer { peer: Box<ProvenPeer> },
     Last { peer: Box<ProvenPeer>, intent: DialIntent, session: SessionId },
@@ -84,7 +84,7 @@ enum Message {
     Closed,
 }
 
-enum Happening {
+pub(super) enum Happening {
     Connect { dialler: usize, life: Incarnation, listener: usize, target: DialTarget, background: Option<NodeId> },
     Deliver { wire: usize, to: usize, message: Message },
     Deadline { wire: usize, end: usize },
@@ -157,11 +157,6 @@ impl World {
         self.after(delay, Happening::Want { node, life, again: false });
     }
 
-    pub(crate) fn begin_faults(&mut self) {
-        self.faults = true;
-        self.after(Duration::from_millis(500), Happening::Fault);
-    }
-
     /// Lets everything happen up to `span` from now.
     pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
@@ -203,60 +198,6 @@ impl World {
         let wire = wires.next().expect("a session");
         assert_eq!(wires.next(), None, "one session");
         wire
-    }
-
-    /// The node leaves with a goodbye.
-    pub(crate) fn leave(&mut self, node: usize) {
-        self.note(format_args!("n{node} leaves"));
-        for wire in 0..self.wires.len() {
-            for end in 0..2 {
-                if self.owner(wire, end) == node && matches!(self.wires[wire].ends[end], End::Up { .. }) {
-                    self.send(wire, end, Message::Goodbye);
-                }
-            }
-        }
-        self.die(node, false);
-    }
-
-    /// The node's process ends and another one begins with the same key after `pause`.
-    pub(crate) fn restart(&mut self, node: usize, pause: Duration, silently: bool) {
-        self.note(format_args!("n{node} dies{}", if silently { " silently" } else { "" }));
-        self.die(node, silently);
-        self.after(pause, Happening::Revive { node });
-    }
-
-    /// Everything on the wire is swallowed from now on, and neither side is told.
-    pub(crate) fn silence(&mut self, wire: usize) {
-        self.note(format_args!("wire {wire} goes silent"));
-        self.wires[wire].silent = true;
-    }
-
-    /// The connection breaks; the ends named hear of it.
-    pub(crate) fn cut(&mut self, wire: usize, told: [bool; 2]) {
-        self.note(format_args!("wire {wire} cut, told {told:?}"));
-        for (end, told) in told.into_iter().enumerate() {
-            if told {
-                let delay = self.delay();
-                self.after(delay, Happening::Deliver { wire, to: end, message: Message::Closed });
-            }
-        }
-        self.wires[wire].silent = true;
-    }
-
-    fn die(&mut self, node: usize, silently: bool) {
-        self.nodes[node].alive = false;
-        for wire in 0..self.wires.len() {
-            for end in 0..2 {
-                if self.owner(wire, end) == node && self.wires[wire].ends[end] != End::Closed {
-                    if silently {
-                        self.wires[wire].silent = true;
-                        self.wires[wire].ends[end] = End::Closed;
-                    } else {
-                        self.close(wire, end);
-                    }
-                }
-            }
-        }
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -315,34 +256,6 @@ impl World {
             }
         }
         self.after(Duration::from_secs(20), Happening::Want { node, life, again: true });
-    }
-
-    fn fault(&mut self) {
-        if !self.faults {
-            return;
-        }
-        let open: Vec<_> = (0..self.wires.len())
-            .filter(|&wire| self.wires[wire].ends.iter().any(|end| *end != End::Closed) && !self.wires[wire].silent)
-            .collect();
-        let wire = open.get(self.rng.random_range(0..open.len().max(1))).copied();
-        match (self.rng.random_range(0..10), wire) {
-            (0..4, Some(wire)) => self.cut(wire, [true, true]),
-            (4..6, Some(wire)) => {
-                let first = self.rng.random();
-                self.cut(wire, [first, !first]);
-            }
-            (6, Some(wire)) => self.silence(wire),
-            (7, _) => {
-                let node = self.rng.random_range(0..self.nodes.len());
-                if self.nodes[node].alive {
-                    let (pause, silently) = (self.rng.random_range(0..8_000), self.rng.random());
-                    self.restart(node, Duration::from_millis(pause), silently);
-                }
-            }
-            _ => {}
-        }
-        let pause = Duration::from_millis(self.rng.random_range(10..6_000));
-        self.after(pause, Happening::Fault);
     }
 
     fn connect(
@@ -511,7 +424,7 @@ impl World {
         self.nodes[node].activity.insert(conn, (self.now, self.now));
     }
 
-    fn close(&mut self, wire: usize, end: usize) {
+    pub(super) fn close(&mut self, wire: usize, end: usize) {
         if self.wires[wire].ends[end] != End::Closed {
             self.wires[wire].ends[end] = End::Closed;
             self.send(wire, end, Message::Closed);
@@ -593,16 +506,16 @@ impl World {
         }
     }
 
-    fn owner(&self, wire: usize, end: usize) -> usize {
+    pub(super) fn owner(&self, wire: usize, end: usize) -> usize {
         if end == 0 { self.wires[wire].dialler } else { self.wires[wire].listener }
     }
 
-    fn send(&mut self, wire: usize, from: usize, message: Message) {
+    pub(super) fn send(&mut self, wire: usize, from: usize, message: Message) {
         let node = self.owner(wire, from);
-        if let End::Up { conn } = self.wires[wire].ends[from] {
-            if let Some(times) = self.nodes[node].activity.get_mut(&conn) {
-                times.1 = self.now;
-            }
+        if let End::Up { conn } = self.wires[wire].ends[from]
+            && let Some(times) = self.nodes[node].activity.get_mut(&conn)
+        {
+            times.1 = self.now;
         }
         if self.wires[wire].silent {
             return;
@@ -614,7 +527,7 @@ impl World {
         self.after(at - self.now, Happening::Deliver { wire, to, message });
     }
 
-    fn delay(&mut self) -> Duration {
+    pub(super) fn delay(&mut self) -> Duration {
         let slow = self.faults && self.rng.random_ratio(1, 20);
         Duration::from_micros(if slow {
             self.rng.random_range(0..3_000_000)
@@ -623,7 +536,7 @@ impl World {
         })
     }
 
-    fn after(&mut self, delay: Duration, happening: Happening) {
+    pub(super) fn after(&mut self, delay: Duration, happening: Happening) {
         let slot = self.due.len();
         self.due.push(Some(happening));
         self.queue.push(Reverse((self.now + delay, slot as u64, slot)));

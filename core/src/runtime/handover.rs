@@ -1,0 +1,342 @@
+//! The hand-over of a leaving daemon: staging what waits, closing the mailbox, the decision, and its three ends.
+
+use super::departures::Departure;
+use super::engine::{Engine, Now};
+use super::error::RuntimeError;
+use super::peers::BulkMessage;
+use super::routes::Route;
+use super::timers::TimerKey;
+use super::work::{DaemonEvent, Role, StopReason, Work};
+use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
+use crate::directory::{Claim, ClaimBody, ClaimError};
+use crate::events::{OutStream, Outgoing};
+use crate::identity::{EntityId, NodeId, OriginHash};
+use crate::migration::{MigrationFailure, Outcome};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::events::{Event, EventsMessage, Item, StreamId};
+use crate::wire::migration::{FailureReason, MigrationMessage, Stage, StagedItem, StreamMark};
+
+/// Payload bytes after which a message of waiting events is sent.
+const SHIP_BYTES: usize = 16 * 1024;
+/// Most waiting events in one message.
+const SHIP_EVENTS: usize = 512;
+/// Held events of this node while its daemon's mailbox is closed.
+const MOST_HELD: usize = 4096;
+
+impl Engine {
+    /// Sends waiting events that were not sent yet to be staged.
+    pub(super) fn ship(&mut self, entity: EntityId, last: bool) {
+        let Some(departure) = self.departures.get(&entity) else { return };
+        let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
+        let mut shipped = departure.source.shipped;
+        let own = self.stream_for_own(entity, key);
+        let Some(slot) = self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
+        let total = slot.host.mailbox.len() as u64;
+        // Events of callers on this node become events of this node's own stream: then they are answered like all others.
+        let base = own
+            .and_then(|own| slot.inbound.find(&own))
+            .and_then(|key| slot.inbound.get(key))
+            .map_or(1, crate::events::InStream::next);
+        let is_own = |reply: &ReplyTo| matches!(reply, ReplyTo::Local(_) | ReplyTo::Nobody | ReplyTo::TimedOut);
+        let mut next_own = base
+            + slot
+                .host
+                .mailbox
+                .iter()
+                .take(usize::try_from(shipped).unwrap_or(usize::MAX))
+                .filter(|delivery| is_own(&delivery.reply))
+                .count() as u64;
+        let mut bodies = Vec::new();
+        loop {
+            let first = shipped;
+            let mut streams: Vec<StreamId> = Vec::new();
+            let mut items = Vec::new();
+            let mut bytes = 0;
+            while items.len() < SHIP_EVENTS && (items.is_empty() || bytes < SHIP_BYTES) {
+                let Some(delivery) = usize::try_from(shipped).ok().and_then(|at| slot.host.mailbox.get(at)) else {
+                    break;
+                };
+                let (stream, number, call) = match delivery.reply {
+                    ReplyTo::Stream { stream, number, call } => {
+                        let Some(held) = slot.inbound.get(stream) else { break };
+                        (held.id, number, call)
+                    }
+                    reply @ (ReplyTo::Local(_) | ReplyTo::Nobody | ReplyTo::TimedOut) => {
+                        let Some(own) = own else { break };
+                        next_own += 1;
+                        (own, next_own - 1, matches!(reply, ReplyTo::Local(_)))
+                    }
+                };
+                let index = streams.iter().position(|known| *known == stream).unwrap_or_else(|| {
+                    streams.push(stream);
+                    streams.len() - 1
+                });
+                let event = Event { link: delivery.link, payload: &delivery.payload };
+                items.push(StagedItem {
+                    stream: u32::try_from(index).unwrap_or(u32::MAX),
+                    number,
+                    item: if call { Item::Call(event) } else { Item::Send(event) },
+                    received_at: delivery.received_at,
+                });
+                bytes += delivery.payload.len();
+                shipped += 1;
+            }
+            let done = shipped == total || items.is_empty();
+            let marks = if last && done {
+                let mut marks: Vec<StreamMark> = slot
+                    .inbound
+                    .iter()
+                    .filter(|(_, stream)| Some(stream.id) != own)
+                    .map(|(_, stream)| StreamMark { stream: stream.id, next: stream.next() })
+                    .collect();
+                if let Some(own) = own {
+                    marks.push(StreamMark { stream: own, next: next_own });
+                }
+                marks.sort_unstable_by_key(|mark| (mark.stream.sender, mark.stream.incarnation, mark.stream.opening));
+                marks
+            } else {
+                Vec::new()
+            };
+            let total = (last && done).then_some(shipped);
+            let message = MigrationMessage::BufferedEvents { id, first, streams, items, total, marks };
+            bodies.push(codec::encode(&message));
+            if done {
+                break;
+            }
+        }
+        // In one queue, so that they arrive in order whatever their size.
+        if let Some(peer) = self.peers.up(target) {
+            for body in bodies {
+                let subprotocol = Subprotocol::Migration;
+                peer.bulk.push_back(BulkMessage { subprotocol, body: body.into(), sent: 0 });
+            }
+            self.wakes.insert(target);
+        }
+        if let Some(departure) = self.departures.get_mut(&entity) {
+            departure.source.shipped = shipped;
+            if last {
+                departure.source.closed(shipped);
+            }
+        }
+    }
+
+    /// The stream of this node to the daemon: the one that it came with, or a new one.
+    fn stream_for_own(&mut self, entity: EntityId, key: DaemonKey) -> Option<StreamId> {
+        let lineage = self.slot(key)?.host.lineage;
+        let chosen = self.departures.get(&entity)?.own;
+        let own =
+            chosen.or_else(|| self.own_stream_to(entity, lineage)).unwrap_or_else(|| self.new_stream(entity, lineage));
+        self.departures.get_mut(&entity)?.own = Some(own);
+        Some(own)
+    }
+
+    /// From here on what arrives is held. The claim of the next host is made now, while it may still fail.
+    pub(super) fn close_mailbox(&mut self, entity: EntityId, now: Now) {
+        let Some(departure) = self.departures.get(&entity) else { return };
+        let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
+        match self.next_claim(key, target) {
+            Ok(claim) => {
+                if let Some(departure) = self.departures.get_mut(&entity) {
+                    departure.claim = Some(claim);
+                }
+                if let Some(slot) = self.slot_mut(key) {
+                    slot.host.standing = Standing::Closed(id.migration);
+                }
+            }
+            Err(error) => {
+                let detail = format!("cannot name the next host: {error}");
+                self.departure_input(entity, now, |source| source.failed(FailureReason::StateFailed { detail }));
+            }
+        }
+    }
+
+    fn next_claim(&mut self, key: DaemonKey, target: NodeId) -> Result<Claim, ClaimError> {
+        let claim = self.claim_of(key)?;
+        let peer = self.peers.get(target).ok_or(ClaimError::NoKey)?;
+        let (host, incarnation) = (peer.identity.entity, Some(peer.identity.incarnation));
+        let slot = self.slot(key).ok_or(ClaimError::NoKey)?;
+        let epoch = slot.host.epoch.next().ok_or(ClaimError::BrokenChain)?;
+        let body = ClaimBody { epoch, host, incarnation, ..*claim.body() };
+        if slot.host.keypair.is_read_only() {
+            claim.hand_over(body, &self.node.keypair)
+        } else {
+            Claim::sign(body, &slot.host.keypair)
+        }
+    }
+
+    /// An event of this node for a daemon whose mailbox is closed for the hand-over.
+    pub(super) fn hold_for_hand_over(&mut self, outgoing: Outgoing, origin: OriginHash) -> Result<(), RuntimeError> {
+        let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
+        match departure {
+            Some(departure) if departure.held.len() < MOST_HELD => {
+                departure.held.push_back(outgoing);
+                Ok(())
+            }
+            _ => Err(RuntimeError::MailboxFull(origin)),
+        }
+    }
+
+    /// The decision: from here on the daemon is the target's.
+    pub(super) fn release(&mut self, entity: EntityId, now: Now) {
+        let own = self.departures.get(&entity).and_then(|departure| departure.own);
+        let Some(departure) = self.departures.get_mut(&entity) else { return };
+        let Some(claim) = departure.claim.clone() else { return };
+        let (id, key, origin, target) = (departure.source.id, departure.key, departure.origin, departure.source.target);
+        departure.source.claim = claim.encode();
+        let held = std::mem::take(&mut departure.held);
+        let ClaimBody { lineage, epoch, .. } = *claim.body();
+        let me = self.me();
+        let Some(slot) = self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
+        slot.host.standing = Standing::Released(id.migration);
+
+        // What waited for callers of this node goes on as this node's stream to the target.
+        let mut handed = Vec::new();
+        if let Some(own) = own {
+            let index = slot.inbound.take_over(own, me, now.instant);
+            let mut number = slot.inbound.get(index).map_or(1, crate::events::InStream::next);
+            for delivery in slot.host.mailbox.iter_mut() {
+                let ticket = match delivery.reply {
+                    ReplyTo::Local(ticket) => Some(ticket),
+                    ReplyTo::Nobody | ReplyTo::TimedOut => None,
+                    ReplyTo::Stream { .. } => continue,
+                };
+                handed.push((number, ticket, delivery.expires.take()));
+                delivery.reply = ReplyTo::Stream { stream: index, number, call: ticket.is_some() };
+                number += 1;
+            }
+            if let Some(stream) = slot.inbound.get_mut(index) {
+                stream.advance(number);
+            }
+        }
+        let mut senders = Vec::new();
+        for (index, _) in slot.inbound.iter().map(|(index, stream)| (index, stream.id)).collect::<Vec<_>>() {
+            if let Some(stream) = slot.inbound.get_mut(index) {
+                // Its sender repeats it at the target.
+                stream.drop_early();
+                senders.push((stream.id, stream.via));
+            }
+        }
+        self.pointers.left(claim, now.instant);
+        if let Some(own) = own
+            && !(handed.is_empty() && held.is_empty())
+        {
+            let first = handed.first().map_or(1, |(number, ..)| *number);
+            let fresh = OutStream::new(own, origin, target, epoch, first);
+            if let Some(stream) = self.own_stream(origin, fresh, now) {
+                stream.host = target;
+                stream.epoch = epoch;
+                for (number, ticket, expires) in handed {
+                    let entered = stream.push_accepted(ticket, expires);
+                    debug_assert_eq!(entered, number, "this node's stream has one numbering");
+                }
+                for outgoing in held {
+                    stream.push(outgoing);
+                }
+            }
+            if let Some(at) = self.routes.get(&origin).and_then(Route::next_expiry) {
+                self.timers.arm(TimerKey::Route(origin), at);
+            }
+            self.has_unsent(origin);
+        }
+        for (stream, via) in senders {
+            if stream.sender == me {
+                self.on_moved(&stream, target, epoch, now);
+            } else {
+                let to = self.way_to(stream.sender, via);
+                self.send(
+                    to,
+                    Subprotocol::Events,
+                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch }),
+                );
+            }
+        }
+        self.say_activate(entity);
+    }
+
+    pub(super) fn say_activate(&mut self, entity: EntityId) {
+        let Some(departure) = self.departures.get(&entity) else { return };
+        let (id, target, claim) = (departure.source.id, departure.source.target, departure.source.claim.clone());
+        self.say(target, &MigrationMessage::ActivateTarget { id, claim: &claim });
+    }
+
+    /// The daemon goes on here, with everything that it was sent.
+    pub(super) fn resume(&mut self, entity: EntityId, reason: FailureReason, now: Now) {
+        let Some(departure) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        let Departure { source, key, origin, held, .. } = departure;
+        let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
+        self.work.push(Work::ReleaseState { daemon: key });
+        if let Some(slot) = self.slot_mut(key) {
+            slot.host.standing = Standing::Live;
+            slot.host.progress_at = now.instant;
+        }
+        if let Some(peer) = self.peers.get_mut(target) {
+            peer.transfers.retain(|moving| *moving != entity);
+        }
+        let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
+        self.note_migration(Role::Source, &id, (self.me(), target), None, Some(failure));
+        self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
+        self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
+        for outgoing in held {
+            let ticket = outgoing.ticket;
+            if let Err(error) = self.reenter(outgoing, origin, now) {
+                self.settle(ticket, Err(error));
+            }
+        }
+        self.feed_all(key, now);
+        self.pump(key, now);
+        self.arm_callback_timeout(key, now);
+    }
+
+    /// The target holds the daemon: this copy and its secret go.
+    pub(super) fn clean_up(&mut self, entity: EntityId) {
+        let Some(departure) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        let Departure { source, key, origin, .. } = departure;
+        let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
+        if let Some(slot) = self.take_slot(key) {
+            let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {
+                Control::Snapshot(ticket) | Control::Stop(ticket) => Some(*ticket),
+                Control::AutoSnapshot | Control::MoveSnapshot(_) => None,
+            });
+            for ticket in waiting.collect::<Vec<_>>() {
+                self.settle(ticket, Err(RuntimeError::NotFound(origin)));
+            }
+            self.work.push(Work::ReleaseState { daemon: key });
+            self.work.push(Work::Retire { daemon: key, reason: StopReason::Migrated });
+            self.notice_daemon(DaemonEvent::MigratedOut, (origin, slot.host.kind.clone(), key));
+        }
+        self.note_migration(Role::Source, &id, (self.me(), target), Some(Stage::Complete), None);
+        self.say(target, &MigrationMessage::CleanupComplete { id });
+        self.say(orchestrator, &MigrationMessage::CleanupComplete { id });
+    }
+
+    /// The target discarded its copy though it was released: the daemon goes on here, two epochs on.
+    pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
+        let Some(departure) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        let Departure { key, origin, .. } = departure;
+        self.work.push(Work::ReleaseState { daemon: key });
+        self.pointers.forget(origin);
+        let me = self.me();
+        let Some(slot) = self.slot_mut(key) else { return };
+        let epoch = slot.host.epoch.next().and_then(crate::identity::Epoch::next);
+        slot.host.epoch = epoch.unwrap_or(slot.host.epoch);
+        slot.host.standing = Standing::Live;
+        slot.host.progress_at = now.instant;
+        slot.claim = None;
+        let epoch = slot.host.epoch;
+        let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
+        for (stream, via) in senders {
+            if stream.sender == me {
+                self.on_moved(&stream, me, epoch, now);
+            } else {
+                let to = self.way_to(stream.sender, via);
+                self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
+            }
+        }
+        self.feed_all(key, now);
+        self.pump(key, now);
+    }
+}

@@ -1,0 +1,4 @@
+//! Whole runtimes on real mesh nodes over 127.0.0.1, with daemons written in Rust.
+
+mod embedder;
+mod moving;

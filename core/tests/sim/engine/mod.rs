@@ -1,0 +1,33 @@
+//! Engines on a network that delays, cuts and restarts, with users whose code is prompt, slow or broken.
+
+mod daemon;
+mod events;
+mod failures;
+mod load;
+mod losses;
+mod moves;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use world::World;
+
+/// Runs a scenario in a world; a failure names the seed and shows the end of the trace.
+fn in_world(mut world: World, scenario: impl FnOnce(&mut World)) -> u64 {
+    if let Err(failure) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
+        world.print_trace();
+        resume_unwind(failure);
+    }
+    world.digest()
+}
+
+/// The same for every seed of a range.
+fn for_seeds(seeds: std::ops::Range<u64>, nodes: usize, scenario: impl Fn(&mut World)) {
+    let seeds = match std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => seeds,
+    };
+    for seed in seeds {
+        in_world(World::new(seed, nodes), &scenario);
+    }
+}

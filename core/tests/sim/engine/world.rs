@@ -1,0 +1,987 @@
+//! Engines on a simulated network with simulated users, driven by one virtual clock and one seeded source of chance.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_daemon_core::causal::{CausalLink, Sequence};
+use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, HostConfig, Ticket};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, MigrationId, NodeId, NodeStaticSecret, OriginHash};
+use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
+use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
+use mesh_daemon_core::runtime::{
+    ArrivalPolicy, ConstructFor, Engine, NodeSelf, Notice, Now, Rest, RuntimeError, RuntimeOptions, Settlement,
+    SpawnRequest, Work,
+};
+use mesh_daemon_core::wire::migration::{MigrationMessage, Stage};
+use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
+
+use super::daemon::{HANG, Ledger, Manner, Object, Objects, Request, Working, error};
+
+/// What a frame holds.
+const FRAME: usize = 65_519 - 1;
+/// Frames of one direction on the way at once.
+const IN_FLIGHT: usize = 4;
+const TRACE_LINES: usize = 400;
+
+/// Something that happens at an instant.
+#[derive(Debug)]
+enum Event {
+    Frame { from: usize, to: usize, session: u64, lane: Lane, records: Vec<Record> },
+    Step { node: usize, life: u64, daemon: DaemonKey, token: u64 },
+    Restored { node: usize, life: u64, daemon: DaemonKey },
+    Snapshotted { node: usize, life: u64, daemon: DaemonKey },
+    Suspect { node: usize, peer: usize, session: u64 },
+    Connect { one: usize, other: usize },
+}
+
+struct Due {
+    at: Instant,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A node with its user.
+pub(crate) struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) keypair: EntityKeypair,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) objects: Objects,
+    pub(crate) options: RuntimeOptions,
+    life: u64,
+    /// Phases of each migration that this node drives, in order.
+    pub(crate) phases: BTreeMap<u128, Vec<Stage>>,
+    pub(crate) over: BTreeMap<u128, Result<(), MigrationFailure>>,
+    pub(crate) progress: BTreeMap<u128, Vec<u64>>,
+}
+
+#[derive(Default)]
+struct Wire {
+    in_flight: usize,
+    last_arrival: Option<Instant>,
+}
+
+/// When a connection is to break: at the `nth` message of this name.
+#[derive(Clone, Debug)]
+pub(crate) struct Trap {
+    pub(crate) message: &'static str,
+    pub(crate) nth: usize,
+    /// Whether the message still arrives.
+    pub(crate) arrives: bool,
+    pub(crate) heal_after: Duration,
+}
+
+/// What came of a ticket, and what it was for.
+pub(crate) struct Wait {
+    pub(crate) node: usize,
+    pub(crate) request: Option<u64>,
+    pub(crate) result: Option<Result<Settlement, RuntimeError>>,
+}
+
+/// Room for one frame.
+struct Sink {
+    left: usize,
+    records: Vec<Record>,
+}
+
+impl RecordSink for Sink {
+    fn room(&self) -> usize {
+        self.left.saturating_sub(4)
+    }
+
+    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        let mut body = Vec::new();
+        encode(&mut body);
+        if body.len() > self.room() {
+            return None;
+        }
+        self.left -= body.len() + 4;
+        let len = body.len();
+        self.records.push(Record { subprotocol, body: body.into() });
+        Some(len)
+    }
+}
+
+/// The whole simulation.
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) rng: SmallRng,
+    pub(crate) now: Instant,
+    start: Instant,
+    pub(crate) nodes: Vec<Node>,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    wires: BTreeMap<(usize, usize), Wire>,
+    /// The session of each pair that is up.
+    sessions: BTreeMap<(usize, usize), u64>,
+    last_session: u64,
+    pub(crate) waits: BTreeMap<u64, Wait>,
+    last_ticket: u64,
+    /// Emitters' chains of tests: one for each node, so that links are distinct.
+    pub(crate) last_request: u64,
+    trace: VecDeque<String>,
+    hasher: DefaultHasher,
+    pub(crate) trap: Option<Trap>,
+    pub(crate) sprung: bool,
+    pub(crate) messages: Vec<(usize, usize, &'static str)>,
+    pub(crate) delay: std::ops::Range<u64>,
+    tokens: u64,
+    /// Takes events back from slow objects that were in progress, by token.
+    pub(crate) slow_takes: std::ops::Range<u64>,
+}
+
+fn pair(one: usize, other: usize) -> (usize, usize) {
+    (one.min(other), one.max(other))
+}
+
+fn make_engine(seed: u64, index: usize, life: u64, options: &RuntimeOptions) -> (Engine, EntityKeypair, Incarnation) {
+    let mut key = [0; 32];
+    key[0] = u8::try_from(index).expect("few nodes");
+    key[1] = 0xee;
+    let keypair = EntityKeypair::from_seed(&key);
+    let incarnation = Incarnation { started_at_ms: 1_000 + life, salt: index as u64 };
+    let mut bits = SmallRng::seed_from_u64(seed ^ (index as u64) << 32 ^ life << 48);
+    let node = NodeSelf {
+        keypair: keypair.clone(),
+        incarnation,
+        static_secret: NodeStaticSecret::derive(&keypair).expect("a full key pair"),
+    };
+    (Engine::new(node, options.clone(), Box::new(move || bits.random())), keypair, incarnation)
+}
+
+impl World {
+    /// Nodes that are ready and connected, each with the kinds `prompt` and `slow`, admitting any daemon.
+    pub(crate) fn new(seed: u64, count: usize) -> Self {
+        Self::with_options(seed, count, |_| RuntimeOptions {
+            arrivals: ArrivalPolicy::AnyKind,
+            ..RuntimeOptions::default()
+        })
+    }
+
+    pub(crate) fn with_options(seed: u64, count: usize, options: impl Fn(usize) -> RuntimeOptions) -> Self {
+        let start = Instant::now();
+        let mut world = Self {
+            seed,
+            rng: SmallRng::seed_from_u64(seed),
+            now: start,
+            start,
+            nodes: Vec::new(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            wires: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            last_session: 0,
+            waits: BTreeMap::new(),
+            last_ticket: 0,
+            last_request: 0,
+            trace: VecDeque::new(),
+            hasher: DefaultHasher::new(),
+            trap: None,
+            sprung: false,
+            messages: Vec::new(),
+            delay: 20..400,
+            tokens: 0,
+            slow_takes: 0..3_000,
+        };
+        for index in 0..count {
+            let options = options(index);
+            let (engine, keypair, incarnation) = make_engine(seed, index, 0, &options);
+            world.nodes.push(Node {
+                engine,
+                keypair,
+                incarnation,
+                objects: Objects::default(),
+                options,
+                life: 0,
+                phases: BTreeMap::new(),
+                over: BTreeMap::new(),
+                progress: BTreeMap::new(),
+            });
+            world.get_ready(index);
+        }
+        for one in 0..count {
+            for other in one + 1..count {
+                world.connect(one, other, false);
+            }
+        }
+        world
+    }
+
+    fn get_ready(&mut self, index: usize) {
+        let now = self.present();
+        let engine = &mut self.nodes[index].engine;
+        for kind in ["prompt", "slow"] {
+            engine.register_factory(kind).expect("a new kind");
+        }
+        engine.start(now).expect("it was not shut down");
+    }
+
+    pub(crate) fn present(&self) -> Now {
+        Now { instant: self.now, unix_ns: 1_700_000_000_000_000_000 + self.elapsed_micros() * 1000 }
+    }
+
+    fn elapsed_micros(&self) -> u64 {
+        u64::try_from((self.now - self.start).as_micros()).expect("a short run")
+    }
+
+    pub(crate) fn id(&self, node: usize) -> NodeId {
+        self.nodes[node].keypair.node_id()
+    }
+
+    fn identity(&self, node: usize) -> PeerIdentity {
+        let Node { keypair, incarnation, .. } = &self.nodes[node];
+        PeerIdentity {
+            node: keypair.node_id(),
+            entity: keypair.entity_id(),
+            incarnation: *incarnation,
+            static_key: *NodeStaticSecret::derive(keypair).expect("a full key pair").public(),
+            max_payload: 64 << 20,
+        }
+    }
+
+    pub(crate) fn note(&mut self, line: &str) {
+        let mut stamped = String::new();
+        let _ = write!(stamped, "{:>10} {line}", self.elapsed_micros());
+        self.hasher.write(stamped.as_bytes());
+        if self.trace.len() == TRACE_LINES {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(stamped);
+    }
+
+    /// What happened so far, as one number.
+    pub(crate) fn digest(&self) -> u64 {
+        self.hasher.finish()
+    }
+
+    pub(crate) fn print_trace(&self) {
+        eprintln!("seed {}, end of the trace:", self.seed);
+        for line in &self.trace {
+            eprintln!("{line}");
+        }
+    }
+
+    fn at(&mut self, delay: Duration, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Due { at: self.now + delay, order: self.order, event }));
+    }
+
+    // The network.
+
+    /// Brings up a session, at both ends at once.
+    pub(crate) fn connect(&mut self, one: usize, other: usize, resumed: bool) {
+        self.last_session += 1;
+        self.sessions.insert(pair(one, other), self.last_session);
+        for (from, to) in [(one, other), (other, one)] {
+            self.wires.insert((from, to), Wire::default());
+        }
+        let (first, second) = if self.rng.random() { (one, other) } else { (other, one) };
+        self.note(&format!("n{one} = n{other} resumed {resumed}"));
+        for (node, peer) in [(first, second), (second, first)] {
+            let event = PeerEvent::Connected { peer: self.identity(peer), resumed };
+            self.peer_event(node, &event);
+        }
+    }
+
+    fn peer_event(&mut self, node: usize, event: &PeerEvent) {
+        let now = self.present();
+        self.nodes[node].engine.peer(event, now);
+        self.settle(node);
+    }
+
+    /// Breaks a session: both ends notice, each in its time or never before the next one; it heals later.
+    pub(crate) fn cut(&mut self, one: usize, other: usize, heal_after: Duration) {
+        let Some(session) = self.sessions.remove(&pair(one, other)) else { return };
+        self.note(&format!("n{one} x n{other}"));
+        for (node, peer) in [(one, other), (other, one)] {
+            let late = Duration::from_micros(self.rng.random_range(0..2_000));
+            self.at(late, Event::Suspect { node, peer, session });
+        }
+        self.at(heal_after, Event::Connect { one, other });
+    }
+
+    /// Both ends give the other one up, as after a long silence.
+    pub(crate) fn lose(&mut self, one: usize, other: usize, how: Loss) {
+        self.sessions.remove(&pair(one, other));
+        self.note(&format!("n{one} and n{other} lost: {how:?}"));
+        for (node, peer) in [(one, other), (other, one)] {
+            let identity = self.identity(peer);
+            let event = PeerEvent::Lost { node: identity.node, incarnation: identity.incarnation, how };
+            self.peer_event(node, &event);
+        }
+    }
+
+    /// Kills the process of a node and starts another one. Its peers learn that from the newer incarnation.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let life = self.nodes[index].life + 1;
+        self.note(&format!("n{index} restarts"));
+        let old = self.identity(index);
+        for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
+            wait.result = Some(Err(RuntimeError::ShuttingDown));
+        }
+        let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
+        let node = &mut self.nodes[index];
+        node.engine = engine;
+        node.keypair = keypair;
+        node.incarnation = incarnation;
+        node.objects = Objects::default();
+        node.life = life;
+        self.get_ready(index);
+        for other in 0..self.nodes.len() {
+            if other == index {
+                continue;
+            }
+            self.sessions.remove(&pair(index, other));
+            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
+            self.peer_event(other, &lost);
+            self.connect(index, other, false);
+        }
+    }
+
+    pub(crate) fn is_connected(&self, one: usize, other: usize) -> bool {
+        self.sessions.contains_key(&pair(one, other))
+    }
+
+    /// Sends what a node has for its peers, as much as may be on the way at once.
+    fn transmit(&mut self, from: usize) {
+        for to in 0..self.nodes.len() {
+            if to == from {
+                continue;
+            }
+            for lane in [Lane::Fast, Lane::Bulk] {
+                while self.transmit_frame(from, to, lane) {}
+            }
+        }
+    }
+
+    fn transmit_frame(&mut self, from: usize, to: usize, lane: Lane) -> bool {
+        let Some(session) = self.sessions.get(&pair(from, to)).copied() else { return false };
+        if self.wires[&(from, to)].in_flight >= IN_FLIGHT {
+            return false;
+        }
+        let mut sink = Sink { left: FRAME, records: Vec::new() };
+        let (now, peer) = (self.present(), self.id(to));
+        let more = self.nodes[from].engine.fill(peer, lane, &mut sink, now);
+        if sink.records.is_empty() {
+            assert!(!more, "n{from} has more for n{to}, but nothing fits an empty frame");
+            return false;
+        }
+        let records = sink.records;
+        let bytes: usize = records.iter().map(|record| record.body.len()).sum();
+        let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
+        self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
+        let mut springs = None;
+        for name in names {
+            self.messages.push((from, to, name));
+            if let Some(trap) = &mut self.trap
+                && trap.message == name
+            {
+                if trap.nth == 0 {
+                    springs = self.trap.take();
+                } else {
+                    trap.nth -= 1;
+                }
+            }
+        }
+        if let Some(trap) = springs {
+            self.sprung = true;
+            if trap.arrives {
+                let mut records = records;
+                let (now, id) = (self.present(), self.id(from));
+                self.nodes[to].engine.records(id, lane, &mut records, now);
+            }
+            self.cut(from, to, trap.heal_after);
+            if trap.arrives {
+                self.settle(to);
+            }
+            return false;
+        }
+        let micros = self.rng.random_range(self.delay.clone());
+        let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
+        wire.in_flight += 1;
+        let mut arrival = self.now + Duration::from_micros(micros);
+        if let Some(last) = wire.last_arrival {
+            arrival = arrival.max(last);
+        }
+        wire.last_arrival = Some(arrival);
+        let delay = arrival - self.now;
+        self.at(delay, Event::Frame { from, to, session, lane, records });
+        true
+    }
+
+    // The users.
+
+    /// Runs the user's side of a node until it has nothing to do, and sends what that leaves.
+    pub(crate) fn settle(&mut self, node: usize) {
+        loop {
+            let now = self.present();
+            let Some(work) = self.nodes[node].engine.next_work(now) else { break };
+            self.work(node, work);
+        }
+        let _ = self.nodes[node].engine.take_wakes();
+        self.transmit(node);
+    }
+
+    fn work(&mut self, node: usize, work: Work) {
+        let now = self.present();
+        let life = self.nodes[node].life;
+        match work {
+            Work::Construct { daemon, kind, purpose, .. } => {
+                let objects = &mut self.nodes[node].objects;
+                objects.constructed += 1;
+                let result = if objects.faults.construct {
+                    Err(error("the factory was told to fail"))
+                } else {
+                    let ledger = match purpose {
+                        ConstructFor::Spawn => objects.fresh.clone(),
+                        ConstructFor::Arrival => Ledger::default(),
+                    };
+                    let manner = Manner::of_kind(kind.as_deref());
+                    let object = Object { manner, ledger, working: None, snapshot: None, hanging: false };
+                    objects.map.insert(daemon, object);
+                    Ok(())
+                };
+                self.nodes[node].engine.constructed(daemon, result, now);
+            }
+            Work::Restore { daemon, state } => {
+                let objects = &mut self.nodes[node].objects;
+                let faults = objects.faults;
+                if faults.restore {
+                    self.nodes[node].engine.restored(daemon, Err(error("restore was told to fail")), now);
+                    return;
+                }
+                if let Some(object) = objects.map.get_mut(&daemon) {
+                    object.ledger = Ledger::restore(&state);
+                }
+                match faults.restore_takes {
+                    Some(takes) => self.at(takes, Event::Restored { node, life, daemon }),
+                    None => self.nodes[node].engine.restored(daemon, Ok(()), now),
+                }
+            }
+            Work::Run { daemon, batch, events } => self.run_batch(node, daemon, batch, events.into()),
+            Work::Yield { daemon } | Work::Abort { daemon } => self.give_back(node, daemon),
+            Work::Snapshot { daemon } => {
+                let faults = self.nodes[node].objects.faults;
+                if faults.snapshot_hangs {
+                    return;
+                }
+                match faults.snapshot_takes {
+                    Some(takes) => self.at(takes, Event::Snapshotted { node, life, daemon }),
+                    None => self.snapshotted(node, daemon),
+                }
+            }
+            Work::ReadState { daemon, offset, len } => {
+                let objects = &self.nodes[node].objects;
+                let whole = objects.map.get(&daemon).and_then(|object| object.snapshot.clone());
+                let result = match whole {
+                    Some(whole) if !objects.faults.detached => {
+                        let start = usize::try_from(offset).expect("a small state");
+                        Ok(whole.slice(start..start + len as usize))
+                    }
+                    _ => Err(error("the buffer was detached")),
+                };
+                self.nodes[node].engine.state_slice(daemon, offset, result, now);
+            }
+            Work::ReleaseState { daemon } => {
+                if let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) {
+                    object.snapshot = None;
+                }
+            }
+            Work::Retire { daemon, reason } => {
+                self.note(&format!("n{node} retires {daemon:?} {reason:?}"));
+                self.nodes[node].objects.map.remove(&daemon);
+            }
+            Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
+            Work::Settle { ticket, result } => self.answered(node, ticket, result),
+            Work::Notice(notice) => self.notice(node, notice),
+        }
+    }
+
+    fn notice(&mut self, node: usize, notice: Notice) {
+        match notice {
+            Notice::Phase { migration, stage } => {
+                self.note(&format!("n{node} phase {stage:?}"));
+                let phases = self.nodes[node].phases.entry(migration.get()).or_default();
+                assert!(phases.last().is_none_or(|last| *last < stage), "phases come once and in order");
+                phases.push(stage);
+            }
+            Notice::Progress { migration, progress, .. } => {
+                self.nodes[node].progress.entry(migration.get()).or_default().push(progress.bytes_sent);
+            }
+            Notice::MigrationOver { migration, result } => {
+                self.note(&format!("n{node} migration over {result:?}"));
+                let before = self.nodes[node].over.insert(migration.get(), result);
+                assert!(before.is_none(), "a migration ends once");
+            }
+            Notice::Daemon { event, .. } => self.note(&format!("n{node} daemon {event:?}")),
+            Notice::Migration { role, stage, failure, .. } => {
+                self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
+            }
+            #[allow(unreachable_patterns)] // gates exist only in builds with test hooks
+            _ => {}
+        }
+    }
+
+    fn snapshotted(&mut self, node: usize, daemon: DaemonKey) {
+        let now = self.present();
+        let Node { engine, objects, .. } = &mut self.nodes[node];
+        let Some(object) = objects.map.get_mut(&daemon) else { return };
+        let result = if objects.faults.snapshot {
+            Err(error("snapshot was told to fail"))
+        } else {
+            object.snapshot = object.ledger.snapshot();
+            Ok(object.snapshot.as_ref().map(|bytes| bytes.len() as u64))
+        };
+        engine.snapshot_taken(daemon, result, now);
+    }
+
+    fn run_batch(
+        &mut self,
+        node: usize,
+        daemon: DaemonKey,
+        batch: mesh_daemon_core::daemon::BatchId,
+        events: VecDeque<mesh_daemon_core::daemon::Delivery>,
+    ) {
+        let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { panic!("a batch for no object") };
+        assert!(object.working.is_none(), "one batch at a time");
+        match object.manner {
+            Manner::Prompt => {
+                let hangs = events.iter().position(|event| Request::decode(&event.payload).flags & HANG != 0);
+                let run = hangs.unwrap_or(events.len());
+                let mut events = events;
+                let rest = events.split_off(run);
+                let outcomes = events.iter().map(|event| object.ledger.process(&event.payload)).collect();
+                if !rest.is_empty() {
+                    self.tokens += 1;
+                    object.hanging = true;
+                    object.working = Some(Working { batch, events: rest, token: self.tokens });
+                }
+                self.report(node, daemon, batch, outcomes, Rest::Continues);
+            }
+            Manner::Slow => {
+                self.tokens += 1;
+                let token = self.tokens;
+                object.working = Some(Working { batch, events, token });
+                self.next_step(node, daemon, token);
+            }
+        }
+    }
+
+    fn next_step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
+        let hangs = self.nodes[node].objects.map.get_mut(&daemon).is_some_and(|object| {
+            let first = object.working.as_ref().and_then(|working| working.events.front());
+            object.hanging = first.is_some_and(|event| Request::decode(&event.payload).flags & HANG != 0);
+            object.hanging
+        });
+        if !hangs {
+            let takes = Duration::from_micros(self.rng.random_range(self.slow_takes.clone()));
+            let life = self.nodes[node].life;
+            self.at(takes, Event::Step { node, life, daemon, token });
+        }
+    }
+
+    /// Lets the event that hangs settle.
+    pub(crate) fn let_go(&mut self, node: usize, daemon: DaemonKey) {
+        let token = {
+            let object = self.nodes[node].objects.map.get_mut(&daemon).expect("an object");
+            object.hanging = false;
+            object.working.as_ref().expect("it works").token
+        };
+        self.step(node, daemon, token);
+        self.settle(node);
+    }
+
+    fn step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
+        let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { return };
+        let Some(working) = object.working.as_mut().filter(|working| working.token == token) else { return };
+        let event = working.events.pop_front().expect("a batch in work has events");
+        let batch = working.batch;
+        let outcome = object.ledger.process(&event.payload);
+        let more = !working.events.is_empty();
+        if !more {
+            object.working = None;
+        }
+        self.report(node, daemon, batch, vec![outcome], Rest::Continues);
+        if more {
+            self.next_step(node, daemon, token);
+        }
+    }
+
+    // The event that runs goes on; the rest goes back.
+    fn give_back(&mut self, node: usize, daemon: DaemonKey) {
+        let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { return };
+        let Some(working) = &mut object.working else { return };
+        working.events.truncate(1);
+        let batch = working.batch;
+        self.report(node, daemon, batch, Vec::new(), Rest::GivenBackButRunning);
+    }
+
+    fn report(
+        &mut self,
+        node: usize,
+        daemon: DaemonKey,
+        batch: mesh_daemon_core::daemon::BatchId,
+        outcomes: Vec<EventOutcome>,
+        rest: Rest,
+    ) {
+        let now = self.present();
+        let mut local = Vec::new();
+        self.nodes[node].engine.ran(daemon, batch, outcomes, rest, now, &mut |ticket, result| {
+            local.push((ticket, result));
+        });
+        for (ticket, result) in local {
+            self.answered(node, ticket, result.map(Settlement::Outputs));
+        }
+    }
+
+    fn answered(&mut self, node: usize, ticket: Ticket, result: Result<Settlement, RuntimeError>) {
+        let kind = match &result {
+            Ok(Settlement::Outputs(_)) => "outputs".to_owned(),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => format!("{error:?}"),
+        };
+        self.note(&format!("n{node} ticket {} {kind}", ticket.0));
+        let wait = self.waits.get_mut(&ticket.0).expect("a ticket that was given out");
+        assert_eq!(wait.node, node, "answered on the node that asked");
+        assert!(wait.result.is_none(), "ticket {} was answered twice", ticket.0);
+        wait.result = Some(result);
+    }
+
+    // What tests do.
+
+    pub(crate) fn ticket(&mut self, node: usize, request: Option<u64>) -> Ticket {
+        self.last_ticket += 1;
+        self.waits.insert(self.last_ticket, Wait { node, request, result: None });
+        Ticket(self.last_ticket)
+    }
+
+    /// Does something with the engine of a node that answers through a ticket.
+    pub(crate) fn act(
+        &mut self,
+        node: usize,
+        request: Option<u64>,
+        act: impl FnOnce(&mut Engine, Ticket, Now) -> Result<(), RuntimeError>,
+    ) -> Ticket {
+        let ticket = self.ticket(node, request);
+        let now = self.present();
+        if let Err(error) = act(&mut self.nodes[node].engine, ticket, now) {
+            self.answered(node, ticket, Err(error));
+        }
+        self.settle(node);
+        ticket
+    }
+
+    pub(crate) fn daemon_key(seed: u8) -> EntityKeypair {
+        EntityKeypair::from_seed(&[seed; 32])
+    }
+
+    pub(crate) fn try_spawn(&mut self, node: usize, seed: u8, kind: &str, config: HostConfig) -> (OriginHash, Ticket) {
+        let keypair = Self::daemon_key(seed);
+        let origin = keypair.origin_hash();
+        let kind = Some(kind.to_owned());
+        let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
+        (origin, self.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now)))
+    }
+
+    pub(crate) fn spawn_with(&mut self, node: usize, seed: u8, kind: &str, config: HostConfig) -> OriginHash {
+        let (origin, ticket) = self.try_spawn(node, seed, kind, config);
+        match self.wait_for(ticket) {
+            Ok(Settlement::Spawned(_)) => origin,
+            other => panic!("spawned: {other:?}"),
+        }
+    }
+
+    pub(crate) fn spawn(&mut self, node: usize, seed: u8, kind: &str) -> OriginHash {
+        self.spawn_with(node, seed, kind, HostConfig::default())
+    }
+
+    pub(crate) fn request(&mut self, flags: u64, answer: u64) -> Request {
+        self.last_request += 1;
+        Request { id: self.last_request, flags, answer }
+    }
+
+    pub(crate) fn call(&mut self, node: usize, origin: OriginHash) -> Ticket {
+        let request = self.request(0, 0);
+        self.call_with(node, origin, request, 0)
+    }
+
+    pub(crate) fn call_with(&mut self, node: usize, origin: OriginHash, request: Request, padding: usize) -> Ticket {
+        let payload = request.encode(padding);
+        self.act(node, Some(request.id), |engine, ticket, now| {
+            engine.call(ticket, origin, payload, Duration::from_secs(60), now)
+        })
+    }
+
+    pub(crate) fn deliver(&mut self, node: usize, origin: OriginHash, request: Request) -> Ticket {
+        let payload = request.encode(0);
+        let emitter = self.nodes[node].keypair.origin_hash();
+        let link = CausalLink { sequence: Sequence::new(request.id), ..CausalLink::genesis(emitter) };
+        self.act(node, Some(request.id), |engine, ticket, now| engine.deliver(ticket, origin, link, payload, now))
+    }
+
+    pub(crate) fn send(&mut self, node: usize, origin: OriginHash) -> Ticket {
+        let request = self.request(0, 0);
+        let payload = request.encode(0);
+        self.act(node, Some(request.id), |engine, ticket, now| engine.send_event(ticket, origin, payload, now))
+    }
+
+    pub(crate) fn migrate_with(
+        &mut self,
+        node: usize,
+        origin: OriginHash,
+        to: usize,
+        options: MigrationOptions,
+    ) -> Ticket {
+        let target = self.id(to);
+        self.act(node, None, |engine, ticket, now| engine.start_migration(ticket, origin, None, target, options, now))
+    }
+
+    pub(crate) fn migrate(&mut self, node: usize, origin: OriginHash, to: usize) -> Ticket {
+        self.migrate_with(node, origin, to, MigrationOptions::default())
+    }
+
+    /// The migration that a ticket began, or why it did not.
+    pub(crate) fn migration(&self, ticket: Ticket) -> Result<MigrationId, RuntimeError> {
+        match self.waits[&ticket.0].result.as_ref().expect("answered at once") {
+            Ok(Settlement::Migrating(started)) => Ok(started.migration),
+            Ok(other) => panic!("a migration: {other:?}"),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Waits until a migration is over.
+    pub(crate) fn wait_migration(&mut self, node: usize, migration: MigrationId) -> Result<(), MigrationFailure> {
+        let done =
+            self.run_until(Duration::from_secs(1200), |world| world.nodes[node].over.contains_key(&migration.get()));
+        assert!(done, "the migration came to an end");
+        self.nodes[node].over[&migration.get()].clone()
+    }
+
+    /// Moves a daemon and waits.
+    pub(crate) fn moved(&mut self, node: usize, origin: OriginHash, to: usize) -> Result<(), MigrationFailure> {
+        let ticket = self.migrate(node, origin, to);
+        let migration = match self.migration(ticket) {
+            Ok(migration) => migration,
+            Err(RuntimeError::Migration(failure)) => return Err(failure),
+            Err(other) => panic!("migration: {other}"),
+        };
+        self.wait_migration(node, migration)
+    }
+
+    pub(crate) fn is_answered(&self, ticket: Ticket) -> bool {
+        self.waits[&ticket.0].result.is_some()
+    }
+
+    /// Waits for the answer to a ticket.
+    pub(crate) fn wait_for(&mut self, ticket: Ticket) -> &Result<Settlement, RuntimeError> {
+        let done = self.run_until(Duration::from_secs(300), |world| world.is_answered(ticket));
+        assert!(done, "ticket {} was answered", ticket.0);
+        self.waits[&ticket.0].result.as_ref().expect("looked above")
+    }
+
+    /// The outputs of a call.
+    pub(crate) fn outputs(&mut self, ticket: Ticket) -> (u64, u64, usize) {
+        match self.wait_for(ticket) {
+            Ok(Settlement::Outputs(outputs)) => {
+                assert_eq!(outputs.len(), 1, "one output");
+                let payload: &Bytes = &outputs[0].payload;
+                let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().expect("eight bytes"));
+                (word(0), word(8), payload.len())
+            }
+            other => panic!("outputs: {other:?}"),
+        }
+    }
+
+    pub(crate) fn failure(&mut self, ticket: Ticket) -> RuntimeError {
+        match self.wait_for(ticket) {
+            Err(error) => error.clone(),
+            Ok(other) => panic!("a failure: {other:?}"),
+        }
+    }
+
+    // Time.
+
+    fn next_instant(&self) -> Option<Instant> {
+        let queued = self.queue.peek().map(|Reverse(due)| due.at);
+        let timers = self.nodes.iter().filter_map(|node| node.engine.next_deadline());
+        timers.chain(queued).min()
+    }
+
+    fn one_step(&mut self, limit: Instant) -> bool {
+        let Some(at) = self.next_instant().filter(|at| *at <= limit) else { return false };
+        self.now = self.now.max(at);
+        let queued = self.queue.peek().is_some_and(|Reverse(due)| due.at <= self.now);
+        if queued {
+            if let Some(Reverse(due)) = self.queue.pop() {
+                self.happen(due.event);
+            }
+            return true;
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].engine.next_deadline().is_some_and(|at| at <= self.now) {
+                let now = self.present();
+                self.nodes[node].engine.tick(now);
+                let stuck = self.nodes[node].engine.next_deadline().is_some_and(|at| at <= self.now);
+                assert!(!stuck, "n{node}: a deadline that passed is set again");
+                self.settle(node);
+            }
+        }
+        true
+    }
+
+    /// Lets time pass until something holds; false when it does not within `limit`.
+    pub(crate) fn run_until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        let mut steps = 0u64;
+        while !holds(self) {
+            steps += 1;
+            assert!(steps < 3_000_000, "the world does not come to rest");
+            if !self.one_step(end) {
+                self.now = end;
+                return holds(self);
+            }
+        }
+        true
+    }
+
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.one_step(end) {}
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Frame { from, to, session, lane, mut records } => {
+                if self.sessions.get(&pair(from, to)) != Some(&session) {
+                    return;
+                }
+                if let Some(wire) = self.wires.get_mut(&(from, to)) {
+                    wire.in_flight -= 1;
+                }
+                let (now, id) = (self.present(), self.id(from));
+                self.nodes[to].engine.records(id, lane, &mut records, now);
+                self.settle(to);
+                self.transmit(from);
+            }
+            Event::Step { node, life, daemon, token } => {
+                if self.nodes[node].life == life {
+                    self.step(node, daemon, token);
+                    self.settle(node);
+                }
+            }
+            Event::Restored { node, life, daemon } => {
+                if self.nodes[node].life == life {
+                    let now = self.present();
+                    self.nodes[node].engine.restored(daemon, Ok(()), now);
+                    self.settle(node);
+                }
+            }
+            Event::Snapshotted { node, life, daemon } => {
+                if self.nodes[node].life == life {
+                    self.snapshotted(node, daemon);
+                    self.settle(node);
+                }
+            }
+            Event::Suspect { node, peer, session } => {
+                // The next session may have come first: then the break is never seen.
+                let newer = self.sessions.get(&pair(node, peer)).is_some_and(|current| *current > session);
+                if !newer {
+                    let id = self.id(peer);
+                    self.note(&format!("n{node} suspects n{peer}"));
+                    self.peer_event(node, &PeerEvent::Suspected { node: id });
+                }
+            }
+            Event::Connect { one, other } => {
+                if !self.is_connected(one, other) {
+                    self.connect(one, other, true);
+                }
+            }
+        }
+    }
+
+    // Looking.
+
+    /// The nodes on which the daemon lives, with its object.
+    pub(crate) fn hosts(&self, origin: OriginHash) -> Vec<(usize, DaemonKey)> {
+        (0..self.nodes.len())
+            .filter_map(|node| {
+                let key = self.nodes[node].engine.find(origin)?;
+                Some((node, key))
+            })
+            .collect()
+    }
+
+    pub(crate) fn ledger(&self, origin: OriginHash) -> &Ledger {
+        let hosts = self.hosts(origin);
+        assert_eq!(hosts.len(), 1, "one live copy: {hosts:?}");
+        let (node, key) = hosts[0];
+        &self.nodes[node].objects.map[&key].ledger
+    }
+
+    /// Requests that a live copy processed.
+    pub(crate) fn seen(&self, origin: OriginHash) -> Vec<u64> {
+        self.ledger(origin).seen.clone()
+    }
+
+    pub(crate) fn assert_nothing_left(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let census = node.engine.census();
+            assert_eq!(census.migrations, 0, "n{index}: {:?}", node.engine.migrations());
+            assert_eq!(census.arriving_bytes, 0, "n{index} holds no arriving bytes");
+            assert_eq!(census.daemons, node.objects.map.len(), "n{index}: one object for each daemon");
+            assert_eq!(census.refused_messages, 0, "n{index} refused nothing");
+        }
+    }
+
+    /// The node that made a request.
+    pub(crate) fn sender_of(&self, request: u64) -> usize {
+        let wait = self.waits.values().find(|wait| wait.request == Some(request));
+        wait.expect("a request that was made").node
+    }
+
+    /// A number below `bound`, by chance.
+    pub(crate) fn chance(&mut self, bound: u64) -> u64 {
+        self.rng.random_range(0..bound)
+    }
+}
+
+fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
+    let body = match (record.subprotocol, lane) {
+        (Subprotocol::Migration, _) => record.body.clone(),
+        // A message in fragments: the first one begins with its length and its subprotocol.
+        (Subprotocol::Events, Lane::Bulk) => {
+            let header = u64::from_le_bytes(record.body.get(..8)?.try_into().ok()?);
+            let whole = header & ((1 << 48) - 1) == record.body.len() as u64 - 8;
+            if !whole || header >> 48 != u64::from(Subprotocol::Migration.id()) {
+                return None;
+            }
+            record.body.slice(8..)
+        }
+        _ => return None,
+    };
+    codec::decode::<MigrationMessage<'_>>(&body).ok().map(|message| message.name())
+}

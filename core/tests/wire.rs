@@ -1,0 +1,219 @@
+//! Codecs of messages between runtimes: what is written is read back, what is cut, changed or made up is refused, and
+//! nothing is allocated for a claimed length.
+
+use mesh_daemon_core::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
+use mesh_daemon_core::directory::{Claim, ClaimBody};
+use mesh_daemon_core::identity::{
+    EntityId, EntityKeypair, Epoch, Incarnation, Lineage, MigrationId, NodeId, OriginHash,
+};
+use mesh_daemon_core::wire::codec::{self, DecodeError};
+use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::events::{
+    Event, EventsMessage, Failure, FailureKind, Item, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
+};
+use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, StagedItem, StreamMark};
+use proptest::prelude::*;
+
+fn stream(seed: u64) -> StreamId {
+    StreamId {
+        sender: NodeId::new(seed),
+        incarnation: Incarnation { started_at_ms: seed, salt: !seed },
+        entity: EntityId::from_bytes([seed.to_le_bytes()[0]; 32]),
+        lineage: Lineage::new(u128::from(seed) << 64),
+        opening: seed,
+    }
+}
+
+fn event(seed: u64, payload: &[u8]) -> Event<'_> {
+    let link = CausalLink {
+        origin: OriginHash::new(seed),
+        horizon: HorizonBloom::new(seed.rotate_left(7)),
+        sequence: Sequence::new(seed),
+        parent_hash: ParentHash::new(!seed),
+    };
+    Event { link, payload }
+}
+
+fn move_id(seed: u64) -> MoveId {
+    let entity = EntityId::from_bytes([1; 32]);
+    MoveId { entity, migration: MigrationId::new(u128::from(seed)), attempt: 1, epoch: Epoch::new(seed) }
+}
+
+fn batch(seed: u64, payloads: &[Vec<u8>]) -> EventsMessage<'_> {
+    let items = payloads
+        .iter()
+        .enumerate()
+        .map(|(at, payload)| match at % 3 {
+            0 => Item::Call(event(seed, payload)),
+            1 => Item::Send(event(seed, payload)),
+            _ => Item::Skip,
+        })
+        .collect();
+    let epoch = Epoch::new(seed);
+    EventsMessage::Batch { stream: stream(seed), epoch, hops: 3, first: seed, items, replies_through: seed }
+}
+
+fn replies<'a>(seed: u64, payloads: &'a [Vec<u8>], text: &str) -> EventsMessage<'a> {
+    let failure = Failure {
+        kind: FailureKind::ProcessFailed,
+        message: text.to_owned(),
+        cause: Some(Thrown { name: "TypeError".into(), message: text.to_owned(), stack: None }),
+    };
+    let answered = Reply { number: seed, result: Ok(payloads.iter().map(|payload| event(seed, payload)).collect()) };
+    let failed = Reply { number: seed.wrapping_add(1), result: Err(failure) };
+    EventsMessage::Replies { stream: stream(seed), through: seed, replies: vec![answered, failed] }
+}
+
+fn buffered(seed: u64, payloads: &[Vec<u8>]) -> MigrationMessage<'_> {
+    let items = payloads
+        .iter()
+        .map(|payload| StagedItem {
+            stream: 0,
+            number: seed,
+            item: Item::Call(event(seed, payload)),
+            received_at: seed,
+        })
+        .collect();
+    let marks = vec![StreamMark { stream: stream(seed), next: seed }];
+    MigrationMessage::BufferedEvents {
+        id: move_id(seed),
+        first: seed,
+        streams: vec![stream(seed)],
+        items,
+        total: Some(seed),
+        marks,
+    }
+}
+
+fn read_everything(bytes: &[u8]) {
+    // Whatever they say of these bytes, they say it without a panic.
+    let _ = codec::decode::<EventsMessage<'_>>(bytes);
+    let _ = codec::decode::<MigrationMessage<'_>>(bytes);
+    let _ = codec::decode::<DirectoryMessage<'_>>(bytes);
+    let _ = Claim::decode(bytes);
+}
+
+proptest! {
+    #[test]
+    fn messages_are_read_as_they_were_written(
+        seed in any::<u64>(),
+        payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
+        text in ".{0,200}",
+    ) {
+        for message in [batch(seed, &payloads), replies(seed, &payloads, &text)] {
+            let bytes = codec::encode(&message);
+            prop_assert_eq!(codec::decode::<EventsMessage<'_>>(&bytes), Ok(message));
+        }
+        let message = buffered(seed, &payloads);
+        let bytes = codec::encode(&message);
+        prop_assert_eq!(codec::decode::<MigrationMessage<'_>>(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_quietly(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        read_everything(&bytes);
+    }
+
+    #[test]
+    fn changed_and_cut_messages_are_refused_or_read_quietly(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),
+    ) {
+        let messages = [
+            codec::encode(&batch(9, &payloads)),
+            codec::encode(&replies(9, &payloads, "text")),
+            codec::encode(&buffered(9, &payloads)),
+        ];
+        for mut bytes in messages {
+            let at = at.index(bytes.len());
+            read_everything(&bytes[..at]);
+            prop_assert!(codec::decode::<EventsMessage<'_>>(&bytes[..at]).is_err());
+            bytes[at] = byte;
+            read_everything(&bytes);
+        }
+    }
+}
+
+#[test]
+fn requirement_72_bytes_behind_a_message_are_refused() {
+    let mut bytes = codec::encode(&MigrationMessage::Prepared { id: move_id(1) });
+    bytes.extend_from_slice(&[0, 0]);
+    assert_eq!(codec::decode::<MigrationMessage<'_>>(&bytes), Err(DecodeError::TrailingBytes(2)));
+}
+
+#[test]
+fn requirement_71_a_claimed_count_is_checked_before_anything_is_allocated() {
+    // An events batch whose items claim to be four thousand million: the array's header alone.
+    let mut bytes = codec::encode(&batch(1, &[]));
+    let at = bytes.iter().rposition(|byte| *byte == 0x80).expect("the empty array of items");
+    bytes.splice(at..=at, [0x9a, 0xff, 0xff, 0xff, 0xff]);
+    assert!(matches!(codec::decode::<EventsMessage<'_>>(&bytes), Err(DecodeError::Malformed(_))));
+}
+
+#[test]
+fn requirement_70_texts_are_cut_when_written_and_refused_when_too_long() {
+    let long = "ä".repeat(MAX_FAILURE_TEXT);
+    let reason = FailureReason::StateFailed { detail: long.clone() }.bounded();
+    assert!(matches!(&reason, FailureReason::StateFailed { detail } if detail.len() <= MAX_FAILURE_TEXT));
+    let bytes = codec::encode(&replies(1, &[], &long));
+    assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+}
+
+#[test]
+fn an_unknown_message_type_is_refused() {
+    // The form of a variant: an array of its number and its fields.
+    assert!(codec::decode::<MigrationMessage<'_>>(&[0x82, 0x18, 0xff, 0xa0]).is_err());
+}
+
+fn body(daemon: &EntityKeypair, host: &EntityKeypair, epoch: u64) -> ClaimBody {
+    ClaimBody {
+        entity: daemon.entity_id(),
+        lineage: Lineage::new(5),
+        epoch: Epoch::new(epoch),
+        min_epoch: Epoch::FIRST,
+        host: host.entity_id(),
+        incarnation: None,
+    }
+}
+
+#[test]
+fn a_claim_holds_by_the_daemons_key_or_by_a_chain_of_hand_overs() {
+    let (daemon, first, second) = (EntityKeypair::generate(), EntityKeypair::generate(), EntityKeypair::generate());
+    let claim = Claim::sign(body(&daemon, &first, 1), &daemon).expect("the key is at hand");
+    let next = claim.hand_over(body(&daemon, &second, 2), &first).expect("the holder names the next");
+    assert_eq!(Claim::decode(&next.encode()).as_ref(), Ok(&next));
+    assert!(next.beats(&claim) && !claim.beats(&next));
+}
+
+#[test]
+fn hazard_66_a_claim_by_anybody_else_is_refused() {
+    let (daemon, first, thief) = (EntityKeypair::generate(), EntityKeypair::generate(), EntityKeypair::generate());
+    let claim = Claim::sign(body(&daemon, &first, 1), &daemon).expect("the key is at hand");
+    assert!(claim.hand_over(body(&daemon, &thief, 2), &thief).is_err(), "only the holder names the next");
+    let mut bytes = claim.encode();
+    let at = bytes.len() - 1;
+    bytes[at] ^= 1;
+    assert!(Claim::decode(&bytes).is_err());
+    assert!(Claim::sign(body(&daemon, &thief, 1), &daemon.to_public()).is_err());
+}
+
+#[test]
+fn a_chain_of_hand_overs_keeps_to_its_length_and_its_daemon() {
+    let (daemon, host) = (EntityKeypair::generate(), EntityKeypair::generate());
+    let mut claim = Claim::sign(body(&daemon, &host, 1), &daemon).expect("the key is at hand");
+    let mut epoch = 1;
+    let refused = loop {
+        epoch += 1;
+        match claim.hand_over(body(&daemon, &host, epoch), &host) {
+            Ok(next) => claim = next,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(epoch, 17, "sixteen links: {refused}");
+    let other = EntityKeypair::generate();
+    let foreign = Claim::sign(body(&daemon, &host, 1), &daemon)
+        .and_then(|claim| claim.hand_over(body(&other, &host, 2), &host))
+        .expect("it is made");
+    assert!(Claim::decode(&foreign.encode()).is_err());
+}

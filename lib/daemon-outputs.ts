@@ -1,0 +1,102 @@
+/** What comes back from the daemon's code: outputs, garbage, errors. */
+
+import { types } from 'node:util';
+import { DaemonError } from './errors/index';
+import type { ThrownRecord } from './native';
+
+/** Longer texts are cut before they travel. */
+const MESSAGE = 4_096;
+const STACK = 16_384;
+
+/** What an event came to when it failed: the error to tell, and the thing that was thrown. */
+export class Failed {
+  constructor(
+    readonly error: DaemonError,
+    readonly thrown: unknown,
+    readonly invalidOutput: boolean,
+  ) {}
+
+  /** As it travels. */
+  record(): ThrownRecord {
+    if (this.invalidOutput) return { invalidOutput: true, name: 'TypeError', message: this.error.message };
+    return thrownRecord(this.thrown);
+  }
+}
+
+/** The outputs of an event, which are the receiver's, or its failure. */
+export type Outcome = Buffer[] | Failed;
+
+/** What the code threw or rejected with. */
+export function failedBy(thrown: unknown): Failed {
+  const { message } = thrownRecord(thrown);
+  const error = new DaemonError(`the daemon failed to process the event: ${message}`, {
+    code: 'ERR_DAEMON_PROCESS_FAILED',
+    cause: thrown,
+  });
+  return new Failed(error, thrown, false);
+}
+
+const NONE: readonly Buffer[] = [];
+
+/** Copies what `process` returned; the daemon may use its buffers again at once. */
+export function outcomeOf(returned: unknown): Outcome {
+  if (returned === undefined || returned === null) return NONE.slice();
+  if (types.isUint8Array(returned)) return isOwn(returned) ? [Buffer.from(returned)] : invalid('a shared or detached');
+  if (!Array.isArray(returned)) return invalid(`${typeof returned === 'object' ? 'an object' : typeof returned}`);
+  const outputs: Buffer[] = [];
+  for (const output of returned as unknown[]) {
+    if (!types.isUint8Array(output)) return invalid(`an array with ${output === null ? 'null' : typeof output}`);
+    if (!isOwn(output)) return invalid('an array with a shared or detached');
+    outputs.push(Buffer.from(output));
+  }
+  return outputs;
+}
+
+/** Whether bytes are in memory that is there and that only this thread changes. */
+export function isOwn(bytes: Uint8Array): boolean {
+  // The first is fast and true outside of other realms.
+  if (!(bytes.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(bytes.buffer)) return false;
+  return bytes.byteLength > 0 || !isDetached(bytes.buffer);
+}
+
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    return new Uint8Array(buffer).byteLength !== 0;
+  } catch {
+    return true;
+  }
+}
+
+function invalid(what: string): Failed {
+  const message = `process must return Uint8Arrays or nothing, got ${what}${what.endsWith('detached') ? ' Uint8Array' : ''}`;
+  const error = new DaemonError(message, { code: 'ERR_DAEMON_INVALID_OUTPUT' });
+  return new Failed(error, error, true);
+}
+
+/** Whether a promise came back. May throw what a `then` getter throws. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'then' in value &&
+    typeof (value as { then: unknown }).then === 'function'
+  );
+}
+
+/** Name, message and stack of anything that was thrown. */
+export function thrownRecord(thrown: unknown): ThrownRecord {
+  try {
+    if (typeof thrown === 'object' && thrown !== null) {
+      const { name, message, stack } = thrown as Partial<Error>;
+      return {
+        invalidOutput: false,
+        name: typeof name === 'string' ? name.slice(0, 256) : 'Error',
+        message: typeof message === 'string' ? message.slice(0, MESSAGE) : '',
+        ...(typeof stack === 'string' ? { stack: stack.slice(0, STACK) } : {}),
+      };
+    }
+    return { invalidOutput: false, name: 'Error', message: String(thrown).slice(0, MESSAGE) };
+  } catch {
+    return { invalidOutput: false, name: 'Error', message: 'something that cannot be shown was thrown' };
+  }
+}

@@ -1,0 +1,242 @@
+/** The daemon objects of one runtime: made, restored, snapshotted, let go. */
+
+import { native } from './binding';
+import type { ContextHost } from './daemon-event';
+import { isOwn, isThenable, thrownRecord } from './daemon-outputs';
+import { DaemonRecord } from './dispatcher-record';
+import type { ConstructWork, PlainWork, ReadStateWork, RestoreWork } from './runtime-work';
+import type { DaemonFactory, MeshDaemon, StopReason } from './types/daemon';
+import { types } from 'node:util';
+
+/** What a spawn brings with it. */
+export interface Instance {
+  /** The ready object; without one the kind's factory makes it. */
+  readonly daemon?: MeshDaemon | undefined;
+  /** What its own code threw meanwhile. */
+  thrown?: { readonly value: unknown } | undefined;
+}
+
+/** What the objects are kept for. */
+interface Host extends ContextHost {
+  readonly id: number;
+  readonly closed: boolean;
+  schedule(): void;
+}
+
+export class Life {
+  readonly factories = new Map<string, DaemonFactory>();
+  readonly #host: Host;
+  readonly #slots: (DaemonRecord | undefined)[] = [];
+  readonly #byOrigin = new Map<bigint, DaemonRecord>();
+  readonly #brought = new Map<number, Instance>();
+  /** The spawn that a daemon belongs to until it is over. */
+  readonly #spawns = new WeakMap<DaemonRecord, Instance>();
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** Keeps what a spawn brings until it is settled. */
+  bring(ticket: number, instance: Instance): void {
+    this.#brought.set(ticket, instance);
+  }
+
+  /** The spawn is settled. */
+  forget(ticket: number): Instance | undefined {
+    const instance = this.#brought.get(ticket);
+    if (instance !== undefined) this.#brought.delete(ticket);
+    return instance;
+  }
+
+  /** The daemon with this name. */
+  find({ slot, generation }: { readonly slot: number; readonly generation: number }): DaemonRecord | undefined {
+    const record = this.#slots[slot];
+    return record?.generation === generation ? record : undefined;
+  }
+
+  /** The daemon with this address. */
+  at(origin: bigint): DaemonRecord | undefined {
+    return this.#byOrigin.get(origin);
+  }
+
+  /** What the code of a daemon threw, if that is what an error of this code is about. */
+  thrownBy(origin: bigint, code: string): { readonly value: unknown } | undefined {
+    if (code !== 'ERR_DAEMON_SNAPSHOT_FAILED') return undefined;
+    return this.#byOrigin.get(origin)?.thrown;
+  }
+
+  work(work: ConstructWork | RestoreWork | ReadStateWork | PlainWork): void {
+    if (work.type === 'construct') {
+      this.#construct(work);
+      return;
+    }
+    const record = this.find(work);
+    if (record === undefined) return;
+    switch (work.type) {
+      case 'restore':
+        this.#restore(record, work.state);
+        return;
+      case 'snapshot':
+        this.#snapshot(record);
+        return;
+      case 'read-state':
+        this.#readState(record, work.offset, work.length);
+        return;
+      case 'release-state':
+        record.state = undefined;
+        return;
+      case 'yield':
+      case 'abort':
+        return;
+    }
+  }
+
+  /** Lets an object go, and tells it. */
+  retire(record: DaemonRecord, reason: StopReason): void {
+    record.gone = true;
+    record.state = undefined;
+    record.batch = undefined;
+    record.context = undefined;
+    if (this.#slots[record.slot] === record) this.#slots[record.slot] = undefined;
+    if (this.#byOrigin.get(record.originHash) === record) this.#byOrigin.delete(record.originHash);
+    // Its outcome is nobody's: the daemon is gone either way.
+    this.#settle(
+      () => record.instance.onStop?.(reason),
+      () => undefined,
+      () => undefined,
+    );
+  }
+
+  clear(): void {
+    for (const record of this.#slots) if (record !== undefined) this.retire(record, 'shutdown');
+    this.#slots.length = 0;
+    this.#byOrigin.clear();
+    this.#brought.clear();
+    this.factories.clear();
+  }
+
+  #construct(work: ConstructWork): void {
+    const { id } = this.#host;
+    const { slot, generation, originHash, kind } = work;
+    const brought = this.#brought.get(work.ticket);
+    this.#settle(
+      () => {
+        if (brought?.daemon !== undefined) return brought.daemon;
+        const factory = this.factories.get(kind);
+        if (factory === undefined) throw new Error(`no factory registered for kind '${kind}'`);
+        return factory({ originHash, kind });
+      },
+      (made) => {
+        const instance = checkedDaemon(made);
+        const record = new DaemonRecord(this.#host, slot, generation, originHash, work.entityId, kind, instance);
+        this.#slots[slot] = record;
+        this.#byOrigin.set(originHash, record);
+        if (brought !== undefined) this.#spawns.set(record, brought);
+        native.runtimeConstructed(id, slot, generation);
+      },
+      (thrown) => {
+        if (brought !== undefined) brought.thrown = { value: thrown };
+        native.runtimeConstructed(id, slot, generation, thrownRecord(thrown));
+      },
+    );
+  }
+
+  #restore(record: DaemonRecord, state: Buffer): void {
+    const { id } = this.#host;
+    const { slot, generation } = record;
+    this.#settle(
+      () => {
+        if (record.instance.restore === undefined) throw new Error('the daemon has no restore method');
+        return record.instance.restore(state);
+      },
+      () => {
+        native.runtimeRestored(id, slot, generation);
+      },
+      (thrown) => {
+        const spawn = this.#spawns.get(record);
+        if (spawn !== undefined) spawn.thrown = { value: thrown };
+        native.runtimeRestored(id, slot, generation, thrownRecord(thrown));
+      },
+    );
+  }
+
+  #snapshot(record: DaemonRecord): void {
+    const { id } = this.#host;
+    const { slot, generation } = record;
+    record.thrown = undefined;
+    this.#settle(
+      () => record.instance.snapshot?.(),
+      (state: unknown) => {
+        if (state === undefined || state === null) {
+          native.runtimeSnapshotTaken(id, slot, generation, -1);
+          return;
+        }
+        if (!types.isUint8Array(state) || !isOwn(state)) {
+          throw new TypeError('snapshot must return a Uint8Array over unshared memory, or null');
+        }
+        record.state = state;
+        record.stateLength = state.byteLength;
+        native.runtimeSnapshotTaken(id, slot, generation, state.byteLength);
+      },
+      (thrown) => {
+        record.thrown = { value: thrown };
+        native.runtimeSnapshotTaken(id, slot, generation, -1, thrownRecord(thrown));
+      },
+    );
+  }
+
+  #readState(record: DaemonRecord, offset: number, length: number): void {
+    const { id } = this.#host;
+    const { slot, generation, state, stateLength } = record;
+    if (state?.byteLength !== stateLength || !isOwn(state)) {
+      const error = new Error('the Buffer that snapshot returned was detached or resized while it was read');
+      record.thrown = { value: error };
+      native.runtimeStateSlice(id, slot, generation, offset, undefined, thrownRecord(error));
+      return;
+    }
+    native.runtimeStateSlice(id, slot, generation, offset, state.subarray(offset, offset + length));
+  }
+
+  /** Calls code of the daemon's; a synchronous one costs no promise. What `done` throws counts as thrown by it. */
+  #settle<T>(run: () => T | PromiseLike<T>, done: (value: T) => void, failed: (thrown: unknown) => void): void {
+    const finish = (act: () => void): void => {
+      if (this.#host.closed) return;
+      act();
+      this.#host.schedule();
+    };
+    const complete = (value: T): void => {
+      finish(() => {
+        try {
+          done(value);
+        } catch (thrown) {
+          failed(thrown);
+        }
+      });
+    };
+    const fail = (thrown: unknown): void => {
+      finish(() => {
+        failed(thrown);
+      });
+    };
+    let value: T | PromiseLike<T>;
+    try {
+      value = run();
+      if (isThenable(value)) {
+        Promise.resolve(value).then(complete as (value: unknown) => void, fail);
+        return;
+      }
+    } catch (thrown) {
+      fail(thrown);
+      return;
+    }
+    complete(value as T);
+  }
+}
+
+/** Any object with a `process` method. */
+function checkedDaemon(made: unknown): MeshDaemon {
+  if (typeof made !== 'object' || made === null || typeof (made as MeshDaemon).process !== 'function') {
+    throw new TypeError('a factory must return an object with a process method');
+  }
+  return made as MeshDaemon;
+}

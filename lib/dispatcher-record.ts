@@ -1,0 +1,63 @@
+/** A daemon of this environment, and the batch that it works on. */
+
+import { Event, type Context, type ContextDaemon, type ContextHost } from './daemon-event';
+import type { Outcome } from './daemon-outputs';
+import type { Block } from './runtime-scratch';
+import type { MeshDaemon } from './types/daemon';
+
+const HEADER = 64;
+const EVENT = 64;
+
+/** A batch of events, of which some have run. */
+export class Batch {
+  /** Events that ran and were not reported. */
+  outcomes: Outcome[] = [];
+  /** How many were reported. */
+  reported = 0;
+  /** The one that runs, or runs next. */
+  next = 0;
+  /** A promise is waited for. */
+  waiting = false;
+
+  constructor(
+    readonly id: number,
+    /** Becomes less when events are given back. */
+    public count: number,
+    private readonly block: Block | null,
+    /** The ticket of a direct event. */
+    private readonly ticket: number,
+    private readonly floats: Float64Array | null,
+  ) {}
+
+  event(index: number): Event {
+    return new Event(this.block, index);
+  }
+
+  /** Who waits in this environment; negative for nobody. */
+  ticketAt(index: number): number {
+    return this.floats === null ? this.ticket : (this.floats[(HEADER + index * EVENT) / 8 + 5] ?? -1);
+  }
+}
+
+/** A daemon. */
+export class DaemonRecord implements ContextDaemon {
+  batch: Batch | undefined;
+  context: Context | undefined;
+  /** What `snapshot` returned, while it is read. */
+  state: Uint8Array | undefined;
+  stateLength = 0;
+  /** What its own code threw last, outside of events: the cause of the error that follows. */
+  thrown: { readonly value: unknown } | undefined;
+  /** It is not here any more. */
+  gone = false;
+
+  constructor(
+    readonly host: ContextHost,
+    readonly slot: number,
+    readonly generation: number,
+    readonly originHash: bigint,
+    readonly entityId: Buffer,
+    readonly kind: string,
+    readonly instance: MeshDaemon,
+  ) {}
+}

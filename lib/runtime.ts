@@ -1,0 +1,545 @@
+/** The daemon runtime of a mesh node. */
+
+import { inspect, type InspectOptions } from 'node:util';
+import { native } from './binding';
+import { DaemonHandle, internal as internalHandle } from './daemon';
+import { Dispatcher } from './dispatcher';
+import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
+import { Emitter } from './emitter';
+import { DaemonError, MigrationError } from './errors/index';
+import { errorFromNative } from './errors/from-native';
+import { Identity, identityHandle } from './identity';
+import { endsWith, maxPayload, meshHandle, type MeshNode } from './mesh';
+import { handleOf, Move, type MigrationHandle } from './migration';
+import { operation } from './operations';
+import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
+import type { DaemonNotice, GateNotice, MigrationNotice, MoveNotice, SettleWork } from './runtime-work';
+import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
+import type { MigrationEvent, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
+import type {
+  CallOptions,
+  DaemonHostConfig,
+  DaemonInstanceConfig,
+  DaemonLifeEvent,
+  DaemonRuntimeOptions,
+} from './types/runtime';
+import {
+  abortable,
+  bytes,
+  bytesArray,
+  callable,
+  daemonArea,
+  millis,
+  name,
+  options as readOptions,
+  signal as readSignal,
+  u64,
+} from './validate/index';
+
+const CALL_TIMEOUT_MS = 60_000;
+
+/** Only this module can make a runtime. */
+const internal = Symbol('internal');
+
+/**
+ * What a runtime emits.
+ *
+ * @public
+ */
+export interface DaemonRuntimeEvents {
+  /** A move that this node takes part in reached a phase, or failed. */
+  migration: MigrationEvent;
+  /** A daemon came or went. */
+  daemon: DaemonLifeEvent;
+}
+
+let dispatcherOf: (runtime: DaemonRuntime) => Dispatcher;
+let watchGates: (runtime: DaemonRuntime, listener: (message: string) => void) => void;
+
+/**
+ * Hosts daemons on a mesh node, delivers events to them wherever they live, and moves them.
+ *
+ * @example
+ * ```ts
+ * const runtime = DaemonRuntime.create(mesh);
+ * runtime.registerFactory('counter', () => new Counter());
+ * runtime.start();
+ * const counter = await runtime.spawn('counter', Identity.generate());
+ * const [seen] = await counter.call(Buffer.from('hello'));
+ * const move = await runtime.migrate(counter.originHash, peer);
+ * await move.wait();
+ * ```
+ *
+ * @public
+ */
+export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements AsyncDisposable {
+  readonly #mesh: MeshNode;
+  readonly #dispatcher: Dispatcher;
+  readonly #moves = new Map<bigint, Move>();
+  /** How far parts of this node in moves were when they were last heard of. */
+  readonly #phases = new Map<string, MigrationPhase>();
+  readonly #unlink: () => void;
+  #gates: ((message: string) => void) | undefined;
+  #shutdown: Promise<void> | undefined;
+
+  static {
+    dispatcherOf = (runtime) => runtime.#dispatcher;
+    watchGates = (runtime, listener) => {
+      runtime.#gates = listener;
+    };
+  }
+
+  private constructor(key: typeof internal, mesh: MeshNode, given: DaemonRuntimeOptions | undefined) {
+    if (key !== internal) throw daemonArea('use DaemonRuntime.create()');
+    super();
+    const meshId = meshHandle(daemonArea, 'mesh', mesh);
+    const { config, admit } = readRuntimeOptions(given, maxPayload(mesh));
+    this.#mesh = mesh;
+    this.#dispatcher = new Dispatcher(
+      (wake, { inbox, outbox }) => native.runtimeCreate(meshId, config, wake, inbox, outbox),
+      config.maxPayloadBytes,
+      {
+        admit,
+        daemon: (notice) => {
+          this.#tellDaemon(notice);
+        },
+        migration: (notice) => {
+          this.#tellMigration(notice);
+        },
+        move: (notice) => {
+          this.#tellMove(notice);
+        },
+        gate: (notice: GateNotice) => {
+          this.#gates?.(notice.message);
+        },
+      },
+    );
+    this.#unlink = endsWith(mesh, () => this.shutdown());
+  }
+
+  /** The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`). */
+  static create(mesh: MeshNode, options?: DaemonRuntimeOptions): DaemonRuntime {
+    return new DaemonRuntime(internal, mesh, options);
+  }
+
+  /** The mesh node below. */
+  get mesh(): MeshNode {
+    return this.#mesh;
+  }
+
+  /** Registers a kind. The factory is called once per spawn and once per arrival, never now. */
+  registerFactory(kind: string, factory: DaemonFactory): void {
+    const checked = name(daemonArea, 'kind', kind);
+    callable(daemonArea, 'factory', factory);
+    native.runtimeRegisterFactory(this.#dispatcher.id, this.#live(checked));
+    this.#dispatcher.life.factories.set(checked, factory);
+  }
+
+  /** Makes the runtime ready. Idempotent. */
+  start(): void {
+    this.#live();
+    native.runtimeStart(this.#dispatcher.id);
+    this.#dispatcher.schedule();
+  }
+
+  /** Whether daemons may be spawned. */
+  isReady(): boolean {
+    return this.#shutdown === undefined && native.runtimeIsReady(this.#dispatcher.id);
+  }
+
+  /** How many daemons live here. */
+  daemonCount(): number {
+    return this.#shutdown === undefined ? native.runtimeDaemonCount(this.#dispatcher.id) : 0;
+  }
+
+  /** Ends the runtime: daemons stop, what waits rejects with `ERR_DAEMON_SHUTTING_DOWN`. Idempotent. */
+  shutdown(): Promise<void> {
+    this.#shutdown ??= this.#close();
+    return this.#shutdown;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.shutdown();
+  }
+
+  /** Spawns a daemon of a registered kind. */
+  async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
+    const checked = name(daemonArea, 'kind', kind);
+    return await this.#spawn(checked, identity, undefined, readHostConfig(config));
+  }
+
+  /** Spawns a daemon with a ready instance. `factory`, when given, serves for others of its kind that arrive. */
+  async spawnWithDaemon(
+    identity: Identity,
+    daemon: MeshDaemon,
+    config?: DaemonInstanceConfig,
+    factory?: DaemonFactory,
+  ): Promise<DaemonHandle> {
+    return await this.#spawnWith(identity, undefined, daemon, config, factory);
+  }
+
+  /** Spawns a daemon of a registered kind with the state of a snapshot of the same identity. */
+  async spawnFromSnapshot(
+    kind: string,
+    identity: Identity,
+    snapshot: Uint8Array,
+    config?: DaemonHostConfig,
+  ): Promise<DaemonHandle> {
+    const checked = name(daemonArea, 'kind', kind);
+    identityHandle(daemonArea, 'identity', identity);
+    const state = bytes(daemonArea, 'snapshot', snapshot);
+    return await this.#spawn(checked, identity, state, readHostConfig(config));
+  }
+
+  /** The same with a ready instance. */
+  async spawnFromSnapshotWithDaemon(
+    identity: Identity,
+    snapshot: Uint8Array,
+    daemon: MeshDaemon,
+    config?: DaemonInstanceConfig,
+    factory?: DaemonFactory,
+  ): Promise<DaemonHandle> {
+    identityHandle(daemonArea, 'identity', identity);
+    return await this.#spawnWith(identity, bytes(daemonArea, 'snapshot', snapshot), daemon, config, factory);
+  }
+
+  /** Stops a daemon of this runtime behind the events that it accepted. */
+  async stop(originHash: bigint): Promise<void> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    if (this.#shutdown !== undefined) return;
+    await this.#start(origin, (ticket) => {
+      native.runtimeStop(this.#dispatcher.id, ticket, origin);
+    });
+  }
+
+  /** An encoded snapshot of a daemon of this runtime; `null` of a stateless one. */
+  async snapshot(originHash: bigint): Promise<Buffer | null> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    return await this.#start(
+      origin,
+      (ticket) => {
+        native.runtimeSnapshot(this.#dispatcher.id, ticket, origin);
+      },
+      (work) => work.snapshot ?? null,
+    );
+  }
+
+  /** Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. */
+  deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]> {
+    try {
+      return this.#deliver(originHash, event, OUTPUTS) as Promise<Buffer[]>;
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  /** The same; resolves with the outputs and their links. */
+  deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]> {
+    try {
+      return this.#deliver(originHash, event, CAUSAL) as Promise<CausalEvent[]>;
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  /** Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. */
+  async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    const checked = bytesArray(daemonArea, 'payloads', payloads);
+    this.#live();
+    this.#ready();
+    return await this.#dispatcher.deliverMany(origin, checked);
+  }
+
+  /** Calls a daemon on any node; resolves with its outputs. */
+  call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]> {
+    try {
+      const origin = u64(daemonArea, 'originHash', originHash);
+      const checked = bytes(daemonArea, 'payload', payload);
+      if (options === undefined) {
+        this.#live();
+        return this.#dispatcher.call(0n, origin, checked, CALL_TIMEOUT_MS);
+      }
+      const read = readOptions(daemonArea, 'options', options, { timeoutMs: true, signal: true });
+      const timeoutMs =
+        read.timeoutMs === undefined ? CALL_TIMEOUT_MS : millis(daemonArea, 'options.timeoutMs', read.timeoutMs);
+      const signal = readSignal(daemonArea, 'options.signal', read.signal);
+      this.#live();
+      let stop: (() => void) | undefined;
+      return abortable(
+        signal,
+        () =>
+          this.#dispatcher.call(0n, origin, checked, timeoutMs, (cancel) => {
+            stop = cancel;
+          }),
+        () => stop?.(),
+      );
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  /** Sends to a daemon on any node; resolves when its host has the event in the mailbox. */
+  async send(originHash: bigint, payload: Uint8Array): Promise<void> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    const checked = bytes(daemonArea, 'payload', payload);
+    this.#live();
+    await this.#dispatcher.send(0n, origin, checked);
+  }
+
+  /** The node id of a daemon's host; `null` when no connected node knows it. */
+  async locate(originHash: bigint): Promise<bigint | null> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    return await this.#start(
+      origin,
+      (ticket) => {
+        native.runtimeLocate(this.#dispatcher.id, ticket, origin);
+      },
+      (work) => work.node ?? null,
+    );
+  }
+
+  /** Announces a daemon that will arrive with its key. */
+  expectMigration(kind: string, originHash: bigint, config?: DaemonHostConfig): void {
+    const checked = name(daemonArea, 'kind', kind);
+    const origin = u64(daemonArea, 'originHash', originHash);
+    const host = readHostConfig(config);
+    this.#live();
+    native.runtimeExpectMigration(this.#dispatcher.id, checked, origin, host);
+  }
+
+  /** Announces a daemon that will arrive and whose key is here. */
+  registerMigrationTargetIdentity(kind: string, identity: Identity, config?: DaemonHostConfig): void {
+    const checked = name(daemonArea, 'kind', kind);
+    const key = identityHandle(daemonArea, 'identity', identity);
+    const host = readHostConfig(config);
+    this.#live();
+    native.runtimeExpectIdentity(this.#dispatcher.id, checked, key, host);
+  }
+
+  /** Lets only one node bring an announced daemon. `false` without an announcement, or when another node is bound. */
+  bindExpectedOrchestrator(originHash: bigint, nodeId: bigint): boolean {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    const node = u64(daemonArea, 'nodeId', nodeId);
+    this.#live();
+    return native.runtimeBindOrchestrator(this.#dispatcher.id, origin, node);
+  }
+
+  /**
+   * Starts to move a daemon. Rejects for what this node knows; what peers answer arrives through
+   * {@link MigrationHandle.wait}.
+   */
+  async startMigration(
+    originHash: bigint,
+    sourceNode: bigint,
+    targetNode: bigint,
+    opts?: MigrationOptions,
+  ): Promise<MigrationHandle> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    const source = u64(daemonArea, 'sourceNode', sourceNode);
+    const target = u64(daemonArea, 'targetNode', targetNode);
+    return await this.#migrate(origin, source, target, readMigrationOptions(opts));
+  }
+
+  /** The same with options. */
+  async startMigrationWith(
+    originHash: bigint,
+    sourceNode: bigint,
+    targetNode: bigint,
+    opts: MigrationOptions,
+  ): Promise<MigrationHandle> {
+    return await this.startMigration(originHash, sourceNode, targetNode, opts);
+  }
+
+  /** Starts to move a daemon from wherever it lives now. */
+  async migrate(originHash: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    const target = u64(daemonArea, 'targetNode', targetNode);
+    return await this.#migrate(origin, undefined, target, readMigrationOptions(opts));
+  }
+
+  /** The phase of a move that this node has a part in; `null` without one. */
+  migrationPhase(originHash: bigint): MigrationPhase | null {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    if (this.#shutdown !== undefined) return null;
+    return native.runtimeMigrationPhase(this.#dispatcher.id, origin);
+  }
+
+  /** All parts that this node has in moves. */
+  migrations(): MigrationInfo[] {
+    return this.#shutdown === undefined ? native.runtimeMigrations(this.#dispatcher.id) : [];
+  }
+
+  [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
+    const shown = { nodeId: this.#mesh.nodeId(), ready: this.isReady(), daemons: this.daemonCount() };
+    return `DaemonRuntime ${inspect(shown, { ...inspectOptions, depth })}`;
+  }
+
+  #deliver(originHash: bigint, event: DeliveredEvent, shape: typeof OUTPUTS | typeof CAUSAL): Promise<unknown> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    if (typeof event !== 'object' || (event as unknown) === null) throw daemonArea('event must be an object');
+    const emitter = u64(daemonArea, 'event.originHash', event.originHash);
+    const sequence = u64(daemonArea, 'event.sequence', event.sequence);
+    const payload = bytes(daemonArea, 'event.payload', event.payload);
+    this.#live();
+    return this.#dispatcher.deliver(origin, emitter, sequence, payload, shape);
+  }
+
+  #start<T = undefined>(
+    origin: bigint,
+    begin: (ticket: number) => void,
+    read: (work: SettleWork) => T = () => undefined as T,
+  ): Promise<T> {
+    this.#live();
+    return this.#dispatcher.start(origin, begin, read);
+  }
+
+  async #spawnWith(
+    identity: Identity,
+    snapshot: Uint8Array | undefined,
+    daemon: MeshDaemon,
+    config: DaemonInstanceConfig | undefined,
+    factory: DaemonFactory | undefined,
+  ): Promise<DaemonHandle> {
+    identityHandle(daemonArea, 'identity', identity);
+    if (typeof daemon !== 'object' || (daemon as unknown) === null || typeof daemon.process !== 'function') {
+      throw daemonArea('daemon must be an object with a process method');
+    }
+    const host = readHostConfig(config, true);
+    if (factory !== undefined) callable(daemonArea, 'factory', factory);
+    const kind = host.kind ?? (daemon.name === undefined ? undefined : name(daemonArea, 'daemon.name', daemon.name));
+    const handle = await this.#spawn(kind, identity, snapshot, host, daemon);
+    // The first factory of a kind serves for all that follow.
+    if (factory !== undefined && kind !== undefined && !this.#dispatcher.life.factories.has(kind)) {
+      this.registerFactory(kind, factory);
+    }
+    return handle;
+  }
+
+  async #spawn(
+    kind: string | undefined,
+    identity: Identity,
+    snapshot: Uint8Array | undefined,
+    config: ReturnType<typeof readHostConfig>,
+    daemon?: MeshDaemon,
+  ): Promise<DaemonHandle> {
+    const key = identityHandle(daemonArea, 'identity', identity);
+    this.#live();
+    const { originHash } = identity;
+    const { id } = this.#dispatcher;
+    return await this.#dispatcher.start(
+      originHash,
+      (ticket) => {
+        native.runtimeSpawn(id, ticket, kind, key, config, snapshot, daemon !== undefined);
+      },
+      ({ slot = 0, generation = 0 }) => {
+        const place = { runtimeId: id, slot, generation, originHash, entityId: identity.entityId };
+        return new DaemonHandle(internalHandle, this, place);
+      },
+      { daemon },
+    );
+  }
+
+  async #migrate(
+    origin: bigint,
+    source: bigint | undefined,
+    target: bigint,
+    { transportIdentity, retryNotReadyMs }: ReturnType<typeof readMigrationOptions>,
+  ): Promise<MigrationHandle> {
+    const { id } = this.#dispatcher;
+    this.#liveForMigration();
+    return await this.#start(
+      origin,
+      (ticket) => {
+        native.runtimeStartMigration(id, ticket, origin, source, target, transportIdentity, retryNotReadyMs);
+      },
+      ({ migration = 0n, originHash = 0n, sourceNode = 0n, targetNode = 0n }) => {
+        const move = new Move(migration, originHash, sourceNode, targetNode, (timeoutMs) => {
+          if (this.#dispatcher.closed) return;
+          native.runtimeAbortMigration(id, migration, timeoutMs);
+          this.#dispatcher.schedule();
+        });
+        this.#moves.set(migration, move);
+        return handleOf(move);
+      },
+    );
+  }
+
+  #tellDaemon({ event, originHash, kind }: DaemonNotice): void {
+    Emitter.emit<DaemonRuntimeEvents, 'daemon'>(this, 'daemon', { type: event, originHash, kind });
+  }
+
+  #tellMove(notice: MoveNotice): void {
+    const move = this.#moves.get(notice.migration);
+    if (notice.type === 'over') this.#moves.delete(notice.migration);
+    move?.take(notice);
+  }
+
+  #tellMigration({ role, originHash, sourceNode, targetNode, attempt, phase, failure }: MigrationNotice): void {
+    const part = `${role} ${String(originHash)}`;
+    const known = phase ?? this.#phases.get(part) ?? 'snapshot';
+    if (failure === undefined && known !== 'complete') this.#phases.set(part, known);
+    else this.#phases.delete(part);
+    const info = { originHash, role, sourceNode, targetNode, phase: known, attempt };
+    Emitter.emit<DaemonRuntimeEvents, 'migration'>(
+      this,
+      'migration',
+      failure === undefined
+        ? { type: 'phase', ...info }
+        : { type: 'failed', ...info, error: errorFromNative(failure) as MigrationError },
+    );
+  }
+
+  async #close(): Promise<void> {
+    const dispatcher = this.#dispatcher;
+    try {
+      const over = operation<undefined>((op) => {
+        native.runtimeShutdown(op, dispatcher.id);
+      });
+      dispatcher.drain(true);
+      await over;
+      dispatcher.drain(true);
+    } finally {
+      dispatcher.close();
+      native.runtimeForget(dispatcher.id);
+      this.#unlink();
+      const record = {
+        code: 'ERR_MIGRATION_CANCELLED',
+        message: 'the runtime was shut down',
+        fields: { outcome: 'source' },
+      };
+      for (const move of this.#moves.values()) move.take({ type: 'over', migration: move.id, failure: record });
+      this.#moves.clear();
+      this.#phases.clear();
+    }
+  }
+
+  #live<T>(value?: T): T {
+    if (this.#shutdown !== undefined) {
+      throw new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });
+    }
+    return value as T;
+  }
+
+  #ready(): void {
+    if (!native.runtimeIsReady(this.#dispatcher.id)) {
+      throw new DaemonError('the runtime is not ready: start() was not called', { code: 'ERR_DAEMON_NOT_READY' });
+    }
+  }
+
+  #liveForMigration(): void {
+    this.#live();
+    if (!native.runtimeIsReady(this.#dispatcher.id)) {
+      throw new MigrationError('the runtime is not ready: start() was not called', {
+        kind: 'not-ready',
+        outcome: 'source',
+      });
+    }
+  }
+}
+
+/** For tests of this package: the number of a runtime's native part, and news of gates. */
+export function testHooks(runtime: DaemonRuntime, onGate?: (message: string) => void): number {
+  if (onGate !== undefined) watchGates(runtime, onGate);
+  return dispatcherOf(runtime).id;
+}
