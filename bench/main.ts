@@ -40,7 +40,9 @@ async function main(): Promise<void> {
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds must be a number, got ${values.rounds}`);
   const chosen = BENCHMARKS.filter(
-    ({ name }) => positionals.length === 0 || positionals.some((word) => name.includes(word)),
+    ({ name }) =>
+      positionals.length === 0 ||
+      positionals.some((word) => name.split(' ')[0] === word || (/\D/.test(word) && name.includes(word))),
   );
 
   console.log(`Each line is warmed up, then ours and the reference run in turns, ${rounds} rounds.\n`);
