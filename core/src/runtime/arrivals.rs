@@ -256,6 +256,7 @@ impl Engine {
                     self.arrivals.remove(&entity);
                     self.timers.disarm(TimerKey::Arrival(entity));
                     self.free_room(entity, id.migration, now);
+                    self.begin_next_moves(entity, now);
                 }
             }
         }

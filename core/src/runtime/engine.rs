@@ -87,6 +87,8 @@ pub struct Engine {
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    /// Moves of daemons whose arrival is not cleaned up yet.
+    pub(super) next_moves: Vec<super::orchestrations::NextMove>,
     pub(super) reassembler: SnapshotReassembler,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
@@ -133,6 +135,7 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
+            next_moves: Vec::new(),
             reassembler: SnapshotReassembler::new(budget),
             work: WorkQueue::default(),
             timers: Timers::default(),
@@ -192,6 +195,9 @@ impl Engine {
         }
         self.lifecycle = Lifecycle::ShuttingDown;
         self.end_migrations(now);
+        for next in std::mem::take(&mut self.next_moves) {
+            self.settle(next.ticket, Err(RuntimeError::ShuttingDown));
+        }
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {
             self.end_route(origin, |_| RuntimeError::ShuttingDown);

@@ -8,11 +8,11 @@ use super::error::RuntimeError;
 use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
-use crate::identity::{MigrationId, NodeId, OriginHash};
+use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
 use crate::migration::{Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
 
 /// Progress is told at most this often while bytes flow; phases are told at once.
 const PROGRESS_STEP: u64 = 1024 * 1024;
@@ -24,6 +24,15 @@ pub(super) struct Orchestration {
     kind: Arc<str>,
     state_bytes: u64,
     told_bytes: u64,
+}
+
+/// A move that begins as soon as the one before is cleaned up.
+#[derive(Debug)]
+pub(super) struct NextMove {
+    entity: EntityId,
+    pub(super) ticket: Ticket,
+    target: NodeId,
+    options: MigrationOptions,
 }
 
 impl Engine {
@@ -64,6 +73,13 @@ impl Engine {
         if !self.peers.is_up(target) {
             return Err(RuntimeError::Migration(MigrationFailure::TargetUnavailable(target)));
         }
+        if !self.orchestrations.contains_key(&origin)
+            && self.arrivals.get(&entity).is_some_and(|arrival| arrival.target.copy() == CopyState::Active)
+        {
+            // It is live here; only the word that its last host is done is on its way.
+            self.next_moves.push(NextMove { entity, ticket, target, options });
+            return Ok(());
+        }
         if self.orchestrations.contains_key(&origin)
             || self.departures.contains_key(&entity)
             || self.arrivals.contains_key(&entity)
@@ -83,6 +99,19 @@ impl Engine {
         self.drive(origin, actions, now);
         self.settle_own(now);
         Ok(())
+    }
+
+    /// An arrival is cleaned up: what waited for that begins.
+    pub(super) fn begin_next_moves(&mut self, entity: EntityId, now: Now) {
+        let (due, rest) =
+            std::mem::take(&mut self.next_moves).into_iter().partition::<Vec<_>, _>(|next| next.entity == entity);
+        self.next_moves = rest;
+        for NextMove { entity, ticket, target, options } in due {
+            let begun = self.start_migration(ticket, entity.origin_hash(), None, target, options, now);
+            if let Err(error) = begun {
+                self.settle(ticket, Err(error));
+            }
+        }
     }
 
     /// Gives a migration up, with the reason that its caller is told.
