@@ -88,3 +88,12 @@ export function thrown(run: () => unknown): Error & Record<string, unknown> {
   }
   throw new Error('it did not throw');
 }
+
+/** A promise that is resolved from outside. */
+export function deferred(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

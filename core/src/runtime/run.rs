@@ -485,12 +485,10 @@ impl Engine {
     }
 
     pub(super) fn arm_callback_timeout(&mut self, key: DaemonKey, now: Now) {
-        let timer = TimerKey::Daemon(key);
-        if !self.timers.is_armed(timer)
-            && let Some(slot) = self.slot(key)
-        {
+        if let Some(slot) = self.slot(key) {
+            // What is armed already may be a caller's own, later deadline.
             let at = now.instant + slot.host.config.callback_timeout;
-            self.timers.arm(timer, at);
+            self.timers.arm(TimerKey::Daemon(key), at);
         }
     }
 

@@ -52,11 +52,6 @@ impl Timers {
         }
     }
 
-    /// Whether a deadline is set.
-    pub(super) fn is_armed(&self, key: TimerKey) -> bool {
-        self.at.contains_key(&key)
-    }
-
     /// Forgets a deadline.
     pub(super) fn disarm(&mut self, key: TimerKey) {
         if let Some(at) = self.at.remove(&key) {

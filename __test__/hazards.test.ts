@@ -1,0 +1,343 @@
+// Where JavaScript and the engine meet (hazards 12 and 14 to 20).
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { Identity } from 'mesh-daemon';
+import type { DaemonContext, MeshDaemon } from 'mesh-daemon';
+import { any, closeAll, Counter, deferred, failure, node, pair } from './helpers/nodes';
+
+afterEach(closeAll);
+
+const ROOT = join(__dirname, '..');
+const payload = Buffer.from('x');
+
+/** Runs a script in a process of its own; resolves with its output when it ended well. */
+async function script(body: string, ...flags: string[]): Promise<string> {
+  const prelude = `const { DaemonRuntime, Identity, MeshNode } = require('mesh-daemon');
+    const psk = '${'11'.repeat(32)}'; const make = () => MeshNode.create({ bindAddr: '127.0.0.1:0', psk });`;
+  const main = `(async () => { ${body} })().catch((e) => { console.log('error', e); process.exitCode = 9; });`;
+  const child = spawn(process.execPath, [...flags, '-e', prelude + main], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let out = '';
+  child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+  const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+  if (code !== 0) throw new Error(`ended with ${String(code ?? signal)}: ${out}`);
+  return out.trim();
+}
+
+describe('hazard 14: what process gives back', () => {
+  const garbage: [string, unknown][] = [
+    ['a string', 'text'],
+    ['a number', 7],
+    ['an array of garbage', [Buffer.alloc(1), 'x']],
+    ['an object', { a: 1 }],
+    ['shared memory', new Uint8Array(new SharedArrayBuffer(2))],
+  ];
+  const flavours: [string, (value: unknown) => MeshDaemon['process']][] = [
+    ['sync', (value) => () => any(value)],
+    ['async', (value) => async () => Promise.resolve(any(value))],
+  ];
+  for (const [flavour, make] of flavours) {
+    test.each(garbage)(`${flavour}: %s is a typed error, and the daemon lives on`, async (_, value) => {
+      const [a, b] = await pair();
+      let bad = true;
+      const daemon = {
+        process: (...args: Parameters<MeshDaemon['process']>) => (bad ? make(value)(...args) : payload),
+      };
+      const handle = await b.rt.spawnWithDaemon(Identity.generate(), daemon);
+      for (const { rt } of [a, b]) {
+        expect(await failure(rt.call(handle.originHash, payload))).toMatchObject({ code: 'ERR_DAEMON_INVALID_OUTPUT' });
+      }
+      bad = false;
+      expect(await handle.call(payload)).toEqual([payload]);
+      expect(handle.stats()).toMatchObject({ errors: 2n, eventsProcessed: 1n });
+    });
+  }
+
+  test('throwing and rejecting, with anything, fails that event alone', async () => {
+    const { rt } = await node();
+    const hostile = Object.defineProperty({}, 'message', {
+      get() {
+        throw new Error('getter');
+      },
+    });
+    for (const thrown of [new TypeError('t'), 'text', undefined, null, 5n, hostile, Symbol('s')]) {
+      for (const make of [
+        () => {
+          // eslint-disable-next-line @typescript-eslint/only-throw-error -- users may throw anything
+          throw thrown;
+        },
+        // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- as above
+        () => Promise.reject(thrown),
+      ]) {
+        const handle = await rt.spawnWithDaemon(Identity.generate(), { process: make });
+        const error = await failure(handle.call(payload));
+        expect(error).toMatchObject({ code: 'ERR_DAEMON_PROCESS_FAILED' });
+        expect(error.cause).toBe(thrown);
+        expect(handle.stats().errors).toBe(1n);
+        await handle.stop();
+      }
+    }
+  });
+
+  test('nothing, null and an empty array are no outputs; several are several', async () => {
+    const { rt } = await node();
+    for (const [value, count] of [
+      [undefined, 0],
+      [null, 0],
+      [[], 0],
+      [[payload, payload, payload], 3],
+    ] as const) {
+      const handle = await rt.spawnWithDaemon(Identity.generate(), { process: () => value });
+      expect(await handle.call(payload)).toHaveLength(count);
+    }
+  });
+
+  test('outputs are copies: the daemon may use its buffer again', async () => {
+    const [a, b] = await pair();
+    const out = Buffer.alloc(4);
+    let count = 0;
+    const handle = await b.rt.spawnWithDaemon(Identity.generate(), {
+      process() {
+        out.writeUInt32LE((count += 1));
+        return out;
+      },
+    });
+    for (const { rt } of [a, b]) {
+      const first = count;
+      const results = await Promise.all(Array.from({ length: 50 }, () => rt.call(handle.originHash, payload)));
+      expect(results.map(([one]) => one?.readUInt32LE())).toEqual(Array.from({ length: 50 }, (_, i) => first + i + 1));
+    }
+  });
+});
+
+describe('hazard 15: daemons that call each other', () => {
+  test('a daemon that waits for itself times out with a typed error, and nothing else stalls', async () => {
+    const { rt } = await node();
+    const other = await rt.spawnWithDaemon(Identity.generate(), new Counter());
+    const identity = Identity.generate();
+    const self = await rt.spawnWithDaemon(
+      identity,
+      { process: (_, context: DaemonContext) => context.call(identity.originHash, payload) },
+      { callbackTimeoutMs: 50 },
+    );
+    const stuck = failure(self.call(payload));
+    expect(await other.call(payload)).toEqual([Buffer.from('1:x')]);
+    expect(await stuck).toMatchObject({ code: 'ERR_DAEMON_CALLBACK_TIMEOUT' });
+  });
+
+  test('a cycle of two that wait for each other times out too; a deep chain of calls works', async () => {
+    const { rt } = await node();
+    const [one, two] = [Identity.generate(), Identity.generate()];
+    const spawn = (identity: Identity, next: Identity) =>
+      rt.spawnWithDaemon(
+        identity,
+        { process: (_, context: DaemonContext) => context.call(next.originHash, payload) },
+        { callbackTimeoutMs: 50 },
+      );
+    const [first] = await Promise.all([spawn(one, two), spawn(two, one)]);
+    expect((await failure(first.call(payload))).code).toMatch(/ERR_DAEMON_(CALLBACK_TIMEOUT|PROCESS_FAILED)/);
+
+    const chain = Array.from({ length: 40 }, () => Identity.generate());
+    for (const [index, identity] of chain.entries()) {
+      const next = chain[index + 1];
+      await rt.spawnWithDaemon(identity, {
+        process: (event, context) =>
+          next === undefined ? event.payload : context.call(next.originHash, event.payload),
+      });
+    }
+    expect(await rt.call(chain[0]?.originHash ?? 0n, payload)).toEqual([payload]);
+  });
+
+  test('a self-send works, and the emitter is the daemon', async () => {
+    const { rt } = await node();
+    const identity = Identity.generate();
+    const emitters: bigint[] = [];
+    const second = deferred();
+    const handle = await rt.spawnWithDaemon(identity, {
+      async process(event, context) {
+        emitters.push(event.originHash);
+        if (emitters.length === 1) await context.send(identity.originHash, payload);
+        else second.resolve();
+      },
+    });
+    await handle.call(payload);
+    await second.promise;
+    expect(emitters[1]).toBe(identity.originHash);
+  });
+});
+
+describe('hazard 16: code that does not settle', () => {
+  test('waiting callers get a timeout, the signal is aborted, other daemons are unaffected, stop does not wait', async () => {
+    const { rt } = await node();
+    let context: DaemonContext | undefined;
+    const stuck = await rt.spawnWithDaemon(
+      Identity.generate(),
+      {
+        process(_, given) {
+          context ??= given;
+          return new Promise(() => undefined);
+        },
+      },
+      { callbackTimeoutMs: 50 },
+    );
+    const other = await rt.spawnWithDaemon(Identity.generate(), new Counter());
+    const waiting = [failure(stuck.call(payload)), failure(stuck.call(payload))];
+    const aborted = once(context?.signal as AbortSignal, 'abort');
+    expect(await other.call(payload)).toEqual([Buffer.from('1:x')]);
+    for (const error of await Promise.all(waiting)) {
+      expect(error).toMatchObject({
+        code: 'ERR_DAEMON_CALLBACK_TIMEOUT',
+        message: 'daemon did not respond within 50 ms',
+      });
+    }
+    await aborted;
+    expect(await failure((context as DaemonContext).call(1n, payload))).toMatchObject({
+      code: 'ERR_DAEMON_SHUTTING_DOWN',
+    });
+    await stuck.stop();
+    expect(rt.daemonCount()).toBe(1);
+  });
+
+  test('a promise that settles after its timeout lets later events run, never two at once', async () => {
+    const { rt } = await node();
+    const late = deferred();
+    let running = 0;
+    let most = 0;
+    let calls = 0;
+    const handle = await rt.spawnWithDaemon(
+      Identity.generate(),
+      {
+        async process() {
+          running += 1;
+          most = Math.max(most, running);
+          if ((calls += 1) === 1) await late.promise;
+          running -= 1;
+          return payload;
+        },
+      },
+      { callbackTimeoutMs: 50 },
+    );
+    expect(await failure(handle.call(payload))).toMatchObject({ code: 'ERR_DAEMON_CALLBACK_TIMEOUT' });
+    late.resolve();
+    expect(await handle.call(payload)).toEqual([payload]);
+    expect(most).toBe(1);
+  });
+
+  test('a blocked event loop of the host is a timeout error for a caller on another node', async () => {
+    const { mesh, rt } = await node();
+    const out = script(
+      `const mesh = await make(); const rt = DaemonRuntime.create(mesh); rt.start(); await mesh.start();
+       const h = await rt.spawnWithDaemon(Identity.fromSeed(Buffer.alloc(32, 9)), {
+         process() { const end = Date.now() + 1500; while (Date.now() < end); return Buffer.from('late'); } });
+       await mesh.connect('${mesh.localAddr()}'); mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });`,
+    );
+    await new Promise<void>((resolve) => mesh.on('peer', (e) => void (e.type === 'connected' && resolve())));
+    const { originHash } = Identity.fromSeed(Buffer.alloc(32, 9));
+    expect(await failure(rt.call(originHash, payload, { timeoutMs: 200 }))).toMatchObject({
+      code: 'ERR_DAEMON_CALL_TIMEOUT',
+    });
+    await mesh.shutdown();
+    await out;
+  });
+});
+
+test('call takes a timeout and a signal; an aborted call rejects with the reason', async () => {
+  const { rt } = await node();
+  const handle = await rt.spawnWithDaemon(Identity.generate(), { process: () => new Promise(() => undefined) });
+  expect(await failure(handle.call(payload, { timeoutMs: 30 }))).toMatchObject({ code: 'ERR_DAEMON_CALL_TIMEOUT' });
+  const reason = new Error('enough');
+  const controller = new AbortController();
+  const call = failure(handle.call(payload, { signal: controller.signal }));
+  controller.abort(reason);
+  expect(await call).toBe(reason);
+  expect(await failure(handle.call(payload, { signal: AbortSignal.abort(reason) }))).toBe(reason);
+});
+
+test('hazard 17: workers that are terminated in the middle of callbacks leave the main thread unharmed', async () => {
+  const out = await script(`
+    const { Worker } = require('node:worker_threads');
+    const main = await make(); const rt = DaemonRuntime.create(main); rt.start(); await main.start();
+    const code = \`
+      const { parentPort } = require('node:worker_threads');
+      const { DaemonRuntime, Identity, MeshNode } = require('mesh-daemon');
+      (async () => {
+        const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: '\${psk}' });
+        const rt = DaemonRuntime.create(mesh); rt.start(); await mesh.start();
+        await mesh.connect('\${main.localAddr()}');
+        const stuck = await rt.spawnWithDaemon(Identity.generate(), { process: () => new Promise(() => {}) });
+        const busy = await rt.spawnWithDaemon(Identity.generate(), { process: async (e) => e.payload });
+        stuck.call(Buffer.alloc(8)).catch(() => {});
+        parentPort.postMessage(0);
+        for (;;) await Promise.all(Array.from({ length: 64 }, () => busy.call(Buffer.alloc(8))));
+      })();\`;
+    for (let round = 0; round < 25; round += 1) {
+      const worker = new Worker(code, { eval: true });
+      await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+      await worker.terminate();
+    }
+    const h = await rt.spawnWithDaemon(Identity.generate(), { process: (e) => e.payload });
+    console.log((await h.call(Buffer.from('fine'))).toString());
+    await main.shutdown();`);
+  expect(out).toBe('fine');
+});
+
+test('hazard 18: the process ends by itself after shutdown, with daemons that never settled', async () => {
+  const out = await script(`
+    const mesh = await make(); const rt = DaemonRuntime.create(mesh); rt.start(); rt.on('daemon', () => {});
+    const h = await rt.spawnWithDaemon(Identity.generate(), { process: () => new Promise(() => {}) });
+    h.call(Buffer.alloc(1)).catch((e) => console.log(e.code));
+    await mesh.shutdown();`);
+  expect(out).toBe('ERR_DAEMON_SHUTTING_DOWN');
+});
+
+test('a pending call keeps an unref-ed process alive until it settles', async () => {
+  const out = await script(`
+    const mesh = await make(); mesh.unref(); const rt = DaemonRuntime.create(mesh); rt.start();
+    const h = await rt.spawnWithDaemon(Identity.generate(), { process: () => new Promise(() => {}) }, { callbackTimeoutMs: 100 });
+    await h.call(Buffer.alloc(1)).catch((e) => console.log(e.code));`);
+  expect(out).toBe('ERR_DAEMON_CALLBACK_TIMEOUT');
+});
+
+test('hazards 12 and 20, requirement 134: nothing of stopped daemons is left, and a live one is never collected', async () => {
+  const out = await script(
+    `
+    const native = { exports: {} };
+    const mesh = await make(); const rt = DaemonRuntime.create(mesh); rt.start();
+    let collected = 0;
+    const registry = new FinalizationRegistry(() => { collected += 1; });
+    const wait = () => new Promise((resolve) => setImmediate(resolve));
+    const keep = (function () {
+      const daemon = { n: 0, process() { this.n += 1; return Buffer.from(String(this.n)); } };
+      return rt.spawnWithDaemon(Identity.generate(), daemon);
+    })();
+    const live = await keep;
+    const cycle = async (count) => {
+      for (let i = 0; i < count; i += 1) {
+        const daemon = { process: (e) => e.payload };
+        registry.register(daemon);
+        const h = await rt.spawnWithDaemon(Identity.generate(), daemon);
+        if (i % 10 === 0) await h.call(Buffer.alloc(64));
+        await h.stop();
+      }
+    };
+    const settle = async () => { for (let i = 0; i < 20; i += 1) { global.gc(); await wait(); } };
+    await cycle(2000); await settle();
+    const before = process.memoryUsage();
+    await cycle(10000); await settle();
+    const after = process.memoryUsage();
+    const heap = (after.heapUsed - before.heapUsed) / 10000;
+    const rss = (after.rss - before.rss) / 10000;
+    console.log(JSON.stringify({ collected, heap, rss, live: (await live.call(Buffer.alloc(1))).toString(), count: rt.daemonCount() }));
+    await mesh.shutdown();`,
+    '--expose-gc',
+  );
+  const { collected, heap, rss, live, count } = JSON.parse(out) as Record<string, number | string>;
+  expect(collected).toBe(12_000);
+  expect(heap).toBeLessThan(100);
+  expect(rss).toBeLessThan(1_500);
+  expect([live, count]).toEqual(['1', 1]);
+});
