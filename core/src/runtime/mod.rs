@@ -24,6 +24,7 @@ mod sending;
 mod shell;
 mod spawn;
 mod state_reader;
+mod timeouts;
 mod timers;
 mod transmit;
 mod work;
@@ -31,7 +32,7 @@ mod work;
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
 pub use error::{Executed, RuntimeError};
 pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
-pub use run::{LocalResult, Rest};
+pub use run::{DirectResult, LocalResult, Rest};
 pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
