@@ -59,7 +59,10 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
     let mut tries = 0;
     let mut migration = None;
     let mut target = 0;
+    let mut rounds = 0;
     while done < plan.hops {
+        rounds += 1;
+        assert!(rounds < 20_000, "the migrations come to an end");
         let host = world.hosts(origin).first().map(|(host, _)| *host);
         if migration.is_none()
             && let Some(host) = host
@@ -93,7 +96,8 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
         }
         if plan.restarts && world.chance(25) == 0 {
             let victim = usize::try_from(world.chance(count as u64)).expect("small");
-            if victim != target && host.is_some_and(|host| host != victim) {
+            let source = migration.map(|(source, _)| source);
+            if victim != target && source != Some(victim) && host.is_some_and(|host| host != victim) {
                 world.restart(victim);
             }
         }

@@ -28,7 +28,7 @@ use super::daemon::{HANG, Ledger, Manner, Object, Objects, Request, Working, err
 const FRAME: usize = 65_519 - 1;
 /// Frames of one direction on the way at once.
 const IN_FLIGHT: usize = 4;
-const TRACE_LINES: usize = 400;
+const TRACE_LINES: usize = 4000;
 
 /// Something that happens at an instant.
 #[derive(Debug)]
@@ -791,6 +791,14 @@ impl World {
         self.wait_migration(node, migration)
     }
 
+    pub(crate) fn dump(&self) {
+        for node in &self.nodes {
+            for (key, object) in &node.objects.map {
+                eprintln!("{key:?}: {:?}, in work {:?}", node.engine.stats(*key), object.working);
+            }
+        }
+    }
+
     pub(crate) fn is_answered(&self, ticket: Ticket) -> bool {
         self.waits[&ticket.0].result.is_some()
     }
@@ -798,6 +806,9 @@ impl World {
     /// Waits for the answer to a ticket.
     pub(crate) fn wait_for(&mut self, ticket: Ticket) -> &Result<Settlement, RuntimeError> {
         let done = self.run_until(Duration::from_secs(300), |world| world.is_answered(ticket));
+        if !done {
+            self.dump();
+        }
         assert!(done, "ticket {} was answered", ticket.0);
         self.waits[&ticket.0].result.as_ref().expect("looked above")
     }
