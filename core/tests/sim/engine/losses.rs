@@ -1,1 +1,66 @@
-//! todo
+//! The connection breaks at each message of a move, which arrives or is lost with it.
+
+use std::time::Duration;
+
+use mesh_daemon_core::migration::Outcome;
+
+use super::in_world;
+use super::world::{Trap, World};
+
+const MESSAGES: [&str; 13] = [
+    "Prepare", "Prepared", "Reserve", "Reserved", "Chunk", "SnapshotReady", "RestoreComplete", "BufferedEvents",
+    "ReplayComplete", "ActivateTarget", "ActivateAck", "CleanupComplete", "Status",
+];
+
+#[test]
+fn hazards_23_63_64_the_connection_breaks_at_each_message() {
+    for message in MESSAGES {
+        for arrives in [false, true] {
+            for nth in 0..3 {
+                for kind in ["prompt", "slow"] {
+                    in_world(World::new(nth as u64, 3), |world| broken_at(world, message, nth, arrives, kind));
+                }
+            }
+        }
+    }
+}
+
+fn broken_at(world: &mut World, message: &'static str, nth: usize, arrives: bool, kind: &str) {
+    world.nodes[0].objects.fresh.ballast = 100_000;
+    let origin = world.spawn(0, 1, kind);
+    let mut tickets = Vec::new();
+    for _ in 0..8 {
+        tickets.extend((0..3).map(|node| world.call(node, origin)));
+    }
+    world.trap = Some(Trap { message, nth, arrives, heal_after: Duration::from_millis(30) });
+    let ticket = world.migrate(0, origin, 1);
+    tickets.extend((0..3).map(|node| world.call(node, origin)));
+    let migration = world.migration(ticket).expect("it begins");
+    let result = world.wait_migration(0, migration);
+    world.trap = None;
+    tickets.extend((0..3).map(|node| world.call(node, origin)));
+    for ticket in &tickets {
+        world.outputs(*ticket);
+    }
+    world.run_for(Duration::from_secs(1));
+    let (host, _) = world.hosts(origin)[0];
+    match result {
+        Ok(()) => assert_eq!(host, 1),
+        Err(failure) => match failure.outcome() {
+            Outcome::Source => assert_eq!(host, 0, "{failure}"),
+            // The doubt is resolved when the connection is back.
+            Outcome::Unknown => assert_eq!(host, 1, "{failure}"),
+            Outcome::Target | Outcome::Lost => panic!("{failure}"),
+        },
+    }
+    let mut seen = world.seen(origin);
+    assert_eq!(seen.len(), tickets.len(), "{message} {nth} {arrives}: every event ran once");
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), tickets.len());
+    world.assert_nothing_left();
+    // Whatever happened, it can move on.
+    assert_eq!(world.moved(host, origin, 2), Ok(()));
+    world.run_for(Duration::from_secs(1));
+    world.assert_nothing_left();
+}
