@@ -320,7 +320,9 @@ impl Target {
                 Some(self.heard_at + 4 * self.silence)
             }
             TargetState::Staged { complete } => {
-                Some(self.heard_at + if complete { self.hold } else { 4 * self.silence })
+                // While it built and restored, it was this node that spoke.
+                let since = self.heard_at.max(self.reported_at);
+                Some(since + if complete { self.hold } else { 4 * self.silence })
             }
             TargetState::Building | TargetState::Restoring => {
                 Some(self.working_until.min(self.reported_at + self.silence / 4))

@@ -230,3 +230,28 @@ fn requirement_44_moves_without_the_key() {
         }
     });
 }
+
+#[test]
+fn hazard_26_a_target_that_is_not_ready_is_asked_again() {
+    in_world(World::new(1, 2), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        world.restart_unready(1);
+        let none = MigrationOptions { retry_not_ready: Duration::ZERO, ..MigrationOptions::default() };
+        let ticket = world.migrate_with(0, origin, 1, none);
+        let migration = world.migration(ticket).expect("it begins");
+        let refused = Err(MigrationFailure::Refused(FailureReason::NotReady, Outcome::Source));
+        assert_eq!(world.wait_migration(0, migration), refused, "no retry: at once");
+        match world.moved(0, origin, 1) {
+            Err(MigrationFailure::NotReadyTimeout { attempts }) => assert!(attempts > 4, "{attempts}"),
+            other => panic!("{other:?}"),
+        }
+        let ticket = world.migrate(0, origin, 1);
+        let migration = world.migration(ticket).expect("it begins");
+        world.run_for(Duration::from_secs(2));
+        assert!(!world.nodes[0].over.contains_key(&migration.get()));
+        world.make_ready(1);
+        let asked = world.now;
+        assert_eq!(world.wait_migration(0, migration), Ok(()));
+        assert!(world.now - asked < Duration::from_millis(100), "a target that becomes ready says so");
+    });
+}

@@ -336,6 +336,12 @@ impl World {
 
     /// Kills the process of a node and starts another one. Its peers learn that from the newer incarnation.
     pub(crate) fn restart(&mut self, index: usize) {
+        self.restart_unready(index);
+        self.make_ready(index);
+    }
+
+    /// The same, without making its runtime ready.
+    pub(crate) fn restart_unready(&mut self, index: usize) {
         let life = self.nodes[index].life + 1;
         self.note(&format!("n{index} restarts"));
         let old = self.identity(index);
@@ -349,7 +355,6 @@ impl World {
         node.incarnation = incarnation;
         node.objects = Objects::default();
         node.life = life;
-        self.get_ready(index);
         for other in 0..self.nodes.len() {
             if other == index {
                 continue;
@@ -359,6 +364,12 @@ impl World {
             self.peer_event(other, &lost);
             self.connect(index, other, false);
         }
+    }
+
+    /// The runtime of a node that was restarted becomes ready.
+    pub(crate) fn make_ready(&mut self, index: usize) {
+        self.get_ready(index);
+        self.settle(index);
     }
 
     pub(crate) fn is_connected(&self, one: usize, other: usize) -> bool {
