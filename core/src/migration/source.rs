@@ -41,6 +41,8 @@ pub enum SourceAction {
     Cleanup,
     /// The target never went live, and says so: go on here at a higher epoch.
     TakeBack,
+    /// The target is proven dead, and may have run what it was handed: go on here from the snapshot, as a new life.
+    TakeOver,
     /// The target is out of reach and the hand-over undecided for others.
     InDoubt,
     /// Tell the orchestrator where it stands.
@@ -376,13 +378,17 @@ impl Source {
         vec![SourceAction::Resume(reason)]
     }
 
-    /// The session with a node broke.
-    pub fn peer_lost(&mut self, node: NodeId) -> Vec<SourceAction> {
+    /// The session with a node broke; `dead` when its process is proven to be gone.
+    pub fn peer_lost(&mut self, node: NodeId, dead: bool) -> Vec<SourceAction> {
         if node == self.target {
             if let SourceState::Released { in_doubt } = &mut self.state {
-                let news = !*in_doubt;
+                let mut actions = if *in_doubt { Vec::new() } else { vec![SourceAction::InDoubt] };
                 *in_doubt = true;
-                return if news { vec![SourceAction::InDoubt] } else { Vec::new() };
+                if dead {
+                    self.state = SourceState::Gone;
+                    actions.push(SourceAction::TakeOver);
+                }
+                return actions;
             }
             return self.resume(FailureReason::PeerLost { detail: format!("target {node}") });
         }

@@ -129,6 +129,7 @@ impl Engine {
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity),
                 SourceAction::TakeBack => self.take_back(entity, now),
+                SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),
                 SourceAction::StillAtWork => {

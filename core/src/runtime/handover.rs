@@ -315,6 +315,34 @@ impl Engine {
         self.say(orchestrator, &MigrationMessage::CleanupComplete { id });
     }
 
+    /// The target died with the daemon: it goes on here from its snapshot as a new life. What was handed over may have run
+    /// there, so it does not run again; its senders learn that from the end of their streams.
+    pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
+        let Some(departure) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        let Departure { key, origin, .. } = departure;
+        self.work.push(Work::ReleaseState { daemon: key });
+        self.pointers.forget(origin);
+        let lineage = crate::identity::Lineage::new((self.entropy)());
+        let Some(slot) = self.slot_mut(key) else { return };
+        let host = &mut slot.host;
+        let epoch = host.epoch.next().and_then(crate::identity::Epoch::next);
+        host.epoch = epoch.unwrap_or(host.epoch);
+        host.min_epoch = host.epoch;
+        host.lineage = lineage;
+        host.withdraw(|_| true);
+        host.standing = Standing::Live;
+        host.progress_at = now.instant;
+        slot.claim = None;
+        slot.starved.clear();
+        let ended = std::mem::take(&mut slot.inbound);
+        for (_, stream) in ended.iter() {
+            let to = self.way_to(stream.id.sender, stream.via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
+        }
+        self.pump(key, now);
+    }
+
     /// The target discarded its copy though it was released: the daemon goes on here, two epochs on.
     pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
         let Some(departure) = self.departures.remove(&entity) else { return };

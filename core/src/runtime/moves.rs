@@ -215,7 +215,7 @@ impl Engine {
         let mut origins: Vec<OriginHash> = self.orchestrations.keys().copied().collect();
         origins.sort_unstable();
         for entity in self.departing() {
-            self.departure_input(entity, now, |source| source.peer_lost(node));
+            self.departure_input(entity, now, |source| source.peer_lost(node, dead));
         }
         for entity in self.arriving() {
             self.arrival_input(entity, now, |target| {

@@ -12,7 +12,12 @@ use super::in_world;
 use super::world::World;
 
 /// A move from node 0 to node 1 that fails for a reason; then one that succeeds.
-fn fails(world: &mut World, spoil: impl Fn(&mut World), mend: impl Fn(&mut World), right: impl Fn(&FailureReason) -> bool) {
+fn fails(
+    world: &mut World,
+    spoil: impl Fn(&mut World),
+    mend: impl Fn(&mut World),
+    right: impl Fn(&FailureReason) -> bool,
+) {
     let origin = world.spawn(0, 1, "prompt");
     for node in [0, 1] {
         let ticket = world.call(node, origin);

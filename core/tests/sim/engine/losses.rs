@@ -8,8 +8,19 @@ use super::in_world;
 use super::world::{Trap, World};
 
 const MESSAGES: [&str; 13] = [
-    "Prepare", "Prepared", "Reserve", "Reserved", "Chunk", "SnapshotReady", "RestoreComplete", "BufferedEvents",
-    "ReplayComplete", "ActivateTarget", "ActivateAck", "CleanupComplete", "Status",
+    "Prepare",
+    "Prepared",
+    "Reserve",
+    "Reserved",
+    "Chunk",
+    "SnapshotReady",
+    "RestoreComplete",
+    "BufferedEvents",
+    "ReplayComplete",
+    "ActivateTarget",
+    "ActivateAck",
+    "CleanupComplete",
+    "Status",
 ];
 
 #[test]
@@ -63,4 +74,49 @@ fn broken_at(world: &mut World, message: &'static str, nth: usize, arrives: bool
     assert_eq!(world.moved(host, origin, 2), Ok(()));
     world.run_for(Duration::from_secs(1));
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_target_that_dies_with_the_daemon_is_taken_over_and_nothing_runs_twice() {
+    for seed in 0..40 {
+        in_world(World::new(seed, 3), |world| {
+            let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
+            let origin = world.spawn(0, 1, kind);
+            for node in 0..3 {
+                let ticket = world.call(node, origin);
+                world.outputs(ticket);
+            }
+            let tickets: Vec<_> = (0..12).map(|index| world.call(index % 3, origin)).collect();
+            world.migrate(0, origin, 1);
+            let live = world.run_until(Duration::from_secs(5), |world| {
+                world.hosts(origin).first().is_some_and(|(host, _)| *host == 1)
+            });
+            assert!(live);
+            let pause = world.chance(300);
+            world.run_for(Duration::from_micros(pause));
+            let ran_there = world.hosts(origin).iter().filter(|(host, _)| *host == 1).count();
+            assert_eq!(ran_there, 1);
+            let ran: Vec<u64> = world.seen(origin);
+            world.restart(1);
+            for ticket in tickets {
+                let _answer = world.wait_for(ticket);
+            }
+            world.run_for(Duration::from_secs(1));
+            let hosts = world.hosts(origin);
+            if hosts.is_empty() {
+                // The source had let go: the daemon died with its host.
+                return;
+            }
+            assert_eq!(hosts[0].0, 0);
+            let again = world.seen(origin);
+            assert!(
+                ran.starts_with(&again),
+                "from the snapshot on, nothing of what the dead copy ran: {ran:?}, {again:?}"
+            );
+            let ticket = world.call(2, origin);
+            world.outputs(ticket);
+            world.run_for(Duration::from_secs(1));
+            world.assert_nothing_left();
+        });
+    }
 }
