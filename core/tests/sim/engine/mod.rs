@@ -1,5 +1,8 @@
 //! Engines on a network that delays, cuts and restarts, with users whose code is prompt, slow or broken.
 
+#![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
+#![allow(clippy::cast_possible_truncation)] // numbers of tests are small
+
 mod daemon;
 mod events;
 mod failures;

@@ -551,8 +551,9 @@ impl World {
             Notice::Migration { role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
             }
-            #[allow(unreachable_patterns)] // gates exist only in builds with test hooks
-            _ => {}
+            Notice::TooLate { .. } => self.note(&format!("n{node} too late")),
+            #[cfg(feature = "test-hooks")]
+            Notice::GateReached { .. } => {}
         }
     }
 
