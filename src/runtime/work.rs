@@ -189,7 +189,7 @@ fn pack_settlement(writer: &mut Writer<'_>, ticket: Ticket, result: &std::result
 }
 
 /// The work just taken, as an object.
-#[napi(ts_return_type = "import('./runtime-work').RareWork")]
+#[napi(ts_return_type = "import('./runtime-work').RareWork | null")]
 pub fn runtime_taken_work(env: &Env, runtime: u32) -> Result<Option<Object<'_>>> {
     let entry = entry(env, runtime)?;
     let Some(work) = entry.stash.take() else { return Ok(None) };
