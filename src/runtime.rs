@@ -201,13 +201,13 @@ pub fn runtime_start(env: Env, runtime: u32) -> Result<()> {
 /// Whether daemons may be spawned.
 #[napi]
 pub fn runtime_is_ready(env: Env, runtime: u32) -> Result<bool> {
-    Ok(entry(&env, runtime)?.with(|engine, _| engine.is_ready()))
+    Ok(entry(&env, runtime)?.runtime.look(|engine| engine.is_ready()))
 }
 
 /// How many daemons live here.
 #[napi]
 pub fn runtime_daemon_count(env: Env, runtime: u32) -> Result<u32> {
-    let count = entry(&env, runtime)?.with(|engine, _| engine.daemon_count());
+    let count = entry(&env, runtime)?.runtime.look(|engine| engine.daemon_count());
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 

@@ -64,7 +64,7 @@ pub fn runtime_withdraw(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> 
 /// Begins events of a caller here on the caller's stack; says whether it may.
 #[napi]
 pub fn runtime_direct_begin(env: Env, runtime: u32, slot: u32, generation: u32) -> Result<bool> {
-    Ok(entry(&env, runtime)?.with(|engine, _| engine.direct_begin(DaemonKey { slot, generation })))
+    Ok(entry(&env, runtime)?.runtime.look(|engine| engine.direct_begin(DaemonKey { slot, generation })))
 }
 
 /// The same for `count` events that this node emits: their emitter and the first of their sequences are put into the
@@ -72,7 +72,7 @@ pub fn runtime_direct_begin(env: Env, runtime: u32, slot: u32, generation: u32) 
 #[napi]
 pub fn runtime_direct_begin_own(env: Env, runtime: u32, slot: u32, generation: u32, count: u32) -> Result<bool> {
     let entry = entry(&env, runtime)?;
-    let link = entry.with(|engine, _| {
+    let link = entry.runtime.look(|engine| {
         engine.direct_begin(DaemonKey { slot, generation }).then(|| engine.reserve_links(u64::from(count)))
     });
     let Some(link) = link else { return Ok(false) };
