@@ -193,12 +193,12 @@ pub struct LocalOutcome<'env> {
 /// Reports what came of events of a batch, which is described in the outbox. Nothing is given back when every caller here
 /// gets what JavaScript knows already; else the outcomes of all of them.
 #[napi]
-pub fn runtime_ran<'env>(
-    env: &'env Env,
+pub fn runtime_ran(
+    env: &Env,
     runtime: u32,
     large: Option<Vec<Uint8Array>>,
     failures: Option<Vec<ThrownRecord>>,
-) -> Result<Option<Vec<LocalOutcome<'env>>>> {
+) -> Result<Option<Vec<LocalOutcome<'_>>>> {
     let entry = entry(env, runtime)?;
     let (key, batch, outcomes, rest, expected, want_links) = {
         let scratch = entry.scratch.borrow();
