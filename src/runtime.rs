@@ -215,7 +215,7 @@ pub fn runtime_daemon_count(env: Env, runtime: u32) -> Result<u32> {
 #[napi]
 pub fn runtime_shutdown(env: Env, operation: f64, runtime: u32) -> Result<()> {
     let entry = entry(&env, runtime)?;
-    entry.with(|engine, now| engine.shutdown(now));
+    entry.with(Engine::shutdown);
     let runtime = entry.runtime.clone();
     operation::spawn(&env, operation, async move {
         runtime.shutdown().await;
