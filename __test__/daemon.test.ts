@@ -23,7 +23,7 @@ test('spawn, deliver, call, send, stats, snapshot, stop', async () => {
   await handle.stop();
   expect(rt.daemonCount()).toBe(0);
   const again = new Counter();
-  await rt.spawnFromSnapshotWithDaemon(identity, snapshot as Buffer, again);
+  await rt.spawnFromSnapshotWithDaemon(identity, snapshot!, again);
   expect(again.seen).toBe(4);
 });
 

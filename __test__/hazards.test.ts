@@ -186,7 +186,7 @@ describe('hazard 16: code that does not settle', () => {
     );
     const other = await rt.spawnWithDaemon(Identity.generate(), new Counter());
     const waiting = [failure(stuck.call(payload)), failure(stuck.call(payload))];
-    const aborted = once(context?.signal as AbortSignal, 'abort');
+    const aborted = once((context as unknown as DaemonContext).signal, 'abort');
     expect(await other.call(payload)).toEqual([Buffer.from('1:x')]);
     for (const error of await Promise.all(waiting)) {
       expect(error).toMatchObject({
@@ -195,7 +195,7 @@ describe('hazard 16: code that does not settle', () => {
       });
     }
     await aborted;
-    expect(await failure((context as DaemonContext).call(1n, payload))).toMatchObject({
+    expect(await failure(context!.call(1n, payload))).toMatchObject({
       code: 'ERR_DAEMON_SHUTTING_DOWN',
     });
     await stuck.stop();
@@ -235,7 +235,11 @@ describe('hazard 16: code that does not settle', () => {
          process() { const end = Date.now() + 1500; while (Date.now() < end); return Buffer.from('late'); } });
        await mesh.connect('${mesh.localAddr()}'); mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });`,
     );
-    await new Promise<void>((resolve) => mesh.on('peer', (e) => void (e.type === 'connected' && resolve())));
+    const met = deferred();
+    mesh.on('peer', ({ type }) => {
+      if (type === 'connected') met.resolve();
+    });
+    await met.promise;
     const { originHash } = Identity.fromSeed(Buffer.alloc(32, 9));
     expect(await failure(rt.call(originHash, payload, { timeoutMs: 200 }))).toMatchObject({
       code: 'ERR_DAEMON_CALL_TIMEOUT',

@@ -132,9 +132,9 @@ test('hazard 38: to itself is a completed handle; A to B and back a hundred time
   await still.wait();
   expect(await failure(a.rt.migrate(77n, a.id))).toMatchObject({ kind: 'daemon-not-found' });
   let calls = 1;
-  let stop = false;
+  const state = { stop: false };
   const load = (async () => {
-    while (!stop) {
+    while (!state.stop) {
       calls += 1;
       expect(await b.rt.call(origin, payload)).toEqual([Buffer.from(`${String(calls)}:x`)]);
     }
@@ -145,7 +145,7 @@ test('hazard 38: to itself is a completed handle; A to B and back a hundred time
     else await (await from.rt.migrate(origin, to.id)).wait();
     [from, to] = [to, from];
   }
-  stop = true;
+  state.stop = true;
   await load;
   const [last] = await a.rt.deliverCausal(origin, { originHash: 1n, sequence: 1n, payload });
   expect(last?.sequence).toBe(BigInt(calls + 1));
@@ -419,7 +419,7 @@ describe('held at a message by a gate (hazards 24, 25, 28, 29)', () => {
     const { a, b, origin } = await movable();
     const held = gate(b.rt, 'ActivateTarget');
     const move = await a.rt.migrate(origin, b.id);
-    await held.reached;
+    for await (const phase of move.phases()) if (phase === 'cutover') break;
     const late = read(move.phases());
     held.open();
     await move.wait();

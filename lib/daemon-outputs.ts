@@ -42,7 +42,7 @@ const NONE: readonly Buffer[] = [];
 export function outcomeOf(returned: unknown): Outcome {
   if (returned === undefined || returned === null) return NONE.slice();
   if (types.isUint8Array(returned)) return isOwn(returned) ? [Buffer.from(returned)] : invalid('a shared or detached');
-  if (!Array.isArray(returned)) return invalid(`${typeof returned === 'object' ? 'an object' : typeof returned}`);
+  if (!Array.isArray(returned)) return invalid(typeof returned === 'object' ? 'an object' : typeof returned);
   const outputs: Buffer[] = [];
   for (const output of returned as unknown[]) {
     if (!types.isUint8Array(output)) return invalid(`an array with ${output === null ? 'null' : typeof output}`);
@@ -75,12 +75,7 @@ function invalid(what: string): Failed {
 
 /** Whether a promise came back. May throw what a `then` getter throws. */
 export function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'then' in value &&
-    typeof (value as { then: unknown }).then === 'function'
-  );
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
 /** Name, message and stack of anything that was thrown. */

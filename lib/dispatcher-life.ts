@@ -222,14 +222,14 @@ export class Life {
     try {
       value = run();
       if (isThenable(value)) {
-        Promise.resolve(value).then(complete as (value: unknown) => void, fail);
+        Promise.resolve(value).then(complete, fail);
         return;
       }
     } catch (thrown) {
       fail(thrown);
       return;
     }
-    complete(value as T);
+    complete(value);
   }
 }
 

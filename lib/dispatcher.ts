@@ -10,25 +10,22 @@ import { abort, Context, end, Event, type ContextHost } from './daemon-event';
 import { failedBy, Failed, isThenable, outcomeOf, type Outcome } from './daemon-outputs';
 import { Life, type Instance } from './dispatcher-life';
 import { Batch, type DaemonRecord } from './dispatcher-record';
-import { CAUSAL, OTHER, OUTPUTS, Tickets, type Shape, type Waiter } from './dispatcher-tickets';
+import { CAUSAL, OTHER, OUTPUTS, Tickets, type Shape } from './dispatcher-tickets';
+import { resolveOutputs, Runner } from './dispatcher-run';
 import { hasTime, nextTurn } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import { errorFromNative } from './errors/from-native';
-import type { LocalOutcome } from './native';
 import type { GateNotice, MigrationNotice, MoveNotice, DaemonNotice, RareWork, SettleWork } from './runtime-work';
-import { Scratch, type Block } from './runtime-scratch';
+import { Scratch } from './runtime-scratch';
 import type { MigrationRequest } from './types/migration';
 
 /** Most events that run on their caller's stack, one within the other. */
 const MOST_NESTED = 16;
 const CALL_TIMEOUT_MS = 60_000;
-/** What is given back of a batch. */
-const CONTINUES = 0;
-const GIVEN_BACK = 1;
-const GIVEN_BACK_BUT_RUNNING = 2;
 
 const NOTHING_LARGE: readonly Buffer[] = [];
 const NO_CHANNELS: readonly string[] = [];
+const NOTHING = new Uint8Array(0);
 
 /** What the dispatcher tells its runtime. */
 export interface Audience {
@@ -46,6 +43,7 @@ export class Dispatcher implements ContextHost {
   readonly scratch = new Scratch();
   readonly tickets = new Tickets();
   readonly life: Life;
+  readonly runner: Runner;
   readonly #audience: Audience;
   readonly #maxPayload: number;
   #scheduled = false;
@@ -53,9 +51,6 @@ export class Dispatcher implements ContextHost {
   /** The rest waits for the next turn: somebody must be able to listen first. */
   #paused = false;
   #closed = false;
-  /** Batches with outcomes that are reported at the end of the turn at the latest. */
-  readonly #unreported = new Set<DaemonRecord>();
-  #reportArmed = false;
 
   constructor(create: (wake: () => void, scratch: Scratch) => number, maxPayload: number, audience: Audience) {
     this.#audience = audience;
@@ -64,6 +59,7 @@ export class Dispatcher implements ContextHost {
       this.drain();
     }, this.scratch);
     this.life = new Life(this);
+    this.runner = new Runner(this);
   }
 
   // Waiting.
@@ -140,7 +136,7 @@ export class Dispatcher implements ContextHost {
       case 0:
         return false;
       case 1:
-        this.#takeBatch();
+        this.runner.take();
         return true;
       case 2:
         this.#settlePacked();
@@ -161,13 +157,13 @@ export class Dispatcher implements ContextHost {
       case 'yield':
       case 'abort': {
         const record = this.life.find(work);
-        if (record !== undefined) this.#giveBack(record, work.type === 'abort');
+        if (record !== undefined) this.runner.giveBack(record, work.type === 'abort');
         return;
       }
       case 'retire': {
         const record = this.life.find(work);
         if (record !== undefined) {
-          this.#unreported.delete(record);
+          this.runner.forget(record);
           const code = 'ERR_DAEMON_SHUTTING_DOWN';
           if (record.context) abort(record.context, new DaemonError(`the daemon is ${work.reason}`, { code }));
           this.life.retire(record, work.reason);
@@ -220,189 +216,6 @@ export class Dispatcher implements ContextHost {
     }
   }
 
-  // Events from a mailbox.
-
-  #takeBatch(): void {
-    const [slot = 0, generation = 0, id = 0, count = 0, end = 0, rest = 0] = this.scratch.inWords;
-    let block: Block;
-    if (rest === 0) {
-      block = this.scratch.block(end, NOTHING_LARGE, NO_CHANNELS);
-    } else {
-      const { payloads, channels } = native.runtimeBatchRest(this.id);
-      block = this.scratch.block(end, payloads, channels);
-    }
-    const record = this.life.find({ slot, generation });
-    // A record goes only with `retire`, behind which the engine hands nothing out.
-    if (record === undefined) return;
-    record.batch = new Batch(id, count, block, -1, new Float64Array(block.buffer));
-    this.#run(record, record.batch);
-  }
-
-  #run(record: DaemonRecord, batch: Batch): void {
-    while (batch.next < batch.count) {
-      const context = new Context(record);
-      record.context = context;
-      let returned: unknown;
-      let outcome: Outcome | undefined;
-      try {
-        returned = record.instance.process(batch.event(batch.next), context);
-        if (isThenable(returned)) {
-          this.#await(record, batch, context, returned);
-          return;
-        }
-        outcome = outcomeOf(returned);
-      } catch (thrown) {
-        outcome = failedBy(thrown);
-      }
-      end(context);
-      batch.outcomes.push(outcome);
-      batch.next += 1;
-      if (record.gone || record.batch !== batch) return;
-      if (batch.next < batch.count && !hasTime()) {
-        this.#report(record, batch, CONTINUES);
-        this.#continueLater(record, batch);
-        return;
-      }
-    }
-    this.#report(record, batch, CONTINUES);
-  }
-
-  #continueLater(record: DaemonRecord, batch: Batch): void {
-    nextTurn(() => {
-      if (!record.gone && record.batch === batch && !batch.waiting) this.#run(record, batch);
-    });
-  }
-
-  /** Waits for one event's promise; only its daemon waits with it. */
-  #await(record: DaemonRecord, batch: Batch, context: Context, promise: PromiseLike<unknown>): void {
-    batch.waiting = true;
-    if (batch.outcomes.length > 0) this.#reportSoon(record);
-    const settle = (outcome: Outcome): void => {
-      end(context);
-      batch.waiting = false;
-      if (record.gone || record.batch !== batch || this.#closed) return;
-      batch.outcomes.push(outcome);
-      batch.next += 1;
-      if (batch.next === batch.count) {
-        this.#report(record, batch, CONTINUES);
-      } else if (hasTime()) {
-        this.#run(record, batch);
-      } else {
-        this.#report(record, batch, CONTINUES);
-        this.#continueLater(record, batch);
-      }
-    };
-    Promise.resolve(promise).then(
-      (value) => {
-        let outcome: Outcome;
-        try {
-          outcome = outcomeOf(value);
-        } catch (thrown) {
-          outcome = failedBy(thrown);
-        }
-        settle(outcome);
-      },
-      (thrown: unknown) => {
-        settle(failedBy(thrown));
-      },
-    );
-  }
-
-  #reportSoon(record: DaemonRecord): void {
-    this.#unreported.add(record);
-    if (this.#reportArmed) return;
-    this.#reportArmed = true;
-    nextTurn(() => {
-      this.#reportArmed = false;
-      for (const late of this.#unreported) {
-        if (late.batch !== undefined && !late.gone && late.batch.outcomes.length > 0) {
-          this.#report(late, late.batch, CONTINUES);
-        }
-      }
-      this.#unreported.clear();
-    });
-  }
-
-  /** What has not begun goes back; with `timedOut` the running event's context ends too. */
-  #giveBack(record: DaemonRecord, timedOut: boolean): void {
-    const batch = record.batch;
-    if (timedOut && record.context !== undefined) {
-      const message = 'the callback timeout passed';
-      abort(record.context, new DaemonError(message, { code: 'ERR_DAEMON_CALLBACK_TIMEOUT' }));
-    }
-    if (batch === undefined) return;
-    if (batch.waiting) {
-      batch.count = batch.next + 1;
-      this.#report(record, batch, GIVEN_BACK_BUT_RUNNING);
-    } else {
-      batch.count = batch.next;
-      this.#report(record, batch, GIVEN_BACK);
-    }
-  }
-
-  /** Tells the engine what events of a batch came to, and their callers here. */
-  #report(record: DaemonRecord, batch: Batch, rest: number): void {
-    const outcomes = batch.outcomes;
-    batch.outcomes = [];
-    if (batch.next >= batch.count && !batch.waiting && record.batch === batch) record.batch = undefined;
-    if (this.#closed) return;
-    const { scratch } = this;
-    let from = 0;
-    do {
-      scratch.begin();
-      let failures: ReturnType<Failed['record']>[] | undefined;
-      let locals = 0;
-      let links = false;
-      let to = from;
-      for (; to < outcomes.length; to += 1) {
-        const outcome = outcomes[to] as Outcome;
-        if (outcome instanceof Failed) {
-          if (!scratch.fits(NOTHING_LARGE)) break;
-          scratch.failed();
-          (failures ??= []).push(outcome.record());
-        } else {
-          if (to > from && !scratch.fits(outcome)) break;
-          scratch.outputs(outcome);
-        }
-        const ticket = batch.ticketAt(batch.reported + to);
-        if (ticket >= 0) {
-          locals += 1;
-          links ||= this.tickets.get(ticket)?.shape === CAUSAL;
-        }
-      }
-      const last = to === outcomes.length;
-      scratch.report(record.slot, record.generation, batch.id, to - from, last ? rest : CONTINUES, locals, links);
-      const told = native.runtimeRan(this.id, scratch.large, failures);
-      this.#settleLocals(batch, outcomes, from, to, told);
-      from = to;
-    } while (from < outcomes.length);
-    batch.reported += outcomes.length;
-    this.schedule();
-  }
-
-  #settleLocals(
-    batch: Batch,
-    outcomes: readonly Outcome[],
-    from: number,
-    to: number,
-    told: readonly LocalOutcome[] | null | undefined,
-  ): void {
-    const byTicket = told == null ? undefined : new Map(told.map((one) => [one.ticket, one]));
-    for (let index = from; index < to; index += 1) {
-      const ticket = batch.ticketAt(batch.reported + index);
-      if (ticket < 0) continue;
-      const one = byTicket?.get(ticket);
-      // Whom the engine does not name was told something else, or is.
-      if (byTicket !== undefined && one === undefined) continue;
-      const waiter = this.tickets.take(ticket);
-      if (waiter === undefined) continue;
-      const outcome = outcomes[index] as Outcome;
-      if (outcome instanceof Failed) waiter.reject(outcome.error);
-      else if (one?.failure != null) waiter.reject(errorFromNative(one.failure));
-      else resolveOutputs(waiter, outcome, one?.links);
-    }
-  }
-
   // Settlements.
 
   #settlePacked(): void {
@@ -412,9 +225,9 @@ export class Dispatcher implements ContextHost {
     const { longs, words } = block;
     let at = 8;
     for (let index = 0; index < count; index += 1) {
-      const ticket = floats[at] as number;
+      const ticket = floats[at] ?? -1;
       const code = words[2 * at + 2];
-      const outputs = words[2 * at + 3] as number;
+      const outputs = words[2 * at + 3] ?? 0;
       at += 2;
       const waiter = this.tickets.take(ticket);
       if (code === 0) {
@@ -424,7 +237,7 @@ export class Dispatcher implements ContextHost {
       }
       const values: (Buffer | Event)[] = [];
       for (let output = 0; output < outputs; output += 1) {
-        const length = words[2 * at + 8] as number;
+        const length = words[2 * at + 8] ?? 0;
         const payload = Buffer.from(block.buffer, (at + 5) * 8, length);
         values.push(waiter?.shape === CAUSAL ? Event.ofOutput(longs.subarray(at, at + 4), 0, payload) : payload);
         at += 5 + ((length + 7) >>> 3);
@@ -540,7 +353,8 @@ export class Dispatcher implements ContextHost {
       if (ran > 0) {
         index += ran;
       } else {
-        results.push(this.call(0n, origin, payloads[index] as Uint8Array, CALL_TIMEOUT_MS));
+        const payload = payloads[index] ?? NOTHING;
+        results.push(this.call(0n, origin, payload, CALL_TIMEOUT_MS));
         index += 1;
       }
     }
@@ -574,8 +388,8 @@ export class Dispatcher implements ContextHost {
     let sequence: bigint;
     if (number === undefined) {
       if (!native.runtimeDirectBeginOwn(this.id, slot, generation, 1)) return undefined;
-      if (emitter === 0n) emitter = scratch.inLongs[0] as bigint;
-      sequence = scratch.inLongs[1] as bigint;
+      if (emitter === 0n) emitter = scratch.inLongs[0] ?? 0n;
+      sequence = scratch.inLongs[1] ?? 0n;
     } else {
       if (!native.runtimeDirectBegin(this.id, slot, generation)) return undefined;
       sequence = number;
@@ -614,7 +428,7 @@ export class Dispatcher implements ContextHost {
       return Promise.resolve(outcome.map((output, index) => Event.ofOutput(links, index, output)));
     } catch (error) {
       this.schedule();
-      return Promise.reject(error as Error);
+      return Promise.reject(error instanceof Error ? error : this.#shuttingDown());
     }
   }
 
@@ -640,7 +454,7 @@ export class Dispatcher implements ContextHost {
         throw this.#shuttingDown();
       }
       record.batch = new Batch(id, 1, null, ticket, null);
-      this.#await(record, record.batch, context, promise);
+      this.runner.await(record, record.batch, context, promise);
       suspended?.(ticket);
     });
   }
@@ -658,14 +472,14 @@ export class Dispatcher implements ContextHost {
     const { scratch } = this;
     const { slot, generation } = record;
     if (!native.runtimeDirectBeginOwn(this.id, slot, generation, most)) return 0;
-    const emitter = scratch.inLongs[0] as bigint;
-    const first = scratch.inLongs[1] as bigint;
+    const emitter = scratch.inLongs[0] ?? 0n;
+    const first = scratch.inLongs[1] ?? 0n;
     const outcomes: Outcome[] = [];
     let pending: { promise: PromiseLike<unknown>; context: Context } | undefined;
     nested += 1;
     try {
       for (let index = 0; index < most; index += 1) {
-        const payload = payloads[from + index] as Uint8Array;
+        const payload = payloads[from + index] ?? NOTHING;
         if (payload.length > this.#maxPayload && index > 0) break;
         const context = new Context(record);
         record.context = context;
@@ -717,7 +531,6 @@ export class Dispatcher implements ContextHost {
   /** Nothing is taken any more; whoever still waits is told. */
   close(): void {
     this.#closed = true;
-    this.#unreported.clear();
     for (const waiter of this.tickets.takeAll()) waiter.reject(this.#shuttingDown());
     this.life.clear();
   }
@@ -725,13 +538,4 @@ export class Dispatcher implements ContextHost {
   get closed(): boolean {
     return this.#closed;
   }
-}
-
-function resolveOutputs(waiter: Waiter, outputs: Buffer[], links: BigUint64Array | null | undefined): void {
-  const resolve = waiter.resolve as (value: unknown) => void;
-  if (waiter.shape !== CAUSAL) resolve(outputs);
-  else
-    resolve(
-      outputs.map((output, index) => Event.ofOutput(links ?? new BigUint64Array(4 * outputs.length), index, output)),
-    );
 }

@@ -182,13 +182,21 @@ export class MigrationHandle {
   /** Each phase once, in order, from the present one on. Ends with the move and never throws. */
   phases(): AsyncIterable<MigrationPhase> {
     const move = this.#move;
-    return iterable(move.phases, () => move.over !== undefined, move.told && move.phase !== null ? [move.phase] : []);
+    return iterable(
+      move.phases,
+      () => move.over !== undefined,
+      () => (move.told && move.phase !== null ? [move.phase] : []),
+    );
   }
 
   /** How far the move is, whenever that changes. Ends with the move and never throws. */
   progress(): AsyncIterable<MigrationProgress> {
     const move = this.#move;
-    return iterable(move.progress, () => move.over !== undefined, []);
+    return iterable(
+      move.progress,
+      () => move.over !== undefined,
+      () => [],
+    );
   }
 }
 
@@ -219,11 +227,11 @@ async function within<T, L>(ms: number, promise: Promise<T>, late: L): Promise<T
   }
 }
 
-/** Reads from when it is made, not from when it is iterated. Several may read; each has its own queue. */
-function iterable<T>(readers: Set<Reader<T>>, over: () => boolean, first: T[]): AsyncIterable<T> {
+/** Reads from when it is iterated. Several may read; each has its own queue. */
+function iterable<T>(readers: Set<Reader<T>>, over: () => boolean, first: () => T[]): AsyncIterable<T> {
   return {
     [Symbol.asyncIterator](): AsyncIterator<T, undefined> {
-      const queue = first.slice();
+      const queue = first();
       let ended = over();
       let waiting: ((result: IteratorResult<T, undefined>) => void)[] = [];
       const reader: Reader<T> = {

@@ -374,7 +374,7 @@ export declare function runtimeStats(runtime: number, slot: number, generation: 
 export declare function runtimeStop(runtime: number, ticket: number, origin: bigint): void
 
 /** The work just taken, as an object. */
-export declare function runtimeTakenWork(runtime: number): import('./runtime-work').RareWork
+export declare function runtimeTakenWork(runtime: number): import('./runtime-work').RareWork | null
 
 /** Takes the next work: says what kind it is (0 nothing, 1 events, 2 settlements, 3 an object). */
 export declare function runtimeTakeWork(runtime: number): number

@@ -7,8 +7,8 @@ import { Dispatcher } from './dispatcher';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
-import { errorFromNative } from './errors/from-native';
-import { Identity, identityHandle } from './identity';
+import { errorFromNative, type ErrorRecord } from './errors/from-native';
+import { identityHandle, type Identity } from './identity';
 import { endsWith, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { operation } from './operations';
@@ -229,7 +229,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     try {
       return this.#deliver(originHash, event, OUTPUTS) as Promise<Buffer[]>;
     } catch (error) {
-      return Promise.reject(error as Error);
+      return rejected(error);
     }
   }
 
@@ -238,7 +238,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     try {
       return this.#deliver(originHash, event, CAUSAL) as Promise<CausalEvent[]>;
     } catch (error) {
-      return Promise.reject(error as Error);
+      return rejected(error);
     }
   }
 
@@ -275,7 +275,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
         () => stop?.(),
       );
     } catch (error) {
-      return Promise.reject(error as Error);
+      return rejected(error);
     }
   }
 
@@ -484,9 +484,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     Emitter.emit<DaemonRuntimeEvents, 'migration'>(
       this,
       'migration',
-      failure === undefined
-        ? { type: 'phase', ...info }
-        : { type: 'failed', ...info, error: errorFromNative(failure) as MigrationError },
+      failure === undefined ? { type: 'phase', ...info } : { type: 'failed', ...info, error: migrationError(failure) },
     );
   }
 
@@ -536,6 +534,17 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
       });
     }
   }
+}
+
+function migrationError(record: ErrorRecord): MigrationError {
+  const error = errorFromNative(record);
+  return error instanceof MigrationError ? error : new MigrationError(error.message, { cause: error });
+}
+
+/** What was thrown, as it is, from a method that returns a promise. */
+function rejected<T>(error: unknown): Promise<T> {
+  // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- passed on
+  return Promise.reject(error);
 }
 
 /** For tests of this package: the number of a runtime's native part, and news of gates. */

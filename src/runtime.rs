@@ -201,13 +201,13 @@ pub fn runtime_start(env: Env, runtime: u32) -> Result<()> {
 /// Whether daemons may be spawned.
 #[napi]
 pub fn runtime_is_ready(env: Env, runtime: u32) -> Result<bool> {
-    Ok(entry(&env, runtime)?.with(|engine, _| engine.is_ready()))
+    Ok(entry(&env, runtime)?.runtime.look(|engine| engine.is_ready()))
 }
 
 /// How many daemons live here.
 #[napi]
 pub fn runtime_daemon_count(env: Env, runtime: u32) -> Result<u32> {
-    let count = entry(&env, runtime)?.with(|engine, _| engine.daemon_count());
+    let count = entry(&env, runtime)?.runtime.look(|engine| engine.daemon_count());
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -215,7 +215,7 @@ pub fn runtime_daemon_count(env: Env, runtime: u32) -> Result<u32> {
 #[napi]
 pub fn runtime_shutdown(env: Env, operation: f64, runtime: u32) -> Result<()> {
     let entry = entry(&env, runtime)?;
-    entry.with(|engine, now| engine.shutdown(now));
+    entry.with(Engine::shutdown);
     let runtime = entry.runtime.clone();
     operation::spawn(&env, operation, async move {
         runtime.shutdown().await;

@@ -1,28 +1,35 @@
 // Gates: hold a move at a message of the migration protocol on one node (the build with test hooks only).
 
+import { join } from 'node:path';
 import type { DaemonRuntime } from 'mesh-daemon';
-import { native } from '../../dist/binding';
-import { testHooks } from '../../dist/runtime';
 
 interface Hooks {
   testCloseGate(runtime: number, message: string): void;
   testOpenGate(runtime: number, message: string): void;
 }
 
+// Not part of the package's interface, but of the same modules that the tests' `mesh-daemon` is made of.
+const dist = join(__dirname, '..', '..', 'dist');
+// eslint-disable-next-line @typescript-eslint/no-require-imports -- there are no declarations of them
+const { native } = require(join(dist, 'binding')) as { native: Hooks };
+// eslint-disable-next-line @typescript-eslint/no-require-imports -- as above
+const { testHooks } = require(join(dist, 'runtime')) as {
+  testHooks: (runtime: DaemonRuntime, onGate: (message: string) => void) => number;
+};
+
 /** Holds messages of this name from now on. */
 export function gate(runtime: DaemonRuntime, message: string): { reached: Promise<void>; open: () => void } {
-  const hooks = native as unknown as Hooks;
   let id = 0;
   const reached = new Promise<void>((resolve) => {
-    id = testHooks(runtime as never, (name) => {
+    id = testHooks(runtime, (name) => {
       if (name === message) resolve();
     });
   });
-  hooks.testCloseGate(id, message);
+  native.testCloseGate(id, message);
   return {
     reached,
     open: () => {
-      hooks.testOpenGate(id, message);
+      native.testOpenGate(id, message);
     },
   };
 }

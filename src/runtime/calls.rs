@@ -64,7 +64,7 @@ pub fn runtime_withdraw(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> 
 /// Begins events of a caller here on the caller's stack; says whether it may.
 #[napi]
 pub fn runtime_direct_begin(env: Env, runtime: u32, slot: u32, generation: u32) -> Result<bool> {
-    Ok(entry(&env, runtime)?.with(|engine, _| engine.direct_begin(DaemonKey { slot, generation })))
+    Ok(entry(&env, runtime)?.runtime.look(|engine| engine.direct_begin(DaemonKey { slot, generation })))
 }
 
 /// The same for `count` events that this node emits: their emitter and the first of their sequences are put into the
@@ -72,7 +72,7 @@ pub fn runtime_direct_begin(env: Env, runtime: u32, slot: u32, generation: u32) 
 #[napi]
 pub fn runtime_direct_begin_own(env: Env, runtime: u32, slot: u32, generation: u32, count: u32) -> Result<bool> {
     let entry = entry(&env, runtime)?;
-    let link = entry.with(|engine, _| {
+    let link = entry.runtime.look(|engine| {
         engine.direct_begin(DaemonKey { slot, generation }).then(|| engine.reserve_links(u64::from(count)))
     });
     let Some(link) = link else { return Ok(false) };
@@ -193,12 +193,12 @@ pub struct LocalOutcome<'env> {
 /// Reports what came of events of a batch, which is described in the outbox. Nothing is given back when every caller here
 /// gets what JavaScript knows already; else the outcomes of all of them.
 #[napi]
-pub fn runtime_ran<'env>(
-    env: &'env Env,
+pub fn runtime_ran(
+    env: &Env,
     runtime: u32,
     large: Option<Vec<Uint8Array>>,
     failures: Option<Vec<ThrownRecord>>,
-) -> Result<Option<Vec<LocalOutcome<'env>>>> {
+) -> Result<Option<Vec<LocalOutcome<'_>>>> {
     let entry = entry(env, runtime)?;
     let (key, batch, outcomes, rest, expected, want_links) = {
         let scratch = entry.scratch.borrow();

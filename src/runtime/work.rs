@@ -79,8 +79,8 @@ fn pack_events(entry: &Entry, daemon: DaemonKey, batch: u32, events: &[Delivery]
     for word in [daemon.slot, daemon.generation, batch, count] {
         writer.u32(word);
     }
-    let payloads_at = HEADER + events.len() * EVENT;
-    let (mut payload_at, mut large, mut channels) = (payloads_at, 0_u32, 0_u32);
+    let first_payload = HEADER + events.len() * EVENT;
+    let (mut next_payload, mut large, mut channels) = (first_payload, 0_u32, 0_u32);
     let mut fields = Writer::new(scratch.inbox(), HEADER);
     for event in events {
         fields.link(&event.link);
@@ -93,15 +93,15 @@ fn pack_events(entry: &Entry, daemon: DaemonKey, batch: u32, events: &[Delivery]
         let own = len > SMALL;
         large += u32::from(own);
         channels += u32::from(event.channel.is_some());
-        fields.u32(u32::try_from(payload_at).unwrap_or(u32::MAX));
+        fields.u32(u32::try_from(next_payload).unwrap_or(u32::MAX));
         fields.u32(u32::try_from(len).unwrap_or(u32::MAX));
         fields.u32(if own { large } else { 0 });
         fields.u32(if event.channel.is_some() { channels } else { 0 });
         if !own {
-            payload_at += len;
+            next_payload += len;
         }
     }
-    let mut payloads = Writer::new(scratch.inbox(), payloads_at);
+    let mut payloads = Writer::new(scratch.inbox(), first_payload);
     for event in events.iter().filter(|event| event.payload.len() <= SMALL) {
         payloads.bytes(&event.payload);
     }
@@ -171,12 +171,9 @@ fn pack_settlements(entry: &Entry, ticket: Ticket, result: &std::result::Result<
 
 fn pack_settlement(writer: &mut Writer<'_>, ticket: Ticket, result: &std::result::Result<Settlement, RuntimeError>) {
     writer.f64(ticket_number(ticket));
-    let outputs = match result {
-        Ok(Settlement::Outputs(outputs)) => outputs,
-        _ => {
-            writer.u32(0);
-            return writer.u32(0);
-        }
+    let Ok(Settlement::Outputs(outputs)) = result else {
+        writer.u32(0);
+        return writer.u32(0);
     };
     writer.u32(1);
     writer.u32(u32::try_from(outputs.len()).unwrap_or(u32::MAX));
@@ -189,7 +186,7 @@ fn pack_settlement(writer: &mut Writer<'_>, ticket: Ticket, result: &std::result
 }
 
 /// The work just taken, as an object.
-#[napi(ts_return_type = "import('./runtime-work').RareWork")]
+#[napi(ts_return_type = "import('./runtime-work').RareWork | null")]
 pub fn runtime_taken_work(env: &Env, runtime: u32) -> Result<Option<Object<'_>>> {
     let entry = entry(env, runtime)?;
     let Some(work) = entry.stash.take() else { return Ok(None) };
@@ -214,7 +211,7 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
         }
         Work::Restore { daemon, state } => {
             name(&mut object, "restore", daemon)?;
-            object.set("state", external(env, state)?)?;
+            object.set("state", external(state))?;
         }
         // Batches are packed, never described.
         Work::Run { daemon, .. } | Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
@@ -282,7 +279,7 @@ fn describe_settlement<'env>(
             object.set("outputs", payloads)
         }
         Ok(Settlement::Snapshot(snapshot)) => match snapshot {
-            Some(snapshot) => object.set("snapshot", external(env, snapshot)?),
+            Some(snapshot) => object.set("snapshot", external(snapshot)),
             None => object.set("snapshot", napi::bindgen_prelude::Null),
         },
         Ok(Settlement::Located(node)) => match node {
@@ -370,10 +367,9 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
 }
 
 /// Bytes that become JavaScript's without a copy. They must be nobody else's.
-fn external(env: &Env, bytes: Bytes) -> Result<Buffer> {
-    let _ = env;
-    // Takes the allocation over when it is the only owner.
-    Ok(Buffer::from(Vec::<u8>::from(bytes)))
+fn external(bytes: Bytes) -> Buffer {
+    // Takes the allocation over when it is the only owner, and moves the bytes to its front.
+    Vec::<u8>::from(bytes).into()
 }
 
 /// The object was made, or could not be.

@@ -80,6 +80,11 @@ impl DaemonRuntime {
         self.shared.act(act).0
     }
 
+    /// Looks at the engine, or begins a direct event: what needs no clock and leaves neither messages nor deadlines.
+    pub fn look<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {
+        act(&mut self.shared.engine.lock())
+    }
+
     /// The next piece of work.
     pub fn next_work(&self) -> Option<Work> {
         self.shared.act(Engine::next_work).0
