@@ -263,6 +263,14 @@ impl DaemonHost {
         matches!(self.standing, Standing::Starting | Standing::Live | Standing::Freezing(_))
     }
 
+    /// Whether streams may end: not while waiting events are handed over under their names.
+    pub fn may_end_streams(&self) -> bool {
+        match self.standing {
+            Standing::Starting | Standing::Live | Standing::Freezing(_) | Standing::Arriving(_) => true,
+            Standing::Frozen(_) | Standing::Closed(_) | Standing::Released(_) => false,
+        }
+    }
+
     /// Whoever waits for the daemon to stop.
     pub fn waiting_stop(&self) -> Option<Ticket> {
         self.control.iter().find_map(|(_, control)| match control {

@@ -154,22 +154,23 @@ impl Inbound {
         self.streams.iter().map(|(key, stream)| (*key, stream))
     }
 
-    /// Finds a stream or begins it; a stream that is not known begins at 1. A newer life of the sender ends the older
-    /// one's stream.
+    /// Finds a stream or begins it; a stream that is not known begins at 1.
     pub fn open(&mut self, id: StreamId, via: NodeId, first: u64, now: Instant) -> Result<u32, Refused> {
         let key = match self.index.get(&id) {
             Some(key) => *key,
             None if first != 1 => return Err(Refused::Unknown),
-            None => {
-                self.retain(|old| old.id.sender != id.sender || !id.follows(&old.id));
-                self.insert(InStream::new(id, via, 1, now))
-            }
+            None => self.insert(InStream::new(id, via, 1, now)),
         };
         if let Some(stream) = self.streams.get_mut(&key) {
             stream.heard_at = now;
             stream.via = via;
         }
         Ok(key)
+    }
+
+    /// Ends the streams of a sender that this one follows.
+    pub fn end_older(&mut self, id: &StreamId) {
+        self.retain(|old| old.id.sender != id.sender || !id.follows(&old.id));
     }
 
     fn insert(&mut self, stream: InStream) -> u32 {

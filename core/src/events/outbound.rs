@@ -116,13 +116,22 @@ impl OutStream {
         number
     }
 
-    /// Enters an event that the daemon's former host here had accepted and handed over.
-    pub fn push_accepted(&mut self, ticket: Option<Ticket>, expires: Option<Expiry>) -> u64 {
-        let number = self.next();
-        self.items.push_back(ticket.map_or(OutItem::Done, |ticket| OutItem::Awaiting(ticket, expires)));
-        self.accepted = number;
-        self.sent = number;
-        number
+    /// Enters events that the daemon's former host, this node, had accepted outside the stream and handed over: they get
+    /// the numbers behind what it accepted, and what it did not accept comes after them.
+    pub fn hand_over(&mut self, handed: impl Iterator<Item = (Option<Ticket>, Option<Expiry>)>) {
+        let at = usize::try_from(self.accepted + 1 - self.base).unwrap_or(usize::MAX).min(self.items.len());
+        let mut later = self.items.split_off(at);
+        let before = self.items.len();
+        self.items.extend(
+            handed.map(|(ticket, expires)| ticket.map_or(OutItem::Done, |ticket| OutItem::Awaiting(ticket, expires))),
+        );
+        let count = (self.items.len() - before) as u64;
+        self.items.append(&mut later);
+        self.accepted += count;
+        self.doubtful = self.accepted;
+        self.sent = self.accepted;
+        self.flight_bytes = 0;
+        self.trim();
     }
 
     fn item_mut(&mut self, number: u64) -> Option<&mut OutItem> {

@@ -6,7 +6,7 @@ use super::engine::{Engine, Now};
 use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{Role, Work};
-use crate::daemon::{Control, DaemonKey, Running, Standing};
+use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
@@ -104,6 +104,14 @@ impl Engine {
                 SourceAction::TakeSnapshot => {
                     if let Some(slot) = self.slot_mut(key) {
                         slot.host.standing = Standing::Frozen(id.migration);
+                        // Nobody waits at the end of a stream that has ended; what it brought runs all the same.
+                        for delivery in slot.host.mailbox.iter_mut() {
+                            if let ReplyTo::Stream { stream, .. } = delivery.reply
+                                && slot.inbound.get(stream).is_none()
+                            {
+                                delivery.reply = ReplyTo::Nobody;
+                            }
+                        }
                         slot.host.running = Running::Control(Control::MoveSnapshot(id.migration));
                     }
                     self.work.push(Work::Snapshot { daemon: key });

@@ -6,7 +6,7 @@ use super::error::RuntimeError;
 use super::peers::BulkMessage;
 use super::routes::Route;
 use super::timers::TimerKey;
-use super::work::{DaemonEvent, Role, StopReason, Work};
+use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
 use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
 use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutStream, Outgoing};
@@ -192,16 +192,18 @@ impl Engine {
 
         // What waited for callers of this node goes on as this node's stream to the target.
         let mut handed = Vec::new();
+        let mut first = 1;
         if let Some(own) = own {
             let index = slot.inbound.take_over(own, me, now.instant);
-            let mut number = slot.inbound.get(index).map_or(1, crate::events::InStream::next);
+            first = slot.inbound.get(index).map_or(1, crate::events::InStream::next);
+            let mut number = first;
             for delivery in slot.host.mailbox.iter_mut() {
                 let ticket = match delivery.reply {
                     ReplyTo::Local(ticket) => Some(ticket),
                     ReplyTo::Nobody | ReplyTo::TimedOut => None,
                     ReplyTo::Stream { .. } => continue,
                 };
-                handed.push((number, ticket, delivery.expires.take()));
+                handed.push((ticket, delivery.expires.take()));
                 delivery.reply = ReplyTo::Stream { stream: index, number, call: ticket.is_some() };
                 number += 1;
             }
@@ -221,19 +223,20 @@ impl Engine {
         if let Some(own) = own
             && !(handed.is_empty() && held.is_empty())
         {
-            let first = handed.first().map_or(1, |(number, ..)| *number);
             let fresh = OutStream::new(own, origin, target, epoch, first);
+            let mut sent = Vec::new();
             if let Some(stream) = self.own_stream(origin, fresh, now) {
-                stream.host = target;
-                stream.epoch = epoch;
-                for (number, ticket, expires) in handed {
-                    let entered = stream.push_accepted(ticket, expires);
-                    debug_assert_eq!(entered, number, "this node's stream has one numbering");
-                }
+                // What this copy accepted of it last may not have been told yet.
+                stream.accepted(first - 1, &mut sent);
+                stream.hand_over(handed.into_iter());
                 for outgoing in held {
                     stream.push(outgoing);
                 }
             }
+            for ticket in sent {
+                self.settle(ticket, Ok(Settlement::Done));
+            }
+            self.on_moved(&own, target, epoch, now);
             if let Some(at) = self.routes.get(&origin).and_then(Route::next_expiry) {
                 self.timers.arm(TimerKey::Route(origin), at);
             }

@@ -84,6 +84,7 @@ impl Engine {
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)
+                    && slot.host.may_end_streams()
                 {
                     slot.inbound.close(&stream);
                 }
@@ -120,6 +121,9 @@ impl Engine {
             });
         };
         let Some(slot) = self.slot_mut(key) else { return };
+        if slot.host.may_end_streams() && first == 1 && slot.inbound.find(&id).is_none() {
+            slot.inbound.end_older(&id);
+        }
         let stream = match slot.inbound.open(id, from, first, now.instant) {
             Ok(stream) => stream,
             Err(Refused::Unknown | Refused::BeyondWindow) => return self.say_unknown(from, &id),
@@ -153,9 +157,14 @@ impl Engine {
 
     /// Accepts what is due on a stream while the mailbox has room.
     pub(super) fn feed(&mut self, key: DaemonKey, stream: u32, now: Now) {
+        let me = self.me();
         let Some(slot) = self.slot_mut(key) else { return };
         let super::engine::Slot { host, inbound, starved, .. } = slot;
         let Some(held) = inbound.get_mut(stream) else { return };
+        // Callers of this node get the next numbers of its stream when the daemon is handed over.
+        if held.id.sender == me && matches!(host.standing, Standing::Frozen(_)) {
+            return;
+        }
         let mut sends = false;
         let mut accepted = false;
         while host.accepts() {
@@ -338,7 +347,7 @@ impl Engine {
 
     /// Ends the marks of senders that were not heard for long, and streams that nobody uses.
     pub(super) fn sweep_streams(&mut self, now: Now) {
-        for (_, slot) in &mut self.daemons {
+        for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.may_end_streams()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
         self.sweep_routes(now.instant);

@@ -508,9 +508,14 @@ impl Engine {
     /// The stream of this node to a daemon, made anew if there is none or it leads to another life of it.
     pub(super) fn own_stream(&mut self, origin: OriginHash, make: OutStream, now: Now) -> Option<&mut OutStream> {
         let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
-        if route.stream.as_ref().is_none_or(|stream| stream.id != make.id) {
-            route.stream = Some(make);
+        if route.stream.as_ref().is_none_or(|stream| stream.id != make.id)
+            && let Some(mut former) = route.stream.replace(make)
+        {
+            for (ticket, maybe) in former.end(false) {
+                let executed = if maybe { Executed::Unknown } else { Executed::No };
+                self.settle(ticket, Err(RuntimeError::PeerLost { origin, executed }));
+            }
         }
-        route.stream.as_mut()
+        self.routes.get_mut(&origin)?.stream.as_mut()
     }
 }

@@ -312,11 +312,11 @@ impl Engine {
 
     /// Ends several that ran one after another since [`direct_begin`](Self::direct_begin): the outputs of each, or none
     /// when the daemon's code failed it. `each` is told what came of it. Unless it is `over`, one more is running.
-    pub fn direct_end_all<'a>(
+    pub fn direct_end_all(
         &mut self,
         key: DaemonKey,
         over: bool,
-        events: &mut dyn Iterator<Item = (CausalLink, Option<Vec<&'a [u8]>>)>,
+        events: &mut dyn Iterator<Item = (CausalLink, Option<Vec<&[u8]>>)>,
         now: Now,
         each: DirectResult<'_>,
     ) {
