@@ -22,14 +22,14 @@ export class AsyncEcho implements MeshDaemon {
 export interface Local {
   mesh: MeshNode;
   runtime: DaemonRuntime;
-  end(): Promise<void>;
+  end: () => Promise<void>;
 }
 
 export async function local(): Promise<Local> {
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: randomBytes(32) });
   const runtime = DaemonRuntime.create(mesh);
   await mesh.start();
-  await runtime.start();
+  runtime.start();
   return {
     mesh,
     runtime,

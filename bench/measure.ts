@@ -9,10 +9,10 @@ export interface Sample {
 /** One line of the table, ready to be measured. */
 export interface Line {
   /** What one round of it gives. */
-  round(): Promise<Sample>;
+  round: () => Promise<Sample>;
   unit: string;
   /** Ends what the line started. */
-  end?(): Promise<void>;
+  end?: () => Promise<void>;
 }
 
 /** One line of the table: what it compares, and what the ratio ours / reference has to be. */
@@ -21,7 +21,7 @@ export interface Benchmark {
   name: string;
   reference: string;
   limit: { atLeast: number } | { atMost: number };
-  start(): Promise<Line>;
+  start: () => Promise<Line>;
 }
 
 /** The outcome of a line. */

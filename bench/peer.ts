@@ -21,7 +21,7 @@ async function main(): Promise<void> {
   const runtime = DaemonRuntime.create(mesh, { acceptMigrations: true });
   runtime.registerFactory(Holder.kind, () => new Holder());
   await mesh.start();
-  await runtime.start();
+  runtime.start();
   const echo = await runtime.spawnWithDaemon(Identity.generate(), new Echo());
   const steward = await runtime.spawnWithDaemon(Identity.generate(), new Steward(runtime));
   const card: PeerCard = {

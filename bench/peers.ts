@@ -32,7 +32,7 @@ export interface Peer {
 export interface Mesh {
   runtime: DaemonRuntime;
   peers: Peer[];
-  end(): Promise<void>;
+  end: () => Promise<void>;
 }
 
 /** A node in this process and `count` others in processes of their own, all connected to each other. */
@@ -42,7 +42,7 @@ export async function startPeers(count: number): Promise<Mesh> {
   const runtime = DaemonRuntime.create(mesh);
   runtime.registerFactory(Holder.kind, () => new Holder());
   await mesh.start();
-  await runtime.start();
+  runtime.start();
 
   const processes = Array.from({ length: count }, () => startProcess(psk));
   const cards: PeerCard[] = [];

@@ -40,15 +40,15 @@ export const fastLane: Benchmark = {
 
         const config = { kind: Holder.kind };
         const { originHash } = await runtime.spawnWithDaemon(Identity.generate(), new Holder(state), config);
-        let moving = true;
+        const over = new AbortController();
         const move = runtime
           .migrate(originHash, peer.nodeId)
           .then((handle) => handle.wait())
           .finally(() => {
-            moving = false;
+            over.abort();
           });
         const busy: number[] = [];
-        while (moving) busy.push(await callOnce());
+        while (!over.signal.aborted) busy.push(await callOnce());
         await move;
         check(busy.length > 100, 'there were calls during the move');
         await runtime.call(peer.steward, Steward.stop(originHash));

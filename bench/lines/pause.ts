@@ -36,12 +36,12 @@ export const pause: Benchmark = {
         for (let i = 0; i < CALLS; i += 1) usual.push(await callOnce());
         usual.sort((a, b) => a - b);
 
-        let moving = true;
+        const over = new AbortController();
         const move = runtime.call(here.steward, Steward.move(originHash, there.nodeId)).finally(() => {
-          moving = false;
+          over.abort();
         });
         let longest = 0;
-        while (moving) longest = Math.max(longest, await callOnce());
+        while (!over.signal.aborted) longest = Math.max(longest, await callOnce());
         await move;
         [here, there] = [there, here];
         return { ours: longest, reference: quantile(usual, 0.5) };

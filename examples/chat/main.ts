@@ -15,13 +15,13 @@ async function main([name = 'somebody', addr, room]: string[]): Promise<void> {
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   const runtime = DaemonRuntime.create(mesh);
   await mesh.start();
-  await runtime.start();
+  runtime.start();
   if (addr !== undefined) await mesh.connect(addr);
   const origin = room === undefined ? await openRoom(mesh, runtime, psk) : BigInt(room);
 
   const me: MeshDaemon = {
     process: ({ payload }) => {
-      console.log(decode<ToMember>(payload).line);
+      console.log((decode(payload) as ToMember).line);
     },
   };
   const { originHash } = await runtime.spawnWithDaemon(Identity.generate(), me);

@@ -7,7 +7,7 @@ export class Room implements MeshDaemon {
   readonly #members = new Set<bigint>();
 
   async process({ payload }: CausalEvent, context: DaemonContext): Promise<void> {
-    const message = decode<ToRoom>(payload);
+    const message = decode(payload) as ToRoom;
     if (message.type === 'join') {
       this.#members.add(BigInt(message.member));
       await this.#tell(context, `* ${message.name} came in (${this.#members.size} here)`);

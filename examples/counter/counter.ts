@@ -23,6 +23,7 @@ export async function startNode(psk: string) {
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   const runtime = DaemonRuntime.create(mesh, { acceptMigrations: true });
   runtime.registerFactory('counter', () => new Counter());
-  await Promise.all([mesh.start(), runtime.start()]);
+  await mesh.start();
+  runtime.start();
   return { mesh, runtime };
 }

@@ -20,14 +20,15 @@ export async function runHost(withCounter: boolean): Promise<void> {
 
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: hello.value });
   try {
-    let sibling: bigint | undefined;
+    // The other host, once it is known.
+    let sibling = 0n;
     const runtime = DaemonRuntime.create(mesh, {
       // Only word counters, and only from the other host.
       acceptMigrations: ({ kind, sourceNode }) => kind === WordCount.kind && sourceNode === sibling,
     });
     runtime.registerFactory(WordCount.kind, () => new WordCount());
     await mesh.start();
-    await runtime.start();
+    runtime.start();
 
     const porter = await runtime.spawnWithDaemon(Identity.generate(), new Porter(runtime));
     const counter = withCounter ? await runtime.spawn(WordCount.kind, Identity.generate()) : undefined;

@@ -32,7 +32,7 @@ async function demo(program: string, psk: string, mesh: MeshNode, hosts: Hosts, 
   const [first, second] = await hosts.start(program, psk);
   const runtime = DaemonRuntime.create(mesh);
   await mesh.start();
-  await runtime.start();
+  runtime.start();
   await Promise.all([first, second].map(({ card }) => mesh.connect(card.addr, card.publicKey)));
 
   const counter = BigInt(first.card.counter ?? 0);

@@ -10,7 +10,7 @@ const echo: MeshDaemon = { process: ({ payload }) => payload };
 async function main(): Promise<void> {
   await using mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: '42'.repeat(32) });
   await using runtime = DaemonRuntime.create(mesh);
-  await runtime.start();
+  runtime.start();
 
   const daemon = await runtime.spawnWithDaemon(Identity.generate(), echo);
   const [answer] = await daemon.call(Buffer.from('Is anybody there?'));
