@@ -1,0 +1,250 @@
+//! What each simulated node does with the work of its engine.
+
+use super::super::daemon::{HANG, Ledger, Manner, Object, Request, Working, error};
+use super::{Event, Node, World};
+use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, Ticket};
+use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, RuntimeError, Settlement, Work};
+use rand::Rng;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+impl World {
+    /// Runs the user's side of a node until it has nothing to do, and sends what that leaves.
+    pub(crate) fn settle(&mut self, node: usize) {
+        loop {
+            let now = self.present();
+            let Some(work) = self.nodes[node].engine.next_work(now) else { break };
+            self.work(node, work);
+        }
+        let _ = self.nodes[node].engine.take_wakes();
+        self.transmit(node);
+    }
+
+    pub(super) fn work(&mut self, node: usize, work: Work) {
+        let now = self.present();
+        let life = self.nodes[node].life;
+        match work {
+            Work::Construct { daemon, kind, purpose, .. } => {
+                let objects = &mut self.nodes[node].objects;
+                objects.constructed += 1;
+                let result = if objects.faults.construct {
+                    Err(error("the factory was told to fail"))
+                } else {
+                    let ledger = match purpose {
+                        ConstructFor::Spawn => objects.fresh.clone(),
+                        ConstructFor::Arrival => Ledger::default(),
+                    };
+                    let manner = Manner::of_kind(kind.as_deref());
+                    let object = Object { manner, ledger, working: None, snapshot: None, hanging: false };
+                    objects.map.insert(daemon, object);
+                    Ok(())
+                };
+                self.nodes[node].engine.constructed(daemon, result, now);
+            }
+            Work::Restore { daemon, state } => {
+                let objects = &mut self.nodes[node].objects;
+                let faults = objects.faults;
+                if faults.restore {
+                    self.nodes[node].engine.restored(daemon, Err(error("restore was told to fail")), now);
+                    return;
+                }
+                if let Some(object) = objects.map.get_mut(&daemon) {
+                    object.ledger = Ledger::restore(&state);
+                }
+                match faults.restore_takes {
+                    Some(takes) => self.at(takes, Event::Restored { node, life, daemon }),
+                    None => self.nodes[node].engine.restored(daemon, Ok(()), now),
+                }
+            }
+            Work::Run { daemon, batch, events } => self.run_batch(node, daemon, batch, events.into()),
+            Work::Yield { daemon } | Work::Abort { daemon } => self.give_back(node, daemon),
+            Work::Snapshot { daemon } => {
+                let faults = self.nodes[node].objects.faults;
+                if faults.snapshot_hangs {
+                    return;
+                }
+                match faults.snapshot_takes {
+                    Some(takes) => self.at(takes, Event::Snapshotted { node, life, daemon }),
+                    None => self.snapshotted(node, daemon),
+                }
+            }
+            Work::ReadState { daemon, offset, len } => {
+                let objects = &self.nodes[node].objects;
+                let whole = objects.map.get(&daemon).and_then(|object| object.snapshot.clone());
+                let result = match whole {
+                    Some(whole) if !objects.faults.detached => {
+                        let start = usize::try_from(offset).expect("a small state");
+                        Ok(whole.slice(start..start + len as usize))
+                    }
+                    _ => Err(error("the buffer was detached")),
+                };
+                self.nodes[node].engine.state_slice(daemon, offset, result, now);
+            }
+            Work::ReleaseState { daemon } => {
+                if let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) {
+                    object.snapshot = None;
+                }
+            }
+            Work::Retire { daemon, reason } => {
+                self.note(&format!("n{node} retires {daemon:?} {reason:?}"));
+                self.nodes[node].objects.map.remove(&daemon);
+            }
+            Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
+            Work::Settle { ticket, result } => self.answered(node, ticket, result),
+            Work::Notice(notice) => self.notice(node, notice),
+        }
+    }
+
+    pub(super) fn notice(&mut self, node: usize, notice: Notice) {
+        match notice {
+            Notice::Phase { migration, stage } => {
+                self.note(&format!("n{node} phase {stage:?}"));
+                let phases = self.nodes[node].phases.entry(migration.get()).or_default();
+                assert!(phases.last().is_none_or(|last| *last < stage), "phases come once and in order");
+                phases.push(stage);
+            }
+            Notice::Progress { migration, progress, .. } => {
+                self.nodes[node].progress.entry(migration.get()).or_default().push(progress.bytes_sent);
+            }
+            Notice::MigrationOver { migration, result } => {
+                self.note(&format!("n{node} migration over {result:?}"));
+                let before = self.nodes[node].over.insert(migration.get(), result);
+                assert!(before.is_none(), "a migration ends once");
+            }
+            Notice::Daemon { event, .. } => self.note(&format!("n{node} daemon {event:?}")),
+            Notice::Migration { role, stage, failure, .. } => {
+                self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
+            }
+            Notice::TooLate { .. } => self.note(&format!("n{node} too late")),
+            #[cfg(feature = "test-hooks")]
+            Notice::GateReached { .. } => {}
+        }
+    }
+
+    pub(super) fn snapshotted(&mut self, node: usize, daemon: DaemonKey) {
+        let now = self.present();
+        let Node { engine, objects, .. } = &mut self.nodes[node];
+        let Some(object) = objects.map.get_mut(&daemon) else { return };
+        let result = if objects.faults.snapshot {
+            Err(error("snapshot was told to fail"))
+        } else {
+            object.snapshot = object.ledger.snapshot();
+            Ok(object.snapshot.as_ref().map(|bytes| bytes.len() as u64))
+        };
+        engine.snapshot_taken(daemon, result, now);
+    }
+
+    pub(super) fn run_batch(
+        &mut self,
+        node: usize,
+        daemon: DaemonKey,
+        batch: mesh_daemon_core::daemon::BatchId,
+        events: VecDeque<mesh_daemon_core::daemon::Delivery>,
+    ) {
+        let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { panic!("a batch for no object") };
+        assert!(object.working.is_none(), "one batch at a time");
+        match object.manner {
+            Manner::Prompt => {
+                let hangs = events.iter().position(|event| Request::decode(&event.payload).flags & HANG != 0);
+                let run = hangs.unwrap_or(events.len());
+                let mut events = events;
+                let rest = events.split_off(run);
+                let outcomes = events.iter().map(|event| object.ledger.process(&event.payload)).collect();
+                if !rest.is_empty() {
+                    self.tokens += 1;
+                    object.hanging = true;
+                    object.working = Some(Working { batch, events: rest, token: self.tokens });
+                }
+                self.report(node, daemon, batch, outcomes, Rest::Continues);
+            }
+            Manner::Slow => {
+                self.tokens += 1;
+                let token = self.tokens;
+                object.working = Some(Working { batch, events, token });
+                self.next_step(node, daemon, token);
+            }
+        }
+    }
+
+    pub(super) fn next_step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
+        let hangs = self.nodes[node].objects.map.get_mut(&daemon).is_some_and(|object| {
+            let first = object.working.as_ref().and_then(|working| working.events.front());
+            object.hanging = first.is_some_and(|event| Request::decode(&event.payload).flags & HANG != 0);
+            object.hanging
+        });
+        if !hangs {
+            let takes = Duration::from_micros(self.rng.random_range(self.slow_takes.clone()));
+            let life = self.nodes[node].life;
+            self.at(takes, Event::Step { node, life, daemon, token });
+        }
+    }
+
+    /// Lets the event that hangs settle.
+    pub(crate) fn let_go(&mut self, node: usize, daemon: DaemonKey) {
+        let token = {
+            let object = self.nodes[node].objects.map.get_mut(&daemon).expect("an object");
+            object.hanging = false;
+            object.working.as_ref().expect("it works").token
+        };
+        self.step(node, daemon, token);
+        self.settle(node);
+    }
+
+    pub(super) fn step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
+        let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { return };
+        let Some(working) = object.working.as_mut().filter(|working| working.token == token) else { return };
+        let event = working.events.pop_front().expect("a batch in work has events");
+        let batch = working.batch;
+        let outcome = object.ledger.process(&event.payload);
+        let more = !working.events.is_empty();
+        if !more {
+            object.working = None;
+        }
+        self.report(node, daemon, batch, vec![outcome], Rest::Continues);
+        if more {
+            self.next_step(node, daemon, token);
+        }
+    }
+
+    // The event that runs goes on; the rest goes back.
+    pub(super) fn give_back(&mut self, node: usize, daemon: DaemonKey) {
+        let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { return };
+        let Some(working) = &mut object.working else { return };
+        working.events.truncate(1);
+        let batch = working.batch;
+        self.report(node, daemon, batch, Vec::new(), Rest::GivenBackButRunning);
+    }
+
+    pub(super) fn report(
+        &mut self,
+        node: usize,
+        daemon: DaemonKey,
+        batch: mesh_daemon_core::daemon::BatchId,
+        outcomes: Vec<EventOutcome>,
+        rest: Rest,
+    ) {
+        let now = self.present();
+        let mut local = Vec::new();
+        self.nodes[node].engine.ran(daemon, batch, outcomes, rest, now, &mut |ticket, result| {
+            local.push((ticket, result));
+        });
+        for (ticket, result) in local {
+            self.answered(node, ticket, result.map(Settlement::Outputs));
+        }
+    }
+
+    pub(super) fn answered(&mut self, node: usize, ticket: Ticket, result: Result<Settlement, RuntimeError>) {
+        let kind = match &result {
+            Ok(Settlement::Outputs(_)) => "outputs".to_owned(),
+            Ok(other) => format!("{other:?}"),
+            Err(error) => format!("{error:?}"),
+        };
+        self.note(&format!("n{node} ticket {} {kind}", ticket.0));
+        let wait = self.waits.get_mut(&ticket.0).expect("a ticket that was given out");
+        assert_eq!(wait.node, node, "answered on the node that asked");
+        assert!(wait.result.is_none(), "ticket {} was answered twice", ticket.0);
+        wait.result = Some(result);
+    }
+
+    // What tests do.
+}

@@ -1,0 +1,222 @@
+//! What users of a simulated node ask of it, and how they wait.
+
+use super::super::daemon::Ledger;
+use super::super::daemon::Request;
+use rand::Rng;
+
+use super::{Wait, World};
+use bytes::Bytes;
+use mesh_daemon_core::causal::{CausalLink, Sequence};
+use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
+use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
+use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
+use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
+use std::time::Duration;
+
+impl World {
+    pub(crate) fn ticket(&mut self, node: usize, request: Option<u64>) -> Ticket {
+        self.last_ticket += 1;
+        self.waits.insert(self.last_ticket, Wait { node, request, result: None });
+        Ticket(self.last_ticket)
+    }
+
+    /// Does something with the engine of a node that answers through a ticket.
+    pub(crate) fn act(
+        &mut self,
+        node: usize,
+        request: Option<u64>,
+        act: impl FnOnce(&mut Engine, Ticket, Now) -> Result<(), RuntimeError>,
+    ) -> Ticket {
+        let ticket = self.ticket(node, request);
+        let now = self.present();
+        if let Err(error) = act(&mut self.nodes[node].engine, ticket, now) {
+            self.answered(node, ticket, Err(error));
+        }
+        self.settle(node);
+        ticket
+    }
+
+    pub(crate) fn daemon_key(seed: u8) -> EntityKeypair {
+        EntityKeypair::from_seed(&[seed; 32])
+    }
+
+    pub(crate) fn try_spawn(&mut self, node: usize, seed: u8, kind: &str, config: HostConfig) -> (OriginHash, Ticket) {
+        let keypair = Self::daemon_key(seed);
+        let origin = keypair.origin_hash();
+        let kind = Some(kind.to_owned());
+        let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
+        (origin, self.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now)))
+    }
+
+    pub(crate) fn spawn_with(&mut self, node: usize, seed: u8, kind: &str, config: HostConfig) -> OriginHash {
+        let (origin, ticket) = self.try_spawn(node, seed, kind, config);
+        match self.wait_for(ticket) {
+            Ok(Settlement::Spawned(_)) => origin,
+            other => panic!("spawned: {other:?}"),
+        }
+    }
+
+    pub(crate) fn spawn(&mut self, node: usize, seed: u8, kind: &str) -> OriginHash {
+        self.spawn_with(node, seed, kind, HostConfig::default())
+    }
+
+    pub(crate) fn request(&mut self, flags: u64, answer: u64) -> Request {
+        self.last_request += 1;
+        Request { id: self.last_request, flags, answer }
+    }
+
+    pub(crate) fn call(&mut self, node: usize, origin: OriginHash) -> Ticket {
+        let request = self.request(0, 0);
+        self.call_with(node, origin, request, 0)
+    }
+
+    pub(crate) fn call_with(&mut self, node: usize, origin: OriginHash, request: Request, padding: usize) -> Ticket {
+        let payload = request.encode(padding);
+        self.act(node, Some(request.id), |engine, ticket, now| {
+            engine.call(ticket, origin, payload, Duration::from_secs(60), now)
+        })
+    }
+
+    pub(crate) fn deliver(&mut self, node: usize, origin: OriginHash, request: Request) -> Ticket {
+        let payload = request.encode(0);
+        let emitter = self.nodes[node].keypair.origin_hash();
+        let link = CausalLink { sequence: Sequence::new(request.id), ..CausalLink::genesis(emitter) };
+        self.act(node, Some(request.id), |engine, ticket, now| engine.deliver(ticket, origin, link, payload, now))
+    }
+
+    pub(crate) fn send(&mut self, node: usize, origin: OriginHash) -> Ticket {
+        let request = self.request(0, 0);
+        let payload = request.encode(0);
+        self.act(node, Some(request.id), |engine, ticket, now| engine.send_event(ticket, origin, payload, now))
+    }
+
+    pub(crate) fn migrate_with(
+        &mut self,
+        node: usize,
+        origin: OriginHash,
+        to: usize,
+        options: MigrationOptions,
+    ) -> Ticket {
+        let target = self.id(to);
+        self.act(node, None, |engine, ticket, now| engine.start_migration(ticket, origin, None, target, options, now))
+    }
+
+    pub(crate) fn migrate(&mut self, node: usize, origin: OriginHash, to: usize) -> Ticket {
+        self.migrate_with(node, origin, to, MigrationOptions::default())
+    }
+
+    /// The migration that a ticket began, or why it did not.
+    pub(crate) fn migration(&self, ticket: Ticket) -> Result<MigrationId, RuntimeError> {
+        match self.waits[&ticket.0].result.as_ref().expect("answered at once") {
+            Ok(Settlement::Migrating(started)) => Ok(started.migration),
+            Ok(other) => panic!("a migration: {other:?}"),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    /// Waits until a migration is over.
+    pub(crate) fn wait_migration(&mut self, node: usize, migration: MigrationId) -> Result<(), MigrationFailure> {
+        let done =
+            self.run_until(Duration::from_secs(1200), |world| world.nodes[node].over.contains_key(&migration.get()));
+        assert!(done, "the migration came to an end");
+        self.nodes[node].over[&migration.get()].clone()
+    }
+
+    /// Moves a daemon and waits.
+    pub(crate) fn moved(&mut self, node: usize, origin: OriginHash, to: usize) -> Result<(), MigrationFailure> {
+        let ticket = self.migrate(node, origin, to);
+        let migration = match self.migration(ticket) {
+            Ok(migration) => migration,
+            Err(RuntimeError::Migration(failure)) => return Err(failure),
+            Err(other) => panic!("migration: {other}"),
+        };
+        self.wait_migration(node, migration)
+    }
+
+    pub(crate) fn dump(&self) {
+        for node in &self.nodes {
+            for (key, object) in &node.objects.map {
+                eprintln!("{key:?}: {:?}, in work {:?}", node.engine.stats(*key), object.working);
+            }
+        }
+    }
+
+    pub(crate) fn is_answered(&self, ticket: Ticket) -> bool {
+        self.waits[&ticket.0].result.is_some()
+    }
+
+    /// Waits for the answer to a ticket.
+    pub(crate) fn wait_for(&mut self, ticket: Ticket) -> &Result<Settlement, RuntimeError> {
+        let done = self.run_until(Duration::from_secs(300), |world| world.is_answered(ticket));
+        if !done {
+            self.dump();
+        }
+        assert!(done, "ticket {} was answered", ticket.0);
+        self.waits[&ticket.0].result.as_ref().expect("looked above")
+    }
+
+    /// The outputs of a call.
+    pub(crate) fn outputs(&mut self, ticket: Ticket) -> (u64, u64, usize) {
+        match self.wait_for(ticket) {
+            Ok(Settlement::Outputs(outputs)) => {
+                assert_eq!(outputs.len(), 1, "one output");
+                let payload: &Bytes = &outputs[0].payload;
+                let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().expect("eight bytes"));
+                (word(0), word(8), payload.len())
+            }
+            other => panic!("outputs: {other:?}"),
+        }
+    }
+
+    pub(crate) fn failure(&mut self, ticket: Ticket) -> RuntimeError {
+        match self.wait_for(ticket) {
+            Err(error) => error.clone(),
+            Ok(other) => panic!("a failure: {other:?}"),
+        }
+    }
+
+    // Time.
+
+    /// The nodes on which the daemon lives, with its object.
+    pub(crate) fn hosts(&self, origin: OriginHash) -> Vec<(usize, DaemonKey)> {
+        (0..self.nodes.len())
+            .filter_map(|node| {
+                let key = self.nodes[node].engine.find(origin)?;
+                Some((node, key))
+            })
+            .collect()
+    }
+
+    pub(crate) fn ledger(&self, origin: OriginHash) -> &Ledger {
+        let hosts = self.hosts(origin);
+        assert_eq!(hosts.len(), 1, "one live copy: {hosts:?}");
+        let (node, key) = hosts[0];
+        &self.nodes[node].objects.map[&key].ledger
+    }
+
+    /// Requests that a live copy processed.
+    pub(crate) fn seen(&self, origin: OriginHash) -> Vec<u64> {
+        self.ledger(origin).seen.clone()
+    }
+
+    pub(crate) fn assert_nothing_left(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let census = node.engine.census();
+            assert_eq!(census.migrations, 0, "n{index}: {:?}", node.engine.migrations());
+            assert_eq!(census.arriving_bytes, 0, "n{index} holds no arriving bytes");
+            assert_eq!(census.daemons, node.objects.map.len(), "n{index}: one object for each daemon");
+            assert_eq!(census.refused_messages, 0, "n{index} refused nothing");
+        }
+    }
+
+    /// The node that made a request.
+    pub(crate) fn sender_of(&self, request: u64) -> usize {
+        let wait = self.waits.values().find(|wait| wait.request == Some(request));
+        wait.expect("a request that was made").node
+    }
+
+    /// A number below `bound`, by chance.
+    pub(crate) fn chance(&mut self, bound: u64) -> u64 {
+        self.rng.random_range(0..bound)
+    }
+}
