@@ -1,12 +1,14 @@
 //! What each simulated node does with the work of its engine.
 
-use super::super::daemon::{HANG, Ledger, Manner, Object, Request, Working, error};
-use super::{Event, Node, World};
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, Ticket};
 use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, RuntimeError, Settlement, Work};
 use rand::Rng;
-use std::collections::VecDeque;
-use std::time::Duration;
+
+use super::super::daemon::{HANG, Ledger, Manner, Object, Request, Working, error};
+use super::{Event, Node, World};
 
 impl World {
     /// Runs the user's side of a node until it has nothing to do, and sends what that leaves.

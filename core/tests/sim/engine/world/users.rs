@@ -1,17 +1,17 @@
 //! What users of a simulated node ask of it, and how they wait.
 
-use super::super::daemon::Ledger;
-use super::super::daemon::Request;
-use rand::Rng;
+use std::time::Duration;
 
-use super::{Wait, World};
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
-use std::time::Duration;
+use rand::Rng;
+
+use super::super::daemon::{Ledger, Request};
+use super::{Wait, World};
 
 impl World {
     pub(crate) fn ticket(&mut self, node: usize, request: Option<u64>) -> Ticket {
