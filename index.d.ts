@@ -530,7 +530,11 @@ declare class MeshDaemonError extends Error {
     readonly code: string;
     constructor(message: string, options?: MeshDaemonErrorOptions);
 }
-/** @public */
+/**
+ * What a {@link MeshError} carries.
+ *
+ * @public
+ */
 interface MeshErrorOptions extends MeshDaemonErrorOptions<MeshErrorCode> {
     address?: string;
 }
@@ -545,7 +549,11 @@ declare class MeshError extends MeshDaemonError {
     readonly address?: string;
     constructor(message: string, options?: MeshErrorOptions);
 }
-/** @public */
+/**
+ * What a {@link DaemonError} carries.
+ *
+ * @public
+ */
 interface DaemonErrorOptions<Code extends string = DaemonErrorCode> extends MeshDaemonErrorOptions<Code> {
     executed?: 'no' | 'unknown';
 }
@@ -561,7 +569,11 @@ declare class DaemonError extends MeshDaemonError {
     readonly executed?: 'no' | 'unknown';
     constructor(message: string, options?: DaemonErrorOptions<DaemonErrorCode | MigrationErrorCode | GroupErrorCode>);
 }
-/** @public */
+/**
+ * What a {@link MigrationError} carries.
+ *
+ * @public
+ */
 interface MigrationErrorOptions extends MeshDaemonErrorOptions<MigrationErrorCode> {
     kind?: MigrationErrorKind;
     outcome?: MigrationOutcome;
@@ -594,7 +606,11 @@ declare class MigrationError extends DaemonError {
     readonly detail?: string;
     constructor(message: string, options?: MigrationErrorOptions);
 }
-/** @public */
+/**
+ * What a {@link GroupError} carries.
+ *
+ * @public
+ */
 interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
     kind?: GroupErrorKind;
     detail?: string;
@@ -622,7 +638,11 @@ declare class IdentityError extends MeshDaemonError {
     readonly code: IdentityErrorCode;
     constructor(message: string, options?: MeshDaemonErrorOptions<IdentityErrorCode>);
 }
-/** @public */
+/**
+ * What a {@link TokenError} carries.
+ *
+ * @public
+ */
 interface TokenErrorOptions extends MeshDaemonErrorOptions<TokenErrorCode> {
     kind?: TokenErrorKind;
 }
@@ -939,6 +959,7 @@ declare class DaemonHandle {
     send(payload: Uint8Array): Promise<void>;
     /** Stops it behind the events that it accepted. */
     stop(): Promise<void>;
+    /** What `console.log` shows. */
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
@@ -1160,7 +1181,9 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     unref(): this;
     /** Says goodbye to the peers and closes everything; what waits rejects with `ERR_MESH_SHUT_DOWN`. Idempotent. */
     shutdown(): Promise<void>;
+    /** The same as `shutdown()`, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
+    /** What `console.log` shows. */
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
@@ -1179,7 +1202,11 @@ interface CapabilitySet {
     limits?: ResourceLimits;
     metadata?: Readonly<Record<string, string>>;
 }
-/** @public */
+/**
+ * What a node is made of.
+ *
+ * @public
+ */
 interface HardwareCapabilities {
     cpuCores?: number;
     cpuThreads?: number;
@@ -1190,7 +1217,11 @@ interface HardwareCapabilities {
     networkGbps?: number;
     accelerators?: readonly AcceleratorCapability[];
 }
-/** @public */
+/**
+ * A graphics processor of a node.
+ *
+ * @public
+ */
 interface GpuCapability {
     vendor?: string;
     model?: string;
@@ -1200,7 +1231,11 @@ interface GpuCapability {
     /** Half-precision TFLOPS, times ten. */
     fp16TflopsX10?: number;
 }
-/** @public */
+/**
+ * Another accelerator of a node.
+ *
+ * @public
+ */
 interface AcceleratorCapability {
     kind?: string;
     model?: string;
@@ -1208,7 +1243,11 @@ interface AcceleratorCapability {
     /** TOPS, times ten. */
     topsX10?: number;
 }
-/** @public */
+/**
+ * What runs on a node.
+ *
+ * @public
+ */
 interface SoftwareCapabilities {
     os?: string;
     osVersion?: string;
@@ -1217,9 +1256,17 @@ interface SoftwareCapabilities {
     drivers?: readonly NamedVersion[];
     cudaVersion?: string;
 }
-/** @public */
+/**
+ * A name and its version.
+ *
+ * @public
+ */
 type NamedVersion = readonly [name: string, version: string];
-/** @public */
+/**
+ * A model that a node serves.
+ *
+ * @public
+ */
 interface ModelCapability {
     modelId?: string;
     family?: string;
@@ -1231,7 +1278,11 @@ interface ModelCapability {
     tokensPerSec?: number;
     loaded?: boolean;
 }
-/** @public */
+/**
+ * A tool that a node offers.
+ *
+ * @public
+ */
 interface ToolCapability {
     toolId?: string;
     name?: string;
@@ -1242,7 +1293,11 @@ interface ToolCapability {
     estimatedTimeMs?: number;
     stateless?: boolean;
 }
-/** @public */
+/**
+ * What a node takes at most.
+ *
+ * @public
+ */
 interface ResourceLimits {
     maxConcurrentRequests?: number;
     maxTokensPerRequest?: number;
@@ -1517,6 +1572,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     daemonCount(): number;
     /** Ends the runtime: daemons stop, what waits rejects with `ERR_DAEMON_SHUTTING_DOWN`. Idempotent. */
     shutdown(): Promise<void>;
+    /** The same as `shutdown()`, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
     /** Spawns a daemon of a registered kind. */
     spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle>;
@@ -1561,6 +1617,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     migrationPhase(originHash: bigint): MigrationPhase | null;
     /** All parts that this node has in moves. */
     migrations(): MigrationInfo[];
+    /** What `console.log` shows. */
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
@@ -1648,6 +1705,7 @@ interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
     readonly ready: Promise<void>;
     /** Messages that nobody read in time. */
     readonly dropped: bigint;
+    /** Ends the subscription. */
     stop(): Promise<void>;
 }
 
@@ -1691,7 +1749,11 @@ interface GroupHealth {
     readonly healthy: number;
     readonly total: number;
 }
-/** @public */
+/**
+ * How a group of interchangeable members is made.
+ *
+ * @public
+ */
 interface ReplicaGroupConfig {
     replicaCount: number;
     /** 32 bytes that the members' keys are derived from. */
@@ -1699,13 +1761,21 @@ interface ReplicaGroupConfig {
     lbStrategy: Strategy;
     hostConfig?: DaemonHostConfig;
 }
-/** @public */
+/**
+ * How a group of forks is made.
+ *
+ * @public
+ */
 interface ForkGroupConfig {
     forkCount: number;
     lbStrategy: Strategy;
     hostConfig?: DaemonHostConfig;
 }
-/** @public */
+/**
+ * How a group of one active and several standby members is made.
+ *
+ * @public
+ */
 interface StandbyGroupConfig {
     /** At least 2. */
     memberCount: number;
@@ -1727,7 +1797,11 @@ interface ForkRecord {
     /** Whether the parent signed it; `false` for a fork of an unknown parent. */
     readonly attested: boolean;
 }
-/** @public */
+/**
+ * What a member of a standby group is.
+ *
+ * @public
+ */
 type StandbyRole = 'active' | 'standby';
 
 /**

@@ -81,6 +81,7 @@ export class DaemonHandle {
     await this.#runtime.stop(this.originHash);
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
     return `DaemonHandle ${inspect({ originHash: this.originHash }, { ...inspectOptions, depth })}`;
   }

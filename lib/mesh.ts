@@ -181,10 +181,12 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     return this.#shutdown;
   }
 
+  /** The same as `shutdown()`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown();
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
     const shown = { nodeId: this.nodeId(), localAddr: this.localAddr(), peers: this.peerCount() };
     return `MeshNode ${inspect(shown, { ...inspectOptions, depth })}`;

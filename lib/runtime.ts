@@ -158,6 +158,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return this.#shutdown;
   }
 
+  /** The same as `shutdown()`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown();
   }
@@ -370,6 +371,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return this.#shutdown === undefined ? native.runtimeMigrations(this.#dispatcher.id) : [];
   }
 
+  /** What `console.log` shows. */
   [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
     const shown = { nodeId: this.#mesh.nodeId(), ready: this.isReady(), daemons: this.daemonCount() };
     return `DaemonRuntime ${inspect(shown, { ...inspectOptions, depth })}`;

@@ -71,7 +71,11 @@ export class MeshDaemonError extends Error {
 }
 named(MeshDaemonError, 'MeshDaemonError');
 
-/** @public */
+/**
+ * What a {@link MeshError} carries.
+ *
+ * @public
+ */
 export interface MeshErrorOptions extends MeshDaemonErrorOptions<MeshErrorCode> {
   address?: string;
 }
@@ -93,7 +97,11 @@ export class MeshError extends MeshDaemonError {
 }
 named(MeshError, 'MeshError');
 
-/** @public */
+/**
+ * What a {@link DaemonError} carries.
+ *
+ * @public
+ */
 export interface DaemonErrorOptions<Code extends string = DaemonErrorCode> extends MeshDaemonErrorOptions<Code> {
   executed?: 'no' | 'unknown';
 }
@@ -119,7 +127,11 @@ export class DaemonError extends MeshDaemonError {
 }
 named(DaemonError, 'DaemonError');
 
-/** @public */
+/**
+ * What a {@link MigrationError} carries.
+ *
+ * @public
+ */
 export interface MigrationErrorOptions extends MeshDaemonErrorOptions<MigrationErrorCode> {
   kind?: MigrationErrorKind;
   outcome?: MigrationOutcome;
@@ -161,7 +173,11 @@ export class MigrationError extends DaemonError {
 }
 named(MigrationError, 'MigrationError');
 
-/** @public */
+/**
+ * What a {@link GroupError} carries.
+ *
+ * @public
+ */
 export interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
   kind?: GroupErrorKind;
   detail?: string;
@@ -202,7 +218,11 @@ export class IdentityError extends MeshDaemonError {
 }
 named(IdentityError, 'IdentityError');
 
-/** @public */
+/**
+ * What a {@link TokenError} carries.
+ *
+ * @public
+ */
 export interface TokenErrorOptions extends MeshDaemonErrorOptions<TokenErrorCode> {
   kind?: TokenErrorKind;
 }

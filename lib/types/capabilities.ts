@@ -14,7 +14,11 @@ export interface CapabilitySet {
   metadata?: Readonly<Record<string, string>>;
 }
 
-/** @public */
+/**
+ * What a node is made of.
+ *
+ * @public
+ */
 export interface HardwareCapabilities {
   cpuCores?: number;
   cpuThreads?: number;
@@ -26,7 +30,11 @@ export interface HardwareCapabilities {
   accelerators?: readonly AcceleratorCapability[];
 }
 
-/** @public */
+/**
+ * A graphics processor of a node.
+ *
+ * @public
+ */
 export interface GpuCapability {
   vendor?: string;
   model?: string;
@@ -37,7 +45,11 @@ export interface GpuCapability {
   fp16TflopsX10?: number;
 }
 
-/** @public */
+/**
+ * Another accelerator of a node.
+ *
+ * @public
+ */
 export interface AcceleratorCapability {
   kind?: string;
   model?: string;
@@ -46,7 +58,11 @@ export interface AcceleratorCapability {
   topsX10?: number;
 }
 
-/** @public */
+/**
+ * What runs on a node.
+ *
+ * @public
+ */
 export interface SoftwareCapabilities {
   os?: string;
   osVersion?: string;
@@ -56,10 +72,18 @@ export interface SoftwareCapabilities {
   cudaVersion?: string;
 }
 
-/** @public */
+/**
+ * A name and its version.
+ *
+ * @public
+ */
 export type NamedVersion = readonly [name: string, version: string];
 
-/** @public */
+/**
+ * A model that a node serves.
+ *
+ * @public
+ */
 export interface ModelCapability {
   modelId?: string;
   family?: string;
@@ -72,7 +96,11 @@ export interface ModelCapability {
   loaded?: boolean;
 }
 
-/** @public */
+/**
+ * A tool that a node offers.
+ *
+ * @public
+ */
 export interface ToolCapability {
   toolId?: string;
   name?: string;
@@ -84,7 +112,11 @@ export interface ToolCapability {
   stateless?: boolean;
 }
 
-/** @public */
+/**
+ * What a node takes at most.
+ *
+ * @public
+ */
 export interface ResourceLimits {
   maxConcurrentRequests?: number;
   maxTokensPerRequest?: number;

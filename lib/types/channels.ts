@@ -90,5 +90,6 @@ export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDispos
   readonly ready: Promise<void>;
   /** Messages that nobody read in time. */
   readonly dropped: bigint;
+  /** Ends the subscription. */
   stop(): Promise<void>;
 }

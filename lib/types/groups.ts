@@ -55,7 +55,11 @@ export interface GroupHealth {
   readonly total: number;
 }
 
-/** @public */
+/**
+ * How a group of interchangeable members is made.
+ *
+ * @public
+ */
 export interface ReplicaGroupConfig {
   replicaCount: number;
   /** 32 bytes that the members' keys are derived from. */
@@ -64,14 +68,22 @@ export interface ReplicaGroupConfig {
   hostConfig?: DaemonHostConfig;
 }
 
-/** @public */
+/**
+ * How a group of forks is made.
+ *
+ * @public
+ */
 export interface ForkGroupConfig {
   forkCount: number;
   lbStrategy: Strategy;
   hostConfig?: DaemonHostConfig;
 }
 
-/** @public */
+/**
+ * How a group of one active and several standby members is made.
+ *
+ * @public
+ */
 export interface StandbyGroupConfig {
   /** At least 2. */
   memberCount: number;
@@ -95,5 +107,9 @@ export interface ForkRecord {
   readonly attested: boolean;
 }
 
-/** @public */
+/**
+ * What a member of a standby group is.
+ *
+ * @public
+ */
 export type StandbyRole = 'active' | 'standby';
