@@ -244,11 +244,6 @@ impl OutStream {
         }
     }
 
-    /// Whether the event at this number has been handed to a session.
-    pub fn was_sent(&self, number: u64) -> bool {
-        number <= self.sent
-    }
-
     /// Sends again, from the host's mark on, what was not accepted: after a reconnection or a move.
     pub fn rewind(&mut self) {
         self.doubtful = self.doubtful.max(self.sent);

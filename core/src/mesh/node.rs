@@ -18,10 +18,7 @@ use super::handlers::{ObserverId, PeerObserver, Responder};
 use super::inner::Inner;
 use super::table::{Backoff, DialTarget, PeerState, PeerTable, TableConfig};
 use super::{dial, listen};
-use crate::identity::{
-    EntityId, EntityKeypair, EnvelopeContext, EnvelopeError, IdentityEnvelope, IdentityError, Incarnation, NodeId,
-    Signature,
-};
+use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, NodeId, Signature};
 use crate::session::{BULK_WINDOW, LocalIdentity};
 use crate::wire::Subprotocol;
 
@@ -250,16 +247,6 @@ impl MeshNode {
     /// Bulk bytes of `node` that arrived here and whose credit is not given back.
     pub fn bulk_outstanding(&self, node: NodeId) -> u64 {
         self.link(node).map_or(0, |link| link.bulk_used())
-    }
-
-    /// Opens an identity that was sealed to this node.
-    pub fn open_envelope(
-        &self,
-        envelope: &IdentityEnvelope,
-        expected_signer: EntityId,
-        context: &EnvelopeContext,
-    ) -> Result<EntityKeypair, EnvelopeError> {
-        self.inner.local.static_secret().open(envelope, expected_signer, context)
     }
 
     /// The node's key pair, for the layers above in this crate.
