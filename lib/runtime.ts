@@ -93,13 +93,14 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     if (key !== internal) throw daemonArea('use DaemonRuntime.create()');
     super();
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
-    const { config, admit } = readRuntimeOptions(given, maxPayload(mesh));
+    const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
     this.#dispatcher = new Dispatcher(
       (wake, { inbox, outbox }) => native.runtimeCreate(meshId, config, wake, inbox, outbox),
       config.maxPayloadBytes,
       {
         admit,
+        admitOrchestrator,
         daemon: (notice) => {
           this.#tellDaemon(notice);
         },

@@ -69,6 +69,8 @@ pub(crate) struct Node {
     pub(crate) incarnation: Incarnation,
     pub(crate) objects: Objects,
     pub(crate) options: RuntimeOptions,
+    /// The node that the policy admits when it is asked; nothing admits all.
+    pub(crate) admits_orchestrator: Option<usize>,
     life: u64,
     /// Phases of each migration that this node drives, in order.
     pub(crate) phases: BTreeMap<u128, Vec<Stage>>,
@@ -213,6 +215,7 @@ impl World {
                 incarnation,
                 objects: Objects::default(),
                 options,
+                admits_orchestrator: None,
                 life: 0,
                 phases: BTreeMap::new(),
                 over: BTreeMap::new(),

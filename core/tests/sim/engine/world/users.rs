@@ -107,7 +107,7 @@ impl World {
 
     /// The migration that a ticket began, or why it did not.
     pub(crate) fn migration(&self, ticket: Ticket) -> Result<MigrationId, RuntimeError> {
-        match self.waits[&ticket.0].result.as_ref().expect("answered at once") {
+        match self.waits[&ticket.0].result.as_ref().expect("it was answered") {
             Ok(Settlement::Migrating(started)) => Ok(started.migration),
             Ok(other) => panic!("a migration: {other:?}"),
             Err(error) => Err(error.clone()),
@@ -125,6 +125,7 @@ impl World {
     /// Moves a daemon and waits.
     pub(crate) fn moved(&mut self, node: usize, origin: OriginHash, to: usize) -> Result<(), MigrationFailure> {
         let ticket = self.migrate(node, origin, to);
+        let _ = self.wait_for(ticket);
         let migration = match self.migration(ticket) {
             Ok(migration) => migration,
             Err(RuntimeError::Migration(failure)) => return Err(failure),
