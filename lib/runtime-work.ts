@@ -2,7 +2,13 @@
 
 import type { ErrorRecord } from './errors/from-native';
 import type { StopReason } from './types/daemon';
-import type { DrainReport, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole } from './types/migration';
+import type {
+  DrainReport,
+  MigrationPhase,
+  MigrationProgress,
+  MigrationRequest,
+  MigrationRole,
+} from './types/migration';
 import type { DaemonLifeEvent } from './types/runtime';
 
 interface OfDaemon {
