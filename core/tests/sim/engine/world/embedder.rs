@@ -120,6 +120,7 @@ impl World {
             Notice::Daemon { event, .. } => self.note(&format!("n{node} daemon {event:?}")),
             Notice::Migration { role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
+                self.nodes[node].stages.extend(stage.map(|stage| (role, stage)));
             }
             Notice::TooLate { .. } => self.note(&format!("n{node} too late")),
             #[cfg(feature = "test-hooks")]
