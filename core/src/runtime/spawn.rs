@@ -13,7 +13,7 @@ use crate::causal::ChainBuilder;
 use crate::daemon::{
     Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
 };
-use crate::directory::Claim;
+use crate::directory::{Claim, Haste};
 use crate::events::Inbound;
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
@@ -96,7 +96,7 @@ impl Engine {
         self.insert(host, Inbound::new(), Some(Spawning { ticket, state, looking: true }));
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() {
-            self.look_up(origin, now);
+            self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);
         }
@@ -279,7 +279,8 @@ impl Engine {
         self.notice_daemon(event, (origin, host.kind.clone(), key));
     }
 
-    // The streams end with the daemon, so what they still hold is said at once.
+    // The streams end with the daemon, so what they still hold is said at once. Senders hear of the end too: their next
+    // event asks where the daemon lives then, and is not refused for the sake of its former life.
     fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
             let to = self.way_to(stream.id.sender, stream.via);
@@ -288,11 +289,8 @@ impl Engine {
                 let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
-            if stream.holds_early() {
-                // What found no room in the mailbox will never run.
-                let message = EventsMessage::Unknown { stream: stream.id };
-                self.send(to, Subprotocol::Events, codec::encode(&message));
-            }
+            let message = EventsMessage::Unknown { stream: stream.id };
+            self.send(to, Subprotocol::Events, codec::encode(&message));
         }
     }
 
