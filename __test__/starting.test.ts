@@ -64,7 +64,9 @@ test('the first call and the first spawn on either side of a new session know wh
     const [home, caller] = there ? [b, a] : [a, b];
     await home.rt.spawnWithDaemon(identity, new Counter());
     // What follows comes in the very moment in which the session is known here.
-    const session = there ? a.mesh.connect(b.mesh.localAddr()) : (void a.mesh.connect(b.mesh.localAddr()), b.mesh.accept(a.id));
+    const session = there
+      ? a.mesh.connect(b.mesh.localAddr())
+      : (void a.mesh.connect(b.mesh.localAddr()), b.mesh.accept(a.id));
     const [calls, again] = await session.then(() =>
       Promise.all([
         Promise.all([caller.rt.call(identity.originHash, payload), caller.rt.call(identity.originHash, payload)]),
@@ -89,9 +91,9 @@ test('the first call in a peer event finds the daemon, and so does a question th
     });
     // Asked over and over while the session comes up, so that one question is open at that moment.
     const seen = new Set<string>();
-    let over = false;
+    const asked = { enough: false };
     const asking = (async () => {
-      while (!over) {
+      while (!asked.enough) {
         const error = await a.rt.call(originHash, payload).then(
           () => undefined,
           (thrown: unknown) => thrown as { code: string },
@@ -101,7 +103,7 @@ test('the first call in a peer event finds the daemon, and so does a question th
     })();
     await third.mesh.connect(a.mesh.localAddr());
     await answered;
-    over = true;
+    asked.enough = true;
     await asking;
     expect([...seen].filter((code) => code !== 'ERR_DAEMON_NOT_FOUND')).toEqual([]);
     expect(b.rt.isReady()).toBe(true);

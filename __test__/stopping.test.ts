@@ -68,7 +68,11 @@ test('onStop does not run for an object whose state could not be restored, spawn
   };
   const [a, b] = await pair();
   const identity = Identity.generate();
-  const good = await a.rt.spawnWithDaemon(identity, noting(told, () => undefined), { kind: 'noting' });
+  const good = await a.rt.spawnWithDaemon(
+    identity,
+    noting(told, () => undefined),
+    { kind: 'noting' },
+  );
   const snapshot = (await good.snapshot())!;
   b.rt.registerFactory('noting', () => noting(told, fail));
   const move = await a.rt.migrate(identity.originHash, b.id);
@@ -81,7 +85,11 @@ test('onStop does not run for an object whose state could not be restored, spawn
       code: 'ERR_DAEMON_RESTORE_FAILED',
     });
   }
-  await a.rt.spawnFromSnapshotWithDaemon(identity, snapshot, noting(told, () => Promise.resolve()));
+  await a.rt.spawnFromSnapshotWithDaemon(
+    identity,
+    snapshot,
+    noting(told, () => Promise.resolve()),
+  );
   expect(told).toEqual(['stopped']);
   await a.mesh.shutdown();
   await b.mesh.shutdown();

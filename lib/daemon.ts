@@ -91,6 +91,8 @@ export class DaemonHandle {
   }
 
   #gone(): DaemonError {
-    return new DaemonError(`daemon ${this.originHash.toString(16).padStart(16, '0')} was not found`, { code: 'ERR_DAEMON_NOT_FOUND' });
+    return new DaemonError(`daemon ${this.originHash.toString(16).padStart(16, '0')} was not found`, {
+      code: 'ERR_DAEMON_NOT_FOUND',
+    });
   }
 }
