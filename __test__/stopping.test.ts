@@ -96,6 +96,25 @@ test('onStop does not run for an object whose state could not be restored, spawn
   expect(told).toEqual(['stopped', 'shutdown']);
 });
 
+test('a caller on another node hears that the daemon was stopped, one on its host that the runtime is', async () => {
+  const [a, b] = await pair();
+  const began = deferred();
+  const { originHash } = await b.rt.spawnWithDaemon(Identity.generate(), {
+    process() {
+      began.resolve();
+      return new Promise(() => undefined);
+    },
+  });
+  const there = failure(a.rt.call(originHash, payload));
+  await began.promise;
+  const here = failure(b.rt.call(originHash, payload));
+  await b.rt.shutdown();
+  const code = 'ERR_DAEMON_SHUTTING_DOWN';
+  expect(await here).toMatchObject({ code, message: 'the runtime is shutting down' });
+  const address = originHash.toString(16).padStart(16, '0');
+  expect(await there).toMatchObject({ code, message: `daemon ${address} was stopped` });
+});
+
 test('onStop tells why: moved away, and stopped there', async () => {
   const told: string[] = [];
   const [a, b] = await pair();

@@ -235,15 +235,19 @@ impl Engine {
         let Some(slot) = self.take_slot(key) else { return };
         let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
         let origin = host.origin;
+        let ended = match reason {
+            StopReason::Shutdown => RuntimeError::ShuttingDown,
+            StopReason::Stopped | StopReason::Migrated | StopReason::Fenced => RuntimeError::Stopped(origin),
+        };
         if let Some(spawning) = spawning {
-            self.settle(spawning.ticket, Err(RuntimeError::ShuttingDown));
+            self.settle(spawning.ticket, Err(ended.clone()));
         }
         if let Some(ticket) = reader.and_then(|reader| reader.waiting()) {
-            self.settle(ticket, Err(RuntimeError::ShuttingDown));
+            self.settle(ticket, Err(ended.clone()));
         }
         for (_, control) in std::mem::take(&mut host.control) {
             match control {
-                Control::Snapshot(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
+                Control::Snapshot(ticket) => self.settle(ticket, Err(ended.clone())),
                 Control::Stop(ticket) => self.settle(ticket, Ok(Settlement::Done)),
                 Control::AutoSnapshot | Control::MoveSnapshot(_) => {}
             }
@@ -251,7 +255,7 @@ impl Engine {
         let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
             Running::Batch(batch) => batch.events.into_iter().collect(),
             Running::Control(Control::Snapshot(ticket)) => {
-                self.settle(ticket, Err(RuntimeError::ShuttingDown));
+                self.settle(ticket, Err(ended.clone()));
                 Vec::new()
             }
             Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => Vec::new(),
@@ -261,7 +265,7 @@ impl Engine {
         }
         for delivery in unanswered {
             match delivery.reply {
-                ReplyTo::Local(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
+                ReplyTo::Local(ticket) => self.settle(ticket, Err(ended.clone())),
                 ReplyTo::Stream { stream, number, call } if call => {
                     if let Some(stream) = inbound.get_mut(stream) {
                         stream.keep(super::replies::failed(
