@@ -139,6 +139,13 @@ impl Engine {
         self.say(to, &MigrationMessage::MigrationFailed { id, reason });
     }
 
+    /// The policy's answers will not be waited for any more.
+    pub(super) fn decline_asked(&mut self) {
+        for (_, Question { from, id, .. }) in std::mem::take(&mut self.asked) {
+            self.decline(from, id, FailureReason::ComputeNotSupported);
+        }
+    }
+
     /// Those who came too early are told that this node is ready.
     pub(super) fn call_back_turned_away(&mut self) {
         for (node, origin, migration) in std::mem::take(&mut self.turned_away) {

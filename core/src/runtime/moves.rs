@@ -275,6 +275,6 @@ impl Engine {
         }
         self.departures.clear();
         self.arrivals.clear();
-        self.asked.clear();
+        self.decline_asked();
     }
 }
