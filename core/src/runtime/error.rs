@@ -27,6 +27,9 @@ pub enum RuntimeError {
     /// The daemon was stopped, here or on its host, before it answered.
     #[error("daemon {0} was stopped")]
     Stopped(OriginHash),
+    /// The daemons of this node are being moved away.
+    #[error("the runtime is being drained")]
+    Draining,
     /// The kind has a factory.
     #[error("a factory for kind '{0}' is already registered")]
     FactoryAlreadyRegistered(String),

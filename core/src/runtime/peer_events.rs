@@ -25,7 +25,7 @@ impl Engine {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.ready = true;
                     for (query, origin) in self.lookups.peer_answers(*node) {
-                        self.ask(*node, query, origin);
+                        self.ask_where(*node, query, origin);
                     }
                 }
             }
@@ -40,6 +40,7 @@ impl Engine {
                     Loss::Silence => false,
                 };
                 self.cut(*node, dead, now);
+                self.migrations_lost(*node, dead, now);
                 self.routes_lost(*node);
                 self.peers.remove(*node);
                 self.lookups.peer_gone(*node);
