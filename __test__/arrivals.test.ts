@@ -2,7 +2,7 @@
 // and 40; requirements 1 to 5, 41, 42 and 96).
 
 import { Identity } from 'mesh-daemon';
-import { closeAll, Counter, failure, pair, thrown, type Node } from './helpers/nodes';
+import { closeAll, Counter, deferred, failure, node, pair, thrown, type Node } from './helpers/nodes';
 
 afterEach(closeAll);
 
@@ -125,6 +125,29 @@ test('hazard 8: a bound orchestrator is the only one that may bring the daemon',
   expect((await failure(moved(a, b, origin))).kind).toBeDefined();
   expect([a.rt.daemonCount(), b.rt.daemonCount()]).toEqual([1, 0]);
   expect(await a.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
+});
+
+test('hazard 13: a runtime that ends while its policy decides declines at once, whatever the policy says then', async () => {
+  for (const answer of ['never', 'yes'] as const) {
+    const asked = deferred();
+    const a = await node();
+    const b = await node({
+      acceptMigrations: () => {
+        asked.resolve();
+        if (answer === 'never') return new Promise(() => undefined);
+        void b.rt.shutdown();
+        return true;
+      },
+    });
+    b.rt.registerFactory('counter', () => new Counter());
+    await a.mesh.connect(b.mesh.localAddr());
+    const { originHash } = await a.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
+    const move = await a.rt.migrate(originHash, b.id);
+    await asked.promise;
+    await b.rt.shutdown();
+    expect(await failure(move.wait())).toMatchObject({ kind: 'compute-not-supported', outcome: 'source' });
+    expect(await a.rt.call(originHash, payload)).toEqual([Buffer.from('1:x')]);
+  }
 });
 
 test('hazard 40: a live daemon is not overwritten by a snapshot; a stopped one takes what it is given, older or newer', async () => {

@@ -20,7 +20,7 @@ impl From<RuntimeError> for Failure {
         let plain = |code| Self::new(code, &message);
         match error {
             RuntimeError::NotReady => plain(ErrorCode::DaemonNotReady),
-            RuntimeError::ShuttingDown | RuntimeError::Draining | RuntimeError::Stopped(_) => {
+            RuntimeError::ShuttingDown | RuntimeError::Stopped(_) | RuntimeError::Draining => {
                 plain(ErrorCode::DaemonShuttingDown)
             }
             RuntimeError::FactoryAlreadyRegistered(_) => plain(ErrorCode::DaemonFactoryAlreadyRegistered),

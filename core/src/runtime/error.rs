@@ -24,12 +24,12 @@ pub enum RuntimeError {
     /// The runtime is shut down.
     #[error("the runtime is shutting down")]
     ShuttingDown,
-    /// The daemons of this node are being moved away.
-    #[error("the runtime is being drained")]
-    Draining,
     /// The daemon was stopped, here or on its host, before it answered.
     #[error("daemon {0} was stopped")]
     Stopped(OriginHash),
+    /// The daemons of this node are being moved away.
+    #[error("the runtime is being drained")]
+    Draining,
     /// The kind has a factory.
     #[error("a factory for kind '{0}' is already registered")]
     FactoryAlreadyRegistered(String),

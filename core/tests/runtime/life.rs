@@ -6,7 +6,7 @@ use std::thread;
 
 use mesh_daemon_core::identity::{EntityKeypair, NodeId};
 use mesh_daemon_core::mesh::{InstallError, MeshConfig, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
-use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonRuntime, Embedder, RuntimeError, RuntimeOptions};
+use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonRuntime, Embedder, Engine, RuntimeError, RuntimeOptions};
 use mesh_daemon_core::session::Psk;
 use mesh_daemon_core::wire::{Lane, Subprotocol};
 
@@ -66,7 +66,7 @@ async fn hazard_2_nobody_sees_a_ready_runtime_without_its_handler() {
                 is_handled(&mesh)
             }
         });
-        runtime.with(|engine, now| engine.start(now)).expect("starts");
+        runtime.with(Engine::start).expect("starts");
         assert!(watcher.join().expect("watches"));
     }
 }
@@ -78,7 +78,7 @@ async fn hazard_3_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
         let runtime = runtime_on(&mesh);
         let starter = thread::spawn({
             let runtime = runtime.clone();
-            move || runtime.with(|engine, now| engine.start(now))
+            move || runtime.with(Engine::start)
         });
         runtime.shutdown().await;
         match starter.join().expect("starts") {
@@ -87,7 +87,7 @@ async fn hazard_3_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
         }
         assert!(!runtime.look(|engine| engine.is_ready()));
         assert!(!is_handled(&mesh));
-        assert_eq!(runtime.with(|engine, now| engine.start(now)), Err(RuntimeError::ShuttingDown));
+        assert_eq!(runtime.with(Engine::start), Err(RuntimeError::ShuttingDown));
         assert!(!is_handled(&mesh));
     }
 }
