@@ -12,7 +12,7 @@ export const internal = Symbol('internal');
 
 /** Where a daemon lives in the native part. */
 export interface Place {
-  readonly runtimeId: number;
+  readonly host: { readonly id: number };
   readonly slot: number;
   readonly generation: number;
   readonly originHash: bigint;
@@ -47,8 +47,8 @@ export class DaemonHandle {
 
   /** Its counters. Throws a {@link DaemonError} once it is gone from here. */
   stats(): DaemonStats {
-    const { runtimeId, slot, generation } = this.#place;
-    const stats = native.runtimeStats(runtimeId, slot, generation);
+    const { host, slot, generation } = this.#place;
+    const stats = native.runtimeStats(host.id, slot, generation);
     if (stats === null) throw this.#gone();
     return stats;
   }
@@ -61,8 +61,8 @@ export class DaemonHandle {
 
   /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. */
   lastSnapshot(): Buffer | null {
-    const { runtimeId, slot, generation } = this.#place;
-    return native.runtimeLastSnapshot(runtimeId, slot, generation);
+    const { host, slot, generation } = this.#place;
+    return native.runtimeLastSnapshot(host.id, slot, generation);
   }
 
   /** Calls it, wherever it lives now. */

@@ -4,7 +4,7 @@ import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { DaemonHandle, internal as internalHandle } from './daemon';
 import { Dispatcher } from './dispatcher';
-import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
+import { CAUSAL, OTHER, OUTPUTS } from './dispatcher-tickets';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
@@ -23,18 +23,18 @@ import type {
   DaemonLifeEvent,
   DaemonRuntimeOptions,
 } from './types/runtime';
+// The two of every event by themselves: what an index passes on is read through a getter.
+import { bytes, bytesArray } from './validate/bytes';
+import { daemonArea } from './validate/area';
 import {
   abortable,
-  bytes,
-  bytesArray,
   callable,
-  daemonArea,
   millis,
   name,
   options as readOptions,
   signal as readSignal,
-  u64,
 } from './validate/index';
+import { u64 } from './validate/numbers';
 
 const CALL_TIMEOUT_MS = 60_000;
 
@@ -96,7 +96,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const { config, admit } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
     this.#dispatcher = new Dispatcher(
-      (wake, { inbox, outbox }) => native.runtimeCreate(meshId, config, wake, inbox, outbox),
+      (wake, { inbox, outbox }, { buffer }) => native.runtimeCreate(meshId, config, wake, inbox, outbox, buffer),
       config.maxPayloadBytes,
       {
         admit,
@@ -378,11 +378,12 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   #deliver(originHash: bigint, event: DeliveredEvent, shape: typeof OUTPUTS | typeof CAUSAL): Promise<unknown> {
-    const origin = u64(daemonArea, 'originHash', originHash);
-    if (typeof event !== 'object' || (event as unknown) === null) throw daemonArea('event must be an object');
-    const emitter = u64(daemonArea, 'event.originHash', event.originHash);
-    const sequence = u64(daemonArea, 'event.sequence', event.sequence);
-    const payload = bytes(daemonArea, 'event.payload', event.payload);
+    const refuse = daemonArea;
+    const origin = u64(refuse, 'originHash', originHash);
+    if (typeof event !== 'object' || (event as unknown) === null) throw refuse('event must be an object');
+    const emitter = u64(refuse, 'event.originHash', event.originHash);
+    const sequence = u64(refuse, 'event.sequence', event.sequence);
+    const payload = bytes(refuse, 'event.payload', event.payload);
     this.#live();
     return this.#dispatcher.deliver(origin, emitter, sequence, payload, shape);
   }
@@ -393,7 +394,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     read: (work: SettleWork) => T = () => undefined as T,
   ): Promise<T> {
     this.#live();
-    return this.#dispatcher.start(origin, begin, read);
+    return this.#dispatcher.start(OTHER, origin, begin, read);
   }
 
   async #spawnWith(
@@ -428,14 +429,15 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const key = identityHandle(daemonArea, 'identity', identity);
     this.#live();
     const { originHash } = identity;
-    const { id } = this.#dispatcher;
-    return await this.#dispatcher.start(
+    const dispatcher = this.#dispatcher;
+    return await dispatcher.start(
+      OTHER,
       originHash,
       (ticket) => {
-        native.runtimeSpawn(id, ticket, kind, key, config, snapshot, daemon !== undefined);
+        native.runtimeSpawn(dispatcher.id, ticket, kind, key, config, snapshot, daemon !== undefined);
       },
       ({ slot = 0, generation = 0 }) => {
-        const place = { runtimeId: id, slot, generation, originHash, entityId: identity.entityId };
+        const place = { host: dispatcher, slot, generation, originHash, entityId: identity.entityId };
         return new DaemonHandle(internalHandle, this, place);
       },
       { daemon },
@@ -448,18 +450,18 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     target: bigint,
     { transportIdentity, retryNotReadyMs }: ReturnType<typeof readMigrationOptions>,
   ): Promise<MigrationHandle> {
-    const { id } = this.#dispatcher;
+    const dispatcher = this.#dispatcher;
     this.#liveForMigration();
     return await this.#start(
       origin,
       (ticket) => {
-        native.runtimeStartMigration(id, ticket, origin, source, target, transportIdentity, retryNotReadyMs);
+        native.runtimeStartMigration(dispatcher.id, ticket, origin, source, target, transportIdentity, retryNotReadyMs);
       },
       ({ migration = 0n, originHash = 0n, sourceNode = 0n, targetNode = 0n }) => {
         const move = new Move(migration, originHash, sourceNode, targetNode, (timeoutMs) => {
-          if (this.#dispatcher.closed) return;
-          native.runtimeAbortMigration(id, migration, timeoutMs);
-          this.#dispatcher.schedule();
+          if (dispatcher.closed) return;
+          native.runtimeAbortMigration(dispatcher.id, migration, timeoutMs);
+          dispatcher.schedule();
         });
         this.#moves.set(migration, move);
         return handleOf(move);
