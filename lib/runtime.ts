@@ -26,14 +26,7 @@ import type {
 // The two of every event by themselves: what an index passes on is read through a getter.
 import { bytes, bytesArray } from './validate/bytes';
 import { daemonArea } from './validate/area';
-import {
-  abortable,
-  callable,
-  millis,
-  name,
-  options as readOptions,
-  signal as readSignal,
-} from './validate/index';
+import { abortable, callable, millis, name, options as readOptions, signal as readSignal } from './validate/index';
 import { u64 } from './validate/numbers';
 
 const CALL_TIMEOUT_MS = 60_000;

@@ -16,7 +16,8 @@ export interface BytesShape {
 export function bytes(refuse: Refuse, path: string, value: unknown, { length }: BytesShape = {}): Uint8Array {
   // Not `instanceof`: Jest and `vm` contexts have classes of their own.
   if (!types.isUint8Array(value)) throw refuse(`${path} must be a Uint8Array`);
-  if (!(value.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(value.buffer)) throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
+  if (!(value.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(value.buffer))
+    throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
   if (value.byteLength === 0 && isDetached(value.buffer)) throw refuse(`${path} must not be detached`);
   if (length !== undefined && value.byteLength !== length) {
     throw refuse(`${path} must be ${String(length)} bytes, got ${String(value.byteLength)}`);

@@ -28,7 +28,9 @@ impl Engine {
         host.running = Running::Direct;
         match host.config.auto_snapshot_interval {
             None | Some(0) => most,
-            Some(interval) => u32::try_from(interval.saturating_sub(host.since_snapshot)).unwrap_or(most).clamp(1, most),
+            Some(interval) => {
+                u32::try_from(interval.saturating_sub(host.since_snapshot)).unwrap_or(most).clamp(1, most)
+            }
         }
     }
 

@@ -11,9 +11,7 @@ use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{Next, Settlement, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-use crate::daemon::{
-    BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket,
-};
+use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket};
 use crate::events::{KeptReply, Outgoing, OutputRecord};
 use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind};
