@@ -34,7 +34,7 @@ interface Host {
   readonly runner: Runner;
   readonly closed: boolean;
   tell(): void;
-  start(shape: Shape, origin: bigint, begin: (ticket: number) => void): Promise<unknown>;
+  wait(shape: Shape, origin: bigint, begin: (ticket: number) => void): Promise<unknown>;
 }
 
 /** The daemon's code returned a promise. */
@@ -271,7 +271,7 @@ export class Direct {
     suspended?: (ticket: number) => void,
   ): Promise<unknown> {
     const host = this.#host;
-    return host.start(shape, record.originHash, (ticket) => {
+    return host.wait(shape, record.originHash, (ticket) => {
       let id = -1;
       if (!record.gone && !host.closed) {
         this.#tellWhileRunning(record);

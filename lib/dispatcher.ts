@@ -33,6 +33,7 @@ export interface Audience {
   move(notice: MoveNotice): void;
   gate(notice: GateNotice): void;
   admit(request: MigrationRequest): boolean | Promise<boolean>;
+  admitOrchestrator(nodeId: bigint): boolean | Promise<boolean>;
 }
 
 export class Dispatcher implements ContextHost {
@@ -103,6 +104,16 @@ export class Dispatcher implements ContextHost {
 
   /** Starts an operation and waits for what it comes to. */
   start<T>(
+    origin: bigint,
+    begin: (ticket: number) => void,
+    read: (work: SettleWork) => T,
+    instance?: Instance,
+  ): Promise<T> {
+    return this.wait<T>(OTHER, origin, begin, read, instance);
+  }
+
+  /** The same; `shape` says how outputs are wanted. */
+  wait<T>(
     shape: Shape,
     origin: bigint,
     begin: (ticket: number) => void,
@@ -199,7 +210,10 @@ export class Dispatcher implements ContextHost {
         return;
       }
       case 'admit':
-        this.#admit(work.question, work.request);
+        this.#admit(work.question, () => this.#audience.admit(work.request));
+        return;
+      case 'admit-orchestrator':
+        this.#admit(work.question, () => this.#audience.admitOrchestrator(work.nodeId));
         return;
       case 'daemon':
         this.#audience.daemon(work);
@@ -226,14 +240,14 @@ export class Dispatcher implements ContextHost {
     }
   }
 
-  #admit(question: number, request: MigrationRequest): void {
+  #admit(question: number, ask: () => boolean | Promise<boolean>): void {
     const decide = (yes: unknown): void => {
       if (this.#closed) return;
       native.runtimeAdmitted(this.id, question, yes === true);
       this.schedule();
     };
     try {
-      const answer = this.#audience.admit(request);
+      const answer = ask();
       if (typeof answer === 'boolean') decide(answer);
       else
         Promise.resolve(answer).then(decide, () => {
@@ -351,7 +365,7 @@ export class Dispatcher implements ContextHost {
     // What comes later must not go before it.
     if (record !== undefined) record.lease = 0;
     if (payload.length > SMALL) {
-      return this.start(shape, origin, (ticket) => {
+      return this.wait(shape, origin, (ticket) => {
         this.tell();
         this.scratch.address(emitter, number, origin);
         if (kind === DELIVER) native.runtimeDeliver(this.nativeId, ticket, payload);
