@@ -70,7 +70,7 @@ pub enum Running {
     Queued,
     /// Events.
     Batch(Box<InFlight>),
-    /// One event on the caller's own stack.
+    /// Events on their callers' own stacks, until the embedder gives the daemon back.
     Direct,
     /// A control operation.
     Control(Control),
