@@ -63,10 +63,10 @@ pub(super) enum Lifecycle {
 pub(super) struct Slot {
     pub(super) host: DaemonHost,
     pub(super) inbound: Inbound,
-    /// A snapshot under way.
-    pub(super) reader: Option<StateReader>,
+    /// A snapshot under way. What most daemons never have at a moment is boxed: there may be very many of them.
+    pub(super) reader: Option<Box<StateReader>>,
     /// Whoever waits for the spawn.
-    pub(super) spawning: Option<super::spawn::Spawning>,
+    pub(super) spawning: Option<Box<super::spawn::Spawning>>,
     /// The claim, once somebody asked for it.
     pub(super) claim: Option<Claim>,
     /// Streams that hold events for which the mailbox had no room.

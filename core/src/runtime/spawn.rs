@@ -96,7 +96,7 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Spawning { ticket, state, looking: true }));
+        self.insert(host, Inbound::new(), Some(Box::new(Spawning { ticket, state, looking: true })));
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() {
             self.look_up(origin, Haste::SkipSilent, now);
@@ -111,7 +111,7 @@ impl Engine {
         self.by_origin.contains_key(&origin) || self.factories.expected(origin).is_some()
     }
 
-    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Spawning>) {
+    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Box<Spawning>>) {
         let (key, origin) = (host.key, host.origin);
         let index =
             self.daemons.insert(Slot { host, inbound, reader: None, spawning, claim: None, starved: Vec::new() });
