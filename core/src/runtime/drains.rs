@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
 use super::error::RuntimeError;
 use super::policy::ArrivalPolicy;
@@ -51,7 +52,7 @@ impl Engine {
         let mut machine = Drain::new(self.local_daemons(), peers.iter().copied(), timeout, now.instant);
         // Everything that could still turn up here is of a registered kind, or lives here already.
         let here = self.daemons.iter().filter_map(|(_, slot)| slot.host.kind.clone());
-        let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(|arrival| arrival.kind())).collect();
+        let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(Arrival::kind)).collect();
         let kinds: Vec<Arc<str>> = kinds.into_iter().take(MOST_KINDS).collect();
         let names: Vec<&str> = kinds.iter().map(|kind| &**kind).collect();
         for peer in peers {
