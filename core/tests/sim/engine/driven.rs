@@ -521,3 +521,9 @@ fn hazard_23_random_nodes_drive_a_daemon_under_load_with_cuts() {
         in_world(open_world(seed, 4), |world| wander(world, Plan { kind, cuts: true, hops: 6, ..Plan::default() }));
     }
 }
+
+#[test]
+fn a_sender_that_was_told_of_a_move_while_cut_off_goes_to_the_new_host_when_it_is_told_again() {
+    // The former host could not send on what came while it was cut off from the new one, too.
+    in_world(open_world(1041, 4), |world| wander(world, Plan { kind: "slow", cuts: true, hops: 6, ..Plan::default() }));
+}
