@@ -189,7 +189,7 @@ impl Engine {
                 self.begin(started, None, now);
             }
             Err(RuntimeError::Migration(MigrationFailure::DaemonNotFound(_))) => {
-                draining.machine.gone(origin, left_for)
+                draining.machine.gone(origin, left_for);
             }
             Err(RuntimeError::Migration(failure)) if is_busy(&failure) => draining.machine.busy(origin, now.instant),
             Err(_) => draining.machine.moved(origin, Some(Outcome::Source)),
