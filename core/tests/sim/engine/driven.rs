@@ -411,7 +411,7 @@ fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon
                         Outcome::Target => assert_eq!(hosts, [1], "{message}: {failure}"),
                         // What is only asked about is told to be where it was; then its host died.
                         Outcome::Lost | Outcome::Source => {
-                            assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}")
+                            assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}");
                         }
                         Outcome::Unknown => panic!("{message}: {failure:?} {hosts:?}"),
                     },
