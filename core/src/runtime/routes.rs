@@ -348,7 +348,9 @@ impl Engine {
         let reachable = node == self.me() || self.peers.is_up(node);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
-        if epoch <= stream.told_epoch {
+        // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
+        let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
+        if epoch <= stream.told_epoch && !reachable_now {
             return;
         }
         stream.told_epoch = epoch;
