@@ -13,6 +13,20 @@ afterEach(async () => {
 
 const payload = Buffer.from('x');
 
+test('the first call of a session finds what lives in the other process, ten times at once', async () => {
+  const here = await node();
+  const answers = await Promise.all(
+    Array.from({ length: 10 }, async () => {
+      const { addr, id, origin, child } = await other();
+      await here.mesh.connect(addr);
+      const [answer] = await here.rt.call(origin, payload);
+      expect(answer?.toString()).toBe(`1:x:${String(child.pid)}`);
+      return [await here.rt.locate(origin), id];
+    }),
+  );
+  for (const [found, id] of answers) expect(found).toBe(id);
+});
+
 async function source(): Promise<Node & { origin: bigint }> {
   const here = await node({}, { mesh: ALERT });
   const { originHash } = await here.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });

@@ -29,6 +29,8 @@ export class Life {
   readonly #slots: (DaemonRecord | undefined)[] = [];
   readonly #byOrigin = new Map<bigint, DaemonRecord>();
   readonly #brought = new Map<number, Instance>();
+  /** Generations by slot of daemons whose factory has not settled. */
+  readonly #constructing = new Map<number, number>();
   /** The spawn that a daemon belongs to until it is over. */
   readonly #spawns = new WeakMap<DaemonRecord, Instance>();
 
@@ -99,12 +101,12 @@ export class Life {
     record.context = undefined;
     if (this.#slots[record.slot] === record) this.#slots[record.slot] = undefined;
     if (this.#byOrigin.get(record.originHash) === record) this.#byOrigin.delete(record.originHash);
-    // Its outcome is nobody's: the daemon is gone either way.
-    this.#settle(
-      () => record.instance.onStop?.(reason),
-      () => undefined,
-      () => undefined,
-    );
+    if (!record.restoring) tellStopped(record.instance, record.originHash, reason);
+  }
+
+  /** A daemon is given up whose factory has not settled. */
+  abandon({ slot, generation }: { readonly slot: number; readonly generation: number }): void {
+    if (this.#constructing.get(slot) === generation) this.#constructing.delete(slot);
   }
 
   clear(): void {
@@ -119,6 +121,7 @@ export class Life {
     const { id } = this.#host;
     const { slot, generation, originHash, kind } = work;
     const brought = this.#brought.get(work.ticket);
+    this.#constructing.set(slot, generation);
     this.#settle(
       () => {
         if (brought?.daemon !== undefined) return brought.daemon;
@@ -128,6 +131,10 @@ export class Life {
       },
       (made) => {
         const instance = checkedDaemon(made);
+        if (!this.#constructed(slot, generation)) {
+          tellStopped(instance, originHash, 'stopped');
+          return;
+        }
         const record = new DaemonRecord(this.#host, slot, generation, originHash, work.entityId, kind, instance);
         this.#slots[slot] = record;
         this.#byOrigin.set(originHash, record);
@@ -135,21 +142,29 @@ export class Life {
         native.runtimeConstructed(id, slot, generation);
       },
       (thrown) => {
+        this.#constructed(slot, generation);
         if (brought !== undefined) brought.thrown = { value: thrown };
         native.runtimeConstructed(id, slot, generation, thrownRecord(thrown));
       },
     );
   }
 
+  /** Whether the daemon is still wanted. */
+  #constructed(slot: number, generation: number): boolean {
+    return this.#constructing.get(slot) === generation && this.#constructing.delete(slot);
+  }
+
   #restore(record: DaemonRecord, state: Buffer): void {
     const { id } = this.#host;
     const { slot, generation } = record;
+    record.restoring = true;
     this.#settle(
       () => {
         if (record.instance.restore === undefined) throw new Error('the daemon has no restore method');
         return record.instance.restore(state);
       },
       () => {
+        record.restoring = false;
         native.runtimeRestored(id, slot, generation);
       },
       (thrown) => {
@@ -230,6 +245,19 @@ export class Life {
       return;
     }
     complete(value);
+  }
+}
+
+/** Calls `onStop`. The daemon is gone either way, so what goes wrong is only logged. */
+function tellStopped(instance: MeshDaemon, originHash: bigint, reason: StopReason): void {
+  const failed = (thrown: unknown): void => {
+    native.logStopFailure(originHash, reason, thrownRecord(thrown));
+  };
+  try {
+    const outcome: unknown = instance.onStop?.(reason);
+    if (isThenable(outcome)) Promise.resolve(outcome).catch(failed);
+  } catch (thrown) {
+    failed(thrown);
   }
 }
 

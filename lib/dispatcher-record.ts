@@ -48,6 +48,8 @@ export class DaemonRecord implements ContextDaemon {
   stateLength = 0;
   /** What its own code threw last, outside of events: the cause of the error that follows. */
   thrown: { readonly value: unknown } | undefined;
+  /** Whether its state is being taken, or could not be: without it, it is no daemon yet. */
+  restoring = false;
   /** It is not here any more. */
   gone = false;
 

@@ -168,6 +168,8 @@ export class Dispatcher implements ContextHost {
           const code = 'ERR_DAEMON_SHUTTING_DOWN';
           if (record.context) abort(record.context, new DaemonError(`the daemon is ${work.reason}`, { code }));
           this.life.retire(record, work.reason);
+        } else {
+          this.life.abandon(work);
         }
         return;
       }

@@ -120,6 +120,9 @@ export interface LocalOutcome {
   links?: BigUint64Array
 }
 
+/** Logs that the `onStop` of a daemon failed: nobody waits for it. */
+export declare function logStopFailure(origin: bigint, reason: string, thrown: ThrownRecord): void
+
 /** Settles with the peer's address once it has a session. */
 export declare function meshAccept(operation: number, mesh: number, nodeId: bigint): void
 

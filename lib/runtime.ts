@@ -100,7 +100,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   private constructor(key: typeof internal, mesh: MeshNode, given: DaemonRuntimeOptions | undefined) {
     if (key !== internal) throw daemonArea('use DaemonRuntime.create()');
-    super();
+    super(daemonArea, { migration: true, daemon: true });
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
     const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
@@ -464,7 +464,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
         native.runtimeSpawn(id, ticket, kind, key, config, snapshot, daemon !== undefined);
       },
       ({ slot = 0, generation = 0 }) => {
-        const place = { runtimeId: id, slot, generation, originHash, entityId: identity.entityId };
+        const live = (): void => {
+          this.#live();
+        };
+        const place = { live, runtimeId: id, slot, generation, originHash, entityId: identity.entityId };
         return new DaemonHandle(internalHandle, this, place);
       },
       { daemon },

@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use self::scratch::Scratch;
+pub(crate) use self::scratch::ThrownRecord;
 use crate::convert::u64_from;
 use crate::env::EnvState;
 use crate::error::Failure;
