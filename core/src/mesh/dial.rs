@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{HandshakeFailure, MeshError};
 use super::inner::{Inner, Opened};
 use super::listen::HANDSHAKE_DEADLINE;
-use super::stream::{MessageReader, prepare, write_message};
+use super::stream::{ByteStream, MessageReader, prepare, write_message};
 use super::table::{ConnId, DialDecision, DialTarget};
 use crate::identity::NodeId;
 use crate::session::{Dialling, Established, ProvenPeer, SessionError};
@@ -82,6 +82,7 @@ pub(super) async fn again(inner: Arc<Inner>, node: NodeId, target: DialTarget) {
 
 async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>) -> Result<Dialled, MeshError> {
     let stream = tcp_connect(target).await?;
+    prepare(&stream).map_err(|error| failed(target, HandshakeFailure::Io(Arc::new(error))))?;
     match timeout(HANDSHAKE_DEADLINE, shake_hands(inner, target, expected, stream)).await {
         Ok(result) => result,
         Err(_) => Err(failed(target, HandshakeFailure::TimedOut)),
@@ -110,15 +111,14 @@ async fn tcp_connect(target: &DialTarget) -> Result<TcpStream, MeshError> {
     timeout(CONNECT_DEADLINE, connect).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn shake_hands(
+async fn shake_hands<S: ByteStream>(
     inner: &Arc<Inner>,
     target: &DialTarget,
     expected: Option<NodeId>,
-    mut stream: TcpStream,
+    mut stream: S,
 ) -> Result<Dialled, MeshError> {
     let fail = |reason: HandshakeFailure| failed(target, reason);
     let broken = |error: io::Error| failed(target, HandshakeFailure::Io(Arc::new(error)));
-    prepare(&stream).map_err(broken)?;
     let mut messages = MessageReader::new();
     let (dialling, first) = Dialling::start(&inner.local).map_err(|error| fail(error.into()))?;
     write_message(&mut stream, &first).await.map_err(broken)?;
@@ -193,8 +193,8 @@ enum Welcome {
     Refused(Refusal),
 }
 
-async fn read_welcome(
-    stream: &mut TcpStream,
+async fn read_welcome<S: ByteStream>(
+    stream: &mut S,
     messages: &mut MessageReader,
     established: &mut Established,
 ) -> Result<Welcome, HandshakeFailure> {

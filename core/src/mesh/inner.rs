@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -25,7 +24,7 @@ use super::handlers::Handlers;
 use super::limits::HalfOpen;
 use super::link::Link;
 use super::reader::Reader;
-use super::stream::MessageReader;
+use super::stream::{ByteStream, MessageReader};
 use super::table::{Action, Activity, CloseReason, ConnId, PeerTable};
 use super::writer::Writer;
 use crate::identity::NodeId;
@@ -68,10 +67,10 @@ pub(super) struct Present {
 }
 
 /// A session that was agreed on and whose tasks are to be started.
-pub(super) struct Opened {
+pub(super) struct Opened<S> {
     pub(super) link: Arc<Link>,
     pub(super) established: Established,
-    pub(super) stream: TcpStream,
+    pub(super) stream: S,
     pub(super) messages: MessageReader,
 }
 
@@ -179,10 +178,10 @@ impl Inner {
     }
 
     /// Starts the tasks of a session. Comes after [`open`](Self::open), so that the layers hear of the peer first.
-    pub(super) fn run(self: &Arc<Self>, opened: Opened) {
+    pub(super) fn run<S: ByteStream>(self: &Arc<Self>, opened: Opened<S>) {
         let Opened { link, established, stream, messages } = opened;
         let (outgoing, incoming) = established.transport.split();
-        let (read, write) = stream.into_split();
+        let (read, write) = stream.halves();
         let reader = Reader { inner: self.clone(), link: link.clone(), socket: read, messages, opener: incoming };
         let writer = Writer { inner: self.clone(), link, socket: write, sealer: outgoing };
         self.sessions.spawn_on(reader.run(), &self.runtime);

@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::inner::Inner;
 use super::link::Link;
@@ -16,10 +15,10 @@ use crate::wire::Lane;
 const GATHER: usize = 128 * 1024;
 
 /// The writing half of a session.
-pub(super) struct Writer {
+pub(super) struct Writer<W> {
     pub(super) inner: Arc<Inner>,
     pub(super) link: Arc<Link>,
-    pub(super) socket: OwnedWriteHalf,
+    pub(super) socket: W,
     pub(super) sealer: Sealer,
 }
 
@@ -29,7 +28,7 @@ struct Scratch {
     turn: usize,
 }
 
-impl Writer {
+impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes until the session ends.
     pub(super) async fn run(mut self) {
         let closed = self.link.closed.clone();
