@@ -12,7 +12,7 @@ use super::inner::{Inner, Opened};
 use super::limits::Permit;
 use super::link::say;
 use super::stream::{ByteStream, MessageReader, prepare, write_message};
-use super::table::PeerRefusal;
+use super::table::{PeerRefusal, Way};
 use crate::session::{Answering, DialIntent, Established, FrameBuilder, HandshakeError, SendBuffer};
 use crate::wire::Lane;
 use crate::wire::session::{MAX_HANDSHAKE_MESSAGE, Refusal, SessionMessage};
@@ -43,7 +43,7 @@ pub(super) async fn listen(inner: Arc<Inner>, listener: TcpListener) {
                     tracing::debug!(%from, %error, "cannot set a connection up");
                     continue;
                 }
-                inner.tasks.spawn(serve(inner.clone(), stream, from.to_string(), permit));
+                inner.tasks.spawn(serve(inner.clone(), stream, Way::Direct(from.to_string()), permit));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -53,8 +53,8 @@ pub(super) async fn listen(inner: Arc<Inner>, listener: TcpListener) {
     }
 }
 
-/// Shakes hands with whoever is at the other end, and makes a peer of it. `from` is what its address is shown as.
-pub(super) async fn serve<S: ByteStream>(inner: Arc<Inner>, mut stream: S, from: String, permit: Permit) {
+/// Shakes hands with whoever is at the other end, and makes a peer of it.
+pub(super) async fn serve<S: ByteStream>(inner: Arc<Inner>, mut stream: S, from: Way, permit: Permit) {
     let mut messages = MessageReader::new();
     let shaken = tokio::select! {
         biased;
@@ -94,7 +94,7 @@ async fn admit<S: ByteStream>(
     inner: &Arc<Inner>,
     stream: S,
     messages: MessageReader,
-    from: String,
+    from: Way,
     established: Established,
     intent: DialIntent,
 ) {
@@ -106,7 +106,9 @@ async fn admit<S: ByteStream>(
             let (peer, session) = (&established.peer, established.session);
             let accepted = control.table.accept(Instant::now(), peer, session, intent, &from);
             let taken = accepted
-                .map(|accepted| inner.open(&mut control, accepted.conn, &established, Some(accepted.resumed)))
+                .map(|accepted| {
+                    inner.open(&mut control, accepted.conn, &established, from.clone(), Some(accepted.resumed))
+                })
                 .map_err(told);
             inner.apply(&mut control);
             taken

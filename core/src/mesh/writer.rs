@@ -97,6 +97,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if !self.inner.is_started() || !self.link.peer_ready.load(Ordering::Acquire) {
             return false;
         }
+        // Behind a closed gate another session may have begun: what is written here would be lost to it.
+        let gate = self.link.gate.lock();
+        if !*gate {
+            return false;
+        }
         // Another handler is asked first each time, so that none finds every frame full.
         *turn = turn.wrapping_add(1);
         self.inner.handlers.read().fill(self.link.node, lane, frame, *turn)

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod events;
 pub mod frame;
 pub mod migration;
+pub mod relay;
 pub mod session;
 mod subprotocol;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{EntityId, Incarnation, NodeId};
 use mesh_daemon_core::mesh::table::{
-    Accepted, Action, Activity, Backoff, ConnId, DialDecision, DialTarget, PeerTable, TableConfig,
+    Accepted, Action, Activity, Backoff, ConnId, DialDecision, DialTarget, PeerTable, TableConfig, Way,
 };
 use mesh_daemon_core::mesh::{PeerEvent, PeerRefusal};
 use mesh_daemon_core::session::{DialIntent, ProvenPeer, SessionId};
@@ -241,7 +241,12 @@ impl World {
             return;
         }
         for (other, pin_node) in self.nodes[node].wants.clone() {
-            let target = DialTarget { addr: format!("n{other}"), pin_key: None, pin_node };
+            // Now and then through a relay, which is a connection like any other to the rules.
+            let way = match self.rng.random_range(0..3) {
+                0 => Way::Relayed { by: NodeId::new(0) },
+                _ => Way::Direct(format!("n{other}")),
+            };
+            let target = DialTarget { way, pin_key: None, pin_node };
             let id = self.node_id(other);
             if again && self.nodes[node].table.session(id).is_some() {
                 self.nodes[node].table.found_at(id, &target);
@@ -314,8 +319,11 @@ impl World {
             }
             (Message::Answer { peer }, End::HandShaking) => self.answered(wire, node, &peer),
             (Message::Last { peer, intent, session }, End::HandShaking) => {
-                let addr = format!("n{}", self.wires[wire].dialler);
-                let accepted = self.nodes[node].table.accept(self.now, &peer, session, intent, &addr);
+                let way = match self.wires[wire].target.way {
+                    Way::Direct(_) => Way::Direct(format!("n{}", self.wires[wire].dialler)),
+                    Way::Relayed { by } => Way::Relayed { by },
+                };
+                let accepted = self.nodes[node].table.accept(self.now, &peer, session, intent, &way);
                 match accepted {
                     Ok(Accepted { conn, resumed }) => {
                         self.up(wire, to, node, conn);
