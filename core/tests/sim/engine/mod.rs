@@ -15,6 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use world::World;
 
+use crate::seeds;
+
 /// Runs a scenario in a world; a failure names the seed and shows the end of the trace.
 fn in_world(mut world: World, scenario: impl FnOnce(&mut World)) -> u64 {
     if let Err(failure) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
@@ -25,12 +27,8 @@ fn in_world(mut world: World, scenario: impl FnOnce(&mut World)) -> u64 {
 }
 
 /// The same for every seed of a range.
-fn for_seeds(seeds: std::ops::Range<u64>, nodes: usize, scenario: impl Fn(&mut World)) {
-    let seeds = match std::env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..seed + 1,
-        None => seeds,
-    };
-    for seed in seeds {
+fn for_seeds(usual: std::ops::Range<u64>, nodes: usize, scenario: impl Fn(&mut World)) {
+    for seed in seeds::chosen(usual) {
         in_world(World::new(seed, nodes), &scenario);
     }
 }
