@@ -134,14 +134,14 @@ impl Inner {
         self.present.get(&node)?.link.clone()
     }
 
-    /// Whether this node has a session of its own with `node`, in which records may travel.
+    /// Whether this node has a session of its own with `node`.
     pub(super) fn may_relay_to(&self, node: NodeId) -> bool {
-        self.link(node).is_some_and(|link| link.is_direct_and_ready())
+        self.link(node).is_some_and(|link| link.is_direct())
     }
 
     /// The peers that could relay for this node.
     pub(super) fn direct_peers(&self) -> Vec<NodeId> {
-        let direct = |link: &Arc<Link>| link.is_direct_and_ready();
+        let direct = |link: &Arc<Link>| link.is_direct();
         let mut peers: Vec<_> =
             self.present.iter().filter(|peer| peer.link.as_ref().is_some_and(direct)).map(|peer| *peer.key()).collect();
         peers.sort_unstable();
@@ -229,7 +229,7 @@ impl Inner {
         let (outgoing, incoming) = established.transport.split();
         let (read, write) = stream.halves();
         let reader = Reader { inner: self.clone(), link: link.clone(), socket: read, messages, opener: incoming };
-        let relayed = link.way.via().is_some();
+        let relayed = !link.is_direct();
         let writer = Writer { inner: self.clone(), link, socket: write, sealer: outgoing };
         let tracker = if relayed { &self.relayed_sessions } else { &self.sessions };
         tracker.spawn_on(reader.run(), &self.runtime);
@@ -346,8 +346,7 @@ impl Inner {
 
     /// Says goodbye where that needs sessions with others.
     async fn leave_relayed(&self, patience: std::time::Duration) {
-        let relayed: Vec<_> =
-            self.control.lock().links.values().filter(|link| link.way.via().is_some()).cloned().collect();
+        let relayed: Vec<_> = self.control.lock().links.values().filter(|link| !link.is_direct()).cloned().collect();
         for link in &relayed {
             link.say_goodbye();
         }
@@ -367,7 +366,7 @@ impl Inner {
         {
             present.link = None;
         }
-        if link.way.via().is_none() {
+        if link.is_direct() {
             self.relay.session_gone(link.node);
         }
     }

@@ -86,9 +86,9 @@ impl Link {
         }
     }
 
-    /// A session of this node's own, whose peer's subprotocols run.
-    pub(super) fn is_direct_and_ready(&self) -> bool {
-        self.way.via().is_none() && self.peer_ready.load(Ordering::Acquire)
+    /// A session of this node's own, without a relay.
+    pub(super) fn is_direct(&self) -> bool {
+        self.way.via().is_none()
     }
 
     pub(super) fn wake(&self) {

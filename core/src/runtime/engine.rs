@@ -16,6 +16,7 @@ use super::error::RuntimeError;
 use super::orchestrations::Orchestration;
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
+use super::reaching::Reaching;
 use super::routes::Route;
 use super::state_reader::StateReader;
 use super::timers::{TimerKey, Timers};
@@ -88,6 +89,7 @@ pub struct Engine {
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    pub(super) reaching: Reaching,
     pub(super) reassembler: SnapshotReassembler,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
@@ -136,6 +138,7 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
+            reaching: Reaching::default(),
             reassembler: SnapshotReassembler::new(budget, silence),
             work: WorkQueue::default(),
             timers: Timers::default(),
@@ -196,6 +199,7 @@ impl Engine {
             return;
         }
         self.lifecycle = Lifecycle::ShuttingDown;
+        self.stop_reaching(now);
         self.end_migrations(now);
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {

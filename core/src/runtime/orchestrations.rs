@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
+use super::reaching::Then;
 use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
@@ -41,6 +42,11 @@ impl Engine {
         now: Now,
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
+        for node in source.into_iter().chain([target]) {
+            if self.reach_first(node, || Then::Start { ticket, origin, source, target, options: options.clone() }) {
+                return Ok(());
+            }
+        }
         let me = self.me();
         let not_here = || RuntimeError::Migration(MigrationFailure::DaemonNotFound(origin));
         let key = self.local(origin).map_err(|_| not_here())?;
@@ -240,6 +246,15 @@ impl Engine {
 
     /// Sends a message of a migration.
     pub(super) fn say(&mut self, to: NodeId, message: &MigrationMessage<'_>) {
+        // What clears up a doubt is worth a way around a broken session.
+        if matches!(
+            message,
+            MigrationMessage::StatusQuery { .. }
+                | MigrationMessage::ActivateTarget { .. }
+                | MigrationMessage::ActivateAck { .. }
+        ) {
+            self.want_peer(to);
+        }
         self.send_any_size(to, Subprotocol::Migration, codec::encode(message));
     }
 

@@ -19,6 +19,7 @@ impl Engine {
                     self.answers_resume(node);
                 }
                 self.migrations_back(node, now);
+                self.reached(node, now);
             }
             PeerEvent::Suspected { node } => {
                 if self.peers.is_up(*node) {

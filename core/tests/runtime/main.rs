@@ -2,3 +2,4 @@
 
 mod embedder;
 mod moving;
+mod relayed;

@@ -373,7 +373,7 @@ impl SubprotocolHandler for Arc<Relay> {
             Lane::Fast => 0,
         };
         // What came through a relay is not relayed on.
-        if link.way.via().is_none() {
+        if link.is_direct() {
             let mut wakes = Vec::new();
             for record in records.drain(..) {
                 wakes.extend(self.on_message(from, &record.body, &inner));

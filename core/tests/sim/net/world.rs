@@ -465,7 +465,12 @@ impl World {
                 }
                 Action::Watch { conn } => self.nodes[node].watched.push(conn),
                 Action::Dial { node: peer, target } => {
-                    let listener = target.addr[1..].parse().expect("addresses are n and a number");
+                    let listener = match &target.way {
+                        Way::Direct(addr) => addr[1..].parse().expect("addresses are n and a number"),
+                        Way::Relayed { .. } => (0..self.nodes.len())
+                            .find(|&other| self.node_id(other) == peer)
+                            .expect("a node of this mesh"),
+                    };
                     let life = self.nodes[node].incarnation;
                     let delay = self.delay();
                     let background = Some(peer);
