@@ -54,6 +54,10 @@ impl Engine {
 
     /// Holds `then` until there is a session with `node`, or none can be had. False when there is nothing to wait for.
     pub(super) fn reach_first(&mut self, node: NodeId, then: impl FnOnce() -> Then) -> bool {
+        if self.reaching.given_up.is_some() {
+            // What is being done without one node does not wait for another.
+            return false;
+        }
         self.want_peer(node);
         let Some(held) = self.reaching.wanted.get_mut(&node).filter(|held| held.len() < MOST_HELD) else {
             return false;
