@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::admission::Inquiry;
 use super::engine::{Engine, Now};
 use crate::daemon::Ticket;
 use crate::directory::Found;
@@ -22,6 +23,8 @@ const MOST_HELD: usize = 65_536;
 pub(super) enum Then {
     /// Begin a migration.
     Start { ticket: Ticket, origin: OriginHash, source: Option<NodeId>, target: NodeId, options: MigrationOptions },
+    /// Tell an orchestrator of a daemon of this node that is to move.
+    Describe(Inquiry),
     /// Let a daemon of this node leave, as its orchestrator wants.
     Depart { from: NodeId, id: MoveId, target: NodeId, transport: bool },
     /// Send events to the host that was found.
@@ -89,6 +92,7 @@ impl Engine {
                         self.settle(ticket, Err(error));
                     }
                 }
+                Then::Describe(inquiry) => self.answer_inquiry(inquiry),
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, found, now),
                 Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),

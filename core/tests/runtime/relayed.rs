@@ -171,3 +171,15 @@ async fn a_direct_session_that_comes_later_takes_the_traffic_over() {
     };
     tokio::time::timeout(HANG, closed).await.expect("the circuit is closed");
 }
+
+#[tokio::test]
+async fn the_relay_drives_a_move_between_two_nodes_that_it_joins() {
+    let [a, r, b] = row().await;
+    let origin = daemon_on(&a).await;
+    assert_eq!(a.call(origin, b"x").await.expect("answers"), 1);
+    r.migrate(origin, b.mesh.node_id()).await.expect("moves there");
+    assert_eq!(a.call(origin, b"x").await.expect("answers"), 2);
+    r.migrate(origin, a.mesh.node_id()).await.expect("moves back");
+    assert_eq!(b.call(origin, b"x").await.expect("answers"), 3);
+    assert_eq!(via(&a, &b), Some(r.mesh.node_id()));
+}
