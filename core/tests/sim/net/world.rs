@@ -241,9 +241,9 @@ impl World {
             return;
         }
         for (other, pin_node) in self.nodes[node].wants.clone() {
-            // Now and then through a relay, which is a connection like any other to the rules.
+            // In bad times now and then through a relay: a direct session replaces that one.
             let way = match self.rng.random_range(0..3) {
-                0 => Way::Relayed { by: NodeId::new(0) },
+                0 if self.faults => Way::Relayed { by: NodeId::new(0) },
                 _ => Way::Direct(format!("n{other}")),
             };
             let target = DialTarget { way, pin_key: None, pin_node };
