@@ -115,9 +115,7 @@ async fn tcp_connect(addr: &str) -> Result<TcpStream, MeshError> {
     let address = || addr.to_owned();
     let connect = async {
         let resolved = lookup_host(addr).await.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => {
-                MeshError::InvalidArgument(format!("'{}' is not of the form host:port", addr))
-            }
+            io::ErrorKind::InvalidInput => MeshError::InvalidArgument(format!("'{addr}' is not of the form host:port")),
             _ => MeshError::AddressNotFound { address: address(), source: Arc::new(error) },
         })?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -94,7 +94,7 @@ impl Engine {
                 }
                 Then::Describe(inquiry) => self.answer_inquiry(inquiry),
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
-                Then::Route { origin, found } => self.route_to(origin, found, now),
+                Then::Route { origin, found } => self.route_to(origin, &found, now),
                 Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),
             }
         }

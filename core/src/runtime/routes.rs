@@ -153,7 +153,7 @@ impl Engine {
         self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
         match found {
-            Some(found) => self.route_to(origin, found.clone(), now),
+            Some(found) => self.route_to(origin, found, now),
             None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
                 self.end_route(origin, |_| RuntimeError::NotFound(origin));
             }
@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// Sends what waits for a daemon to the host that was found, once there is a session with it.
-    pub(super) fn route_to(&mut self, origin: OriginHash, found: Found, now: Now) {
+    pub(super) fn route_to(&mut self, origin: OriginHash, found: &Found, now: Now) {
         if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
             return;
         }

@@ -308,7 +308,9 @@ mod hazard_67 {
             tamper(&r, b.node_id(), misdeed);
             let error = a.reach(b.node_id()).await.expect_err("refused");
             assert!(matches!(error, MeshError::HandshakeFailed { .. }), "{error}");
-            assert!(a.peer(b.node_id()).is_none() && b.peer(a.node_id()).is_none());
+            assert!(a.peer(b.node_id()).is_none());
+            // The answer may have passed once: then the far end has seen this one proven, and loses it at once.
+            until(|| b.peers().iter().all(|peer| peer.node == r.node_id() || peer.state != PeerState::Connected)).await;
         }
     }
 

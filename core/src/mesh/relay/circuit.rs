@@ -29,7 +29,7 @@ pub(super) struct Circuit {
 
 #[derive(Debug)]
 struct Pipe {
-    accepted: bool,
+    standing: Standing,
     incoming: VecDeque<Bytes>,
     incoming_bytes: usize,
     /// Read and not yet given back as credit.
@@ -40,9 +40,17 @@ struct Pipe {
     credit: u64,
     finish: Finish,
     queued: bool,
-    closed: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+}
+
+/// How far the circuit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The far end has not agreed yet; its own end needs no agreement.
+    Asked,
+    Accepted,
+    Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +67,7 @@ pub(super) struct Broken;
 impl Circuit {
     pub(super) fn new(id: CircuitId, by: NodeId) -> Self {
         let pipe = Pipe {
-            accepted: false,
+            standing: Standing::Asked,
             incoming: VecDeque::new(),
             incoming_bytes: 0,
             owed: 0,
@@ -68,7 +76,6 @@ impl Circuit {
             credit: CIRCUIT_WINDOW,
             finish: Finish::No,
             queued: false,
-            closed: false,
             reader: None,
             writer: None,
         };
@@ -78,7 +85,9 @@ impl Circuit {
     /// The far end agreed.
     pub(super) fn accept(&self) {
         let mut pipe = self.pipe.lock();
-        pipe.accepted = true;
+        if pipe.standing == Standing::Asked {
+            pipe.standing = Standing::Accepted;
+        }
         wake(pipe.reader.take());
     }
 
@@ -86,11 +95,14 @@ impl Circuit {
     pub(super) async fn accepted(&self) -> bool {
         std::future::poll_fn(|context| {
             let mut pipe = self.pipe.lock();
-            if pipe.accepted || pipe.closed {
-                return Poll::Ready(pipe.accepted && !pipe.closed);
+            match pipe.standing {
+                Standing::Asked => {
+                    pipe.reader = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                Standing::Accepted => Poll::Ready(true),
+                Standing::Closed => Poll::Ready(false),
             }
-            pipe.reader = Some(context.waker().clone());
-            Poll::Pending
         })
         .await
     }
@@ -126,7 +138,7 @@ impl Circuit {
     /// True when more waits: then the circuit stays in the list.
     pub(super) fn take(&self, room: usize, write: impl FnOnce(&[u8]) -> bool) -> bool {
         let mut pipe = self.pipe.lock();
-        if pipe.closed {
+        if pipe.standing == Standing::Closed {
             return false;
         }
         let len = pipe.outgoing.len().min(room);
@@ -150,7 +162,7 @@ impl Circuit {
         wake(pipe.reader.take());
         wake(pipe.writer.take());
         pipe.outgoing.clear();
-        !std::mem::replace(&mut pipe.closed, true)
+        std::mem::replace(&mut pipe.standing, Standing::Closed) != Standing::Closed
     }
 }
 
@@ -222,7 +234,7 @@ impl AsyncRead for CircuitReader {
             }
             let read = before - into.remaining();
             if read == 0 && before > 0 {
-                if pipe.ended || pipe.closed {
+                if pipe.ended || pipe.standing == Standing::Closed {
                     return Poll::Ready(Ok(()));
                 }
                 pipe.reader = Some(context.waker().clone());
@@ -230,7 +242,11 @@ impl AsyncRead for CircuitReader {
             }
             pipe.incoming_bytes -= read;
             pipe.owed += read as u64;
-            if pipe.owed < CIRCUIT_WINDOW / 4 || pipe.closed { 0 } else { std::mem::take(&mut pipe.owed) }
+            if pipe.owed < CIRCUIT_WINDOW / 4 || pipe.standing == Standing::Closed {
+                0
+            } else {
+                std::mem::take(&mut pipe.owed)
+            }
         };
         if owed > 0 {
             relay.give_credit(circuit, owed);
@@ -244,7 +260,7 @@ impl AsyncWrite for CircuitWriter {
         let Held { relay, circuit } = &*self.0;
         let (len, news) = {
             let mut pipe = circuit.pipe.lock();
-            if pipe.closed || pipe.finish != Finish::No {
+            if pipe.standing == Standing::Closed || pipe.finish != Finish::No {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
             let credit = usize::try_from(pipe.credit).unwrap_or(usize::MAX);
@@ -272,7 +288,7 @@ impl AsyncWrite for CircuitWriter {
         let Held { relay, circuit } = &*self.0;
         let news = {
             let mut pipe = circuit.pipe.lock();
-            if pipe.closed || pipe.finish == Finish::Said {
+            if pipe.standing == Standing::Closed || pipe.finish == Finish::Said {
                 return Poll::Ready(Ok(()));
             }
             pipe.finish = Finish::Wanted;

@@ -304,7 +304,7 @@ impl Relay {
                     if bytes.len() < WORTH_KEEPING { Bytes::copy_from_slice(bytes) } else { body.slice_ref(bytes) };
                 if let Some(end) = state.ends.get(&(from, circuit)) {
                     let kept = end.arrived(bytes);
-                    return if kept.is_err() { self.break_end(state, from, circuit) } else { Vec::new() };
+                    return if kept.is_err() { break_end(state, from, circuit) } else { Vec::new() };
                 }
                 #[cfg(feature = "test-hooks")]
                 if let Some(tamper) = &mut state.tamper {
@@ -316,7 +316,7 @@ impl Relay {
             RelayMessage::Credit { circuit, bytes } => {
                 if let Some(end) = state.ends.get(&(from, circuit)) {
                     let fits = end.credited(bytes);
-                    return if fits.is_err() { self.break_end(state, from, circuit) } else { Vec::new() };
+                    return if fits.is_err() { break_end(state, from, circuit) } else { Vec::new() };
                 }
                 match state.switch.credit(circuit, from, bytes, now) {
                     Ok(Some(to)) => wake_if(state.say(to, Say::CreditOf(circuit)), to),
@@ -334,15 +334,15 @@ impl Relay {
             }
         }
     }
+}
 
-    /// The other side of a circuit that ends here broke a rule.
-    fn break_end(&self, state: &mut State, by: NodeId, circuit: CircuitId) -> Vec<NodeId> {
-        tracing::debug!(relay = %by, ?circuit, "circuit broken: more than its window");
-        if let Some(end) = state.ends.remove(&(by, circuit)) {
-            end.close();
-        }
-        if state.say(by, Say::Close(circuit)) { vec![by] } else { Vec::new() }
+/// The other side of a circuit that ends here broke a rule.
+fn break_end(state: &mut State, by: NodeId, circuit: CircuitId) -> Vec<NodeId> {
+    tracing::debug!(relay = %by, ?circuit, "circuit broken: more than its window");
+    if let Some(end) = state.ends.remove(&(by, circuit)) {
+        end.close();
     }
+    if state.say(by, Say::Close(circuit)) { vec![by] } else { Vec::new() }
 }
 
 /// Writes data of one circuit for `to`; whether it stays in the list. `None` when the frame is full.

@@ -63,13 +63,11 @@ impl Outbox {
                     if sink.room() < DECENT {
                         return true;
                     }
-                    match switch.take_credit(circuit, to) {
-                        Some(bytes) => RelayMessage::Credit { circuit, bytes },
-                        None => {
-                            self.said.pop_front();
-                            continue;
-                        }
-                    }
+                    let Some(bytes) = switch.take_credit(circuit, to) else {
+                        self.said.pop_front();
+                        continue;
+                    };
+                    RelayMessage::Credit { circuit, bytes }
                 }
             };
             if sink.record(Subprotocol::Relay, &mut |out| codec::encode_into(&message, out)).is_none() {
