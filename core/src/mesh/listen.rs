@@ -107,7 +107,8 @@ async fn admit<S: ByteStream>(
             let accepted = control.table.accept(Instant::now(), peer, session, intent, &from);
             let taken = accepted
                 .map(|accepted| {
-                    inner.open(&mut control, accepted.conn, &established, from.clone(), Some(accepted.resumed))
+                    let resumed = Some(accepted.resumed);
+                    inner.open(&mut control, accepted.conn, &established, from.clone(), resumed, intent.ready)
                 })
                 .map_err(told);
             inner.apply(&mut control);

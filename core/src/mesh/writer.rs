@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -94,7 +93,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turn: &mut usize) -> bool {
-        if !self.inner.is_started() || !self.link.peer_ready.load(Ordering::Acquire) {
+        if !self.inner.flows(&self.link) {
             return false;
         }
         // Behind a closed gate another session may have begun: what is written here would be lost to it.

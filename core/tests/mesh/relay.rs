@@ -42,7 +42,10 @@ async fn connected(ears: &mut Ears, to: &MeshNode) -> bool {
     loop {
         match ears.event().await {
             PeerEvent::Connected { peer, resumed } if peer.node == to.node_id() => return resumed,
-            PeerEvent::Connected { .. } | PeerEvent::Suspected { .. } | PeerEvent::Lost { .. } => {}
+            PeerEvent::Connected { .. }
+            | PeerEvent::Ready { .. }
+            | PeerEvent::Suspected { .. }
+            | PeerEvent::Lost { .. } => {}
         }
     }
 }

@@ -52,7 +52,8 @@ impl Host {
         let mesh = MeshNode::create(config).await.expect("the node binds");
         mesh.start();
         let bell = Arc::new(Bell(Notify::new()));
-        let options = RuntimeOptions { arrivals, orchestrators: OrchestratorPolicy::Any, ..RuntimeOptions::default() };
+        let orchestrators = OrchestratorPolicy::Ask;
+        let options = RuntimeOptions { arrivals, orchestrators, ..RuntimeOptions::default() };
         let runtime = DaemonRuntime::create(&mesh, options, bell.clone()).expect("the first runtime");
         runtime
             .with(|engine, now| engine.register_factory("counter").and_then(|()| engine.start(now)))
@@ -186,7 +187,7 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
             }
         }
         Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
-            runtime.with(|engine, now| engine.admitted(question, true, now))
+            runtime.with(|engine, now| engine.admitted(question, true, now));
         }
         Work::ReleaseState { .. } | Work::Yield { .. } | Work::Abort { .. } | Work::Notice(_) => {}
     }
