@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::table::ConnId;
+use super::table::{ConnId, Way};
 use crate::identity::NodeId;
 use crate::session::{BULK_WINDOW, FrameBuilder, ReceiveCredit, SendCredit, SessionError};
 use crate::wire::session::SessionMessage;
@@ -25,6 +25,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 pub(super) struct Link {
     pub(super) conn: ConnId,
     pub(super) node: NodeId,
+    /// How it reaches the peer.
+    pub(super) way: Way,
     pub(super) closed: CancellationToken,
     /// Signals the writer. Keeps one permit, so a signal is never lost.
     wake: Notify,
@@ -64,10 +66,11 @@ enum Goodbye {
 }
 
 impl Link {
-    pub(super) fn new(conn: ConnId, node: NodeId, peer_window: u64, closed: CancellationToken) -> Self {
+    pub(super) fn new(conn: ConnId, node: NodeId, way: Way, peer_window: u64, closed: CancellationToken) -> Self {
         Self {
             conn,
             node,
+            way,
             closed,
             wake: Notify::new(),
             epoch: Instant::now(),
@@ -81,6 +84,11 @@ impl Link {
             send_credit: Mutex::new(SendCredit::new(peer_window)),
             receive_credit: Mutex::new(ReceiveCredit::new(BULK_WINDOW)),
         }
+    }
+
+    /// A session of this node's own, without a relay.
+    pub(super) fn is_direct(&self) -> bool {
+        self.way.via().is_none()
     }
 
     pub(super) fn wake(&self) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::AsyncRead;
 
 use super::handler::Record;
 use super::inner::Inner;
@@ -16,10 +16,10 @@ use crate::wire::session::SessionMessage;
 use crate::wire::{Lane, Subprotocol, codec};
 
 /// The reading half of a session.
-pub(super) struct Reader {
+pub(super) struct Reader<R> {
     pub(super) inner: Arc<Inner>,
     pub(super) link: Arc<Link>,
-    pub(super) socket: OwnedReadHalf,
+    pub(super) socket: R,
     pub(super) messages: MessageReader,
     pub(super) opener: Opener,
 }
@@ -29,7 +29,7 @@ enum End {
     Goodbye,
 }
 
-impl Reader {
+impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads until the session ends.
     pub(super) async fn run(mut self) {
         let closed = self.link.closed.clone();

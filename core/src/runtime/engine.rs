@@ -17,6 +17,7 @@ use super::error::RuntimeError;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
+use super::reaching::Reaching;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
@@ -90,6 +91,7 @@ pub struct Engine {
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    pub(super) reaching: Reaching,
     /// Moves whose sources are being looked for.
     pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
     /// Orchestrators of daemons that have not wholly arrived here.
@@ -145,6 +147,7 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
+            reaching: Reaching::default(),
             sought: HashMap::new(),
             early_inquiries: Vec::new(),
             drain: None,
@@ -209,6 +212,7 @@ impl Engine {
             return;
         }
         self.lifecycle = Lifecycle::ShuttingDown;
+        self.stop_reaching(now);
         self.end_migrations(now);
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {

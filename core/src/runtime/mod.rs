@@ -19,6 +19,7 @@ mod orchestrations;
 mod peer_events;
 mod peers;
 mod policy;
+mod reaching;
 mod replies;
 mod routes;
 mod run;

@@ -1,6 +1,6 @@
 //! The engine with a mesh below it, an embedder above it, and a clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -39,6 +39,7 @@ pub struct DaemonRuntime {
 }
 
 struct Shared {
+    this: Weak<Self>,
     engine: Mutex<Engine>,
     mesh: MeshNode,
     embedder: Arc<dyn Embedder>,
@@ -54,7 +55,8 @@ impl DaemonRuntime {
         let static_secret =
             NodeStaticSecret::derive(&keypair).map_err(|e| RuntimeError::InvalidArgument(e.to_string()))?;
         let node = NodeSelf { keypair, incarnation: mesh.incarnation(), static_secret };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|this| Shared {
+            this: this.clone(),
             engine: Mutex::new(Engine::new(node, options, Box::new(random_bits))),
             mesh: mesh.clone(),
             embedder,
@@ -117,7 +119,7 @@ impl DaemonRuntime {
 impl Shared {
     fn act<T>(&self, act: impl FnOnce(&mut Engine, Now) -> T) -> (T, bool) {
         let now = present();
-        let (result, wakes, has_work, sooner) = {
+        let (result, wakes, wanted, has_work, sooner) = {
             let mut engine = self.engine.lock();
             let before = engine.next_deadline();
             let result = act(&mut engine, now);
@@ -127,10 +129,13 @@ impl Shared {
                 (Some(before), Some(after)) => after < before,
                 (_, None) => false,
             };
-            (result, engine.take_wakes(), engine.has_work(), sooner)
+            (result, engine.take_wakes(), engine.take_wanted(), engine.has_work(), sooner)
         };
         for node in wakes {
             self.mesh.wake(node);
+        }
+        for node in wanted {
+            self.reach(node);
         }
         if sooner {
             self.timer_changed.notify_one();
@@ -145,6 +150,19 @@ impl Shared {
             self.embedder.wake();
         }
         result
+    }
+
+    /// Gets a session with a node that the engine wants, and tells it when there is none to be had.
+    fn reach(&self, node: NodeId) {
+        let (this, mesh) = (self.this.clone(), self.mesh.clone());
+        self.mesh.tasks().spawn(async move {
+            if let Err(error) = mesh.reach(node).await {
+                tracing::debug!(peer = %node, %error, "no session");
+            }
+            if let Some(shared) = this.upgrade() {
+                shared.act_from_outside(|engine, now| engine.unreachable(node, now));
+            }
+        });
     }
 
     async fn keep_time(self: Arc<Self>) {
