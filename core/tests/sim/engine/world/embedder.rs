@@ -13,6 +13,13 @@ use super::{Event, Node, World};
 impl World {
     /// Runs the user's side of a node until it has nothing to do, and sends what that leaves.
     pub(crate) fn settle(&mut self, node: usize) {
+        let now = self.present();
+        // Chunks of large states are placed at once: other threads would not do the same twice.
+        for placement in self.nodes[node].engine.take_placements() {
+            if let Some(id) = placement.place() {
+                self.nodes[node].engine.placed(&id, now);
+            }
+        }
         loop {
             let now = self.present();
             let Some(work) = self.nodes[node].engine.next_work(now) else { break };
