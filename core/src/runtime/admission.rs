@@ -320,6 +320,19 @@ impl Engine {
         self.say(to, &MigrationMessage::MigrationFailed { id, reason });
     }
 
+    /// The policy's answers will not be waited for any more.
+    pub(super) fn decline_asked(&mut self) {
+        let reason = FailureReason::ComputeNotSupported;
+        for (_, question) in std::mem::take(&mut self.asked) {
+            match question {
+                Question::Arrival { from, id, .. } | Question::Departure { from, id, .. } => {
+                    self.decline(from, id, reason.clone());
+                }
+                Question::Inquiry(inquiry) => self.decline_inquiry(&inquiry, reason.clone(), None),
+            }
+        }
+    }
+
     /// Those who came too early are told that this node is ready.
     pub(super) fn call_back_turned_away(&mut self) {
         for (node, origin, migration) in std::mem::take(&mut self.turned_away) {
