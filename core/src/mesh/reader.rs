@@ -49,6 +49,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.messages.trust();
         let mut records = Vec::new();
         loop {
+            self.link.begin_reading();
             while let Some(len) = self.messages.next_len() {
                 check_message_len(len).map_err(|error| error.to_string())?;
                 let Some(message) = self.messages.next() else { break };
@@ -58,6 +59,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                     return Ok(End::Goodbye);
                 }
             }
+            self.link.end_reading();
             let more = self.messages.fill(&mut self.socket).await;
             if !more.map_err(|error| format!("cannot read: {error}"))? {
                 return Ok(End::Closed);
@@ -93,10 +95,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 }
             }
         }
-        if lane == Lane::Bulk {
-            self.link.bulk_arrived(arrived)?;
-            if ignored > 0 {
-                self.link.bulk_consumed(ignored);
+        match lane {
+            Lane::Bulk => {
+                self.link.bulk_arrived(arrived)?;
+                if ignored > 0 {
+                    self.link.bulk_consumed(ignored);
+                }
+            }
+            // What a move says about itself does not slow it down.
+            Lane::Fast => {
+                if records.iter().any(|record| record.subprotocol != Subprotocol::Migration) {
+                    self.link.fast_arrived();
+                }
             }
         }
         if !records.is_empty() {

@@ -18,6 +18,7 @@ use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
 use super::reaching::Reaching;
+use super::receiving::ChunkPlacement;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
@@ -100,6 +101,8 @@ pub struct Engine {
     pub(super) drain: Option<Draining>,
     pub(super) spans: Spans,
     pub(super) reassembler: SnapshotReassembler,
+    /// Chunks of large states that have yet to be put in their places.
+    pub(super) placements: Vec<ChunkPlacement>,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
     pub(super) entropy: Entropy,
@@ -153,6 +156,7 @@ impl Engine {
             drain: None,
             spans: Spans::default(),
             reassembler: SnapshotReassembler::new(budget, silence),
+            placements: Vec::new(),
             work: WorkQueue::default(),
             timers: Timers::default(),
             entropy,

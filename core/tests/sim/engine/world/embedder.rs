@@ -14,6 +14,12 @@ impl World {
     /// Runs the user's side of a node until it has nothing to do, and sends what that leaves.
     pub(crate) fn settle(&mut self, node: usize) {
         let now = self.present();
+        // Chunks of large states are placed at once: other threads would not do the same twice.
+        for placement in self.nodes[node].engine.take_placements() {
+            if let Some(id) = placement.place() {
+                self.nodes[node].engine.placed(&id, now);
+            }
+        }
         loop {
             while let Some(work) = self.nodes[node].engine.next_work(now) {
                 self.work(node, work);
