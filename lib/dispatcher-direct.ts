@@ -156,9 +156,9 @@ export class Direct {
 
   /** Whether an event may run on this stack. */
   #enter(record: DaemonRecord, payload: Uint8Array): boolean {
-    if (record.batch !== undefined || record.running || nested >= MOST_NESTED || payload.length > this.#maxPayload) {
-      return false;
-    }
+    // An event before it may have shut the runtime down.
+    if (record.gone || record.batch !== undefined || record.running) return false;
+    if (nested >= MOST_NESTED || payload.length > this.#maxPayload) return false;
     if (record.lease > 0) return true;
     const host = this.#host;
     // What was entered before goes before.
