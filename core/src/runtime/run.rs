@@ -254,16 +254,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_towards_snapshot(host: &mut crate::daemon::DaemonHost) {
-        if let Some(interval) = host.config.auto_snapshot_interval.filter(|interval| *interval > 0) {
-            host.since_snapshot += 1;
-            if host.since_snapshot >= interval {
-                host.since_snapshot = 0;
-                host.control.push_back((host.taken, Control::AutoSnapshot));
-            }
-        }
-    }
-
     /// The embedder ran events of a batch. Results of callers in this environment go to `local`, in order.
     pub fn ran(
         &mut self,
@@ -295,7 +285,7 @@ impl Engine {
             if result.is_err() {
                 host.stats.errors += 1;
             }
-            Self::count_towards_snapshot(host);
+            host.count_towards_snapshot();
             match delivery.reply {
                 ReplyTo::Local(ticket) => {
                     let timeout = host.config.callback_timeout;
