@@ -4,6 +4,7 @@
 //! Each machine is told what happened and answers with actions; the runtime's engine carries them out, sends the
 //! messages, and routes those a node addresses to itself through the same handlers.
 
+mod ended;
 mod failure;
 mod orchestrator;
 mod settings;
@@ -11,6 +12,7 @@ mod source;
 mod target;
 mod transfer;
 
+pub use ended::{End, EndedMoves};
 pub use failure::{MigrationFailure, Outcome};
 pub use orchestrator::{Ask, Orchestrator, OrchestratorAction, Progress};
 pub use settings::{MigrationOptions, MigrationSettings};

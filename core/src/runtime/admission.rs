@@ -25,6 +25,11 @@ impl Question {
     pub(super) fn from(&self) -> NodeId {
         self.from
     }
+
+    /// Whether it is about this attempt of that orchestrator.
+    pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
+        self.from == from && self.id == *id
+    }
 }
 
 impl Engine {
@@ -42,7 +47,8 @@ impl Engine {
     ) {
         let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
             let target = &arrival.target;
-            target.id.migration != id.migration && target.source == from && source == from
+            let another = target.id.migration != id.migration || target.orchestrator != from;
+            another && target.source == from && source == from
         });
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
@@ -59,6 +65,10 @@ impl Engine {
             if target.id.attempt > id.attempt || target.state != TargetState::Prepared {
                 return;
             }
+        }
+        if self.arrived.of(&id).is_some() {
+            // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
+            return;
         }
         let origin = id.entity.origin_hash();
         match self.lifecycle {

@@ -15,7 +15,7 @@ use crate::daemon::{DaemonHost, DaemonKey, Delivery, HostConfig, ReplyTo, Standi
 use crate::directory::Claim;
 use crate::events::{Held, Inbound};
 use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId, Signature};
-use crate::migration::{MigrationFailure, Outcome, Target, TargetAction, TargetState};
+use crate::migration::{End, MigrationFailure, Outcome, Target, TargetAction, TargetState};
 use crate::snapshot::{
     ChunkOutcome, ReassemblerEvent, Reservation, SnapshotDigest, StateSnapshot, TransferId, TransferKey,
 };
@@ -86,6 +86,17 @@ impl Arrival {
     }
 }
 
+impl Arrival {
+    /// The source's claim, until this node's own takes its place.
+    pub(super) fn source_claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    pub(super) fn into_claim(self) -> Option<Claim> {
+        self.claim
+    }
+}
+
 impl Engine {
     /// How many daemons are here and not live yet.
     pub(super) fn arrivals_not_live(&self) -> usize {
@@ -150,8 +161,10 @@ impl Engine {
                     let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
                     self.say_both(source, orchestrator, &message);
                 }
+                TargetAction::TakeOver => self.take_over_staged(entity, now),
                 TargetAction::Finish => {
                     self.arrivals.remove(&entity);
+                    self.arrived.note(&id, End::Arrived);
                     self.timers.disarm(TimerKey::Arrival(entity));
                     self.free_room(&id, now);
                     self.begin_waiting(entity.origin_hash(), now);
@@ -220,7 +233,7 @@ impl Engine {
     }
 
     /// Room came free: those who wait for it are granted theirs, in their order.
-    fn free_room(&mut self, id: &MoveId, now: Now) {
+    pub(super) fn free_room(&mut self, id: &MoveId, now: Now) {
         self.reassembler.release(transfer(id));
         self.reassembler_events(now);
     }
@@ -238,6 +251,19 @@ impl Engine {
                 }),
             }
         }
+    }
+
+    /// The source is at work: what it has reserved or begun to send is waited for.
+    pub(super) fn touch_transfer(&mut self, from: NodeId, id: &MoveId, now: Now) {
+        if self.arrivals.get(&id.entity).is_some_and(|a| a.target.id == *id && a.target.source == from) {
+            self.reassembler.touch(transfer(id), now.instant);
+        }
+    }
+
+    /// Forgets transfers that are silent, so that those behind them get their room though nobody feeds.
+    pub(super) fn sweep_arrivals(&mut self, now: Now) {
+        self.reassembler.sweep(now.instant);
+        self.reassembler_events(now);
     }
 
     /// A piece of the state.
@@ -467,17 +493,11 @@ impl Engine {
         let me = self.node.keypair.entity_id();
         let Some(arrival) = self.arrivals.get_mut(&id.entity) else {
             // It finished here before, and the source did not hear of it.
-            let active = self
-                .local(id.entity.origin_hash())
-                .ok()
-                .and_then(|key| self.slot(key))
-                .is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch > id.epoch);
-            let message = if active {
-                MigrationMessage::ActivateAck { id }
-            } else {
-                MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded }
+            return match self.fate(&id) {
+                Some(CopyState::Active) => self.say(from, &MigrationMessage::ActivateAck { id }),
+                Some(copy) => self.say(from, &MigrationMessage::StatusAnswer { id, copy }),
+                None => {}
             };
-            return self.say(from, &message);
         };
         if arrival.target.id != id || arrival.target.source != from {
             return self.refuse(from, "ActivateTarget", &"not from the recorded source");
@@ -494,6 +514,20 @@ impl Engine {
             }
         }
         self.arrival_input(id.entity, now, |target| target.activate(now.instant));
+    }
+
+    /// What became of a copy whose arrival here is over; nothing when that was forgotten.
+    pub(super) fn fate(&self, id: &MoveId) -> Option<CopyState> {
+        let origin = id.entity.origin_hash();
+        let later = |entity: EntityId, epoch| entity == id.entity && epoch > id.epoch;
+        let here = self.local(origin).ok().and_then(|key| self.slot(key));
+        match self.arrived.of(id) {
+            Some(End::Arrived | End::Left) => Some(CopyState::Active),
+            Some(End::Discarded | End::Kept) => Some(CopyState::Discarded),
+            None if here.is_some_and(|slot| later(slot.host.entity(), slot.host.epoch)) => Some(CopyState::Active),
+            None if self.pointers.get(origin).is_some_and(|p| later(p.entity, p.epoch)) => Some(CopyState::Active),
+            None => self.arrived.is_complete().then_some(CopyState::Discarded),
+        }
     }
 
     fn activate(&mut self, entity: EntityId, now: Now) {
@@ -530,6 +564,7 @@ impl Engine {
         let Some(arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);
+        self.arrived.note(&id, End::Discarded);
         if let Some(key) = arrival.key
             && self.take_slot(key).is_some()
         {
@@ -542,6 +577,8 @@ impl Engine {
             self.note_arrival(&id, source, None, Some(failure));
             // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
             self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
+            // One that has released the daemon to this copy takes it back.
+            self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
             if orchestrator != source {
                 self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
             }

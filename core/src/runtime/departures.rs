@@ -10,7 +10,7 @@ use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::migration::{End, MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
 use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
@@ -52,6 +52,9 @@ impl Engine {
             }
             return;
         }
+        if let Some(end) = self.departed.of(&id) {
+            return self.say_ended(from, id, end, FailureReason::Cancelled);
+        }
         let origin = id.entity.origin_hash();
         let refusal = if !self.options.admits_orchestrator(from, self.me()) {
             Some(FailureReason::NotAuthorized)
@@ -83,6 +86,26 @@ impl Engine {
         let departure = Departure { source, key, origin, claim: None, held: VecDeque::new(), own: None };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
+    }
+
+    /// An orchestrator wants a move undone that does not take place here (any more): it hears how it ended. One that has not
+    /// begun never will.
+    pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
+        let end = self.departed.of(&id).unwrap_or(End::Kept);
+        if self.options.admits_orchestrator(from, self.me()) {
+            self.departed.note(&id, end);
+            self.say_ended(from, id, end, reason);
+        } else {
+            self.refuse(from, "Cancel", &"of a move that is not known");
+        }
+    }
+
+    fn say_ended(&mut self, to: NodeId, id: MoveId, end: End, reason: FailureReason) {
+        let message = match end {
+            End::Left | End::Arrived => MigrationMessage::CleanupComplete { id },
+            End::Kept | End::Discarded => MigrationMessage::MigrationFailed { id, reason },
+        };
+        self.say(to, &message);
     }
 
     /// Carries out what the source wants.
@@ -191,8 +214,8 @@ impl Engine {
         let target = departure.source.target;
         let status = MigrationMessage::Status { id, stage, bytes_sent, bytes_total, events };
         self.say(orchestrator, &status);
-        if matches!(stage, Stage::Snapshot) {
-            // The target waits for the first byte.
+        if matches!(stage, Stage::Snapshot | Stage::Transfer) {
+            // The target waits for the first byte, or for its turn to grant.
             self.say(target, &status);
         }
     }

@@ -21,9 +21,10 @@ use super::state_reader::StateReader;
 use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
-use crate::directory::{Claim, Lookups, Pointers};
+use crate::directory::{Claim, Graves, Lookups, Pointers};
 use crate::events::Inbound;
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
 
@@ -85,8 +86,12 @@ pub struct Engine {
     pub(super) lookups: Lookups,
     pub(super) locating: HashMap<OriginHash, Vec<Ticket>>,
     pub(super) pointers: Pointers,
+    pub(super) graves: Graves,
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
+    /// Moves that ended here as source, and as target.
+    pub(super) departed: EndedMoves,
+    pub(super) arrived: EndedMoves,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reassembler: SnapshotReassembler,
     pub(super) work: WorkQueue,
@@ -133,8 +138,11 @@ impl Engine {
             lookups: Lookups::default(),
             locating: HashMap::new(),
             pointers: Pointers::default(),
+            graves: Graves::default(),
             departures: HashMap::new(),
             arrivals: HashMap::new(),
+            departed: EndedMoves::default(),
+            arrived: EndedMoves::default(),
             orchestrations: HashMap::new(),
             reassembler: SnapshotReassembler::new(budget, silence),
             work: WorkQueue::default(),
@@ -308,7 +316,10 @@ impl Engine {
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
-                TimerKey::Sweep => self.sweep_streams(now),
+                TimerKey::Sweep => {
+                    self.sweep_streams(now);
+                    self.sweep_arrivals(now);
+                }
             }
         }
         self.settle_own(now);

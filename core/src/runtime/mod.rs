@@ -17,6 +17,7 @@ mod orchestrations;
 mod peer_events;
 mod peers;
 mod policy;
+mod recovery;
 mod replies;
 mod routes;
 mod run;

@@ -244,6 +244,7 @@ impl Engine {
                 self.lookups.answer(Query(query), from, claim);
                 self.check_lookups(now);
             }
+            Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
             Err(error) => self.refuse(from, "directory message", &error),
         }
     }

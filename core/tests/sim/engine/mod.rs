@@ -9,6 +9,7 @@ mod failures;
 mod load;
 mod losses;
 mod moves;
+mod table;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -20,7 +20,10 @@ use tokio::time::Instant;
 use super::daemon::Objects;
 
 mod embedder;
+mod meddling;
 mod users;
+
+pub(crate) use meddling::{How, Intruder, Meddler, Sent};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -31,7 +34,7 @@ const TRACE_LINES: usize = 4000;
 /// Something that happens at an instant.
 #[derive(Debug)]
 enum Event {
-    Frame { from: usize, to: usize, session: u64, lane: Lane, records: Vec<Record> },
+    Frame { from: usize, to: usize, session: u64, lane: Lane, records: Vec<Record>, counted: bool },
     Step { node: usize, life: u64, daemon: DaemonKey, token: u64 },
     Restored { node: usize, life: u64, daemon: DaemonKey },
     Snapshotted { node: usize, life: u64, daemon: DaemonKey },
@@ -142,6 +145,14 @@ pub(crate) struct World {
     pub(crate) last_request: u64,
     trace: VecDeque<String>,
     hasher: DefaultHasher,
+    pub(crate) meddler: Option<Meddler>,
+    pub(crate) intruder: Option<Intruder>,
+    /// How often one of them did something.
+    pub(crate) meddled: u64,
+    /// Messages of migrations, as they were sent.
+    pub(crate) sent: Vec<Sent>,
+    /// Nodes may refuse messages: some are forged.
+    pub(crate) may_refuse: bool,
     pub(crate) trap: Option<Trap>,
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
@@ -198,6 +209,11 @@ impl World {
             trace: VecDeque::new(),
             hasher: DefaultHasher::new(),
             trap: None,
+            meddler: None,
+            intruder: None,
+            meddled: 0,
+            sent: Vec::new(),
+            may_refuse: false,
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
@@ -398,7 +414,7 @@ impl World {
             assert!(!more, "n{from} has more for n{to}, but nothing fits an empty frame");
             return false;
         }
-        let records = sink.records;
+        let records = self.meddle((from, to), session, lane, sink.records);
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
         self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
@@ -437,7 +453,7 @@ impl World {
         }
         wire.last_arrival = Some(arrival);
         let delay = arrival - self.now;
-        self.at(delay, Event::Frame { from, to, session, lane, records });
+        self.at(delay, Event::Frame { from, to, session, lane, records, counted: true });
         true
     }
 
@@ -494,11 +510,11 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Frame { from, to, session, lane, mut records } => {
+            Event::Frame { from, to, session, lane, mut records, counted } => {
                 if self.sessions.get(&pair(from, to)) != Some(&session) {
                     return;
                 }
-                if let Some(wire) = self.wires.get_mut(&(from, to)) {
+                if counted && let Some(wire) = self.wires.get_mut(&(from, to)) {
                     wire.in_flight -= 1;
                 }
                 let (now, id) = (self.present(), self.id(from));
