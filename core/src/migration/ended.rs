@@ -45,6 +45,14 @@ impl EndedMoves {
         }
     }
 
+    /// It was not that move after all: somebody else used its name.
+    pub fn forget(&mut self, id: &MoveId) {
+        let key = (id.entity, id.migration);
+        if self.ends.remove(&key).is_some() {
+            self.order.retain(|other| *other != key);
+        }
+    }
+
     /// How this attempt, or one behind it, ended.
     pub fn of(&self, id: &MoveId) -> Option<End> {
         let (attempt, end) = self.ends.get(&(id.entity, id.migration))?;

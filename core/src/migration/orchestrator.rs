@@ -243,6 +243,8 @@ impl Orchestrator {
         match self.state {
             State::Over => Vec::new(),
             State::Asking { .. } if reason == FailureReason::NotReady => self.not_ready(now),
+            // A repetition.
+            State::Backoff { .. } if reason == FailureReason::NotReady => Vec::new(),
             State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding => {
                 let mut actions = Vec::new();
                 self.finish(Err(MigrationFailure::Refused(reason, outcome)), &mut actions);

@@ -53,6 +53,7 @@ impl Engine {
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
             self.arrival_input(id.entity, now, Target::called_off);
+            self.arrived.forget(&id);
         }
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;

@@ -102,8 +102,8 @@ fn cell(scenario: Scenario, kind: &str, seed: u64, (name, nth): (&'static str, u
         }
         let what = format!("{scenario:?} {kind} {name} {nth} {fault:?}");
         let Run { origin, result } = move_once(world, scenario, kind);
-        sent = world.sent.clone();
         world.run_for(Duration::from_secs(5));
+        sent = world.sent.clone();
         if let Fault::Replayed(message) = fault {
             world.intrude(message, message.from);
             world.meddled += 1;
