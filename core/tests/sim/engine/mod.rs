@@ -9,6 +9,7 @@ mod failures;
 mod load;
 mod losses;
 mod moves;
+mod recovery;
 mod table;
 mod world;
 

@@ -10,7 +10,7 @@ use mesh_daemon_core::daemon::DaemonKey;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
 use mesh_daemon_core::migration::MigrationFailure;
-use mesh_daemon_core::runtime::{ArrivalPolicy, Engine, NodeSelf, Now, RuntimeError, RuntimeOptions, Settlement};
+use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonEvent, StopReason, Engine, NodeSelf, Now, RuntimeError, RuntimeOptions, Settlement};
 use mesh_daemon_core::wire::migration::{MigrationMessage, Stage};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::rngs::SmallRng;
@@ -151,6 +151,9 @@ pub(crate) struct World {
     pub(crate) meddled: u64,
     /// Messages of migrations, as they were sent.
     pub(crate) sent: Vec<Sent>,
+    /// What happened to daemons, and why objects were let go.
+    pub(crate) daemon_events: Vec<(usize, DaemonEvent)>,
+    pub(crate) retired: Vec<(usize, StopReason)>,
     /// Nodes may refuse messages: some are forged.
     pub(crate) may_refuse: bool,
     pub(crate) trap: Option<Trap>,
@@ -214,6 +217,8 @@ impl World {
             meddled: 0,
             sent: Vec::new(),
             may_refuse: false,
+            daemon_events: Vec::new(),
+            retired: Vec::new(),
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
@@ -354,8 +359,21 @@ impl World {
         self.make_ready(index);
     }
 
+    /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
+    pub(crate) fn restart_after_silence(&mut self, index: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.lose(index, other, Loss::Silence);
+        }
+        self.restart_as(index, false);
+        self.make_ready(index);
+    }
+
     /// The same, without making its runtime ready.
     pub(crate) fn restart_unready(&mut self, index: usize) {
+        self.restart_as(index, true);
+    }
+
+    fn restart_as(&mut self, index: usize, told: bool) {
         let life = self.nodes[index].life + 1;
         self.note(&format!("n{index} restarts"));
         let old = self.identity(index);
@@ -375,7 +393,9 @@ impl World {
             }
             self.sessions.remove(&pair(index, other));
             let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
-            self.peer_event(other, &lost);
+            if told {
+                self.peer_event(other, &lost);
+            }
             self.connect(index, other, false);
         }
     }

@@ -209,6 +209,14 @@ impl World {
         }
     }
 
+    /// The operator's word on a node that the other copy of a daemon is gone.
+    pub(crate) fn recover(&mut self, node: usize, origin: OriginHash) -> Result<(), RuntimeError> {
+        let now = self.present();
+        let recovered = self.nodes[node].engine.recover(origin, now);
+        self.settle(node);
+        recovered
+    }
+
     /// How many events were sent.
     pub(crate) fn requests(&self) -> usize {
         self.waits.values().filter(|wait| wait.request.is_some()).count()
