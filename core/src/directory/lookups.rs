@@ -20,8 +20,8 @@ pub struct Query(pub u64);
 pub enum Finding {
     /// The best claim that anyone knows.
     Found(Found),
-    /// Every connected peer was asked and knows of none.
-    NotFound,
+    /// Every connected peer was asked and knows of none: perhaps of one that its own host denies.
+    NotFound(Option<Claim>),
     /// Some did not answer in time, and the others know of none.
     Unanswered,
 }
@@ -56,6 +56,12 @@ impl Open {
             }
         }
         best
+    }
+
+    /// The newest claim of one that has left its host.
+    fn denied(&self) -> Option<Claim> {
+        let claims = self.answers.values().flatten();
+        claims.reduce(|best, claim| if claim.beats(best) { claim } else { best }).cloned()
     }
 
     /// A host that speaks for itself ends the question: an older claim is put right by the host that it names.
@@ -120,7 +126,7 @@ impl Lookups {
                 self.by_origin.remove(&open.origin);
                 let finding = match open.best() {
                     Some(found) => Finding::Found(found),
-                    None if open.waiting_for.is_empty() => Finding::NotFound,
+                    None if open.waiting_for.is_empty() => Finding::NotFound(open.denied()),
                     None => Finding::Unanswered,
                 };
                 (open.origin, finding)

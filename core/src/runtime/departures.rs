@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::engine::{Engine, Now};
+use super::policy::Verdict;
 use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{Role, Work};
@@ -43,7 +44,7 @@ pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &Snap
 }
 
 impl Engine {
-    /// An orchestrator wants a daemon of this node to leave.
+    /// An orchestrator that may move daemons of this node wants one to leave.
     pub(super) fn on_take_snapshot(&mut self, from: NodeId, id: MoveId, target: NodeId, transport: bool, now: Now) {
         if let Some(departure) = self.departures.get(&id.entity) {
             let known = departure.source.id == id && departure.source.orchestrator == from;
@@ -56,12 +57,10 @@ impl Engine {
             return self.say_ended(from, id, end, FailureReason::Cancelled);
         }
         let origin = id.entity.origin_hash();
-        let refusal = if !self.options.admits_orchestrator(from, self.me()) {
-            Some(FailureReason::NotAuthorized)
-        } else if self.arrivals.contains_key(&id.entity) {
+        let refusal = if self.arrivals.contains_key(&id.entity) {
             Some(FailureReason::AlreadyMigrating)
         } else if !self.peers.is_up(target) {
-            Some(FailureReason::PeerLost { detail: format!("target {target}") })
+            Some(FailureReason::TargetUnavailable)
         } else {
             match self.local(origin).ok().and_then(|key| self.slot(key)) {
                 None => Some(FailureReason::DaemonNotFound),
@@ -92,7 +91,7 @@ impl Engine {
     /// begun never will.
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
         let end = self.departed.of(&id).unwrap_or(End::Kept);
-        if self.options.admits_orchestrator(from, self.me()) {
+        if self.options.orchestrator(from, self.me()) != Verdict::No {
             self.departed.note(&id, end);
             self.say_ended(from, id, end, reason);
         } else {

@@ -36,6 +36,7 @@ impl Engine {
                     self.graves.bury(*node, *incarnation);
                 }
                 self.cut(*node, dead, now);
+                self.migrations_lost(*node, dead, now);
                 if !dead {
                     self.declared_lost(*node, now);
                 }

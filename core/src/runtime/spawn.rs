@@ -50,6 +50,9 @@ impl Engine {
     /// Spawns a daemon; `ticket` is settled with [`Settlement::Spawned`].
     pub fn spawn(&mut self, ticket: Ticket, request: SpawnRequest, now: Now) -> Result<(), RuntimeError> {
         self.check_ready()?;
+        if self.drain.is_some() {
+            return Err(RuntimeError::Draining);
+        }
         let kind = match &request.kind {
             Some(kind) => match self.factories.kind(kind) {
                 Some(kind) => Some(kind),
@@ -130,6 +133,15 @@ impl Engine {
                 self.construct(key);
             }
             None => self.construct(key),
+        }
+    }
+
+    /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
+    pub(super) fn spawn_where_none_lives(&mut self, origin: OriginHash, former: Option<&Claim>) {
+        if let (Some(key), Some(former)) = (self.by_origin.get(&origin).copied(), former)
+            && self.slot(key).is_some_and(|slot| slot.host.standing == Standing::Starting)
+        {
+            self.outrank(key, former.body().epoch);
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
 
 use super::in_world;
 use super::load::{Plan, check};
@@ -26,14 +27,24 @@ enum Scenario {
     CutAtTheHandOver,
     /// The connection breaks with the word that it lives.
     CutAtTheAcknowledgement,
+    /// A third node drives.
+    Driven,
+    /// A third node drives, and gives up.
+    Cancelled,
 }
 
-const SCENARIOS: [Scenario; 5] = [
+/// Has no part in the move.
+const STRANGER: usize = 3;
+
+/// Those in which the source drives come first.
+const SCENARIOS: [Scenario; 7] = [
     Scenario::Plain,
     Scenario::RestoreFails,
     Scenario::NotReady,
     Scenario::CutAtTheHandOver,
     Scenario::CutAtTheAcknowledgement,
+    Scenario::Driven,
+    Scenario::Cancelled,
 ];
 
 /// What goes wrong with a message.
@@ -73,18 +84,25 @@ fn move_once(world: &mut World, scenario: Scenario, kind: &str) -> Run {
     let trapped = match scenario {
         Scenario::CutAtTheHandOver => Some("ActivateTarget"),
         Scenario::CutAtTheAcknowledgement => Some("ActivateAck"),
-        Scenario::Plain | Scenario::RestoreFails | Scenario::NotReady => None,
+        Scenario::Plain | Scenario::RestoreFails | Scenario::NotReady | Scenario::Driven | Scenario::Cancelled => None,
     };
     let heal_after = Duration::from_millis(30);
     world.trap = trapped.map(|message| Trap { message, nth: 0, arrives: false, heal_after });
-    let ticket = world.migrate(0, origin, 1);
+    let driver = if matches!(scenario, Scenario::Driven | Scenario::Cancelled) { 2 } else { 0 };
+    let ticket = world.drive(driver, origin, 0, 1);
     calls(world, callers, origin);
     let migration: MigrationId = world.migration(ticket).expect("it begins");
     if scenario == Scenario::NotReady {
         world.run_for(Duration::from_millis(700));
         world.make_ready(1);
     }
-    let result = world.wait_migration(0, migration);
+    if scenario == Scenario::Cancelled {
+        world.run_for(Duration::from_millis(2));
+        let now = world.present();
+        world.nodes[driver].engine.abort_migration(migration, None, now);
+        world.settle(driver);
+    }
+    let result = world.wait_migration(driver, migration);
     world.trap = None;
     world.nodes[1].objects.faults.restore = false;
     calls(world, &[0, 1, 2], origin);
@@ -93,7 +111,12 @@ fn move_once(world: &mut World, scenario: Scenario, kind: &str) -> Run {
 
 fn cell(scenario: Scenario, kind: &str, seed: u64, (name, nth): (&'static str, usize), fault: &Fault) -> Vec<Sent> {
     let mut sent = Vec::new();
-    in_world(World::new(seed, 3), |world| {
+    let world = World::with_options(seed, 4, |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Any,
+        ..RuntimeOptions::default()
+    });
+    in_world(world, |world| {
         world.may_refuse = true;
         match fault {
             Fault::Meddle(how) => world.meddler = Some(Meddler { message: name, nth, how: *how }),
@@ -123,7 +146,7 @@ fn cell(scenario: Scenario, kind: &str, seed: u64, (name, nth): (&'static str, u
             },
         }
         let undisturbed = matches!(fault, Fault::Meddle(How::Forge { .. } | How::Duplicate) | Fault::Replayed(_));
-        if undisturbed && matches!(scenario, Scenario::Plain | Scenario::NotReady) {
+        if undisturbed && matches!(scenario, Scenario::Plain | Scenario::NotReady | Scenario::Driven) {
             assert_eq!(result, Ok(()), "{what}: it changes nothing");
         }
         let plan = Plan { kind: "prompt", hops: 0, mixed: false, ..Plan::default() };
@@ -151,9 +174,12 @@ fn messages(sent: &[Sent]) -> Vec<(usize, Sent)> {
     chosen
 }
 
-fn table(faults: impl Fn(&Sent, &[Sent]) -> Vec<Fault>) -> BTreeMap<&'static str, usize> {
+/// The source drives.
+const OWN: &[Scenario] = SCENARIOS.split_at(5).0;
+
+fn table(scenarios: &[Scenario], faults: impl Fn(&Sent, &[Sent]) -> Vec<Fault>) -> BTreeMap<&'static str, usize> {
     let mut cells: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for scenario in SCENARIOS {
+    for scenario in scenarios.iter().copied() {
         for (seed, kind) in [(11, "prompt"), (12, "slow")] {
             let sent = cell(scenario, kind, seed, ("none", 0), &Fault::None);
             for (nth, message) in messages(&sent) {
@@ -166,6 +192,9 @@ fn table(faults: impl Fn(&Sent, &[Sent]) -> Vec<Fault>) -> BTreeMap<&'static str
     }
     cells
 }
+
+/// What a third node that drives says and hears.
+const DRIVEN: [&str; 5] = ["Cancel", "CutoverNotify", "Described", "Inquire", "TakeSnapshot"];
 
 fn every_message_is_in(cells: &BTreeMap<&'static str, usize>) {
     const NAMES: [&str; 17] = [
@@ -194,34 +223,40 @@ fn every_message_is_in(cells: &BTreeMap<&'static str, usize>) {
 
 #[test]
 fn hazard_23_each_message_is_lost() {
-    every_message_is_in(&table(|_, _| vec![Fault::Meddle(How::Lose)]));
+    every_message_is_in(&table(OWN, |_, _| vec![Fault::Meddle(How::Lose)]));
 }
 
 #[test]
 fn hazard_23_each_message_is_duplicated() {
-    every_message_is_in(&table(|_, _| vec![Fault::Meddle(How::Duplicate)]));
+    let cells = table(&SCENARIOS, |_, _| vec![Fault::Meddle(How::Duplicate)]);
+    every_message_is_in(&cells);
+    assert!(DRIVEN.iter().all(|name| cells.contains_key(name)), "{cells:?}");
 }
 
 #[test]
 fn hazard_23_each_message_is_delayed_past_the_next_phase() {
     let delays = [Duration::from_secs(1), Duration::from_secs(20), Duration::from_secs(90)];
-    every_message_is_in(&table(|_, _| delays.iter().map(|delay| Fault::Meddle(How::Delay(*delay))).collect()));
+    let cells = table(&SCENARIOS, |_, _| delays.iter().map(|delay| Fault::Meddle(How::Delay(*delay))).collect());
+    every_message_is_in(&cells);
+    assert!(DRIVEN.iter().all(|name| cells.contains_key(name)), "{cells:?}");
 }
 
 #[test]
 fn hazard_34_each_message_is_replayed_after_completion() {
-    every_message_is_in(&table(|message, _| vec![Fault::Replayed(message.clone())]));
+    let cells = table(&SCENARIOS, |message, _| vec![Fault::Replayed(message.clone())]);
+    every_message_is_in(&cells);
+    assert!(DRIVEN.iter().all(|name| cells.contains_key(name)), "{cells:?}");
 }
 
 #[test]
 fn hazard_33_each_message_is_forged_by_a_third_node() {
-    every_message_is_in(&table(|_, _| vec![Fault::Meddle(How::Forge { by: 2 })]));
+    every_message_is_in(&table(OWN, |_, _| vec![Fault::Meddle(How::Forge { by: STRANGER })]));
 }
 
 #[test]
 fn hazard_34_each_message_is_sent_by_the_right_node_at_the_wrong_time() {
     const INSTANTS: [&str; 4] = ["Prepare", "Reserved", "ReplayComplete", "CleanupComplete"];
-    every_message_is_in(&table(|message, sent| {
+    every_message_is_in(&table(OWN, |message, sent| {
         let happens = |at: &&str| sent.iter().any(|other| other.name == *at) && *at != message.name;
         INSTANTS
             .into_iter()

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::DaemonKey;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
-use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
+use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
-use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonEvent, StopReason, Engine, NodeSelf, Now, RuntimeError, RuntimeOptions, Settlement};
-use mesh_daemon_core::wire::migration::{MigrationMessage, Stage};
-use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
+use mesh_daemon_core::runtime::{
+    ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
+};
+use mesh_daemon_core::wire::Lane;
+use mesh_daemon_core::wire::migration::Stage;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
@@ -20,9 +22,11 @@ use tokio::time::Instant;
 use super::daemon::Objects;
 
 mod embedder;
+mod frames;
 mod meddling;
 mod users;
 
+use frames::{Sink, name_of};
 pub(crate) use meddling::{How, Intruder, Meddler, Sent};
 
 /// What a frame holds.
@@ -72,7 +76,11 @@ pub(crate) struct Node {
     pub(crate) incarnation: Incarnation,
     pub(crate) objects: Objects,
     pub(crate) options: RuntimeOptions,
+    /// The node that the policy admits when it is asked; nothing admits all.
+    pub(crate) admits_orchestrator: Option<usize>,
     life: u64,
+    /// What was told of this node's parts in migrations.
+    pub(crate) stages: Vec<(Role, Stage)>,
     /// Phases of each migration that this node drives, in order.
     pub(crate) phases: BTreeMap<u128, Vec<Stage>>,
     pub(crate) over: BTreeMap<u128, Result<(), MigrationFailure>>,
@@ -100,30 +108,6 @@ pub(crate) struct Wait {
     pub(crate) node: usize,
     pub(crate) request: Option<u64>,
     pub(crate) result: Option<Result<Settlement, RuntimeError>>,
-}
-
-/// Room for one frame.
-struct Sink {
-    left: usize,
-    records: Vec<Record>,
-}
-
-impl RecordSink for Sink {
-    fn room(&self) -> usize {
-        self.left.saturating_sub(4)
-    }
-
-    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
-        let mut body = Vec::new();
-        encode(&mut body);
-        if body.len() > self.room() {
-            return None;
-        }
-        self.left -= body.len() + 4;
-        let len = body.len();
-        self.records.push(Record { subprotocol, body: body.into() });
-        Some(len)
-    }
 }
 
 /// The whole simulation.
@@ -234,7 +218,9 @@ impl World {
                 incarnation,
                 objects: Objects::default(),
                 options,
+                admits_orchestrator: None,
                 life: 0,
+                stages: Vec::new(),
                 phases: BTreeMap::new(),
                 over: BTreeMap::new(),
                 progress: BTreeMap::new(),
@@ -270,7 +256,7 @@ impl World {
         self.nodes[node].keypair.node_id()
     }
 
-    fn identity(&self, node: usize) -> PeerIdentity {
+    pub(crate) fn identity(&self, node: usize) -> PeerIdentity {
         let Node { keypair, incarnation, .. } = &self.nodes[node];
         PeerIdentity {
             node: keypair.node_id(),
@@ -579,21 +565,4 @@ impl World {
     }
 
     // Looking.
-}
-
-fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
-    let body = match (record.subprotocol, lane) {
-        (Subprotocol::Migration, _) => record.body.clone(),
-        // A message in fragments: the first one begins with its length and its subprotocol.
-        (Subprotocol::Events, Lane::Bulk) => {
-            let header = u64::from_le_bytes(record.body.get(..8)?.try_into().ok()?);
-            let whole = header & ((1 << 48) - 1) == record.body.len() as u64 - 8;
-            if !whole || header >> 48 != u64::from(Subprotocol::Migration.id()) {
-                return None;
-            }
-            record.body.slice(8..)
-        }
-        _ => return None,
-    };
-    codec::decode::<MigrationMessage<'_>>(&body).ok().map(|message| message.name())
 }
