@@ -261,12 +261,18 @@ impl Engine {
                 return self.say_claim(from, known);
             }
         }
+        let held = self.by_origin.contains_key(&origin);
         self.supersede(&claim, now);
         let stale = self.routes.get(&origin).and_then(|route| route.stream.as_ref()).is_some_and(|stream| {
             stream.id.entity == body.entity && stream.id.lineage != body.lineage && stream.epoch < body.min_epoch
         });
         if stale {
             self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        }
+        // Whoever has had to do with the older copy must not be led to it again by that copy's own word.
+        let concerned = stale || held || self.pointers.get(origin).is_some_and(|p| p.entity == body.entity);
+        if concerned && !self.by_origin.contains_key(&origin) {
+            self.pointers.left(claim, now.instant);
         }
         self.settle_own(now);
     }
@@ -300,9 +306,6 @@ impl Engine {
                     self.fence(key, now);
                 }
             }
-        }
-        if self.pointers.get(origin).is_some_and(|pointer| pointer.entity == entity) {
-            self.pointers.left(claim.clone(), now.instant);
         }
     }
 
