@@ -17,12 +17,11 @@ pub struct Graves {
 impl Graves {
     /// A life of a node has ended, with all that it hosted.
     pub fn bury(&mut self, node: NodeId, life: Incarnation) {
-        match self.ended.get_mut(&node) {
-            Some(newest) => *newest = life.max(*newest),
-            None => {
-                self.ended.insert(node, life);
-                self.order.push_back(node);
-            }
+        if let Some(newest) = self.ended.get_mut(&node) {
+            *newest = life.max(*newest);
+        } else {
+            self.ended.insert(node, life);
+            self.order.push_back(node);
         }
         if self.order.len() > MOST
             && let Some(oldest) = self.order.pop_front()

@@ -38,8 +38,8 @@ impl Question {
     /// Whether it is about this attempt of that orchestrator.
     pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
         match self {
-            Self::Arrival { from: asker, id: asked, .. } | Self::Departure { from: asker, id: asked, .. } => {
-                *asker == from && asked == id
+            Self::Arrival { from: asker, id: about, .. } | Self::Departure { from: asker, id: about, .. } => {
+                *asker == from && about == id
             }
             Self::Inquiry(_) => false,
         }

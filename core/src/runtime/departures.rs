@@ -91,11 +91,12 @@ impl Engine {
     /// begun never will.
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
         let end = self.departed.of(&id).unwrap_or(End::Kept);
-        if self.options.orchestrator(from, self.me()) != Verdict::No {
-            self.departed.note(&id, end);
-            self.say_ended(from, id, end, reason);
-        } else {
-            self.refuse(from, "Cancel", &"of a move that is not known");
+        match self.options.orchestrator(from, self.me()) {
+            Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
+            Verdict::Yes | Verdict::Ask => {
+                self.departed.note(&id, end);
+                self.say_ended(from, id, end, reason);
+            }
         }
     }
 

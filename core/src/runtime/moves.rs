@@ -115,7 +115,7 @@ impl Engine {
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Prepared { .. } | MigrationMessage::InDoubt { .. } | MigrationMessage::TooLate { .. } => {
-                self.on_orchestrator_message(from, message, now)
+                self.on_orchestrator_message(from, message, now);
             }
         }
     }
