@@ -19,10 +19,10 @@ afterEach(async () => {
 const ROOT = join(__dirname, '..');
 const payload = Buffer.from('x');
 
-/** Another process with a ready node that accepts counters; ends when its only peer does. */
-async function other(): Promise<{ child: ChildProcessWithoutNullStreams; addr: string; id: bigint }> {
+/** Another process with a ready node that accepts counters, and has one if given a seed; ends when its only peer does. */
+async function other(seed = 0): Promise<{ child: ChildProcessWithoutNullStreams; addr: string; id: bigint }> {
   const script = `
-    const { DaemonRuntime, MeshNode } = require('mesh-daemon');
+    const { DaemonRuntime, Identity, MeshNode } = require('mesh-daemon');
     class Counter {
       seen = 0;
       process(event) { this.seen += 1; return Buffer.from(this.seen + ':' + event.payload + ':' + process.pid); }
@@ -36,16 +36,35 @@ async function other(): Promise<{ child: ChildProcessWithoutNullStreams; addr: s
       rt.start();
       await mesh.start();
       mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
+      const { seed } = process.env;
+      if (seed) await rt.spawnWithDaemon(Identity.fromSeed(Buffer.alloc(32, Number(seed))), new Counter());
       rt.on('daemon', (e) => console.log(e.type));
       console.log(mesh.localAddr() + ' ' + mesh.nodeId());
     })();`;
-  const child = spawn(process.execPath, ['-e', script], { cwd: ROOT });
+  const env = { ...process.env, seed: seed === 0 ? '' : String(seed) };
+  const child = spawn(process.execPath, ['-e', script], { cwd: ROOT, env });
   children.add(child);
   child.stderr.pipe(process.stderr);
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
   const [addr = '', id = '0'] = line.split(' ');
   return { child, addr, id: BigInt(id) };
 }
+
+test('the first call of a session finds what lives in the other process, ten times at once', async () => {
+  const here = await node();
+  const seeds = Array.from({ length: 10 }, (_, index) => index + 1);
+  const answers = await Promise.all(
+    seeds.map(async (seed) => {
+      const { originHash } = Identity.fromSeed(Buffer.alloc(32, seed));
+      const { addr, id, child } = await other(seed);
+      await here.mesh.connect(addr);
+      const [answer] = await here.rt.call(originHash, payload);
+      expect(answer?.toString()).toBe(`1:x:${String(child.pid)}`);
+      return [await here.rt.locate(originHash), id];
+    }),
+  );
+  for (const [found, id] of answers) expect(found).toBe(id);
+});
 
 async function source(): Promise<Node & { origin: bigint }> {
   const here = await node({}, { mesh: { heartbeatIntervalMs: 100, sessionTimeoutMs: 1_000, reconnect: false } });

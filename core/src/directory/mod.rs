@@ -7,5 +7,5 @@ mod pointers;
 
 pub use claim::{Claim, ClaimBody, ClaimError};
 pub use graves::Graves;
-pub use lookups::{Finding, Found, Lookups, Query};
+pub use lookups::{Finding, Found, Haste, Lookups, Query};
 pub use pointers::{Pointer, Pointers};

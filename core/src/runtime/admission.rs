@@ -204,8 +204,9 @@ impl Engine {
         });
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
+            let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
             self.arrival_input(id.entity, now, Target::called_off);
-            self.arrived.forget(&id);
+            former.iter().for_each(|former| self.arrived.forget(former));
         }
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
@@ -334,6 +335,19 @@ impl Engine {
 
     pub(super) fn decline(&mut self, to: NodeId, id: MoveId, reason: FailureReason) {
         self.say(to, &MigrationMessage::MigrationFailed { id, reason });
+    }
+
+    /// The policy's answers will not be waited for any more.
+    pub(super) fn decline_asked(&mut self) {
+        let reason = FailureReason::ComputeNotSupported;
+        for (_, question) in std::mem::take(&mut self.asked) {
+            match question {
+                Question::Arrival { from, id, .. } | Question::Departure { from, id, .. } => {
+                    self.decline(from, id, reason.clone());
+                }
+                Question::Inquiry(inquiry) => self.decline_inquiry(&inquiry, reason.clone(), None),
+            }
+        }
     }
 
     /// Those who came too early are told that this node is ready.

@@ -204,8 +204,15 @@ impl Engine {
 
     /// The recorded source asks for room for the whole state.
     pub(super) fn on_reserve(&mut self, from: NodeId, id: MoveId, total: u64, claim: &[u8], now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || !arrival.target.reserve(now.instant) {
+        let known = self.arrivals.get_mut(&id.entity).filter(|arrival| arrival.target.id == id);
+        let Some(arrival) = known else {
+            // Another migration of this daemon took its place here: the source need not wait for a grant.
+            if self.arrived.of(&id).is_none() {
+                self.say(from, &MigrationMessage::MigrationFailed { id, reason: FailureReason::AlreadyMigrating });
+            }
+            return;
+        };
+        if arrival.target.source != from || !arrival.target.reserve(now.instant) {
             return;
         }
         let host = self.peers.get(from).map(|peer| peer.identity.entity);

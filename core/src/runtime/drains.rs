@@ -45,7 +45,7 @@ impl Engine {
             draining.tickets.push(ticket);
             return Ok(());
         }
-        let peers: Vec<NodeId> = self.peers.connected().collect();
+        let peers: Vec<NodeId> = self.peers.connected().filter(|(_, answers)| *answers).map(|(node, _)| node).collect();
         self.questions += 1;
         let query = self.questions;
         let mut machine = Drain::new(self.local_daemons(), peers.iter().copied(), timeout, now.instant);

@@ -305,6 +305,6 @@ impl Engine {
         self.departures.clear();
         self.arrivals.clear();
         self.early_inquiries.clear();
-        self.asked.clear();
+        self.decline_asked();
     }
 }

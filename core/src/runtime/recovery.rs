@@ -101,9 +101,10 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
+        // First who is right, then that the streams are over: nobody is to ask again before it knows.
+        self.announce(key);
         self.end_streams(ended);
         self.end_route(origin, |maybe| peer_lost(origin, maybe));
-        self.announce(key);
         self.pump(key, now);
     }
 
@@ -208,7 +209,7 @@ impl Engine {
 
     /// Tells every peer who hosts a daemon that was taken over.
     pub(super) fn announce(&mut self, key: DaemonKey) {
-        let peers: Vec<NodeId> = self.peers.connected().collect();
+        let peers: Vec<NodeId> = self.peers.connected().map(|(peer, _)| peer).collect();
         for peer in peers {
             self.announce_to(key, peer);
         }
@@ -261,7 +262,6 @@ impl Engine {
                 return self.say_claim(from, known);
             }
         }
-        let held = self.by_origin.contains_key(&origin);
         self.supersede(&claim, now);
         let stale = self.routes.get(&origin).and_then(|route| route.stream.as_ref()).is_some_and(|stream| {
             stream.id.entity == body.entity && stream.id.lineage != body.lineage && stream.epoch < body.min_epoch
@@ -269,9 +269,8 @@ impl Engine {
         if stale {
             self.end_route(origin, |maybe| peer_lost(origin, maybe));
         }
-        // Whoever has had to do with the older copy must not be led to it again by that copy's own word.
-        let concerned = stale || held || self.pointers.get(origin).is_some_and(|p| p.entity == body.entity);
-        if concerned && !self.by_origin.contains_key(&origin) {
+        // The older copy speaks for itself as well: nobody here is to be led to it by its word.
+        if !self.by_origin.contains_key(&origin) {
             self.pointers.left(claim, now.instant);
         }
         self.settle_own(now);
