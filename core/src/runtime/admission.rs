@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
+use super::reaching::Then;
 use super::work::{MigrationRequest, Work};
 use crate::daemon::{HostConfig, Standing};
 use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
@@ -13,7 +14,7 @@ use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId}
 
 /// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
 const MOST_QUESTIONS: usize = 4096;
-/// Most orchestrators that wait until a daemon has wholly arrived here.
+/// Most orchestrators that wait until this node is ready, or until a daemon has wholly arrived here.
 const MOST_EARLY: usize = 4096;
 
 /// A question to the embedder's policy.
@@ -113,7 +114,11 @@ impl Engine {
         self.questions
     }
 
-    fn answer_inquiry(&mut self, inquiry: Inquiry) {
+    pub(super) fn answer_inquiry(&mut self, inquiry: Inquiry) {
+        let (here, target) = (self.local(inquiry.origin).is_ok(), inquiry.target);
+        if here && self.reach_first(target, || Then::Describe(inquiry)) {
+            return;
+        }
         let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
         let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
         if arrival.is_some_and(|(_, arrival)| arrival.target.copy() == CopyState::Active) {
@@ -226,19 +231,18 @@ impl Engine {
                 return;
             }
         }
-        if self.arrived.of(&id).is_some() {
+        if self.arrived.of_driver(&id, from).is_some() {
             // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
             return;
         }
         let origin = id.entity.origin_hash();
         match self.lifecycle {
             Lifecycle::Ready if self.drain.is_none() => {}
-            Lifecycle::Ready => {
-                self.turned_away.push((from, origin, id.migration));
-                return self.decline(from, id, FailureReason::NotReady);
-            }
-            Lifecycle::Registering => {
-                self.turned_away.push((from, origin, id.migration));
+            Lifecycle::Ready | Lifecycle::Registering => {
+                let caller = (from, origin, id.migration);
+                if self.turned_away.len() < MOST_EARLY && !self.turned_away.contains(&caller) {
+                    self.turned_away.push(caller);
+                }
                 return self.decline(from, id, FailureReason::NotReady);
             }
             Lifecycle::ShuttingDown => return self.decline(from, id, FailureReason::ComputeNotSupported),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::engine::{Engine, Now};
 use super::policy::Verdict;
+use super::reaching::Then;
 use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{Role, Work};
@@ -16,6 +17,8 @@ use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
+/// Most moves that were called off before they were asked for.
+const MOST_CALLED_OFF: usize = 64;
 const SNAPSHOT_LABEL: &[u8] = b"mesh-daemon snapshot v1";
 
 /// A daemon that leaves.
@@ -53,8 +56,14 @@ impl Engine {
             }
             return;
         }
-        if let Some(end) = self.departed.of(&id) {
+        if let Some(end) = self.departed.of_driver(&id, from) {
             return self.say_ended(from, id, end, FailureReason::Cancelled);
+        }
+        if self.called_off.contains(&(from, id)) {
+            return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
+        }
+        if self.reach_first(target, || Then::Depart { from, id, target, transport }) {
+            return;
         }
         let origin = id.entity.origin_hash();
         let refusal = if self.arrivals.contains_key(&id.entity) {
@@ -90,11 +99,14 @@ impl Engine {
     /// An orchestrator wants a move undone that does not take place here (any more): it hears how it ended. One that has not
     /// begun never will.
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
-        let end = self.departed.of(&id).unwrap_or(End::Kept);
+        let end = self.departed.of_driver(&id, from).unwrap_or(End::Kept);
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
             Verdict::Yes | Verdict::Ask => {
-                self.departed.note(&id, end);
+                if self.called_off.len() >= MOST_CALLED_OFF {
+                    self.called_off.pop_front();
+                }
+                self.called_off.push_back((from, id));
                 self.say_ended(from, id, end, reason);
             }
         }

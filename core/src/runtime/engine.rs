@@ -17,6 +17,8 @@ use super::error::RuntimeError;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
+use super::reaching::Reaching;
+use super::receiving::ChunkPlacement;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
@@ -29,6 +31,7 @@ use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSe
 use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
+use crate::wire::migration::MoveId;
 
 /// The present: the clock for deadlines, and the wall clock for stamps.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +97,10 @@ pub struct Engine {
     /// Moves that ended here as source, and as target.
     pub(super) departed: EndedMoves,
     pub(super) arrived: EndedMoves,
+    /// Moves that their orchestrators called off before they were asked for here.
+    pub(super) called_off: VecDeque<(NodeId, MoveId)>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    pub(super) reaching: Reaching,
     /// Moves whose sources are being looked for.
     pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
     /// Orchestrators of daemons that have not wholly arrived here.
@@ -103,6 +109,8 @@ pub struct Engine {
     pub(super) drain: Option<Draining>,
     pub(super) spans: Spans,
     pub(super) reassembler: SnapshotReassembler,
+    /// Chunks of large states that have yet to be put in their places.
+    pub(super) placements: Vec<ChunkPlacement>,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
     pub(super) entropy: Entropy,
@@ -152,12 +160,15 @@ impl Engine {
             arrivals: HashMap::new(),
             departed: EndedMoves::default(),
             arrived: EndedMoves::default(),
+            called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
+            reaching: Reaching::default(),
             sought: HashMap::new(),
             early_inquiries: Vec::new(),
             drain: None,
             spans: Spans::default(),
             reassembler: SnapshotReassembler::new(budget, silence),
+            placements: Vec::new(),
             work: WorkQueue::default(),
             timers: Timers::default(),
             entropy,
@@ -217,6 +228,7 @@ impl Engine {
             return;
         }
         self.lifecycle = Lifecycle::ShuttingDown;
+        self.stop_reaching(now);
         self.end_migrations(now);
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {

@@ -268,7 +268,7 @@ impl Engine {
         let Some(departure) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         let Departure { source, key, origin, held, .. } = departure;
-        self.departed.note(&source.id, End::Kept);
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         self.work.push(Work::ReleaseState { daemon: key });
         if let Some(slot) = self.slot_mut(key) {
@@ -298,7 +298,7 @@ impl Engine {
         let Some(departure) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         let Departure { source, key, origin, .. } = departure;
-        self.departed.note(&source.id, End::Left);
+        self.departed.note(&source.id, source.orchestrator, End::Left);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         if let Some(slot) = self.take_slot(key) {
             let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {

@@ -22,6 +22,7 @@ impl Engine {
                 self.lookups.peer_silent(node);
                 self.migrations_back(node, now);
                 self.announce_all_to(node);
+                self.reached(node, now);
             }
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.up(*node) {

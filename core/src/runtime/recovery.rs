@@ -56,7 +56,7 @@ impl Engine {
     pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
         let Some(Departure { source, key, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
-        self.departed.note(&source.id, End::Kept);
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
         self.work.push(Work::ReleaseState { daemon: key });
         let epoch = two_on(source.id.epoch);
@@ -68,7 +68,7 @@ impl Engine {
         let Some(arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, key) = (arrival.target.id, arrival.key);
-        self.arrived.note(&id, End::Arrived);
+        self.arrived.note(&id, arrival.target.orchestrator, End::Arrived);
         self.free_room(&id, now);
         if let Some(key) = key {
             self.begin_new_life(key, two_on(id.epoch), arrival.into_claim(), now);
@@ -132,7 +132,7 @@ impl Engine {
     pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
         let Some(Departure { source, key, origin, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
-        self.departed.note(&source.id, End::Kept);
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
         self.work.push(Work::ReleaseState { daemon: key });
         self.pointers.forget(origin);
@@ -313,7 +313,7 @@ impl Engine {
         let Some(entity) = self.slot(key).map(|slot| slot.host.entity()) else { return };
         if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
             self.timers.disarm(TimerKey::Departure(entity));
-            self.departed.note(&source.id, End::Kept);
+            self.departed.note(&source.id, source.orchestrator, End::Kept);
             let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned() };
             let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
             self.say(source.target, &message);
@@ -326,7 +326,7 @@ impl Engine {
         }
         if let Some(arrival) = self.arrivals.remove(&entity) {
             self.timers.disarm(TimerKey::Arrival(entity));
-            self.arrived.note(&arrival.target.id, End::Arrived);
+            self.arrived.note(&arrival.target.id, arrival.target.orchestrator, End::Arrived);
             self.free_room(&arrival.target.id, now);
         }
         self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
