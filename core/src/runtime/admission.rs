@@ -211,7 +211,9 @@ impl Engine {
             // A source that begins anew has not released the daemon to the copy that may still be here.
             let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
             self.arrival_input(id.entity, now, Target::called_off);
-            former.iter().for_each(|former| self.arrived.forget(former));
+            if let Some(former) = former {
+                self.arrived.forget(&former);
+            }
         }
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
