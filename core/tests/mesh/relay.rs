@@ -235,29 +235,29 @@ mod hazard_67 {
     use super::*;
 
     /// What a relay does to the piece that comes next; nothing by default.
-    type Misdeed = fn(Bytes, &mut Vec<Bytes>) -> Vec<Bytes>;
+    type Misdeed = fn(&Bytes, &mut Vec<Bytes>) -> Vec<Bytes>;
 
-    fn flip(piece: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+    fn flip(piece: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
         let mut bytes = piece.to_vec();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         vec![bytes.into()]
     }
 
-    fn lose(_: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+    fn lose(_: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
         Vec::new()
     }
 
-    fn repeat(piece: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
-        vec![piece.clone(), piece]
+    fn repeat(piece: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+        vec![piece.clone(), piece.clone()]
     }
 
-    fn swap(piece: Bytes, held: &mut Vec<Bytes>) -> Vec<Bytes> {
-        held.push(piece);
+    fn swap(piece: &Bytes, held: &mut Vec<Bytes>) -> Vec<Bytes> {
+        held.push(piece.clone());
         if held.len() < 2 { Vec::new() } else { held.drain(..).rev().collect() }
     }
 
-    fn cut(piece: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+    fn cut(piece: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
         vec![piece.slice(..piece.len() - 1)]
     }
 
@@ -267,7 +267,7 @@ mod hazard_67 {
         let pieces =
             Box::new(
                 move |from: NodeId, piece: Bytes| {
-                    if from == victim && !piece.is_empty() { misdeed(piece, &mut held) } else { vec![piece] }
+                    if from == victim && !piece.is_empty() { misdeed(&piece, &mut held) } else { vec![piece] }
                 },
             );
         r.tamper(Tamper { pieces, redirect: None });
