@@ -111,7 +111,7 @@ async fn bulk_stops_through_a_relay_when_the_receiver_does_not_take_it_and_fast_
     for _ in 0..CHUNKS {
         at_a.send(b.node_id(), Lane::Bulk, vec![1; MAX_RECORD_BODY]);
     }
-    let fits = usize::try_from(mesh_daemon_core::session::BULK_WINDOW).expect("small") / MAX_RECORD_BODY;
+    let fits = usize::try_from(mesh_daemon_core::session::BULK_LEAST).expect("small") / MAX_RECORD_BODY;
     for _ in 0..fits {
         assert_eq!(ears_b.record().await.1, Lane::Bulk);
     }
