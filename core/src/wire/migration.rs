@@ -6,7 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use super::codec::{bytes32, bytes64};
-use super::events::{MAX_FAILURE_TEXT, StreamId};
+use super::events::{MAX_FAILURE_TEXT, StreamId, decode_number};
 use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
 
 /// What every message of one attempt carries.
@@ -182,7 +182,7 @@ pub struct StagedItem<'b> {
     #[n(0)]
     pub stream: u32,
     /// Number in that stream.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_number")]
     pub number: u64,
     /// What stands there.
     #[b(2)]
@@ -200,7 +200,7 @@ pub struct StreamMark {
     #[n(0)]
     pub stream: StreamId,
     /// The number that is due next.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_number")]
     pub next: u64,
 }
 
