@@ -796,7 +796,8 @@ interface MigrationProgress {
     readonly elapsedMs: number;
 }
 /**
- * Something happened to a move that this node takes part in.
+ * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
+ * `node:diagnostics_channel` named `mesh-daemon:migration`.
  *
  * @public
  */
@@ -812,7 +813,7 @@ type MigrationEvent = (MigrationInfo & {
  * @public
  */
 interface DrainOptions extends WaitOptions {
-    /** How long all moves together may take. */
+    /** How long all moves together may take. Default: as long as they take. */
     timeoutMs?: Millis;
 }
 /**
@@ -845,7 +846,7 @@ interface DaemonRuntimeOptions {
      * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
      */
     acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
-    /** Which other nodes may move daemons that live here. Default `[]`: only this node. */
+    /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
     orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
     /**
      * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
@@ -1617,6 +1618,20 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     migrationPhase(originHash: bigint): MigrationPhase | null;
     /** All parts that this node has in moves. */
     migrations(): MigrationInfo[];
+    /**
+     * Moves every daemon of this runtime to connected nodes that host its kind, the least loaded first, and says what became
+     * of each. A move that fails is tried on another node; a daemon that nobody takes stays (`outcome: 'source'`). Meanwhile
+     * nothing is spawned here (`ERR_DAEMON_SHUTTING_DOWN`) and nothing arrives. When the time is up, or `signal` is aborted,
+     * moves that can still be given up are.
+     *
+     * @example
+     * ```ts
+     * process.once('SIGTERM', () => {
+     *   void runtime.drain({ timeoutMs: 30_000 }).finally(() => mesh.shutdown());
+     * });
+     * ```
+     */
+    drain(options?: DrainOptions): Promise<DrainReport[]>;
     /** What `console.log` shows. */
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }

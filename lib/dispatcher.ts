@@ -34,6 +34,7 @@ export interface Audience {
   move(notice: MoveNotice): void;
   gate(notice: GateNotice): void;
   admit(request: MigrationRequest): boolean | Promise<boolean>;
+  admitOrchestrator(nodeId: bigint): boolean | Promise<boolean>;
 }
 
 let nested = 0;
@@ -171,7 +172,10 @@ export class Dispatcher implements ContextHost {
         return;
       }
       case 'admit':
-        this.#admit(work.question, work.request);
+        this.#admit(work.question, () => this.#audience.admit(work.request));
+        return;
+      case 'admit-orchestrator':
+        this.#admit(work.question, () => this.#audience.admitOrchestrator(work.nodeId));
         return;
       case 'daemon':
         this.#audience.daemon(work);
@@ -198,14 +202,14 @@ export class Dispatcher implements ContextHost {
     }
   }
 
-  #admit(question: number, request: MigrationRequest): void {
+  #admit(question: number, ask: () => boolean | Promise<boolean>): void {
     const decide = (yes: unknown): void => {
       if (this.#closed) return;
       native.runtimeAdmitted(this.id, question, yes === true);
       this.schedule();
     };
     try {
-      const answer = this.#audience.admit(request);
+      const answer = ask();
       if (typeof answer === 'boolean') decide(answer);
       else
         Promise.resolve(answer).then(decide, () => {

@@ -242,10 +242,10 @@ export declare function runtimeCall(runtime: number, ticket: number, payload: Ui
 export interface RuntimeConfig {
   /** `announced`, `any` or `ask`. */
   arrivals: string
-  /** `any`, or nothing. */
-  anyOrchestrator: boolean
-  /** Who may move daemons away. */
-  orchestrators: Array<bigint>
+  /** Who may move daemons away: `any`, `ask`, or `listed`. */
+  orchestrators: string
+  /** The nodes that are `listed`. */
+  listedOrchestrators: Array<bigint>
   /** In milliseconds. */
   freezeTimeoutMs: number
   /** In milliseconds. */
@@ -304,6 +304,9 @@ export declare function runtimeDirectFailed(runtime: number, slot: number, gener
  */
 export declare function runtimeDirectSuspend(runtime: number, slot: number, generation: number, ticket: number, timeoutMs: number): number
 
+/** Moves every daemon of this node to peers that can host it; `ticket` is settled. */
+export declare function runtimeDrain(runtime: number, ticket: number, timeoutMs?: number | undefined | null): void
+
 /** Announces a daemon with its key. */
 export declare function runtimeExpectIdentity(runtime: number, kind: string, identity: import('./handles').IdentityHandle, config: HostOptions): void
 
@@ -318,6 +321,9 @@ export declare function runtimeIsReady(runtime: number): boolean
 
 /** The newest automatic snapshot. */
 export declare function runtimeLastSnapshot(runtime: number, slot: number, generation: number): Buffer | null
+
+/** Nobody waits for a drain with this ticket any more. */
+export declare function runtimeLeaveDrain(runtime: number, ticket: number): void
 
 /** Finds out where a daemon lives; `ticket` is settled. */
 export declare function runtimeLocate(runtime: number, ticket: number, origin: bigint): void

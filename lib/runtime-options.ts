@@ -28,10 +28,14 @@ const HOST: Readonly<Record<keyof DaemonInstanceConfig, true>> = {
 /** Decides whether a daemon may come. */
 export type Admission = (request: MigrationRequest) => boolean | Promise<boolean>;
 
+/** Decides whether a node may move daemons that live here. */
+export type OrchestratorAdmission = (nodeId: bigint) => boolean | Promise<boolean>;
+
 /** What a runtime is made with. */
 export interface RuntimeSetup {
   readonly config: RuntimeConfig;
   readonly admit: Admission;
+  readonly admitOrchestrator: OrchestratorAdmission;
 }
 
 export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxPayload: number): RuntimeSetup {
@@ -46,8 +50,8 @@ export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxP
   if (read.recoverLost !== undefined) boolean(daemonArea, 'options.recoverLost', read.recoverLost);
   const config: RuntimeConfig = {
     arrivals: typeof acceptMigrations === 'function' ? 'ask' : acceptMigrations ? 'any' : 'announced',
-    anyOrchestrator: orchestrators === 'any',
-    orchestrators: orchestrators === 'any' ? [] : orchestrators,
+    orchestrators: typeof orchestrators === 'function' ? 'ask' : orchestrators === 'any' ? 'any' : 'listed',
+    listedOrchestrators: Array.isArray(orchestrators) ? orchestrators : [],
     freezeTimeoutMs: duration('freezeTimeoutMs', 10_000),
     silenceMs: duration('silenceMs', 15_000),
     handoverHoldMs: duration('handoverHoldMs', 600_000),
@@ -58,13 +62,17 @@ export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxP
     maxPayloadBytes: maxPayload,
   };
   const admit = typeof acceptMigrations === 'function' ? (acceptMigrations as Admission) : () => acceptMigrations;
-  return { config, admit };
+  const admitOrchestrator = typeof orchestrators === 'function' ? orchestrators : () => false;
+  return { config, admit, admitOrchestrator };
 }
 
-function readOrchestrators(given: unknown): 'any' | bigint[] {
+function readOrchestrators(given: unknown): 'any' | bigint[] | OrchestratorAdmission {
   if (given === undefined) return [];
   if (given === 'any') return 'any';
-  if (!Array.isArray(given)) throw daemonArea("options.orchestrators must be 'any' or an array of node ids");
+  if (typeof given === 'function') return given as OrchestratorAdmission;
+  if (!Array.isArray(given)) {
+    throw daemonArea("options.orchestrators must be 'any', an array of node ids or a function");
+  }
   return list(daemonArea, 'options.orchestrators', given, u64);
 }
 

@@ -2,7 +2,13 @@
 
 import type { ErrorRecord } from './errors/from-native';
 import type { StopReason } from './types/daemon';
-import type { MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole } from './types/migration';
+import type {
+  DrainReport,
+  MigrationPhase,
+  MigrationProgress,
+  MigrationRequest,
+  MigrationRole,
+} from './types/migration';
 import type { DaemonLifeEvent } from './types/runtime';
 
 interface OfDaemon {
@@ -53,6 +59,13 @@ export interface AdmitWork {
   readonly request: MigrationRequest;
 }
 
+/** Ask the policy whether a node may move daemons of this one. */
+export interface AdmitOrchestratorWork {
+  readonly type: 'admit-orchestrator';
+  readonly question: number;
+  readonly nodeId: bigint;
+}
+
 /** Somebody's wait is over. Which fields there are depends on what was waited for. */
 export interface SettleWork extends Partial<OfDaemon> {
   readonly type: 'settle';
@@ -66,6 +79,7 @@ export interface SettleWork extends Partial<OfDaemon> {
   readonly originHash?: bigint;
   readonly sourceNode?: bigint;
   readonly targetNode?: bigint;
+  readonly drained?: DrainReport[];
 }
 
 /** Something happened to a daemon. */
@@ -108,6 +122,7 @@ export type RareWork =
   | RetireWork
   | PlainWork
   | AdmitWork
+  | AdmitOrchestratorWork
   | SettleWork
   | DaemonNotice
   | MoveNotice

@@ -3,8 +3,10 @@
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { DaemonHandle, internal as internalHandle } from './daemon';
+import { publishMigration } from './diagnostics';
 import { Dispatcher } from './dispatcher';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
+import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
@@ -15,7 +17,14 @@ import { operation } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, MoveNotice, SettleWork } from './runtime-work';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
-import type { MigrationEvent, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
+import type {
+  DrainOptions,
+  DrainReport,
+  MigrationEvent,
+  MigrationInfo,
+  MigrationOptions,
+  MigrationPhase,
+} from './types/migration';
 import type {
   CallOptions,
   DaemonHostConfig,
@@ -93,13 +102,14 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     if (key !== internal) throw daemonArea('use DaemonRuntime.create()');
     super();
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
-    const { config, admit } = readRuntimeOptions(given, maxPayload(mesh));
+    const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
     this.#dispatcher = new Dispatcher(
       (wake, { inbox, outbox }) => native.runtimeCreate(meshId, config, wake, inbox, outbox),
       config.maxPayloadBytes,
       {
         admit,
+        admitOrchestrator,
         daemon: (notice) => {
           this.#tellDaemon(notice);
         },
@@ -371,6 +381,25 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return this.#shutdown === undefined ? native.runtimeMigrations(this.#dispatcher.id) : [];
   }
 
+  /**
+   * Moves every daemon of this runtime to connected nodes that host its kind, the least loaded first, and says what became
+   * of each. A move that fails is tried on another node; a daemon that nobody takes stays (`outcome: 'source'`). Meanwhile
+   * nothing is spawned here (`ERR_DAEMON_SHUTTING_DOWN`) and nothing arrives. When the time is up, or `signal` is aborted,
+   * moves that can still be given up are.
+   *
+   * @example
+   * ```ts
+   * process.once('SIGTERM', () => {
+   *   void runtime.drain({ timeoutMs: 30_000 }).finally(() => mesh.shutdown());
+   * });
+   * ```
+   */
+  async drain(options?: DrainOptions): Promise<DrainReport[]> {
+    const limits = readDrainOptions(options);
+    this.#live();
+    return await drain(this.#dispatcher, limits);
+  }
+
   /** What `console.log` shows. */
   [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
     const shown = { nodeId: this.#mesh.nodeId(), ready: this.isReady(), daemons: this.daemonCount() };
@@ -483,11 +512,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     if (failure === undefined && known !== 'complete') this.#phases.set(part, known);
     else this.#phases.delete(part);
     const info = { originHash, role, sourceNode, targetNode, phase: known, attempt };
-    Emitter.emit<DaemonRuntimeEvents, 'migration'>(
-      this,
-      'migration',
-      failure === undefined ? { type: 'phase', ...info } : { type: 'failed', ...info, error: migrationError(failure) },
-    );
+    const event: MigrationEvent =
+      failure === undefined ? { type: 'phase', ...info } : { type: 'failed', ...info, error: migrationError(failure) };
+    Emitter.emit<DaemonRuntimeEvents, 'migration'>(this, 'migration', event);
+    publishMigration(() => this.#mesh.nodeId(), event);
   }
 
   async #close(): Promise<void> {

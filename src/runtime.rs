@@ -112,10 +112,10 @@ impl Entry {
 pub struct RuntimeConfig {
     /// `announced`, `any` or `ask`.
     pub arrivals: String,
-    /// `any`, or nothing.
-    pub any_orchestrator: bool,
-    /// Who may move daemons away.
-    pub orchestrators: Vec<BigInt>,
+    /// Who may move daemons away: `any`, `ask`, or `listed`.
+    pub orchestrators: String,
+    /// The nodes that are `listed`.
+    pub listed_orchestrators: Vec<BigInt>,
     /// In milliseconds.
     pub freeze_timeout_ms: f64,
     /// In milliseconds.
@@ -175,12 +175,14 @@ fn options_from(config: &RuntimeConfig) -> Result<RuntimeOptions> {
             "ask" => ArrivalPolicy::Ask,
             _ => ArrivalPolicy::Announced,
         },
-        orchestrators: if config.any_orchestrator {
-            OrchestratorPolicy::Any
-        } else {
-            let nodes: Result<HashSet<_>> =
-                config.orchestrators.iter().map(|id| u64_from(id).map(NodeId::new)).collect();
-            OrchestratorPolicy::Only(nodes?)
+        orchestrators: match config.orchestrators.as_str() {
+            "any" => OrchestratorPolicy::Any,
+            "ask" => OrchestratorPolicy::Ask,
+            _ => {
+                let nodes: Result<HashSet<_>> =
+                    config.listed_orchestrators.iter().map(|id| u64_from(id).map(NodeId::new)).collect();
+                OrchestratorPolicy::Only(nodes?)
+            }
         },
         max_payload: whole(config.max_payload_bytes),
         ..RuntimeOptions::default()

@@ -93,10 +93,13 @@ enum Step<'a> {
         theirs: bool,
         timeout_ms: u16,
     },
-    /// A user of this node moves its daemon to a peer.
+    /// A user of this node moves a daemon to a peer.
     Move {
+        theirs: bool,
         second: bool,
     },
+    /// The node is drained.
+    Drain,
 }
 
 struct World {
@@ -130,7 +133,7 @@ impl World {
         let static_secret = NodeStaticSecret::derive(&keypair).expect("a full key pair");
         let options = RuntimeOptions {
             arrivals: ArrivalPolicy::AnyKind,
-            orchestrators: OrchestratorPolicy::Any,
+            orchestrators: OrchestratorPolicy::Ask,
             ..RuntimeOptions::default()
         };
         let mut drawn = 0;
@@ -185,8 +188,12 @@ impl World {
                 let timeout = Duration::from_millis(u64::from(timeout_ms));
                 let _ = self.engine.call(ticket, origin, Bytes::from_static(b"call"), timeout, self.now);
             }
-            Step::Move { second } => {
-                let (ticket, origin, target) = (self.ticket(), daemon(false).origin_hash(), peer(second).node_id());
+            Step::Drain => {
+                let ticket = self.ticket();
+                let _ = self.engine.drain(ticket, Some(Duration::from_secs(10)), self.now);
+            }
+            Step::Move { theirs, second } => {
+                let (ticket, origin, target) = (self.ticket(), daemon(theirs).origin_hash(), peer(second).node_id());
                 let options = MigrationOptions::default();
                 let _ = self.engine.start_migration(ticket, origin, None, target, options, self.now);
             }
@@ -320,7 +327,9 @@ impl World {
                 let slice = done().map(|()| Bytes::from(vec![5; len as usize]));
                 self.engine.state_slice(daemon, offset, slice, now);
             }
-            Work::Admit { question, .. } => self.engine.admitted(question, willing, now),
+            Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
+                self.engine.admitted(question, willing, now)
+            }
             Work::Run { daemon, batch, events } => {
                 for event in &events {
                     if let Some((stream, number)) = messages::numbered(&event.payload) {

@@ -146,6 +146,23 @@ fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
         MigrationMessage::Cancel { id, reason: FailureReason::Timeout { detail: "late".into() } },
         MigrationMessage::TooLate { id },
         MigrationMessage::InDoubt { id },
+        MigrationMessage::Inquire {
+            origin: OriginHash::new(13),
+            migration: MigrationId::new(10),
+            attempt: 1,
+            target: node,
+            transport_identity: true,
+        },
+        MigrationMessage::Described { id, kind: "counter", state_bytes: 99 },
+        MigrationMessage::Declined {
+            origin: OriginHash::new(13),
+            migration: MigrationId::new(10),
+            attempt: 1,
+            reason: FailureReason::NotAuthorized,
+            moved: Some(node),
+        },
+        MigrationMessage::CanHost { query: 14, kinds: vec!["counter", "chat"] },
+        MigrationMessage::Hosts { query: 14, kinds: vec![0, 1], open: true, daemons: 15 },
         MigrationMessage::NowReady { origin: OriginHash::new(13), migration: MigrationId::new(10) },
     ]
 }

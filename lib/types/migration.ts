@@ -70,7 +70,8 @@ export interface MigrationProgress {
 }
 
 /**
- * Something happened to a move that this node takes part in.
+ * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
+ * `node:diagnostics_channel` named `mesh-daemon:migration`.
  *
  * @public
  */
@@ -84,7 +85,7 @@ export type MigrationEvent =
  * @public
  */
 export interface DrainOptions extends WaitOptions {
-  /** How long all moves together may take. */
+  /** How long all moves together may take. Default: as long as they take. */
   timeoutMs?: Millis;
 }
 

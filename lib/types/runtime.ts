@@ -12,7 +12,7 @@ export interface DaemonRuntimeOptions {
    * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
    */
   acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
-  /** Which other nodes may move daemons that live here. Default `[]`: only this node. */
+  /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
   orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
   /**
    * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a

@@ -20,7 +20,7 @@ impl From<RuntimeError> for Failure {
         let plain = |code| Self::new(code, &message);
         match error {
             RuntimeError::NotReady => plain(ErrorCode::DaemonNotReady),
-            RuntimeError::ShuttingDown => plain(ErrorCode::DaemonShuttingDown),
+            RuntimeError::ShuttingDown | RuntimeError::Draining => plain(ErrorCode::DaemonShuttingDown),
             RuntimeError::FactoryAlreadyRegistered(_) => plain(ErrorCode::DaemonFactoryAlreadyRegistered),
             RuntimeError::FactoryNotFound(_) => plain(ErrorCode::DaemonFactoryNotFound),
             RuntimeError::AlreadyRegistered(_) => plain(ErrorCode::DaemonAlreadyRegistered),
@@ -99,6 +99,7 @@ pub(super) fn of_migration(failure: MigrationFailure, origin: Option<OriginHash>
             FailureReason::Cancelled => plain(ErrorCode::MigrationCancelled),
             FailureReason::Timeout { .. } => plain(ErrorCode::MigrationTimeout),
             FailureReason::PeerLost { .. } => plain(ErrorCode::MigrationPeerLost),
+            FailureReason::TargetUnavailable => plain(ErrorCode::MigrationTargetUnavailable),
             FailureReason::DaemonNotFound => about(plain(ErrorCode::MigrationDaemonNotFound)),
             FailureReason::WrongPhase { expected, got } => plain(ErrorCode::MigrationWrongPhase)
                 .with("detail", Field::Text(format!("expected {expected}, got {got}"))),
@@ -107,11 +108,15 @@ pub(super) fn of_migration(failure: MigrationFailure, origin: Option<OriginHash>
 }
 
 fn outcome(outcome: Outcome) -> Field {
-    let name = match outcome {
+    Field::Text(outcome_name(outcome).into())
+}
+
+/// The outcome as JavaScript names it.
+pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::Source => "source",
         Outcome::Target => "target",
         Outcome::Unknown => "unknown",
         Outcome::Lost => "lost",
-    };
-    Field::Text(name.into())
+    }
 }

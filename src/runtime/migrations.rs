@@ -76,6 +76,19 @@ pub fn runtime_abort_migration(env: Env, runtime: u32, migration: BigInt, timeou
     Ok(())
 }
 
+/// Moves every daemon of this node to peers that can host it; `ticket` is settled.
+#[napi]
+pub fn runtime_drain(env: Env, runtime: u32, ticket: f64, timeout_ms: Option<f64>) -> Result<()> {
+    entry(&env, runtime)?.try_with(&env, |engine, now| engine.drain(ticket_from(ticket), timeout_ms.map(wait), now))
+}
+
+/// Nobody waits for a drain with this ticket any more.
+#[napi]
+pub fn runtime_leave_drain(env: Env, runtime: u32, ticket: f64) -> Result<()> {
+    entry(&env, runtime)?.with(|engine, now| engine.leave_drain(ticket_from(ticket), now));
+    Ok(())
+}
+
 /// The phase of a migration that this node has a part in.
 #[napi(ts_return_type = "import('./types/migration').MigrationPhase | null")]
 pub fn runtime_migration_phase(env: Env, runtime: u32, origin: BigInt) -> Result<Option<&'static str>> {

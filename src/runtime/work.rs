@@ -15,7 +15,7 @@ use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice, Env, Object};
 use napi_derive::napi;
 
 use super::calls::link_numbers;
-use super::failures::of_migration;
+use super::failures::{of_migration, outcome_name};
 use super::migrations::{role_name, stage_name};
 use super::scratch::{EVENT, HEADER, ThrownRecord, Writer};
 use super::{Entry, entry, ticket_number, whole};
@@ -140,7 +140,13 @@ fn is_small(result: &std::result::Result<Settlement, RuntimeError>) -> bool {
         Ok(Settlement::Outputs(outputs)) => {
             packed_size(outputs) <= 16 * 1024 && outputs.iter().all(|output| output.payload.len() <= SMALL)
         }
-        Ok(Settlement::Spawned(_) | Settlement::Snapshot(_) | Settlement::Located(_) | Settlement::Migrating(_))
+        Ok(
+            Settlement::Spawned(_)
+            | Settlement::Snapshot(_)
+            | Settlement::Located(_)
+            | Settlement::Migrating(_)
+            | Settlement::Drained(_),
+        )
         | Err(_) => false,
     }
 }
@@ -249,6 +255,12 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
             asked.set("stateBytes", BigInt::from(request.state_bytes))?;
             object.set("request", asked)?;
         }
+        Work::AdmitOrchestrator { question, node } => {
+            object.set("type", "admit-orchestrator")?;
+            #[allow(clippy::cast_precision_loss)] // counted up from 1
+            object.set("question", question as f64)?;
+            object.set("nodeId", BigInt::from(node.get()))?;
+        }
         Work::Settle { ticket, result } => {
             object.set("type", "settle")?;
             object.set("ticket", ticket_number(ticket))?;
@@ -291,6 +303,19 @@ fn describe_settlement<'env>(
             object.set("originHash", BigInt::from(origin.get()))?;
             object.set("sourceNode", BigInt::from(source.get()))?;
             object.set("targetNode", BigInt::from(target.get()))
+        }
+        Ok(Settlement::Drained(reports)) => {
+            let mut all = Vec::with_capacity(reports.len());
+            for report in reports {
+                let mut one = Object::new(env)?;
+                one.set("originHash", BigInt::from(report.origin.get()))?;
+                one.set("outcome", outcome_name(report.outcome))?;
+                if let Some(node) = report.target {
+                    one.set("targetNode", BigInt::from(node.get()))?;
+                }
+                all.push(one);
+            }
+            object.set("drained", all)
         }
     }
 }

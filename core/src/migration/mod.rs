@@ -4,6 +4,7 @@
 //! Each machine is told what happened and answers with actions; the runtime's engine carries them out, sends the
 //! messages, and routes those a node addresses to itself through the same handlers.
 
+mod drain;
 mod failure;
 mod orchestrator;
 mod settings;
@@ -11,8 +12,9 @@ mod source;
 mod target;
 mod transfer;
 
+pub use drain::{Drain, DrainReport};
 pub use failure::{MigrationFailure, Outcome};
-pub use orchestrator::{Ask, Orchestrator, OrchestratorAction, Progress};
+pub use orchestrator::{Ask, Orchestrator, OrchestratorAction, Progress, Subject, Wanted};
 pub use settings::{MigrationOptions, MigrationSettings};
 pub use source::{Source, SourceAction, SourceState};
 pub use target::{Target, TargetAction, TargetState};

@@ -1,18 +1,22 @@
-//! The driver of a migration. It asks; it decides nothing.
+//! The driver of a migration, on any node. It asks; it decides nothing.
 //!
-//! It asks the target first, while the daemon is still live, so that a refusal costs nothing; has the source freeze and
-//! send; and gives the word for the cutover when the waiting events are staged. What the source decides then needs no
-//! orchestrator.
+//! It learns from the source what is to be moved, and whether it may; asks the target while the daemon is still live, so
+//! that a refusal costs nothing; has the source freeze and send; and gives the word for the cutover when the waiting
+//! events are staged. What the source decides then needs no orchestrator. After a reconnection it repeats what it asked
+//! last: every answer is the same however often it is given.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::failure::{MigrationFailure, Outcome};
 use super::settings::MigrationOptions;
-use crate::identity::{NodeId, OriginHash};
-use crate::wire::migration::{FailureReason, MoveId, Stage};
+use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
+use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 
+/// How often a daemon that has moved on is followed.
+const MOST_FOLLOWED: u32 = 8;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(16);
 
@@ -29,17 +33,53 @@ pub struct Progress {
     pub events_replayed: u64,
 }
 
+/// The move that a caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Names it.
+    pub migration: MigrationId,
+    /// The daemon's address.
+    pub origin: OriginHash,
+    /// Where it lives, as far as is known.
+    pub source: NodeId,
+    /// Where it is to go.
+    pub target: NodeId,
+    /// Whether the daemon is followed when it does not live there any more.
+    pub follow: bool,
+    /// What the caller asked for.
+    pub options: MigrationOptions,
+}
+
+/// What the source says of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The daemon.
+    pub entity: EntityId,
+    /// Its epoch there.
+    pub epoch: Epoch,
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// Length of its newest snapshot; 0 when none was taken.
+    pub state_bytes: u64,
+}
+
 /// What is to be asked of whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// The source, what it is to give away, or what became of it.
+    Inquire,
     /// The target, whether it may come.
     Prepare,
+    /// The target, to forget that it may.
+    CallOff(MoveId),
     /// The source, to freeze and send.
     TakeSnapshot,
     /// The source, to hand over.
     CutoverNotify,
     /// The source, to give up.
     Cancel(FailureReason),
+    /// The target, whether it runs the daemon: nobody else is left to ask.
+    QueryTarget,
 }
 
 /// What the machine wants done.
@@ -57,28 +97,47 @@ pub enum OrchestratorAction {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Asking { until: Instant },
-    Backoff { until: Instant },
-    Driving { until: Instant },
+    /// The source describes the daemon.
+    Inquiring {
+        until: Instant,
+    },
+    /// The target is asked.
+    Asking {
+        until: Instant,
+    },
+    /// The target was not ready.
+    Backoff {
+        until: Instant,
+    },
+    /// Source and target are at work.
+    Driving {
+        until: Instant,
+    },
+    /// The word for the cutover was given: the source decides.
     Deciding,
+    /// The source is lost behind that word: only the target can tell.
+    Doubting {
+        until: Instant,
+        dead: bool,
+    },
     Over,
 }
 
 /// The driver of one migration.
 #[derive(Debug)]
 pub struct Orchestrator {
-    /// The current attempt.
-    pub id: MoveId,
-    /// The daemon's address.
-    pub origin: OriginHash,
-    /// Where it lives.
-    pub source: NodeId,
-    /// Where it goes.
-    pub target: NodeId,
-    /// What the caller asked for.
-    pub options: MigrationOptions,
+    /// What the caller wants; its source changes when the daemon is followed.
+    pub wanted: Wanted,
+    /// Counts what is asked anew.
+    pub attempt: u32,
+    subject: Option<Subject>,
     state: State,
     stage: Option<Stage>,
+    /// What the source was asked to give up for, and has not answered.
+    cancelling: Option<FailureReason>,
+    followed: u32,
+    /// How often the target was asked.
+    asked: u32,
     progress: Progress,
     silence: Duration,
     give_up_at: Instant,
@@ -87,29 +146,36 @@ pub struct Orchestrator {
 }
 
 impl Orchestrator {
-    /// Begins: the target is asked.
-    pub fn new(
-        id: MoveId,
-        (source, target): (NodeId, NodeId),
-        options: MigrationOptions,
-        silence: Duration,
-        now: Instant,
-    ) -> (Self, Vec<OrchestratorAction>) {
+    /// Begins: the source is asked.
+    pub fn new(wanted: Wanted, silence: Duration, now: Instant) -> (Self, Vec<OrchestratorAction>) {
         let machine = Self {
-            origin: id.entity.origin_hash(),
-            id,
-            source,
-            target,
-            options,
-            state: State::Asking { until: now + silence },
+            wanted,
+            attempt: 1,
+            subject: None,
+            state: State::Inquiring { until: now + silence },
             stage: None,
+            cancelling: None,
+            followed: 0,
+            asked: 0,
             progress: Progress::default(),
             silence,
-            give_up_at: now + options.retry_not_ready,
+            give_up_at: now + wanted.options.retry_not_ready,
             backoff: FIRST_BACKOFF,
             started_at: now,
         };
-        (machine, vec![OrchestratorAction::Ask(Ask::Prepare)])
+        (machine, vec![OrchestratorAction::Ask(Ask::Inquire)])
+    }
+
+    /// The current attempt, once the source has said which daemon it is.
+    pub fn id(&self) -> Option<MoveId> {
+        let subject = self.subject.as_ref()?;
+        let (migration, attempt) = (self.wanted.migration, self.attempt);
+        Some(MoveId { entity: subject.entity, migration, attempt, epoch: subject.epoch })
+    }
+
+    /// What the source said of the daemon.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     /// The phase that it is in; none before the target agreed.
@@ -135,9 +201,79 @@ impl Orchestrator {
     /// The next instant at which [`tick`](Self::tick) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Asking { until } | State::Backoff { until } | State::Driving { until } => Some(until),
+            State::Inquiring { until }
+            | State::Asking { until }
+            | State::Backoff { until }
+            | State::Driving { until }
+            | State::Doubting { until, .. } => Some(until),
             State::Deciding | State::Over => None,
         }
+    }
+
+    /// The source says what it is.
+    pub fn described(&mut self, subject: Subject, now: Instant) -> Vec<OrchestratorAction> {
+        match self.state {
+            State::Inquiring { .. } => {
+                self.subject = Some(subject);
+                if self.wanted.source == self.wanted.target {
+                    self.stage = Some(Stage::Complete);
+                    let mut actions = vec![OrchestratorAction::Phase(Stage::Complete)];
+                    self.finish(Ok(()), &mut actions);
+                    return actions;
+                }
+                self.ask_target(now)
+            }
+            // Asked again after a reconnection: the move has ended there in between.
+            State::Driving { .. } | State::Deciding => {
+                if self.subject.as_ref().is_some_and(|known| subject.epoch > known.epoch) {
+                    return self.completed();
+                }
+                let detail = format!("source {}: it went on without this node", self.wanted.source);
+                let reason = self.cancelling.take().unwrap_or(FailureReason::PeerLost { detail });
+                self.failed(reason, Outcome::Source, now)
+            }
+            State::Asking { .. } | State::Backoff { .. } | State::Doubting { .. } | State::Over => Vec::new(),
+        }
+    }
+
+    /// The source refuses, or the daemon lives on `moved` now; that is nothing when this node cannot ask there.
+    pub fn declined(&mut self, reason: FailureReason, moved: Option<NodeId>, now: Instant) -> Vec<OrchestratorAction> {
+        match self.state {
+            State::Inquiring { .. } => match moved {
+                Some(node) if self.may_follow() && node != self.wanted.source => {
+                    self.wanted.source = node;
+                    self.inquire_anew(now)
+                }
+                _ => self.failed(reason, Outcome::Source, now),
+            },
+            // The answer to a question that was repeated: it was let go to the target, or is gone.
+            State::Driving { .. } | State::Deciding => {
+                if moved == Some(self.wanted.target) {
+                    self.completed()
+                } else {
+                    self.failed(reason, Outcome::Source, now)
+                }
+            }
+            State::Asking { .. } | State::Backoff { .. } | State::Doubting { .. } | State::Over => Vec::new(),
+        }
+    }
+
+    fn may_follow(&self) -> bool {
+        self.wanted.follow && self.followed < MOST_FOLLOWED
+    }
+
+    fn inquire_anew(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+        self.followed += 1;
+        self.attempt += 1;
+        self.subject = None;
+        self.state = State::Inquiring { until: now + self.silence };
+        vec![OrchestratorAction::Ask(Ask::Inquire)]
+    }
+
+    fn ask_target(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+        self.asked += 1;
+        self.state = State::Asking { until: now + self.silence };
+        vec![OrchestratorAction::Ask(Ask::Prepare)]
     }
 
     /// The target agreed.
@@ -145,10 +281,17 @@ impl Orchestrator {
         match self.state {
             State::Asking { .. } => {
                 self.state = State::Driving { until: now + self.silence };
-                self.stage = Some(Stage::Snapshot);
-                vec![OrchestratorAction::Phase(Stage::Snapshot), OrchestratorAction::Ask(Ask::TakeSnapshot)]
+                let mut actions = Vec::new();
+                self.enter(Stage::Snapshot, &mut actions);
+                actions.push(OrchestratorAction::Ask(Ask::TakeSnapshot));
+                actions
             }
-            State::Backoff { .. } | State::Driving { .. } | State::Deciding | State::Over => Vec::new(),
+            State::Inquiring { .. }
+            | State::Backoff { .. }
+            | State::Driving { .. }
+            | State::Deciding
+            | State::Doubting { .. }
+            | State::Over => Vec::new(),
         }
     }
 
@@ -156,14 +299,18 @@ impl Orchestrator {
     pub fn now_ready(&mut self, now: Instant) -> Vec<OrchestratorAction> {
         match self.state {
             State::Backoff { .. } => self.ask_again(now),
-            State::Asking { .. } | State::Driving { .. } | State::Deciding | State::Over => Vec::new(),
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Driving { .. }
+            | State::Deciding
+            | State::Doubting { .. }
+            | State::Over => Vec::new(),
         }
     }
 
     fn ask_again(&mut self, now: Instant) -> Vec<OrchestratorAction> {
-        self.id.attempt += 1;
-        self.state = State::Asking { until: now + self.silence };
-        vec![OrchestratorAction::Ask(Ask::Prepare)]
+        self.attempt += 1;
+        self.ask_target(now)
     }
 
     /// The source or the target reports how far it is.
@@ -183,17 +330,20 @@ impl Orchestrator {
                 };
                 actions.push(OrchestratorAction::Progress(self.progress));
             }
-            State::Asking { .. } | State::Backoff { .. } | State::Over => {}
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Doubting { .. }
+            | State::Over => {}
         }
         actions
     }
 
     /// The target is slow, and says so.
-    pub fn still_at_work(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+    pub fn still_at_work(&mut self, now: Instant) {
         if let State::Driving { until } = &mut self.state {
             *until = now + self.silence;
         }
-        Vec::new()
     }
 
     // Every phase is announced once and in order, also when a message overtook another one.
@@ -219,7 +369,7 @@ impl Orchestrator {
         progress.events_replayed = staged;
         progress.events_buffered = progress.events_buffered.max(staged);
         let mut actions = self.status(Stage::Replay, progress, now);
-        if matches!(self.state, State::Driving { .. }) {
+        if matches!(self.state, State::Driving { .. }) && self.cancelling.is_none() {
             self.state = State::Deciding;
             self.enter(Stage::Cutover, &mut actions);
             actions.push(OrchestratorAction::Ask(Ask::CutoverNotify));
@@ -243,9 +393,31 @@ impl Orchestrator {
         match self.state {
             State::Over => Vec::new(),
             State::Asking { .. } if reason == FailureReason::NotReady => self.not_ready(now),
-            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding => {
+            // It moved on between the description and the request: nothing was touched.
+            State::Driving { .. }
+                if reason == FailureReason::DaemonNotFound
+                    && self.stage == Some(Stage::Snapshot)
+                    && self.cancelling.is_none()
+                    && self.may_follow() =>
+            {
                 let mut actions = Vec::new();
-                self.finish(Err(MigrationFailure::Refused(reason, outcome)), &mut actions);
+                actions.extend(self.id().map(|id| OrchestratorAction::Ask(Ask::CallOff(id))));
+                actions.extend(self.inquire_anew(now));
+                actions
+            }
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Driving { .. }
+            | State::Deciding
+            | State::Doubting { .. } => {
+                let mut actions = Vec::new();
+                let failure = match reason {
+                    FailureReason::TargetUnavailable => MigrationFailure::TargetUnavailable(self.wanted.target),
+                    FailureReason::DaemonNotFound => MigrationFailure::DaemonNotFound(self.wanted.origin),
+                    reason => MigrationFailure::Refused(reason, outcome),
+                };
+                self.finish(Err(failure), &mut actions);
                 actions
             }
         }
@@ -253,11 +425,11 @@ impl Orchestrator {
 
     fn not_ready(&mut self, now: Instant) -> Vec<OrchestratorAction> {
         let mut actions = Vec::new();
-        if self.options.retry_not_ready.is_zero() {
+        if self.wanted.options.retry_not_ready.is_zero() {
             let failure = MigrationFailure::Refused(FailureReason::NotReady, Outcome::Source);
             self.finish(Err(failure), &mut actions);
         } else if now >= self.give_up_at {
-            self.finish(Err(MigrationFailure::NotReadyTimeout { attempts: self.id.attempt }), &mut actions);
+            self.finish(Err(MigrationFailure::NotReadyTimeout { attempts: self.asked }), &mut actions);
         } else {
             // The last question is put at the end of the budget, not one backoff behind it.
             self.state = State::Backoff { until: (now + self.backoff).min(self.give_up_at) };
@@ -269,52 +441,141 @@ impl Orchestrator {
     /// The caller wants it to end. Nothing happens behind the cutover: then the source alone decides.
     pub fn abort(&mut self, reason: FailureReason) -> Vec<OrchestratorAction> {
         match self.state {
-            State::Asking { .. } | State::Backoff { .. } => {
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
                 let mut actions = Vec::new();
                 self.finish(Err(MigrationFailure::Refused(reason, Outcome::Source)), &mut actions);
                 actions
             }
-            // The source answers with `MigrationFailed`, or with `WrongPhase` when it has decided already.
-            State::Driving { .. } | State::Deciding => vec![OrchestratorAction::Ask(Ask::Cancel(reason))],
-            State::Over => Vec::new(),
+            // The source answers with `MigrationFailed`, or with `TooLate` when it has decided already.
+            State::Driving { .. } | State::Deciding => {
+                self.cancelling = Some(reason.clone());
+                vec![OrchestratorAction::Ask(Ask::Cancel(reason))]
+            }
+            State::Doubting { .. } | State::Over => Vec::new(),
         }
     }
 
-    /// A peer is lost or suspected.
-    pub fn peer_lost(&mut self, node: NodeId, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
-        let detail = format!("node {node}");
+    /// The source has decided already: what was asked for last is void.
+    pub fn too_late(&mut self) {
+        self.cancelling = None;
+    }
+
+    /// The session with a node broke. It may come back: a move under way goes on meanwhile.
+    pub fn peer_cut(&mut self, node: NodeId, now: Instant) -> Vec<OrchestratorAction> {
         match self.state {
-            // While the target is only asked, the daemon is untouched.
-            State::Asking { .. } | State::Backoff { .. } if node == self.target || node == self.source => {
-                self.failed(FailureReason::PeerLost { detail }, Outcome::Source, now)
+            // While it is only asked, the daemon is untouched.
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. }
+                if node == self.wanted.target || node == self.wanted.source =>
+            {
+                self.failed(FailureReason::PeerLost { detail: format!("node {node}") }, Outcome::Source, now)
             }
-            State::Driving { .. } | State::Deciding if node == self.source => {
-                let outcome = if dead { Outcome::Lost } else { Outcome::Unknown };
-                self.failed(FailureReason::PeerLost { detail }, outcome, now)
-            }
+            State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
             // The source sees the target's loss itself and knows what it means.
-            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding | State::Over => {
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Driving { .. }
+            | State::Deciding
+            | State::Doubting { .. }
+            | State::Over => Vec::new(),
+        }
+    }
+
+    /// The session with a node is back: what was asked or answered last may have been lost with the former one.
+    pub fn peer_back(&mut self, node: NodeId) -> Vec<OrchestratorAction> {
+        let mut actions = Vec::new();
+        match self.state {
+            State::Driving { .. } | State::Deciding if node == self.wanted.source => {
+                if let Some(reason) = &self.cancelling {
+                    actions.push(OrchestratorAction::Ask(Ask::Cancel(reason.clone())));
+                } else if self.state == State::Deciding {
+                    actions.push(OrchestratorAction::Ask(Ask::CutoverNotify));
+                }
+                actions.push(OrchestratorAction::Ask(Ask::Inquire));
+            }
+            State::Driving { .. } if node == self.wanted.target => {
+                actions.push(OrchestratorAction::Ask(Ask::Prepare));
+            }
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Driving { .. }
+            | State::Deciding
+            | State::Doubting { .. }
+            | State::Over => {}
+        }
+        actions
+    }
+
+    /// A node was declared lost; `dead` when its process is proven to be gone.
+    pub fn peer_lost(&mut self, node: NodeId, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
+        match self.state {
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
+                if node == self.wanted.source || node == self.wanted.target {
+                    let outcome = if dead && node == self.wanted.source { Outcome::Lost } else { Outcome::Source };
+                    return self.failed(FailureReason::PeerLost { detail: format!("node {node}") }, outcome, now);
+                }
                 Vec::new()
             }
+            // It cannot have released the daemon without the word for the cutover.
+            State::Driving { .. } if node == self.wanted.source => self.source_lost(dead, now),
+            State::Deciding if node == self.wanted.source => {
+                self.state = State::Doubting { until: now + self.silence, dead };
+                vec![OrchestratorAction::Ask(Ask::QueryTarget)]
+            }
+            State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
+            State::Driving { .. } | State::Deciding | State::Doubting { .. } | State::Over => Vec::new(),
+        }
+    }
+
+    fn source_lost(&mut self, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
+        let outcome = if dead { Outcome::Lost } else { Outcome::Unknown };
+        self.failed(FailureReason::PeerLost { detail: format!("source {}", self.wanted.source) }, outcome, now)
+    }
+
+    /// Nobody is left who could say whether the target runs it.
+    fn in_doubt(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+        let detail = format!("source {}, and target {}", self.wanted.source, self.wanted.target);
+        self.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, now)
+    }
+
+    /// The target says what became of its copy.
+    pub fn target_copy(&mut self, copy: CopyState, now: Instant) -> Vec<OrchestratorAction> {
+        match (self.state, copy) {
+            (State::Doubting { .. }, CopyState::Active) => {
+                let detail = format!("source {}", self.wanted.source);
+                self.failed(FailureReason::PeerLost { detail }, Outcome::Target, now)
+            }
+            // An undecided copy never goes live by itself.
+            (State::Doubting { dead, .. }, CopyState::Undecided | CopyState::Discarded) => self.source_lost(dead, now),
+            (
+                State::Inquiring { .. }
+                | State::Asking { .. }
+                | State::Backoff { .. }
+                | State::Driving { .. }
+                | State::Deciding
+                | State::Over,
+                _,
+            ) => Vec::new(),
         }
     }
 
     /// A deadline passed.
     pub fn tick(&mut self, now: Instant) -> Vec<OrchestratorAction> {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Vec::new();
+        }
+        let timeout = |detail: &str| FailureReason::Timeout { detail: detail.to_owned() };
         match self.state {
-            State::Backoff { until } if until <= now => self.ask_again(now),
-            State::Asking { until } if until <= now => {
-                let detail = "the target did not answer".to_owned();
-                self.failed(FailureReason::Timeout { detail }, Outcome::Source, now)
-            }
-            State::Driving { until } if until <= now => {
+            State::Inquiring { .. } => self.failed(timeout("the source did not answer"), Outcome::Source, now),
+            State::Asking { .. } => self.failed(timeout("the target did not answer"), Outcome::Source, now),
+            State::Backoff { .. } => self.ask_again(now),
+            State::Driving { .. } => {
                 self.state = State::Driving { until: now + self.silence };
-                let detail = "nothing was heard of the migration".to_owned();
-                self.abort(FailureReason::Timeout { detail })
+                self.abort(timeout("nothing was heard of the migration"))
             }
-            State::Asking { .. } | State::Backoff { .. } | State::Driving { .. } | State::Deciding | State::Over => {
-                Vec::new()
-            }
+            State::Doubting { .. } => self.in_doubt(now),
+            State::Deciding | State::Over => Vec::new(),
         }
     }
 

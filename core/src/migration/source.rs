@@ -160,6 +160,11 @@ impl Source {
         matches!(self.state, SourceState::Released { .. })
     }
 
+    /// Whether the decision has fallen and the target is out of reach.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self.state, SourceState::Released { in_doubt: true })
+    }
+
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
         matches!(self.state, SourceState::Gone)
@@ -392,10 +397,15 @@ impl Source {
             }
             return self.resume(FailureReason::PeerLost { detail: format!("target {node}") });
         }
-        if node == self.orchestrator && !matches!(self.state, SourceState::Closing { .. }) {
-            return self.resume(FailureReason::PeerLost { detail: format!("orchestrator {node}") });
-        }
         Vec::new()
+    }
+
+    /// A node was declared lost. Without its orchestrator the move goes on only behind the word for the cutover.
+    pub fn orchestrator_lost(&mut self, node: NodeId) -> Vec<SourceAction> {
+        if node != self.orchestrator || matches!(self.state, SourceState::Closing { .. }) {
+            return Vec::new();
+        }
+        self.resume(FailureReason::PeerLost { detail: format!("orchestrator {node}") })
     }
 
     /// The session with a node is back.

@@ -1,33 +1,180 @@
-//! May a daemon come? Asked before it is frozen, so that a refusal costs nothing.
+//! May a daemon come, and may it go? Asked before it is frozen, so that a refusal costs nothing.
 
 use std::sync::Arc;
 
 use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
-use super::policy::ArrivalPolicy;
+use super::policy::{ArrivalPolicy, Verdict};
 use super::work::{MigrationRequest, Work};
-use crate::daemon::HostConfig;
-use crate::identity::{EntityKeypair, NodeId};
-use crate::migration::{Target, TargetState};
-use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
+use crate::daemon::{HostConfig, Standing};
+use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
+use crate::migration::{Subject, Target, TargetState};
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId};
+
+/// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
+const MOST_QUESTIONS: usize = 4096;
+/// Most orchestrators that wait until a daemon has wholly arrived here.
+const MOST_EARLY: usize = 4096;
 
 /// A question to the embedder's policy.
-pub(super) struct Question {
-    from: NodeId,
-    id: MoveId,
-    kind: Arc<str>,
-    source: NodeId,
-    transport_identity: bool,
+pub(super) enum Question {
+    /// May this daemon come?
+    Arrival { from: NodeId, id: MoveId, kind: Arc<str>, source: NodeId, transport_identity: bool },
+    /// May this node be told of a daemon that it wants to move?
+    Inquiry(Inquiry),
+    /// May it move that daemon?
+    Departure { from: NodeId, id: MoveId, target: NodeId, transport_identity: bool },
 }
 
 impl Question {
     /// Who asked.
     pub(super) fn from(&self) -> NodeId {
-        self.from
+        match self {
+            Self::Arrival { from, .. } | Self::Departure { from, .. } => *from,
+            Self::Inquiry(inquiry) => inquiry.from,
+        }
     }
 }
 
+/// What an orchestrator asks the source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inquiry {
+    pub(super) from: NodeId,
+    pub(super) origin: OriginHash,
+    pub(super) migration: MigrationId,
+    pub(super) attempt: u32,
+    pub(super) target: NodeId,
+    pub(super) transport_identity: bool,
+}
+
 impl Engine {
+    /// An orchestrator asks about a daemon: strangers learn nothing, not even whether it lives here.
+    pub(super) fn on_inquire(&mut self, inquiry: Inquiry, now: Now) {
+        let Inquiry { from, origin, migration, .. } = inquiry;
+        let known = self.departures.iter().find(|(_, departure)| {
+            let source = &departure.source;
+            departure.origin == origin && source.id.migration == migration && source.orchestrator == from
+        });
+        if let Some((entity, departure)) = known.map(|(entity, departure)| (*entity, departure)) {
+            // It asks again what became of its move.
+            let (id, stage) = (departure.source.id, departure.source.stage());
+            if departure.source.is_in_doubt() {
+                self.say(from, &MigrationMessage::InDoubt { id });
+            }
+            return self.say_status(entity, stage);
+        }
+        match self.options.orchestrator(from, self.me()) {
+            Verdict::Yes => self.answer_inquiry(inquiry),
+            Verdict::No => self.decline_inquiry(&inquiry, FailureReason::NotAuthorized, None),
+            Verdict::Ask => self.ask_about_orchestrator(Question::Inquiry(inquiry), now),
+        }
+    }
+
+    /// An orchestrator wants a daemon of this node to leave.
+    pub(super) fn on_departure_wish(
+        &mut self,
+        from: NodeId,
+        id: MoveId,
+        target: NodeId,
+        transport_identity: bool,
+        now: Now,
+    ) {
+        match self.options.orchestrator(from, self.me()) {
+            Verdict::Yes => self.on_take_snapshot(from, id, target, transport_identity, now),
+            Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
+            Verdict::Ask => {
+                self.ask_about_orchestrator(Question::Departure { from, id, target, transport_identity }, now);
+            }
+        }
+    }
+
+    fn ask_about_orchestrator(&mut self, question: Question, now: Now) {
+        let node = question.from();
+        if self.asked.len() >= MOST_QUESTIONS {
+            return self.answer_question(question, None, now);
+        }
+        let number = self.enter_question(question);
+        self.work.push(Work::AdmitOrchestrator { question: number, node });
+    }
+
+    fn enter_question(&mut self, question: Question) -> u64 {
+        self.questions += 1;
+        self.asked.insert(self.questions, question);
+        self.questions
+    }
+
+    fn answer_inquiry(&mut self, inquiry: Inquiry) {
+        let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
+        let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
+        if arrival.is_some_and(|(_, arrival)| arrival.target.copy() == CopyState::Active) {
+            // A daemon leaves again only when its former host has let go.
+            if self.early_inquiries.len() < MOST_EARLY {
+                self.early_inquiries.push(inquiry);
+            } else {
+                self.decline_inquiry(&inquiry, FailureReason::AlreadyMigrating, None);
+            }
+            return;
+        }
+        match self.movable(origin, target, transport_identity) {
+            Ok(Subject { entity, epoch, kind, state_bytes }) => {
+                let id = MoveId { entity, migration, attempt, epoch };
+                self.say(from, &MigrationMessage::Described { id, kind: &kind, state_bytes });
+            }
+            Err(reason) => {
+                let left = reason == FailureReason::DaemonNotFound;
+                let moved = self.pointers.get(origin).filter(|_| left).map(|pointer| pointer.node);
+                self.decline_inquiry(&inquiry, reason, moved);
+            }
+        }
+    }
+
+    fn decline_inquiry(&mut self, inquiry: &Inquiry, reason: FailureReason, moved: Option<NodeId>) {
+        let Inquiry { from, origin, migration, attempt, .. } = *inquiry;
+        let reason = reason.bounded();
+        self.say(from, &MigrationMessage::Declined { origin, migration, attempt, reason, moved });
+    }
+
+    /// A daemon's arrival here is over: those who want to move it on are answered.
+    pub(super) fn answer_early_inquiries(&mut self, origin: OriginHash) {
+        let (due, rest) = std::mem::take(&mut self.early_inquiries).into_iter().partition(|i| i.origin == origin);
+        self.early_inquiries = rest;
+        let due: Vec<Inquiry> = due;
+        for inquiry in due {
+            self.answer_inquiry(inquiry);
+        }
+    }
+
+    /// What there is to say of a daemon of this node that is to move to `target`, or why it cannot.
+    pub(super) fn movable(
+        &self,
+        origin: OriginHash,
+        target: NodeId,
+        transport_identity: bool,
+    ) -> Result<Subject, FailureReason> {
+        let slot = self.local(origin).ok().and_then(|key| self.slot(key)).ok_or(FailureReason::DaemonNotFound)?;
+        let host = &slot.host;
+        let entity = host.entity();
+        let arriving = self.arrivals.get(&entity).is_some_and(|arrival| arrival.target.copy() != CopyState::Active);
+        if arriving || self.departures.contains_key(&entity) || host.standing != Standing::Live {
+            return Err(FailureReason::AlreadyMigrating);
+        }
+        let state_bytes = host.last_snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64);
+        let here = target == self.me();
+        let kind = match &host.kind {
+            Some(kind) => kind.clone(),
+            None if here => Arc::from(""),
+            None => return Err(FailureReason::FactoryNotFound { kind: String::new() }),
+        };
+        if !here && !self.peers.is_up(target) {
+            return Err(FailureReason::TargetUnavailable);
+        }
+        if !here && transport_identity && host.keypair.is_read_only() {
+            let detail = "the daemon's key is not on its host".to_owned();
+            return Err(FailureReason::IdentityTransportFailed { detail });
+        }
+        Ok(Subject { entity, epoch: host.epoch, kind, state_bytes })
+    }
+
     /// An orchestrator asks whether a daemon may come.
     #[allow(clippy::too_many_arguments)] // the fields of the message
     pub(super) fn on_prepare(
@@ -53,8 +200,14 @@ impl Engine {
             if target.id.migration != id.migration || target.orchestrator != from {
                 return self.decline(from, id, FailureReason::AlreadyMigrating);
             }
-            if target.id.attempt == id.attempt {
-                return self.say(from, &MigrationMessage::Prepared { id });
+            if target.id == id {
+                // The answer, and what came after it, may have been lost with a session.
+                let staged = matches!(target.state, TargetState::Staged { .. });
+                self.say(from, &MigrationMessage::Prepared { id });
+                if staged {
+                    self.say_staged(id.entity);
+                }
+                return;
             }
             if target.id.attempt > id.attempt || target.state != TargetState::Prepared {
                 return;
@@ -62,7 +215,11 @@ impl Engine {
         }
         let origin = id.entity.origin_hash();
         match self.lifecycle {
-            Lifecycle::Ready => {}
+            Lifecycle::Ready if self.drain.is_none() => {}
+            Lifecycle::Ready => {
+                self.turned_away.push((from, origin, id.migration));
+                return self.decline(from, id, FailureReason::NotReady);
+            }
             Lifecycle::Registering => {
                 self.turned_away.push((from, origin, id.migration));
                 return self.decline(from, id, FailureReason::NotReady);
@@ -89,11 +246,12 @@ impl Engine {
             ArrivalPolicy::Announced => self.decline(from, id, not_found),
             ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, None, now),
             ArrivalPolicy::Ask => {
-                self.questions += 1;
-                let question = self.questions;
+                if self.asked.len() >= MOST_QUESTIONS {
+                    return self.decline(from, id, FailureReason::NotReady);
+                }
                 let request =
                     MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator: from, state_bytes };
-                self.asked.insert(question, Question { from, id, kind, source, transport_identity });
+                let question = self.enter_question(Question::Arrival { from, id, kind, source, transport_identity });
                 self.work.push(Work::Admit { question, request });
             }
         }
@@ -101,16 +259,39 @@ impl Engine {
 
     /// The embedder's policy decided.
     pub fn admitted(&mut self, question: u64, yes: bool, now: Now) {
-        let Some(Question { from, id, kind, source, transport_identity }) = self.asked.remove(&question) else {
-            return;
-        };
-        if !yes || self.by_origin.contains_key(&id.entity.origin_hash()) || self.arrivals.contains_key(&id.entity) {
-            let kind = kind.to_string();
-            self.decline(from, id, FailureReason::FactoryNotFound { kind });
-        } else {
-            self.agree(from, id, kind, source, transport_identity, None, now);
+        if let Some(question) = self.asked.remove(&question) {
+            self.answer_question(question, Some(yes), now);
+            self.settle_own(now);
         }
-        self.settle_own(now);
+    }
+
+    /// Goes on with what the embedder was asked about; without an answer nobody could be asked.
+    fn answer_question(&mut self, question: Question, answer: Option<bool>, now: Now) {
+        let refusal = match answer {
+            None => Some(FailureReason::NotReady),
+            Some(false) => Some(FailureReason::NotAuthorized),
+            Some(true) => None,
+        };
+        match question {
+            Question::Arrival { from, id, kind, source, transport_identity } => {
+                let taken =
+                    self.by_origin.contains_key(&id.entity.origin_hash()) || self.arrivals.contains_key(&id.entity);
+                if taken || refusal.is_some() {
+                    let kind = kind.to_string();
+                    self.decline(from, id, FailureReason::FactoryNotFound { kind });
+                } else {
+                    self.agree(from, id, kind, source, transport_identity, None, now);
+                }
+            }
+            Question::Inquiry(inquiry) => match refusal {
+                Some(reason) => self.decline_inquiry(&inquiry, reason, None),
+                None => self.answer_inquiry(inquiry),
+            },
+            Question::Departure { from, id, target, transport_identity } => match refusal {
+                Some(reason) => self.decline(from, id, reason),
+                None => self.on_take_snapshot(from, id, target, transport_identity, now),
+            },
+        }
     }
 
     #[allow(clippy::too_many_arguments)] // the fields of the request
@@ -125,7 +306,7 @@ impl Engine {
         now: Now,
     ) {
         if source != from && !self.peers.is_up(source) {
-            return self.decline(from, id, FailureReason::PeerLost { detail: format!("source {source}") });
+            return self.decline(from, id, FailureReason::TargetUnavailable);
         }
         let settings = &self.options.migration;
         let limits = (settings.silence, settings.handover_hold);
@@ -135,7 +316,7 @@ impl Engine {
         self.arrive(id.entity, actions, now);
     }
 
-    fn decline(&mut self, to: NodeId, id: MoveId, reason: FailureReason) {
+    pub(super) fn decline(&mut self, to: NodeId, id: MoveId, reason: FailureReason) {
         self.say(to, &MigrationMessage::MigrationFailed { id, reason });
     }
 

@@ -84,6 +84,11 @@ impl Arrival {
             early: BTreeMap::new(),
         }
     }
+
+    /// The daemon's kind.
+    pub(super) fn kind(&self) -> Arc<str> {
+        self.kind.clone()
+    }
 }
 
 impl Engine {
@@ -154,7 +159,7 @@ impl Engine {
                     self.arrivals.remove(&entity);
                     self.timers.disarm(TimerKey::Arrival(entity));
                     self.free_room(&id, now);
-                    self.begin_waiting(entity.origin_hash(), now);
+                    self.answer_early_inquiries(entity.origin_hash());
                 }
             }
         }
@@ -174,7 +179,7 @@ impl Engine {
         self.say(orchestrator, message);
     }
 
-    fn say_staged(&mut self, entity: EntityId) {
+    pub(super) fn say_staged(&mut self, entity: EntityId) {
         let Some(arrival) = self.arrivals.get(&entity) else { return };
         let target = &arrival.target;
         let (id, source, orchestrator, staged) = (target.id, target.source, target.orchestrator, target.staged);
@@ -459,6 +464,13 @@ impl Engine {
             }
         }
         self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
+        if total.is_some()
+            && let Some(arrival) = self.arrivals.get(&entity)
+            && arrival.target.stage() == Stage::Cutover
+        {
+            let (id, source) = (arrival.target.id, arrival.target.source);
+            self.note_arrival(&id, source, Some(Stage::Cutover), None);
+        }
         Ok(())
     }
 

@@ -43,7 +43,7 @@ pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &Snap
 }
 
 impl Engine {
-    /// An orchestrator wants a daemon of this node to leave.
+    /// An orchestrator that may move daemons of this node wants one to leave.
     pub(super) fn on_take_snapshot(&mut self, from: NodeId, id: MoveId, target: NodeId, transport: bool, now: Now) {
         if let Some(departure) = self.departures.get(&id.entity) {
             let known = departure.source.id == id && departure.source.orchestrator == from;
@@ -53,12 +53,10 @@ impl Engine {
             return;
         }
         let origin = id.entity.origin_hash();
-        let refusal = if !self.options.admits_orchestrator(from, self.me()) {
-            Some(FailureReason::NotAuthorized)
-        } else if self.arrivals.contains_key(&id.entity) {
+        let refusal = if self.arrivals.contains_key(&id.entity) {
             Some(FailureReason::AlreadyMigrating)
         } else if !self.peers.is_up(target) {
-            Some(FailureReason::PeerLost { detail: format!("target {target}") })
+            Some(FailureReason::TargetUnavailable)
         } else {
             match self.local(origin).ok().and_then(|key| self.slot(key)) {
                 None => Some(FailureReason::DaemonNotFound),

@@ -9,14 +9,16 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::admission::Question;
+use super::admission::{Inquiry, Question};
 use super::arrivals::Arrival;
 use super::departures::Departure;
+use super::drains::Draining;
 use super::error::RuntimeError;
-use super::orchestrations::Orchestration;
+use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
 use super::routes::Route;
+use super::spans::Spans;
 use super::state_reader::StateReader;
 use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
@@ -88,6 +90,13 @@ pub struct Engine {
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    /// Moves whose sources are being looked for.
+    pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
+    /// Orchestrators of daemons that have not wholly arrived here.
+    pub(super) early_inquiries: Vec<Inquiry>,
+    /// Every daemon of this node is being moved away.
+    pub(super) drain: Option<Draining>,
+    pub(super) spans: Spans,
     pub(super) reassembler: SnapshotReassembler,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
@@ -136,6 +145,10 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
+            sought: HashMap::new(),
+            early_inquiries: Vec::new(),
+            drain: None,
+            spans: Spans::default(),
             reassembler: SnapshotReassembler::new(budget, silence),
             work: WorkQueue::default(),
             timers: Timers::default(),
@@ -308,6 +321,7 @@ impl Engine {
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
+                TimerKey::Drain => self.tick_drain(now),
                 TimerKey::Sweep => self.sweep_streams(now),
             }
         }

@@ -24,6 +24,9 @@ pub enum RuntimeError {
     /// The runtime is shut down, or the daemon is being stopped.
     #[error("the runtime is shutting down")]
     ShuttingDown,
+    /// The daemons of this node are being moved away.
+    #[error("the runtime is being drained")]
+    Draining,
     /// The kind has a factory.
     #[error("a factory for kind '{0}' is already registered")]
     FactoryAlreadyRegistered(String),

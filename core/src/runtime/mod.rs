@@ -6,6 +6,7 @@
 mod admission;
 mod arrivals;
 mod departures;
+mod drains;
 mod engine;
 mod error;
 #[cfg(feature = "test-hooks")]
@@ -22,6 +23,7 @@ mod routes;
 mod run;
 mod sending;
 mod shell;
+mod spans;
 mod spawn;
 mod state_reader;
 mod timeouts;
@@ -31,7 +33,7 @@ mod work;
 
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
 pub use error::{Executed, RuntimeError};
-pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
+pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions, Verdict};
 pub use run::{DirectResult, LocalResult, Rest};
 pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
 pub use spawn::SpawnRequest;

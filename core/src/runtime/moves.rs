@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::admission::Inquiry;
 use super::engine::{Engine, Now};
-use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{Source, Target};
+use crate::identity::{EntityId, NodeId};
+use crate::migration::{Source, Target, TargetState};
 use crate::wire::codec;
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId};
 
@@ -36,7 +37,21 @@ impl Engine {
                 self.on_prepare(from, id, kind, source, transport_identity, state_bytes, now);
             }
             MigrationMessage::TakeSnapshot { id, target, transport_identity } => {
-                self.on_take_snapshot(from, id, target, transport_identity, now);
+                self.on_departure_wish(from, id, target, transport_identity, now);
+            }
+            MigrationMessage::Inquire { origin, migration, attempt, target, transport_identity } => {
+                self.on_inquire(Inquiry { from, origin, migration, attempt, target, transport_identity }, now);
+            }
+            MigrationMessage::Described { id, kind, state_bytes } => {
+                self.on_described(from, &id, kind, state_bytes, now);
+            }
+            MigrationMessage::Declined { origin, migration, attempt, ref reason, moved } => {
+                self.on_declined(from, (origin, migration, attempt), reason, moved, now);
+            }
+            MigrationMessage::NowReady { origin, migration } => self.on_now_ready(from, origin, migration, now),
+            MigrationMessage::CanHost { query, ref kinds } => self.on_can_host(from, query, kinds),
+            MigrationMessage::Hosts { query, ref kinds, open, daemons } => {
+                self.on_hosts(from, query, kinds, open, daemons, now);
             }
             MigrationMessage::Reserve { id, total, claim } => self.on_reserve(from, id, total, claim, now),
             MigrationMessage::Chunk { id, index, total, bytes } => self.on_chunk(from, id, index, total, bytes, now),
@@ -69,6 +84,7 @@ impl Engine {
                 }
             }
             MigrationMessage::StatusAnswer { id, copy } => {
+                self.on_orchestrator_message(from, message, now);
                 if self.departures.contains_key(&id.entity) {
                     self.target_says(from, &id, now, |source| source.target_copy(copy));
                 } else {
@@ -92,10 +108,9 @@ impl Engine {
                 self.heard_of_target(from, &id, now);
                 self.on_orchestrator_message(from, message, now);
             }
-            MigrationMessage::Prepared { .. }
-            | MigrationMessage::InDoubt { .. }
-            | MigrationMessage::TooLate { .. }
-            | MigrationMessage::NowReady { .. } => self.on_orchestrator_message(from, message, now),
+            MigrationMessage::Prepared { .. } | MigrationMessage::InDoubt { .. } | MigrationMessage::TooLate { .. } => {
+                self.on_orchestrator_message(from, message, now)
+            }
         }
     }
 
@@ -171,7 +186,7 @@ impl Engine {
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
             // An orchestrator's word ends only what is not fully staged: behind that the source may have decided.
-            let undecided = !matches!(target.state, crate::migration::TargetState::Staged { complete: true });
+            let undecided = !matches!(target.state, TargetState::Staged { complete: true });
             if target.id == *id && (target.source == from || (target.orchestrator == from && undecided)) {
                 self.arrival_input(id.entity, now, Target::called_off);
             }
@@ -192,7 +207,13 @@ impl Engine {
             return;
         }
         let copy = match self.arrivals.get(&id.entity) {
-            Some(arrival) if arrival.target.id == id && arrival.target.source == from => arrival.target.copy(),
+            // The orchestrator asks when it has lost the source.
+            Some(arrival)
+                if arrival.target.id == id
+                    && (arrival.target.source == from || arrival.target.orchestrator == from) =>
+            {
+                arrival.target.copy()
+            }
             Some(arrival) if arrival.target.id == id => {
                 return self.refuse(from, "StatusQuery", &"not from the recorded source");
             }
@@ -212,8 +233,7 @@ impl Engine {
     pub(super) fn migrations_cut(&mut self, node: NodeId, dead: bool, now: Now) {
         self.turned_away.retain(|(from, ..)| *from != node);
         self.asked.retain(|_, question| question.from() != node);
-        let mut origins: Vec<OriginHash> = self.orchestrations.keys().copied().collect();
-        origins.sort_unstable();
+        self.early_inquiries.retain(|inquiry| inquiry.from != node);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.peer_lost(node, dead));
         }
@@ -223,12 +243,23 @@ impl Engine {
             });
         }
         self.settle_own(now);
-        for origin in origins {
-            if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
-                let actions = orchestration.machine.peer_lost(node, dead, now.instant);
-                self.drive(origin, actions, now);
-            }
+        self.drives_cut(node, now);
+        self.drain_peer_gone(node, now);
+    }
+
+    /// A node was declared lost: what it drove is over, unless the word for the cutover was given.
+    pub(super) fn migrations_lost(&mut self, node: NodeId, dead: bool, now: Now) {
+        for entity in self.departing() {
+            self.departure_input(entity, now, |source| source.orchestrator_lost(node));
         }
+        for entity in self.arriving() {
+            self.arrival_input(entity, now, |target| {
+                let unheard = target.state == TargetState::Prepared && target.orchestrator == node;
+                if unheard { target.called_off() } else { Vec::new() }
+            });
+        }
+        self.settle_own(now);
+        self.drives_lost(node, dead, now);
     }
 
     /// The session with a node is back.
@@ -241,6 +272,7 @@ impl Engine {
                 if target.source == node { target.source_back(now.instant) } else { Vec::new() }
             });
         }
+        self.drives_back(node, now);
     }
 
     fn departing(&self) -> Vec<EntityId> {
@@ -263,18 +295,12 @@ impl Engine {
         for entity in self.arriving() {
             self.arrival_input(entity, now, |target| target.fail(FailureReason::Cancelled));
         }
-        let mut origins: Vec<OriginHash> = self.orchestrations.keys().copied().collect();
-        origins.sort_unstable();
         self.settle_own(now);
-        for origin in origins {
-            if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
-                let outcome = crate::migration::Outcome::Source;
-                let actions = orchestration.machine.failed(FailureReason::Cancelled, outcome, now.instant);
-                self.drive(origin, actions, now);
-            }
-        }
+        self.end_drain();
+        self.end_drives(now);
         self.departures.clear();
         self.arrivals.clear();
+        self.early_inquiries.clear();
         self.asked.clear();
     }
 }

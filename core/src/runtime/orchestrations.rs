@@ -1,6 +1,5 @@
-//! Migrations that this node drives.
+//! Migrations that this node drives, wherever the daemon lives.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Engine, Now};
@@ -9,10 +8,12 @@ use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
 use crate::identity::{MigrationId, NodeId, OriginHash};
-use crate::migration::{Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress};
+use crate::migration::{
+    Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress, Subject, Wanted,
+};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
+use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
 /// Progress is told at most this often while bytes flow; phases are told at once.
 const PROGRESS_STEP: u64 = 1024 * 1024;
@@ -21,16 +22,22 @@ const PROGRESS_STEP: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Orchestration {
     pub(super) machine: Orchestrator,
-    kind: Arc<str>,
-    state_bytes: u64,
     told_bytes: u64,
-    /// What it begins with, while the daemon's arrival here is not wholly over.
-    waiting: Vec<OrchestratorAction>,
+}
+
+/// A move whose source is being looked for.
+#[derive(Debug)]
+pub(super) struct Sought {
+    ticket: Ticket,
+    target: NodeId,
+    options: MigrationOptions,
 }
 
 impl Engine {
-    /// Moves a daemon of this node; `ticket` is settled with [`Settlement::Migrating`] and what comes of it arrives in
-    /// notices. `source` must be this node: a node drives only its own daemons so far.
+    /// Moves a daemon; `ticket` is settled with [`Settlement::Migrating`] and what comes of it arrives in notices.
+    ///
+    /// Without a `source` the daemon is looked for, and followed when it moves on meanwhile. Fails, or settles the ticket
+    /// with a failure, for what this node knows by itself.
     pub fn start_migration(
         &mut self,
         ticket: Ticket,
@@ -41,61 +48,78 @@ impl Engine {
         now: Now,
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
-        let me = self.me();
-        let not_here = || RuntimeError::Migration(MigrationFailure::DaemonNotFound(origin));
-        let key = self.local(origin).map_err(|_| not_here())?;
-        if source.is_some_and(|source| source != me) {
-            return Err(not_here());
-        }
-        let Some(slot) = self.slot(key) else { return Err(not_here()) };
-        let refused = |reason| RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Source));
-        let entity = slot.host.entity();
-        let epoch = slot.host.epoch;
-        let started = |migration| MigrationStarted { migration, origin, source: me, target };
-        let migration = MigrationId::new((self.entropy)());
-        if target == me {
-            self.settle(ticket, Ok(Settlement::Migrating(started(migration))));
-            self.work.push(Work::Notice(Notice::Phase { migration, stage: Stage::Complete }));
-            self.work.push(Work::Notice(Notice::MigrationOver { migration, result: Ok(()) }));
-            return Ok(());
-        }
-        let Some(slot) = self.slot(key) else { return Err(not_here()) };
-        let Some(kind) = slot.host.kind.clone() else {
-            return Err(refused(FailureReason::FactoryNotFound { kind: String::new() }));
+        let here = self.local(origin).is_ok();
+        let (source, follow) = match source {
+            Some(source) => (source, false),
+            None if here => (self.me(), true),
+            None => {
+                self.sought.entry(origin).or_default().push(Sought { ticket, target, options });
+                self.look_up(origin, now);
+                return Ok(());
+            }
         };
-        if !self.peers.is_up(target) {
-            return Err(RuntimeError::Migration(MigrationFailure::TargetUnavailable(target)));
-        }
-        if self.orchestrations.contains_key(&origin)
-            || self.departures.contains_key(&entity)
-            || self.arrivals.get(&entity).is_some_and(|arrival| arrival.target.copy() != CopyState::Active)
-        {
-            return Err(refused(FailureReason::AlreadyMigrating));
-        }
-        if options.transport_identity && slot.host.keypair.is_read_only() {
-            let detail = "the daemon's key is not on this node".to_owned();
-            return Err(refused(FailureReason::IdentityTransportFailed { detail }));
-        }
-        let state_bytes = slot.host.last_snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64);
-        let id = MoveId { entity, migration, attempt: 1, epoch };
-        let silence = self.options.migration.silence;
-        let (machine, actions) = Orchestrator::new(id, (me, target), options, silence, now.instant);
-        // A daemon leaves again only when its former host has let go.
-        let (waiting, actions) =
-            if self.arrivals.contains_key(&entity) { (actions, Vec::new()) } else { (Vec::new(), actions) };
-        self.orchestrations.insert(origin, Orchestration { machine, kind, state_bytes, told_bytes: 0, waiting });
-        self.settle(ticket, Ok(Settlement::Migrating(started(migration))));
-        self.drive(origin, actions, now);
-        self.settle_own(now);
+        let migration = self.drive_from(origin, source, target, follow, options, now)?;
+        self.begin(migration, Some(ticket), now);
         Ok(())
     }
 
-    /// The daemon's arrival here is over: it may leave again.
-    pub(super) fn begin_waiting(&mut self, origin: OriginHash, now: Now) {
-        if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
-            let actions = std::mem::take(&mut orchestration.waiting);
-            self.drive(origin, actions, now);
+    /// The directory answered those who want to move a daemon from wherever it lives.
+    pub(super) fn sought_found(&mut self, origin: OriginHash, node: Option<NodeId>, now: Now) {
+        let node = node.or_else(|| self.pointers.get(origin).map(|pointer| pointer.node));
+        for Sought { ticket, target, options } in self.sought.remove(&origin).unwrap_or_default() {
+            let driven = match node {
+                Some(source) => self.drive_from(origin, source, target, true, options, now),
+                None => Err(RuntimeError::Migration(MigrationFailure::DaemonNotFound(origin))),
+            };
+            match driven {
+                Ok(started) => self.begin(started, Some(ticket), now),
+                Err(error) => self.settle(ticket, Err(error)),
+            }
         }
+    }
+
+    /// Enters a migration that this node is to drive, unless it knows that nothing can come of it.
+    pub(super) fn drive_from(
+        &mut self,
+        origin: OriginHash,
+        source: NodeId,
+        target: NodeId,
+        follow: bool,
+        options: MigrationOptions,
+        now: Now,
+    ) -> Result<MigrationStarted, RuntimeError> {
+        let me = self.me();
+        let fails = |failure| RuntimeError::Migration(failure);
+        let refused = |reason| fails(MigrationFailure::Refused(reason, Outcome::Source));
+        if source == me {
+            self.movable(origin, target, options.transport_identity).map_err(|reason| match reason {
+                FailureReason::DaemonNotFound => fails(MigrationFailure::DaemonNotFound(origin)),
+                FailureReason::TargetUnavailable => fails(MigrationFailure::TargetUnavailable(target)),
+                reason => refused(reason),
+            })?;
+        } else if !self.peers.is_up(source) {
+            return Err(fails(MigrationFailure::DaemonNotFound(origin)));
+        }
+        if target != me && !self.peers.is_up(target) {
+            return Err(fails(MigrationFailure::TargetUnavailable(target)));
+        }
+        if self.orchestrations.contains_key(&origin) {
+            return Err(refused(FailureReason::AlreadyMigrating));
+        }
+        let migration = MigrationId::new((self.entropy)());
+        let wanted = Wanted { migration, origin, source, target, follow, options };
+        let (machine, _) = Orchestrator::new(wanted, self.options.migration.silence, now.instant);
+        self.orchestrations.insert(origin, Orchestration { machine, told_bytes: 0 });
+        Ok(MigrationStarted { migration, origin, source, target })
+    }
+
+    /// Tells whoever wanted it that a migration is under way, and asks the source.
+    pub(super) fn begin(&mut self, started: MigrationStarted, ticket: Option<Ticket>, now: Now) {
+        if let Some(ticket) = ticket {
+            self.settle(ticket, Ok(Settlement::Migrating(started)));
+        }
+        self.drive(started.origin, vec![OrchestratorAction::Ask(Ask::Inquire)], now);
+        self.settle_own(now);
     }
 
     /// Gives a migration up, with the reason that its caller is told.
@@ -104,11 +128,9 @@ impl Engine {
             None => FailureReason::Cancelled,
             Some(limit) => FailureReason::Timeout { detail: format!("not complete within {} ms", limit.as_millis()) },
         };
-        let found = self.orchestrations.iter_mut().find(|(_, o)| o.machine.id.migration == migration);
-        let Some((origin, orchestration)) = found else { return };
-        let origin = *origin;
-        let actions = orchestration.machine.abort(reason);
-        self.drive(origin, actions, now);
+        let found = self.orchestrations.iter().find(|(_, o)| o.machine.wanted.migration == migration);
+        let Some(origin) = found.map(|(origin, _)| *origin) else { return };
+        self.drive_input(origin, now, |machine| machine.abort(reason));
         self.settle_own(now);
     }
 
@@ -116,7 +138,10 @@ impl Engine {
     pub fn migration_phase(&self, origin: OriginHash) -> Option<Stage> {
         self.orchestrations.get(&origin).and_then(|orchestration| orchestration.machine.stage()).or_else(|| {
             let departure = self.departures.values().find(|departure| departure.origin == origin);
-            departure.map(|departure| departure.source.stage())
+            departure.map(|departure| departure.source.stage()).or_else(|| {
+                let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
+                arrival.map(|(_, arrival)| arrival.target.stage())
+            })
         })
     }
 
@@ -125,7 +150,7 @@ impl Engine {
         let me = self.me();
         let driven = self.orchestrations.values().map(|o| {
             let m = &o.machine;
-            (Role::Orchestrator, m.origin, m.source, m.target, m.stage(), m.id.attempt)
+            (Role::Orchestrator, m.wanted.origin, m.wanted.source, m.wanted.target, m.stage(), m.attempt)
         });
         let leaving = self
             .departures
@@ -139,68 +164,101 @@ impl Engine {
         all
     }
 
-    pub(super) fn orchestration_of(&mut self, id: &MoveId, from: NodeId) -> Option<&mut Orchestration> {
+    fn orchestration_of(&mut self, id: &MoveId, from: NodeId) -> Option<&mut Orchestration> {
         let orchestration = self.orchestrations.get_mut(&id.entity.origin_hash())?;
         let machine = &orchestration.machine;
-        let theirs = from == machine.source || from == machine.target;
-        (machine.id == *id && theirs).then_some(orchestration)
+        let theirs = from == machine.wanted.source || from == machine.wanted.target;
+        (machine.id() == Some(*id) && theirs).then_some(orchestration)
+    }
+
+    /// Feeds an input to the driver of a daemon's migration and carries out what it wants.
+    pub(super) fn drive_input(
+        &mut self,
+        origin: OriginHash,
+        now: Now,
+        input: impl FnOnce(&mut Orchestrator) -> Vec<OrchestratorAction>,
+    ) {
+        if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
+            let actions = input(&mut orchestration.machine);
+            self.drive(origin, actions, now);
+        }
     }
 
     /// Carries out what the driver wants.
-    pub(super) fn drive(&mut self, origin: OriginHash, actions: Vec<OrchestratorAction>, now: Now) {
+    fn drive(&mut self, origin: OriginHash, actions: Vec<OrchestratorAction>, now: Now) {
         for action in actions {
-            let Some(orchestration) = self.orchestrations.get_mut(&origin) else { return };
+            let Some(orchestration) = self.orchestrations.get(&origin) else { return };
             let machine = &orchestration.machine;
-            let (id, source, target) = (machine.id, machine.source, machine.target);
-            let transport_identity = machine.options.transport_identity;
-            let migration = id.migration;
+            let Wanted { migration, source, target, .. } = machine.wanted;
+            let attempt = machine.attempt;
+            let part = Part { role: Role::Orchestrator, origin, migration, attempt, source, target };
             match action {
-                OrchestratorAction::Ask(Ask::Prepare) => {
-                    let kind = orchestration.kind.clone();
-                    let state_bytes = orchestration.state_bytes;
-                    let message =
-                        MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
-                    self.say(target, &message);
-                }
-                OrchestratorAction::Ask(Ask::TakeSnapshot) => {
-                    self.say(source, &MigrationMessage::TakeSnapshot { id, target, transport_identity });
-                }
-                OrchestratorAction::Ask(Ask::CutoverNotify) => {
-                    self.say(source, &MigrationMessage::CutoverNotify { id });
-                }
-                OrchestratorAction::Ask(Ask::Cancel(reason)) => {
-                    self.say(source, &MigrationMessage::Cancel { id, reason });
-                }
+                OrchestratorAction::Ask(ask) => self.ask(origin, ask),
                 OrchestratorAction::Phase(stage) => {
                     self.work.push(Work::Notice(Notice::Phase { migration, stage }));
-                    self.note_migration(Role::Orchestrator, &id, (source, target), Some(stage), None);
+                    self.note_part(part, Some(stage), None);
                 }
                 OrchestratorAction::Progress(progress) => self.tell_progress(origin, progress, now),
-                OrchestratorAction::Finished(result) => {
-                    self.orchestrations.remove(&origin);
-                    self.timers.disarm(TimerKey::Orchestration(origin));
-                    if let Err(failure) = &result {
-                        // The target may still hold a place for it.
-                        let reason = match failure {
-                            MigrationFailure::Refused(reason, _) => reason.clone(),
-                            MigrationFailure::NotReadyTimeout { .. } => FailureReason::NotReady,
-                            MigrationFailure::TargetUnavailable(_) | MigrationFailure::DaemonNotFound(_) => {
-                                FailureReason::Cancelled
-                            }
-                        };
-                        if failure.outcome() == Outcome::Source {
-                            self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.bounded() });
-                        }
-                        self.note_migration(Role::Orchestrator, &id, (source, target), None, Some(failure.clone()));
-                    }
-                    self.work.push(Work::Notice(Notice::MigrationOver { migration, result }));
-                }
+                OrchestratorAction::Finished(result) => self.finished(origin, part, result, now),
             }
         }
         let deadline = self.orchestrations.get(&origin).and_then(|o| o.machine.deadline());
         if let Some(at) = deadline {
             self.timers.arm(TimerKey::Orchestration(origin), at);
         }
+    }
+
+    fn ask(&mut self, origin: OriginHash, ask: Ask) {
+        let Some(orchestration) = self.orchestrations.get(&origin) else { return };
+        let machine = &orchestration.machine;
+        let Wanted { migration, source, target, options, .. } = machine.wanted;
+        let transport_identity = options.transport_identity;
+        if ask == Ask::Inquire {
+            let attempt = machine.attempt;
+            let message = MigrationMessage::Inquire { origin, migration, attempt, target, transport_identity };
+            return self.say(source, &message);
+        }
+        let (Some(id), Some(subject)) = (machine.id(), machine.subject()) else { return };
+        match ask {
+            Ask::Inquire => {}
+            Ask::Prepare => {
+                let (kind, state_bytes) = (subject.kind.clone(), subject.state_bytes);
+                let message = MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
+                self.say(target, &message);
+            }
+            Ask::CallOff(id) => {
+                let reason = FailureReason::Cancelled;
+                self.say(target, &MigrationMessage::MigrationFailed { id, reason });
+            }
+            Ask::TakeSnapshot => {
+                self.say(source, &MigrationMessage::TakeSnapshot { id, target, transport_identity });
+            }
+            Ask::CutoverNotify => self.say(source, &MigrationMessage::CutoverNotify { id }),
+            Ask::Cancel(reason) => self.say(source, &MigrationMessage::Cancel { id, reason: reason.bounded() }),
+            Ask::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
+        }
+    }
+
+    fn finished(&mut self, origin: OriginHash, part: Part, result: Result<(), MigrationFailure>, now: Now) {
+        let id = self.orchestrations.remove(&origin).and_then(|orchestration| orchestration.machine.id());
+        self.timers.disarm(TimerKey::Orchestration(origin));
+        if let Err(failure) = &result {
+            // The target may still hold a place for it.
+            let reason = match failure {
+                MigrationFailure::Refused(reason, _) => reason.clone(),
+                MigrationFailure::NotReadyTimeout { .. } => FailureReason::NotReady,
+                MigrationFailure::TargetUnavailable(_) | MigrationFailure::DaemonNotFound(_) => {
+                    FailureReason::Cancelled
+                }
+            };
+            if let (Outcome::Source, Some(id)) = (failure.outcome(), id) {
+                self.say(part.target, &MigrationMessage::MigrationFailed { id, reason: reason.bounded() });
+            }
+            self.note_part(part, None, Some(failure.clone()));
+        }
+        let migration = part.migration;
+        self.drained(migration, &result, now);
+        self.work.push(Work::Notice(Notice::MigrationOver { migration, result }));
     }
 
     fn tell_progress(&mut self, origin: OriginHash, progress: Progress, now: Now) {
@@ -211,10 +269,11 @@ impl Engine {
         }
         orchestration.told_bytes = progress.bytes_sent;
         let machine = &orchestration.machine;
-        let (migration, stage, elapsed) = (machine.id.migration, machine.stage(), machine.elapsed(now.instant));
+        let (migration, stage, elapsed) = (machine.wanted.migration, machine.stage(), machine.elapsed(now.instant));
         self.work.push(Work::Notice(Notice::Progress { migration, stage, progress, elapsed }));
     }
 
+    /// A role of a migration on this node reached a stage, or failed.
     pub(super) fn note_migration(
         &mut self,
         role: Role,
@@ -223,9 +282,18 @@ impl Engine {
         stage: Option<Stage>,
         failure: Option<MigrationFailure>,
     ) {
-        let (migration, origin) = (id.migration, id.entity.origin_hash());
-        tracing::debug!(?role, %origin, ?migration, ?stage, ?failure, "migration");
-        let attempt = id.attempt;
+        let (origin, migration, attempt) = (id.entity.origin_hash(), id.migration, id.attempt);
+        self.note_part(Part { role, origin, migration, attempt, source, target }, stage, failure);
+    }
+
+    fn note_part(&mut self, part: Part, stage: Option<Stage>, failure: Option<MigrationFailure>) {
+        let Part { role, origin, migration, attempt, source, target } = part;
+        let live = self.departures.len() + self.arrivals.len() + self.orchestrations.len();
+        let over = failure.is_some() || stage == Some(Stage::Complete);
+        self.spans.of(role, origin, migration, live, over).in_scope(|| match &failure {
+            None => tracing::debug!(attempt, %source, %target, ?stage, "migration"),
+            Some(failure) => tracing::debug!(attempt, %source, %target, %failure, "migration failed"),
+        });
         self.work.push(Work::Notice(Notice::Migration {
             migration,
             role,
@@ -244,68 +312,148 @@ impl Engine {
     }
 
     pub(super) fn tick_orchestration(&mut self, origin: OriginHash, now: Now) {
-        if let Some(orchestration) = self.orchestrations.get_mut(&origin) {
-            let actions = orchestration.machine.tick(now.instant);
-            self.drive(origin, actions, now);
+        self.drive_input(origin, now, |machine| machine.tick(now.instant));
+    }
+
+    /// The source describes a daemon that this node wants to move.
+    pub(super) fn on_described(&mut self, from: NodeId, id: &MoveId, kind: &str, state_bytes: u64, now: Now) {
+        let origin = id.entity.origin_hash();
+        if self.asks(from, origin, id.migration, id.attempt) {
+            let subject = Subject { entity: id.entity, epoch: id.epoch, kind: kind.into(), state_bytes };
+            self.drive_input(origin, now, |machine| machine.described(subject, now.instant));
         }
+    }
+
+    /// The source does not let it go.
+    pub(super) fn on_declined(
+        &mut self,
+        from: NodeId,
+        (origin, migration, attempt): (OriginHash, MigrationId, u32),
+        reason: &FailureReason,
+        moved: Option<NodeId>,
+        now: Now,
+    ) {
+        if self.asks(from, origin, migration, attempt) {
+            let moved = moved.filter(|node| *node == self.me() || self.peers.is_up(*node));
+            self.drive_input(origin, now, |machine| machine.declined(reason.clone(), moved, now.instant));
+        }
+    }
+
+    /// Whether this node put that question to that node.
+    fn asks(&self, source: NodeId, origin: OriginHash, migration: MigrationId, attempt: u32) -> bool {
+        self.orchestrations.get(&origin).is_some_and(|orchestration| {
+            let machine = &orchestration.machine;
+            let wanted = &machine.wanted;
+            (wanted.source, wanted.migration, machine.attempt) == (source, migration, attempt)
+        })
+    }
+
+    /// A node that this one drives with says when it is ready.
+    pub(super) fn on_now_ready(&mut self, from: NodeId, origin: OriginHash, migration: MigrationId, now: Now) {
+        self.drive_input(origin, now, |machine| {
+            let theirs = machine.wanted.target == from && machine.wanted.migration == migration;
+            if theirs { machine.now_ready(now.instant) } else { Vec::new() }
+        });
     }
 
     /// A message to the driver of a migration.
     pub(super) fn on_orchestrator_message(&mut self, from: NodeId, message: &MigrationMessage<'_>, now: Now) {
-        let origin;
+        let Some(id) = message.id() else { return };
+        let origin = id.entity.origin_hash();
+        let Some(orchestration) = self.orchestration_of(id, from) else {
+            tracing::debug!(peer = %from, message = message.name(), "no such migration is driven here");
+            return;
+        };
+        let machine = &mut orchestration.machine;
+        let (from_source, from_target) = (from == machine.wanted.source, from == machine.wanted.target);
+        let instant = now.instant;
         let actions = match message {
-            MigrationMessage::NowReady { origin: whose, migration } => {
-                origin = *whose;
-                let Some(orchestration) = self.orchestrations.get_mut(whose) else { return };
-                let machine = &mut orchestration.machine;
-                if machine.target != from || machine.id.migration != *migration {
-                    return;
-                }
-                machine.now_ready(now.instant)
-            }
-            message => {
-                let Some(id) = message.id() else { return };
-                origin = id.entity.origin_hash();
-                let Some(orchestration) = self.orchestration_of(id, from) else {
-                    tracing::debug!(peer = %from, message = message.name(), "no such migration is driven here");
-                    return;
+            MigrationMessage::Prepared { .. } if from_target => machine.prepared(instant),
+            MigrationMessage::RestoreComplete { .. } if from_target => machine.restored(instant),
+            MigrationMessage::ReplayComplete { staged, .. } if from_target => machine.staged(*staged, instant),
+            MigrationMessage::Status { stage, bytes_sent, bytes_total, events, .. } if from_source => {
+                let progress = Progress {
+                    bytes_sent: *bytes_sent,
+                    bytes_total: *bytes_total,
+                    events_buffered: *events,
+                    events_replayed: 0,
                 };
-                let machine = &mut orchestration.machine;
-                let (from_source, from_target) = (from == machine.source, from == machine.target);
-                match message {
-                    MigrationMessage::Prepared { .. } if from_target => machine.prepared(now.instant),
-                    MigrationMessage::RestoreComplete { .. } if from_target => machine.restored(now.instant),
-                    MigrationMessage::ReplayComplete { staged, .. } if from_target => {
-                        machine.staged(*staged, now.instant)
-                    }
-                    MigrationMessage::Status { stage, bytes_sent, bytes_total, events, .. } if from_source => {
-                        let progress = Progress {
-                            bytes_sent: *bytes_sent,
-                            bytes_total: *bytes_total,
-                            events_buffered: *events,
-                            events_replayed: 0,
-                        };
-                        machine.status(*stage, progress, now.instant)
-                    }
-                    MigrationMessage::CleanupComplete { .. } if from_source => machine.completed(),
-                    // Behind the source's decision only the source's word counts.
-                    MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.stage().is_none() => {
-                        machine.failed(reason.clone(), Outcome::Source, now.instant)
-                    }
-                    MigrationMessage::TooLate { .. } if from_source => {
-                        let migration = id.migration;
-                        self.work.push(Work::Notice(Notice::TooLate { migration }));
-                        return;
-                    }
-                    MigrationMessage::Status { .. } if from_target => machine.still_at_work(now.instant),
-                    MigrationMessage::InDoubt { .. } if from_source => {
-                        let detail = format!("target {}", machine.target);
-                        machine.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, now.instant)
-                    }
-                    _ => return,
-                }
+                machine.status(*stage, progress, instant)
             }
+            MigrationMessage::Status { .. } => {
+                machine.still_at_work(instant);
+                Vec::new()
+            }
+            MigrationMessage::CleanupComplete { .. } if from_source => machine.completed(),
+            // Once the target agreed, only the source's word counts.
+            MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.stage().is_none() => {
+                machine.failed(reason.clone(), Outcome::Source, instant)
+            }
+            MigrationMessage::TooLate { .. } if from_source => {
+                machine.too_late();
+                self.work.push(Work::Notice(Notice::TooLate { migration: id.migration }));
+                Vec::new()
+            }
+            MigrationMessage::InDoubt { .. } if from_source => {
+                let detail = format!("target {}", machine.wanted.target);
+                machine.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, instant)
+            }
+            MigrationMessage::StatusAnswer { copy, .. } if from_target => machine.target_copy(*copy, instant),
+            // Not for this role, or not from the node that has the role to say so.
+            _ => return,
         };
         self.drive(origin, actions, now);
     }
+
+    /// The session with a node broke, and may come back.
+    pub(super) fn drives_cut(&mut self, node: NodeId, now: Now) {
+        for origin in self.driven() {
+            self.drive_input(origin, now, |machine| machine.peer_cut(node, now.instant));
+        }
+    }
+
+    /// A node was declared lost; `dead` when its process is proven to be gone.
+    pub(super) fn drives_lost(&mut self, node: NodeId, dead: bool, now: Now) {
+        for origin in self.driven() {
+            self.drive_input(origin, now, |machine| machine.peer_lost(node, dead, now.instant));
+        }
+    }
+
+    /// The session with a node is back.
+    pub(super) fn drives_back(&mut self, node: NodeId, now: Now) {
+        for origin in self.driven() {
+            self.drive_input(origin, now, |machine| machine.peer_back(node));
+        }
+    }
+
+    /// The runtime shuts down: whoever waits for a migration learns that this node gives it up.
+    pub(super) fn end_drives(&mut self, now: Now) {
+        for origin in self.driven() {
+            self.drive_input(origin, now, |machine| {
+                machine.failed(FailureReason::Cancelled, Outcome::Source, now.instant)
+            });
+        }
+        for (_, sought) in std::mem::take(&mut self.sought) {
+            for Sought { ticket, .. } in sought {
+                self.settle(ticket, Err(RuntimeError::ShuttingDown));
+            }
+        }
+    }
+
+    fn driven(&self) -> Vec<OriginHash> {
+        let mut origins: Vec<OriginHash> = self.orchestrations.keys().copied().collect();
+        origins.sort_unstable();
+        origins
+    }
+}
+
+/// The part of this node in a migration, as observers are told of it.
+#[derive(Clone, Copy)]
+struct Part {
+    role: Role,
+    origin: OriginHash,
+    migration: MigrationId,
+    attempt: u32,
+    source: NodeId,
+    target: NodeId,
 }

@@ -31,6 +31,7 @@ impl Engine {
                     Loss::Silence => false,
                 };
                 self.cut(*node, dead, now);
+                self.migrations_lost(*node, dead, now);
                 self.routes_lost(*node);
                 self.peers.remove(*node);
                 self.lookups.peer_gone(*node);

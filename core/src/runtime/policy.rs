@@ -27,6 +27,19 @@ pub enum OrchestratorPolicy {
     /// None but this node.
     #[default]
     Own,
+    /// The embedder is asked.
+    Ask,
+}
+
+/// What a policy says of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// May.
+    Yes,
+    /// May not.
+    No,
+    /// The embedder decides.
+    Ask,
 }
 
 /// Settings of a runtime.
@@ -55,12 +68,15 @@ impl Default for RuntimeOptions {
 
 impl RuntimeOptions {
     /// Whether `node` may move daemons that live on `me`.
-    pub fn admits_orchestrator(&self, node: NodeId, me: NodeId) -> bool {
-        node == me
-            || match &self.orchestrators {
-                OrchestratorPolicy::Any => true,
-                OrchestratorPolicy::Only(nodes) => nodes.contains(&node),
-                OrchestratorPolicy::Own => false,
-            }
+    pub fn orchestrator(&self, node: NodeId, me: NodeId) -> Verdict {
+        if node == me {
+            return Verdict::Yes;
+        }
+        match &self.orchestrators {
+            OrchestratorPolicy::Any => Verdict::Yes,
+            OrchestratorPolicy::Only(nodes) if nodes.contains(&node) => Verdict::Yes,
+            OrchestratorPolicy::Only(_) | OrchestratorPolicy::Own => Verdict::No,
+            OrchestratorPolicy::Ask => Verdict::Ask,
+        }
     }
 }

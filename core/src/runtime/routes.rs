@@ -134,7 +134,7 @@ impl Engine {
                 // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
                 Finding::Unanswered => {
                     let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
-                    self.finish_locating(origin, None);
+                    self.finish_locating(origin, None, now);
                     self.spawn_looked_up(origin, None, now);
                     if waits {
                         self.look_up(origin, now);
@@ -149,7 +149,7 @@ impl Engine {
 
     fn located(&mut self, origin: OriginHash, found: Option<&Found>, now: Now) {
         let claim = found.map(|found| &found.claim);
-        self.finish_locating(origin, claim.map(|claim| claim.body().node()));
+        self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
         if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
             return;
@@ -218,10 +218,11 @@ impl Engine {
         Ok(())
     }
 
-    fn finish_locating(&mut self, origin: OriginHash, node: Option<NodeId>) {
+    fn finish_locating(&mut self, origin: OriginHash, node: Option<NodeId>, now: Now) {
         for ticket in self.locating.remove(&origin).unwrap_or_default() {
             self.settle(ticket, Ok(Settlement::Located(node)));
         }
+        self.sought_found(origin, node, now);
     }
 
     /// A message of the directory arrived.

@@ -215,6 +215,13 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
             let reason = FailureReason::ComputeNotSupported;
             Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
         }
+        MigrationMessage::Inquire { origin, migration, attempt, .. } => {
+            let reason = FailureReason::DaemonNotFound;
+            Some(codec::encode(&MigrationMessage::Declined { origin, migration, attempt, reason, moved: None }))
+        }
+        MigrationMessage::CanHost { query, .. } => {
+            Some(codec::encode(&MigrationMessage::Hosts { query, kinds: Vec::new(), open: false, daemons: 0 }))
+        }
         _ => None,
     }
 }

@@ -49,6 +49,9 @@ impl Engine {
     /// Spawns a daemon; `ticket` is settled with [`Settlement::Spawned`].
     pub fn spawn(&mut self, ticket: Ticket, request: SpawnRequest, now: Now) -> Result<(), RuntimeError> {
         self.check_ready()?;
+        if self.drain.is_some() {
+            return Err(RuntimeError::Draining);
+        }
         let kind = match &request.kind {
             Some(kind) => match self.factories.kind(kind) {
                 Some(kind) => Some(kind),

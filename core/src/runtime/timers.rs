@@ -24,6 +24,8 @@ pub(super) enum TimerKey {
     Arrival(EntityId),
     /// This node's part as orchestrator.
     Orchestration(OriginHash),
+    /// Moving every daemon away.
+    Drain,
     /// Streams whose senders are silent.
     Sweep,
 }

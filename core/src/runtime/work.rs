@@ -13,7 +13,7 @@ use super::error::RuntimeError;
 use crate::daemon::{BatchId, DaemonKey, Delivery, Ticket};
 use crate::events::OutputRecord;
 use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
-use crate::migration::{MigrationFailure, Progress};
+use crate::migration::{DrainReport, MigrationFailure, Progress};
 use crate::wire::migration::Stage;
 
 /// Why a daemon's object is let go.
@@ -116,6 +116,13 @@ pub enum Work {
         /// What is asked.
         request: MigrationRequest,
     },
+    /// Another node wants to move a daemon of this one, and the embedder's policy decides; answer `admitted`.
+    AdmitOrchestrator {
+        /// Which question.
+        question: u64,
+        /// Who asks.
+        node: NodeId,
+    },
     /// Somebody's wait is over.
     Settle {
         /// Who waited.
@@ -157,6 +164,8 @@ pub enum Settlement {
     Located(Option<NodeId>),
     /// A migration began.
     Migrating(MigrationStarted),
+    /// A drain is over.
+    Drained(Vec<DrainReport>),
 }
 
 /// What is known of a migration when it begins.
@@ -188,7 +197,7 @@ pub enum DaemonEvent {
 }
 
 /// Which part this node has in a migration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The daemon leaves it.
     Source,

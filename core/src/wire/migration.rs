@@ -5,8 +5,10 @@
 
 use minicbor::{Decode, Encode};
 
+pub use super::failure_reason::{FailureReason, truncate};
+
 use super::codec::{bytes32, bytes64};
-use super::events::{MAX_FAILURE_TEXT, StreamId, decode_number};
+use super::events::{StreamId, decode_number};
 use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
 
 /// What every message of one attempt carries.
@@ -25,129 +27,6 @@ pub struct MoveId {
     /// The daemon's epoch while it lives on the source.
     #[n(3)]
     pub epoch: Epoch,
-}
-
-/// Why a migration failed, as the peers tell one another.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
-pub enum FailureReason {
-    /// The target's runtime is not ready; the only reason worth another attempt.
-    #[n(0)]
-    #[error("the target is not ready")]
-    NotReady,
-    /// The target neither expects this daemon nor accepts it by policy, or has no factory of its kind.
-    #[n(1)]
-    #[error("no factory registered for kind '{kind}' that the target would use for this daemon")]
-    FactoryNotFound {
-        /// The daemon's kind.
-        #[n(0)]
-        kind: String,
-    },
-    /// The node has no daemon runtime.
-    #[n(2)]
-    #[error("the target node runs no daemon runtime")]
-    ComputeNotSupported,
-    /// `snapshot`, the factory or `restore` failed, or the state was refused.
-    #[n(3)]
-    #[error("state failed: {detail}")]
-    StateFailed {
-        /// What went wrong.
-        #[n(0)]
-        detail: String,
-    },
-    /// Another migration of this daemon is under way.
-    #[n(4)]
-    #[error("the daemon is already migrating")]
-    AlreadyMigrating,
-    /// The daemon's key could not be sealed, opened or found.
-    #[n(5)]
-    #[error("identity transport failed: {detail}")]
-    IdentityTransportFailed {
-        /// What went wrong.
-        #[n(0)]
-        detail: String,
-    },
-    /// The orchestrator may not move this daemon.
-    #[n(6)]
-    #[error("not authorized to move this daemon")]
-    NotAuthorized,
-    /// The message came from a node that has no such role in this migration.
-    #[n(7)]
-    #[error("wrong peer")]
-    WrongPeer,
-    /// The snapshot is beyond the target's budget.
-    #[n(8)]
-    #[error("the snapshot of {size} bytes is larger than the target's limit of {max}")]
-    SnapshotTooLarge {
-        /// Encoded size in bytes.
-        #[n(0)]
-        size: u64,
-        /// The limit in bytes.
-        #[n(1)]
-        max: u64,
-    },
-    /// The queue of waiting events did not fit the target.
-    #[n(9)]
-    #[error("the target cannot hold the waiting events")]
-    BufferFull,
-    /// Somebody cancelled.
-    #[n(10)]
-    #[error("cancelled")]
-    Cancelled,
-    /// A deadline passed.
-    #[n(11)]
-    #[error("timed out: {detail}")]
-    Timeout {
-        /// Which deadline.
-        #[n(0)]
-        detail: String,
-    },
-    /// A node of the migration was lost.
-    #[n(12)]
-    #[error("a peer was lost: {detail}")]
-    PeerLost {
-        /// Which one.
-        #[n(0)]
-        detail: String,
-    },
-    /// The daemon is not here.
-    #[n(13)]
-    #[error("no such daemon on the source")]
-    DaemonNotFound,
-    /// The request does not fit the phase.
-    #[n(14)]
-    #[error("wrong phase: expected {expected}, got {got}")]
-    WrongPhase {
-        /// What the handler awaited.
-        #[n(0)]
-        expected: String,
-        /// What came.
-        #[n(1)]
-        got: String,
-    },
-}
-
-impl FailureReason {
-    /// Cuts texts to what the wire allows, at a character boundary.
-    #[must_use]
-    pub fn bounded(mut self) -> Self {
-        if let Self::StateFailed { detail }
-        | Self::IdentityTransportFailed { detail }
-        | Self::Timeout { detail }
-        | Self::PeerLost { detail }
-        | Self::FactoryNotFound { kind: detail } = &mut self
-        {
-            truncate(detail);
-        }
-        self
-    }
-}
-
-/// Cuts `text` to [`MAX_FAILURE_TEXT`] bytes at a character boundary.
-pub fn truncate(text: &mut String) {
-    if text.len() > MAX_FAILURE_TEXT {
-        let end = (0..=MAX_FAILURE_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-    }
 }
 
 /// How far a role has come, for progress and for the silence deadlines of the others.
@@ -460,6 +339,84 @@ pub enum MigrationMessage<'b> {
         #[n(1)]
         migration: MigrationId,
     },
+    /// Orchestrator → source: does it live with you, what is it, and may this node move it there? Repeated after a
+    /// reconnection, to learn what became of the move.
+    #[n(22)]
+    Inquire {
+        /// The daemon's address.
+        #[n(0)]
+        origin: OriginHash,
+        /// The migration.
+        #[n(1)]
+        migration: MigrationId,
+        /// The attempt that the answer is for.
+        #[n(2)]
+        attempt: u32,
+        /// Where it is to go.
+        #[n(3)]
+        target: NodeId,
+        /// Whether its key is to travel with it.
+        #[n(4)]
+        transport_identity: bool,
+    },
+    /// Source → orchestrator: it lives here, and may be moved.
+    #[n(23)]
+    Described {
+        /// Which attempt, with the daemon's entity and epoch.
+        #[n(0)]
+        id: MoveId,
+        /// The daemon's kind.
+        #[b(1)]
+        kind: &'b str,
+        /// Length of its newest snapshot in bytes; 0 when none was taken yet.
+        #[n(2)]
+        state_bytes: u64,
+    },
+    /// Source → orchestrator: it may not, or lives elsewhere.
+    #[n(24)]
+    Declined {
+        /// The daemon's address.
+        #[n(0)]
+        origin: OriginHash,
+        /// The migration.
+        #[n(1)]
+        migration: MigrationId,
+        /// The attempt.
+        #[n(2)]
+        attempt: u32,
+        /// Why.
+        #[n(3)]
+        reason: FailureReason,
+        /// Where it went, when it lived here.
+        #[n(4)]
+        moved: Option<NodeId>,
+    },
+    /// Draining node → peer: which daemons would you take?
+    #[n(25)]
+    CanHost {
+        /// The asker's number for the question.
+        #[n(0)]
+        query: u64,
+        /// The kinds that have to go somewhere.
+        #[b(1)]
+        kinds: Vec<&'b str>,
+    },
+    /// Peer → draining node: the answer.
+    #[n(26)]
+    Hosts {
+        /// The asker's number.
+        #[n(0)]
+        query: u64,
+        /// Places in the question of the kinds that it can build; none while it is not ready or leaves itself.
+        #[n(1)]
+        kinds: Vec<u32>,
+        /// Whether its policy may admit daemons that were not announced to it.
+        #[n(2)]
+        open: bool,
+        /// How many daemons live there.
+        #[n(3)]
+        daemons: u64,
+    },
 }
 
 /// What became of a target's copy.
@@ -478,7 +435,7 @@ pub enum CopyState {
 }
 
 impl MigrationMessage<'_> {
-    /// Which attempt the message belongs to; `NowReady` names none.
+    /// Which attempt the message belongs to, for those that name one in full.
     pub fn id(&self) -> Option<&MoveId> {
         match self {
             Self::Prepare { id, .. }
@@ -501,8 +458,13 @@ impl MigrationMessage<'_> {
             | Self::StatusAnswer { id, .. }
             | Self::Cancel { id, .. }
             | Self::InDoubt { id }
-            | Self::TooLate { id } => Some(id),
-            Self::NowReady { .. } => None,
+            | Self::TooLate { id }
+            | Self::Described { id, .. } => Some(id),
+            Self::NowReady { .. }
+            | Self::Inquire { .. }
+            | Self::Declined { .. }
+            | Self::CanHost { .. }
+            | Self::Hosts { .. } => None,
         }
     }
 
@@ -531,6 +493,11 @@ impl MigrationMessage<'_> {
             Self::InDoubt { .. } => "InDoubt",
             Self::TooLate { .. } => "TooLate",
             Self::NowReady { .. } => "NowReady",
+            Self::Inquire { .. } => "Inquire",
+            Self::Described { .. } => "Described",
+            Self::Declined { .. } => "Declined",
+            Self::CanHost { .. } => "CanHost",
+            Self::Hosts { .. } => "Hosts",
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod directory;
 pub mod events;
+mod failure_reason;
 pub mod frame;
 pub mod migration;
 pub mod session;

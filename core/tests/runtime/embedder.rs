@@ -181,7 +181,9 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
                 let _ = done.send(result);
             }
         }
-        Work::Admit { question, .. } => runtime.with(|engine, now| engine.admitted(question, true, now)),
+        Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
+            runtime.with(|engine, now| engine.admitted(question, true, now))
+        }
         Work::ReleaseState { .. } | Work::Yield { .. } | Work::Abort { .. } | Work::Notice(_) => {}
     }
 }

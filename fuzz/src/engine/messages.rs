@@ -76,56 +76,33 @@ impl Attempt {
     }
 }
 
-/// A message of the event streams.
+/// A message.
 #[derive(Arbitrary, Debug)]
 pub(super) enum Chosen<'a> {
-    Batch {
-        stream: Words,
-        epoch: Number,
-        hops: u8,
-        first: Number,
-        count: u8,
-        calls: u8,
-        through: Number,
-    },
-    Accepted {
-        stream: Words,
-        through: Number,
-    },
-    Replies {
-        stream: Words,
-        through: Number,
-        numbers: [Number; 2],
-        fails: bool,
-        payload: &'a [u8],
-    },
-    Await {
-        stream: Words,
-        epoch: Number,
-        hops: u8,
-        through: Number,
-        repeat: bool,
-    },
-    Withdraw {
-        stream: Words,
-        number: Number,
-    },
-    Moved {
-        stream: Words,
-        node: u8,
-        epoch: Number,
-    },
-    Unknown {
-        stream: Words,
-    },
-    Lookup {
-        query: Number,
-        theirs: bool,
-    },
-    Answer {
-        query: Number,
-        claim: Option<&'a [u8]>,
-    },
+    Events(OfStreams<'a>),
+    Directory(OfDirectory<'a>),
+    Migration(OfMigration<'a>),
+}
+
+#[derive(Arbitrary, Debug)]
+pub(super) enum OfStreams<'a> {
+    Batch { stream: Words, epoch: Number, hops: u8, first: Number, count: u8, calls: u8, through: Number },
+    Accepted { stream: Words, through: Number },
+    Replies { stream: Words, through: Number, numbers: [Number; 2], fails: bool, payload: &'a [u8] },
+    Await { stream: Words, epoch: Number, hops: u8, through: Number, repeat: bool },
+    Withdraw { stream: Words, number: Number },
+    Moved { stream: Words, node: u8, epoch: Number },
+    Unknown { stream: Words },
+}
+
+#[derive(Arbitrary, Debug)]
+pub(super) enum OfDirectory<'a> {
+    Lookup { query: Number, theirs: bool },
+    Answer { query: Number, claim: Option<&'a [u8]> },
+}
+
+#[derive(Arbitrary, Debug)]
+pub(super) enum OfMigration<'a> {
     Prepare {
         id: Attempt,
         source: u8,
@@ -210,6 +187,31 @@ pub(super) enum Chosen<'a> {
         theirs: bool,
         migration: u8,
     },
+    Inquire {
+        theirs: bool,
+        migration: u8,
+        attempt: u8,
+        target: u8,
+    },
+    Described {
+        id: Attempt,
+    },
+    Declined {
+        theirs: bool,
+        migration: u8,
+        attempt: u8,
+        not_ready: bool,
+        moved: Option<u8>,
+    },
+    CanHost {
+        query: Number,
+        many: bool,
+    },
+    Hosts {
+        query: Number,
+        first: u32,
+        open: bool,
+    },
 }
 
 /// A payload that names its place, so that what runs can be checked.
@@ -234,25 +236,26 @@ impl Chosen<'_> {
     /// The message on the wire.
     pub(super) fn encode(self) -> (Subprotocol, Vec<u8>) {
         match self {
-            Self::Batch { .. }
-            | Self::Accepted { .. }
-            | Self::Replies { .. }
-            | Self::Await { .. }
-            | Self::Withdraw { .. }
-            | Self::Moved { .. }
-            | Self::Unknown { .. } => (Subprotocol::Events, self.events()),
-            Self::Lookup { query, theirs } => {
-                let origin = daemon(theirs).origin_hash();
-                (Subprotocol::Directory, codec::encode(&DirectoryMessage::Lookup { query: query.0, origin }))
-            }
-            Self::Answer { query, claim } => {
-                (Subprotocol::Directory, codec::encode(&DirectoryMessage::Answer { query: query.0, claim }))
-            }
-            _ => (Subprotocol::Migration, self.migration()),
+            Self::Events(message) => (Subprotocol::Events, message.encode()),
+            Self::Directory(message) => (Subprotocol::Directory, message.encode()),
+            Self::Migration(message) => (Subprotocol::Migration, message.encode()),
         }
     }
+}
 
-    fn events(self) -> Vec<u8> {
+impl OfDirectory<'_> {
+    fn encode(self) -> Vec<u8> {
+        codec::encode(&match self {
+            Self::Lookup { query, theirs } => {
+                DirectoryMessage::Lookup { query: query.0, origin: daemon(theirs).origin_hash() }
+            }
+            Self::Answer { query, claim } => DirectoryMessage::Answer { query: query.0, claim },
+        })
+    }
+}
+
+impl OfStreams<'_> {
+    fn encode(self) -> Vec<u8> {
         let link = CausalLink::genesis(daemon(true).origin_hash());
         match self {
             Self::Batch { stream, epoch, hops, first, count, calls, through } => {
@@ -298,11 +301,12 @@ impl Chosen<'_> {
                 epoch: Epoch::new(epoch.0),
             }),
             Self::Unknown { stream } => codec::encode(&EventsMessage::Unknown { stream: stream.id() }),
-            _ => Vec::new(),
         }
     }
+}
 
-    fn migration(self) -> Vec<u8> {
+impl OfMigration<'_> {
+    fn encode(self) -> Vec<u8> {
         let link = CausalLink::genesis(daemon(true).origin_hash());
         let message = match self {
             Self::Prepare { id, source } => MigrationMessage::Prepare {
@@ -368,7 +372,27 @@ impl Chosen<'_> {
                 origin: daemon(theirs).origin_hash(),
                 migration: MigrationId::new(u128::from(migration % 8)),
             },
-            _ => return Vec::new(),
+            Self::Inquire { theirs, migration, attempt, target } => MigrationMessage::Inquire {
+                origin: daemon(theirs).origin_hash(),
+                migration: MigrationId::new(u128::from(migration % 8)),
+                attempt: u32::from(attempt % 4),
+                target: some_node(target),
+                transport_identity: false,
+            },
+            Self::Described { id } => MigrationMessage::Described { id: id.id(), kind: super::KIND, state_bytes: 0 },
+            Self::Declined { theirs, migration, attempt, not_ready, moved } => MigrationMessage::Declined {
+                origin: daemon(theirs).origin_hash(),
+                migration: MigrationId::new(u128::from(migration % 8)),
+                attempt: u32::from(attempt % 4),
+                reason: if not_ready { FailureReason::NotReady } else { FailureReason::DaemonNotFound },
+                moved: moved.map(some_node),
+            },
+            Self::CanHost { query, many } => {
+                MigrationMessage::CanHost { query: query.0, kinds: vec![super::KIND; if many { 100 } else { 1 }] }
+            }
+            Self::Hosts { query, first, open } => {
+                MigrationMessage::Hosts { query: query.0, kinds: vec![first, 0], open, daemons: query.0 }
+            }
         };
         codec::encode(&message)
     }

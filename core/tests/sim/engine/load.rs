@@ -124,7 +124,7 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
     check(world, origin, plan);
 }
 
-fn burst(world: &mut World, origin: OriginHash, plan: Plan) {
+pub(crate) fn burst(world: &mut World, origin: OriginHash, plan: Plan) {
     let count = world.nodes.len() as u64;
     for _ in 0..world.chance(6) {
         let node = usize::try_from(world.chance(count)).expect("small");

@@ -4,6 +4,8 @@
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
 mod daemon;
+mod drains;
+mod driven;
 mod events;
 mod failures;
 mod load;

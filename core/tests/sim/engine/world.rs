@@ -10,7 +10,7 @@ use mesh_daemon_core::daemon::DaemonKey;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
 use mesh_daemon_core::migration::MigrationFailure;
-use mesh_daemon_core::runtime::{ArrivalPolicy, Engine, NodeSelf, Now, RuntimeError, RuntimeOptions, Settlement};
+use mesh_daemon_core::runtime::{ArrivalPolicy, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement};
 use mesh_daemon_core::wire::migration::{MigrationMessage, Stage};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::rngs::SmallRng;
@@ -69,7 +69,11 @@ pub(crate) struct Node {
     pub(crate) incarnation: Incarnation,
     pub(crate) objects: Objects,
     pub(crate) options: RuntimeOptions,
+    /// The node that the policy admits when it is asked; nothing admits all.
+    pub(crate) admits_orchestrator: Option<usize>,
     life: u64,
+    /// What was told of this node's parts in migrations.
+    pub(crate) stages: Vec<(Role, Stage)>,
     /// Phases of each migration that this node drives, in order.
     pub(crate) phases: BTreeMap<u128, Vec<Stage>>,
     pub(crate) over: BTreeMap<u128, Result<(), MigrationFailure>>,
@@ -213,7 +217,9 @@ impl World {
                 incarnation,
                 objects: Objects::default(),
                 options,
+                admits_orchestrator: None,
                 life: 0,
+                stages: Vec::new(),
                 phases: BTreeMap::new(),
                 over: BTreeMap::new(),
                 progress: BTreeMap::new(),

@@ -92,6 +92,10 @@ impl World {
                 self.nodes[node].objects.map.remove(&daemon);
             }
             Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
+            Work::AdmitOrchestrator { question, node: asking } => {
+                let yes = self.nodes[node].admits_orchestrator.is_none_or(|admitted| self.id(admitted) == asking);
+                self.nodes[node].engine.admitted(question, yes, now);
+            }
             Work::Settle { ticket, result } => self.answered(node, ticket, result),
             Work::Notice(notice) => self.notice(node, notice),
         }
@@ -116,6 +120,7 @@ impl World {
             Notice::Daemon { event, .. } => self.note(&format!("n{node} daemon {event:?}")),
             Notice::Migration { role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
+                self.nodes[node].stages.extend(stage.map(|stage| (role, stage)));
             }
             Notice::TooLate { .. } => self.note(&format!("n{node} too late")),
             #[cfg(feature = "test-hooks")]

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
+use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
+use mesh_daemon_core::wire::migration::MigrationMessage;
+use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::Rng;
 
 use super::super::daemon::{Ledger, Request};
@@ -105,9 +108,44 @@ impl World {
         self.migrate_with(node, origin, to, MigrationOptions::default())
     }
 
+    /// The same from a source that the caller names.
+    pub(crate) fn drive(&mut self, node: usize, origin: OriginHash, from: usize, to: usize) -> Ticket {
+        let (source, target) = (self.id(from), self.id(to));
+        let options = MigrationOptions::default();
+        self.act(node, None, |engine, ticket, now| {
+            engine.start_migration(ticket, origin, Some(source), target, options, now)
+        })
+    }
+
+    /// The same, and waits.
+    pub(crate) fn driven(
+        &mut self,
+        node: usize,
+        origin: OriginHash,
+        from: usize,
+        to: usize,
+    ) -> Result<(), MigrationFailure> {
+        let ticket = self.drive(node, origin, from, to);
+        match self.migration(ticket) {
+            Ok(migration) => self.wait_migration(node, migration),
+            Err(RuntimeError::Migration(failure)) => Err(failure),
+            Err(other) => panic!("migration: {other}"),
+        }
+    }
+
+    /// A message that a node never meant to send.
+    pub(crate) fn forge(&mut self, from: usize, to: usize, message: &MigrationMessage<'_>) {
+        let body = codec::encode(message).into();
+        let mut records = vec![Record { subprotocol: Subprotocol::Migration, body }];
+        let (now, id) = (self.present(), self.id(from));
+        self.note(&format!("n{from} forges {} to n{to}", message.name()));
+        self.nodes[to].engine.records(id, Lane::Fast, &mut records, now);
+        self.settle(to);
+    }
+
     /// The migration that a ticket began, or why it did not.
     pub(crate) fn migration(&self, ticket: Ticket) -> Result<MigrationId, RuntimeError> {
-        match self.waits[&ticket.0].result.as_ref().expect("answered at once") {
+        match self.waits[&ticket.0].result.as_ref().expect("it was answered") {
             Ok(Settlement::Migrating(started)) => Ok(started.migration),
             Ok(other) => panic!("a migration: {other:?}"),
             Err(error) => Err(error.clone()),
@@ -125,6 +163,7 @@ impl World {
     /// Moves a daemon and waits.
     pub(crate) fn moved(&mut self, node: usize, origin: OriginHash, to: usize) -> Result<(), MigrationFailure> {
         let ticket = self.migrate(node, origin, to);
+        let _ = self.wait_for(ticket);
         let migration = match self.migration(ticket) {
             Ok(migration) => migration,
             Err(RuntimeError::Migration(failure)) => return Err(failure),

@@ -1,0 +1,179 @@
+//! Every daemon of a node is moved away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_daemon_core::daemon::Ticket;
+use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::migration::{DrainReport, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeError, RuntimeOptions, Settlement};
+
+use super::in_world;
+use super::load::{Plan, burst};
+use super::world::World;
+use crate::seeds;
+
+fn drain(world: &mut World, node: usize, timeout: Option<Duration>) -> Ticket {
+    world.act(node, None, |engine, ticket, now| engine.drain(ticket, timeout, now))
+}
+
+fn reports(world: &mut World, ticket: Ticket) -> Vec<DrainReport> {
+    match world.wait_for(ticket) {
+        Ok(Settlement::Drained(reports)) => reports.clone(),
+        other => panic!("reports: {other:?}"),
+    }
+}
+
+fn hosts_of(world: &World, origins: &[OriginHash]) -> BTreeMap<usize, usize> {
+    let mut counts = BTreeMap::new();
+    for origin in origins {
+        let hosts = world.hosts(*origin);
+        assert_eq!(hosts.len(), 1, "one live copy: {hosts:?}");
+        *counts.entry(hosts[0].0).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn all_daemons_leave_under_load_to_the_least_loaded_peers_and_every_call_is_answered() {
+    for seed in seeds::chosen(0..10) {
+        in_world(World::new(seed, 3), |world| {
+            let kinds = ["prompt", "slow"];
+            let origins: Vec<_> = (1..=40).map(|n| world.spawn(0, n, kinds[usize::from(n) % 2])).collect();
+            let settled: Vec<_> = (101..=110).map(|n| world.spawn(1, n, "prompt")).collect();
+            let ticket = drain(world, 0, None);
+            while !world.is_answered(ticket) {
+                let origin = origins[world.chance(40) as usize];
+                burst(world, origin, Plan { mixed: false, ..Plan::default() });
+                let pause = world.chance(500);
+                world.run_for(Duration::from_micros(pause));
+            }
+            let reports = reports(world, ticket);
+            assert_eq!(reports.len(), origins.len());
+            assert!(reports.iter().all(|report| report.outcome == Outcome::Target && report.target.is_some()));
+            assert_eq!(hosts_of(world, &origins), BTreeMap::from([(1, 15), (2, 25)]), "25 each in the end");
+            assert_eq!(world.nodes[0].engine.daemon_count(), 0);
+            let ids: Vec<u64> = world.waits.keys().copied().collect();
+            for id in ids {
+                assert!(world.wait_for(Ticket(id)).is_ok(), "nothing failed");
+            }
+            world.run_for(Duration::from_secs(1));
+            assert_eq!(hosts_of(world, &settled), BTreeMap::from([(1, 10)]));
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn while_it_drains_nothing_is_spawned_and_nothing_arrives() {
+    let options = |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Any,
+        ..RuntimeOptions::default()
+    };
+    in_world(World::with_options(1, 3, options), |world| {
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(1));
+        world.nodes[2].objects.faults.restore_takes = Some(Duration::from_secs(1));
+        let leaving = world.spawn(0, 1, "prompt");
+        let coming = world.spawn(2, 2, "prompt");
+        let ticket = drain(world, 0, None);
+        world.run_for(Duration::from_millis(200));
+        let (_, spawn) = world.try_spawn(0, 3, "prompt", mesh_daemon_core::daemon::HostConfig::default());
+        assert_eq!(world.failure(spawn), RuntimeError::Draining);
+        let arrival = world.migrate(2, coming, 0);
+        let other = drain(world, 0, Some(Duration::ZERO));
+        assert_eq!(reports(world, ticket).len(), 1);
+        assert_eq!(reports(world, other), reports(world, ticket), "one drain, whoever asks");
+        // It was told that the node is not ready, and is called back.
+        let migration = world.migration(arrival).expect("it began");
+        assert_eq!(world.wait_migration(2, migration), Ok(()));
+        assert_eq!(world.hosts(coming)[0].0, 0);
+        assert_eq!(world.hosts(leaving)[0].0, 1, "the one with the lower number of daemons");
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_one_peer_fails_to_take_goes_to_another_one() {
+    in_world(World::new(1, 3), |world| {
+        world.nodes[1].objects.faults.restore = true;
+        let origins: Vec<_> = (1..=8).map(|n| world.spawn(0, n, "prompt")).collect();
+        let ticket = drain(world, 0, None);
+        let reports = reports(world, ticket);
+        assert!(reports.iter().all(|report| report.target == Some(world.id(2))), "{reports:?}");
+        assert_eq!(hosts_of(world, &origins), BTreeMap::from([(2, 8)]));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn daemons_that_nobody_takes_stay_and_go_on() {
+    in_world(World::new(1, 1), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = drain(world, 0, None);
+        let stayed = [DrainReport { origin, outcome: Outcome::Source, target: None }];
+        assert_eq!(reports(world, ticket), stayed, "no peers");
+        let ticket = world.call(0, origin);
+        world.outputs(ticket);
+    });
+    in_world(World::with_options(1, 2, |_| RuntimeOptions::default()), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = drain(world, 0, None);
+        assert_eq!(reports(world, ticket)[0].outcome, Outcome::Source, "nobody expects it");
+        let ticket = world.call(1, origin);
+        world.outputs(ticket);
+        world.spawn(0, 2, "prompt");
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_drain_whose_time_is_up_gives_up_what_it_can() {
+    in_world(World::new(1, 2), |world| {
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(100));
+        let origins: Vec<_> = (1..=40).map(|n| world.spawn(0, n, "prompt")).collect();
+        let ticket = drain(world, 0, Some(Duration::from_secs(3)));
+        world.run_for(Duration::from_secs(2));
+        assert!(!world.is_answered(ticket));
+        world.run_for(Duration::from_secs(2));
+        assert!(world.is_answered(ticket));
+        let reports = reports(world, ticket);
+        assert_eq!(reports.len(), 40);
+        assert!(reports.iter().all(|report| report.outcome == Outcome::Source), "{reports:?}");
+        assert_eq!(hosts_of(world, &origins), BTreeMap::from([(0, 40)]));
+        world.run_for(Duration::from_secs(120));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_drain_that_nobody_waits_for_any_more_stops() {
+    in_world(World::new(1, 2), |world| {
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(100));
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = drain(world, 0, None);
+        world.run_for(Duration::from_secs(1));
+        let now = world.present();
+        world.nodes[0].engine.leave_drain(ticket, now);
+        world.settle(0);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.hosts(origin)[0].0, 0);
+        let (_, spawn) = world.try_spawn(0, 3, "prompt", mesh_daemon_core::daemon::HostConfig::default());
+        assert!(world.wait_for(spawn).is_ok(), "it may be spawned here again");
+    });
+}
+
+#[test]
+fn a_daemon_that_somebody_else_is_moving_is_waited_for() {
+    in_world(World::new(1, 3), |world| {
+        world.nodes[2].objects.faults.restore_takes = Some(Duration::from_secs(2));
+        let origin = world.spawn(0, 1, "prompt");
+        let migrate = world.migrate(0, origin, 2);
+        let migration = world.migration(migrate).expect("it began");
+        let ticket = drain(world, 0, None);
+        let expected = [DrainReport { origin, outcome: Outcome::Target, target: Some(world.id(2)) }];
+        assert_eq!(reports(world, ticket), expected);
+        assert_eq!(world.wait_migration(0, migration), Ok(()));
+    });
+}

@@ -1,0 +1,453 @@
+//! Migrations that a node drives which is neither source nor target, or is the target.
+
+use std::time::Duration;
+
+use mesh_daemon_core::daemon::HostConfig;
+use mesh_daemon_core::identity::{MigrationId, OriginHash};
+use mesh_daemon_core::mesh::Loss;
+use mesh_daemon_core::migration::{MigrationFailure, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeError, RuntimeOptions, Settlement};
+use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
+
+use super::in_world;
+use super::load::{Plan, burst, check};
+use super::world::{Trap, World};
+use crate::seeds;
+
+/// Nodes that let every node of the mesh move their daemons.
+fn open_world(seed: u64, nodes: usize) -> World {
+    World::with_options(seed, nodes, |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Any,
+        ..RuntimeOptions::default()
+    })
+}
+
+fn refused(result: &Result<(), MigrationFailure>) -> &FailureReason {
+    match result {
+        Err(MigrationFailure::Refused(reason, Outcome::Source)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The daemon answers on exactly this node, and nothing of any migration is left.
+fn lives_on(world: &mut World, origin: OriginHash, host: usize) {
+    for node in 0..world.nodes.len() {
+        let ticket = world.call(node, origin);
+        world.outputs(ticket);
+    }
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [host]);
+    world.assert_nothing_left();
+}
+
+const PHASES: [Stage; 6] =
+    [Stage::Snapshot, Stage::Transfer, Stage::Restore, Stage::Replay, Stage::Cutover, Stage::Complete];
+
+#[test]
+fn requirement_58_a_third_node_and_the_target_drive_with_every_phase_told_once() {
+    for driver in [1, 2] {
+        in_world(open_world(1, 3), |world| {
+            let origin = world.spawn(0, 1, "prompt");
+            let ticket = world.call(driver, origin);
+            world.outputs(ticket);
+            assert_eq!(world.driven(driver, origin, 0, 1), Ok(()));
+            assert_eq!(world.nodes[driver].phases.values().collect::<Vec<_>>(), [&PHASES.to_vec()]);
+            lives_on(world, origin, 1);
+        });
+    }
+}
+
+#[test]
+fn all_three_roles_show_their_part_while_a_third_node_drives() {
+    in_world(open_world(1, 3), |world| {
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(1));
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.drive(2, origin, 0, 1);
+        let migration = world.migration(ticket).expect("it began");
+        world.run_for(Duration::from_millis(500));
+        let (source, target) = (world.id(0), world.id(1));
+        let part = |role| vec![(role, origin, source, target, Some(Stage::Restore), 1)];
+        assert_eq!(world.nodes[0].engine.migrations(), part(Role::Source));
+        assert_eq!(world.nodes[1].engine.migrations(), part(Role::Target));
+        assert_eq!(world.nodes[2].engine.migrations(), part(Role::Orchestrator));
+        for node in 0..3 {
+            assert_eq!(world.nodes[node].engine.migration_phase(origin), Some(Stage::Restore), "n{node}");
+        }
+        assert_eq!(world.wait_migration(2, migration), Ok(()));
+        lives_on(world, origin, 1);
+        for (node, role) in [(0, Role::Source), (1, Role::Target), (2, Role::Orchestrator)] {
+            assert_eq!(world.nodes[node].stages, PHASES.map(|stage| (role, stage)), "n{node} tells of all");
+        }
+    });
+}
+
+#[test]
+fn migrate_finds_the_daemon_wherever_it_went() {
+    in_world(open_world(1, 4), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        for (driver, to) in [(3, 1), (3, 2), (0, 0), (1, 3), (2, 1)] {
+            assert_eq!(world.moved(driver, origin, to), Ok(()));
+            lives_on(world, origin, to);
+        }
+        let nobody = World::daemon_key(9).origin_hash();
+        assert_eq!(world.moved(2, nobody, 1), Err(MigrationFailure::DaemonNotFound(nobody)));
+    });
+}
+
+#[test]
+fn a_named_source_is_not_looked_behind() {
+    in_world(open_world(1, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let not_there = Err(MigrationFailure::DaemonNotFound(origin));
+        assert_eq!(world.driven(2, origin, 1, 0), not_there);
+        assert_eq!(world.driven(0, origin, 1, 0), not_there);
+        assert_eq!(world.driven(2, origin, 2, 0), not_there);
+        assert_eq!(world.driven(2, origin, 0, 1), Ok(()));
+        assert_eq!(world.driven(2, origin, 0, 1), not_there, "it has left");
+        lives_on(world, origin, 1);
+    });
+}
+
+#[test]
+fn hazard_38_to_itself_by_a_third_node_is_complete_without_a_freeze() {
+    in_world(open_world(1, 2), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(world.driven(1, origin, 0, 0), Ok(()));
+        assert!(world.messages.iter().all(|(.., name)| *name != "TakeSnapshot"));
+        assert_eq!(world.nodes[1].phases.values().collect::<Vec<_>>(), [&vec![Stage::Complete]]);
+        lives_on(world, origin, 0);
+    });
+}
+
+#[test]
+fn hazard_33_strangers_learn_nothing_and_move_nothing() {
+    in_world(World::new(1, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(*refused(&world.driven(2, origin, 0, 1)), FailureReason::NotAuthorized);
+        let nobody = World::daemon_key(9).origin_hash();
+        assert_eq!(*refused(&world.driven(2, nobody, 0, 1)), FailureReason::NotAuthorized, "the same answer");
+        let entity = World::daemon_key(1).entity_id();
+        let epoch = mesh_daemon_core::identity::Epoch::FIRST;
+        let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
+        let target = world.id(2);
+        world.messages.clear();
+        world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.messages, [(0, 2, "MigrationFailed")]);
+        lives_on(world, origin, 0);
+    });
+}
+
+#[test]
+fn the_policy_is_asked_about_each_orchestrator() {
+    let options = |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Ask,
+        ..RuntimeOptions::default()
+    };
+    in_world(World::with_options(1, 3, options), |world| {
+        world.nodes[0].admits_orchestrator = Some(1);
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(*refused(&world.driven(2, origin, 0, 1)), FailureReason::NotAuthorized);
+        let entity = World::daemon_key(1).entity_id();
+        let epoch = mesh_daemon_core::identity::Epoch::FIRST;
+        let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
+        let target = world.id(2);
+        world.messages.clear();
+        world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.messages, [(0, 2, "MigrationFailed")]);
+        assert_eq!(world.driven(1, origin, 0, 2), Ok(()));
+        lives_on(world, origin, 2);
+    });
+}
+
+#[test]
+fn listed_orchestrators_drive_and_others_do_not() {
+    let mut listed = World::new(1, 3);
+    let node = listed.id(1);
+    listed = World::with_options(1, 3, |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Only([node].into()),
+        ..RuntimeOptions::default()
+    });
+    in_world(listed, |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(*refused(&world.driven(2, origin, 0, 1)), FailureReason::NotAuthorized);
+        assert_eq!(world.driven(1, origin, 0, 2), Ok(()));
+        assert_eq!(world.driven(2, origin, 2, 0), Ok(()), "its own daemons are its own");
+        lives_on(world, origin, 0);
+    });
+}
+
+#[test]
+fn hazards_8_33_requirement_74_a_bound_orchestrator_alone_brings_the_daemon() {
+    let options = |_| RuntimeOptions { orchestrators: OrchestratorPolicy::Any, ..RuntimeOptions::default() };
+    in_world(World::with_options(1, 3, options), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let (bound, other) = (world.id(2), world.id(0));
+        let target = &mut world.nodes[1].engine;
+        assert!(!target.bind_orchestrator(origin, bound), "nothing is announced");
+        target.expect_migration("prompt", origin, HostConfig::default(), None).expect("announced");
+        assert!(target.bind_orchestrator(origin, bound) && target.bind_orchestrator(origin, bound));
+        assert!(!target.bind_orchestrator(origin, other));
+        assert_eq!(*refused(&world.driven(0, origin, 0, 1)), FailureReason::WrongPeer);
+        assert_eq!(*refused(&world.driven(1, origin, 0, 1)), FailureReason::WrongPeer, "nor the target itself");
+        assert_eq!(world.driven(2, origin, 0, 1), Ok(()));
+        lives_on(world, origin, 1);
+    });
+}
+
+#[test]
+fn hazard_39_of_two_orchestrators_one_wins() {
+    for seed in seeds::chosen(0..40) {
+        in_world(open_world(seed, 4), |world| {
+            let origin = world.spawn(0, 1, "slow");
+            let second = if world.seed % 2 == 0 { 3 } else { 2 };
+            let tickets = [world.drive(1, origin, 0, 2), world.drive(3, origin, 0, second)];
+            let results: Vec<_> = [(1, tickets[0]), (3, tickets[1])]
+                .map(|(node, ticket)| {
+                    let migration = world.migration(ticket).expect("it began");
+                    world.wait_migration(node, migration)
+                })
+                .to_vec();
+            let lost: Vec<_> = results.iter().filter(|result| result.is_err()).collect();
+            assert_eq!(lost.len(), 1, "{results:?}");
+            assert_eq!(*refused(lost[0]), FailureReason::AlreadyMigrating);
+            let host = if results[0].is_ok() { 2 } else { second };
+            lives_on(world, origin, host);
+        });
+    }
+}
+
+/// Every message of a move that a third node drives.
+const MESSAGES: [&str; 13] = [
+    "Inquire",
+    "Described",
+    "Prepare",
+    "Prepared",
+    "TakeSnapshot",
+    "Status",
+    "Reserve",
+    "RestoreComplete",
+    "ReplayComplete",
+    "CutoverNotify",
+    "ActivateTarget",
+    "ActivateAck",
+    "CleanupComplete",
+];
+
+/// Runs a move that node 2 drives until the connection breaks at this message.
+fn until(world: &mut World, message: &'static str, arrives: bool) -> (OriginHash, MigrationId) {
+    let origin = world.spawn(0, 1, "prompt");
+    let ticket = world.call(1, origin);
+    world.outputs(ticket);
+    world.trap = Some(Trap { message, nth: 0, arrives, heal_after: Duration::from_millis(50) });
+    let ticket = world.drive(2, origin, 0, 1);
+    let migration = world.migration(ticket).expect("it began");
+    let sprung = world.run_until(Duration::from_secs(5), |world| world.sprung);
+    assert!(sprung, "{message} was sent");
+    (origin, migration)
+}
+
+#[test]
+fn hazard_23_the_connection_breaks_at_each_message_of_a_driven_move() {
+    for message in MESSAGES {
+        for arrives in [false, true] {
+            in_world(open_world(3, 3), |world| {
+                let (origin, migration) = until(world, message, arrives);
+                let result = world.wait_migration(2, migration);
+                world.run_for(Duration::from_secs(60));
+                let hosts = world.hosts(origin);
+                assert_eq!(hosts.len(), 1, "{message}: {result:?}");
+                let host = match &result {
+                    Ok(()) => 1,
+                    Err(failure) if failure.outcome() == Outcome::Source => 0,
+                    Err(failure) if failure.outcome() == Outcome::Unknown => hosts[0].0,
+                    Err(failure) => panic!("{message}: {failure:?}"),
+                };
+                lives_on(world, origin, host);
+            });
+        }
+    }
+}
+
+#[test]
+fn the_orchestrator_dies_at_each_message_and_leaves_nothing_behind() {
+    for message in MESSAGES {
+        for arrives in [false, true] {
+            in_world(open_world(3, 3), |world| {
+                let (origin, _) = until(world, message, arrives);
+                world.restart(2);
+                world.run_for(Duration::from_secs(2));
+                // Behind the word for the cutover source and target finish alone; before it nothing outlives the driver.
+                let hosts = world.hosts(origin);
+                assert_eq!(hosts.len(), 1, "{message}");
+                for node in 0..2 {
+                    let parts = world.nodes[node].engine.migrations();
+                    assert!(parts.is_empty(), "{message}, arrives {arrives}: n{node} has {parts:?}");
+                }
+                let host = hosts[0].0;
+                lives_on(world, origin, host);
+            });
+        }
+    }
+}
+
+#[test]
+fn the_orchestrator_is_cut_off_for_good_and_the_source_resumes_after_the_silence() {
+    in_world(open_world(1, 3), |world| {
+        let (origin, migration) = until(world, "TakeSnapshot", true);
+        world.lose(2, 0, Loss::Silence);
+        world.lose(2, 1, Loss::Silence);
+        let result = world.wait_migration(2, migration);
+        assert!(matches!(result, Err(MigrationFailure::Refused(FailureReason::PeerLost { .. }, Outcome::Unknown))));
+        world.run_for(Duration::from_secs(40));
+        assert_eq!(world.hosts(origin)[0].0, 0);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_driver_that_only_loses_its_connections_does_not_end_the_move() {
+    in_world(open_world(1, 3), |world| {
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(2));
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.drive(2, origin, 0, 1);
+        let migration = world.migration(ticket).expect("it began");
+        world.run_for(Duration::from_millis(500));
+        // Both are back only after everything that it waits for was said.
+        world.cut(2, 0, Duration::from_secs(4));
+        world.cut(2, 1, Duration::from_secs(5));
+        assert_eq!(world.wait_migration(2, migration), Ok(()));
+        lives_on(world, origin, 1);
+    });
+}
+
+#[test]
+fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon() {
+    for message in MESSAGES {
+        for arrives in [false, true] {
+            in_world(open_world(3, 3), |world| {
+                let (origin, migration) = until(world, message, arrives);
+                world.restart(0);
+                let result = world.wait_migration(2, migration);
+                world.run_for(Duration::from_secs(20));
+                let hosts: Vec<usize> = world.hosts(origin).iter().map(|(host, _)| *host).collect();
+                match &result {
+                    Ok(()) => assert_eq!(hosts, [1], "{message}"),
+                    Err(failure) => match failure.outcome() {
+                        Outcome::Target => assert_eq!(hosts, [1], "{message}: {failure}"),
+                        // What is only asked about is told to be where it was; then its host died.
+                        Outcome::Lost | Outcome::Source => {
+                            assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}")
+                        }
+                        Outcome::Unknown => panic!("{message}: {failure:?} {hosts:?}"),
+                    },
+                }
+                world.assert_nothing_left();
+            });
+        }
+    }
+}
+
+#[test]
+fn a_place_that_was_agreed_to_does_not_outlive_its_driver() {
+    in_world(open_world(1, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let entity = World::daemon_key(1).entity_id();
+        let epoch = mesh_daemon_core::identity::Epoch::FIRST;
+        let prepare = |migration, source| MigrationMessage::Prepare {
+            id: MoveId { entity, migration: MigrationId::new(migration), attempt: 1, epoch },
+            kind: "prompt",
+            source,
+            transport_identity: true,
+            state_bytes: 0,
+        };
+        let source = world.id(0);
+        world.forge(2, 1, &prepare(5, source));
+        assert_eq!(world.nodes[1].engine.census().migrations, 1);
+        world.lose(2, 1, Loss::Silence);
+        assert_eq!(world.nodes[1].engine.census().migrations, 0, "at once when its driver is lost");
+        world.connect(2, 1, false);
+        world.forge(2, 1, &prepare(6, source));
+        world.run_for(Duration::from_secs(120));
+        assert_eq!(world.nodes[1].engine.census().migrations, 0, "after a silence when it only never goes on");
+        assert_eq!(world.driven(2, origin, 0, 1), Ok(()));
+        lives_on(world, origin, 1);
+    });
+}
+
+/// Moves a daemon in a loop, driven by a random node each time, while all nodes call it.
+fn wander(world: &mut World, plan: Plan) {
+    let count = world.nodes.len();
+    let origin = world.spawn(0, 1, plan.kind);
+    let (mut done, mut rounds) = (0, 0);
+    let mut under_way: Vec<(usize, mesh_daemon_core::daemon::Ticket)> = Vec::new();
+    while done < plan.hops {
+        rounds += 1;
+        assert!(rounds < 20_000, "the migrations come to an end");
+        // Mostly one at a time; sometimes two that get in each other's way.
+        if under_way.is_empty() || (under_way.len() == 1 && world.chance(30) == 0) {
+            let [driver, to] = [world.chance(count as u64), world.chance(count as u64)].map(|n| n as usize);
+            let ticket = world.migrate(driver, origin, to);
+            under_way.push((driver, ticket));
+        }
+        burst(world, origin, plan);
+        if plan.cuts && world.chance(12) == 0 {
+            let one = world.chance(count as u64) as usize;
+            let heal = Duration::from_micros(200 + world.chance(6_000));
+            let other = (one + 1 + world.chance(count as u64 - 1) as usize) % count;
+            if world.is_connected(one, other) {
+                world.cut(one, other, heal);
+            }
+        }
+        let pause = world.chance(1_500);
+        world.run_for(Duration::from_micros(pause));
+        under_way.retain(|(driver, ticket)| {
+            let result = match &world.waits[&ticket.0].result {
+                None => return true,
+                Some(Err(RuntimeError::Migration(failure))) => Err(failure),
+                Some(Ok(Settlement::Migrating(started))) => {
+                    match world.nodes[*driver].over.get(&started.migration.get()) {
+                        None => return true,
+                        Some(result) => result.as_ref().copied(),
+                    }
+                }
+                Some(other) => panic!("{other:?}"),
+            };
+            match result {
+                Ok(()) => done += 1,
+                Err(MigrationFailure::Refused(FailureReason::AlreadyMigrating, Outcome::Source)) => {}
+                Err(failure) if plan.cuts => {
+                    assert!(matches!(failure.outcome(), Outcome::Source | Outcome::Unknown), "{failure}");
+                }
+                Err(failure) => panic!("migration: {failure}"),
+            }
+            false
+        });
+    }
+    let ids: Vec<u64> = world.waits.keys().copied().collect();
+    for id in ids {
+        let _ = world.wait_for(mesh_daemon_core::daemon::Ticket(id));
+    }
+    world.run_for(Duration::from_secs(100));
+    check(world, origin, plan);
+}
+
+#[test]
+fn random_nodes_drive_a_daemon_under_load() {
+    for seed in seeds::chosen(0..60) {
+        let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
+        in_world(open_world(seed, 4), |world| wander(world, Plan { kind, ..Plan::default() }));
+    }
+}
+
+#[test]
+fn hazard_23_random_nodes_drive_a_daemon_under_load_with_cuts() {
+    for seed in seeds::chosen(0..150) {
+        let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
+        in_world(open_world(seed, 4), |world| wander(world, Plan { kind, cuts: true, hops: 6, ..Plan::default() }));
+    }
+}
