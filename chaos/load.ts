@@ -57,14 +57,12 @@ export class Load {
     const note: Note = { number, by, fate: { as: 'waiting' } };
     this.#notes.push(note);
     this.#waiting += 1;
-    this.#enter(origin, note)
-      .catch(
-        (error: unknown): Fate => ({
-          as: 'failed',
-          code: error instanceof DaemonError ? error.code : String(error),
-          executed: (error instanceof DaemonError && error.executed) || null,
-        }),
-      )
+    void this.#enter(origin, note)
+      .catch((error: unknown): Fate => ({
+        as: 'failed',
+        code: error instanceof DaemonError ? error.code : String(error),
+        executed: (error instanceof DaemonError && error.executed) || null,
+      }))
       .then((fate) => {
         note.fate = fate;
         this.#waiting -= 1;

@@ -3,6 +3,8 @@
 //
 // One line for each trial; a failed one also prints everything that is known of it, and what follows goes on.
 
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { describe, planOf, planOfPhases } from './plan';
 import { run, type Observed } from './trial';
@@ -16,6 +18,11 @@ async function main(): Promise<void> {
       phases: { type: 'boolean', default: false },
     },
   });
+  // Gates need the build with test hooks; the children inherit its path.
+  const hooks = join(__dirname, '..', '..', 'target', 'test-hooks');
+  const binary = readdirSync(hooks).find((name) => name.endsWith('.node'));
+  if (binary === undefined) throw new Error(`no addon in ${hooks}: run npm run build:debug`);
+  process.env.MESH_DAEMON_NATIVE_PATH ??= join(hooks, binary);
   const [trials, seed] = [count('--trials', values.trials), count('--seed', values.seed)];
   const plans = values.phases ? planOfPhases() : Array.from({ length: trials }, (_, at) => planOf(seed + at));
   const begun = Date.now();
@@ -49,7 +56,8 @@ function count(name: string, text: string): number {
 function summary(observed: Observed | undefined): string {
   if (observed === undefined) return 'it broke off';
   const { ending, journal, emitted, recovered } = observed;
-  const end = ending === null ? 'driver died' : ending.as === 'resolved' ? 'moved' : `${ending.outcome} (${ending.kind})`;
+  const end =
+    ending === null ? 'driver died' : ending.as === 'resolved' ? 'moved' : `${ending.outcome} (${ending.kind})`;
   const lost = emitted.filter(({ fate }) => fate.as === 'failed').length;
   const taken = recovered === true ? ', taken over' : recovered === null ? ', cannot take over' : '';
   return `${end}${taken}, ${emitted.length} events, ${journal.length} ran, ${lost} lost`;

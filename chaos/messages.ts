@@ -12,7 +12,10 @@ export interface Setup {
 
 /** What became of an event that the client emitted. */
 export type Fate =
-  { readonly as: 'answered'; readonly output: string } | { readonly as: 'accepted' } | Failed | { readonly as: 'waiting' };
+  | { readonly as: 'answered'; readonly output: string }
+  | { readonly as: 'accepted' }
+  | Failed
+  | { readonly as: 'waiting' };
 
 interface Failed {
   readonly as: 'failed';

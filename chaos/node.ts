@@ -6,7 +6,9 @@ import { DUMP, Journal } from './journal';
 import { Load } from './load';
 import type { Commands, Ending, Report, Setup } from './messages';
 
-type Request = { [Name in keyof Commands]: { id: number; name: Name } & Omit<Commands[Name], 'result'> }[keyof Commands];
+type Request = {
+  [Name in keyof Commands]: { id: number; name: Name } & Omit<Commands[Name], 'result'>;
+}[keyof Commands];
 
 async function main(setup: Setup): Promise<void> {
   const mesh = await MeshNode.create({

@@ -17,8 +17,7 @@ export interface Plan {
   readonly seed: number;
   readonly driver: Driver;
   readonly victims: readonly Role[];
-  readonly fault:
-    { readonly as: 'kill' } | { readonly as: 'stop'; readonly forMs: number };
+  readonly fault: { readonly as: 'kill' } | { readonly as: 'stop'; readonly forMs: number };
   readonly moment: ({ readonly as: 'gate' } & Point) | { readonly as: 'instant'; readonly afterMs: number };
   readonly ballast: number;
 }

@@ -31,7 +31,13 @@ for (const target of positionals.length > 0 ? positionals : known) {
   const [grown, corpus] = [`fuzz/grown/${target}`, `fuzz/corpus/${target}`];
   mkdirSync(`${root}/${grown}`, { recursive: true });
   const run = ['+nightly', 'fuzz', 'run', target, grown, corpus, '--'];
-  const limits = [`-max_total_time=${values.seconds}`, '-max_len=70000', '-rss_limit_mb=1024', '-print_final_stats=1'];
+  const limits = [
+    `-max_total_time=${values.seconds}`,
+    '-max_len=4096',
+    '-len_control=0',
+    '-rss_limit_mb=1024',
+    '-print_final_stats=1',
+  ];
   console.log(`\n${target}`);
   const { status, error } = spawnSync('cargo', [...run, ...limits], { cwd: root, env, stdio: 'inherit' });
   if (error) throw error;

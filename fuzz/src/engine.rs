@@ -49,7 +49,7 @@ fn peer(second: bool) -> EntityKeypair {
 
 /// The daemon that lives here, or the one that lives with the peers.
 fn daemon(theirs: bool) -> EntityKeypair {
-    keypair(30 + u8::from(theirs))
+    keypair(24 + u8::from(theirs))
 }
 
 /// What the fuzzer does next.

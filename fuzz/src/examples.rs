@@ -65,11 +65,24 @@ pub fn examples() -> Vec<Example> {
         // Tampered with by nothing: an xor with zeros.
         ("handshake", vec![vec![0, 1, 0], vec![1, 1, 0], vec![2, 1, 0], vec![3, 0]]),
         ("transport", vec![vec![0, 1], vec![3, 1]]),
+        ("engine", (0..8).map(|seed| noise(seed, 1500)).collect()),
+        ("reassembler", (0..4).map(|seed| noise(seed, 400)).collect()),
     ]
     .into_iter()
     .flat_map(|(target, inputs)| {
         inputs.into_iter().enumerate().map(move |(at, bytes)| Example { target, name: format!("valid-{at}"), bytes })
     })
+    .collect()
+}
+
+/// Bytes without a meaning, for targets that make operations of whatever they are given.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    })
+    .take(len)
     .collect()
 }
 

@@ -1,5 +1,7 @@
 //! What proves who somebody is, or what one may do.
 
+use std::sync::LazyLock;
+
 use mesh_daemon_core::directory::{Claim, ClaimBody};
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, EnvelopeContext, Epoch, IdentityEnvelope, Lineage, MigrationId, NodeStaticSecret,
@@ -12,7 +14,10 @@ pub(crate) const CHANNEL: &str = "telemetry/rack-1";
 
 /// The key pair with this number.
 pub(crate) fn keypair(number: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[number; 32])
+    // Made once: public keys cost more than most of what is looked at here.
+    static KEYS: LazyLock<Vec<EntityKeypair>> =
+        LazyLock::new(|| (0..32).map(|number| EntityKeypair::from_seed(&[number; 32])).collect());
+    KEYS[usize::from(number)].clone()
 }
 
 /// A claim on the daemon of the examples.
