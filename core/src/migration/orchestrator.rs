@@ -510,27 +510,21 @@ impl Orchestrator {
     /// A node was declared lost; `dead` when its process is proven to be gone.
     pub fn peer_lost(&mut self, node: NodeId, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
         match self.state {
-            // It cannot have released the daemon without the word for the cutover: the daemon is there, or died there.
-            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } | State::Driving { .. }
-                if node == self.wanted.source =>
-            {
-                self.source_lost(dead, now)
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
+                if node == self.wanted.source || node == self.wanted.target {
+                    let outcome = if dead && node == self.wanted.source { Outcome::Lost } else { Outcome::Source };
+                    return self.failed(FailureReason::PeerLost { detail: format!("node {node}") }, outcome, now);
+                }
+                Vec::new()
             }
-            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } if node == self.wanted.target => {
-                self.failed(FailureReason::PeerLost { detail: format!("target {node}") }, Outcome::Source, now)
-            }
+            // It cannot have released the daemon without the word for the cutover.
+            State::Driving { .. } if node == self.wanted.source => self.source_lost(dead, now),
             State::Deciding if node == self.wanted.source => {
                 self.state = State::Doubting { until: now + self.silence, dead };
                 vec![OrchestratorAction::Ask(Ask::QueryTarget)]
             }
             State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding
-            | State::Doubting { .. }
-            | State::Over => Vec::new(),
+            State::Driving { .. } | State::Deciding | State::Doubting { .. } | State::Over => Vec::new(),
         }
     }
 
