@@ -18,7 +18,10 @@ export interface Plan {
   readonly driver: Driver;
   readonly victims: readonly Role[];
   readonly fault: { readonly as: 'kill' } | { readonly as: 'stop'; readonly forMs: number };
-  readonly moment: ({ readonly as: 'gate' } & Point) | { readonly as: 'instant'; readonly afterMs: number };
+  /** Behind a gate, everybody else may go on for a while before the fault. */
+  readonly moment:
+    // Behind a gate, everybody else may go on for a while before the fault.
+    ({ readonly as: 'gate'; readonly lateMs: number } & Point) | { readonly as: 'instant'; readonly afterMs: number };
   readonly ballast: number;
 }
 
@@ -76,7 +79,7 @@ export function planOfPhases(): Plan[] {
       driver,
       victims: [victim],
       fault: { as: 'kill' },
-      moment: { as: 'gate', ...point },
+      moment: { as: 'gate', lateMs: 0, ...point },
       ballast: 100_000,
     };
   });
@@ -96,7 +99,10 @@ export function planOf(seed: number): Plan {
     victims,
     // Short: everybody waits. Long: it is given up, and comes back.
     fault: stops ? { as: 'stop', forMs: one(300, 1_000, 5_000) } : { as: 'kill' },
-    moment: random() < 0.6 ? { as: 'gate', ...one(...POINTS) } : { as: 'instant', afterMs: Math.floor(random() * 120) },
+    moment:
+      random() < 0.6
+        ? { as: 'gate', lateMs: one(0, 0, 150), ...one(...POINTS) }
+        : { as: 'instant', afterMs: Math.floor(random() * 120) },
     ballast: one(0, 10_000, 1_000_000, 20_000_000),
   };
 }
@@ -115,6 +121,9 @@ function generator(seed: number): () => number {
 /** A plan in a few words. */
 export function describe({ seed, driver, victims, fault, moment, ballast }: Plan): string {
   const what = fault.as === 'kill' ? 'kill' : `stop ${fault.forMs} ms`;
-  const when = moment.as === 'gate' ? `${moment.phase}: ${moment.message} at ${moment.holder}` : `${moment.afterMs} ms`;
+  const when =
+    moment.as === 'gate'
+      ? `${moment.phase}: ${moment.message} at ${moment.holder} + ${moment.lateMs} ms`
+      : `${moment.afterMs} ms`;
   return `seed ${seed}, driver ${driver}, ${what} ${victims.join('+')}, ${when}, ${ballast} bytes`;
 }

@@ -78,6 +78,7 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
   if (moment.as === 'gate' && holder !== undefined) {
     const reached = holder.report('reached', ENDING_MS);
     held = (await Promise.race([reached, driver.report('ended', ENDING_MS)]))?.type === 'reached';
+    await sleep(moment.lateMs);
   } else if (moment.as === 'instant') {
     await sleep(moment.afterMs);
   }

@@ -291,11 +291,15 @@ impl Engine {
                 let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
-            if stream.holds_early() {
-                // What found no room in the mailbox will never run.
-                let message = EventsMessage::Unknown { stream: stream.id };
-                self.send(to, Subprotocol::Events, codec::encode(&message));
-            }
+        }
+        self.refuse_early(inbound);
+    }
+
+    /// Tells the senders of events that were held here and never accepted that they will not run.
+    pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
+        for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
+            let to = self.way_to(stream.id.sender, stream.via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
         }
     }
 
