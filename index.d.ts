@@ -870,7 +870,7 @@ interface DaemonRuntimeOptions {
 interface DaemonHostConfig {
     /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
     autoSnapshotInterval?: bigint;
-    /** Links of the chain that are kept. */
+    /** Links of the chain that are kept. Reserved: checked, without effect yet. */
     maxLogEntries?: number;
     /** How long one `process` may take before its callers get an error. Default 60 000. */
     callbackTimeoutMs?: Millis;
@@ -878,7 +878,7 @@ interface DaemonHostConfig {
     mailboxCapacity?: number;
     /** Bytes that may wait. Default 16 MiB. */
     mailboxBytes?: number;
-    /** Channel of this node that outputs are published to. */
+    /** Channel of this node that outputs are published to. Reserved: checked, without effect until there are channels. */
     outputChannel?: string;
 }
 /**
@@ -1075,15 +1075,15 @@ interface MeshNodeOptions {
     maxPayloadBytes?: number;
     /** Most sessions at a time. */
     maxPeers?: number;
-    /** The node's place: 1 to 4 levels of 0 to 255. */
+    /** The node's place: 1 to 4 levels of 0 to 255. Reserved: checked, without effect until there are channels. */
     subnet?: SubnetOptions;
-    /** Addresses of nodes to find the mesh through. */
+    /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
     seeds?: readonly string[];
-    /** How often expired announcements are dropped. */
+    /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
     capabilityGcIntervalMs?: number;
     /** Announcements are always signed; accepted for compatibility. */
     requireSignedCapabilities?: boolean;
-    /** Accepted for compatibility; there is nothing to tune. */
+    /** Accepted for compatibility, checked, and without effect: there is nothing to tune. */
     numShards?: number;
 }
 /**
@@ -1419,7 +1419,10 @@ interface MeshDaemon {
     requiredCapabilities?: CapabilitySet;
     /** What a node had better offer. */
     optionalCapabilities?: CapabilitySet;
-    /** The daemon does not live here any more. Nothing waits for long for what this returns. */
+    /**
+     * The daemon does not live here any more. Nothing waits for what this returns; a failure goes to the logger at `warn`.
+     * Not called for an object whose state could not be restored.
+     */
     onStop?(reason: StopReason): void | Promise<void>;
 }
 /**

@@ -63,6 +63,13 @@ test('the move of the README moves', async () => {
   expect(lines.slice(-3)).toEqual(['complete', '42, counted by the other node', 'daemons on a: 0, on b: 1']);
 });
 
+test('a rolling restart fails no call', async () => {
+  const lines = await outputOf('rolling-restart/main.js', ['0.2']);
+  const [, calls = '0'] = /^(\d+) calls of 24 daemons, 0 failed/.exec(lines.at(-1) ?? '') ?? [];
+  expect(Number(calls)).toBeGreaterThan(24);
+  expect(lines).toHaveLength(4);
+}, 120_000);
+
 test('the code of the README is the code of the examples', () => {
   const blocks = [...readFileSync(join(root, 'README.md'), 'utf8').matchAll(/```ts\n\/\/ (examples\/\S+)\n(.*?)```/gs)];
   expect(blocks).toHaveLength(2);
@@ -92,6 +99,11 @@ test('chat: what one process says, the other one shows', async () => {
   await expect(alice.closed).resolves.toMatchObject({ status: 0, errors: '' });
 });
 
+test('chat: a room that cannot be reached is an error that ends the process', async () => {
+  const ended = await start('chat/main.js', ['Bob', '127.0.0.1:1', '5']).closed;
+  expect(ended).toMatchObject({ status: 1, errors: expect.stringContaining('ERR_MESH_UNREACHABLE') as unknown });
+});
+
 describe('demo', () => {
   const text = join(root, 'package-lock.json');
 
@@ -102,10 +114,12 @@ describe('demo', () => {
     expect(hops).toBeGreaterThanOrEqual(10);
   }, 120_000);
 
-  test('a text that is not there is an error', async () => {
-    const ended = await start('demo/main.js', ['no-such-file']).closed;
-    expect(ended.status).toBe(1);
-    expect(ended.errors).toContain('no-such-file');
+  test.each([
+    ['no-such-file', /^there is no file no-such-file\n$/],
+    [join(root, 'examples'), /examples is no file\n$/],
+  ])('%s is no text', async (file, message) => {
+    const ended = await start('demo/main.js', [file]).closed;
+    expect(ended).toMatchObject({ status: 1, lines: [], errors: expect.stringMatching(message) as unknown });
   });
 
   test.each(['SIGINT', 'SIGTERM'] as const)('%s ends all its processes', async (signal) => {

@@ -195,6 +195,63 @@ test('hazard 10: a snapshot of another identity is refused with the typed error,
   });
 });
 
+test('hazard 10: identities whose origins collide on the low 32 bits are told apart (requirement 24)', async () => {
+  const { rt } = await node();
+  rt.registerFactory('counter', () => new Counter());
+  // Found by brute force over seeds that begin with a number.
+  const [one, other] = [13_515, 23_655].map((number) => {
+    const seed = Buffer.alloc(32);
+    seed.writeUInt32LE(number);
+    return Identity.fromSeed(seed);
+  }) as [Identity, Identity];
+  expect(BigInt.asUintN(32, one.originHash)).toBe(BigInt.asUintN(32, other.originHash));
+  expect(one.originHash).not.toBe(other.originHash);
+  const first = await rt.spawn('counter', one);
+  await first.call(event.payload);
+  const snapshot = (await first.snapshot())!;
+  const mismatch = { code: 'ERR_DAEMON_SNAPSHOT_IDENTITY_MISMATCH' };
+  expect(await failure(rt.spawnFromSnapshot('counter', other, snapshot))).toMatchObject(mismatch);
+  expect(await failure(rt.spawnFromSnapshotWithDaemon(other, snapshot, new Counter()))).toMatchObject(mismatch);
+  const second = await rt.spawn('counter', other);
+  expect(await second.call(event.payload)).toEqual([Buffer.from('1:x')]);
+  expect(await first.call(event.payload)).toEqual([Buffer.from('2:x')]);
+  await second.stop();
+  expect(await first.call(event.payload)).toEqual([Buffer.from('3:x')]);
+});
+
+test('requirement 25: an echo gives one identical output, counts 1 and 1, and is stateless', async () => {
+  const { rt } = await node();
+  const handle = await rt.spawnWithDaemon(Identity.generate(), { process: ({ payload }) => payload });
+  expect(await rt.deliver(handle.originHash, event)).toEqual([event.payload]);
+  expect(handle.stats()).toEqual({
+    eventsProcessed: 1n,
+    eventsEmitted: 1n,
+    errors: 0n,
+    snapshotsTaken: 0n,
+    mailboxLength: 0,
+    mailboxBytes: 0,
+  });
+  expect(await handle.snapshot()).toBeNull();
+  expect(handle.lastSnapshot()).toBeNull();
+});
+
+test('a handle of a runtime that was shut down never speaks for the next runtime of its mesh', async () => {
+  const { mesh, rt } = await node();
+  const old = await rt.spawnWithDaemon(Identity.generate(), new Counter());
+  await rt.shutdown();
+  const next = DaemonRuntime.create(mesh);
+  next.start();
+  const handle = await next.spawnWithDaemon(Identity.generate(), new Counter());
+  await handle.call(event.payload);
+  const over = { code: 'ERR_DAEMON_SHUTTING_DOWN' };
+  expect(thrown(() => old.stats())).toMatchObject(over);
+  expect(thrown(() => old.lastSnapshot())).toMatchObject(over);
+  for (const use of [old.snapshot(), old.call(event.payload), old.send(event.payload), old.stop()]) {
+    expect(await failure(use)).toMatchObject(over);
+  }
+  expect(handle.stats().eventsProcessed).toBe(1n);
+});
+
 test('hazard 11: stop of an unknown daemon is an error when ready and harmless after shutdown', async () => {
   const { rt } = await node();
   expect(await failure(rt.stop(3n))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
@@ -353,6 +410,15 @@ describe('hazard 19: wrong arguments', () => {
       expect(error).toMatchObject({ code, message: expect.stringMatching(message) as unknown });
     }
     const mesh = rt.mesh;
+    expect(thrown(() => rt.on('daemon', any(undefined)))).toMatchObject({
+      code,
+      message: 'listener must be a function',
+    });
+    expect(thrown(() => rt.once(any('daemons'), () => undefined))).toMatchObject({
+      code,
+      message: "name must be one of 'migration', 'daemon'",
+    });
+    expect(thrown(() => mesh.off(any('x'), () => undefined))).toMatchObject({ code: 'ERR_MESH_INVALID_ARGUMENT' });
     expect(thrown(() => DaemonRuntime.create(any({})))).toMatchObject({ code, message: 'mesh must be a MeshNode' });
     expect(thrown(() => DaemonRuntime.create(mesh, any({ x: 1 })))).toMatchObject({ message: "unknown option 'x'" });
     expect(thrown(() => DaemonRuntime.create(mesh, { orchestrators: any('all') }))).toMatchObject({ code });

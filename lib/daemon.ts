@@ -12,7 +12,9 @@ export const internal = Symbol('internal');
 
 /** Where a daemon lives in the native part. */
 export interface Place {
-  readonly runtimeId: number;
+  /** Throws when the runtime is shut down: its number may be another one's by now. */
+  readonly live: () => void;
+  readonly host: { readonly id: number };
   readonly slot: number;
   readonly generation: number;
   readonly originHash: bigint;
@@ -47,8 +49,9 @@ export class DaemonHandle {
 
   /** Its counters. Throws a {@link DaemonError} once it is gone from here. */
   stats(): DaemonStats {
-    const { runtimeId, slot, generation } = this.#place;
-    const stats = native.runtimeStats(runtimeId, slot, generation);
+    const { live, host, slot, generation } = this.#place;
+    live();
+    const stats = native.runtimeStats(host.id, slot, generation);
     if (stats === null) throw this.#gone();
     return stats;
   }
@@ -61,8 +64,9 @@ export class DaemonHandle {
 
   /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. */
   lastSnapshot(): Buffer | null {
-    const { runtimeId, slot, generation } = this.#place;
-    return native.runtimeLastSnapshot(runtimeId, slot, generation);
+    const { live, host, slot, generation } = this.#place;
+    live();
+    return native.runtimeLastSnapshot(host.id, slot, generation);
   }
 
   /** Calls it, wherever it lives now. */
@@ -87,6 +91,8 @@ export class DaemonHandle {
   }
 
   #gone(): DaemonError {
-    return new DaemonError(`daemon ${String(this.originHash)} was not found`, { code: 'ERR_DAEMON_NOT_FOUND' });
+    return new DaemonError(`daemon ${this.originHash.toString(16).padStart(16, '0')} was not found`, {
+      code: 'ERR_DAEMON_NOT_FOUND',
+    });
   }
 }

@@ -2,11 +2,14 @@
 
 import { native } from './binding';
 import type { ContextHost } from './daemon-event';
-import { isOwn, isThenable, thrownRecord } from './daemon-outputs';
+import { copyOf, isOwn, isThenable, thrownRecord } from './daemon-outputs';
 import { DaemonRecord } from './dispatcher-record';
+import type { Scratch } from './runtime-scratch';
 import type { ConstructWork, PlainWork, ReadStateWork, RestoreWork } from './runtime-work';
 import type { DaemonFactory, MeshDaemon, StopReason } from './types/daemon';
 import { types } from 'node:util';
+
+const ENTITY_ID = 32;
 
 /** What a spawn brings with it. */
 export interface Instance {
@@ -19,6 +22,9 @@ export interface Instance {
 /** What the objects are kept for. */
 interface Host extends ContextHost {
   readonly id: number;
+  /** For answers, which need nothing told before them. */
+  readonly nativeId: number;
+  readonly scratch: Scratch;
   readonly closed: boolean;
   schedule(): void;
 }
@@ -29,6 +35,8 @@ export class Life {
   readonly #slots: (DaemonRecord | undefined)[] = [];
   readonly #byOrigin = new Map<bigint, DaemonRecord>();
   readonly #brought = new Map<number, Instance>();
+  /** Generations by slot of daemons whose factory has not settled. */
+  readonly #constructing = new Map<number, number>();
   /** The spawn that a daemon belongs to until it is over. */
   readonly #spawns = new WeakMap<DaemonRecord, Instance>();
 
@@ -99,12 +107,12 @@ export class Life {
     record.context = undefined;
     if (this.#slots[record.slot] === record) this.#slots[record.slot] = undefined;
     if (this.#byOrigin.get(record.originHash) === record) this.#byOrigin.delete(record.originHash);
-    // Its outcome is nobody's: the daemon is gone either way.
-    this.#settle(
-      () => record.instance.onStop?.(reason),
-      () => undefined,
-      () => undefined,
-    );
+    if (!record.restoring) tellStopped(record.instance, record.originHash, reason);
+  }
+
+  /** A daemon is given up whose factory has not settled. */
+  abandon({ slot, generation }: { readonly slot: number; readonly generation: number }): void {
+    if (this.#constructing.get(slot) === generation) this.#constructing.delete(slot);
   }
 
   clear(): void {
@@ -116,9 +124,11 @@ export class Life {
   }
 
   #construct(work: ConstructWork): void {
-    const { id } = this.#host;
+    const { nativeId: id, scratch } = this.#host;
     const { slot, generation, originHash, kind } = work;
+    const entityId = copyOf(scratch.inbox.subarray(0, ENTITY_ID));
     const brought = this.#brought.get(work.ticket);
+    this.#constructing.set(slot, generation);
     this.#settle(
       () => {
         if (brought?.daemon !== undefined) return brought.daemon;
@@ -128,28 +138,40 @@ export class Life {
       },
       (made) => {
         const instance = checkedDaemon(made);
-        const record = new DaemonRecord(this.#host, slot, generation, originHash, work.entityId, kind, instance);
+        if (!this.#constructed(slot, generation)) {
+          tellStopped(instance, originHash, 'stopped');
+          return;
+        }
+        const record = new DaemonRecord(this.#host, slot, generation, originHash, entityId, kind, instance);
         this.#slots[slot] = record;
         this.#byOrigin.set(originHash, record);
         if (brought !== undefined) this.#spawns.set(record, brought);
         native.runtimeConstructed(id, slot, generation);
       },
       (thrown) => {
+        this.#constructed(slot, generation);
         if (brought !== undefined) brought.thrown = { value: thrown };
         native.runtimeConstructed(id, slot, generation, thrownRecord(thrown));
       },
     );
   }
 
+  /** Whether the daemon is still wanted. */
+  #constructed(slot: number, generation: number): boolean {
+    return this.#constructing.get(slot) === generation && this.#constructing.delete(slot);
+  }
+
   #restore(record: DaemonRecord, state: Buffer): void {
     const { id } = this.#host;
     const { slot, generation } = record;
+    record.restoring = true;
     this.#settle(
       () => {
         if (record.instance.restore === undefined) throw new Error('the daemon has no restore method');
         return record.instance.restore(state);
       },
       () => {
+        record.restoring = false;
         native.runtimeRestored(id, slot, generation);
       },
       (thrown) => {
@@ -230,6 +252,19 @@ export class Life {
       return;
     }
     complete(value);
+  }
+}
+
+/** Calls `onStop`. The daemon is gone either way, so what goes wrong is only logged. */
+function tellStopped(instance: MeshDaemon, originHash: bigint, reason: StopReason): void {
+  const failed = (thrown: unknown): void => {
+    native.logStopFailure(originHash, reason, thrownRecord(thrown));
+  };
+  try {
+    const outcome: unknown = instance.onStop?.(reason);
+    if (isThenable(outcome)) Promise.resolve(outcome).catch(failed);
+  } catch (thrown) {
+    failed(thrown);
   }
 }
 

@@ -67,7 +67,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
 
   private constructor(key: typeof internal, id: number, maxPayload: number) {
     if (key !== internal) throw meshArea('use MeshNode.create()');
-    super();
+    super(meshArea, { peer: true });
     this.#id = id;
     this.#maxPayload = maxPayload;
     this.#facts = native.meshFacts(id);

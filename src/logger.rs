@@ -7,6 +7,7 @@ use std::fmt::{Debug, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use mesh_daemon_core::identity::OriginHash;
 use napi::bindgen_prelude::{BigInt, Env, Object};
 use napi::{Result, Status};
 use napi_derive::napi;
@@ -17,8 +18,10 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::convert::u64_from;
 use crate::env::EnvState;
 use crate::outbox::Outbox;
+use crate::runtime::ThrownRecord;
 
 static LISTENERS: RwLock<Vec<Listener>> = RwLock::new(Vec::new());
 /// The most verbose level that somebody listens at, as a [`Verbosity`].
@@ -95,6 +98,22 @@ pub fn listen_to_log(env: Env, level: Option<String>) -> Result<()> {
     }
     let most = listeners.iter().map(|listener| listener.verbosity).max().unwrap_or(Verbosity::Off);
     VERBOSITY.store(most as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Logs that the `onStop` of a daemon failed: nobody waits for it.
+#[napi]
+pub fn log_stop_failure(origin: BigInt, reason: String, thrown: ThrownRecord) -> Result<()> {
+    let origin = OriginHash::new(u64_from(&origin)?);
+    let ThrownRecord { name, message, stack, .. } = thrown;
+    tracing::warn!(
+        target: "mesh_daemon::daemon",
+        %origin,
+        reason,
+        error = format!("{name}: {message}"),
+        stack = stack.unwrap_or_default(),
+        "onStop failed"
+    );
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use mesh_daemon_core::wire::session::{HandshakePayload, SessionMessage, WIRE_MAJ
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use proptest::prelude::*;
 
-const INTENT: DialIntent = DialIntent { attempt: 9, after: Some(SessionId([4; 16])), resume: true };
+const INTENT: DialIntent = DialIntent { attempt: 9, after: Some(SessionId([4; 16])), resume: true, ready: true };
 
 fn local(psk: u8) -> LocalIdentity {
     let incarnation = Incarnation { started_at_ms: 5, salt: 6 };
@@ -144,6 +144,7 @@ fn a_payload_skips_unknown_fields_and_refuses_missing_ones_and_trailing_bytes() 
         attempt: None,
         after: None,
         resume: None,
+        ready: None,
     };
     let bytes = codec::encode(&payload);
     assert_eq!(codec::decode::<HandshakePayload>(&bytes), Ok(payload.clone()));
@@ -331,7 +332,7 @@ proptest! {
     #[test]
     fn session_messages_survive_their_encoding(number in any::<u64>(), resumed in any::<bool>()) {
         for message in [
-            SessionMessage::Welcome { resumed },
+            SessionMessage::Welcome { resumed, ready: Some(!resumed) },
             SessionMessage::Ready,
             SessionMessage::Ping(number),
             SessionMessage::Pong(number),

@@ -12,8 +12,9 @@ import { Room } from './room';
 
 async function main([name = 'somebody', addr, room]: string[]): Promise<void> {
   const psk = process.env.CHAT_PSK || randomBytes(32).toString('hex');
-  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
-  const runtime = DaemonRuntime.create(mesh);
+  // Whatever happens, the node says goodbye; without that it would keep the process alive.
+  await using mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
+  await using runtime = DaemonRuntime.create(mesh);
   await mesh.start();
   runtime.start();
   if (addr !== undefined) await mesh.connect(addr);
@@ -29,9 +30,6 @@ async function main([name = 'somebody', addr, room]: string[]): Promise<void> {
   for await (const text of createInterface({ input: process.stdin })) {
     await runtime.call(origin, encode({ type: 'say', name, text }));
   }
-
-  await runtime.shutdown();
-  await mesh.shutdown();
 }
 
 async function openRoom(mesh: MeshNode, runtime: DaemonRuntime, psk: string): Promise<bigint> {

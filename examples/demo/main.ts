@@ -9,7 +9,7 @@
 
 import { runHost } from './host';
 import { lead } from './lead';
-import { Text, defaultFile } from './words';
+import { NoText, Text, defaultFile } from './words';
 
 async function main(): Promise<void> {
   const [argument, flag] = process.argv.slice(2);
@@ -19,6 +19,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  console.error(error);
+  console.error(error instanceof NoText ? error.message : error);
   process.exitCode = 1;
 });

@@ -11,6 +11,9 @@ export function wordsIn(line: string): string[] {
   return line.match(/[\p{L}\p{N}_]+/gu) ?? [];
 }
 
+/** What was named is no text to stream. */
+export class NoText extends Error {}
+
 /** A text file, read line by line; it may be larger than memory. */
 export class Text {
   readonly file: string;
@@ -19,12 +22,16 @@ export class Text {
 
   constructor(file: string) {
     this.file = file;
-    this.#size = statSync(file).size;
+    const found = statSync(file, { throwIfNoEntry: false });
+    if (found === undefined) throw new NoText(`there is no file ${file}`);
+    if (!found.isFile()) throw new NoText(`${file} is no file`);
+    if (found.size === 0) throw new NoText(`${file} is empty`);
+    this.#size = found.size;
   }
 
   /** How much of the present reading is done: 0 to 1. */
   get done(): number {
-    return this.#size === 0 ? 1 : Math.min(1, this.#read / this.#size);
+    return Math.min(1, this.#read / this.#size);
   }
 
   async *lines(): AsyncGenerator<string> {

@@ -67,7 +67,10 @@ export interface MeshDaemon {
   /** What a node had better offer. */
   optionalCapabilities?: CapabilitySet;
 
-  /** The daemon does not live here any more. Nothing waits for long for what this returns. */
+  /**
+   * The daemon does not live here any more. Nothing waits for what this returns; a failure goes to the logger at `warn`.
+   * Not called for an object whose state could not be restored.
+   */
   onStop?(reason: StopReason): void | Promise<void>;
 }
 

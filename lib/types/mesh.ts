@@ -20,15 +20,15 @@ export interface MeshNodeOptions {
   maxPayloadBytes?: number;
   /** Most sessions at a time. */
   maxPeers?: number;
-  /** The node's place: 1 to 4 levels of 0 to 255. */
+  /** The node's place: 1 to 4 levels of 0 to 255. Reserved: checked, without effect until there are channels. */
   subnet?: SubnetOptions;
-  /** Addresses of nodes to find the mesh through. */
+  /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
   seeds?: readonly string[];
-  /** How often expired announcements are dropped. */
+  /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
   capabilityGcIntervalMs?: number;
   /** Announcements are always signed; accepted for compatibility. */
   requireSignedCapabilities?: boolean;
-  /** Accepted for compatibility; there is nothing to tune. */
+  /** Accepted for compatibility, checked, and without effect: there is nothing to tune. */
   numShards?: number;
 }
 

@@ -37,7 +37,7 @@ export interface DaemonRuntimeOptions {
 export interface DaemonHostConfig {
   /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
   autoSnapshotInterval?: bigint;
-  /** Links of the chain that are kept. */
+  /** Links of the chain that are kept. Reserved: checked, without effect yet. */
   maxLogEntries?: number;
   /** How long one `process` may take before its callers get an error. Default 60 000. */
   callbackTimeoutMs?: Millis;
@@ -45,7 +45,7 @@ export interface DaemonHostConfig {
   mailboxCapacity?: number;
   /** Bytes that may wait. Default 16 MiB. */
   mailboxBytes?: number;
-  /** Channel of this node that outputs are published to. */
+  /** Channel of this node that outputs are published to. Reserved: checked, without effect until there are channels. */
   outputChannel?: string;
 }
 

@@ -20,7 +20,9 @@ impl From<RuntimeError> for Failure {
         let plain = |code| Self::new(code, &message);
         match error {
             RuntimeError::NotReady => plain(ErrorCode::DaemonNotReady),
-            RuntimeError::ShuttingDown | RuntimeError::Draining => plain(ErrorCode::DaemonShuttingDown),
+            RuntimeError::ShuttingDown | RuntimeError::Stopped(_) | RuntimeError::Draining => {
+                plain(ErrorCode::DaemonShuttingDown)
+            }
             RuntimeError::FactoryAlreadyRegistered(_) => plain(ErrorCode::DaemonFactoryAlreadyRegistered),
             RuntimeError::FactoryNotFound(_) => plain(ErrorCode::DaemonFactoryNotFound),
             RuntimeError::AlreadyRegistered(_) => plain(ErrorCode::DaemonAlreadyRegistered),

@@ -191,11 +191,15 @@ fn pack_settlement(writer: &mut Writer<'_>, ticket: Ticket, result: &std::result
     }
 }
 
-/// The work just taken, as an object.
+/// The work just taken, as an object. The public key of a daemon to construct is in the inbox: a Buffer of its own would
+/// cost several times its bytes.
 #[napi(ts_return_type = "import('./runtime-work').RareWork | null")]
 pub fn runtime_taken_work(env: &Env, runtime: u32) -> Result<Option<Object<'_>>> {
     let entry = entry(env, runtime)?;
     let Some(work) = entry.stash.take() else { return Ok(None) };
+    if let Work::Construct { entity, .. } = &work {
+        Writer::new(entry.scratch.borrow_mut().inbox(), 0).bytes(entity.as_bytes());
+    }
     describe(env, work).map(Some)
 }
 
@@ -207,10 +211,9 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
         object.set("generation", daemon.generation)
     };
     match work {
-        Work::Construct { daemon, origin, entity, kind, spawn, purpose } => {
+        Work::Construct { daemon, origin, entity: _, kind, spawn, purpose } => {
             name(&mut object, "construct", daemon)?;
             object.set("originHash", BigInt::from(origin.get()))?;
-            object.set("entityId", Buffer::from(entity.as_bytes().to_vec()))?;
             object.set("kind", kind.as_deref().unwrap_or_default())?;
             object.set("ticket", spawn.map_or(-1.0, ticket_number))?;
             object.set("arrival", purpose == ConstructFor::Arrival)?;

@@ -75,3 +75,57 @@ impl FactoryRegistry {
         self.expected.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expectation(kind: &str, keypair: Option<EntityKeypair>) -> Expectation {
+        Expectation { kind: Arc::from(kind), config: HostConfig::default(), keypair, orchestrator: None }
+    }
+
+    #[test]
+    fn requirement_2_looking_leaves_the_entry_and_taking_consumes_it_once() {
+        let (mut registry, origin) = (FactoryRegistry::default(), OriginHash::new(1));
+        assert!(registry.take(origin).is_none(), "requirement 5: absent");
+        assert!(registry.expect(origin, expectation("counter", None)));
+        for _ in 0..3 {
+            assert!(registry.expected(origin).is_some());
+        }
+        assert_eq!(registry.take(origin).map(|taken| taken.kind.to_string()), Some("counter".into()));
+        assert!(registry.take(origin).is_none() && registry.expected(origin).is_none());
+        assert!(registry.expect(origin, expectation("other", None)), "free again");
+    }
+
+    #[test]
+    fn requirement_4_a_placeholder_never_strips_the_incumbents_key() {
+        let (mut registry, key) = (FactoryRegistry::default(), EntityKeypair::generate());
+        let origin = key.origin_hash();
+        assert!(registry.expect(origin, expectation("counter", Some(key))));
+        assert!(!registry.expect(origin, expectation("other", None)));
+        let incumbent = registry.expected(origin).expect("it stays");
+        assert_eq!((&*incumbent.kind, incumbent.keypair.is_some()), ("counter", true));
+    }
+
+    #[test]
+    fn requirement_6_a_cleared_registry_behaves_as_a_fresh_one() {
+        let (mut registry, origin) = (FactoryRegistry::default(), OriginHash::new(1));
+        assert!(registry.register("counter") && !registry.register("counter"));
+        assert!(registry.expect(origin, expectation("counter", None)));
+        registry.clear();
+        assert!(registry.kind("counter").is_none() && registry.expected(origin).is_none());
+        assert!(registry.register("counter") && registry.expect(origin, expectation("counter", None)));
+    }
+
+    #[test]
+    fn hazard_8_a_binding_holds_for_one_node_and_ends_with_the_entry() {
+        let (mut registry, origin) = (FactoryRegistry::default(), OriginHash::new(1));
+        let (one, other) = (NodeId::new(1), NodeId::new(2));
+        assert!(!registry.bind_orchestrator(origin, one), "without an entry");
+        registry.expect(origin, expectation("counter", None));
+        assert_eq!([one, one, other].map(|node| registry.bind_orchestrator(origin, node)), [true, true, false]);
+        registry.take(origin);
+        registry.expect(origin, expectation("counter", None));
+        assert!(registry.bind_orchestrator(origin, other));
+    }
+}

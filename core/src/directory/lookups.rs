@@ -26,10 +26,22 @@ pub enum Finding {
     Unanswered,
 }
 
+/// Whether a question waits for peers that cannot answer yet, because they or this node have not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Yes: whoever asked has a deadline, and the daemon may be there.
+    WaitForAll,
+    /// No: nobody can reach what lives there, and whoever asked has no deadline.
+    SkipSilent,
+}
+
 #[derive(Debug)]
 struct Open {
     origin: OriginHash,
+    haste: Haste,
     waiting_for: BTreeSet<NodeId>,
+    /// Who cannot be asked yet.
+    silent: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
     until: Instant,
@@ -62,7 +74,12 @@ impl Open {
     fn is_over(&self, now: Instant) -> bool {
         let own_word =
             |(by, claim): (&NodeId, &Option<Claim>)| claim.as_ref().is_some_and(|claim| claim.body().node() == *by);
-        self.waiting_for.is_empty() || self.until <= now || self.answers.iter().any(own_word)
+        let nobody_left = self.waiting_for.is_empty()
+            && match self.haste {
+                Haste::WaitForAll => self.silent.is_empty(),
+                Haste::SkipSilent => true,
+            };
+        nobody_left || self.until <= now || self.answers.iter().any(own_word)
     }
 }
 
@@ -75,14 +92,33 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// Begins a question to `peers`, unless it is being asked already. Gives its number when it is new.
-    pub fn begin(&mut self, origin: OriginHash, peers: impl Iterator<Item = NodeId>, now: Instant) -> Option<Query> {
-        if self.by_origin.contains_key(&origin) {
+    /// Begins a question to `peers`, each with whether it answers, unless it is being asked already. Gives its number when it
+    /// is new. A hurried question hurries the one that is being asked.
+    pub fn begin(
+        &mut self,
+        origin: OriginHash,
+        haste: Haste,
+        peers: impl Iterator<Item = (NodeId, bool)>,
+        now: Instant,
+    ) -> Option<Query> {
+        if let Some(open) = self.by_origin.get(&origin).and_then(|query| self.open.get_mut(query)) {
+            if haste == Haste::SkipSilent {
+                open.haste = haste;
+            }
             return None;
         }
         self.last += 1;
         let query = Query(self.last);
-        let open = Open { origin, waiting_for: peers.collect(), answers: BTreeMap::new(), until: now + PATIENCE };
+        let (asked, silent): (Vec<_>, Vec<_>) = peers.partition(|(_, answers)| *answers);
+        let nodes = |peers: Vec<(NodeId, bool)>| peers.into_iter().map(|(node, _)| node).collect();
+        let open = Open {
+            origin,
+            haste,
+            waiting_for: nodes(asked),
+            silent: nodes(silent),
+            answers: BTreeMap::new(),
+            until: now + PATIENCE,
+        };
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
@@ -98,10 +134,31 @@ impl Lookups {
         open.answers.insert(from, claim);
     }
 
+    /// A peer has a new session: what it was asked before is lost, and it cannot be asked yet.
+    pub fn peer_silent(&mut self, node: NodeId) {
+        for open in self.open.values_mut() {
+            open.waiting_for.remove(&node);
+            open.silent.insert(node);
+        }
+    }
+
+    /// A peer can be asked from now on: gives the questions that it has not answered.
+    pub fn peer_answers(&mut self, node: NodeId) -> Vec<(Query, OriginHash)> {
+        let mut questions = Vec::new();
+        for (query, open) in &mut self.open {
+            open.silent.remove(&node);
+            if !open.answers.contains_key(&node) && open.waiting_for.insert(node) {
+                questions.push((*query, open.origin));
+            }
+        }
+        questions
+    }
+
     /// A peer will not answer any more.
     pub fn peer_gone(&mut self, node: NodeId) {
         for open in self.open.values_mut() {
             open.waiting_for.remove(&node);
+            open.silent.remove(&node);
         }
     }
 
@@ -120,11 +177,73 @@ impl Lookups {
                 self.by_origin.remove(&open.origin);
                 let finding = match open.best() {
                     Some(found) => Finding::Found(found),
-                    None if open.waiting_for.is_empty() => Finding::NotFound,
+                    None if open.waiting_for.is_empty() && open.silent.is_empty() => Finding::NotFound,
                     None => Finding::Unanswered,
                 };
                 (open.origin, finding)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGIN: OriginHash = OriginHash::new(1);
+    const ONE: NodeId = NodeId::new(1);
+    const OTHER: NodeId = NodeId::new(2);
+
+    fn begin(lookups: &mut Lookups, haste: Haste, peers: &[(NodeId, bool)]) -> Option<Query> {
+        lookups.begin(ORIGIN, haste, peers.iter().copied(), Instant::now())
+    }
+
+    fn endings(lookups: &mut Lookups) -> Vec<Finding> {
+        lookups.finished(Instant::now()).into_iter().map(|(_, finding)| finding).collect()
+    }
+
+    #[test]
+    fn who_has_no_deadline_does_not_wait_for_peers_that_have_not_started() {
+        let mut lookups = Lookups::default();
+        begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
+        assert_eq!(endings(&mut lookups), []);
+        lookups.answer(query, OTHER, None);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+    }
+
+    #[test]
+    fn a_caller_waits_for_peers_that_have_not_started_and_a_spawn_that_joins_does_not() {
+        let mut lookups = Lookups::default();
+        begin(&mut lookups, Haste::WaitForAll, &[(ONE, false)]);
+        assert_eq!(endings(&mut lookups), []);
+        assert_eq!(begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]), None, "it is being asked");
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+    }
+
+    #[test]
+    fn a_peer_that_comes_while_a_question_is_open_is_asked_too() {
+        let mut lookups = Lookups::default();
+        let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
+        lookups.peer_silent(OTHER);
+        lookups.answer(query, ONE, None);
+        assert_eq!(endings(&mut lookups), [], "the other one may know");
+        assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
+        assert_eq!(lookups.peer_answers(ONE), [], "it has answered");
+        lookups.answer(query, OTHER, None);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound]);
+    }
+
+    #[test]
+    fn a_peer_with_a_new_session_is_asked_again() {
+        let mut lookups = Lookups::default();
+        let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
+        lookups.peer_silent(ONE);
+        lookups.answer(query, ONE, None);
+        assert_eq!(endings(&mut lookups), [], "an answer of the former session");
+        assert_eq!(lookups.peer_answers(ONE), [(query, ORIGIN)]);
+        lookups.peer_gone(ONE);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound]);
     }
 }

@@ -5,5 +5,5 @@ mod lookups;
 mod pointers;
 
 pub use claim::{Claim, ClaimBody, ClaimError};
-pub use lookups::{Finding, Found, Lookups, Query};
+pub use lookups::{Finding, Found, Haste, Lookups, Query};
 pub use pointers::{Pointer, Pointers};

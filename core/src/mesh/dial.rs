@@ -14,7 +14,7 @@ use super::listen::HANDSHAKE_DEADLINE;
 use super::stream::{MessageReader, prepare, write_message};
 use super::table::{ConnId, DialDecision, DialTarget};
 use crate::identity::NodeId;
-use crate::session::{Dialling, Established, ProvenPeer, SessionError};
+use crate::session::{DialIntent, Dialling, Established, ProvenPeer, SessionError};
 use crate::wire::frame::{MAX_MESSAGE, read_frame};
 use crate::wire::session::{MAX_HANDSHAKE_MESSAGE, Refusal, SessionMessage};
 use crate::wire::{Subprotocol, codec};
@@ -151,14 +151,15 @@ async fn shake_hands(
         }
     };
     let pending = Pending { inner, conn };
+    let intent = DialIntent { ready: inner.is_started(), ..intent };
     let (last, mut established) = proven.finish(intent).map_err(|error| fail(error.into()))?;
     inner.control.lock().table.dial_finished(conn, established.session);
     let welcome = async {
         write_message(&mut stream, &last).await.map_err(broken)?;
         read_welcome(&mut stream, &mut messages, &mut established).await.map_err(fail)
     };
-    let resumed = match until(&given_up, welcome).await {
-        Some(Ok(Welcome::Taken { resumed })) => resumed,
+    let (resumed, ready) = match until(&given_up, welcome).await {
+        Some(Ok(Welcome::Taken { resumed, ready })) => (resumed, ready),
         Some(Ok(Welcome::Refused(Refusal::Duplicate))) | None => return Ok(Dialled::Elsewhere(node)),
         Some(Ok(Welcome::Refused(refusal))) => return Err(fail(HandshakeFailure::RefusedThere(refusal))),
         Some(Err(error)) => return Err(error),
@@ -170,7 +171,7 @@ async fn shake_hands(
             drop(control);
             return Ok(Dialled::Elsewhere(node));
         }
-        inner.open(&mut control, conn, &established, None)
+        inner.open(&mut control, conn, &established, None, ready)
     };
     drop(pending);
     inner.run(Opened { link, established, stream, messages });
@@ -189,7 +190,7 @@ fn check_pins(target: &DialTarget, peer: &ProvenPeer) -> Result<(), MeshError> {
 }
 
 enum Welcome {
-    Taken { resumed: bool },
+    Taken { resumed: bool, ready: bool },
     Refused(Refusal),
 }
 
@@ -211,7 +212,7 @@ async fn read_welcome(
         return Err(misfit("a session begins with a welcome".into()));
     }
     match codec::decode(&body).map_err(|error| misfit(error.to_string()))? {
-        SessionMessage::Welcome { resumed } => Ok(Welcome::Taken { resumed }),
+        SessionMessage::Welcome { resumed, ready } => Ok(Welcome::Taken { resumed, ready: ready.unwrap_or(false) }),
         SessionMessage::Refused(refusal) => Ok(Welcome::Refused(refusal)),
         SessionMessage::Ready
         | SessionMessage::Ping(_)

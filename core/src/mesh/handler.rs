@@ -45,6 +45,12 @@ pub enum PeerEvent {
         /// Whether state shared with this incarnation may go on.
         resumed: bool,
     },
+    /// Both sides have started: from now on records flow. Follows every [`Connected`](Self::Connected), at once or when the
+    /// last of the two starts.
+    Ready {
+        /// Who it is.
+        node: NodeId,
+    },
     /// Silent for half of the session timeout, or its connection broke; it may come back.
     Suspected {
         /// Who it is.

@@ -127,6 +127,29 @@ impl Inner {
             link.say_ready();
         }
         self.apply(&mut control);
+        for link in control.links.values() {
+            self.tell_ready(&control, link);
+        }
+    }
+
+    /// The peer of a session says that its subprotocols run.
+    pub(super) fn peer_ready(&self, link: &Arc<Link>) {
+        let control = self.control.lock();
+        if !link.peer_ready.swap(true, Ordering::AcqRel) {
+            self.tell_ready(&control, link);
+        }
+    }
+
+    // Under `control`, so that of both starts the later one tells, and tells once.
+    fn tell_ready(&self, control: &Control, link: &Link) {
+        if self.flows(link) && control.table.session(link.node) == Some(link.conn) {
+            self.handlers.read().peer(&PeerEvent::Ready { node: link.node });
+        }
+    }
+
+    /// Whether records of the layers above may be sent.
+    pub(super) fn flows(&self, link: &Link) -> bool {
+        self.is_started() && link.peer_ready.load(Ordering::Acquire)
     }
 
     /// Carries out what the table decided, in order.
@@ -164,12 +187,14 @@ impl Inner {
         conn: ConnId,
         established: &Established,
         welcome: Option<bool>,
+        peer_ready: bool,
     ) -> Arc<Link> {
         let peer = &established.peer;
         let link = Arc::new(Link::new(conn, peer.node, peer.bulk_window, self.root.child_token()));
         if let Some(resumed) = welcome {
             link.welcome(resumed);
         }
+        link.peer_ready.store(peer_ready, Ordering::Release);
         if self.is_started() {
             link.say_ready();
         }
@@ -303,18 +328,25 @@ impl Inner {
                 let conn = control.table.session(peer.node);
                 let link = conn.and_then(|conn| control.links.get(&conn).cloned());
                 self.present.insert(peer.node, Present { identity: peer.clone(), link });
-                let addr = control.table.peers().find(|known| known.identity.node == peer.node);
-                let addr = addr.map(|known| known.addr.to_owned()).unwrap_or_default();
-                for waiter in control.waiters.remove(&peer.node).into_iter().flatten() {
-                    let _ = waiter.send(addr.clone());
-                }
             }
-            PeerEvent::Suspected { node: _ } => {}
+            PeerEvent::Ready { node: _ } | PeerEvent::Suspected { node: _ } => {}
             PeerEvent::Lost { node, .. } => {
                 self.present.remove(node);
             }
         }
         tracing::debug!(?event, "peer");
         self.handlers.read().peer(event);
+        if let PeerEvent::Connected { peer, resumed: _ } = event {
+            let conn = control.table.session(peer.node);
+            if let Some(link) = conn.and_then(|conn| control.links.get(&conn)) {
+                self.tell_ready(control, link);
+            }
+            // Last, for whoever waits may use the layers above at once.
+            let addr = control.table.peers().find(|known| known.identity.node == peer.node);
+            let addr = addr.map(|known| known.addr.to_owned()).unwrap_or_default();
+            for waiter in control.waiters.remove(&peer.node).into_iter().flatten() {
+                let _ = waiter.send(addr.clone());
+            }
+        }
     }
 }

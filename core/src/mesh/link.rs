@@ -202,7 +202,7 @@ impl Link {
     pub(super) fn write_control(&self, frame: &mut FrameBuilder) -> bool {
         let mut control = self.control.lock();
         if let Some(resumed) = control.welcome.take() {
-            say(frame, SessionMessage::Welcome { resumed });
+            say(frame, SessionMessage::Welcome { resumed, ready: Some(control.ready) });
             return true;
         }
         if std::mem::take(&mut control.ready) {

@@ -103,7 +103,9 @@ async fn admit(
             let (peer, session) = (&established.peer, established.session);
             let accepted = control.table.accept(Instant::now(), peer, session, intent, &from.to_string());
             let taken = accepted
-                .map(|accepted| inner.open(&mut control, accepted.conn, &established, Some(accepted.resumed)))
+                .map(|accepted| {
+                    inner.open(&mut control, accepted.conn, &established, Some(accepted.resumed), intent.ready)
+                })
                 .map_err(told);
             inner.apply(&mut control);
             taken

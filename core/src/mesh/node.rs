@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
@@ -187,7 +188,7 @@ impl MeshNode {
     }
 
     /// Installs the handler of `subprotocols`, each of which may have one. It is first told `Connected` (not resumed) of every
-    /// peer that is not lost, and `Suspected` of those that are; then everything that happens.
+    /// peer that is not lost, `Ready` if records flow, and `Suspected` of those that are; then everything that happens.
     pub fn install(
         &self,
         handler: Arc<dyn SubprotocolHandler>,
@@ -203,6 +204,10 @@ impl MeshNode {
         present.sort_unstable_by_key(|peer| peer.identity.node);
         for peer in present {
             handler.peer(&PeerEvent::Connected { peer: peer.identity.clone(), resumed: false });
+            let link = peer.conn.and_then(|conn| control.links.get(&conn));
+            if link.is_some_and(|link| self.inner.flows(link)) {
+                handler.peer(&PeerEvent::Ready { node: peer.identity.node });
+            }
             if peer.state == PeerState::Suspected {
                 handler.peer(&PeerEvent::Suspected { node: peer.identity.node });
             }
@@ -318,8 +323,13 @@ async fn bind(address: &str) -> Result<TcpListener, MeshError> {
 }
 
 fn fresh_incarnation() -> Incarnation {
+    // Lives of one process are in order also when they begin within one millisecond, or the clock is set back.
+    static LATEST: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Incarnation { started_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX), salt: random_u64() }
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let after = |latest: u64| now.max(latest.saturating_add(1));
+    let (Ok(latest) | Err(latest)) = LATEST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| Some(after(at)));
+    Incarnation { started_at_ms: after(latest), salt: random_u64() }
 }
 
 fn random_u64() -> u64 {

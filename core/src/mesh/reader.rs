@@ -129,7 +129,7 @@ impl Reader {
         let message = codec::decode(body).map_err(|error| SessionError::Message(error.to_string()))?;
         match message {
             SessionMessage::Ready => {
-                self.link.peer_ready.store(true, Ordering::Release);
+                self.inner.peer_ready(&self.link);
                 self.link.wake();
             }
             SessionMessage::Ping(number) => self.link.pong(number),

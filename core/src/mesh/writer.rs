@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -95,7 +94,7 @@ impl Writer {
     }
 
     fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turn: &mut usize) -> bool {
-        if !self.inner.is_started() || !self.link.peer_ready.load(Ordering::Acquire) {
+        if !self.inner.flows(&self.link) {
             return false;
         }
         // Another handler is asked first each time, so that none finds every frame full.

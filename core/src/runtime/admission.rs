@@ -13,7 +13,7 @@ use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId}
 
 /// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
 const MOST_QUESTIONS: usize = 4096;
-/// Most orchestrators that wait until a daemon has wholly arrived here.
+/// Most orchestrators that wait until this node is ready, or until a daemon has wholly arrived here.
 const MOST_EARLY: usize = 4096;
 
 /// A question to the embedder's policy.
@@ -216,12 +216,11 @@ impl Engine {
         let origin = id.entity.origin_hash();
         match self.lifecycle {
             Lifecycle::Ready if self.drain.is_none() => {}
-            Lifecycle::Ready => {
-                self.turned_away.push((from, origin, id.migration));
-                return self.decline(from, id, FailureReason::NotReady);
-            }
-            Lifecycle::Registering => {
-                self.turned_away.push((from, origin, id.migration));
+            Lifecycle::Ready | Lifecycle::Registering => {
+                let caller = (from, origin, id.migration);
+                if self.turned_away.len() < MOST_EARLY && !self.turned_away.contains(&caller) {
+                    self.turned_away.push(caller);
+                }
                 return self.decline(from, id, FailureReason::NotReady);
             }
             Lifecycle::ShuttingDown => return self.decline(from, id, FailureReason::ComputeNotSupported),
@@ -318,6 +317,19 @@ impl Engine {
 
     pub(super) fn decline(&mut self, to: NodeId, id: MoveId, reason: FailureReason) {
         self.say(to, &MigrationMessage::MigrationFailed { id, reason });
+    }
+
+    /// The policy's answers will not be waited for any more.
+    pub(super) fn decline_asked(&mut self) {
+        let reason = FailureReason::ComputeNotSupported;
+        for (_, question) in std::mem::take(&mut self.asked) {
+            match question {
+                Question::Arrival { from, id, .. } | Question::Departure { from, id, .. } => {
+                    self.decline(from, id, reason.clone());
+                }
+                Question::Inquiry(inquiry) => self.decline_inquiry(&inquiry, reason.clone(), None),
+            }
+        }
     }
 
     /// Those who came too early are told that this node is ready.

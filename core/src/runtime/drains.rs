@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
 use super::error::RuntimeError;
 use super::policy::ArrivalPolicy;
@@ -45,13 +46,13 @@ impl Engine {
             draining.tickets.push(ticket);
             return Ok(());
         }
-        let peers: Vec<NodeId> = self.peers.connected().collect();
+        let peers: Vec<NodeId> = self.peers.connected().filter(|(_, answers)| *answers).map(|(node, _)| node).collect();
         self.questions += 1;
         let query = self.questions;
         let mut machine = Drain::new(self.local_daemons(), peers.iter().copied(), timeout, now.instant);
         // Everything that could still turn up here is of a registered kind, or lives here already.
         let here = self.daemons.iter().filter_map(|(_, slot)| slot.host.kind.clone());
-        let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(|arrival| arrival.kind())).collect();
+        let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(Arrival::kind)).collect();
         let kinds: Vec<Arc<str>> = kinds.into_iter().take(MOST_KINDS).collect();
         let names: Vec<&str> = kinds.iter().map(|kind| &**kind).collect();
         for peer in peers {
@@ -188,7 +189,7 @@ impl Engine {
                 self.begin(started, None, now);
             }
             Err(RuntimeError::Migration(MigrationFailure::DaemonNotFound(_))) => {
-                draining.machine.gone(origin, left_for)
+                draining.machine.gone(origin, left_for);
             }
             Err(RuntimeError::Migration(failure)) if is_busy(&failure) => draining.machine.busy(origin, now.instant),
             Err(_) => draining.machine.moved(origin, Some(Outcome::Source)),

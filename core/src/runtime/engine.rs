@@ -4,7 +4,7 @@
 //! peers, which are encoded when the mesh asks for them ([`transmit`](super::transmit)). The methods of the engine are
 //! spread over the files of this module by subject.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use slab::Slab;
 use tokio::time::Instant;
@@ -63,10 +63,10 @@ pub(super) enum Lifecycle {
 pub(super) struct Slot {
     pub(super) host: DaemonHost,
     pub(super) inbound: Inbound,
-    /// A snapshot under way.
-    pub(super) reader: Option<StateReader>,
+    /// A snapshot under way. What most daemons never have at a moment is boxed: there may be very many of them.
+    pub(super) reader: Option<Box<StateReader>>,
     /// Whoever waits for the spawn.
-    pub(super) spawning: Option<super::spawn::Spawning>,
+    pub(super) spawning: Option<Box<super::spawn::Spawning>>,
     /// The claim, once somebody asked for it.
     pub(super) claim: Option<Claim>,
     /// Streams that hold events for which the mailbox had no room.
@@ -105,7 +105,7 @@ pub struct Engine {
     pub(super) openings: u64,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
-    pub(super) asked: HashMap<u64, Question>,
+    pub(super) asked: BTreeMap<u64, Question>,
     /// Nodes that were told `NotReady` and are to be asked again.
     pub(super) turned_away: Vec<(NodeId, OriginHash, crate::identity::MigrationId)>,
     /// Peers for whom something was entered since the mesh was last told.
@@ -156,7 +156,7 @@ impl Engine {
             sequence: 0,
             openings: 0,
             questions: 0,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             turned_away: Vec::new(),
             wakes: HashSet::new(),
             own: VecDeque::new(),

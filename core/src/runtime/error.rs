@@ -21,9 +21,12 @@ pub enum RuntimeError {
     /// `start` was not called yet.
     #[error("the runtime is not ready: start() was not called")]
     NotReady,
-    /// The runtime is shut down, or the daemon is being stopped.
+    /// The runtime is shut down.
     #[error("the runtime is shutting down")]
     ShuttingDown,
+    /// The daemon was stopped, here or on its host, before it answered.
+    #[error("daemon {0} was stopped")]
+    Stopped(OriginHash),
     /// The daemons of this node are being moved away.
     #[error("the runtime is being drained")]
     Draining,

@@ -6,6 +6,7 @@
 mod admission;
 mod arrivals;
 mod departures;
+mod direct;
 mod drains;
 mod engine;
 mod error;
@@ -34,7 +35,7 @@ mod work;
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
 pub use error::{Executed, RuntimeError};
 pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions, Verdict};
-pub use run::{DirectResult, LocalResult, Rest};
+pub use run::{LocalResult, Rest};
 pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{

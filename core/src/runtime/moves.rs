@@ -109,7 +109,7 @@ impl Engine {
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Prepared { .. } | MigrationMessage::InDoubt { .. } | MigrationMessage::TooLate { .. } => {
-                self.on_orchestrator_message(from, message, now)
+                self.on_orchestrator_message(from, message, now);
             }
         }
     }
@@ -301,6 +301,6 @@ impl Engine {
         self.departures.clear();
         self.arrivals.clear();
         self.early_inquiries.clear();
-        self.asked.clear();
+        self.decline_asked();
     }
 }

@@ -7,6 +7,7 @@ use super::error::RuntimeError;
 use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
+use crate::directory::Haste;
 use crate::identity::{MigrationId, NodeId, OriginHash};
 use crate::migration::{
     Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress, Subject, Wanted,
@@ -54,7 +55,7 @@ impl Engine {
             None if here => (self.me(), true),
             None => {
                 self.sought.entry(origin).or_default().push(Sought { ticket, target, options });
-                self.look_up(origin, now);
+                self.look_up(origin, Haste::SkipSilent, now);
                 return Ok(());
             }
         };

@@ -18,7 +18,16 @@ impl Engine {
                     self.routes_resume(node);
                     self.answers_resume(node);
                 }
+                self.lookups.peer_silent(node);
                 self.migrations_back(node, now);
+            }
+            PeerEvent::Ready { node } => {
+                if let Some(peer) = self.peers.up(*node) {
+                    peer.ready = true;
+                    for (query, origin) in self.lookups.peer_answers(*node) {
+                        self.ask_where(*node, query, origin);
+                    }
+                }
             }
             PeerEvent::Suspected { node } => {
                 if self.peers.is_up(*node) {

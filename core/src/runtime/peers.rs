@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub(super) identity: PeerIdentity,
     /// Whether its session is up.
     pub(super) up: bool,
+    /// Whether records flow: without that it answers nothing.
+    pub(super) ready: bool,
     /// Small messages, in order.
     pub(super) control: VecDeque<(Subprotocol, Vec<u8>)>,
     control_bytes: usize,
@@ -61,6 +63,7 @@ impl Peer {
         Self {
             identity,
             up: true,
+            ready: false,
             control: VecDeque::new(),
             control_bytes: 0,
             out: VecDeque::new(),
@@ -74,6 +77,7 @@ impl Peer {
     /// Its session is gone: what was on the way is repeated by those who need it.
     pub(super) fn down(&mut self) {
         self.up = false;
+        self.ready = false;
         self.control.clear();
         self.control_bytes = 0;
         self.out.clear();
@@ -157,8 +161,8 @@ impl Peers {
         self.map.values().map(of).sum()
     }
 
-    /// Nodes with a session.
-    pub(super) fn connected(&self) -> impl Iterator<Item = NodeId> {
-        self.map.values().filter(|peer| peer.up).map(|peer| peer.identity.node)
+    /// Nodes with a session, and whether they answer.
+    pub(super) fn connected(&self) -> impl Iterator<Item = (NodeId, bool)> {
+        self.map.values().filter(|peer| peer.up).map(|peer| (peer.identity.node, peer.ready))
     }
 }

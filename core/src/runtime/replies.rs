@@ -35,7 +35,7 @@ pub(super) fn thrown_as_error(failure: Failure, timeout: Duration, origin: Origi
         FailureKind::CallbackTimeout if timeout.is_zero() => RuntimeError::RemoteTimeout(message),
         FailureKind::CallbackTimeout => RuntimeError::CallbackTimeout(timeout),
         FailureKind::NotFound => RuntimeError::NotFound(origin),
-        FailureKind::ShuttingDown => RuntimeError::ShuttingDown,
+        FailureKind::ShuttingDown => RuntimeError::Stopped(origin),
         FailureKind::Withdrawn => RuntimeError::PeerLost { origin, executed: Executed::No },
         FailureKind::PayloadTooLarge => RuntimeError::OutputTooLarge(message),
         FailureKind::HostFailed => RuntimeError::HostFailed(message),

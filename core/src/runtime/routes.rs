@@ -10,7 +10,7 @@ use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::Ticket;
-use crate::directory::{Claim, ClaimBody, Finding, Found, Query};
+use crate::directory::{Claim, ClaimBody, Finding, Found, Haste, Pointer, Query};
 use crate::events::{KeptReply, OutStream, Outgoing};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
@@ -105,24 +105,34 @@ impl Engine {
     }
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
-        // A node that this one knows nothing of would be waited for without end.
-        let pointer = self.pointers.get(origin).copied();
-        if let Some(pointer) = pointer.filter(|pointer| self.peers.get(pointer.node).is_some()) {
+        if let Some(pointer) = self.pointer_to_silent(origin) {
             self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
         } else {
-            self.look_up(origin, now);
+            self.look_up(origin, Haste::WaitForAll, now);
         }
     }
 
+    /// Where a daemon went, while that node is expected back and cannot be asked. Otherwise it is asked: the daemon may have
+    /// ended there, and may live another life.
+    fn pointer_to_silent(&self, origin: OriginHash) -> Option<Pointer> {
+        let pointer = self.pointers.get(origin)?;
+        self.peers.get(pointer.node).is_some_and(|peer| !peer.ready).then_some(*pointer)
+    }
+
     /// Asks every connected peer who hosts a daemon.
-    pub(super) fn look_up(&mut self, origin: OriginHash, now: Now) {
-        let peers: Vec<NodeId> = self.peers.connected().collect();
-        let Some(query) = self.lookups.begin(origin, peers.iter().copied(), now.instant) else { return };
-        let body = codec::encode(&DirectoryMessage::Lookup { query: query.0, origin });
-        for peer in peers {
-            self.send(peer, Subprotocol::Directory, body.clone());
+    pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
+        let peers: Vec<(NodeId, bool)> = self.peers.connected().collect();
+        if let Some(query) = self.lookups.begin(origin, haste, peers.iter().copied(), now.instant) {
+            for (peer, _) in peers.into_iter().filter(|(_, ready)| *ready) {
+                self.ask_where(peer, query, origin);
+            }
         }
         self.check_lookups(now);
+    }
+
+    pub(super) fn ask_where(&mut self, peer: NodeId, query: Query, origin: OriginHash) {
+        let body = codec::encode(&DirectoryMessage::Lookup { query: query.0, origin });
+        self.send(peer, Subprotocol::Directory, body);
     }
 
     /// Ends the questions that are answered or out of patience.
@@ -137,7 +147,7 @@ impl Engine {
                     self.finish_locating(origin, None, now);
                     self.spawn_looked_up(origin, None, now);
                     if waits {
-                        self.look_up(origin, now);
+                        self.look_up(origin, Haste::WaitForAll, now);
                     }
                 }
             }
@@ -209,11 +219,11 @@ impl Engine {
         if self.local(origin).is_ok() {
             let me = self.me();
             self.settle(ticket, Ok(Settlement::Located(Some(me))));
-        } else if let Some(pointer) = self.pointers.get(origin).copied() {
+        } else if let Some(pointer) = self.pointer_to_silent(origin) {
             self.settle(ticket, Ok(Settlement::Located(Some(pointer.node))));
         } else {
             self.locating.entry(origin).or_default().push(ticket);
-            self.look_up(origin, now);
+            self.look_up(origin, Haste::SkipSilent, now);
         }
         Ok(())
     }
@@ -236,6 +246,8 @@ impl Engine {
             Ok(DirectoryMessage::Answer { query, claim }) => {
                 let claim = match claim.map(Claim::decode) {
                     None => None,
+                    // A former host that knows only that the daemon came here.
+                    Some(Ok(claim)) if claim.body().node() == self.me() && !self.is_hosted(&claim) => None,
                     Some(Ok(claim)) => Some(claim),
                     Some(Err(error)) => {
                         self.refuse(from, "claim", &error);
@@ -247,6 +259,11 @@ impl Engine {
             }
             Err(error) => self.refuse(from, "directory message", &error),
         }
+    }
+
+    fn is_hosted(&self, claim: &Claim) -> bool {
+        let key = self.by_origin.get(&claim.body().entity.origin_hash()).copied();
+        key.and_then(|key| self.slot(key)).is_some_and(|slot| slot.spawning.is_none())
     }
 
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
@@ -331,7 +348,9 @@ impl Engine {
         let reachable = node == self.me() || self.peers.is_up(node);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
-        if epoch <= stream.told_epoch {
+        // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
+        let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
+        if epoch <= stream.told_epoch && !reachable_now {
             return;
         }
         stream.told_epoch = epoch;

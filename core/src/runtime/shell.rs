@@ -80,7 +80,7 @@ impl DaemonRuntime {
         self.shared.act(act).0
     }
 
-    /// Looks at the engine, or begins a direct event: what needs no clock and leaves neither messages nor deadlines.
+    /// Looks at the engine, or begins or notes direct events: what needs no clock and leaves neither messages nor deadlines.
     pub fn look<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {
         act(&mut self.shared.engine.lock())
     }

@@ -13,7 +13,7 @@ use crate::causal::ChainBuilder;
 use crate::daemon::{
     Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
 };
-use crate::directory::Claim;
+use crate::directory::{Claim, Haste};
 use crate::events::Inbound;
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
@@ -96,10 +96,10 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Spawning { ticket, state, looking: true }));
+        self.insert(host, Inbound::new(), Some(Box::new(Spawning { ticket, state, looking: true })));
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() {
-            self.look_up(origin, now);
+            self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);
         }
@@ -111,7 +111,7 @@ impl Engine {
         self.by_origin.contains_key(&origin) || self.factories.expected(origin).is_some()
     }
 
-    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Spawning>) {
+    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Box<Spawning>>) {
         let (key, origin) = (host.key, host.origin);
         let index =
             self.daemons.insert(Slot { host, inbound, reader: None, spawning, claim: None, starved: Vec::new() });
@@ -238,15 +238,19 @@ impl Engine {
         let Some(slot) = self.take_slot(key) else { return };
         let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
         let origin = host.origin;
+        let ended = match reason {
+            StopReason::Shutdown => RuntimeError::ShuttingDown,
+            StopReason::Stopped | StopReason::Migrated | StopReason::Fenced => RuntimeError::Stopped(origin),
+        };
         if let Some(spawning) = spawning {
-            self.settle(spawning.ticket, Err(RuntimeError::ShuttingDown));
+            self.settle(spawning.ticket, Err(ended.clone()));
         }
         if let Some(ticket) = reader.and_then(|reader| reader.waiting()) {
-            self.settle(ticket, Err(RuntimeError::ShuttingDown));
+            self.settle(ticket, Err(ended.clone()));
         }
         for (_, control) in std::mem::take(&mut host.control) {
             match control {
-                Control::Snapshot(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
+                Control::Snapshot(ticket) => self.settle(ticket, Err(ended.clone())),
                 Control::Stop(ticket) => self.settle(ticket, Ok(Settlement::Done)),
                 Control::AutoSnapshot | Control::MoveSnapshot(_) => {}
             }
@@ -254,7 +258,7 @@ impl Engine {
         let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
             Running::Batch(batch) => batch.events.into_iter().collect(),
             Running::Control(Control::Snapshot(ticket)) => {
-                self.settle(ticket, Err(RuntimeError::ShuttingDown));
+                self.settle(ticket, Err(ended.clone()));
                 Vec::new()
             }
             Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => Vec::new(),
@@ -264,7 +268,7 @@ impl Engine {
         }
         for delivery in unanswered {
             match delivery.reply {
-                ReplyTo::Local(ticket) => self.settle(ticket, Err(RuntimeError::ShuttingDown)),
+                ReplyTo::Local(ticket) => self.settle(ticket, Err(ended.clone())),
                 ReplyTo::Stream { stream, number, call } if call => {
                     if let Some(stream) = inbound.get_mut(stream) {
                         stream.keep(super::replies::failed(
@@ -282,7 +286,8 @@ impl Engine {
         self.notice_daemon(event, (origin, host.kind.clone(), key));
     }
 
-    // The streams end with the daemon, so what they still hold is said at once.
+    // The streams end with the daemon, so what they still hold is said at once. Senders hear of the end too: their next
+    // event asks where the daemon lives then, and is not refused for the sake of its former life.
     fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
             let to = self.way_to(stream.id.sender, stream.via);
@@ -291,8 +296,9 @@ impl Engine {
                 let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
+            let message = EventsMessage::Unknown { stream: stream.id };
+            self.send(to, Subprotocol::Events, codec::encode(&message));
         }
-        self.refuse_early(inbound);
     }
 
     /// Tells the senders of events that were held here and never accepted that they will not run.

@@ -71,7 +71,8 @@ impl Engine {
                     Err(error) => self.finish_snapshot(key, reader, Err(invalid(&error)), now),
                     Ok(transfer) => {
                         let capacity = usize::try_from(transfer.total()).unwrap_or(0);
-                        slot.reader = Some(StateReader { reader, transfer, out: Vec::with_capacity(capacity) });
+                        slot.reader =
+                            Some(Box::new(StateReader { reader, transfer, out: Vec::with_capacity(capacity) }));
                         self.read_on(key, now);
                     }
                 }

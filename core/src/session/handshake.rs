@@ -72,6 +72,8 @@ pub struct DialIntent {
     pub after: Option<SessionId>,
     /// Whether it still holds what it shared with this incarnation of the peer.
     pub resume: bool,
+    /// Whether its subprotocols run already.
+    pub ready: bool,
 }
 
 /// The end of a handshake.
@@ -189,6 +191,7 @@ impl LocalIdentity {
             attempt: intent.map(|intent| intent.attempt),
             after: intent.and_then(|intent| intent.after).map(|session| session.0),
             resume: intent.map(|intent| intent.resume),
+            ready: intent.map(|intent| intent.ready),
         };
         Ok(codec::encode(&payload))
     }
@@ -246,8 +249,8 @@ impl Answering {
             .ok_or_else(|| HandshakeError::Malformed("the last message does not authenticate".into()))?;
         let (peer, payload) = prove(Role::Dialler, &self.state, &transcript, &payload, self.local_minor)?;
         let attempt = payload.attempt.ok_or_else(|| HandshakeError::Malformed("no attempt number".into()))?;
-        let resume = payload.resume.unwrap_or(false);
-        let intent = DialIntent { attempt, after: payload.after.map(SessionId), resume };
+        let (resume, ready) = (payload.resume.unwrap_or(false), payload.ready.unwrap_or(false));
+        let intent = DialIntent { attempt, after: payload.after.map(SessionId), resume, ready };
         Ok((establish(self.state, peer)?, intent))
     }
 }

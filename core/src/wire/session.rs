@@ -20,6 +20,10 @@ pub enum SessionMessage {
         /// Both sides still hold what they shared with this incarnation of the other.
         #[n(0)]
         resumed: bool,
+        /// The listener's subprotocols run already, as [`Ready`](Self::Ready) is about to say: so the dialler knows it the
+        /// moment it has the session.
+        #[n(1)]
+        ready: Option<bool>,
     },
     /// The listener does not take the session, though both sides are who they say.
     #[n(1)]
@@ -96,4 +100,7 @@ pub struct HandshakePayload {
     /// From the dialler: it still holds what it shared with this incarnation of the peer.
     #[n(9)]
     pub resume: Option<bool>,
+    /// From the dialler: its subprotocols run already.
+    #[n(10)]
+    pub ready: Option<bool>,
 }

@@ -113,6 +113,47 @@ async fn observers_hear_of_peers_until_taken_out() {
     let id = a.on_peer(Arc::new(move |event: &PeerEvent| drop(tell.send(event.clone()))));
     a.connect(&b.local_addr().to_string(), None, None).await.expect("session");
     assert!(matches!(told.recv().await, Some(PeerEvent::Connected { .. })));
+    assert!(matches!(told.recv().await, Some(PeerEvent::Ready { .. })));
     a.off_peer(id);
     assert_eq!(told.recv().await, None, "the observer is dropped");
+}
+
+fn observe(node: &MeshNode) -> tokio::sync::mpsc::UnboundedReceiver<PeerEvent> {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    node.on_peer(Arc::new(move |event: &PeerEvent| drop(tell.send(event.clone()))));
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_both_have_started_is_known_as_soon_as_there_is_a_session() {
+    for _ in 0..20 {
+        let (a, b) = (node(config()).await, node(config()).await);
+        let (mut at_a, mut at_b) = (observe(&a), observe(&b));
+        a.connect(&b.local_addr().to_string(), None, None).await.expect("session");
+        b.accept(a.node_id()).await.expect("session");
+        for (told, peer) in [(&mut at_a, &b), (&mut at_b, &a)] {
+            assert!(matches!(told.try_recv(), Ok(PeerEvent::Connected { .. })));
+            assert_eq!(told.try_recv(), Ok(PeerEvent::Ready { node: peer.node_id() }));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_comes_when_the_last_of_the_two_starts() {
+    for dialler_first in [true, false] {
+        let create = || async { MeshNode::create(config()).await.expect("a port") };
+        let (a, b) = (create().await, create().await);
+        let (mut at_a, mut at_b) = (observe(&a), observe(&b));
+        a.connect(&b.local_addr().to_string(), None, None).await.expect("session");
+        b.accept(a.node_id()).await.expect("session");
+        let (first, last) = if dialler_first { (&a, &b) } else { (&b, &a) };
+        first.start();
+        for told in [&mut at_a, &mut at_b] {
+            assert!(matches!(told.try_recv(), Ok(PeerEvent::Connected { .. })));
+            assert!(told.try_recv().is_err(), "one of them has not started");
+        }
+        last.start();
+        assert_eq!(at_a.recv().await, Some(PeerEvent::Ready { node: b.node_id() }));
+        assert_eq!(at_b.recv().await, Some(PeerEvent::Ready { node: a.node_id() }));
+    }
 }

@@ -1,4 +1,5 @@
 //! Whole runtimes on real mesh nodes over 127.0.0.1, with daemons written in Rust.
 
 mod embedder;
+mod life;
 mod moving;

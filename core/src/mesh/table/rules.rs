@@ -42,7 +42,7 @@ impl PeerTable {
         let conn = self.conn(peer.node);
         let pending = Pending { conn, peer: peer.clone(), session: None, target: target.clone() };
         self.peers.entry(peer.node).or_default().pending = Some(pending);
-        DialDecision::Proceed { conn, intent: DialIntent { attempt, after, resume } }
+        DialDecision::Proceed { conn, intent: DialIntent { attempt, after, resume, ready: false } }
     }
 
     /// The handshake of a dial is finished on this side; its session has a name.

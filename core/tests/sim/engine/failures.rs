@@ -211,11 +211,39 @@ fn hazard_39_two_moves_at_once() {
 }
 
 #[test]
-fn slow_snapshots_and_restores_are_waited_for() {
+fn hazard_29_a_move_that_takes_more_than_two_minutes_is_waited_for() {
     in_world(World::new(1, 2), |world| {
         let origin = world.spawn(0, 1, "prompt");
         world.nodes[0].objects.faults.snapshot_takes = Some(Duration::from_secs(40));
         world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(100));
+        let began = world.now;
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        assert!(world.now - began >= Duration::from_secs(140));
+    });
+}
+
+#[test]
+fn hazard_29_a_move_whose_time_is_over_is_given_up_on_all_nodes() {
+    in_world(World::new(1, 2), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(100));
+        let ticket = world.migrate(0, origin, 1);
+        let migration = world.migration(ticket).expect("it begins");
+        let limit = Duration::from_secs(30);
+        world.run_for(limit);
+        let now = world.present();
+        world.nodes[0].engine.abort_migration(migration, Some(limit), now);
+        world.settle(0);
+        let asked = world.now;
+        match world.wait_migration(0, migration) {
+            Err(MigrationFailure::Refused(FailureReason::Timeout { .. }, Outcome::Source)) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(world.now - asked < Duration::from_secs(1), "the slow restore is not waited for");
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+        assert_eq!(world.hosts(origin)[0].0, 0);
+        world.nodes[1].objects.faults.restore_takes = None;
         assert_eq!(world.moved(0, origin, 1), Ok(()));
     });
 }

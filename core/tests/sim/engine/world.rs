@@ -307,6 +307,7 @@ impl World {
         for (node, peer) in [(first, second), (second, first)] {
             let event = PeerEvent::Connected { peer: self.identity(peer), resumed };
             self.peer_event(node, &event);
+            self.peer_event(node, &PeerEvent::Ready { node: self.identity(peer).node });
         }
     }
 

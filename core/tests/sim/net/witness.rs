@@ -58,6 +58,7 @@ impl Witness {
                 }
                 Seen::Connected(peer.incarnation)
             }
+            PeerEvent::Ready { .. } => return,
             PeerEvent::Suspected { .. } => match before {
                 Some(Seen::Connected(life)) => Seen::Suspected(life),
                 other => panic!("suspected after {other:?}"),

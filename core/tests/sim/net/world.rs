@@ -474,7 +474,7 @@ impl World {
     fn event(&mut self, node: usize, event: &PeerEvent) {
         let other = match event {
             PeerEvent::Connected { peer, .. } => peer.node,
-            PeerEvent::Suspected { node } | PeerEvent::Lost { node, .. } => *node,
+            PeerEvent::Ready { node } | PeerEvent::Suspected { node } | PeerEvent::Lost { node, .. } => *node,
         };
         let other = (0..self.nodes.len()).find(|&index| self.node_id(index) == other).expect("a node of this world");
         match event {
@@ -484,6 +484,7 @@ impl World {
                     peer.incarnation.started_at_ms
                 ));
             }
+            PeerEvent::Ready { .. } => self.note(format_args!("n{node}: n{other} ready")),
             PeerEvent::Suspected { .. } => self.note(format_args!("n{node}: n{other} suspected")),
             PeerEvent::Lost { incarnation, how, .. } => {
                 self.note(format_args!("n{node}: n{other}.{} lost: {how:?}", incarnation.started_at_ms));

@@ -1,0 +1,154 @@
+// onStop: for which objects it runs, and what becomes of its failures.
+
+import { Identity, setLogger, type LogRecord } from 'mesh-daemon';
+import type { MeshDaemon } from 'mesh-daemon';
+import { closeAll, deferred, failure, node, pair } from './helpers/nodes';
+
+afterEach(async () => {
+  setLogger(null);
+  await closeAll();
+});
+
+const payload = Buffer.from('x');
+
+test('a failure of onStop is logged at warn with the origin, and stop resolves', async () => {
+  const { rt } = await node();
+  const lines: LogRecord[] = [];
+  let arrived = deferred();
+  setLogger(
+    (line) => {
+      if (line.message !== 'onStop failed') return;
+      lines.push(line);
+      arrived.resolve();
+    },
+    { level: 'warn' },
+  );
+  for (const [text, onStop] of [
+    [
+      'thrown',
+      () => {
+        throw new TypeError('thrown');
+      },
+    ],
+    ['rejected', () => Promise.reject(new TypeError('rejected'))],
+  ] as [string, () => never][]) {
+    arrived = deferred();
+    const handle = await rt.spawnWithDaemon(Identity.generate(), { process: () => payload, onStop });
+    await handle.stop();
+    await arrived.promise;
+    expect(lines.pop()).toMatchObject({
+      level: 'warn',
+      target: 'mesh_daemon::daemon',
+      fields: {
+        origin: handle.originHash.toString(16).padStart(16, '0'),
+        reason: 'stopped',
+        error: `TypeError: ${text}`,
+      },
+    });
+  }
+  expect(rt.daemonCount()).toBe(0);
+});
+
+/** A daemon that notes what becomes of it. */
+function noting(told: string[], restore: () => void | Promise<void>): MeshDaemon {
+  return {
+    process: () => payload,
+    snapshot: () => payload,
+    restore,
+    onStop: (reason) => {
+      told.push(reason);
+    },
+  };
+}
+
+test('onStop does not run for an object whose state could not be restored, spawned or arrived', async () => {
+  const told: string[] = [];
+  const fail = (): never => {
+    throw new Error('cannot read this');
+  };
+  const [a, b] = await pair();
+  const identity = Identity.generate();
+  const good = await a.rt.spawnWithDaemon(
+    identity,
+    noting(told, () => undefined),
+    { kind: 'noting' },
+  );
+  const snapshot = (await good.snapshot())!;
+  b.rt.registerFactory('noting', () => noting(told, fail));
+  const move = await a.rt.migrate(identity.originHash, b.id);
+  expect(await failure(move.wait())).toMatchObject({ kind: 'state-failed' });
+  expect(told).toEqual([]);
+  await good.stop();
+  expect(told).toEqual(['stopped']);
+  for (const restore of [fail, () => Promise.reject(new Error('cannot read this'))]) {
+    expect(await failure(a.rt.spawnFromSnapshotWithDaemon(identity, snapshot, noting(told, restore)))).toMatchObject({
+      code: 'ERR_DAEMON_RESTORE_FAILED',
+    });
+  }
+  await a.rt.spawnFromSnapshotWithDaemon(
+    identity,
+    snapshot,
+    noting(told, () => Promise.resolve()),
+  );
+  expect(told).toEqual(['stopped']);
+  await a.mesh.shutdown();
+  await b.mesh.shutdown();
+  expect(told).toEqual(['stopped', 'shutdown']);
+});
+
+test('a caller on another node hears that the daemon was stopped, one on its host that the runtime is', async () => {
+  const [a, b] = await pair();
+  const began = deferred();
+  const { originHash } = await b.rt.spawnWithDaemon(Identity.generate(), {
+    process() {
+      began.resolve();
+      return new Promise(() => undefined);
+    },
+  });
+  const there = failure(a.rt.call(originHash, payload));
+  await began.promise;
+  const here = failure(b.rt.call(originHash, payload));
+  await b.rt.shutdown();
+  const code = 'ERR_DAEMON_SHUTTING_DOWN';
+  expect(await here).toMatchObject({ code, message: 'the runtime is shutting down' });
+  const address = originHash.toString(16).padStart(16, '0');
+  expect(await there).toMatchObject({ code, message: `daemon ${address} was stopped` });
+});
+
+test('onStop tells why: moved away, and stopped there', async () => {
+  const told: string[] = [];
+  const [a, b] = await pair();
+  for (const { rt } of [a, b]) rt.registerFactory('noting', () => noting(told, () => undefined));
+  const { originHash } = await a.rt.spawn('noting', Identity.generate());
+  await (await a.rt.migrate(originHash, b.id)).wait();
+  expect(told).toEqual(['migrated']);
+  await b.rt.stop(originHash);
+  expect(told).toEqual(['migrated', 'stopped']);
+});
+
+test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let go', async () => {
+  const told: string[] = [];
+  const { rt } = await node();
+  const made = deferred();
+  const gone = deferred();
+  rt.registerFactory('late', async () => {
+    await made.promise;
+    return {
+      process: () => payload,
+      onStop: (reason: string) => {
+        told.push(reason);
+        gone.resolve();
+      },
+    };
+  });
+  const identity = Identity.generate();
+  expect(await failure(rt.spawn('late', identity, { callbackTimeoutMs: 30 }))).toMatchObject({
+    code: 'ERR_DAEMON_CALLBACK_TIMEOUT',
+  });
+  expect(rt.daemonCount()).toBe(0);
+  const next = await rt.spawnWithDaemon(identity, { process: () => Buffer.from('next') });
+  made.resolve();
+  await gone.promise;
+  expect(told).toEqual(['stopped']);
+  expect(await next.call(payload)).toEqual([Buffer.from('next')]);
+});
