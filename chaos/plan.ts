@@ -44,7 +44,7 @@ export const POINTS: readonly Point[] = [
   point('transfer', 'target', 'Chunk'),
   point('transfer', 'target', 'SnapshotReady'),
   point('restore', 'source', 'RestoreComplete'),
-  point('restore', 'orchestrator', 'RestoreComplete'),
+  point('replay', 'orchestrator', 'ReplayComplete'),
   point('replay', 'target', 'BufferedEvents'),
   point('replay', 'source', 'ReplayComplete'),
   point('cutover', 'source', 'CutoverNotify'),

@@ -65,14 +65,19 @@ pub fn examples() -> Vec<Example> {
         // Tampered with by nothing: an xor with zeros.
         ("handshake", vec![vec![0, 1, 0], vec![1, 1, 0], vec![2, 1, 0], vec![3, 0]]),
         ("transport", vec![vec![0, 1], vec![3, 1]]),
-        ("engine", (0..8).map(|seed| noise(seed, 1500)).collect()),
-        ("reassembler", (0..4).map(|seed| noise(seed, 400)).collect()),
+        ("engine", meaning(super::engine, 1500)),
+        ("reassembler", meaning(super::reassembler, 400)),
     ]
     .into_iter()
     .flat_map(|(target, inputs)| {
         inputs.into_iter().enumerate().map(move |(at, bytes)| Example { target, name: format!("valid-{at}"), bytes })
     })
     .collect()
+}
+
+/// Some noise of this length that a target takes for valid.
+fn meaning(target: super::Target, len: usize) -> Vec<Vec<u8>> {
+    (0..2_000).map(|seed| noise(seed, len)).filter(|bytes| target(bytes)).take(4).collect()
 }
 
 /// Bytes without a meaning, for targets that make operations of whatever they are given.
@@ -192,9 +197,10 @@ fn session() -> Vec<Vec<u8>> {
         attempt: Some(6),
         after: Some([7; 16]),
         resume: Some(true),
+        ready: Some(true),
     };
     let messages = [
-        SessionMessage::Welcome { resumed: true },
+        SessionMessage::Welcome { resumed: true, ready: Some(true) },
         SessionMessage::Refused(Refusal::Duplicate),
         SessionMessage::Ready,
         SessionMessage::Ping(8),

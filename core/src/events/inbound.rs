@@ -364,6 +364,11 @@ impl InStream {
         self.early_bytes = 0;
     }
 
+    /// Whether it holds events that were not accepted.
+    pub fn holds_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
     /// Keeps a reply until the sender has it.
     pub fn keep(&mut self, reply: KeptReply) {
         self.kept_bytes += reply.weight();

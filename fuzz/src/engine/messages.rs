@@ -20,12 +20,23 @@ pub(super) struct Number(u64);
 impl<'a> Arbitrary<'a> for Number {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         Ok(Self(match input.arbitrary::<u8>()? {
-            small @ 0..=200 => u64::from(small % 16),
+            small @ 0..=160 => u64::from(small % 4),
+            small @ 161..=200 => u64::from(small % 16),
             near @ 201..=240 => u64::from(near),
             end @ 241..=250 => u64::MAX - u64::from(end - 241),
             251..=252 => 1 << 62,
             _ => input.arbitrary()?,
         }))
+    }
+}
+
+/// Something that is seldom so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Seldom(bool);
+
+impl<'a> Arbitrary<'a> for Seldom {
+    fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(Self(input.arbitrary::<u8>()? >= 240))
     }
 }
 
@@ -35,13 +46,13 @@ pub(super) struct Words {
     theirs: bool,
     sender: u8,
     opening: bool,
-    other_life: bool,
+    other_life: Seldom,
 }
 
 impl Words {
     fn id(self) -> StreamId {
         let keypair = daemon(self.theirs);
-        let lineage = match (self.other_life, self.theirs) {
+        let lineage = match (self.other_life.0, self.theirs) {
             (true, _) => Lineage::new(5),
             (false, true) => THEIR_LINEAGE,
             (false, false) => LINEAGE,
@@ -220,7 +231,7 @@ fn payload(stream: Words, number: u64) -> [u8; 12] {
     payload[0] = u8::from(stream.theirs);
     payload[1] = stream.sender % 4;
     payload[2] = u8::from(stream.opening);
-    payload[3] = u8::from(stream.other_life);
+    payload[3] = u8::from(stream.other_life.0);
     payload[4..].copy_from_slice(&number.to_le_bytes());
     payload
 }
@@ -229,7 +240,7 @@ fn payload(stream: Words, number: u64) -> [u8; 12] {
 pub(super) fn numbered(payload: &[u8]) -> Option<(Words, u64)> {
     let (&[theirs, sender, opening, other_life], number) = payload.split_first_chunk()?;
     let number = u64::from_le_bytes(number.try_into().ok()?);
-    Some((Words { theirs: theirs == 1, sender, opening: opening == 1, other_life: other_life == 1 }, number))
+    Some((Words { theirs: theirs == 1, sender, opening: opening == 1, other_life: Seldom(other_life == 1) }, number))
 }
 
 impl Chosen<'_> {

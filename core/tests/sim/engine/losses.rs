@@ -85,7 +85,7 @@ fn promise_1_callers_that_found_a_copy_which_never_came_alive_are_told_when_it_i
         let first = world.call(2, origin);
         world.outputs(first);
         // The source dies when all is staged and nothing is decided.
-        world.trap = Some(Trap { message: "ReplayComplete", nth: 1, arrives: false, heal_after: HOURS });
+        world.trap = Some(Trap { message: "ReplayComplete", nth: 2, arrives: false, heal_after: HOURS });
         world.migrate(0, origin, 1);
         assert!(world.run_until(Duration::from_secs(5), |world| world.sprung));
         world.lose(0, 1, Loss::Silence);
@@ -97,7 +97,7 @@ fn promise_1_callers_that_found_a_copy_which_never_came_alive_are_told_when_it_i
         assert!(world.waits[&ticket.0].result.is_none(), "the source may come back");
         assert!(world.run_until(HOURS / 2, |world| world.waits[&ticket.0].result.is_some()), "it is answered");
         assert!(matches!(world.wait_for(ticket), Err(RuntimeError::NotFound(_))));
-        assert_eq!(world.seen(origin), [], "it ran nowhere");
+        assert_eq!(world.seen(origin).len(), 1, "only the first one ran");
     });
 }
 
