@@ -69,7 +69,7 @@ export function planOfPhases(): Plan[] {
     ['BufferedEvents', 'target', 'third', 'orchestrator'],
     ['CutoverNotify', 'source', 'third', 'target'],
     ['ActivateTarget', 'target', 'source', 'target'],
-    ['ActivateAck', 'source', 'third', 'source'],
+    ['ActivateAck', 'source', 'third', 'orchestrator'],
   ];
   return chosen.map(([message, holder, driver, victim], at) => {
     const point = POINTS.find((point) => point.message === message && point.holder === holder);
