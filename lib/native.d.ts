@@ -178,6 +178,8 @@ export interface MeshPeer {
   entityId: Buffer
   /** Where it was dialled or came from. */
   addr: string
+  /** The peer that relays the session. */
+  via: bigint | null
   /** How it is. */
   state: import('./types/mesh').PeerState
   /** Last round trip of a heartbeat. */

@@ -12,6 +12,7 @@ use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
 };
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, StagedItem, StreamMark};
+use mesh_daemon_core::wire::relay::{CircuitId, DATA_OVERHEAD, RelayMessage};
 use proptest::prelude::*;
 
 fn stream(seed: u64) -> StreamId {
@@ -90,6 +91,7 @@ fn read_everything(bytes: &[u8]) {
     let _ = codec::decode::<EventsMessage<'_>>(bytes);
     let _ = codec::decode::<MigrationMessage<'_>>(bytes);
     let _ = codec::decode::<DirectoryMessage<'_>>(bytes);
+    let _ = codec::decode::<RelayMessage<'_>>(bytes);
     let _ = Claim::decode(bytes);
 }
 
@@ -107,6 +109,32 @@ proptest! {
         let message = buffered(seed, &payloads);
         let bytes = codec::encode(&message);
         prop_assert_eq!(codec::decode::<MigrationMessage<'_>>(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn relay_messages_are_read_as_they_were_written(
+        seed in any::<u64>(),
+        number in any::<u64>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..70_000),
+    ) {
+        let (circuit, node) = (CircuitId { opener: NodeId::new(seed), number }, NodeId::new(!seed));
+        let messages = [
+            RelayMessage::Ask { node },
+            RelayMessage::Answer { node, yes: seed % 2 == 0 },
+            RelayMessage::Open { circuit, to: node },
+            RelayMessage::Incoming { circuit },
+            RelayMessage::Accepted { circuit },
+            RelayMessage::Data { circuit, bytes: &bytes },
+            RelayMessage::Credit { circuit, bytes: number },
+            RelayMessage::Close { circuit },
+        ];
+        for message in messages {
+            let written = codec::encode(&message);
+            prop_assert_eq!(codec::decode::<RelayMessage<'_>>(&written), Ok(message));
+            prop_assert!(codec::decode::<RelayMessage<'_>>(&written[..written.len() - 1]).is_err());
+        }
+        let data = codec::encode(&RelayMessage::Data { circuit, bytes: &bytes });
+        prop_assert!(data.len() <= bytes.len() + DATA_OVERHEAD);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::EventsMessage;
 use mesh_daemon_core::wire::frame::{MAX_PLAINTEXT, lane_byte, read_frame, record_header};
 use mesh_daemon_core::wire::migration::MigrationMessage;
+use mesh_daemon_core::wire::relay::RelayMessage;
 use mesh_daemon_core::wire::session::{HandshakePayload, SessionMessage};
 
 /// Evaluates to whether `$data` is a message of this type. A macro, because the decoded value borrows from its input.
@@ -48,6 +49,11 @@ pub fn directory(data: &[u8]) -> bool {
     round_trip!(DirectoryMessage<'_>, data)
 }
 
+/// A message of a circuit through a common peer.
+pub fn relay(data: &[u8]) -> bool {
+    round_trip!(RelayMessage<'_>, data)
+}
+
 /// A message of the session itself, or the payload of a handshake.
 pub fn session(data: &[u8]) -> bool {
     round_trip!(SessionMessage, data) | round_trip!(HandshakePayload, data)
@@ -73,8 +79,8 @@ pub fn frame(data: &[u8]) -> bool {
             Some(Subprotocol::Events) => events(&body),
             Some(Subprotocol::Migration) => migration(&body),
             Some(Subprotocol::Directory) => directory(&body),
-            Some(Subprotocol::Relay | Subprotocol::Groups | Subprotocol::Channels | Subprotocol::Capabilities)
-            | None => false,
+            Some(Subprotocol::Relay) => relay(&body),
+            Some(Subprotocol::Groups | Subprotocol::Channels | Subprotocol::Capabilities) | None => false,
         };
     }
     assert_eq!(written, data, "a frame is its records and nothing else");

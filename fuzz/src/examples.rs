@@ -15,6 +15,7 @@ use mesh_daemon_core::wire::frame::{lane_byte, record_header};
 use mesh_daemon_core::wire::migration::{
     CopyState, FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark,
 };
+use mesh_daemon_core::wire::relay::{CircuitId, RelayMessage};
 use mesh_daemon_core::wire::session::{HandshakePayload, Refusal, SessionMessage};
 use mesh_daemon_core::wire::{Lane, Subprotocol};
 
@@ -54,6 +55,7 @@ pub fn examples() -> Vec<Example> {
         ("events", events),
         ("migration", migration),
         ("directory", directory),
+        ("relay", relay()),
         ("session", session),
         ("frame", frames),
         ("claim", vec![claim]),
@@ -183,6 +185,21 @@ fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
         MigrationMessage::Hosts { query: 14, kinds: vec![0, 1], open: true, daemons: 15 },
         MigrationMessage::NowReady { origin: OriginHash::new(13), migration: MigrationId::new(10) },
     ]
+}
+
+fn relay() -> Vec<Vec<u8>> {
+    let (node, circuit) = (NodeId::new(1), CircuitId { opener: NodeId::new(2), number: 3 });
+    let messages = [
+        RelayMessage::Ask { node },
+        RelayMessage::Answer { node, yes: true },
+        RelayMessage::Open { circuit, to: node },
+        RelayMessage::Incoming { circuit },
+        RelayMessage::Accepted { circuit },
+        RelayMessage::Data { circuit, bytes: b"ciphertext" },
+        RelayMessage::Credit { circuit, bytes: 4 },
+        RelayMessage::Close { circuit },
+    ];
+    messages.iter().map(codec::encode).collect()
 }
 
 fn session() -> Vec<Vec<u8>> {

@@ -11,7 +11,7 @@ mod identity;
 mod sessions;
 mod snapshots;
 
-pub use codecs::{directory, events, frame, migration, session};
+pub use codecs::{directory, events, frame, migration, relay, session};
 pub use engine::engine;
 pub use examples::examples;
 pub use identity::{claim, envelope, identity, token};
@@ -33,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("identity", identity),
     ("migration", migration),
     ("reassembler", reassembler),
+    ("relay", relay),
     ("session", session),
     ("snapshot", snapshot),
     ("streams", streams),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
+use super::reaching::Then;
 use super::work::{MigrationRequest, Work};
 use crate::daemon::{HostConfig, Standing};
 use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
@@ -103,7 +104,11 @@ impl Engine {
         self.questions
     }
 
-    fn answer_inquiry(&mut self, inquiry: Inquiry) {
+    pub(super) fn answer_inquiry(&mut self, inquiry: Inquiry) {
+        let (here, target) = (self.local(inquiry.origin).is_ok(), inquiry.target);
+        if here && self.reach_first(target, || Then::Describe(inquiry)) {
+            return;
+        }
         let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
         let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
         if arrival.is_some_and(|(_, arrival)| arrival.target.copy() == CopyState::Active) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::departures::vouched;
 use super::engine::{Engine, Now};
+use super::receiving::Seal;
 use super::spawn::adopt;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Role, StopReason, Work};
@@ -14,11 +15,9 @@ use crate::causal::Sequence;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, HostConfig, ReplyTo, Standing};
 use crate::directory::Claim;
 use crate::events::{Held, Inbound};
-use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId, Signature};
+use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId};
 use crate::migration::{MigrationFailure, Outcome, Target, TargetAction, TargetState};
-use crate::snapshot::{
-    ChunkOutcome, ReassemblerEvent, Reservation, SnapshotDigest, StateSnapshot, TransferId, TransferKey,
-};
+use crate::snapshot::{SnapshotDigest, StateSnapshot};
 use crate::wire::codec;
 use crate::wire::events::Thrown;
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage, truncate};
@@ -35,28 +34,21 @@ const MOST_STAGED_BYTES: usize = 256 * 1024 * 1024;
 pub(super) struct Arrival {
     pub(super) target: Target,
     kind: Arc<str>,
-    config: HostConfig,
+    pub(super) config: HostConfig,
     /// The key that was provisioned for it.
     provisioned: Option<EntityKeypair>,
     /// It was announced without a key, so the key must come with it.
     key_must_come: bool,
     transport_identity: bool,
     /// The source's claim, and then this node's own.
-    claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
     /// What arrived, with the digest taken on the way.
-    snapshot: Option<(Bytes, SnapshotDigest)>,
-    seal: Option<Seal>,
+    pub(super) snapshot: Option<(Bytes, SnapshotDigest)>,
+    pub(super) seal: Option<Seal>,
     state: Option<Bytes>,
     pub(super) key: Option<DaemonKey>,
     /// Waiting events that came before their turn, by position.
     early: BTreeMap<u64, Bytes>,
-}
-
-/// What a source vouches for its snapshot with.
-struct Seal {
-    digest: SnapshotDigest,
-    signature: Signature,
-    envelope: Option<Vec<u8>>,
 }
 
 impl Arrival {
@@ -192,108 +184,6 @@ impl Engine {
         self.say_both(source, orchestrator, &message);
     }
 
-    /// The recorded source asks for room for the whole state.
-    pub(super) fn on_reserve(&mut self, from: NodeId, id: MoveId, total: u64, claim: &[u8], now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || !arrival.target.reserve(now.instant) {
-            return;
-        }
-        let host = self.peers.get(from).map(|peer| peer.identity.entity);
-        let checked = Claim::decode(claim).ok().filter(|claim| {
-            let body = claim.body();
-            body.entity == id.entity && body.epoch == id.epoch && Some(body.host) == host
-        });
-        let Some(claim) = checked else {
-            self.refuse(from, "claim", &"it does not show that the source hosts the daemon");
-            let detail = "the source's claim does not hold".to_owned();
-            return self.arrival_input(id.entity, now, |target| target.fail(FailureReason::StateFailed { detail }));
-        };
-        if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
-            arrival.claim = Some(claim);
-        }
-        match self.reassembler.reserve(transfer(&id), total, now.instant) {
-            Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
-            Ok(Reservation::Waiting) => {}
-            Ok(Reservation::TooLarge { size, max }) => {
-                let reason = FailureReason::SnapshotTooLarge { size, max };
-                self.arrival_input(id.entity, now, |target| target.fail(reason));
-            }
-            Err(error) => self.refuse(from, "reservation", &error),
-        }
-        // Feeding forgets silent transfers, so room may have come free for others.
-        self.reassembler_events(now);
-    }
-
-    /// Room came free: those who wait for it are granted theirs, in their order.
-    fn free_room(&mut self, id: &MoveId, now: Now) {
-        self.reassembler.release(transfer(id));
-        self.reassembler_events(now);
-    }
-
-    fn reassembler_events(&mut self, now: Now) {
-        while let Some(event) = self.reassembler.poll_event() {
-            let (ReassemblerEvent::Granted(id) | ReassemblerEvent::Dropped(id)) = event;
-            let about = self.arrivals.iter().find(|(_, arrival)| transfer(&arrival.target.id) == id);
-            let Some(entity) = about.map(|(entity, _)| *entity) else { continue };
-            match event {
-                ReassemblerEvent::Granted(_) => self.arrival_input(entity, now, Target::granted),
-                // Its bytes are gone: a target that something else keeps alive must not wait for the rest.
-                ReassemblerEvent::Dropped(_) => self.arrival_input(entity, now, |target| {
-                    target.fail(FailureReason::Timeout { detail: "no state arrived".into() })
-                }),
-            }
-        }
-    }
-
-    /// A piece of the state.
-    pub(super) fn on_chunk(&mut self, from: NodeId, id: MoveId, index: u32, total: u32, bytes: &[u8], now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || arrival.target.state != TargetState::Receiving {
-            return;
-        }
-        arrival.target.heard(now.instant);
-        self.note_state_bytes();
-        match self.reassembler.chunk(transfer(&id), index, total, bytes, now.instant) {
-            Ok(ChunkOutcome::Progress { .. } | ChunkOutcome::Duplicate) => {}
-            Ok(ChunkOutcome::Complete { snapshot, digest }) => {
-                if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
-                    arrival.snapshot = Some((snapshot, digest));
-                }
-                self.received(id.entity, now);
-            }
-            Err(error) => self.refuse(from, "chunk", &error),
-        }
-        self.reassembler_events(now);
-    }
-
-    /// The seal of the state.
-    pub(super) fn on_snapshot_ready(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
-        digest: [u8; 32],
-        signature: [u8; 64],
-        envelope: Option<&[u8]>,
-        now: Now,
-    ) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || arrival.seal.is_some() {
-            return;
-        }
-        let envelope = envelope.map(<[u8]>::to_vec);
-        let digest = SnapshotDigest::from_bytes(digest);
-        arrival.seal = Some(Seal { digest, signature: Signature::from_bytes(signature), envelope });
-        self.received(id.entity, now);
-    }
-
-    fn received(&mut self, entity: EntityId, now: Now) {
-        if self.arrivals.get(&entity).is_some_and(|arrival| arrival.snapshot.is_some() && arrival.seal.is_some()) {
-            let timeout = self.arrivals.get(&entity).map(|arrival| arrival.config.callback_timeout);
-            let timeout = timeout.unwrap_or_default();
-            self.arrival_input(entity, now, |target| target.received(timeout, now.instant));
-        }
-    }
-
     /// Verifies everything that came, then has the object made.
     fn build(&mut self, entity: EntityId, now: Now) -> Result<(), FailureReason> {
         let me = self.me();
@@ -312,11 +202,11 @@ impl Engine {
         if !by_daemon && source_key.verify(&message, &seal.signature).is_err() {
             return Err(failed("the signature over the state does not verify"));
         }
-        let snapshot = StateSnapshot::decode(&bytes).map_err(|e| failed(&e.to_string()))?;
-        let head = &snapshot.head;
         if digest != seal.digest {
             return Err(failed("the state is not the one that was signed"));
         }
+        let snapshot = StateSnapshot::decode_signed(&bytes).map_err(|e| failed(&e.to_string()))?;
+        let head = &snapshot.head;
         if head.entity != entity || head.epoch != id.epoch || head.lineage != claim.body().lineage {
             return Err(failed("the state is of another daemon, or of another time"));
         }
@@ -561,11 +451,6 @@ impl Engine {
             }
         }
     }
-}
-
-fn transfer(id: &MoveId) -> TransferId {
-    let key = TransferKey { origin: id.entity.origin_hash(), migration: id.migration };
-    TransferId { key, attempt: id.attempt }
 }
 
 fn state_failed(what: &str, thrown: &Thrown) -> FailureReason {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::engine::{Engine, Now};
+use super::reaching::Then;
 use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{Role, Work};
@@ -50,6 +51,9 @@ impl Engine {
             if !known {
                 self.say(from, &MigrationMessage::MigrationFailed { id, reason: FailureReason::AlreadyMigrating });
             }
+            return;
+        }
+        if self.reach_first(target, || Then::Depart { from, id, target, transport }) {
             return;
         }
         let origin = id.entity.origin_hash();

@@ -17,6 +17,8 @@ use super::error::RuntimeError;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
+use super::reaching::Reaching;
+use super::receiving::ChunkPlacement;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
@@ -90,6 +92,7 @@ pub struct Engine {
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    pub(super) reaching: Reaching,
     /// Moves whose sources are being looked for.
     pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
     /// Orchestrators of daemons that have not wholly arrived here.
@@ -98,6 +101,8 @@ pub struct Engine {
     pub(super) drain: Option<Draining>,
     pub(super) spans: Spans,
     pub(super) reassembler: SnapshotReassembler,
+    /// Chunks of large states that have yet to be put in their places.
+    pub(super) placements: Vec<ChunkPlacement>,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
     pub(super) entropy: Entropy,
@@ -145,11 +150,13 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             orchestrations: HashMap::new(),
+            reaching: Reaching::default(),
             sought: HashMap::new(),
             early_inquiries: Vec::new(),
             drain: None,
             spans: Spans::default(),
             reassembler: SnapshotReassembler::new(budget, silence),
+            placements: Vec::new(),
             work: WorkQueue::default(),
             timers: Timers::default(),
             entropy,
@@ -209,6 +216,7 @@ impl Engine {
             return;
         }
         self.lifecycle = Lifecycle::ShuttingDown;
+        self.stop_reaching(now);
         self.end_migrations(now);
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {

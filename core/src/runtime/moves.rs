@@ -54,7 +54,9 @@ impl Engine {
                 self.on_hosts(from, query, kinds, open, daemons, now);
             }
             MigrationMessage::Reserve { id, total, claim } => self.on_reserve(from, id, total, claim, now),
-            MigrationMessage::Chunk { id, index, total, bytes } => self.on_chunk(from, id, index, total, bytes, now),
+            MigrationMessage::Chunk { id, index, total, bytes } => {
+                self.on_chunk(from, id, (index, total), body.slice_ref(bytes), now);
+            }
             MigrationMessage::SnapshotReady { id, digest, signature, envelope } => {
                 self.on_snapshot_ready(from, id, digest, signature, envelope, now);
             }

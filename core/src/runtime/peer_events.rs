@@ -20,6 +20,7 @@ impl Engine {
                 }
                 self.lookups.peer_silent(node);
                 self.migrations_back(node, now);
+                self.reached(node, now);
             }
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.up(*node) {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
 use super::error::{Executed, RuntimeError};
+use super::reaching::Then;
 use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::Settlement;
@@ -161,21 +162,27 @@ impl Engine {
         let claim = found.map(|found| &found.claim);
         self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
+        match found {
+            Some(found) => self.route_to(origin, found, now),
+            None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
+                self.end_route(origin, |_| RuntimeError::NotFound(origin));
+            }
+            None => {}
+        }
+    }
+
+    /// Sends what waits for a daemon to the host that was found, once there is a session with it.
+    pub(super) fn route_to(&mut self, origin: OriginHash, found: &Found, now: Now) {
         if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
             return;
         }
-        match found {
-            Some(Found { claim, by }) => {
-                let ClaimBody { entity, lineage, epoch, .. } = *claim.body();
-                let host = claim.body().node();
-                if host == self.me() || self.peers.is_up(host) {
-                    self.open_route(origin, entity, lineage, host, epoch, now);
-                } else {
-                    // Through the former host, which forwards what comes from before the move.
-                    self.open_route(origin, entity, lineage, *by, Epoch::default(), now);
-                }
-            }
-            None => self.end_route(origin, |_| RuntimeError::NotFound(origin)),
+        let ClaimBody { entity, lineage, epoch, .. } = *found.claim.body();
+        let host = found.claim.body().node();
+        if host == self.me() || self.peers.is_up(host) {
+            self.open_route(origin, entity, lineage, host, epoch, now);
+        } else if !self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
+            // Through the former host, which forwards what comes from before the move.
+            self.open_route(origin, entity, lineage, found.by, Epoch::default(), now);
         }
     }
 
@@ -360,8 +367,35 @@ impl Engine {
             stream.host = node;
             stream.epoch = epoch;
         }
-        stream.rewind();
-        route.queued = false;
+        let stream = stream.id;
+        self.repeat_stream(origin, now);
+        if !reachable {
+            self.reach_first(node, || Then::Redirect { stream, epoch });
+        }
+    }
+
+    /// There is a session with the new host of a stream's daemon: nothing needs to be forwarded any more.
+    pub(super) fn redirect(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let origin = id.entity.origin_hash();
+        if !self.peers.is_up(node) {
+            return;
+        }
+        let stream = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut());
+        if let Some(stream) = stream.filter(|stream| stream.id == *id && stream.told_epoch == epoch) {
+            stream.host = node;
+            stream.epoch = epoch;
+            self.repeat_stream(origin, now);
+        }
+    }
+
+    /// What the host of a stream did not accept is sent again, to where the stream leads now.
+    fn repeat_stream(&mut self, origin: OriginHash, now: Now) {
+        if let Some(route) = self.routes.get_mut(&origin) {
+            route.queued = false;
+            if let Some(stream) = &mut route.stream {
+                stream.rewind();
+            }
+        }
         self.has_unsent(origin);
         self.settle_own(now);
     }

@@ -169,7 +169,7 @@ pub enum MigrationMessage<'b> {
         /// Which attempt.
         #[n(0)]
         id: MoveId,
-        /// BLAKE2s-256 of the snapshot without envelope.
+        /// BLAKE3 of the snapshot without envelope.
         #[n(1)]
         #[cbor(with = "bytes32")]
         digest: [u8; 32],

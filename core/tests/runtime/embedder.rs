@@ -45,7 +45,10 @@ struct Shared {
 
 impl Host {
     pub(crate) async fn start(arrivals: ArrivalPolicy) -> Self {
-        let config = MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate());
+        Self::with(MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate()), arrivals).await
+    }
+
+    pub(crate) async fn with(config: MeshConfig, arrivals: ArrivalPolicy) -> Self {
         let mesh = MeshNode::create(config).await.expect("the node binds");
         mesh.start();
         let bell = Arc::new(Bell(Notify::new()));
