@@ -328,7 +328,7 @@ impl World {
                 self.engine.state_slice(daemon, offset, slice, now);
             }
             Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
-                self.engine.admitted(question, willing, now)
+                self.engine.admitted(question, willing, now);
             }
             Work::Run { daemon, batch, events } => {
                 for event in &events {

@@ -82,25 +82,25 @@ pub fn transport(data: &[u8]) -> bool {
     let Some((&[before, how], with)) = data.split_first_chunk::<2>() else { return false };
     let (one, other) = with_nodes(establish);
     let (mut sealer, mut opener) = (one.transport.split().0, other.transport.split().1);
-    let mut sealed = |plaintext: &[u8]| {
+    let mut send = |plaintext: &[u8]| {
         let mut out = SendBuffer::new();
         sealer.seal(plaintext, &mut out).expect("a short plaintext");
         out.as_slice()[PREFIX_LEN..].to_vec()
     };
     for number in 0..before % 4 {
         let plaintext = [0, number];
-        assert_eq!(opener.open(&sealed(&plaintext)).as_deref(), Ok(plaintext.as_slice()));
+        assert_eq!(opener.open(&send(&plaintext)).as_deref(), Ok(plaintext.as_slice()));
     }
     let plaintext = [&[1], &with[..with.len().min(1024)]].concat();
-    let genuine = sealed(&plaintext);
+    let genuine = send(&plaintext);
     let arrives = Tampering { how, with }.apply(&genuine);
-    let opened = opener.open(&arrives);
+    let read = opener.open(&arrives);
     if arrives == genuine {
-        assert_eq!(opened.as_deref(), Ok(plaintext.as_slice()));
+        assert_eq!(read.as_deref(), Ok(plaintext.as_slice()));
         return true;
     }
-    assert!(opened.is_err(), "a frame that was touched is refused");
-    assert!(opener.open(&sealed(&[0])).is_err(), "nothing is read after that");
+    assert!(read.is_err(), "a frame that was touched is refused");
+    assert!(opener.open(&send(&[0])).is_err(), "nothing is read after that");
     false
 }
 

@@ -74,7 +74,7 @@ fn some_node(which: u8) -> NodeId {
 pub(super) struct Attempt {
     theirs: bool,
     migration: u8,
-    attempt: u8,
+    number: u8,
     epoch: Number,
 }
 
@@ -83,7 +83,7 @@ impl Attempt {
         // 7 is the migration with which the peers bring theirs; small ones are drawn by the node itself.
         let migration = MigrationId::new(u128::from(self.migration % 8));
         let entity = daemon(self.theirs).entity_id();
-        MoveId { entity, migration, attempt: u32::from(self.attempt % 4), epoch: Epoch::new(self.epoch.0) }
+        MoveId { entity, migration, attempt: u32::from(self.number % 4), epoch: Epoch::new(self.epoch.0) }
     }
 }
 
