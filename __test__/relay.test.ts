@@ -20,7 +20,7 @@ async function row(): Promise<[Node, Node, Node]> {
 test('a daemon moves to a node that only a common peer can reach, is called there, and comes back', async () => {
   const [a, relay, b] = await row();
   const { originHash } = await a.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
-  for (const { rt } of [a, b]) rt.expectMigration('counter', originHash);
+  b.rt.expectMigration('counter', originHash);
   await a.rt.call(originHash, payload);
   await (await a.rt.migrate(originHash, b.id)).wait();
   expect(a.mesh.peers().find(({ nodeId }) => nodeId === b.id)).toMatchObject({
@@ -30,6 +30,7 @@ test('a daemon moves to a node that only a common peer can reach, is called ther
   });
   expect(await a.rt.call(originHash, payload)).toEqual([Buffer.from('2:x')]);
   expect(await relay.rt.call(originHash, payload)).toEqual([Buffer.from('3:x')]);
+  a.rt.expectMigration('counter', originHash);
   await (await b.rt.migrate(originHash, a.id)).wait();
   expect(await b.rt.call(originHash, payload)).toEqual([Buffer.from('4:x')]);
   await a.mesh.connect(b.mesh.localAddr());

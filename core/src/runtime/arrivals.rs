@@ -300,8 +300,10 @@ impl Engine {
             self.arrived.note(&id, orchestrator, End::Discarded);
         }
         if let Some(key) = arrival.key
-            && self.take_slot(key).is_some()
+            && let Some(slot) = self.take_slot(key)
         {
+            // Whoever found the daemon through this copy, while its source was out of reach.
+            self.refuse_early(&slot.inbound);
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         }
         drop(arrival);

@@ -345,6 +345,14 @@ impl Engine {
         }
     }
 
+    /// Tells the senders of events that were held here and never accepted that they will not run.
+    pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
+        for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
+            let to = self.way_to(stream.id.sender, stream.via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
+        }
+    }
+
     /// The node through which a sender is reached: itself, when it is connected.
     pub(super) fn way_to(&self, sender: NodeId, via: NodeId) -> NodeId {
         if sender == self.me() || self.peers.is_up(sender) { sender } else { via }
