@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::engine::{Engine, Now};
 use super::error::{Executed, RuntimeError};
 use super::reaching::Then;
+use super::recovery::peer_lost;
 use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::Settlement;
@@ -168,7 +169,11 @@ impl Engine {
         match found {
             Some(found) => self.route_to(origin, found, now),
             None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
-                self.end_route(origin, |_| RuntimeError::NotFound(origin));
+                if self.is_released(origin) {
+                    self.end_route(origin, |maybe| peer_lost(origin, maybe));
+                } else {
+                    self.end_route(origin, |_| RuntimeError::NotFound(origin));
+                }
             }
             None => {}
         }
