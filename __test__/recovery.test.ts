@@ -120,8 +120,27 @@ test('the target is killed behind the hand-over: the move is in doubt, and calls
     rt.send(origin, payload),
     rt.deliver(origin, { originHash: 1n, sequence: 1n, payload }),
   ];
-  for (const call of late) expect(await failure(call)).toMatchObject({ ...PEER_LOST, executed: 'no' });
+  for (const call of late.map(failure)) expect(await call).toMatchObject({ ...PEER_LOST, executed: 'no' });
 });
+
+test.each([true, false])(
+  'in doubt, calls of a third node end, whether it knew the target (%s) or not; recovered, they are answered',
+  async (knew) => {
+    const third = await node({}, { mesh: ALERT });
+    const { rt, mesh, origin, there } = await handedOver(async (here, there) => {
+      await third.mesh.connect(here.mesh.localAddr());
+      if (knew) await third.mesh.connect(there.addr);
+      return there.hold('ActivateTarget');
+    });
+    await kill(there);
+    await Promise.all([lost(mesh, there), lost(third.mesh, there)]);
+    const deliver = third.rt.deliver(origin, { originHash: 1n, sequence: 1n, payload });
+    const ends = [third.rt.call(origin, payload), third.rt.send(origin, payload), deliver];
+    for (const end of ends.map(failure)) expect(await end).toMatchObject(PEER_LOST);
+    await rt.recover(origin);
+    expect(await third.rt.call(origin, payload)).toEqual(counted(3));
+  },
+);
 
 test('rt.recover brings a daemon back whole; what was handed over does not run', async () => {
   const { rt, id, origin, handed } = await targetDied();
