@@ -106,7 +106,9 @@ export async function other(peers: string[] = [], { stays = false } = {}): Promi
     addr,
     id: BigInt(id),
     origin: BigInt(origin),
-    migrate: async (...numbers) => void (await ask('migrate', ...numbers)),
+    migrate: async (...numbers) => {
+      await ask('migrate', ...numbers);
+    },
     hold: async (message) => {
       await ask('hold', message);
       return { reached: line().then(() => undefined) };

@@ -426,9 +426,13 @@ impl Engine {
         if current.epoch == Epoch::default() || current.epoch < current.told_epoch {
             return self.end_route(origin, |maybe| peer_lost(origin, maybe));
         }
-        self.close_route(origin, true, |maybe| {
-            if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
-        });
+        self.close_route(
+            origin,
+            true,
+            |maybe| {
+                if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
+            },
+        );
     }
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
