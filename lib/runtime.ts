@@ -5,6 +5,7 @@ import { native } from './binding';
 import { DaemonHandle, internal as internalHandle } from './daemon';
 import { publishMigration } from './diagnostics';
 import { Dispatcher } from './dispatcher';
+import { faultOfDaemon } from './dispatcher-life';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
@@ -427,9 +428,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     factory: DaemonFactory | undefined,
   ): Promise<DaemonHandle> {
     identityHandle(daemonArea, 'identity', identity);
-    if (typeof daemon !== 'object' || (daemon as unknown) === null || typeof daemon.process !== 'function') {
-      throw daemonArea('daemon must be an object with a process method');
-    }
+    const fault = faultOfDaemon(daemon);
+    if (fault !== null) throw daemonArea(`daemon must be ${fault}`);
     const host = readHostConfig(config, true);
     if (factory !== undefined) callable(daemonArea, 'factory', factory);
     const kind = host.kind ?? (daemon.name === undefined ? undefined : name(daemonArea, 'daemon.name', daemon.name));

@@ -342,6 +342,9 @@ impl Engine {
         if passed.hops < MOST_HOPS && self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             self.send_any_size(pointer.node, Subprotocol::Events, codec::encode(&message(next)));
+        } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
+            // Its host is given up: who was told above and reaches that host all the same is on its way there already.
+            self.say_unknown(from, id);
         }
     }
 

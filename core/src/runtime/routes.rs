@@ -281,7 +281,7 @@ impl Engine {
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
         let Ok(key) = self.local(origin) else {
             // One that left, or that its former host has yet to release to this node.
-            return self.pointers.claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
+            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
         };
         match self.claim_of(key) {
             Ok(claim) => Some(claim.encode()),
@@ -297,6 +297,12 @@ impl Engine {
         let body = claim.body();
         let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
         known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
+    }
+
+    /// The claim of a daemon that left. Once its host is given up this node knows of no daemon, as for its own callers.
+    fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
+        let claim = self.pointers.claim(origin)?;
+        self.peers.get(claim.body().node()).is_some().then_some(claim)
     }
 
     /// The claim for a daemon of this node, signed on first need.
