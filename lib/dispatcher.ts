@@ -22,6 +22,8 @@ import { Scratch } from './runtime-scratch';
 import type { MigrationRequest } from './types/migration';
 
 const CALL_TIMEOUT_MS = 60_000;
+/** So many events to deliver are told at once. */
+const TELL_AT = 128;
 
 const NOTHING_LARGE: readonly Buffer[] = [];
 const NO_CHANNELS: readonly string[] = [];
@@ -387,11 +389,14 @@ export class Dispatcher implements ContextHost {
         this.tell();
         journal.deliver(kind, ticket, emitter, number, timeoutMs, origin, payload);
       }
-      if (!this.#tellArmed) {
+      begun?.(ticket);
+      if (journal.deliveries >= TELL_AT) {
+        // The first of many are on their way while the others are made.
+        this.tell();
+      } else if (!this.#tellArmed) {
         this.#tellArmed = true;
         queueMicrotask(this.#tellLate);
       }
-      begun?.(ticket);
     });
   }
 

@@ -157,19 +157,16 @@ fn pack_settlements(entry: &Entry, ticket: Ticket, result: &std::result::Result<
     let mut writer = Writer::new(scratch.inbox(), HEADER);
     let mut count = 1_u32;
     pack_settlement(&mut writer, ticket, result);
-    while writer.room() > 32 * 1024 {
-        match entry.runtime.next_work() {
-            Some(Work::Settle { ticket, result }) if is_small(&result) => {
-                pack_settlement(&mut writer, ticket, &result);
+    entry.runtime.look(|engine| {
+        engine.take_settlements(|ticket, result| {
+            let fits = writer.room() > 32 * 1024 && is_small(result);
+            if fits {
+                pack_settlement(&mut writer, ticket, result);
                 count += 1;
             }
-            other => {
-                // It was taken already, and the inbox is in use: it waits here.
-                entry.stash.replace(other);
-                break;
-            }
-        }
-    }
+            fits
+        });
+    });
     let end = u32::try_from(writer.at()).unwrap_or(u32::MAX);
     writer.patch_u32(0, count);
     writer.patch_u32(4, end);

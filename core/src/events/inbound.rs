@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use minicbor::{Decode, Encode};
 use tokio::time::Instant;
 
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
+use crate::wire::MAX_RECORD_BODY;
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Event, Failure, Item, Reply, StreamId};
+use crate::wire::events::{Event, Failure, Item, Outputs, Reply, StreamId};
 
 /// What stands at a number of a stream.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ pub struct KeptReply {
     /// The call's number.
     pub number: u64,
     /// What came of it.
-    pub result: Result<Vec<OutputRecord>, Failure>,
+    pub result: Result<Outputs<OutputRecord>, Failure>,
 }
 
 impl KeptReply {
@@ -99,7 +101,8 @@ pub struct InStream {
     /// The peer that its last message came through; the way back when the sender has no session here.
     pub via: NodeId,
     next: u64,
-    early: BTreeMap<u64, Held>,
+    // What is due next is in front.
+    early: VecDeque<Option<Held>>,
     early_bytes: usize,
     kept: VecDeque<KeptReply>,
     kept_bytes: usize,
@@ -114,7 +117,7 @@ pub struct InStream {
 pub struct Inbound {
     // Keys are not used again: events in the mailbox hold them.
     streams: BTreeMap<u32, InStream>,
-    index: HashMap<StreamId, u32>,
+    index: HashMap<StreamId, u32, RandomState>,
     last: u32,
 }
 
@@ -285,6 +288,20 @@ impl Held {
         };
         Self::Event { link: event.link, payload, call }
     }
+
+    /// Takes the items of one message. Payloads that together are worth a frame are slices of it: they are accepted in
+    /// their order, so at most one frame of a stream is kept for what is left of it.
+    pub fn all_from_wire<'a>(items: &'a [Item<'a>], message: &'a Bytes) -> impl Iterator<Item = Self> + 'a {
+        let payloads: usize = items.iter().map(|item| item.event().map_or(0, |event| event.payload.len())).sum();
+        let worth = payloads * 16 >= message.len().max(MAX_RECORD_BODY);
+        items.iter().map(move |item| match item {
+            Item::Call(event) | Item::Send(event) if worth => {
+                let call = matches!(item, Item::Call(_));
+                Self::Event { link: event.link, payload: message.slice_ref(event.payload), call }
+            }
+            Item::Call(_) | Item::Send(_) | Item::Skip => Self::from_wire(item, message),
+        })
+    }
 }
 
 impl InStream {
@@ -293,7 +310,7 @@ impl InStream {
             id,
             via,
             next,
-            early: BTreeMap::new(),
+            early: VecDeque::new(),
             early_bytes: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -310,17 +327,25 @@ impl InStream {
 
     /// Takes a position in. Repetitions are dropped.
     pub fn offer(&mut self, number: u64, held: Held) -> Result<(), Refused> {
-        if number < self.next || self.early.contains_key(&number) {
+        let Some(ahead) = number.checked_sub(self.next) else { return Ok(()) };
+        if ahead >= 2 * WINDOW {
+            return Err(Refused::BeyondWindow);
+        }
+        let place = usize::try_from(ahead).unwrap_or(usize::MAX);
+        if self.early.get(place).is_some_and(Option::is_some) {
             return Ok(());
         }
         let weight = held.weight();
         // A single large event beyond the window's bytes is taken when it is alone; the sender keeps to the same rule.
-        let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && !self.early.is_empty() && weight > 0;
-        if number >= self.next + 2 * WINDOW || (too_many_bytes && number != self.next) {
+        let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && self.early_bytes > 0 && weight > 0;
+        if too_many_bytes && number != self.next {
             return Err(Refused::BeyondWindow);
         }
         self.early_bytes += weight;
-        self.early.insert(number, held);
+        if self.early.len() <= place {
+            self.early.resize_with(place + 1, || None);
+        }
+        self.early[place] = Some(held);
         Ok(())
     }
 
@@ -329,15 +354,20 @@ impl InStream {
         if self.kept_bytes >= KEPT_REPLY_BYTES {
             return None;
         }
-        self.early.get(&self.next)
+        self.early.front()?.as_ref()
     }
 
     /// Accepts the position that is due.
     pub fn accept(&mut self) -> Option<(u64, Held)> {
         let number = self.next;
-        let held = self.early.remove(&number)?;
+        let held = self.early.front_mut()?.take()?;
+        self.early.pop_front();
         self.early_bytes -= held.weight();
         self.next += 1;
+        if self.early.is_empty() && self.early.capacity() > 64 {
+            // An idle stream keeps no memory of a past flood.
+            self.early = VecDeque::new();
+        }
         Some((number, held))
     }
 
@@ -347,11 +377,11 @@ impl InStream {
         if next <= self.next {
             return false;
         }
+        let passed = usize::try_from(next - self.next).unwrap_or(usize::MAX).min(self.early.len());
+        let freed: usize = self.early.drain(..passed).flatten().map(|held| held.weight()).sum();
+        self.early_bytes -= freed;
         self.next = next;
         self.told = self.told.max(next - 1);
-        let later = self.early.split_off(&next);
-        self.early_bytes = later.values().map(Held::weight).sum();
-        self.early = later;
         true
     }
 
