@@ -161,14 +161,15 @@ export class Dispatcher implements ContextHost {
     try {
       while (more && (toTheEnd || (hasTime() && !this.#paused))) more = this.#step();
     } finally {
+      // Also after an error of somebody's: until there is no more work, the native part does not say that there is some.
       this.#draining = false;
-    }
-    if (this.#paused) {
-      this.#paused = false;
-      this.#scheduled = true;
-      nextTurn(this.#drainScheduled);
-    } else if (more) {
-      this.schedule();
+      if (this.#paused) {
+        this.#paused = false;
+        this.#scheduled = true;
+        nextTurn(this.#drainScheduled);
+      } else if (more) {
+        this.schedule();
+      }
     }
   }
 

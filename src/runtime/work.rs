@@ -46,9 +46,7 @@ pub struct BatchRest<'env> {
 #[napi]
 pub fn runtime_take_work(env: Env, runtime: u32) -> Result<u32> {
     let entry = entry(&env, runtime)?;
-    // Before looking: what comes from now on wakes again.
-    entry.waker.woken.store(false, Ordering::Release);
-    Ok(match next(&entry) {
+    Ok(match next_or_rest(&entry) {
         None => NOTHING,
         Some(Work::Run { daemon, batch, events }) => {
             if pack_events(&entry, daemon, batch.0, &events) {
@@ -64,6 +62,17 @@ pub fn runtime_take_work(env: Env, runtime: u32) -> Result<u32> {
             entry.stash.replace(Some(work));
             OBJECT
         }
+    })
+}
+
+/// The next work. Until there is none, JavaScript goes on by itself and is not woken.
+fn next_or_rest(entry: &Entry) -> Option<Work> {
+    let woken = &entry.waker.woken;
+    woken.store(true, Ordering::Release);
+    next(entry).or_else(|| {
+        // Before looking once more: what comes from now on wakes again.
+        woken.store(false, Ordering::Release);
+        next(entry).inspect(|_| woken.store(true, Ordering::Release))
     })
 }
 

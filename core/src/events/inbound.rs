@@ -448,3 +448,81 @@ impl InStream {
         self.early_bytes + self.kept_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causal::{HorizonBloom, ParentHash, Sequence};
+    use crate::identity::{EntityId, Incarnation, Lineage, OriginHash};
+
+    fn stream() -> InStream {
+        let id = StreamId {
+            sender: NodeId::new(1),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            entity: EntityId::from_bytes([2; 32]),
+            lineage: Lineage::from_bytes([3; 16]),
+            opening: 1,
+        };
+        InStream::new(id, NodeId::new(1), 1, Instant::now())
+    }
+
+    fn event(number: u64, size: usize) -> Held {
+        let link = CausalLink {
+            origin: OriginHash::new(1),
+            horizon: HorizonBloom::default(),
+            sequence: Sequence::new(number),
+            parent_hash: ParentHash::default(),
+        };
+        Held::Event { link, payload: Bytes::from(vec![0; size]), call: true }
+    }
+
+    fn drain(stream: &mut InStream) -> Vec<u64> {
+        std::iter::from_fn(|| {
+            stream.ready()?;
+            let (number, held) = stream.accept()?;
+            if let Held::Event { link, .. } = held {
+                assert_eq!(link.sequence.get(), number);
+            }
+            Some(number)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn hazard_reordered_and_repeated_positions_are_accepted_once_and_in_order() {
+        let mut stream = stream();
+        let mut accepted = Vec::new();
+        for number in [3, 1, 1, 2, 3, 7, 5, 4, 5, 2, 6, 8] {
+            stream.offer(number, event(number, 10)).expect("within the window");
+            accepted.extend(drain(&mut stream));
+        }
+        assert_eq!(accepted, (1..=8).collect::<Vec<_>>());
+        assert_eq!(stream.bytes(), 0);
+    }
+
+    #[test]
+    fn requirement_bounds_what_is_beyond_the_window_is_refused() {
+        let mut stream = stream();
+        assert_eq!(stream.offer(1 + 2 * WINDOW, event(1, 1)), Err(Refused::BeyondWindow));
+        assert_eq!(stream.offer(u64::MAX, event(1, 1)), Err(Refused::BeyondWindow));
+        stream.offer(2 * WINDOW, event(2 * WINDOW, 1)).expect("the last of the window");
+        stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect_err("more bytes than the window has");
+        stream.offer(1, event(1, 2 * WINDOW_BYTES)).expect("what is due is taken");
+        assert_eq!(drain(&mut stream), [1]);
+    }
+
+    #[test]
+    fn a_mark_set_elsewhere_passes_what_was_held_and_keeps_the_rest() {
+        let mut stream = stream();
+        for number in [2, 4, 6] {
+            stream.offer(number, event(number, 100)).expect("within the window");
+        }
+        assert!(stream.advance(4));
+        assert_eq!(stream.bytes(), 200);
+        assert_eq!(drain(&mut stream), [4]);
+        assert!(stream.advance(20), "beyond all that is held");
+        assert_eq!((stream.next(), stream.bytes()), (20, 0));
+        stream.offer(20, event(20, 1)).expect("due");
+        assert_eq!(drain(&mut stream), [20]);
+    }
+}

@@ -74,3 +74,19 @@ impl<T: PartialEq> PartialEq for Outputs<T> {
 }
 
 impl<T: Eq> Eq for Outputs<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_outputs_comes_out_as_it_went_in() {
+        for count in 0..4 {
+            let outputs: Outputs<u32> = (0..count).collect();
+            assert_eq!(*outputs, *(0..count).collect::<Vec<_>>());
+            assert_eq!(outputs, Outputs::from((0..count).collect::<Vec<_>>()));
+            assert_eq!(matches!(outputs, Outputs::One(_)), count == 1);
+            assert!(outputs.into_iter().eq(0..count));
+        }
+    }
+}
