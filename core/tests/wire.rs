@@ -9,7 +9,7 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::wire::codec::{self, DecodeError};
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{
-    Event, EventsMessage, Failure, FailureKind, Item, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
+    Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
 };
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, StagedItem, StreamMark};
 use mesh_daemon_core::wire::relay::{CircuitId, DATA_OVERHEAD, RelayMessage};
@@ -98,7 +98,7 @@ fn read_everything(bytes: &[u8]) {
 proptest! {
     #[test]
     fn messages_are_read_as_they_were_written(
-        seed in any::<u64>(),
+        seed in 0..LAST_NUMBER,
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
         text in ".{0,200}",
     ) {
@@ -186,6 +186,20 @@ fn requirement_70_texts_are_cut_when_written_and_refused_when_too_long() {
     assert!(matches!(&reason, FailureReason::StateFailed { detail } if detail.len() <= MAX_FAILURE_TEXT));
     let bytes = codec::encode(&replies(1, &[], &long));
     assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+}
+
+#[test]
+fn requirement_71_a_number_that_nothing_can_be_added_to_is_refused() {
+    let item = StagedItem { stream: 0, number: u64::MAX, item: Item::Skip, received_at: 0 };
+    let mark = StreamMark { stream: stream(1), next: u64::MAX };
+    assert!(codec::decode::<StagedItem<'_>>(&codec::encode(&item)).is_err());
+    assert!(codec::decode::<StreamMark>(&codec::encode(&mark)).is_err());
+    for number in [LAST_NUMBER + 1, u64::MAX] {
+        let bytes = codec::encode(&batch(number, &[Vec::new(), Vec::new()]));
+        assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+        let bytes = codec::encode(&EventsMessage::Accepted { stream: stream(1), through: number });
+        assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! messages, and routes those a node addresses to itself through the same handlers.
 
 mod drain;
+mod ended;
 mod errand;
 mod failure;
 mod orchestrator;
@@ -14,6 +15,7 @@ mod target;
 mod transfer;
 
 pub use drain::{Drain, DrainReport};
+pub use ended::{End, EndedMoves};
 pub use errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};
 pub use failure::{MigrationFailure, Outcome};
 pub use orchestrator::Orchestrator;

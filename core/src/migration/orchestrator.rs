@@ -317,6 +317,8 @@ impl Orchestrator {
         match self.state {
             State::Over => Vec::new(),
             State::Asking { .. } if reason == FailureReason::NotReady => self.not_ready(now),
+            // A repetition.
+            State::Backoff { .. } if reason == FailureReason::NotReady => Vec::new(),
             // It moved on between the description and the request: nothing was touched.
             State::Driving { .. }
                 if reason == FailureReason::DaemonNotFound

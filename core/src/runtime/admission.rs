@@ -35,6 +35,16 @@ impl Question {
             Self::Inquiry(inquiry) => inquiry.from,
         }
     }
+
+    /// Whether it is about this attempt of that orchestrator.
+    pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
+        match self {
+            Self::Arrival { from: asker, id: about, .. } | Self::Departure { from: asker, id: about, .. } => {
+                *asker == from && about == id
+            }
+            Self::Inquiry(_) => false,
+        }
+    }
 }
 
 /// What an orchestrator asks the source.
@@ -194,11 +204,16 @@ impl Engine {
     ) {
         let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
             let target = &arrival.target;
-            target.id.migration != id.migration && target.source == from && source == from
+            let another = target.id.migration != id.migration || target.orchestrator != from;
+            another && target.source == from && source == from
         });
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
+            let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
             self.arrival_input(id.entity, now, Target::called_off);
+            if let Some(former) = former {
+                self.arrived.forget(&former);
+            }
         }
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
@@ -217,6 +232,10 @@ impl Engine {
             if target.id.attempt > id.attempt || target.state != TargetState::Prepared {
                 return;
             }
+        }
+        if self.arrived.of_driver(&id, from).is_some() {
+            // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
+            return;
         }
         let origin = id.entity.origin_hash();
         match self.lifecycle {

@@ -26,11 +26,13 @@ use super::state_reader::StateReader;
 use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
-use crate::directory::{Claim, Lookups, Pointers};
+use crate::directory::{Claim, Graves, Lookups, Pointers};
 use crate::events::Inbound;
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
+use crate::wire::migration::MoveId;
 
 /// The present: the clock for deadlines, and the wall clock for stamps.
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +92,14 @@ pub struct Engine {
     pub(super) lookups: Lookups,
     pub(super) locating: HashMap<OriginHash, Vec<Ticket>>,
     pub(super) pointers: Pointers,
+    pub(super) graves: Graves,
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
+    /// Moves that ended here as source, and as target.
+    pub(super) departed: EndedMoves,
+    pub(super) arrived: EndedMoves,
+    /// Moves that their orchestrators called off before they were asked for here.
+    pub(super) called_off: VecDeque<(NodeId, MoveId)>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reaching: Reaching,
     /// Moves whose sources are being looked for.
@@ -148,8 +156,12 @@ impl Engine {
             lookups: Lookups::default(),
             locating: HashMap::new(),
             pointers: Pointers::default(),
+            graves: Graves::default(),
             departures: HashMap::new(),
             arrivals: HashMap::new(),
+            departed: EndedMoves::default(),
+            arrived: EndedMoves::default(),
+            called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
             sought: HashMap::new(),
@@ -331,7 +343,10 @@ impl Engine {
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
                 TimerKey::Drain => self.tick_drain(now),
-                TimerKey::Sweep => self.sweep_streams(now),
+                TimerKey::Sweep => {
+                    self.sweep_streams(now);
+                    self.sweep_arrivals(now);
+                }
             }
         }
         self.settle_own(now);

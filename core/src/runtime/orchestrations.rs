@@ -51,7 +51,7 @@ impl Engine {
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
         for node in source.into_iter().chain([target]) {
-            if self.reach_first(node, || Then::Start { ticket, origin, source, target, options: options.clone() }) {
+            if self.reach_first(node, || Then::Start { ticket, origin, source, target, options }) {
                 return Ok(());
             }
         }
@@ -75,13 +75,7 @@ impl Engine {
         let node = node.or_else(|| self.pointers.get(origin).map(|pointer| pointer.node));
         for Sought { ticket, target, options } in self.sought.remove(&origin).unwrap_or_default() {
             if let Some(node) = node
-                && self.reach_first(node, || Then::Start {
-                    ticket,
-                    origin,
-                    source: Some(node),
-                    target,
-                    options: options.clone(),
-                })
+                && self.reach_first(node, || Then::Start { ticket, origin, source: Some(node), target, options })
             {
                 continue;
             }

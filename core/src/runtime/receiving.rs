@@ -7,7 +7,7 @@ use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, Signature};
 use crate::migration::{Target, TargetState};
 use crate::snapshot::{Placement, ReassemblerEvent, Reservation, SnapshotDigest, TransferId, TransferKey};
-use crate::wire::migration::{FailureReason, MoveId};
+use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 /// States of at most so many chunks are put together at once, for what that takes is less than handing it to another thread.
 const PLACED_AT_ONCE: u32 = 16;
@@ -37,8 +37,15 @@ pub(super) struct Seal {
 impl Engine {
     /// The recorded source asks for room for the whole state.
     pub(super) fn on_reserve(&mut self, from: NodeId, id: MoveId, total: u64, claim: &[u8], now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || !arrival.target.reserve(now.instant) {
+        let known = self.arrivals.get_mut(&id.entity).filter(|arrival| arrival.target.id == id);
+        let Some(arrival) = known else {
+            // Another migration of this daemon took its place here: the source need not wait for a grant.
+            if self.arrived.of(&id).is_none() {
+                self.say(from, &MigrationMessage::MigrationFailed { id, reason: FailureReason::AlreadyMigrating });
+            }
+            return;
+        };
+        if arrival.target.source != from || !arrival.target.reserve(now.instant) {
             return;
         }
         let host = self.peers.get(from).map(|peer| peer.identity.entity);
@@ -86,6 +93,19 @@ impl Engine {
                 }),
             }
         }
+    }
+
+    /// The source is at work: what it has reserved or begun to send is waited for.
+    pub(super) fn touch_transfer(&mut self, from: NodeId, id: &MoveId, now: Now) {
+        if self.arrivals.get(&id.entity).is_some_and(|a| a.target.id == *id && a.target.source == from) {
+            self.reassembler.touch(transfer(id), now.instant);
+        }
+    }
+
+    /// Forgets transfers that are silent, so that those behind them get their room though nobody feeds.
+    pub(super) fn sweep_arrivals(&mut self, now: Now) {
+        self.reassembler.sweep(now.instant);
+        self.reassembler_events(now);
     }
 
     /// A piece of the state.

@@ -141,7 +141,10 @@ impl Engine {
         for (origin, finding) in self.lookups.finished(now.instant) {
             match finding {
                 Finding::Found(found) => self.located(origin, Some(&found), now),
-                Finding::NotFound => self.located(origin, None, now),
+                Finding::NotFound(former) => {
+                    self.spawn_where_none_lives(origin, former.as_ref());
+                    self.located(origin, None, now);
+                }
                 // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
                 Finding::Unanswered => {
                     let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
@@ -261,9 +264,11 @@ impl Engine {
                         None
                     }
                 };
+                let claim = claim.filter(|claim| !self.is_outlived(claim));
                 self.lookups.answer(Query(query), from, claim);
                 self.check_lookups(now);
             }
+            Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
             Err(error) => self.refuse(from, "directory message", &error),
         }
     }
@@ -285,6 +290,13 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Whether a takeover that this node knows of refuses the copy that a claim names.
+    fn is_outlived(&self, claim: &Claim) -> bool {
+        let body = claim.body();
+        let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
+        known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
     }
 
     /// The claim for a daemon of this node, signed on first need.

@@ -298,7 +298,7 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
 fn know_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
         DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer { query, claim: None })),
-        DirectoryMessage::Answer { .. } => None,
+        DirectoryMessage::Answer { .. } | DirectoryMessage::Claim { .. } => None,
     }
 }
 

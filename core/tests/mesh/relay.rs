@@ -111,7 +111,7 @@ async fn bulk_stops_through_a_relay_when_the_receiver_does_not_take_it_and_fast_
     for _ in 0..CHUNKS {
         at_a.send(b.node_id(), Lane::Bulk, vec![1; MAX_RECORD_BODY]);
     }
-    let fits = usize::try_from(mesh_daemon_core::session::BULK_WINDOW).expect("small") / MAX_RECORD_BODY;
+    let fits = usize::try_from(mesh_daemon_core::session::BULK_LEAST).expect("small") / MAX_RECORD_BODY;
     for _ in 0..fits {
         assert_eq!(ears_b.record().await.1, Lane::Bulk);
     }
@@ -235,29 +235,29 @@ mod hazard_67 {
     use super::*;
 
     /// What a relay does to the piece that comes next; nothing by default.
-    type Misdeed = fn(Bytes, &mut Vec<Bytes>) -> Vec<Bytes>;
+    type Misdeed = fn(&Bytes, &mut Vec<Bytes>) -> Vec<Bytes>;
 
-    fn flip(piece: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+    fn flip(piece: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
         let mut bytes = piece.to_vec();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         vec![bytes.into()]
     }
 
-    fn lose(_: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+    fn lose(_: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
         Vec::new()
     }
 
-    fn repeat(piece: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
-        vec![piece.clone(), piece]
+    fn repeat(piece: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+        vec![piece.clone(), piece.clone()]
     }
 
-    fn swap(piece: Bytes, held: &mut Vec<Bytes>) -> Vec<Bytes> {
-        held.push(piece);
+    fn swap(piece: &Bytes, held: &mut Vec<Bytes>) -> Vec<Bytes> {
+        held.push(piece.clone());
         if held.len() < 2 { Vec::new() } else { held.drain(..).rev().collect() }
     }
 
-    fn cut(piece: Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
+    fn cut(piece: &Bytes, _: &mut Vec<Bytes>) -> Vec<Bytes> {
         vec![piece.slice(..piece.len() - 1)]
     }
 
@@ -267,7 +267,7 @@ mod hazard_67 {
         let pieces =
             Box::new(
                 move |from: NodeId, piece: Bytes| {
-                    if from == victim && !piece.is_empty() { misdeed(piece, &mut held) } else { vec![piece] }
+                    if from == victim && !piece.is_empty() { misdeed(&piece, &mut held) } else { vec![piece] }
                 },
             );
         r.tamper(Tamper { pieces, redirect: None });

@@ -125,7 +125,7 @@ async fn a_relay_that_dies_in_the_middle_leaves_the_daemon_at_its_source_and_ano
     b.mesh.on_peer(Arc::new({
         let begun = begun.clone();
         move |event| {
-            begun.store(begun.load(Ordering::SeqCst) | matches!(event, PeerEvent::Connected { .. }), Ordering::SeqCst)
+            begun.fetch_or(matches!(event, PeerEvent::Connected { .. }), Ordering::SeqCst);
         }
     }));
     let kill = async {

@@ -104,6 +104,7 @@ impl World {
             }
             Work::Retire { daemon, reason } => {
                 self.note(&format!("n{node} retires {daemon:?} {reason:?}"));
+                self.retired.push((node, reason));
                 self.nodes[node].objects.map.remove(&daemon);
             }
             Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
@@ -132,7 +133,10 @@ impl World {
                 let before = self.nodes[node].over.insert(migration.get(), result);
                 assert!(before.is_none(), "a migration ends once");
             }
-            Notice::Daemon { event, .. } => self.note(&format!("n{node} daemon {event:?}")),
+            Notice::Daemon { event, .. } => {
+                self.note(&format!("n{node} daemon {event:?}"));
+                self.daemon_events.push((node, event));
+            }
             Notice::Migration { role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
                 self.nodes[node].stages.extend(stage.map(|stage| (role, stage)));
