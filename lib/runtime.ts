@@ -285,11 +285,15 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /** Sends to a daemon on any node; resolves when its host has the event in the mailbox. */
-  async send(originHash: bigint, payload: Uint8Array): Promise<void> {
-    const origin = u64(daemonArea, 'originHash', originHash);
-    const checked = bytes(daemonArea, 'payload', payload);
-    this.#live();
-    await this.#dispatcher.send(0n, origin, checked);
+  send(originHash: bigint, payload: Uint8Array): Promise<void> {
+    try {
+      const origin = u64(daemonArea, 'originHash', originHash);
+      const checked = bytes(daemonArea, 'payload', payload);
+      this.#live();
+      return this.#dispatcher.send(0n, origin, checked);
+    } catch (error) {
+      return rejected(error);
+    }
   }
 
   /** The node id of a daemon's host; `null` when no connected node knows it. */
