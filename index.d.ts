@@ -964,6 +964,94 @@ declare class DaemonHandle {
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
+/**
+ * What a token permits. `wildcard` extends it to any channel.
+ *
+ * @public
+ */
+type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
+/**
+ * What a token is to say.
+ *
+ * @public
+ */
+interface IssueTokenOptions {
+    /** Entity id of who may present it; 32 bytes. */
+    subject: Uint8Array;
+    scope: readonly TokenScope[];
+    channel: string;
+    /** 1 second to 365 days. */
+    ttlSeconds: number;
+    /** How often it may be delegated on. Default 0. */
+    delegationDepth?: number;
+}
+/**
+ * Wherever a token is asked for: one, a chain from a root's to the presenter's, or the bytes of either.
+ *
+ * @public
+ */
+type TokenLike = Token | TokenChain | Uint8Array;
+
+/** Tokens: signed rights on channels. */
+
+/**
+ * A right on a channel, signed by its issuer. 169 bytes.
+ *
+ * @public
+ */
+declare class Token {
+    #private;
+    private constructor();
+    /** Reads the bytes of a token. Only the format is checked: see {@link Token.verify}. */
+    static parse(b: Uint8Array): Token;
+    /** Its wire form; a copy. */
+    get bytes(): Buffer;
+    /** 32-byte public key of who signed it; a copy. */
+    get issuer(): Buffer;
+    /** 32-byte public key of who may present it; a copy. */
+    get subject(): Buffer;
+    /** What it permits. */
+    get scope(): ReadonlySet<TokenScope>;
+    /** On which channel, see {@link channelHash}. */
+    get channelHash(): bigint;
+    /** From when it is valid. */
+    get notBefore(): Date;
+    /** Until before when it is valid. */
+    get notAfter(): Date;
+    /** How often it may be passed on. */
+    get delegationDepth(): number;
+    /** Tells it from tokens that are otherwise equal. */
+    get nonce(): bigint;
+    /** Whether the issuer signed it. Time is not looked at. Never throws. */
+    verify(): boolean;
+    /** Whether its time is over. */
+    isExpired(): boolean;
+    /** Its wire form; a copy. */
+    toBuffer(): Buffer;
+    /** What `console.log` shows. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
+}
+/**
+ * Tokens from the one of a channel's root to the one of its presenter: 1 to 8. Whether they fit together shows where the
+ * chain is presented.
+ *
+ * @public
+ */
+declare class TokenChain {
+    #private;
+    private constructor();
+    /** Joins tokens, the root's first. */
+    static of(...t: Token[]): TokenChain;
+    /** Reads the bytes of a chain, or of a single token. Only the format is checked. */
+    static parse(b: Uint8Array): TokenChain;
+    /** The tokens, the root's first. */
+    get tokens(): readonly Token[];
+    /** The presenter's token. */
+    get leaf(): Token;
+    /** Its wire form. */
+    toBuffer(): Buffer;
+}
+
 /** Identities: ed25519 key pairs and the addresses derived from them. */
 
 /**
@@ -999,6 +1087,20 @@ declare class Identity {
     toBytes(): Buffer;
     /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
     sign(message: Uint8Array): Buffer;
+    /**
+     * A token signed by this identity: the right of `subject` to do something on a channel. Throws {@link TokenError} of kind
+     * `read_only` when the secret is not here, `zero_ttl` or `ttl_too_long` for a time that no token may have.
+     */
+    issueToken(o: IssueTokenOptions): Token;
+    /**
+     * Keeps a token that this identity was given. The store is bounded: what ends first goes first. Throws
+     * {@link TokenError} for one that is not valid now.
+     */
+    installToken(token: Token | Uint8Array): void;
+    /** The longest valid token of `subject` for this channel among those that were installed. Verified again. */
+    lookupToken(subject: Uint8Array, channel: string): Token | null;
+    /** How many tokens were installed and are kept. */
+    get tokenCacheLen(): number;
     /** Nothing secret. */
     toJSON(): {
         entityId: string;
@@ -1016,6 +1118,19 @@ declare class Identity {
  * @public
  */
 declare function channelHash(name: string): bigint;
+
+/** Passing tokens on. */
+
+/**
+ * Passes a part of a token on: at most its scope, the same channel, the same end, one step less to delegate. Of a chain
+ * the leaf is passed on; what is presented then is `TokenChain.of(...chain.tokens, result)`.
+ *
+ * Throws {@link TokenError}, checked in this order: the parent is valid, `signer` is its subject (`not_authorized`), it has
+ * the delegate bit (`delegation_not_allowed`), its depth is above 0 (`delegation_exhausted`).
+ *
+ * @public
+ */
+declare function delegateToken(signer: Identity, parent: TokenLike, subject: Uint8Array, scope: readonly TokenScope[]): Token;
 
 /** Log records of the native part, handed to a function of the user's. */
 
@@ -1823,28 +1938,6 @@ interface ForkRecord {
 type StandbyRole = 'active' | 'standby';
 
 /**
- * What a token permits. `wildcard` extends it to any channel.
- *
- * @public
- */
-type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
-/**
- * What a token is to say.
- *
- * @public
- */
-interface IssueTokenOptions {
-    /** Entity id of who may present it; 32 bytes. */
-    subject: Uint8Array;
-    scope: readonly TokenScope[];
-    channel: string;
-    /** 1 second to 365 days. */
-    ttlSeconds: number;
-    /** How often it may be delegated on. Default 0. */
-    delegationDepth?: number;
-}
-
-/**
  * Stateful daemons on an encrypted mesh of Node processes, that move live from one process to another.
  *
  * @packageDocumentation
@@ -1853,5 +1946,5 @@ interface IssueTokenOptions {
 /** The version of the package and of its native code. */
 declare function version(): string;
 
-export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, TokenError, channelHash, setLogger, version };
-export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenScope, ToolCapability, WaitOptions };
+export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, Token, TokenChain, TokenError, channelHash, delegateToken, setLogger, version };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, WaitOptions };

@@ -406,6 +406,52 @@ export interface ThrownRecord {
   stack?: string
 }
 
+/** An empty store of tokens. */
+export declare function tokenCacheCreate(): import('./handles').TokenCacheHandle
+
+/** Verifies a token and keeps it. */
+export declare function tokenCacheInstall(cache: import('./handles').TokenCacheHandle, token: Uint8Array): void
+
+/** How many tokens a store holds. */
+export declare function tokenCacheLen(cache: import('./handles').TokenCacheHandle): number
+
+/** The longest valid token of a subject for a channel. */
+export declare function tokenCacheLookup(cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string): Buffer | null
+
+/** Reads the tokens of a chain. A single token is a chain of one. Nothing is verified. */
+export declare function tokenChainFacts(bytes: Uint8Array): Array<TokenFacts>
+
+/** Passes the leaf of a chain on; gives the new token alone. */
+export declare function tokenDelegate(signer: import('./handles').IdentityHandle, parent: Uint8Array, subject: Uint8Array, scope: number): Buffer
+
+/** What a token says. */
+export interface TokenFacts {
+  /** Its wire form. */
+  bytes: Buffer
+  /** 32-byte public key of who signed it. */
+  issuer: Buffer
+  /** 32-byte public key of who may present it. */
+  subject: Buffer
+  /** What it allows, as bits. */
+  scope: number
+  /** On which channel. */
+  channelHash: bigint
+  /** From when; unix seconds. */
+  notBefore: bigint
+  /** Until before when; unix seconds. */
+  notAfter: bigint
+  /** How many times it may be passed on. */
+  delegationDepth: number
+  /** Tells it from others that are otherwise equal. */
+  nonce: bigint
+}
+
+/** Issues a token for a channel; gives its wire form. */
+export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, ttlSeconds: bigint, delegationDepth: number): Buffer
+
+/** Whether the issuer signed this token. */
+export declare function tokenVerify(bytes: Uint8Array): boolean
+
 /** Whether a signature is one of this key over this message; strict. */
 export declare function verifySignature(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
 

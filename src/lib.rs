@@ -17,6 +17,7 @@
 //! | `identity` | key pairs and derived addresses |
 //! | `mesh` | mesh nodes |
 //! | `runtime` | daemon runtimes |
+//! | `token` | permission tokens |
 
 // napi's macros make the functions reachable from JavaScript, which rustc cannot see, and take some arguments by value
 // that clippy would borrow. An `&Env` is small, but it lends its lifetime to the values made with it.
@@ -35,6 +36,7 @@ mod mesh;
 mod operation;
 mod outbox;
 mod runtime;
+mod token;
 
 /// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
 #[napi]
