@@ -9,6 +9,7 @@
 //! | `env` | what belongs to one environment, and its end |
 //! | `executor` | the one tokio runtime of the process |
 //! | `error` | the one table of errors, and the way of a failure into JavaScript |
+//! | `channels` | channels of mesh nodes |
 //! | `convert` | numbers and bytes across the boundary |
 //! | `keep_alive` | what keeps the event loop from ending |
 //! | `outbox` | what waits to be told to JavaScript: settled operations, peer events, log records |
@@ -25,6 +26,7 @@
 
 use napi_derive::napi;
 
+mod channels;
 mod convert;
 mod env;
 mod error;
