@@ -1505,7 +1505,13 @@ interface PeerInfo {
     readonly nodeId: bigint;
     /** Its 32-byte public key, proven in the handshake. */
     readonly entityId: Buffer;
+    /** Where it was dialled or came from; `relay:` and a node id when that peer relays the session. */
     readonly addr: string;
+    /**
+     * The peer that relays the session, or `null` for a direct one. Nodes that cannot reach each other, and are needed by
+     * one another, get a session through a common peer, end to end; a direct one replaces it as soon as there is one.
+     */
+    readonly via: bigint | null;
     readonly state: PeerState;
     /** Round-trip time of the last heartbeat, or `null` before the first. */
     readonly rttMs: number | null;

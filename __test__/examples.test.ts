@@ -63,6 +63,13 @@ test('the move of the README moves', async () => {
   expect(lines.slice(-3)).toEqual(['complete', '42, counted by the other node', 'daemons on a: 0, on b: 1']);
 });
 
+test('a rolling restart fails no call', async () => {
+  const lines = await outputOf('rolling-restart/main.js', ['0.2']);
+  const [, calls = '0'] = /^(\d+) calls of 24 daemons, 0 failed/.exec(lines.at(-1) ?? '') ?? [];
+  expect(Number(calls)).toBeGreaterThan(24);
+  expect(lines).toHaveLength(4);
+}, 120_000);
+
 test('the code of the README is the code of the examples', () => {
   const blocks = [...readFileSync(join(root, 'README.md'), 'utf8').matchAll(/```ts\n\/\/ (examples\/\S+)\n(.*?)```/gs)];
   expect(blocks).toHaveLength(2);

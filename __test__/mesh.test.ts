@@ -179,6 +179,7 @@ describe('addresses', () => {
   test('a name that does not resolve is ERR_MESH_ADDRESS_NOT_FOUND', async () => {
     const name = 'no-such-host.invalid:4000';
     const mesh = await node();
+    // One after the other: a rejection that nobody waits for yet would count as unhandled.
     for (const attempt of [() => mesh.connect(name), () => node({ bindAddr: name })]) {
       const error: unknown = await attempt().catch((e: unknown) => e);
       expect(error).toMatchObject({ name: 'MeshError', code: 'ERR_MESH_ADDRESS_NOT_FOUND', address: name });

@@ -1,73 +1,34 @@
 // A move between processes of their own, and the death of either side.
 
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { Identity } from 'mesh-daemon';
 import { gate } from './helpers/gates';
-import { closeAll, Counter, failure, node, PSK, type Node } from './helpers/nodes';
-
-const children = new Set<ChildProcessWithoutNullStreams>();
+import { closeAll, Counter, failure, node, type Node } from './helpers/nodes';
+import { ALERT, killAll, other } from './helpers/processes';
 
 afterEach(async () => {
-  for (const child of children) child.kill('SIGKILL');
-  children.clear();
+  killAll();
   await closeAll();
 });
 
-const ROOT = join(__dirname, '..');
 const payload = Buffer.from('x');
-
-/** Another process with a ready node that accepts counters, and has one if given a seed; ends when its only peer does. */
-async function other(seed = 0): Promise<{ child: ChildProcessWithoutNullStreams; addr: string; id: bigint }> {
-  const script = `
-    const { DaemonRuntime, Identity, MeshNode } = require('mesh-daemon');
-    class Counter {
-      seen = 0;
-      process(event) { this.seen += 1; return Buffer.from(this.seen + ':' + event.payload + ':' + process.pid); }
-      snapshot() { return Buffer.from(String(this.seen)); }
-      restore(state) { this.seen = Number(state); }
-    }
-    (async () => {
-      const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: '${PSK}' });
-      const rt = DaemonRuntime.create(mesh, { acceptMigrations: true });
-      rt.registerFactory('counter', () => new Counter());
-      rt.start();
-      await mesh.start();
-      mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
-      const { seed } = process.env;
-      if (seed) await rt.spawnWithDaemon(Identity.fromSeed(Buffer.alloc(32, Number(seed))), new Counter());
-      rt.on('daemon', (e) => console.log(e.type));
-      console.log(mesh.localAddr() + ' ' + mesh.nodeId());
-    })();`;
-  const env = { ...process.env, seed: seed === 0 ? '' : String(seed) };
-  const child = spawn(process.execPath, ['-e', script], { cwd: ROOT, env });
-  children.add(child);
-  child.stderr.pipe(process.stderr);
-  const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
-  const [addr = '', id = '0'] = line.split(' ');
-  return { child, addr, id: BigInt(id) };
-}
 
 test('the first call of a session finds what lives in the other process, ten times at once', async () => {
   const here = await node();
-  const seeds = Array.from({ length: 10 }, (_, index) => index + 1);
   const answers = await Promise.all(
-    seeds.map(async (seed) => {
-      const { originHash } = Identity.fromSeed(Buffer.alloc(32, seed));
-      const { addr, id, child } = await other(seed);
+    Array.from({ length: 10 }, async () => {
+      const { addr, id, origin, child } = await other();
       await here.mesh.connect(addr);
-      const [answer] = await here.rt.call(originHash, payload);
+      const [answer] = await here.rt.call(origin, payload);
       expect(answer?.toString()).toBe(`1:x:${String(child.pid)}`);
-      return [await here.rt.locate(originHash), id];
+      return [await here.rt.locate(origin), id];
     }),
   );
   for (const [found, id] of answers) expect(found).toBe(id);
 });
 
 async function source(): Promise<Node & { origin: bigint }> {
-  const here = await node({}, { mesh: { heartbeatIntervalMs: 100, sessionTimeoutMs: 1_000, reconnect: false } });
+  const here = await node({}, { mesh: ALERT });
   const { originHash } = await here.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
   await here.rt.call(originHash, payload);
   return { ...here, origin: originHash };

@@ -9,6 +9,9 @@ import { call, callOutstanding, sendOneWay } from './lines/call';
 import { deliver } from './lines/deliver';
 import { deliverMany } from './lines/deliver-many';
 import { fastLane } from './lines/fast-lane';
+import { growthDaemons, growthNodes } from './lines/growth';
+import { idle } from './lines/idle';
+import { loopDelay } from './lines/loop-delay';
 import { memory } from './lines/memory';
 import { bulkMove } from './lines/bulk-move';
 import { outstandingAsync, outstandingSync } from './lines/outstanding';
@@ -30,6 +33,10 @@ const BENCHMARKS = [
   fastLane,
   spawn,
   memory,
+  loopDelay,
+  idle,
+  growthDaemons,
+  growthNodes,
 ];
 
 async function main(): Promise<void> {

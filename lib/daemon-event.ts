@@ -1,6 +1,7 @@
 /** What a daemon is given: events, and the context of each. Both read their parts when they are asked for. */
 
 import { inspect, type InspectOptions } from 'node:util';
+import { turnBegan } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import type { Block } from './runtime-scratch';
 import type { CausalEvent, DaemonContext } from './types/daemon';
@@ -26,12 +27,13 @@ export class Event implements CausalEvent {
     this.#origin = origin;
     this.#sequence = sequence;
     this.#payload = payload;
-    if (block === null) this.#received = Date.now();
+    if (block === null) this.#received = turnBegan();
   }
 
   /** An output with its link, of which `links` has the four numbers at `index`. */
   static ofOutput(links: BigUint64Array, index: number, payload: Buffer): Event {
     const event = new Event(null, 0, links[4 * index], links[4 * index + 1], payload);
+    event.#received = Date.now();
     event.#parent = links[4 * index + 2];
     event.#horizon = links[4 * index + 3];
     return event;

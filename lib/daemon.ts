@@ -14,7 +14,7 @@ export const internal = Symbol('internal');
 export interface Place {
   /** Throws when the runtime is shut down: its number may be another one's by now. */
   readonly live: () => void;
-  readonly runtimeId: number;
+  readonly host: { readonly id: number };
   readonly slot: number;
   readonly generation: number;
   readonly originHash: bigint;
@@ -49,9 +49,9 @@ export class DaemonHandle {
 
   /** Its counters. Throws a {@link DaemonError} once it is gone from here. */
   stats(): DaemonStats {
-    const { live, runtimeId, slot, generation } = this.#place;
+    const { live, host, slot, generation } = this.#place;
     live();
-    const stats = native.runtimeStats(runtimeId, slot, generation);
+    const stats = native.runtimeStats(host.id, slot, generation);
     if (stats === null) throw this.#gone();
     return stats;
   }
@@ -64,9 +64,9 @@ export class DaemonHandle {
 
   /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. */
   lastSnapshot(): Buffer | null {
-    const { live, runtimeId, slot, generation } = this.#place;
+    const { live, host, slot, generation } = this.#place;
     live();
-    return native.runtimeLastSnapshot(runtimeId, slot, generation);
+    return native.runtimeLastSnapshot(host.id, slot, generation);
   }
 
   /** Calls it, wherever it lives now. */

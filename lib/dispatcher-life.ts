@@ -2,11 +2,14 @@
 
 import { native } from './binding';
 import type { ContextHost } from './daemon-event';
-import { isOwn, isThenable, thrownRecord } from './daemon-outputs';
+import { copyOf, isOwn, isThenable, thrownRecord } from './daemon-outputs';
 import { DaemonRecord } from './dispatcher-record';
+import type { Scratch } from './runtime-scratch';
 import type { ConstructWork, PlainWork, ReadStateWork, RestoreWork } from './runtime-work';
 import type { DaemonFactory, MeshDaemon, StopReason } from './types/daemon';
 import { types } from 'node:util';
+
+const ENTITY_ID = 32;
 
 /** What a spawn brings with it. */
 export interface Instance {
@@ -19,6 +22,9 @@ export interface Instance {
 /** What the objects are kept for. */
 interface Host extends ContextHost {
   readonly id: number;
+  /** For answers, which need nothing told before them. */
+  readonly nativeId: number;
+  readonly scratch: Scratch;
   readonly closed: boolean;
   schedule(): void;
 }
@@ -118,8 +124,9 @@ export class Life {
   }
 
   #construct(work: ConstructWork): void {
-    const { id } = this.#host;
+    const { nativeId: id, scratch } = this.#host;
     const { slot, generation, originHash, kind } = work;
+    const entityId = copyOf(scratch.inbox.subarray(0, ENTITY_ID));
     const brought = this.#brought.get(work.ticket);
     this.#constructing.set(slot, generation);
     this.#settle(
@@ -135,7 +142,7 @@ export class Life {
           tellStopped(instance, originHash, 'stopped');
           return;
         }
-        const record = new DaemonRecord(this.#host, slot, generation, originHash, work.entityId, kind, instance);
+        const record = new DaemonRecord(this.#host, slot, generation, originHash, entityId, kind, instance);
         this.#slots[slot] = record;
         this.#byOrigin.set(originHash, record);
         if (brought !== undefined) this.#spawns.set(record, brought);

@@ -8,6 +8,12 @@ import type { MeshDaemon } from './types/daemon';
 const HEADER = 64;
 const EVENT = 64;
 
+/** Takes what a promise came to. */
+export interface Settled {
+  readonly value: (value: unknown) => void;
+  readonly reason: (thrown: unknown) => void;
+}
+
 /** A batch of events, of which some have run. */
 export class Batch {
   /** Events that ran and were not reported. */
@@ -18,6 +24,10 @@ export class Batch {
   next = 0;
   /** A promise is waited for. */
   waiting = false;
+  /** Whose event that is. */
+  context: Context | undefined;
+  /** What it settles with goes here; one pair for all events, of which one is waited for at a time. */
+  settled: Settled | undefined;
 
   constructor(
     readonly id: number,
@@ -43,6 +53,12 @@ export class Batch {
 export class DaemonRecord implements ContextDaemon {
   batch: Batch | undefined;
   context: Context | undefined;
+  /** An event runs on its caller's stack. */
+  running = false;
+  /** The native part takes it for running until it is told otherwise. */
+  held = false;
+  /** So many more events may run directly without asking. */
+  lease = 0;
   /** What `snapshot` returned, while it is read. */
   state: Uint8Array | undefined;
   stateLength = 0;

@@ -4,7 +4,7 @@ import { native } from './binding';
 import { abort, Context, end, Event } from './daemon-event';
 import { failedBy, Failed, isThenable, outcomeOf, type Outcome } from './daemon-outputs';
 import type { Life } from './dispatcher-life';
-import { Batch, type DaemonRecord } from './dispatcher-record';
+import { Batch, type DaemonRecord, type Settled } from './dispatcher-record';
 import { CAUSAL, type Tickets, type Waiter } from './dispatcher-tickets';
 import { hasTime, nextTurn } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
@@ -99,36 +99,43 @@ export class Runner {
   /** Waits for one event's promise; only its daemon waits with it. */
   await(record: DaemonRecord, batch: Batch, context: Context, promise: PromiseLike<unknown>): void {
     batch.waiting = true;
+    batch.context = context;
     if (batch.outcomes.length > 0) this.#reportSoon(record);
-    const settle = (outcome: Outcome): void => {
-      end(context);
-      batch.waiting = false;
-      if (record.gone || record.batch !== batch || this.#host.closed) return;
-      batch.outcomes.push(outcome);
-      batch.next += 1;
-      if (batch.next === batch.count) {
-        this.#report(record, batch, CONTINUES);
-      } else if (hasTime()) {
-        this.#run(record, batch);
-      } else {
-        this.#report(record, batch, CONTINUES);
-        this.#continueLater(record, batch);
-      }
-    };
-    Promise.resolve(promise).then(
-      (value) => {
+    batch.settled ??= this.#settled(record, batch);
+    Promise.resolve(promise).then(batch.settled.value, batch.settled.reason);
+  }
+
+  #settled(record: DaemonRecord, batch: Batch): Settled {
+    return {
+      value: (value) => {
         let outcome: Outcome;
         try {
           outcome = outcomeOf(value);
         } catch (thrown) {
           outcome = failedBy(thrown);
         }
-        settle(outcome);
+        this.#settle(record, batch, outcome);
       },
-      (thrown: unknown) => {
-        settle(failedBy(thrown));
+      reason: (thrown) => {
+        this.#settle(record, batch, failedBy(thrown));
       },
-    );
+    };
+  }
+
+  #settle(record: DaemonRecord, batch: Batch, outcome: Outcome): void {
+    if (batch.context !== undefined) end(batch.context);
+    batch.waiting = false;
+    if (record.gone || record.batch !== batch || this.#host.closed) return;
+    batch.outcomes.push(outcome);
+    batch.next += 1;
+    if (batch.next === batch.count) {
+      this.#report(record, batch, CONTINUES);
+    } else if (hasTime()) {
+      this.#run(record, batch);
+    } else {
+      this.#report(record, batch, CONTINUES);
+      this.#continueLater(record, batch);
+    }
   }
 
   #reportSoon(record: DaemonRecord): void {

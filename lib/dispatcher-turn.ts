@@ -11,6 +11,7 @@ const SLICE_MS = 5;
 
 let armed = false;
 let ends = 0;
+let began = 0;
 let later: (() => void)[] = [];
 
 /** Whether this turn has time left. */
@@ -18,6 +19,11 @@ export function hasTime(): boolean {
   if (armed) return performance.now() < ends;
   arm();
   return true;
+}
+
+/** When this turn began, in milliseconds of unix time; after {@link hasTime} said that it has time left. */
+export function turnBegan(): number {
+  return began;
 }
 
 /** Calls `go` in the next turn. */
@@ -29,6 +35,7 @@ export function nextTurn(go: () => void): void {
 function arm(): void {
   armed = true;
   ends = performance.now() + SLICE_MS;
+  began = Date.now();
   setImmediate(turn);
 }
 

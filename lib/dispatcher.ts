@@ -6,26 +6,25 @@
  */
 
 import { native } from './binding';
-import { abort, Context, end, Event, type ContextHost } from './daemon-event';
-import { failedBy, Failed, isThenable, outcomeOf, type Outcome } from './daemon-outputs';
+import { abort, Event, type ContextHost } from './daemon-event';
+import { Failed } from './daemon-outputs';
+import { Direct, shuttingDown } from './dispatcher-direct';
 import { Life, type Instance } from './dispatcher-life';
-import { Batch, type DaemonRecord } from './dispatcher-record';
+import type { DaemonRecord } from './dispatcher-record';
 import { CAUSAL, OTHER, OUTPUTS, Tickets, type Shape } from './dispatcher-tickets';
 import { resolveOutputs, Runner } from './dispatcher-run';
 import { hasTime, nextTurn } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import { errorFromNative } from './errors/from-native';
 import type { GateNotice, MigrationNotice, MoveNotice, DaemonNotice, RareWork, SettleWork } from './runtime-work';
+import { CALL, DELIVER, Journal, SEND, SMALL } from './runtime-journal';
 import { Scratch } from './runtime-scratch';
 import type { MigrationRequest } from './types/migration';
 
-/** Most events that run on their caller's stack, one within the other. */
-const MOST_NESTED = 16;
 const CALL_TIMEOUT_MS = 60_000;
 
 const NOTHING_LARGE: readonly Buffer[] = [];
 const NO_CHANNELS: readonly string[] = [];
-const NOTHING = new Uint8Array(0);
 
 /** What the dispatcher tells its runtime. */
 export interface Audience {
@@ -37,31 +36,69 @@ export interface Audience {
   admitOrchestrator(nodeId: bigint): boolean | Promise<boolean>;
 }
 
-let nested = 0;
-
 export class Dispatcher implements ContextHost {
-  readonly id: number;
+  /** The number of the native part, for what needs not be told first. */
+  readonly nativeId: number;
   readonly scratch = new Scratch();
+  readonly journal: Journal;
   readonly tickets = new Tickets();
   readonly life: Life;
   readonly runner: Runner;
+  readonly #direct: Direct;
   readonly #audience: Audience;
-  readonly #maxPayload: number;
   #scheduled = false;
+  #tellArmed = false;
   #draining = false;
   /** The rest waits for the next turn: somebody must be able to listen first. */
   #paused = false;
   #closed = false;
 
-  constructor(create: (wake: () => void, scratch: Scratch) => number, maxPayload: number, audience: Audience) {
+  constructor(
+    create: (wake: () => void, scratch: Scratch, journal: Journal) => number,
+    maxPayload: number,
+    audience: Audience,
+  ) {
     this.#audience = audience;
-    this.#maxPayload = maxPayload;
-    this.id = create(() => {
-      this.drain();
-    }, this.scratch);
+    this.journal = new Journal(maxPayload);
+    this.nativeId = create(
+      () => {
+        this.drain();
+      },
+      this.scratch,
+      this.journal,
+    );
     this.life = new Life(this);
     this.runner = new Runner(this);
+    this.#direct = new Direct(this, maxPayload);
   }
+
+  // Telling.
+
+  /** The number of the native part, which by then knows everything that happened here. */
+  get id(): number {
+    this.tell();
+    return this.nativeId;
+  }
+
+  /** Tells the native part what is in the journal, and gives back the daemons that are held. */
+  tell(): void {
+    if (this.#closed) return;
+    const { journal, scratch } = this;
+    const unused = this.#direct.release();
+    if (journal.length === 0 && unused === 0) return;
+    const refused = native.runtimeTold(this.nativeId, journal.length, unused);
+    journal.clear();
+    if (scratch.inWords[0] !== 0) this.schedule();
+    if (refused === null) return;
+    for (const { ticket, failure } of refused) {
+      if (failure !== undefined) this.tickets.take(ticket)?.reject(errorFromNative(failure));
+    }
+  }
+
+  readonly #tellLate = (): void => {
+    this.#tellArmed = false;
+    this.tell();
+  };
 
   // Waiting.
 
@@ -72,10 +109,11 @@ export class Dispatcher implements ContextHost {
     read: (work: SettleWork) => T,
     instance?: Instance,
   ): Promise<T> {
-    return this.#wait<T>(OTHER, origin, begin, read, instance);
+    return this.wait<T>(OTHER, origin, begin, read, instance);
   }
 
-  #wait<T>(
+  /** The same; `shape` says how outputs are wanted. */
+  wait<T>(
     shape: Shape,
     origin: bigint,
     begin: (ticket: number) => void,
@@ -278,13 +316,10 @@ export class Dispatcher implements ContextHost {
   deliver(origin: bigint, emitter: bigint, sequence: bigint, payload: Uint8Array, shape: Shape): Promise<unknown> {
     const record = this.life.at(origin);
     if (record !== undefined) {
-      const direct = this.#direct(record, emitter, sequence, payload, shape, -1);
+      const direct = this.#direct.run(record, emitter, sequence, payload, shape, -1);
       if (direct !== undefined) return direct;
     }
-    return this.#wait(shape, origin, (ticket) => {
-      this.scratch.address(emitter, sequence, origin);
-      native.runtimeDeliver(this.id, ticket, payload);
-    });
+    return this.#submit(DELIVER, shape, record, emitter, sequence, 0, origin, payload);
   }
 
   /** Calls a daemon on any node; `emitter` 0 stands for this node. `cancel` is given the way to stop waiting. */
@@ -295,44 +330,68 @@ export class Dispatcher implements ContextHost {
     timeoutMs: number,
     cancel?: (stop: () => void) => void,
   ): Promise<Buffer[]> {
+    const begun =
+      cancel &&
+      ((ticket: number): void => {
+        cancel(() => {
+          if (this.tickets.take(ticket) === undefined || this.#closed) return;
+          native.runtimeWithdraw(this.id, ticket, origin);
+          this.schedule();
+        });
+      });
     const record = this.life.at(origin);
-    const withdraw = (ticket: number): void => {
-      if (this.tickets.take(ticket) === undefined || this.#closed) return;
-      native.runtimeWithdraw(this.id, ticket, origin);
-      this.schedule();
-    };
     if (record !== undefined) {
-      const direct = this.#direct(
-        record,
-        emitter,
-        undefined,
-        payload,
-        OUTPUTS,
-        timeoutMs,
-        cancel === undefined
-          ? undefined
-          : (ticket) => {
-              cancel(() => {
-                withdraw(ticket);
-              });
-            },
-      );
+      const direct = this.#direct.run(record, emitter, undefined, payload, OUTPUTS, timeoutMs, begun);
       if (direct !== undefined) return direct as Promise<Buffer[]>;
     }
-    return this.#wait(OUTPUTS, origin, (ticket) => {
-      this.scratch.address(emitter, 0n, origin);
-      native.runtimeCall(this.id, ticket, payload, timeoutMs);
-      cancel?.(() => {
-        withdraw(ticket);
-      });
-    });
+    return this.#submit(CALL, OUTPUTS, record, emitter, 0n, timeoutMs, origin, payload, begun);
   }
 
   /** Sends to a daemon on any node. */
   send(emitter: bigint, origin: bigint, payload: Uint8Array): Promise<void> {
-    return this.#wait(OTHER, origin, (ticket) => {
-      this.scratch.address(emitter, 0n, origin);
-      native.runtimeSend(this.id, ticket, payload);
+    return this.#submit(SEND, OTHER, this.life.at(origin), emitter, 0n, 0, origin, payload);
+  }
+
+  /** Enters an event for a mailbox or a stream. Those of one stretch of code cross together behind it. */
+  #submit<T>(
+    kind: typeof DELIVER | typeof CALL | typeof SEND,
+    shape: Shape,
+    record: DaemonRecord | undefined,
+    emitter: bigint,
+    number: bigint,
+    timeoutMs: number,
+    origin: bigint,
+    payload: Uint8Array,
+    begun?: (ticket: number) => void,
+  ): Promise<T> {
+    // What comes later must not go before it.
+    if (record !== undefined) record.lease = 0;
+    if (payload.length > SMALL) {
+      return this.wait(shape, origin, (ticket) => {
+        this.tell();
+        this.scratch.address(emitter, number, origin);
+        if (kind === DELIVER) native.runtimeDeliver(this.nativeId, ticket, payload);
+        else if (kind === CALL) native.runtimeCall(this.nativeId, ticket, payload, timeoutMs);
+        else native.runtimeSend(this.nativeId, ticket, payload);
+        begun?.(ticket);
+      });
+    }
+    return new Promise<T>((resolve, reject) => {
+      if (this.#closed) {
+        reject(shuttingDown());
+        return;
+      }
+      const ticket = this.tickets.open({ ticket: 0, shape, origin, resolve, reject, read: undefined });
+      const { journal } = this;
+      if (!journal.deliver(kind, ticket, emitter, number, timeoutMs, origin, payload)) {
+        this.tell();
+        journal.deliver(kind, ticket, emitter, number, timeoutMs, origin, payload);
+      }
+      if (!this.#tellArmed) {
+        this.#tellArmed = true;
+        queueMicrotask(this.#tellLate);
+      }
+      begun?.(ticket);
     });
   }
 
@@ -355,12 +414,12 @@ export class Dispatcher implements ContextHost {
     let index = 0;
     while (index < payloads.length) {
       const record = results.length === 0 ? this.life.at(origin) : undefined;
-      const ran = record === undefined ? 0 : this.#directMany(record, payloads, index, done, results);
+      const ran = record === undefined ? 0 : this.#direct.runMany(record, payloads, index, done, results);
       if (ran > 0) {
         index += ran;
       } else {
-        const payload = payloads[index] ?? NOTHING;
-        results.push(this.call(0n, origin, payload, CALL_TIMEOUT_MS));
+        const payload = payloads[index];
+        if (payload !== undefined) results.push(this.call(0n, origin, payload, CALL_TIMEOUT_MS));
         index += 1;
       }
     }
@@ -376,168 +435,11 @@ export class Dispatcher implements ContextHost {
     ];
   }
 
-  /** Runs an event on this stack, if its daemon and the turn allow. */
-  #direct(
-    record: DaemonRecord,
-    emitter: bigint,
-    number: bigint | undefined,
-    payload: Uint8Array,
-    shape: Shape,
-    timeoutMs: number,
-    suspended?: (ticket: number) => void,
-  ): Promise<unknown> | undefined {
-    if (record.batch !== undefined || nested >= MOST_NESTED || payload.length > this.#maxPayload || !hasTime()) {
-      return undefined;
-    }
-    const { scratch } = this;
-    const { slot, generation } = record;
-    let sequence: bigint;
-    if (number === undefined) {
-      if (!native.runtimeDirectBeginOwn(this.id, slot, generation, 1)) return undefined;
-      if (emitter === 0n) emitter = scratch.inLongs[0] ?? 0n;
-      sequence = scratch.inLongs[1] ?? 0n;
-    } else {
-      if (!native.runtimeDirectBegin(this.id, slot, generation)) return undefined;
-      sequence = number;
-    }
-    const context = new Context(record);
-    record.context = context;
-    let outcome: Outcome;
-    nested += 1;
-    try {
-      const event = new Event(null, 0, emitter, sequence, Buffer.from(payload));
-      const returned: unknown = record.instance.process(event, context);
-      if (isThenable(returned)) {
-        return this.#suspend(record, context, returned, emitter, sequence, shape, timeoutMs, suspended);
-      }
-      outcome = outcomeOf(returned);
-    } catch (thrown) {
-      outcome = failedBy(thrown);
-    } finally {
-      nested -= 1;
-    }
-    end(context);
-    if (record.gone || this.#closed) return Promise.reject(this.#shuttingDown());
-    scratch.address(emitter, sequence, 0n);
-    if (outcome instanceof Failed) {
-      native.runtimeDirectFailed(this.id, slot, generation);
-      this.schedule();
-      return Promise.reject(outcome.error);
-    }
-    try {
-      scratch.begin();
-      scratch.outputs(outcome);
-      const causal = shape === CAUSAL;
-      if (native.runtimeDirectEnd(this.id, slot, generation, causal, scratch.large)) this.schedule();
-      if (!causal) return Promise.resolve(outcome);
-      const links = scratch.inLongs.slice(0, 4 * outcome.length);
-      return Promise.resolve(outcome.map((output, index) => Event.ofOutput(links, index, output)));
-    } catch (error) {
-      this.schedule();
-      return Promise.reject(error instanceof Error ? error : this.#shuttingDown());
-    }
-  }
-
-  /** A direct event became a batch of one. */
-  #suspend(
-    record: DaemonRecord,
-    context: Context,
-    promise: PromiseLike<unknown>,
-    emitter: bigint,
-    sequence: bigint,
-    shape: Shape,
-    timeoutMs: number,
-    suspended: ((ticket: number) => void) | undefined,
-  ): Promise<unknown> {
-    return this.#wait(shape, record.originHash, (ticket) => {
-      let id = -1;
-      if (!record.gone && !this.#closed) {
-        this.scratch.address(emitter, sequence, 0n);
-        id = native.runtimeDirectSuspend(this.id, record.slot, record.generation, ticket, timeoutMs);
-      }
-      if (id < 0) {
-        Promise.resolve(promise).catch(() => undefined);
-        throw this.#shuttingDown();
-      }
-      record.batch = new Batch(id, 1, null, ticket, null);
-      this.runner.await(record, record.batch, context, promise);
-      suspended?.(ticket);
-    });
-  }
-
-  /** Runs as many events as it may on this stack; gives their number. */
-  #directMany(
-    record: DaemonRecord,
-    payloads: readonly Uint8Array[],
-    from: number,
-    done: Outcome[],
-    results: Promise<Buffer[]>[],
-  ): number {
-    const most = Math.min(256, payloads.length - from);
-    if (record.batch !== undefined || nested >= MOST_NESTED || !hasTime()) return 0;
-    const { scratch } = this;
-    const { slot, generation } = record;
-    if (!native.runtimeDirectBeginOwn(this.id, slot, generation, most)) return 0;
-    const emitter = scratch.inLongs[0] ?? 0n;
-    const first = scratch.inLongs[1] ?? 0n;
-    const outcomes: Outcome[] = [];
-    let pending: { promise: PromiseLike<unknown>; context: Context } | undefined;
-    nested += 1;
-    try {
-      for (let index = 0; index < most; index += 1) {
-        const payload = payloads[from + index] ?? NOTHING;
-        if (payload.length > this.#maxPayload && index > 0) break;
-        const context = new Context(record);
-        record.context = context;
-        try {
-          const sequence = first + BigInt(index);
-          const returned: unknown = record.instance.process(
-            new Event(null, 0, emitter, sequence, Buffer.from(payload)),
-            context,
-          );
-          if (isThenable(returned)) {
-            pending = { promise: returned, context };
-            break;
-          }
-          outcomes.push(outcomeOf(returned));
-        } catch (thrown) {
-          outcomes.push(failedBy(thrown));
-        }
-        end(context);
-        if (record.gone || (index % 16 === 15 && !hasTime())) break;
-      }
-    } finally {
-      nested -= 1;
-    }
-    scratch.address(emitter, first, 0n);
-    scratch.begin();
-    for (const outcome of outcomes) {
-      if (outcome instanceof Failed) scratch.failed();
-      else scratch.outputs(outcome);
-    }
-    const over = pending === undefined;
-    if (native.runtimeDirectEndAll(this.id, slot, generation, outcomes.length, over, scratch.large)) this.schedule();
-    if (pending !== undefined) {
-      const sequence = first + BigInt(outcomes.length);
-      const { context, promise } = pending;
-      results.push(
-        this.#suspend(record, context, promise, emitter, sequence, OUTPUTS, CALL_TIMEOUT_MS, undefined) as Promise<
-          Buffer[]
-        >,
-      );
-    }
-    for (const outcome of outcomes) done.push(outcome);
-    return outcomes.length + (over ? 0 : 1);
-  }
-
-  #shuttingDown(): DaemonError {
-    return new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });
-  }
-
   /** Nothing is taken any more; whoever still waits is told. */
   close(): void {
     this.#closed = true;
-    for (const waiter of this.tickets.takeAll()) waiter.reject(this.#shuttingDown());
+    for (const waiter of this.tickets.takeAll()) waiter.reject(shuttingDown());
+    this.journal.clear();
     this.life.clear();
   }
 

@@ -222,6 +222,8 @@ export interface MeshPeer {
   entityId: Buffer
   /** Where it was dialled or came from. */
   addr: string
+  /** The peer that relays the session. */
+  via: bigint | null
   /** How it is. */
   state: import('./types/mesh').PeerState
   /** Last round trip of a heartbeat. */
@@ -341,10 +343,10 @@ export interface RuntimeConfig {
 export declare function runtimeConstructed(runtime: number, slot: number, generation: number, thrown?: ThrownRecord | undefined | null): void
 
 /**
- * Makes the runtime of a mesh; gives its number. `wake` is called when work has come from outside. `inbox` and `outbox`
- * are buffers in which events and outputs cross, written by this side and by JavaScript respectively.
+ * Makes the runtime of a mesh; gives its number. `wake` is called when work has come from outside. Events and
+ * outputs cross in buffers: this side writes the inbox, JavaScript the outbox and the journal.
  */
-export declare function runtimeCreate(mesh: number, config: RuntimeConfig, wake: () => void, inbox: Uint8Array, outbox: Uint8Array): number
+export declare function runtimeCreate(mesh: number, config: RuntimeConfig, wake: () => void, inbox: Uint8Array, outbox: Uint8Array, journal: Uint8Array): number
 
 /** How many daemons live here. */
 export declare function runtimeDaemonCount(runtime: number): number
@@ -352,30 +354,17 @@ export declare function runtimeDaemonCount(runtime: number): number
 /** Delivers an event; `ticket` gets the outputs. Emitter, sequence and destination are in the outbox. */
 export declare function runtimeDeliver(runtime: number, ticket: number, payload: Uint8Array): void
 
-/** Begins events of a caller here on the caller's stack; says whether it may. */
-export declare function runtimeDirectBegin(runtime: number, slot: number, generation: number): boolean
+/**
+ * Lets events of callers here run on their callers' stacks: how many of at most `most`, until the journal says that it is
+ * over.
+ */
+export declare function runtimeDirectBegin(runtime: number, slot: number, generation: number, most: number): number
 
 /**
- * The same for `count` events that this node emits: their emitter and the first of their sequences are put into the
- * inbox.
+ * A direct event ran whose outputs the journal does not take, or whose links are wanted. Its link and outputs are in the
+ * outbox. Throws what is wrong with them. The links of the outputs are left in the inbox, four numbers each.
  */
-export declare function runtimeDirectBeginOwn(runtime: number, slot: number, generation: number, count: number): boolean
-
-/**
- * Ends one direct event with its outputs, which are in the outbox as its link is. Throws what is wrong with them. The
- * links of the outputs are left in the inbox, four numbers each. Says whether this left work.
- */
-export declare function runtimeDirectEnd(runtime: number, slot: number, generation: number, links: boolean, large?: Array<Uint8Array> | undefined | null): boolean
-
-/**
- * Ends `count` direct events of one emitter with rising sequences; the outbox has the link of the first and all outputs.
- * Throws the first thing that is wrong with any. Unless it is
- * `over`, one more is running. Says whether this left work.
- */
-export declare function runtimeDirectEndAll(runtime: number, slot: number, generation: number, count: number, over: boolean, large?: Array<Uint8Array> | undefined | null): boolean
-
-/** Ends one direct event that failed; its link is in the outbox. */
-export declare function runtimeDirectFailed(runtime: number, slot: number, generation: number): void
+export declare function runtimeDirectRan(runtime: number, slot: number, generation: number, links: boolean, large?: Array<Uint8Array> | undefined | null): void
 
 /**
  * The direct event did not settle at once; gives the number of the batch that it becomes, or -1 when the daemon is gone.
@@ -422,6 +411,12 @@ export declare function runtimeRan(runtime: number, large?: Array<Uint8Array> | 
 /** Registers a kind. */
 export declare function runtimeRegisterFactory(runtime: number, kind: string): void
 
+/**
+ * Reserves numbers for events that this node emits: their emitter and the first of them are put into the inbox. Those left
+ * over are given back with the journal.
+ */
+export declare function runtimeReserve(runtime: number, count: number): void
+
 /** The object took its state, or could not. */
 export declare function runtimeRestored(runtime: number, slot: number, generation: number, thrown?: ThrownRecord | undefined | null): void
 
@@ -458,11 +453,20 @@ export declare function runtimeStats(runtime: number, slot: number, generation: 
 /** Stops a daemon behind the events that it accepted; `ticket` is settled. */
 export declare function runtimeStop(runtime: number, ticket: number, origin: bigint): void
 
-/** The work just taken, as an object. */
+/**
+ * The work just taken, as an object. The public key of a daemon to construct is in the inbox: a Buffer of its own would
+ * cost several times its bytes.
+ */
 export declare function runtimeTakenWork(runtime: number): import('./runtime-work').RareWork | null
 
 /** Takes the next work: says what kind it is (0 nothing, 1 events, 2 settlements, 3 an object). */
 export declare function runtimeTakeWork(runtime: number): number
+
+/**
+ * Takes the first `bytes` of the journal in; `unused` numbers that were reserved last are given back. Tells of the
+ * deliveries that were refused. Whether this left work is put into the inbox.
+ */
+export declare function runtimeTold(runtime: number, bytes: number, unused: number): Array<LocalOutcome> | null
 
 /** The caller does not wait any longer. */
 export declare function runtimeWithdraw(runtime: number, ticket: number, origin: bigint): void

@@ -16,11 +16,10 @@ interface OfDaemon {
   readonly generation: number;
 }
 
-/** Make the object. */
+/** Make the object. Its public key is in the inbox until the next call. */
 export interface ConstructWork extends OfDaemon {
   readonly type: 'construct';
   readonly originHash: bigint;
-  readonly entityId: Buffer;
   /** Empty for an instance without a kind. */
   readonly kind: string;
   /** The spawn's ticket; negative for an arrival. */

@@ -32,18 +32,11 @@ import type {
   DaemonLifeEvent,
   DaemonRuntimeOptions,
 } from './types/runtime';
-import {
-  abortable,
-  bytes,
-  bytesArray,
-  callable,
-  daemonArea,
-  millis,
-  name,
-  options as readOptions,
-  signal as readSignal,
-  u64,
-} from './validate/index';
+// The two of every event by themselves: what an index passes on is read through a getter.
+import { bytes, bytesArray } from './validate/bytes';
+import { daemonArea } from './validate/area';
+import { abortable, callable, millis, name, options as readOptions, signal as readSignal } from './validate/index';
+import { u64 } from './validate/numbers';
 
 const CALL_TIMEOUT_MS = 60_000;
 
@@ -105,7 +98,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
     this.#dispatcher = new Dispatcher(
-      (wake, { inbox, outbox }) => native.runtimeCreate(meshId, config, wake, inbox, outbox),
+      (wake, { inbox, outbox }, { buffer }) => native.runtimeCreate(meshId, config, wake, inbox, outbox, buffer),
       config.maxPayloadBytes,
       {
         admit,
@@ -407,11 +400,12 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   #deliver(originHash: bigint, event: DeliveredEvent, shape: typeof OUTPUTS | typeof CAUSAL): Promise<unknown> {
-    const origin = u64(daemonArea, 'originHash', originHash);
-    if (typeof event !== 'object' || (event as unknown) === null) throw daemonArea('event must be an object');
-    const emitter = u64(daemonArea, 'event.originHash', event.originHash);
-    const sequence = u64(daemonArea, 'event.sequence', event.sequence);
-    const payload = bytes(daemonArea, 'event.payload', event.payload);
+    const refuse = daemonArea;
+    const origin = u64(refuse, 'originHash', originHash);
+    if (typeof event !== 'object' || (event as unknown) === null) throw refuse('event must be an object');
+    const emitter = u64(refuse, 'event.originHash', event.originHash);
+    const sequence = u64(refuse, 'event.sequence', event.sequence);
+    const payload = bytes(refuse, 'event.payload', event.payload);
     this.#live();
     return this.#dispatcher.deliver(origin, emitter, sequence, payload, shape);
   }
@@ -457,17 +451,17 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const key = identityHandle(daemonArea, 'identity', identity);
     this.#live();
     const { originHash } = identity;
-    const { id } = this.#dispatcher;
-    return await this.#dispatcher.start(
+    const dispatcher = this.#dispatcher;
+    return await dispatcher.start(
       originHash,
       (ticket) => {
-        native.runtimeSpawn(id, ticket, kind, key, config, snapshot, daemon !== undefined);
+        native.runtimeSpawn(dispatcher.id, ticket, kind, key, config, snapshot, daemon !== undefined);
       },
       ({ slot = 0, generation = 0 }) => {
         const live = (): void => {
           this.#live();
         };
-        const place = { live, runtimeId: id, slot, generation, originHash, entityId: identity.entityId };
+        const place = { live, host: dispatcher, slot, generation, originHash, entityId: identity.entityId };
         return new DaemonHandle(internalHandle, this, place);
       },
       { daemon },
@@ -480,18 +474,18 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     target: bigint,
     { transportIdentity, retryNotReadyMs }: ReturnType<typeof readMigrationOptions>,
   ): Promise<MigrationHandle> {
-    const { id } = this.#dispatcher;
+    const dispatcher = this.#dispatcher;
     this.#liveForMigration();
     return await this.#start(
       origin,
       (ticket) => {
-        native.runtimeStartMigration(id, ticket, origin, source, target, transportIdentity, retryNotReadyMs);
+        native.runtimeStartMigration(dispatcher.id, ticket, origin, source, target, transportIdentity, retryNotReadyMs);
       },
       ({ migration = 0n, originHash = 0n, sourceNode = 0n, targetNode = 0n }) => {
         const move = new Move(migration, originHash, sourceNode, targetNode, (timeoutMs) => {
-          if (this.#dispatcher.closed) return;
-          native.runtimeAbortMigration(id, migration, timeoutMs);
-          this.#dispatcher.schedule();
+          if (dispatcher.closed) return;
+          native.runtimeAbortMigration(dispatcher.id, migration, timeoutMs);
+          dispatcher.schedule();
         });
         this.#moves.set(migration, move);
         return handleOf(move);

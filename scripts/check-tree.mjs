@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 const MAX_LINES = 600;
-const SOURCE = /^(src|core|lib|__test__|examples|bench|scripts)\/.*\.(rs|ts|mjs|js)$/;
+const SOURCE = /^(src|core|lib|__test__|examples|bench|chaos|fuzz|scripts)\/.*\.(rs|ts|mjs|js)$/;
 const GENERATED = ['Cargo.lock', 'lib/native.d.ts', 'index.d.ts', 'package-lock.json'];
 const STRAY = [
   ['the path of one machine', /(?<![\w.-])\/(?:root|home|work|Users|mnt)\/[\w.]/],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, OnFailure, PublishOptions,
-    ReaderId, Subnet, Visibility,
+    ReaderEnd, ReaderId, Subnet, Visibility,
 };
 use mesh_daemon_core::identity::{EntityId, NodeId};
 use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
@@ -225,9 +225,12 @@ pub fn channel_read(env: &Env, mesh: u32, reader: BigInt) -> Result<ReadBatch<'_
         return Ok(ReadBatch { messages: Vec::new(), ended: true, failure: None });
     };
     let messages = channels.read(reader, BATCH, BATCH_BYTES).into_iter().map(ReadMessage::from).collect();
-    let ended = channels.ended(reader);
-    let failure = ended.clone().flatten().map(|error| Failure::from(error).into_record(env)).transpose()?;
-    Ok(ReadBatch { messages, ended: ended.is_some(), failure })
+    let (ended, failure) = match channels.ended(reader) {
+        None => (false, None),
+        Some(ReaderEnd::Left) => (true, None),
+        Some(ReaderEnd::Failed(error)) => (true, Some(Failure::from(error).into_record(env)?)),
+    };
+    Ok(ReadBatch { messages, ended, failure })
 }
 
 /// How many messages a reader did not read in time.

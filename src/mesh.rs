@@ -130,6 +130,8 @@ pub struct MeshPeer {
     pub entity_id: Buffer,
     /// Where it was dialled or came from.
     pub addr: String,
+    /// The peer that relays the session.
+    pub via: Option<BigInt>,
     /// How it is.
     #[napi(ts_type = "import('./types/mesh').PeerState")]
     pub state: &'static str,
@@ -239,6 +241,7 @@ pub fn mesh_peers(env: Env, mesh: u32) -> Result<Vec<MeshPeer>> {
             node_id: peer.node.get().into(),
             entity_id: peer.entity.as_bytes().to_vec().into(),
             addr: peer.addr,
+            via: peer.via.map(|relay| relay.get().into()),
             state: match peer.state {
                 PeerState::Connected => "connected",
                 PeerState::Suspected => "suspected",

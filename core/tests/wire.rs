@@ -9,9 +9,10 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::wire::codec::{self, DecodeError};
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{
-    Event, EventsMessage, Failure, FailureKind, Item, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
+    Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
 };
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, StagedItem, StreamMark};
+use mesh_daemon_core::wire::relay::{CircuitId, DATA_OVERHEAD, RelayMessage};
 use proptest::prelude::*;
 
 fn stream(seed: u64) -> StreamId {
@@ -90,13 +91,14 @@ fn read_everything(bytes: &[u8]) {
     let _ = codec::decode::<EventsMessage<'_>>(bytes);
     let _ = codec::decode::<MigrationMessage<'_>>(bytes);
     let _ = codec::decode::<DirectoryMessage<'_>>(bytes);
+    let _ = codec::decode::<RelayMessage<'_>>(bytes);
     let _ = Claim::decode(bytes);
 }
 
 proptest! {
     #[test]
     fn messages_are_read_as_they_were_written(
-        seed in any::<u64>(),
+        seed in 0..LAST_NUMBER,
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
         text in ".{0,200}",
     ) {
@@ -107,6 +109,32 @@ proptest! {
         let message = buffered(seed, &payloads);
         let bytes = codec::encode(&message);
         prop_assert_eq!(codec::decode::<MigrationMessage<'_>>(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn relay_messages_are_read_as_they_were_written(
+        seed in any::<u64>(),
+        number in any::<u64>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..70_000),
+    ) {
+        let (circuit, node) = (CircuitId { opener: NodeId::new(seed), number }, NodeId::new(!seed));
+        let messages = [
+            RelayMessage::Ask { node },
+            RelayMessage::Answer { node, yes: seed % 2 == 0 },
+            RelayMessage::Open { circuit, to: node },
+            RelayMessage::Incoming { circuit },
+            RelayMessage::Accepted { circuit },
+            RelayMessage::Data { circuit, bytes: &bytes },
+            RelayMessage::Credit { circuit, bytes: number },
+            RelayMessage::Close { circuit },
+        ];
+        for message in messages {
+            let written = codec::encode(&message);
+            prop_assert_eq!(codec::decode::<RelayMessage<'_>>(&written), Ok(message));
+            prop_assert!(codec::decode::<RelayMessage<'_>>(&written[..written.len() - 1]).is_err());
+        }
+        let data = codec::encode(&RelayMessage::Data { circuit, bytes: &bytes });
+        prop_assert!(data.len() <= bytes.len() + DATA_OVERHEAD);
     }
 
     #[test]
@@ -158,6 +186,20 @@ fn requirement_70_texts_are_cut_when_written_and_refused_when_too_long() {
     assert!(matches!(&reason, FailureReason::StateFailed { detail } if detail.len() <= MAX_FAILURE_TEXT));
     let bytes = codec::encode(&replies(1, &[], &long));
     assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+}
+
+#[test]
+fn requirement_71_a_number_that_nothing_can_be_added_to_is_refused() {
+    let item = StagedItem { stream: 0, number: u64::MAX, item: Item::Skip, received_at: 0 };
+    let mark = StreamMark { stream: stream(1), next: u64::MAX };
+    assert!(codec::decode::<StagedItem<'_>>(&codec::encode(&item)).is_err());
+    assert!(codec::decode::<StreamMark>(&codec::encode(&mark)).is_err());
+    for number in [LAST_NUMBER + 1, u64::MAX] {
+        let bytes = codec::encode(&batch(number, &[Vec::new(), Vec::new()]));
+        assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+        let bytes = codec::encode(&EventsMessage::Accepted { stream: stream(1), through: number });
+        assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+    }
 }
 
 #[test]

@@ -16,7 +16,8 @@ export interface BytesShape {
 export function bytes(refuse: Refuse, path: string, value: unknown, { length }: BytesShape = {}): Uint8Array {
   // Not `instanceof`: Jest and `vm` contexts have classes of their own.
   if (!types.isUint8Array(value)) throw refuse(`${path} must be a Uint8Array`);
-  if (types.isSharedArrayBuffer(value.buffer)) throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
+  if (!(value.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(value.buffer))
+    throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
   if (value.byteLength === 0 && isDetached(value.buffer)) throw refuse(`${path} must not be detached`);
   if (length !== undefined && value.byteLength !== length) {
     throw refuse(`${path} must be ${String(length)} bytes, got ${String(value.byteLength)}`);
@@ -27,7 +28,21 @@ export function bytes(refuse: Refuse, path: string, value: unknown, { length }: 
 /** An array of {@link bytes}. */
 export function bytesArray(refuse: Refuse, path: string, value: unknown, shape: BytesShape = {}): Uint8Array[] {
   if (!Array.isArray(value)) throw refuse(`${path} must be an array`);
-  return Array.from(value, (item, index) => bytes(refuse, `${path}[${String(index)}]`, item, shape));
+  const items: unknown[] = value;
+  const checked: Uint8Array[] = [];
+  for (let index = 0; index < items.length; index += 1) {
+    const item = items[index];
+    // The path is made only for what is wrong with one.
+    checked.push(isPlain(item, shape) ? item : bytes(refuse, `${path}[${String(index)}]`, item, shape));
+  }
+  return checked;
+}
+
+/** Surely right; what is not may be right all the same. */
+function isPlain(value: unknown, { length }: BytesShape): value is Uint8Array {
+  return (
+    types.isUint8Array(value) && value.byteLength > 0 && length === undefined && value.buffer instanceof ArrayBuffer
+  );
 }
 
 /** Node 20 has no `ArrayBuffer.prototype.detached`; a view over a detached buffer cannot be made. */

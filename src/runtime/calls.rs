@@ -1,7 +1,7 @@
 //! The ways of events: into a mailbox or a stream, on the caller's own stack, and back from the daemon's code.
 
 use bytes::Bytes;
-use mesh_daemon_core::causal::{CausalLink, Sequence};
+use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::daemon::{BatchId, DaemonKey, EventOutcome, Ticket};
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::runtime::{LocalResult, Rest, RuntimeError};
@@ -61,46 +61,43 @@ pub fn runtime_withdraw(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> 
     Ok(())
 }
 
-/// Begins events of a caller here on the caller's stack; says whether it may.
+/// Lets events of callers here run on their callers' stacks: how many of at most `most`, until the journal says that it is
+/// over.
 #[napi]
-pub fn runtime_direct_begin(env: Env, runtime: u32, slot: u32, generation: u32) -> Result<bool> {
-    Ok(entry(&env, runtime)?.runtime.look(|engine| engine.direct_begin(DaemonKey { slot, generation })))
+pub fn runtime_direct_begin(env: Env, runtime: u32, slot: u32, generation: u32, most: u32) -> Result<u32> {
+    Ok(entry(&env, runtime)?.runtime.look(|engine| engine.direct_begin(DaemonKey { slot, generation }, most)))
 }
 
-/// The same for `count` events that this node emits: their emitter and the first of their sequences are put into the
-/// inbox.
+/// Reserves numbers for events that this node emits: their emitter and the first of them are put into the inbox. Those left
+/// over are given back with the journal.
 #[napi]
-pub fn runtime_direct_begin_own(env: Env, runtime: u32, slot: u32, generation: u32, count: u32) -> Result<bool> {
+pub fn runtime_reserve(env: Env, runtime: u32, count: u32) -> Result<()> {
     let entry = entry(&env, runtime)?;
-    let link = entry.runtime.look(|engine| {
-        engine.direct_begin(DaemonKey { slot, generation }).then(|| engine.reserve_links(u64::from(count)))
-    });
-    let Some(link) = link else { return Ok(false) };
-    let mut scratch = entry.scratch.borrow_mut();
-    super::scratch::Writer::new(scratch.inbox(), 0).link(&link);
-    Ok(true)
+    let link = entry.runtime.look(|engine| engine.reserve_links(u64::from(count)));
+    super::scratch::Writer::new(entry.scratch.borrow_mut().inbox(), 0).link(&link);
+    Ok(())
 }
 
-/// Ends one direct event with its outputs, which are in the outbox as its link is. Throws what is wrong with them. The
-/// links of the outputs are left in the inbox, four numbers each. Says whether this left work.
+/// A direct event ran whose outputs the journal does not take, or whose links are wanted. Its link and outputs are in the
+/// outbox. Throws what is wrong with them. The links of the outputs are left in the inbox, four numbers each.
 #[napi]
-pub fn runtime_direct_end(
+pub fn runtime_direct_ran(
     env: Env,
     runtime: u32,
     slot: u32,
     generation: u32,
     links: bool,
     large: Option<Vec<Uint8Array>>,
-) -> Result<bool> {
+) -> Result<()> {
     let entry = entry(&env, runtime)?;
     let mut scratch = entry.scratch.borrow_mut();
     let key = DaemonKey { slot, generation };
     let link = scratch.link();
     let large = large.unwrap_or_default();
     let mut out = Vec::new();
-    let (result, more) = {
-        let outputs = scratch.each_outcome(1, &large).next().flatten().unwrap_or_default();
-        entry.with(|engine, now| (engine.direct_end(key, link, &outputs, &mut out, now), engine.has_work()))
+    let result = {
+        let outputs = scratch.outputs_here(&large);
+        entry.runtime.look(|engine| engine.direct_ran(key, link, Some(&outputs), &mut out))
     };
     if links {
         let mut writer = super::scratch::Writer::new(scratch.inbox(), 0);
@@ -110,52 +107,7 @@ pub fn runtime_direct_end(
         }
     }
     drop(scratch);
-    result.map_err(|error| Failure::from(error).throw(&env))?;
-    Ok(more)
-}
-
-/// Ends one direct event that failed; its link is in the outbox.
-#[napi]
-pub fn runtime_direct_failed(env: Env, runtime: u32, slot: u32, generation: u32) -> Result<()> {
-    let entry = entry(&env, runtime)?;
-    let link = entry.scratch.borrow().link();
-    entry.with(|engine, now| engine.direct_failed(DaemonKey { slot, generation }, link, now));
-    Ok(())
-}
-
-/// Ends `count` direct events of one emitter with rising sequences; the outbox has the link of the first and all outputs.
-/// Throws the first thing that is wrong with any. Unless it is
-/// `over`, one more is running. Says whether this left work.
-#[napi]
-pub fn runtime_direct_end_all(
-    env: Env,
-    runtime: u32,
-    slot: u32,
-    generation: u32,
-    count: u32,
-    over: bool,
-    large: Option<Vec<Uint8Array>>,
-) -> Result<bool> {
-    let entry = entry(&env, runtime)?;
-    let scratch = entry.scratch.borrow();
-    let first = scratch.link();
-    let large = large.unwrap_or_default();
-    let mut events = scratch.each_outcome(count, &large).zip(0_u64..).map(|(outputs, index)| {
-        let sequence = Sequence::new(first.sequence.get().wrapping_add(index));
-        (CausalLink { sequence, ..first }, outputs)
-    });
-    let mut wrong: Option<RuntimeError> = None;
-    let more = entry.with(|engine, now| {
-        engine.direct_end_all(DaemonKey { slot, generation }, over, &mut events, now, &mut |result| {
-            if let Err(error) = result {
-                wrong.get_or_insert(error);
-            }
-        });
-        engine.has_work()
-    });
-    drop(events);
-    drop(scratch);
-    wrong.map_or(Ok(more), |error| Err(Failure::from(error).throw(&env)))
+    result.map_err(|error| Failure::from(error).throw(&env))
 }
 
 /// The direct event did not settle at once; gives the number of the batch that it becomes, or -1 when the daemon is gone.
@@ -173,7 +125,7 @@ pub fn runtime_direct_suspend(
     let link = entry.scratch.borrow().link();
     let timeout = (timeout_ms >= 0.0).then(|| wait(timeout_ms));
     let batch = entry.with(|engine, now| {
-        engine.direct_suspend_for(DaemonKey { slot, generation }, ticket_from(ticket), link, timeout, now)
+        engine.direct_suspend(DaemonKey { slot, generation }, ticket_from(ticket), link, timeout, now)
     });
     Ok(batch.map_or(-1.0, |batch| f64::from(batch.0)))
 }

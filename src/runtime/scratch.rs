@@ -1,4 +1,5 @@
-//! The two buffers in which events and outputs cross in bulk, and their layout, which `lib/runtime-scratch.ts` mirrors.
+//! The buffers in which events and outputs cross in bulk, and the layout of the inbox and the outbox, which
+//! `lib/runtime-scratch.ts` mirrors.
 //!
 //! Numbers are in the machine's order. What does not fit crosses as Buffers of its own.
 
@@ -47,20 +48,26 @@ impl From<ThrownRecord> for Thrown {
 pub(super) struct Scratch {
     inbox: Uint8Array,
     outbox: Uint8Array,
+    journal: Uint8Array,
 }
 
 impl Scratch {
-    pub(super) fn new(inbox: Uint8Array, outbox: Uint8Array) -> Result<Self> {
+    pub(super) fn new(inbox: Uint8Array, outbox: Uint8Array, journal: Uint8Array) -> Result<Self> {
         if inbox.len() < LEAST || outbox.len() < 2 * OUTPUT_BYTES {
             return Err(napi::Error::new(Status::InvalidArg, "the buffers are too small"));
         }
-        Ok(Self { inbox, outbox })
+        Ok(Self { inbox, outbox, journal })
     }
 
     /// Where this side writes.
     pub(super) fn inbox(&mut self) -> &mut [u8] {
         // SAFETY: JavaScript runs on this thread and not now; `lib` never gives the buffer out, so nobody detaches it.
         unsafe { self.inbox.as_mut() }
+    }
+
+    /// What JavaScript told; see [`journal`](super::journal).
+    pub(super) fn journal(&self) -> &[u8] {
+        &self.journal
     }
 
     /// The 32-bit number at this index of the outbox.
@@ -118,24 +125,15 @@ impl Scratch {
             .collect()
     }
 
-    /// The same without a copy, one after another, for outputs that end on this stack.
-    pub(super) fn each_outcome<'a>(
-        &'a self,
-        count: u32,
-        large: &'a [Uint8Array],
-    ) -> impl Iterator<Item = Option<Vec<&'a [u8]>>> {
+    /// The outputs of one event that ended on this stack, without a copy.
+    pub(super) fn outputs_here<'a>(&'a self, large: &'a [Uint8Array]) -> Vec<&'a [u8]> {
         let mut reader = Reader { scratch: self, word: HEADER / 4, byte: OUTPUT_BYTES };
-        (0..count).map(move |_| match reader.next_word() {
-            FAILED => None,
-            outputs => Some(
-                (0..outputs)
-                    .map(|_| match reader.next_output() {
-                        Output::Small { from, to } => self.outbox.get(from..to).unwrap_or_default(),
-                        Output::Large(index) => large.get(index).map_or(&[][..], |bytes| bytes),
-                    })
-                    .collect(),
-            ),
-        })
+        (0..reader.next_word())
+            .map(|_| match reader.next_output() {
+                Output::Small { from, to } => self.outbox.get(from..to).unwrap_or_default(),
+                Output::Large(index) => large.get(index).map_or(&[][..], |bytes| bytes),
+            })
+            .collect()
     }
 }
 

@@ -191,11 +191,15 @@ fn pack_settlement(writer: &mut Writer<'_>, ticket: Ticket, result: &std::result
     }
 }
 
-/// The work just taken, as an object.
+/// The work just taken, as an object. The public key of a daemon to construct is in the inbox: a Buffer of its own would
+/// cost several times its bytes.
 #[napi(ts_return_type = "import('./runtime-work').RareWork | null")]
 pub fn runtime_taken_work(env: &Env, runtime: u32) -> Result<Option<Object<'_>>> {
     let entry = entry(env, runtime)?;
     let Some(work) = entry.stash.take() else { return Ok(None) };
+    if let Work::Construct { entity, .. } = &work {
+        Writer::new(entry.scratch.borrow_mut().inbox(), 0).bytes(entity.as_bytes());
+    }
     describe(env, work).map(Some)
 }
 
@@ -207,17 +211,16 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
         object.set("generation", daemon.generation)
     };
     match work {
-        Work::Construct { daemon, origin, entity, kind, spawn, purpose } => {
+        Work::Construct { daemon, origin, entity: _, kind, spawn, purpose } => {
             name(&mut object, "construct", daemon)?;
             object.set("originHash", BigInt::from(origin.get()))?;
-            object.set("entityId", Buffer::from(entity.as_bytes().to_vec()))?;
             object.set("kind", kind.as_deref().unwrap_or_default())?;
             object.set("ticket", spawn.map_or(-1.0, ticket_number))?;
             object.set("arrival", purpose == ConstructFor::Arrival)?;
         }
         Work::Restore { daemon, state } => {
             name(&mut object, "restore", daemon)?;
-            object.set("state", external(state))?;
+            object.set("state", external(env, state)?)?;
         }
         // Batches are packed, never described.
         Work::Run { daemon, .. } | Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
@@ -291,7 +294,7 @@ fn describe_settlement<'env>(
             object.set("outputs", payloads)
         }
         Ok(Settlement::Snapshot(snapshot)) => match snapshot {
-            Some(snapshot) => object.set("snapshot", external(snapshot)),
+            Some(snapshot) => object.set("snapshot", external(env, snapshot)?),
             None => object.set("snapshot", napi::bindgen_prelude::Null),
         },
         Ok(Settlement::Located(node)) => match node {
@@ -391,10 +394,18 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
     }
 }
 
-/// Bytes that become JavaScript's without a copy. They must be nobody else's.
-fn external(bytes: Bytes) -> Buffer {
-    // Takes the allocation over when it is the only owner, and moves the bytes to its front.
-    Vec::<u8>::from(bytes).into()
+/// Bytes that become JavaScript's, without a copy when they are nobody else's.
+fn external(env: &Env, bytes: Bytes) -> Result<BufferSlice<'_>> {
+    if bytes.is_empty() {
+        return BufferSlice::from_data(env, Vec::new());
+    }
+    let mut owned = match bytes.try_into_mut() {
+        Ok(owned) => owned,
+        Err(shared) => return BufferSlice::copy_from(env, &shared),
+    };
+    let (data, len) = (owned.as_mut_ptr(), owned.len());
+    // SAFETY: `owned` is the only owner of these bytes, does not move them, and lives until JavaScript has let them go.
+    unsafe { BufferSlice::from_external(env, data, len, owned, |_, owned| drop(owned)) }
 }
 
 /// The object was made, or could not be.

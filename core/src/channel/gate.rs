@@ -4,7 +4,7 @@ use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
 use super::roster::{Grant, Rules};
 use super::{ChannelError, ChannelId, ChannelName, Subnet};
-use crate::identity::{EntityId, NodeId, TokenChain};
+use crate::identity::{EntityId, NodeId, PermissionToken, TokenChain};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 
 /// Most subscriptions of one peer.
@@ -80,7 +80,7 @@ impl ChannelMachine {
         }
         // Only what had to be proven shows that it is no guesser.
         let gated = channel.config.is_gated();
-        let end = grant.token.iter().flat_map(TokenChain::tokens).map(|token| token.not_after()).min();
+        let end = grant.token.iter().flat_map(TokenChain::tokens).map(PermissionToken::not_after).min();
         if gated && let Some(throttle) = self.throttles.get_mut(&from) {
             throttle.succeeded();
         }

@@ -40,6 +40,6 @@ pub use machine::{
     ArrivedMessage, ChannelEvent, ChannelMachine, MAX_CHANNELS, Moment, RequestId, SubscribeAs, Subscriber,
 };
 pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
-pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderId};
+pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use shell::{ChannelObserver, Channels};
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};

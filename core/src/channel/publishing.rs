@@ -167,12 +167,12 @@ impl ChannelMachine {
     pub fn publish(
         &mut self,
         name: &ChannelName,
-        payload: Bytes,
+        payload: &Bytes,
         mut options: PublishOptions,
         now: Moment,
     ) -> Result<PublishId, ChannelError> {
         let unknown = || ChannelError::Unknown(name.as_str().to_owned());
-        if !self.channels.get(&name.id()).is_some_and(|channel| channel.config.name == *name) {
+        if self.channels.get(&name.id()).is_none_or(|channel| channel.config.name != *name) {
             return Err(unknown());
         }
         let size = payload.len();

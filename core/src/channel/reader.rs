@@ -13,14 +13,22 @@ pub const MAX_UNREAD_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReaderId(pub u64);
 
+/// How a reader came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReaderEnd {
+    /// That was asked for.
+    Left,
+    /// The publisher refused or was lost.
+    Failed(ChannelError),
+}
+
 /// Messages that wait to be read.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     unread: VecDeque<ArrivedMessage>,
     bytes: usize,
     dropped: u64,
-    /// Its end, and why, when it was not asked for.
-    end: Option<Option<ChannelError>>,
+    end: Option<ReaderEnd>,
     /// It was told that there is something to read, and has not looked since.
     told: bool,
 }
@@ -39,8 +47,8 @@ impl Reader {
     }
 
     /// No more messages come. What is here can still be read. The first end counts.
-    pub(super) fn end(&mut self, why: Option<ChannelError>) {
-        self.end.get_or_insert(why);
+    pub(super) fn end(&mut self, how: ReaderEnd) {
+        self.end.get_or_insert(how);
     }
 
     /// Takes the oldest messages out, `most` messages and about as many `bytes` at most; at least one.
@@ -67,7 +75,7 @@ impl Reader {
     }
 
     /// How it ended, once everything is read.
-    pub(super) fn ended(&self) -> Option<Option<ChannelError>> {
+    pub(super) fn ended(&self) -> Option<ReaderEnd> {
         if self.unread.is_empty() { self.end.clone() } else { None }
     }
 
@@ -128,12 +136,12 @@ mod tests {
         reader.push(message(2, 1));
         assert!(reader.is_news());
         assert!(!reader.is_news());
-        reader.end(None);
+        reader.end(ReaderEnd::Left);
         assert_eq!(reader.read(1, 1).len(), 1);
         assert!(!reader.is_news(), "it knows that there is more");
         assert_eq!(reader.ended(), None);
         assert_eq!(reader.read(9, 9).len(), 1);
-        assert_eq!(reader.ended(), Some(None));
+        assert_eq!(reader.ended(), Some(ReaderEnd::Left));
         assert!(reader.is_news());
     }
 }

@@ -6,7 +6,9 @@ use super::config::Subnet;
 use super::machine::{Moment, Subscriber};
 use super::rate::RateLimit;
 use super::{ChannelConfig, ChannelError};
-use crate::identity::{EntityId, NodeId, RevocationFloors, TokenChain, TokenError, TokenRequest, TokenScope};
+use crate::identity::{
+    EntityId, NodeId, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenRequest, TokenScope,
+};
 
 /// A registered channel.
 #[derive(Debug)]
@@ -152,6 +154,6 @@ impl Channel {
             return None;
         }
         let grants = self.members.values().flat_map(BTreeMap::values);
-        grants.flat_map(|grant| &grant.token).flat_map(|chain| chain.tokens()).map(|token| token.not_after()).min()
+        grants.flat_map(|grant| &grant.token).flat_map(TokenChain::tokens).map(PermissionToken::not_after).min()
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeAs, Subscriber};
 use super::publishing::{PublishId, PublishOptions, PublishReport};
-use super::reader::{Reader, ReaderId};
+use super::reader::{Reader, ReaderEnd, ReaderId};
 use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
 use crate::identity::{EntityId, NodeId};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
@@ -136,7 +136,7 @@ impl Channels {
         name: &ChannelName,
     ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            state.end_own((publisher, name.id()), None);
+            state.end_own((publisher, name.id()), &ReaderEnd::Left);
             Ok(state.leave(publisher, name, now))
         });
         answer(told)
@@ -157,7 +157,7 @@ impl Channels {
             let told = state.join(publisher, name, token, Joining::Reader(key), now);
             match &told {
                 Ok(_) => state.own.entry(key).or_default().readers.push(reader),
-                Err(error) => state.end_reader(reader, Some(error.clone())),
+                Err(error) => state.end_reader(reader, ReaderEnd::Failed(error.clone())),
             }
             (reader, told)
         });
@@ -190,9 +190,9 @@ impl Channels {
         self.shared.state.lock().readers.get_mut(&reader).map(|reader| reader.read(most, bytes)).unwrap_or_default()
     }
 
-    /// How a reader ended, once it has read everything; an error when that was not asked for.
-    pub fn ended(&self, reader: ReaderId) -> Option<Option<ChannelError>> {
-        self.shared.state.lock().readers.get(&reader).map_or(Some(None), Reader::ended)
+    /// How a reader ended, once it has read everything.
+    pub fn ended(&self, reader: ReaderId) -> Option<ReaderEnd> {
+        self.shared.state.lock().readers.get(&reader).map_or(Some(ReaderEnd::Left), Reader::ended)
     }
 
     /// How many messages a reader did not read in time.
@@ -208,7 +208,7 @@ impl Channels {
         options: PublishOptions,
     ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            let id = state.machine.publish(name, payload, options, now)?;
+            let id = state.machine.publish(name, &payload, options, now)?;
             let (tell, told) = oneshot::channel();
             state.publications.insert(id, tell);
             Ok(told)
@@ -281,7 +281,7 @@ impl State {
                 }
                 ChannelEvent::Message(message) => self.deliver(&message),
                 ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Node, error } => {
-                    self.end_own((publisher, channel.id()), Some(&error));
+                    self.end_own((publisher, channel.id()), &ReaderEnd::Failed(error));
                 }
                 ChannelEvent::Ended { subscriber: Subscriber::Daemon(_), .. } => {}
             }
@@ -314,21 +314,23 @@ impl State {
             own.joining = own.joining.saturating_sub(1);
             own.kept |= error.is_none();
         }
-        if error.is_some() && !self.machine.has_member(key, Subscriber::Node) {
-            self.end_own(key, error);
+        if let Some(error) = error
+            && !self.machine.has_member(key, Subscriber::Node)
+        {
+            self.end_own(key, &ReaderEnd::Failed(error.clone()));
         }
     }
 
-    fn end_own(&mut self, key: Key, why: Option<&ChannelError>) {
+    fn end_own(&mut self, key: Key, how: &ReaderEnd) {
         let Some(own) = self.own.remove(&key) else { return };
         for reader in own.readers {
-            self.end_reader(reader, why.cloned());
+            self.end_reader(reader, how.clone());
         }
     }
 
-    fn end_reader(&mut self, reader: ReaderId, why: Option<ChannelError>) {
+    fn end_reader(&mut self, reader: ReaderId, how: ReaderEnd) {
         if let Some(state) = self.readers.get_mut(&reader) {
-            state.end(why);
+            state.end(how);
             self.touched.push(reader);
         }
     }
@@ -370,7 +372,7 @@ impl Shared {
         let keys: Vec<_> = state.own.keys().copied().collect();
         for key in keys {
             // Asked for, so a reader just comes to its end.
-            state.end_own(key, None);
+            state.end_own(key, &ReaderEnd::Left);
         }
         let news = state.take_events();
         drop(state);

@@ -69,8 +69,8 @@ pub enum Running {
     /// Waiting in the queue of runnable daemons.
     Queued,
     /// Events.
-    Batch(InFlight),
-    /// One event on the caller's own stack.
+    Batch(Box<InFlight>),
+    /// Events on their callers' own stacks, until the embedder gives the daemon back.
     Direct,
     /// A control operation.
     Control(Control),
@@ -306,7 +306,7 @@ impl DaemonHost {
         }
         self.taken += events.len() as u64;
         let id = self.next_batch_id();
-        self.running = Running::Batch(InFlight { id, events, progress_at: now, timed_out: false });
+        self.running = Running::Batch(Box::new(InFlight { id, events, progress_at: now, timed_out: false }));
         match &self.running {
             Running::Batch(batch) => (id, &batch.events),
             _ => unreachable!("set above"),

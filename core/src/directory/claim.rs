@@ -126,10 +126,14 @@ impl Claim {
         verify(&first.entity, &chain[0])?;
         for pair in chain.windows(2) {
             let (holder, next) = (&pair[0].body, &pair[1].body);
+            // A takeover begins a new life and refuses every copy before it.
+            let same_life = next.lineage == holder.lineage || next.min_epoch == next.epoch;
             let follows = next.entity == holder.entity
-                && next.lineage == holder.lineage
+                && same_life
                 && next.epoch > holder.epoch
-                && next.min_epoch >= holder.min_epoch;
+                && !holder.epoch.is_far_behind(next.epoch)
+                && next.min_epoch >= holder.min_epoch
+                && next.min_epoch <= next.epoch;
             if !follows {
                 return Err(ClaimError::BrokenChain);
             }

@@ -20,8 +20,8 @@ pub struct Query(pub u64);
 pub enum Finding {
     /// The best claim that anyone knows.
     Found(Found),
-    /// Every connected peer was asked and knows of none.
-    NotFound,
+    /// Every connected peer was asked and knows of none: perhaps of one that its own host denies.
+    NotFound(Option<Claim>),
     /// Some did not answer in time, and the others know of none.
     Unanswered,
 }
@@ -68,6 +68,12 @@ impl Open {
             }
         }
         best
+    }
+
+    /// The newest claim of one that has left its host.
+    fn denied(&self) -> Option<Claim> {
+        let claims = self.answers.values().flatten();
+        claims.reduce(|best, claim| if claim.beats(best) { claim } else { best }).cloned()
     }
 
     /// A host that speaks for itself ends the question: an older claim is put right by the host that it names.
@@ -177,7 +183,7 @@ impl Lookups {
                 self.by_origin.remove(&open.origin);
                 let finding = match open.best() {
                     Some(found) => Finding::Found(found),
-                    None if open.waiting_for.is_empty() && open.silent.is_empty() => Finding::NotFound,
+                    None if open.waiting_for.is_empty() && open.silent.is_empty() => Finding::NotFound(open.denied()),
                     None => Finding::Unanswered,
                 };
                 (open.origin, finding)
@@ -232,7 +238,7 @@ mod tests {
         assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
         assert_eq!(lookups.peer_answers(ONE), [], "it has answered");
         lookups.answer(query, OTHER, None);
-        assert_eq!(endings(&mut lookups), [Finding::NotFound]);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
     }
 
     #[test]
@@ -244,6 +250,6 @@ mod tests {
         assert_eq!(endings(&mut lookups), [], "an answer of the former session");
         assert_eq!(lookups.peer_answers(ONE), [(query, ORIGIN)]);
         lookups.peer_gone(ONE);
-        assert_eq!(endings(&mut lookups), [Finding::NotFound]);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
     }
 }

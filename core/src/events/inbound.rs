@@ -10,7 +10,7 @@ use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Event, Failure, Item, Reply, StreamId};
+use crate::wire::events::{Event, Failure, Item, Reply, StreamId, decode_number};
 
 /// What stands at a number of a stream.
 #[derive(Clone, Debug)]
@@ -231,6 +231,9 @@ impl Inbound {
         }
         let saved: Vec<SavedStream<'_>> = codec::decode(bytes)?;
         for stream in saved {
+            if stream.next == 0 {
+                return Err(DecodeError::Malformed("a stream that begins before 1".into()));
+            }
             let mut restored = InStream::new(stream.id, via, stream.next, now);
             for reply in stream.replies {
                 restored.keep(KeptReply::from_wire(&reply, bytes));
@@ -249,7 +252,7 @@ impl Inbound {
 struct SavedStream<'b> {
     #[n(0)]
     id: StreamId,
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_number")]
     next: u64,
     #[b(2)]
     replies: Vec<Reply<'b>>,
@@ -359,6 +362,11 @@ impl InStream {
     pub fn drop_early(&mut self) {
         self.early.clear();
         self.early_bytes = 0;
+    }
+
+    /// Whether it holds events that were not accepted.
+    pub fn holds_early(&self) -> bool {
+        !self.early.is_empty()
     }
 
     /// Keeps a reply until the sender has it.

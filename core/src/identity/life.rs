@@ -19,6 +19,9 @@ pub struct Lineage(u128);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
+/// The widest step from one epoch to another that is believed.
+const FARTHEST: u64 = 1 << 32;
+
 /// One move of a daemon: 128 random bits, made by its orchestrator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MigrationId(u128);
@@ -109,6 +112,11 @@ impl Epoch {
     /// The number itself.
     pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// Whether `other` is so far ahead that no sequence of moves leads there: whoever claims it could shut all others out.
+    pub fn is_far_behind(self, other: Self) -> bool {
+        other.0.saturating_sub(self.0) > FARTHEST
     }
 
     /// The epoch after this one; none after the last.

@@ -27,6 +27,8 @@ pub struct MeshConfig {
     pub max_payload: u64,
     /// Most peers at a time.
     pub max_peers: usize,
+    /// Whether this node forwards sessions of its peers that have none with each other. It never sees what is in them.
+    pub relay: bool,
 }
 
 impl MeshConfig {
@@ -41,6 +43,7 @@ impl MeshConfig {
             reconnect: true,
             max_payload: 64 * 1024 * 1024,
             max_peers: 1024,
+            relay: true,
         }
     }
 

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::error::{HandshakeFailure, MeshError};
 use super::inner::{Inner, Opened};
 use super::listen::HANDSHAKE_DEADLINE;
-use super::stream::{MessageReader, prepare, write_message};
-use super::table::{ConnId, DialDecision, DialTarget};
+use super::relay;
+use super::stream::{ByteStream, MessageReader, prepare, write_message};
+use super::table::{ConnId, DialDecision, DialTarget, Way};
 use crate::identity::NodeId;
 use crate::session::{DialIntent, Dialling, Established, ProvenPeer, SessionError};
 use crate::wire::frame::{MAX_MESSAGE, read_frame};
@@ -55,8 +56,12 @@ pub(super) async fn connect(inner: Arc<Inner>, target: DialTarget) -> Result<Nod
         };
         match timeout(HANDSHAKE_DEADLINE, inner.session_with(node)).await {
             Ok(Ok(_)) => {
-                inner.control.lock().table.found_at(node, &target);
-                return Ok(node);
+                let mut control = inner.control.lock();
+                control.table.found_at(node, &target);
+                // A session through a relay is not what was asked for.
+                if target.way.via().is_some() || !control.table.is_relayed(node) {
+                    return Ok(node);
+                }
             }
             Ok(Err(_)) => return Err(MeshError::ShutDown),
             Err(_) => {}
@@ -70,7 +75,7 @@ pub(super) async fn again(inner: Arc<Inner>, node: NodeId, target: DialTarget) {
     let result = tokio::select! {
         biased;
         () = inner.root.cancelled() => return,
-        result = dial(&inner, &target, Some(node)) => result,
+        result = redial(&inner, node, &target) => result,
     };
     if let Err(error) = result {
         tracing::debug!(peer = %node, %error, "dialling again failed");
@@ -80,26 +85,42 @@ pub(super) async fn again(inner: Arc<Inner>, node: NodeId, target: DialTarget) {
     inner.apply(&mut control);
 }
 
-async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>) -> Result<Dialled, MeshError> {
-    let stream = tcp_connect(target).await?;
-    match timeout(HANDSHAKE_DEADLINE, shake_hands(inner, target, expected, stream)).await {
-        Ok(result) => result,
-        Err(_) => Err(failed(target, HandshakeFailure::TimedOut)),
+/// The way to a peer that a relay led to may lead through another one now.
+async fn redial(inner: &Arc<Inner>, node: NodeId, target: &DialTarget) -> Result<(), MeshError> {
+    match target.way {
+        Way::Direct(_) => dial(inner, target, Some(node)).await.map(|_| ()),
+        Way::Relayed { .. } => Box::pin(relay::reach(inner.clone(), node)).await,
     }
 }
 
-async fn tcp_connect(target: &DialTarget) -> Result<TcpStream, MeshError> {
-    let address = || target.addr.clone();
+async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>) -> Result<Dialled, MeshError> {
+    let result = match &target.way {
+        Way::Direct(addr) => {
+            let stream = tcp_connect(addr).await?;
+            prepare(&stream).map_err(|error| failed(target, HandshakeFailure::Io(Arc::new(error))))?;
+            timeout(HANDSHAKE_DEADLINE, shake_hands(inner, target, expected, stream)).await
+        }
+        Way::Relayed { by } => {
+            let through = async {
+                let node = target.pin_node.ok_or(MeshError::NoRelay { node: *by })?;
+                shake_hands(inner, target, expected, relay::open(inner, *by, node).await?).await
+            };
+            timeout(HANDSHAKE_DEADLINE, through).await
+        }
+    };
+    result.unwrap_or_else(|_| Err(failed(target, HandshakeFailure::TimedOut)))
+}
+
+async fn tcp_connect(addr: &str) -> Result<TcpStream, MeshError> {
+    let address = || addr.to_owned();
     let connect = async {
-        let resolved = lookup_host(target.addr.as_str()).await.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => {
-                MeshError::InvalidArgument(format!("'{}' is not of the form host:port", target.addr))
-            }
+        let resolved = lookup_host(addr).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => MeshError::InvalidArgument(format!("'{addr}' is not of the form host:port")),
             _ => MeshError::AddressNotFound { address: address(), source: Arc::new(error) },
         })?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for addr in resolved {
-            match TcpStream::connect(addr).await {
+        for candidate in resolved {
+            match TcpStream::connect(candidate).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
@@ -110,15 +131,14 @@ async fn tcp_connect(target: &DialTarget) -> Result<TcpStream, MeshError> {
     timeout(CONNECT_DEADLINE, connect).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn shake_hands(
+async fn shake_hands<S: ByteStream>(
     inner: &Arc<Inner>,
     target: &DialTarget,
     expected: Option<NodeId>,
-    mut stream: TcpStream,
+    mut stream: S,
 ) -> Result<Dialled, MeshError> {
     let fail = |reason: HandshakeFailure| failed(target, reason);
     let broken = |error: io::Error| failed(target, HandshakeFailure::Io(Arc::new(error)));
-    prepare(&stream).map_err(broken)?;
     let mut messages = MessageReader::new();
     let (dialling, first) = Dialling::start(&inner.local).map_err(|error| fail(error.into()))?;
     write_message(&mut stream, &first).await.map_err(broken)?;
@@ -171,7 +191,7 @@ async fn shake_hands(
             drop(control);
             return Ok(Dialled::Elsewhere(node));
         }
-        inner.open(&mut control, conn, &established, None, ready)
+        inner.open(&mut control, conn, &established, target.way.clone(), None, ready)
     };
     drop(pending);
     inner.run(Opened { link, established, stream, messages });
@@ -179,7 +199,7 @@ async fn shake_hands(
 }
 
 fn check_pins(target: &DialTarget, peer: &ProvenPeer) -> Result<(), MeshError> {
-    let mismatch = |what| MeshError::PinMismatch { address: target.addr.clone(), what, got: peer.node };
+    let mismatch = |what| MeshError::PinMismatch { address: target.way.to_string(), what, got: peer.node };
     if target.pin_key.is_some_and(|key| key != peer.static_key) {
         return Err(mismatch("key"));
     }
@@ -194,8 +214,8 @@ enum Welcome {
     Refused(Refusal),
 }
 
-async fn read_welcome(
-    stream: &mut TcpStream,
+async fn read_welcome<S: ByteStream>(
+    stream: &mut S,
     messages: &mut MessageReader,
     established: &mut Established,
 ) -> Result<Welcome, HandshakeFailure> {
@@ -231,5 +251,5 @@ async fn until<T>(token: &CancellationToken, work: impl Future<Output = T>) -> O
 }
 
 fn failed(target: &DialTarget, reason: HandshakeFailure) -> MeshError {
-    MeshError::HandshakeFailed { address: target.addr.clone(), reason }
+    MeshError::HandshakeFailed { address: target.way.to_string(), reason }
 }

@@ -55,6 +55,12 @@ pub enum MeshError {
         /// Who answered.
         got: NodeId,
     },
+    /// There is no session with that node, and no peer has one that would relay.
+    #[error("node {node} has no session here, and no common peer relays to it")]
+    NoRelay {
+        /// Who was wanted.
+        node: NodeId,
+    },
     /// The node is shut down.
     #[error("the mesh node is shut down")]
     ShutDown,
@@ -100,8 +106,8 @@ pub enum InstallError {
     /// One of the subprotocols has a handler.
     #[error("subprotocol {0:?} has a handler already")]
     Taken(crate::wire::Subprotocol),
-    /// The session's own subprotocol cannot be handled from outside.
-    #[error("subprotocol {0:?} belongs to the session")]
+    /// The subprotocols of the mesh itself cannot be handled from outside.
+    #[error("subprotocol {0:?} belongs to the mesh itself")]
     Reserved(crate::wire::Subprotocol),
     /// The node is shut down.
     #[error("the mesh node is shut down")]

@@ -49,7 +49,7 @@ impl Handlers {
     /// Whether `subprotocols` could be installed.
     pub(super) fn check(&self, subprotocols: &[Subprotocol]) -> Result<(), InstallError> {
         for &subprotocol in subprotocols {
-            if subprotocol == Subprotocol::Session {
+            if matches!(subprotocol, Subprotocol::Session | Subprotocol::Relay) {
                 return Err(InstallError::Reserved(subprotocol));
             }
             if self.installed.iter().any(|installed| installed.subprotocols.contains(&subprotocol)) {

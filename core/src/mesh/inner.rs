@@ -11,7 +11,6 @@ use std::time::SystemTime;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -25,11 +24,13 @@ use super::handlers::Handlers;
 use super::limits::HalfOpen;
 use super::link::Link;
 use super::reader::Reader;
-use super::stream::MessageReader;
-use super::table::{Action, Activity, CloseReason, ConnId, PeerTable};
+use super::relay::Relay;
+use super::stream::{ByteStream, MessageReader};
+use super::table::{Action, Activity, CloseReason, ConnId, PeerTable, Way};
 use super::writer::Writer;
 use crate::identity::NodeId;
 use crate::session::{Established, LocalIdentity};
+use crate::wire::Subprotocol;
 
 /// One node.
 pub(super) struct Inner {
@@ -41,9 +42,12 @@ pub(super) struct Inner {
     pub(super) handlers: RwLock<Handlers>,
     pub(super) counters: Counters,
     pub(super) half_open: HalfOpen,
+    pub(super) relay: Arc<Relay>,
     /// Everything that runs, but for the sessions.
     pub(super) tasks: TaskTracker,
     pub(super) sessions: TaskTracker,
+    /// Sessions through relays: they say goodbye while the sessions that carry them are up.
+    relayed_sessions: TaskTracker,
     pub(super) root: CancellationToken,
     pub(super) runtime: Handle,
     timer_changed: Notify,
@@ -68,10 +72,10 @@ pub(super) struct Present {
 }
 
 /// A session that was agreed on and whose tasks are to be started.
-pub(super) struct Opened {
+pub(super) struct Opened<S> {
     pub(super) link: Arc<Link>,
     pub(super) established: Established,
-    pub(super) stream: TcpStream,
+    pub(super) stream: S,
     pub(super) messages: MessageReader,
 }
 
@@ -90,8 +94,15 @@ impl Control {
 }
 
 impl Inner {
-    pub(super) fn new(local: LocalIdentity, local_addr: SocketAddr, table: PeerTable) -> Self {
-        Self {
+    /// `forwards` is whether the node relays for others, `salt` a random number.
+    pub(super) fn new(
+        local: LocalIdentity,
+        local_addr: SocketAddr,
+        table: PeerTable,
+        forwards: bool,
+        salt: u64,
+    ) -> Arc<Self> {
+        let inner = Arc::new_cyclic(|this| Self {
             local,
             local_addr,
             control: Mutex::new(Control::new(table)),
@@ -99,14 +110,47 @@ impl Inner {
             handlers: RwLock::default(),
             counters: Counters::default(),
             half_open: HalfOpen::default(),
+            relay: Relay::new(this.clone(), forwards, salt),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
+            relayed_sessions: TaskTracker::new(),
             root: CancellationToken::new(),
             runtime: Handle::current(),
             timer_changed: Notify::new(),
             started: AtomicBool::new(false),
             clocks: (Instant::now(), SystemTime::now()),
-        }
+        });
+        inner.handlers.write().install(Arc::new(inner.relay.clone()), &[Subprotocol::Relay]);
+        inner
+    }
+
+    /// This node's id.
+    pub(super) fn me(&self) -> NodeId {
+        self.local.keypair().node_id()
+    }
+
+    /// The session with a peer. May be called from a handler.
+    pub(super) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.present.get(&node)?.link.clone()
+    }
+
+    /// Whether this node has a session of its own with `node`.
+    pub(super) fn may_relay_to(&self, node: NodeId) -> bool {
+        self.link(node).is_some_and(|link| link.is_direct())
+    }
+
+    /// The peers that could relay for this node.
+    pub(super) fn direct_peers(&self) -> Vec<NodeId> {
+        let direct = |link: &Arc<Link>| link.is_direct();
+        let mut peers: Vec<_> =
+            self.present.iter().filter(|peer| peer.link.as_ref().is_some_and(direct)).map(|peer| *peer.key()).collect();
+        peers.sort_unstable();
+        peers
+    }
+
+    /// Whether a session with `node` is up and works as far as is known.
+    pub(super) fn has_session(&self, node: NodeId) -> bool {
+        self.control.lock().table.is_connected(node)
     }
 
     pub(super) fn is_started(&self) -> bool {
@@ -186,11 +230,12 @@ impl Inner {
         control: &mut Control,
         conn: ConnId,
         established: &Established,
+        way: Way,
         welcome: Option<bool>,
         peer_ready: bool,
     ) -> Arc<Link> {
         let peer = &established.peer;
-        let link = Arc::new(Link::new(conn, peer.node, peer.bulk_window, self.root.child_token()));
+        let link = Arc::new(Link::new(conn, peer.node, way, peer.bulk_window, self.root.child_token()));
         if let Some(resumed) = welcome {
             link.welcome(resumed);
         }
@@ -204,14 +249,16 @@ impl Inner {
     }
 
     /// Starts the tasks of a session. Comes after [`open`](Self::open), so that the layers hear of the peer first.
-    pub(super) fn run(self: &Arc<Self>, opened: Opened) {
+    pub(super) fn run<S: ByteStream>(self: &Arc<Self>, opened: Opened<S>) {
         let Opened { link, established, stream, messages } = opened;
         let (outgoing, incoming) = established.transport.split();
-        let (read, write) = stream.into_split();
+        let (read, write) = stream.halves();
         let reader = Reader { inner: self.clone(), link: link.clone(), socket: read, messages, opener: incoming };
+        let relayed = !link.is_direct();
         let writer = Writer { inner: self.clone(), link, socket: write, sealer: outgoing };
-        self.sessions.spawn_on(reader.run(), &self.runtime);
-        self.sessions.spawn_on(writer.run(), &self.runtime);
+        let tracker = if relayed { &self.relayed_sessions } else { &self.sessions };
+        tracker.spawn_on(reader.run(), &self.runtime);
+        tracker.spawn_on(writer.run(), &self.runtime);
     }
 
     /// A session's connection ended without a goodbye.
@@ -250,7 +297,7 @@ impl Inner {
             return told;
         }
         let connected = control.table.peers().find(|peer| peer.identity.node == node && peer.conn.is_some());
-        if let Some(addr) = connected.map(|peer| peer.addr.to_owned()) {
+        if let Some(addr) = connected.map(|peer| peer.way.to_string()) {
             let _ = tell.send(addr);
         } else {
             let waiting = control.waiters.entry(node).or_default();
@@ -283,8 +330,21 @@ impl Inner {
         }
     }
 
+    /// Closes circuits through this node that nothing goes through: their ends have sent heartbeats if they live.
+    pub(super) async fn close_idle_circuits(self: Arc<Self>, limit: std::time::Duration) {
+        let mut clock = tokio::time::interval(limit / 2);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.root.cancelled() => return,
+                _ = clock.tick() => self.relay.close_idle(limit),
+            }
+        }
+    }
+
     /// Tells every peer goodbye and every layer that its peers are gone; ends everything that runs. Bounded in time.
     pub(super) async fn leave(self: Arc<Self>, patience: std::time::Duration) {
+        self.leave_relayed(patience).await;
         {
             let mut control = self.control.lock();
             control.table.leave(Instant::now());
@@ -303,9 +363,20 @@ impl Inner {
         }
         self.root.cancel();
         self.sessions.wait().await;
+        self.relayed_sessions.wait().await;
         // The layers above often own this node: without this, both would keep each other alive.
         let handlers = std::mem::take(&mut *self.handlers.write());
         drop(handlers);
+    }
+
+    /// Says goodbye where that needs sessions with others.
+    async fn leave_relayed(&self, patience: std::time::Duration) {
+        let relayed: Vec<_> = self.control.lock().links.values().filter(|link| !link.is_direct()).cloned().collect();
+        for link in &relayed {
+            link.say_goodbye();
+        }
+        self.relayed_sessions.close();
+        let _ = tokio::time::timeout(patience / 2, self.relayed_sessions.wait()).await;
     }
 
     fn close(&self, control: &mut Control, conn: ConnId, why: CloseReason) {
@@ -319,6 +390,9 @@ impl Inner {
             && present.link.as_ref().is_some_and(|current| current.conn == conn)
         {
             present.link = None;
+        }
+        if link.is_direct() {
+            self.relay.session_gone(link.node);
         }
     }
 
@@ -343,7 +417,7 @@ impl Inner {
             }
             // Last, for whoever waits may use the layers above at once.
             let addr = control.table.peers().find(|known| known.identity.node == peer.node);
-            let addr = addr.map(|known| known.addr.to_owned()).unwrap_or_default();
+            let addr = addr.map(|known| known.way.to_string()).unwrap_or_default();
             for waiter in control.waiters.remove(&peer.node).into_iter().flatten() {
                 let _ = waiter.send(addr.clone());
             }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::identity::NodeId;
+
 /// Half-open handshakes on one node.
 const TOTAL: usize = 256;
-/// Half-open handshakes from one address.
+/// Half-open handshakes from one address, or through one relay.
 const PER_ADDRESS: usize = 64;
 
 /// Counts handshakes that are under way.
@@ -20,26 +22,46 @@ pub(super) struct HalfOpen {
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
-    by_address: HashMap<IpAddr, usize>,
+    by_origin: HashMap<Origin, usize>,
+}
+
+/// Where a handshake comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    Address(IpAddr),
+    Relay(NodeId),
+}
+
+impl From<IpAddr> for Origin {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl From<NodeId> for Origin {
+    fn from(relay: NodeId) -> Self {
+        Self::Relay(relay)
+    }
 }
 
 /// One handshake under way; counted until dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     counts: Arc<Mutex<Counts>>,
-    address: IpAddr,
+    origin: Origin,
 }
 
 impl HalfOpen {
-    /// Room for one more from `address`, if there is.
-    pub(super) fn begin(&self, address: IpAddr) -> Option<Permit> {
+    /// Room for one more from `origin`, if there is.
+    pub(super) fn begin(&self, origin: impl Into<Origin>) -> Option<Permit> {
+        let origin = origin.into();
         let mut counts = self.counts.lock();
-        if counts.total >= TOTAL || counts.by_address.get(&address).is_some_and(|&count| count >= PER_ADDRESS) {
+        if counts.total >= TOTAL || counts.by_origin.get(&origin).is_some_and(|&count| count >= PER_ADDRESS) {
             return None;
         }
         counts.total += 1;
-        *counts.by_address.entry(address).or_default() += 1;
-        Some(Permit { counts: self.counts.clone(), address })
+        *counts.by_origin.entry(origin).or_default() += 1;
+        Some(Permit { counts: self.counts.clone(), origin })
     }
 }
 
@@ -47,10 +69,10 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
         counts.total -= 1;
-        if let Some(count) = counts.by_address.get_mut(&self.address) {
+        if let Some(count) = counts.by_origin.get_mut(&self.origin) {
             *count -= 1;
             if *count == 0 {
-                counts.by_address.remove(&self.address);
+                counts.by_origin.remove(&self.origin);
             }
         }
     }
@@ -73,6 +95,6 @@ mod tests {
         assert!(limits.begin(IpAddr::from([10, 0, 0, 9])).is_none());
         drop(held);
         assert!(limits.begin(one).is_some());
-        assert!(limits.counts.lock().by_address.is_empty());
+        assert!(limits.counts.lock().by_origin.is_empty());
     }
 }

@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::table::ConnId;
+use super::table::{ConnId, Way};
 use crate::identity::NodeId;
-use crate::session::{BULK_WINDOW, FrameBuilder, ReceiveCredit, SendCredit, SessionError};
+use crate::session::{BULK_WINDOW, BulkPace, FrameBuilder, ReceiveCredit, SendCredit, SessionError};
 use crate::wire::session::SessionMessage;
 use crate::wire::{Subprotocol, codec};
 
@@ -25,6 +25,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 pub(super) struct Link {
     pub(super) conn: ConnId,
     pub(super) node: NodeId,
+    /// How it reaches the peer.
+    pub(super) way: Way,
     pub(super) closed: CancellationToken,
     /// Signals the writer. Keeps one permit, so a signal is never lost.
     wake: Notify,
@@ -39,8 +41,17 @@ pub(super) struct Link {
     /// Held while records are handed on; once false, none are.
     pub(super) gate: Mutex<bool>,
     control: Mutex<Control>,
-    send_credit: Mutex<SendCredit>,
+    bulk_out: Mutex<BulkOut>,
     receive_credit: Mutex<ReceiveCredit>,
+    /// The reader is at work on what it read, and gives credit back at the end of it.
+    reading: AtomicBool,
+}
+
+/// What bounds the bulk that leaves.
+#[derive(Debug)]
+struct BulkOut {
+    credit: SendCredit,
+    pace: BulkPace,
 }
 
 /// Session messages that wait to be sent. Each kind takes one place, so a peer cannot make this grow.
@@ -64,10 +75,11 @@ enum Goodbye {
 }
 
 impl Link {
-    pub(super) fn new(conn: ConnId, node: NodeId, peer_window: u64, closed: CancellationToken) -> Self {
+    pub(super) fn new(conn: ConnId, node: NodeId, way: Way, peer_window: u64, closed: CancellationToken) -> Self {
         Self {
             conn,
             node,
+            way,
             closed,
             wake: Notify::new(),
             epoch: Instant::now(),
@@ -78,9 +90,15 @@ impl Link {
             rtt_micros: AtomicU64::new(u64::MAX),
             gate: Mutex::new(true),
             control: Mutex::default(),
-            send_credit: Mutex::new(SendCredit::new(peer_window)),
+            bulk_out: Mutex::new(BulkOut { credit: SendCredit::new(peer_window), pace: BulkPace::new() }),
             receive_credit: Mutex::new(ReceiveCredit::new(BULK_WINDOW)),
+            reading: AtomicBool::new(false),
         }
+    }
+
+    /// A session of this node's own, without a relay.
+    pub(super) fn is_direct(&self) -> bool {
+        self.way.via().is_none()
     }
 
     pub(super) fn wake(&self) {
@@ -174,7 +192,26 @@ impl Link {
     }
 
     pub(super) fn bulk_consumed(&self, bytes: usize) {
-        if self.receive_credit.lock().consumed(bytes as u64) {
+        let owes = self.receive_credit.lock().consumed(bytes as u64);
+        if owes && !self.reading.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Fast records of a layer above arrived.
+    pub(super) fn fast_arrived(&self) {
+        self.bulk_out.lock().pace.fast(Instant::now());
+    }
+
+    /// The reader begins with what it read: credit that comes free meanwhile is given back together.
+    pub(super) fn begin_reading(&self) {
+        self.reading.store(true, Ordering::SeqCst);
+    }
+
+    /// The reader waits for more.
+    pub(super) fn end_reading(&self) {
+        self.reading.store(false, Ordering::SeqCst);
+        if self.receive_credit.lock().owes() {
             self.wake();
         }
     }
@@ -184,17 +221,23 @@ impl Link {
     }
 
     pub(super) fn credit_returned(&self, bytes: u64) -> Result<(), SessionError> {
-        self.send_credit.lock().refill(bytes)?;
+        let mut bulk = self.bulk_out.lock();
+        bulk.credit.refill(bytes)?;
+        bulk.pace.returned(bytes, Instant::now());
+        drop(bulk);
         self.wake();
         Ok(())
     }
 
     pub(super) fn may_send_bulk(&self) -> bool {
-        self.send_credit.lock().has_room()
+        let bulk = self.bulk_out.lock();
+        bulk.credit.has_room() && bulk.pace.has_room(Instant::now())
     }
 
     pub(super) fn spend_bulk(&self, bytes: usize) {
-        self.send_credit.lock().spend(bytes as u64);
+        let mut bulk = self.bulk_out.lock();
+        bulk.credit.spend(bytes as u64);
+        bulk.pace.sent(bytes as u64, Instant::now());
     }
 
     /// Writes what the session itself has to say into a fast frame. The welcome gets a frame of its own: true when the

@@ -1,19 +1,18 @@
 //! Listening: strangers in, proven peers out.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::HandshakeFailure;
 use super::inner::{Inner, Opened};
 use super::limits::Permit;
 use super::link::say;
-use super::stream::{MessageReader, prepare, write_message};
-use super::table::PeerRefusal;
+use super::stream::{ByteStream, MessageReader, prepare, write_message};
+use super::table::{PeerRefusal, Way};
 use crate::session::{Answering, DialIntent, Established, FrameBuilder, HandshakeError, SendBuffer};
 use crate::wire::Lane;
 use crate::wire::session::{MAX_HANDSHAKE_MESSAGE, Refusal, SessionMessage};
@@ -40,7 +39,11 @@ pub(super) async fn listen(inner: Arc<Inner>, listener: TcpListener) {
                     tracing::debug!(%from, "too many half-open handshakes");
                     continue;
                 };
-                inner.tasks.spawn(serve(inner.clone(), stream, from, permit));
+                if let Err(error) = prepare(&stream) {
+                    tracing::debug!(%from, %error, "cannot set a connection up");
+                    continue;
+                }
+                inner.tasks.spawn(serve(inner.clone(), stream, Way::Direct(from.to_string()), permit));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -50,7 +53,8 @@ pub(super) async fn listen(inner: Arc<Inner>, listener: TcpListener) {
     }
 }
 
-async fn serve(inner: Arc<Inner>, mut stream: TcpStream, from: SocketAddr, permit: Permit) {
+/// Shakes hands with whoever is at the other end, and makes a peer of it.
+pub(super) async fn serve<S: ByteStream>(inner: Arc<Inner>, mut stream: S, from: Way, permit: Permit) {
     let mut messages = MessageReader::new();
     let shaken = tokio::select! {
         biased;
@@ -73,13 +77,12 @@ async fn serve(inner: Arc<Inner>, mut stream: TcpStream, from: SocketAddr, permi
     }
 }
 
-async fn shake_hands(
+async fn shake_hands<S: ByteStream>(
     inner: &Inner,
-    stream: &mut TcpStream,
+    stream: &mut S,
     messages: &mut MessageReader,
 ) -> Result<(Established, DialIntent), HandshakeFailure> {
     let broken = |error| HandshakeFailure::Io(Arc::new(error));
-    prepare(stream).map_err(broken)?;
     let first = messages.message(stream, MAX_HANDSHAKE_MESSAGE).await.map_err(broken)?;
     let (answering, answer) = Answering::start(&inner.local, &first.ok_or(HandshakeFailure::Closed)?)?;
     write_message(stream, &answer).await.map_err(broken)?;
@@ -87,11 +90,11 @@ async fn shake_hands(
     Ok(answering.read_last(&last.ok_or(HandshakeFailure::Closed)?)?)
 }
 
-async fn admit(
+async fn admit<S: ByteStream>(
     inner: &Arc<Inner>,
-    stream: TcpStream,
+    stream: S,
     messages: MessageReader,
-    from: SocketAddr,
+    from: Way,
     established: Established,
     intent: DialIntent,
 ) {
@@ -101,10 +104,11 @@ async fn admit(
             Err(Refusal::Leaving)
         } else {
             let (peer, session) = (&established.peer, established.session);
-            let accepted = control.table.accept(Instant::now(), peer, session, intent, &from.to_string());
+            let accepted = control.table.accept(Instant::now(), peer, session, intent, &from);
             let taken = accepted
                 .map(|accepted| {
-                    inner.open(&mut control, accepted.conn, &established, Some(accepted.resumed), intent.ready)
+                    let resumed = Some(accepted.resumed);
+                    inner.open(&mut control, accepted.conn, &established, from.clone(), resumed, intent.ready)
                 })
                 .map_err(told);
             inner.apply(&mut control);
@@ -135,7 +139,7 @@ fn told(refusal: PeerRefusal) -> Refusal {
     }
 }
 
-async fn refuse(mut stream: TcpStream, established: Established, refusal: Refusal) {
+async fn refuse<S: ByteStream>(mut stream: S, established: Established, refusal: Refusal) {
     let (mut sealer, _) = established.transport.split();
     let (mut frame, mut out) = (FrameBuilder::new(), SendBuffer::new());
     frame.reset(Lane::Fast);

@@ -16,6 +16,7 @@ mod link;
 mod listen;
 mod node;
 mod reader;
+mod relay;
 mod stream;
 pub mod table;
 mod writer;
@@ -26,4 +27,6 @@ pub use error::{HandshakeFailure, InstallError, MeshError};
 pub use handler::{Loss, PeerEvent, PeerIdentity, Record, RecordSink, SubprotocolHandler};
 pub use handlers::{ObserverId, PeerObserver, Responder};
 pub use node::{MeshNode, PeerInfo};
+#[cfg(feature = "test-hooks")]
+pub use relay::Tamper;
 pub use table::{PeerRefusal, PeerState};

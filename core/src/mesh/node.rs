@@ -17,14 +17,17 @@ use super::error::{InstallError, MeshError};
 use super::handler::{PeerEvent, PeerIdentity, SubprotocolHandler};
 use super::handlers::{ObserverId, PeerObserver, Responder};
 use super::inner::Inner;
-use super::table::{Backoff, DialTarget, PeerState, PeerTable, TableConfig};
-use super::{dial, listen};
+use super::table::{Backoff, DialTarget, PeerState, PeerTable, TableConfig, Way};
+use super::{dial, listen, relay};
 use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, NodeId, Signature};
 use crate::session::{BULK_WINDOW, LocalIdentity};
 use crate::wire::Subprotocol;
 
 /// How long a goodbye may take.
 const GOODBYE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A circuit that nothing has gone through for so long, or two session timeouts, is closed.
+const IDLE_CIRCUIT: Duration = Duration::from_secs(60);
 
 /// A node: it listens, dials, keeps sessions with its peers and carries the records of the layers above.
 ///
@@ -43,8 +46,10 @@ pub struct PeerInfo {
     pub node: NodeId,
     /// Public key.
     pub entity: EntityId,
-    /// Where it was dialled or came from.
+    /// Where it was dialled or came from; `relay:` and a node id when that peer relays the session.
     pub addr: String,
+    /// The peer that relays the session.
+    pub via: Option<NodeId>,
     /// How it is.
     pub state: PeerState,
     /// Last round trip of a heartbeat on this session.
@@ -76,9 +81,10 @@ impl MeshNode {
                 backoff: Backoff::new(random_u64()),
             },
         );
-        let inner = Arc::new(Inner::new(local, local_addr, table));
+        let inner = Inner::new(local, local_addr, table, config.relay, random_u64());
         inner.tasks.spawn(listen::listen(inner.clone(), listener));
         inner.tasks.spawn(inner.clone().keep_time());
+        inner.tasks.spawn(inner.clone().close_idle_circuits(IDLE_CIRCUIT.max(2 * session_timeout)));
         let end = Arc::new(inner.root.clone().drop_guard());
         Ok(Self { inner, _end: end })
     }
@@ -119,16 +125,44 @@ impl MeshNode {
         if self.inner.control.lock().leaving {
             return Err(MeshError::ShutDown);
         }
-        let target = DialTarget { addr: addr.to_owned(), pin_key, pin_node };
-        let (inner, root) = (self.inner.clone(), self.inner.root.clone());
-        let dial = async move {
+        let target = DialTarget { way: Way::Direct(addr.to_owned()), pin_key, pin_node };
+        self.in_background(dial::connect(self.inner.clone(), target)).await
+    }
+
+    /// Makes a session with `node` through a peer that has one with both, or finds the one that there is. Peers are asked
+    /// who can; when none does, the call fails as soon as all have answered. The session is proven end to end like any
+    /// other; a direct one replaces it as soon as there is one. Can be dropped at any time; the attempt goes on.
+    pub async fn reach(&self, node: NodeId) -> Result<(), MeshError> {
+        self.in_background(relay::reach(self.inner.clone(), node)).await
+    }
+
+    /// Circuits that go through this node for others.
+    pub fn circuits(&self) -> usize {
+        self.inner.relay.circuits()
+    }
+
+    /// Has `tamper` change what goes through this node.
+    #[cfg(feature = "test-hooks")]
+    pub fn tamper(&self, tamper: super::Tamper) {
+        self.inner.relay.tamper(tamper);
+    }
+
+    async fn in_background<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, MeshError>> + Send + 'static,
+    ) -> Result<T, MeshError> {
+        if self.inner.control.lock().leaving {
+            return Err(MeshError::ShutDown);
+        }
+        let root = self.inner.root.clone();
+        let work = async move {
             tokio::select! {
                 biased;
                 () = root.cancelled() => Err(MeshError::ShutDown),
-                result = dial::connect(inner, target) => result,
+                result = work => result,
             }
         };
-        self.inner.tasks.spawn_on(dial, &self.inner.runtime).await.unwrap_or(Err(MeshError::ShutDown))
+        self.inner.tasks.spawn_on(work, &self.inner.runtime).await.unwrap_or(Err(MeshError::ShutDown))
     }
 
     /// Resolves with the peer's address once it has a session, at once if it has one.
@@ -151,7 +185,8 @@ impl MeshNode {
             .map(|peer| PeerInfo {
                 node: peer.identity.node,
                 entity: peer.identity.entity,
-                addr: peer.addr.to_owned(),
+                addr: peer.way.to_string(),
+                via: peer.way.via(),
                 state: peer.state,
                 rtt: peer.conn.and_then(|conn| control.links.get(&conn)).and_then(|link| link.rtt()),
                 since: self.inner.wall_clock(peer.since),
@@ -237,21 +272,21 @@ impl MeshNode {
     /// Says that a handler has something for `node`. Cheap, never blocks, never lost; without a session it does nothing
     /// (handlers are asked when one comes up).
     pub fn wake(&self, node: NodeId) {
-        if let Some(link) = self.link(node) {
+        if let Some(link) = self.inner.link(node) {
             link.wake();
         }
     }
 
     /// Gives back the credit of bulk records from `node`: `bytes` is the sum of their body lengths.
     pub fn consumed(&self, node: NodeId, bytes: usize) {
-        if let Some(link) = self.link(node) {
+        if let Some(link) = self.inner.link(node) {
             link.bulk_consumed(bytes);
         }
     }
 
     /// Bulk bytes of `node` that arrived here and whose credit is not given back.
     pub fn bulk_outstanding(&self, node: NodeId) -> u64 {
-        self.link(node).map_or(0, |link| link.bulk_used())
+        self.inner.link(node).map_or(0, |link| link.bulk_used())
     }
 
     /// The node's key pair, for the layers above in this crate.
@@ -307,10 +342,6 @@ impl MeshNode {
         drop(control);
         self.inner.tasks.spawn_on(self.inner.clone().leave(GOODBYE_PATIENCE), &self.inner.runtime);
         self.inner.tasks.close();
-    }
-
-    fn link(&self, node: NodeId) -> Option<Arc<super::link::Link>> {
-        self.inner.present.get(&node)?.link.clone()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::AsyncRead;
 
 use super::handler::Record;
 use super::inner::Inner;
@@ -16,10 +16,10 @@ use crate::wire::session::SessionMessage;
 use crate::wire::{Lane, Subprotocol, codec};
 
 /// The reading half of a session.
-pub(super) struct Reader {
+pub(super) struct Reader<R> {
     pub(super) inner: Arc<Inner>,
     pub(super) link: Arc<Link>,
-    pub(super) socket: OwnedReadHalf,
+    pub(super) socket: R,
     pub(super) messages: MessageReader,
     pub(super) opener: Opener,
 }
@@ -29,7 +29,7 @@ enum End {
     Goodbye,
 }
 
-impl Reader {
+impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads until the session ends.
     pub(super) async fn run(mut self) {
         let closed = self.link.closed.clone();
@@ -49,6 +49,7 @@ impl Reader {
         self.messages.trust();
         let mut records = Vec::new();
         loop {
+            self.link.begin_reading();
             while let Some(len) = self.messages.next_len() {
                 check_message_len(len).map_err(|error| error.to_string())?;
                 let Some(message) = self.messages.next() else { break };
@@ -58,6 +59,7 @@ impl Reader {
                     return Ok(End::Goodbye);
                 }
             }
+            self.link.end_reading();
             let more = self.messages.fill(&mut self.socket).await;
             if !more.map_err(|error| format!("cannot read: {error}"))? {
                 return Ok(End::Closed);
@@ -93,10 +95,18 @@ impl Reader {
                 }
             }
         }
-        if lane == Lane::Bulk {
-            self.link.bulk_arrived(arrived)?;
-            if ignored > 0 {
-                self.link.bulk_consumed(ignored);
+        match lane {
+            Lane::Bulk => {
+                self.link.bulk_arrived(arrived)?;
+                if ignored > 0 {
+                    self.link.bulk_consumed(ignored);
+                }
+            }
+            // What a move says about itself does not slow it down.
+            Lane::Fast => {
+                if records.iter().any(|record| record.subprotocol != Subprotocol::Migration) {
+                    self.link.fast_arrived();
+                }
             }
         }
         if !records.is_empty() {

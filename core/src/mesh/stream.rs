@@ -1,10 +1,11 @@
-//! Length-prefixed messages on a socket.
+//! What a session runs on, and length-prefixed messages on it.
 
 use std::io;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::wire::frame::PREFIX_LEN;
 
@@ -15,6 +16,26 @@ const READ_FIRST: usize = 2 * 1024;
 /// Unsent bytes that the kernel may hold for one connection: more would only put bulk data in front of fast records.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT_LOW_WATER: u32 = 128 * 1024;
+
+/// A stream of bytes in both directions: a connection, or a circuit through a relay.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The reading half.
+    type Read: AsyncRead + Send + Unpin + 'static;
+    /// The writing half.
+    type Write: AsyncWrite + Send + Unpin + 'static;
+
+    /// Divides it for two tasks.
+    fn halves(self) -> (Self::Read, Self::Write);
+}
+
+impl ByteStream for TcpStream {
+    type Read = OwnedReadHalf;
+    type Write = OwnedWriteHalf;
+
+    fn halves(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        self.into_split()
+    }
+}
 
 /// Reads messages; keeps what arrived beyond the current one.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::inner::Inner;
 use super::link::Link;
@@ -15,10 +14,10 @@ use crate::wire::Lane;
 const GATHER: usize = 128 * 1024;
 
 /// The writing half of a session.
-pub(super) struct Writer {
+pub(super) struct Writer<W> {
     pub(super) inner: Arc<Inner>,
     pub(super) link: Arc<Link>,
-    pub(super) socket: OwnedWriteHalf,
+    pub(super) socket: W,
     pub(super) sealer: Sealer,
 }
 
@@ -28,7 +27,7 @@ struct Scratch {
     turn: usize,
 }
 
-impl Writer {
+impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes until the session ends.
     pub(super) async fn run(mut self) {
         let closed = self.link.closed.clone();
@@ -95,6 +94,11 @@ impl Writer {
 
     fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turn: &mut usize) -> bool {
         if !self.inner.flows(&self.link) {
+            return false;
+        }
+        // Behind a closed gate another session may have begun: what is written here would be lost to it.
+        let gate = self.link.gate.lock();
+        if !*gate {
             return false;
         }
         // Another handler is asked first each time, so that none finds every frame full.

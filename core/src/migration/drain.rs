@@ -51,6 +51,8 @@ struct Offer {
 /// A drain under way.
 #[derive(Debug)]
 pub struct Drain {
+    /// Every daemon that is, or was, taken care of.
+    known: HashSet<OriginHash>,
     /// Every kind that was asked about, in the order of the question.
     kinds: Vec<Arc<str>>,
     asked: BTreeSet<NodeId>,
@@ -77,6 +79,7 @@ impl Drain {
         now: Instant,
     ) -> Self {
         let mut drain = Self {
+            known: HashSet::new(),
             kinds: Vec::new(),
             asked: peers.into_iter().collect(),
             offers: BTreeMap::new(),
@@ -96,6 +99,7 @@ impl Drain {
     /// More daemons that turned out to live here.
     pub fn add(&mut self, daemons: impl IntoIterator<Item = (OriginHash, Option<Arc<str>>)>) {
         for (origin, kind) in daemons {
+            self.known.insert(origin);
             match kind {
                 Some(kind) => self.waiting.push_back(Item { origin, kind, refused_by: BTreeSet::new() }),
                 None => self.report(origin, Outcome::Source, None),
@@ -125,9 +129,7 @@ impl Drain {
 
     /// Whether this daemon is, or was, taken care of.
     pub fn knows(&self, origin: OriginHash) -> bool {
-        self.moving.contains_key(&origin)
-            || self.waiting.iter().chain(&self.blocked).any(|item| item.origin == origin)
-            || self.reports.iter().any(|report| report.origin == origin)
+        self.known.contains(&origin)
     }
 
     /// The next move to begin, if one can begin now.

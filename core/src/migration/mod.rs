@@ -5,6 +5,8 @@
 //! messages, and routes those a node addresses to itself through the same handlers.
 
 mod drain;
+mod ended;
+mod errand;
 mod failure;
 mod orchestrator;
 mod settings;
@@ -13,8 +15,10 @@ mod target;
 mod transfer;
 
 pub use drain::{Drain, DrainReport};
+pub use ended::{End, EndedMoves};
+pub use errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};
 pub use failure::{MigrationFailure, Outcome};
-pub use orchestrator::{Ask, Orchestrator, OrchestratorAction, Progress, Subject, Wanted};
+pub use orchestrator::Orchestrator;
 pub use settings::{MigrationOptions, MigrationSettings};
 pub use source::{Source, SourceAction, SourceState};
 pub use target::{Target, TargetAction, TargetState};

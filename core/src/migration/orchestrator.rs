@@ -5,95 +5,19 @@
 //! events are staged. What the source decides then needs no orchestrator. After a reconnection it repeats what it asked
 //! last: every answer is the same however often it is given.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};
 use super::failure::{MigrationFailure, Outcome};
-use super::settings::MigrationOptions;
-use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
+use crate::identity::NodeId;
 use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 
 /// How often a daemon that has moved on is followed.
 const MOST_FOLLOWED: u32 = 8;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(16);
-
-/// How far a migration has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes of the snapshot sent.
-    pub bytes_sent: u64,
-    /// Bytes of the snapshot in all; 0 while unknown.
-    pub bytes_total: u64,
-    /// Waiting events handed over so far.
-    pub events_buffered: u64,
-    /// Waiting events that the target has staged.
-    pub events_replayed: u64,
-}
-
-/// The move that a caller wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Names it.
-    pub migration: MigrationId,
-    /// The daemon's address.
-    pub origin: OriginHash,
-    /// Where it lives, as far as is known.
-    pub source: NodeId,
-    /// Where it is to go.
-    pub target: NodeId,
-    /// Whether the daemon is followed when it does not live there any more.
-    pub follow: bool,
-    /// What the caller asked for.
-    pub options: MigrationOptions,
-}
-
-/// What the source says of the daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// The daemon.
-    pub entity: EntityId,
-    /// Its epoch there.
-    pub epoch: Epoch,
-    /// Its kind.
-    pub kind: Arc<str>,
-    /// Length of its newest snapshot; 0 when none was taken.
-    pub state_bytes: u64,
-}
-
-/// What is to be asked of whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// The source, what it is to give away, or what became of it.
-    Inquire,
-    /// The target, whether it may come.
-    Prepare,
-    /// The target, to forget that it may.
-    CallOff(MoveId),
-    /// The source, to freeze and send.
-    TakeSnapshot,
-    /// The source, to hand over.
-    CutoverNotify,
-    /// The source, to give up.
-    Cancel(FailureReason),
-    /// The target, whether it runs the daemon: nobody else is left to ask.
-    QueryTarget,
-}
-
-/// What the machine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OrchestratorAction {
-    /// Send this.
-    Ask(Ask),
-    /// A phase began.
-    Phase(Stage),
-    /// Numbers changed.
-    Progress(Progress),
-    /// It is over.
-    Finished(Result<(), MigrationFailure>),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -393,6 +317,8 @@ impl Orchestrator {
         match self.state {
             State::Over => Vec::new(),
             State::Asking { .. } if reason == FailureReason::NotReady => self.not_ready(now),
+            // A repetition.
+            State::Backoff { .. } if reason == FailureReason::NotReady => Vec::new(),
             // It moved on between the description and the request: nothing was touched.
             State::Driving { .. }
                 if reason == FailureReason::DaemonNotFound

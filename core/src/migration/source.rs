@@ -98,6 +98,8 @@ pub enum SourceState {
     Released {
         /// The target is out of reach.
         in_doubt: bool,
+        /// Then its declared loss counts as the operator's word.
+        believed_at: Option<Instant>,
     },
     /// Over.
     Gone,
@@ -162,7 +164,7 @@ impl Source {
 
     /// Whether the decision has fallen and the target is out of reach.
     pub fn is_in_doubt(&self) -> bool {
-        matches!(self.state, SourceState::Released { in_doubt: true })
+        matches!(self.state, SourceState::Released { in_doubt: true, .. })
     }
 
     /// Whether it is over.
@@ -298,7 +300,7 @@ impl Source {
             SourceState::Closing { total } => {
                 self.staged = self.staged.max(staged);
                 if complete && self.staged == total {
-                    self.state = SourceState::Released { in_doubt: false };
+                    self.state = SourceState::Released { in_doubt: false, believed_at: None };
                     vec![SourceAction::Release]
                 } else {
                     Vec::new()
@@ -351,7 +353,7 @@ impl Source {
         match (&self.state, copy) {
             (SourceState::Released { .. }, CopyState::Active) => self.activated(),
             (SourceState::Released { .. }, CopyState::Undecided) => {
-                self.state = SourceState::Released { in_doubt: false };
+                self.state = SourceState::Released { in_doubt: false, believed_at: None };
                 vec![SourceAction::Activate]
             }
             (SourceState::Released { .. }, CopyState::Discarded) => {
@@ -365,6 +367,33 @@ impl Source {
     /// The target or the orchestrator gave up, or a local step failed.
     pub fn failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
         self.resume(reason)
+    }
+
+    /// The target dropped its copy and says why: nothing ran there.
+    pub fn target_failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
+        if self.is_released() { self.target_copy(CopyState::Discarded) } else { self.resume(reason) }
+    }
+
+    /// The operator's word that the target's copy is gone. Nothing while the target is in reach.
+    pub fn recover(&mut self) -> Vec<SourceAction> {
+        match self.state {
+            SourceState::Released { in_doubt: true, .. } => {
+                self.state = SourceState::Gone;
+                vec![SourceAction::TakeOver]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The mesh declared a node lost, and that is to count as the operator's word. One that comes back at once was not lost:
+    /// a session that could not be resumed ends in the same words.
+    pub fn declared_lost(&mut self, node: NodeId, now: Instant) -> Vec<SourceAction> {
+        if node == self.target
+            && let SourceState::Released { in_doubt: true, believed_at } = &mut self.state
+        {
+            *believed_at = Some(now + self.silence / 4);
+        }
+        Vec::new()
     }
 
     /// The orchestrator wants it undone.
@@ -386,7 +415,7 @@ impl Source {
     /// The session with a node broke; `dead` when its process is proven to be gone.
     pub fn peer_lost(&mut self, node: NodeId, dead: bool) -> Vec<SourceAction> {
         if node == self.target {
-            if let SourceState::Released { in_doubt } = &mut self.state {
+            if let SourceState::Released { in_doubt, .. } = &mut self.state {
                 let mut actions = if *in_doubt { Vec::new() } else { vec![SourceAction::InDoubt] };
                 *in_doubt = true;
                 if dead {
@@ -411,6 +440,11 @@ impl Source {
     /// The session with a node is back.
     pub fn peer_back(&mut self, node: NodeId, now: Instant) -> Vec<SourceAction> {
         self.heard_at = now;
+        if node == self.target
+            && let SourceState::Released { believed_at, .. } = &mut self.state
+        {
+            *believed_at = None;
+        }
         if node == self.target && self.is_released() { vec![SourceAction::QueryTarget] } else { Vec::new() }
     }
 
@@ -421,11 +455,12 @@ impl Source {
             SourceState::Freezing { until }
             | SourceState::Snapshotting { until }
             | SourceState::Reserving { until, .. } => Some((*until).min(self.reported_at + self.silence / 4)),
+            SourceState::Released { believed_at: Some(at), .. } => Some(*at),
             SourceState::Sending(_)
             | SourceState::AwaitRestore
             | SourceState::Staging
             | SourceState::Closing { .. }
-            | SourceState::Released { .. } => Some(self.heard_at + self.silence),
+            | SourceState::Released { believed_at: None, .. } => Some(self.heard_at + self.silence),
             SourceState::Gone => None,
         }
     }
@@ -451,7 +486,8 @@ impl Source {
             SourceState::AwaitRestore => "the target to restore",
             SourceState::Staging => "the word for the cutover",
             SourceState::Closing { .. } => "the target to stage the last events",
-            SourceState::Released { in_doubt } => {
+            SourceState::Released { believed_at: Some(_), .. } => return self.recover(),
+            SourceState::Released { in_doubt, .. } => {
                 let doubt = *in_doubt;
                 self.heard_at = now;
                 return if doubt { Vec::new() } else { vec![SourceAction::Activate] };

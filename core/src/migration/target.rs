@@ -32,6 +32,8 @@ pub enum TargetAction {
     Discard(Option<FailureReason>),
     /// The source let go: the move is over here too.
     Finish,
+    /// The source is gone, and this copy is all that is left: go on here as a new life.
+    TakeOver,
     /// Tell source and orchestrator that it is still at work.
     StillAtWork,
 }
@@ -203,9 +205,9 @@ impl Target {
 
     /// The source released it to this node.
     pub fn activate(&mut self, now: Instant) -> Vec<TargetAction> {
-        self.heard(now);
         match self.state {
             TargetState::Staged { complete: true } => {
+                self.heard(now);
                 self.state = TargetState::Active;
                 vec![TargetAction::Activate, TargetAction::Acknowledge]
             }
@@ -281,7 +283,12 @@ impl Target {
                 self.state = TargetState::Over;
                 vec![TargetAction::Finish]
             }
-            TargetState::Active | TargetState::Over => Vec::new(),
+            TargetState::Active => {
+                self.cut_off = true;
+                self.heard_at = now;
+                Vec::new()
+            }
+            TargetState::Over => Vec::new(),
         }
     }
 
@@ -292,7 +299,10 @@ impl Target {
                 self.heard(now);
                 vec![TargetAction::AskSource]
             }
-            TargetState::Active => vec![TargetAction::Acknowledge],
+            TargetState::Active => {
+                self.heard(now);
+                vec![TargetAction::Acknowledge]
+            }
             TargetState::Prepared
             | TargetState::Waiting
             | TargetState::Receiving
@@ -301,6 +311,15 @@ impl Target {
             | TargetState::Staged { complete: false }
             | TargetState::Over => Vec::new(),
         }
+    }
+
+    /// The operator's word that the source is gone. Nothing while it is in reach, and nothing of a copy that is not whole.
+    pub fn recover(&mut self) -> Vec<TargetAction> {
+        if self.cut_off && self.state == (TargetState::Staged { complete: true }) {
+            self.state = TargetState::Over;
+            return vec![TargetAction::TakeOver];
+        }
+        Vec::new()
     }
 
     /// The source says what became of the daemon there. Whatever it is, it is not released to this copy: then it would
@@ -327,7 +346,9 @@ impl Target {
             TargetState::Building | TargetState::Restoring => {
                 Some(self.working_until.min(self.reported_at + self.silence / 4))
             }
-            TargetState::Active | TargetState::Over => None,
+            // Until the source has let go it is told again; one that stays away is not waited for without end.
+            TargetState::Active => Some(self.heard_at + if self.cut_off { self.hold } else { self.silence }),
+            TargetState::Over => None,
         }
     }
 
@@ -342,6 +363,14 @@ impl Target {
                 TargetState::Building | TargetState::Restoring => {
                     let detail = "factory or restore did not settle in time".to_owned();
                     self.discard(Some(FailureReason::StateFailed { detail }))
+                }
+                TargetState::Active if self.cut_off => {
+                    self.state = TargetState::Over;
+                    vec![TargetAction::Finish]
+                }
+                TargetState::Active => {
+                    self.heard_at = now;
+                    vec![TargetAction::Acknowledge]
                 }
                 _ => self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() })),
             },

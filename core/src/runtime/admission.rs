@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
+use super::reaching::Then;
 use super::work::{MigrationRequest, Work};
 use crate::daemon::{HostConfig, Standing};
 use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
@@ -13,7 +14,7 @@ use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId}
 
 /// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
 const MOST_QUESTIONS: usize = 4096;
-/// Most orchestrators that wait until a daemon has wholly arrived here.
+/// Most orchestrators that wait until this node is ready, or until a daemon has wholly arrived here.
 const MOST_EARLY: usize = 4096;
 
 /// A question to the embedder's policy.
@@ -32,6 +33,16 @@ impl Question {
         match self {
             Self::Arrival { from, .. } | Self::Departure { from, .. } => *from,
             Self::Inquiry(inquiry) => inquiry.from,
+        }
+    }
+
+    /// Whether it is about this attempt of that orchestrator.
+    pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
+        match self {
+            Self::Arrival { from: asker, id: about, .. } | Self::Departure { from: asker, id: about, .. } => {
+                *asker == from && about == id
+            }
+            Self::Inquiry(_) => false,
         }
     }
 }
@@ -103,7 +114,11 @@ impl Engine {
         self.questions
     }
 
-    fn answer_inquiry(&mut self, inquiry: Inquiry) {
+    pub(super) fn answer_inquiry(&mut self, inquiry: Inquiry) {
+        let (here, target) = (self.local(inquiry.origin).is_ok(), inquiry.target);
+        if here && self.reach_first(target, || Then::Describe(inquiry)) {
+            return;
+        }
         let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
         let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
         if arrival.is_some_and(|(_, arrival)| arrival.target.copy() == CopyState::Active) {
@@ -189,11 +204,16 @@ impl Engine {
     ) {
         let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
             let target = &arrival.target;
-            target.id.migration != id.migration && target.source == from && source == from
+            let another = target.id.migration != id.migration || target.orchestrator != from;
+            another && target.source == from && source == from
         });
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
+            let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
             self.arrival_input(id.entity, now, Target::called_off);
+            if let Some(former) = former {
+                self.arrived.forget(&former);
+            }
         }
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
@@ -213,15 +233,18 @@ impl Engine {
                 return;
             }
         }
+        if self.arrived.of_driver(&id, from).is_some() {
+            // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
+            return;
+        }
         let origin = id.entity.origin_hash();
         match self.lifecycle {
             Lifecycle::Ready if self.drain.is_none() => {}
-            Lifecycle::Ready => {
-                self.turned_away.push((from, origin, id.migration));
-                return self.decline(from, id, FailureReason::NotReady);
-            }
-            Lifecycle::Registering => {
-                self.turned_away.push((from, origin, id.migration));
+            Lifecycle::Ready | Lifecycle::Registering => {
+                let caller = (from, origin, id.migration);
+                if self.turned_away.len() < MOST_EARLY && !self.turned_away.contains(&caller) {
+                    self.turned_away.push(caller);
+                }
                 return self.decline(from, id, FailureReason::NotReady);
             }
             Lifecycle::ShuttingDown => return self.decline(from, id, FailureReason::ComputeNotSupported),

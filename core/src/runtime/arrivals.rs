@@ -7,56 +7,39 @@ use bytes::Bytes;
 
 use super::departures::vouched;
 use super::engine::{Engine, Now};
+use super::receiving::Seal;
 use super::spawn::adopt;
 use super::timers::TimerKey;
-use super::work::{ConstructFor, DaemonEvent, Role, StopReason, Work};
+use super::work::{ConstructFor, Role, StopReason, Work};
 use crate::causal::Sequence;
-use crate::daemon::{DaemonHost, DaemonKey, Delivery, HostConfig, ReplyTo, Standing};
+use crate::daemon::{DaemonHost, DaemonKey, HostConfig, Standing};
 use crate::directory::Claim;
-use crate::events::{Held, Inbound};
-use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId, Signature};
-use crate::migration::{MigrationFailure, Outcome, Target, TargetAction, TargetState};
-use crate::snapshot::{
-    ChunkOutcome, ReassemblerEvent, Reservation, SnapshotDigest, StateSnapshot, TransferId, TransferKey,
-};
-use crate::wire::codec;
+use crate::events::Inbound;
+use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId};
+use crate::migration::{End, MigrationFailure, Outcome, Target, TargetAction, TargetState};
+use crate::snapshot::{SnapshotDigest, StateSnapshot};
 use crate::wire::events::Thrown;
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage, truncate};
-
-/// Most messages of waiting events that are held because one before them is missing.
-const MOST_EARLY: usize = 4096;
-
-/// Most waiting events that are taken over with a daemon.
-const MOST_STAGED: usize = 1 << 20;
-/// Most of their payload bytes.
-const MOST_STAGED_BYTES: usize = 256 * 1024 * 1024;
 
 /// A daemon that comes.
 pub(super) struct Arrival {
     pub(super) target: Target,
     kind: Arc<str>,
-    config: HostConfig,
+    pub(super) config: HostConfig,
     /// The key that was provisioned for it.
     provisioned: Option<EntityKeypair>,
     /// It was announced without a key, so the key must come with it.
     key_must_come: bool,
     transport_identity: bool,
     /// The source's claim, and then this node's own.
-    claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
     /// What arrived, with the digest taken on the way.
-    snapshot: Option<(Bytes, SnapshotDigest)>,
-    seal: Option<Seal>,
+    pub(super) snapshot: Option<(Bytes, SnapshotDigest)>,
+    pub(super) seal: Option<Seal>,
     state: Option<Bytes>,
     pub(super) key: Option<DaemonKey>,
     /// Waiting events that came before their turn, by position.
-    early: BTreeMap<u64, Bytes>,
-}
-
-/// What a source vouches for its snapshot with.
-struct Seal {
-    digest: SnapshotDigest,
-    signature: Signature,
-    envelope: Option<Vec<u8>>,
+    pub(super) early: BTreeMap<u64, Bytes>,
 }
 
 impl Arrival {
@@ -88,6 +71,17 @@ impl Arrival {
     /// The daemon's kind.
     pub(super) fn kind(&self) -> Arc<str> {
         self.kind.clone()
+    }
+}
+
+impl Arrival {
+    /// The source's claim, until this node's own takes its place.
+    pub(super) fn source_claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    pub(super) fn into_claim(self) -> Option<Claim> {
+        self.claim
     }
 }
 
@@ -155,8 +149,10 @@ impl Engine {
                     let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
                     self.say_both(source, orchestrator, &message);
                 }
+                TargetAction::TakeOver => self.take_over_staged(entity, now),
                 TargetAction::Finish => {
                     self.arrivals.remove(&entity);
+                    self.arrived.note(&id, orchestrator, End::Arrived);
                     self.timers.disarm(TimerKey::Arrival(entity));
                     self.free_room(&id, now);
                     self.answer_early_inquiries(entity.origin_hash());
@@ -169,7 +165,13 @@ impl Engine {
         }
     }
 
-    fn note_arrival(&mut self, id: &MoveId, source: NodeId, stage: Option<Stage>, failure: Option<MigrationFailure>) {
+    pub(super) fn note_arrival(
+        &mut self,
+        id: &MoveId,
+        source: NodeId,
+        stage: Option<Stage>,
+        failure: Option<MigrationFailure>,
+    ) {
         let me = self.me();
         self.note_migration(Role::Target, id, (source, me), stage, failure);
     }
@@ -192,108 +194,6 @@ impl Engine {
         self.say_both(source, orchestrator, &message);
     }
 
-    /// The recorded source asks for room for the whole state.
-    pub(super) fn on_reserve(&mut self, from: NodeId, id: MoveId, total: u64, claim: &[u8], now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || !arrival.target.reserve(now.instant) {
-            return;
-        }
-        let host = self.peers.get(from).map(|peer| peer.identity.entity);
-        let checked = Claim::decode(claim).ok().filter(|claim| {
-            let body = claim.body();
-            body.entity == id.entity && body.epoch == id.epoch && Some(body.host) == host
-        });
-        let Some(claim) = checked else {
-            self.refuse(from, "claim", &"it does not show that the source hosts the daemon");
-            let detail = "the source's claim does not hold".to_owned();
-            return self.arrival_input(id.entity, now, |target| target.fail(FailureReason::StateFailed { detail }));
-        };
-        if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
-            arrival.claim = Some(claim);
-        }
-        match self.reassembler.reserve(transfer(&id), total, now.instant) {
-            Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
-            Ok(Reservation::Waiting) => {}
-            Ok(Reservation::TooLarge { size, max }) => {
-                let reason = FailureReason::SnapshotTooLarge { size, max };
-                self.arrival_input(id.entity, now, |target| target.fail(reason));
-            }
-            Err(error) => self.refuse(from, "reservation", &error),
-        }
-        // Feeding forgets silent transfers, so room may have come free for others.
-        self.reassembler_events(now);
-    }
-
-    /// Room came free: those who wait for it are granted theirs, in their order.
-    fn free_room(&mut self, id: &MoveId, now: Now) {
-        self.reassembler.release(transfer(id));
-        self.reassembler_events(now);
-    }
-
-    fn reassembler_events(&mut self, now: Now) {
-        while let Some(event) = self.reassembler.poll_event() {
-            let (ReassemblerEvent::Granted(id) | ReassemblerEvent::Dropped(id)) = event;
-            let about = self.arrivals.iter().find(|(_, arrival)| transfer(&arrival.target.id) == id);
-            let Some(entity) = about.map(|(entity, _)| *entity) else { continue };
-            match event {
-                ReassemblerEvent::Granted(_) => self.arrival_input(entity, now, Target::granted),
-                // Its bytes are gone: a target that something else keeps alive must not wait for the rest.
-                ReassemblerEvent::Dropped(_) => self.arrival_input(entity, now, |target| {
-                    target.fail(FailureReason::Timeout { detail: "no state arrived".into() })
-                }),
-            }
-        }
-    }
-
-    /// A piece of the state.
-    pub(super) fn on_chunk(&mut self, from: NodeId, id: MoveId, index: u32, total: u32, bytes: &[u8], now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || arrival.target.state != TargetState::Receiving {
-            return;
-        }
-        arrival.target.heard(now.instant);
-        self.note_state_bytes();
-        match self.reassembler.chunk(transfer(&id), index, total, bytes, now.instant) {
-            Ok(ChunkOutcome::Progress { .. } | ChunkOutcome::Duplicate) => {}
-            Ok(ChunkOutcome::Complete { snapshot, digest }) => {
-                if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
-                    arrival.snapshot = Some((snapshot, digest));
-                }
-                self.received(id.entity, now);
-            }
-            Err(error) => self.refuse(from, "chunk", &error),
-        }
-        self.reassembler_events(now);
-    }
-
-    /// The seal of the state.
-    pub(super) fn on_snapshot_ready(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
-        digest: [u8; 32],
-        signature: [u8; 64],
-        envelope: Option<&[u8]>,
-        now: Now,
-    ) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        if arrival.target.id != id || arrival.target.source != from || arrival.seal.is_some() {
-            return;
-        }
-        let envelope = envelope.map(<[u8]>::to_vec);
-        let digest = SnapshotDigest::from_bytes(digest);
-        arrival.seal = Some(Seal { digest, signature: Signature::from_bytes(signature), envelope });
-        self.received(id.entity, now);
-    }
-
-    fn received(&mut self, entity: EntityId, now: Now) {
-        if self.arrivals.get(&entity).is_some_and(|arrival| arrival.snapshot.is_some() && arrival.seal.is_some()) {
-            let timeout = self.arrivals.get(&entity).map(|arrival| arrival.config.callback_timeout);
-            let timeout = timeout.unwrap_or_default();
-            self.arrival_input(entity, now, |target| target.received(timeout, now.instant));
-        }
-    }
-
     /// Verifies everything that came, then has the object made.
     fn build(&mut self, entity: EntityId, now: Now) -> Result<(), FailureReason> {
         let me = self.me();
@@ -312,11 +212,11 @@ impl Engine {
         if !by_daemon && source_key.verify(&message, &seal.signature).is_err() {
             return Err(failed("the signature over the state does not verify"));
         }
-        let snapshot = StateSnapshot::decode(&bytes).map_err(|e| failed(&e.to_string()))?;
-        let head = &snapshot.head;
         if digest != seal.digest {
             return Err(failed("the state is not the one that was signed"));
         }
+        let snapshot = StateSnapshot::decode_signed(&bytes).map_err(|e| failed(&e.to_string()))?;
+        let head = &snapshot.head;
         if head.entity != entity || head.epoch != id.epoch || head.lineage != claim.body().lineage {
             return Err(failed("the state is of another daemon, or of another time"));
         }
@@ -391,160 +291,19 @@ impl Engine {
         self.settle_own(now);
     }
 
-    /// Waiting events of the daemon, to be staged in their order.
-    pub(super) fn on_buffered(&mut self, from: NodeId, id: MoveId, first: u64, body: &Bytes, now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-        let target = &arrival.target;
-        if target.id != id || target.source != from || !matches!(target.state, TargetState::Staged { .. }) {
-            return;
-        }
-        if first > target.staged {
-            if arrival.early.len() < MOST_EARLY {
-                arrival.early.insert(first, body.clone());
-            }
-            return;
-        }
-        let mut due = Some(body.clone());
-        while let Some(body) = due.take() {
-            if let Err(reason) = self.stage(id.entity, from, &body, now) {
-                return self.arrival_input(id.entity, now, |target| target.fail(reason));
-            }
-            let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
-            let staged = arrival.target.staged;
-            if arrival.early.first_key_value().is_some_and(|(first, _)| *first <= staged) {
-                due = arrival.early.pop_first().map(|(_, body)| body);
-            }
-        }
-    }
-
-    fn stage(&mut self, entity: EntityId, from: NodeId, body: &Bytes, now: Now) -> Result<(), FailureReason> {
-        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, .. }) = codec::decode(body)
-        else {
-            return Ok(());
-        };
-        let Some(arrival) = self.arrivals.get(&entity) else { return Ok(()) };
-        let (already, key) = (arrival.target.staged, arrival.key);
-        let Some(slot) = key.and_then(|key| self.slot_mut(key)) else { return Ok(()) };
-        let mut staged = already;
-        for (position, item) in (first..).zip(&items) {
-            if position < already {
-                continue;
-            }
-            let Some(id) = streams.get(item.stream as usize) else {
-                return Err(FailureReason::StateFailed { detail: "a waiting event names no stream".into() });
-            };
-            let stream = slot.inbound.take_over(*id, from, now.instant);
-            if let Held::Event { link, payload, call } = Held::from_wire(&item.item, body) {
-                let delivery = Delivery {
-                    link,
-                    payload,
-                    received_at: item.received_at,
-                    channel: None,
-                    reply: ReplyTo::Stream { stream, number: item.number, call },
-                    expires: None,
-                    accepted_at: now.instant,
-                };
-                // The bounds here may be tighter, and what was handed out there and given back stands above them.
-                if slot.host.mailbox.len() >= MOST_STAGED
-                    || slot.host.mailbox.bytes() + delivery.weight() > MOST_STAGED_BYTES
-                {
-                    return Err(FailureReason::BufferFull);
-                }
-                slot.host.take_over(delivery);
-            }
-            if let Some(held) = slot.inbound.get_mut(stream) {
-                held.advance(item.number + 1);
-            }
-            staged = position + 1;
-        }
-        for mark in marks {
-            let stream = slot.inbound.take_over(mark.stream, from, now.instant);
-            if let Some(held) = slot.inbound.get_mut(stream) {
-                held.advance(mark.next);
-            }
-        }
-        self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
-        if total.is_some()
-            && let Some(arrival) = self.arrivals.get(&entity)
-            && arrival.target.stage() == Stage::Cutover
-        {
-            let (id, source) = (arrival.target.id, arrival.target.source);
-            self.note_arrival(&id, source, Some(Stage::Cutover), None);
-        }
-        Ok(())
-    }
-
-    /// The source released the daemon to this node.
-    pub(super) fn on_activate(&mut self, from: NodeId, id: MoveId, claim: &[u8], now: Now) {
-        let me = self.node.keypair.entity_id();
-        let Some(arrival) = self.arrivals.get_mut(&id.entity) else {
-            // It finished here before, and the source did not hear of it.
-            let active = self
-                .local(id.entity.origin_hash())
-                .ok()
-                .and_then(|key| self.slot(key))
-                .is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch > id.epoch);
-            let message = if active {
-                MigrationMessage::ActivateAck { id }
-            } else {
-                MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded }
-            };
-            return self.say(from, &message);
-        };
-        if arrival.target.id != id || arrival.target.source != from {
-            return self.refuse(from, "ActivateTarget", &"not from the recorded source");
-        }
-        if arrival.target.copy() == CopyState::Undecided {
-            let next = id.epoch.next();
-            let good = Claim::decode(claim).ok().filter(|claim| {
-                let body = claim.body();
-                body.entity == id.entity && Some(body.epoch) == next && body.host == me
-            });
-            match good {
-                Some(claim) => arrival.claim = Some(claim),
-                None => return self.refuse(from, "ActivateTarget", &"without a good claim for this node"),
-            }
-        }
-        self.arrival_input(id.entity, now, |target| target.activate(now.instant));
-    }
-
-    fn activate(&mut self, entity: EntityId, now: Now) {
-        let Some(arrival) = self.arrivals.get_mut(&entity) else { return };
-        let (id, source, claim, key) = (arrival.target.id, arrival.target.source, arrival.claim.clone(), arrival.key);
-        let me = self.me();
-        let origin = entity.origin_hash();
-        let Some(key) = key else { return };
-        let Some(slot) = self.slot_mut(key) else { return };
-        slot.host.standing = Standing::Live;
-        slot.host.progress_at = now.instant;
-        if let Some(claim) = &claim {
-            slot.host.epoch = claim.body().epoch;
-            slot.host.min_epoch = claim.body().min_epoch;
-        }
-        let epoch = slot.host.epoch;
-        let about = (origin, slot.host.kind.clone(), key);
-        let lineage = slot.host.lineage;
-        // With the key at hand a fresh claim is signed on first need; without it this chain of hand-overs is the proof.
-        slot.claim = if slot.host.keypair.is_read_only() { claim } else { None };
-        self.factories.take(origin);
-        self.pointers.forget(origin);
-        self.note_arrival(&id, source, Some(Stage::Complete), None);
-        self.notice_daemon(DaemonEvent::MigratedIn, about);
-        // This node's own stream to the daemon leads to itself now.
-        if let Some(own) = self.own_stream_to(entity, lineage) {
-            self.on_moved(&own, me, epoch, now);
-        }
-        self.pump(key, now);
-        self.feed_all(key, now);
-    }
-
     fn discard(&mut self, entity: EntityId, reason: Option<FailureReason>, now: Now) {
         let Some(arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);
+        // Before the source showed itself, anybody may have used the name of its move.
+        if arrival.claim.is_some() {
+            self.arrived.note(&id, orchestrator, End::Discarded);
+        }
         if let Some(key) = arrival.key
-            && self.take_slot(key).is_some()
+            && let Some(slot) = self.take_slot(key)
         {
+            // Whoever found the daemon through this copy, while its source was out of reach.
+            self.refuse_early(&slot.inbound);
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         }
         drop(arrival);
@@ -554,16 +313,13 @@ impl Engine {
             self.note_arrival(&id, source, None, Some(failure));
             // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
             self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
+            // One that has released the daemon to this copy takes it back.
+            self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
             if orchestrator != source {
                 self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
             }
         }
     }
-}
-
-fn transfer(id: &MoveId) -> TransferId {
-    let key = TransferKey { origin: id.entity.origin_hash(), migration: id.migration };
-    TransferId { key, attempt: id.attempt }
 }
 
 fn state_failed(what: &str, thrown: &Thrown) -> FailureReason {

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::engine::{Engine, Now};
+use super::policy::Verdict;
+use super::reaching::Then;
 use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{Role, Work};
@@ -10,11 +12,13 @@ use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::migration::{End, MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
 use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
+/// Most moves that were called off before they were asked for.
+const MOST_CALLED_OFF: usize = 64;
 const SNAPSHOT_LABEL: &[u8] = b"mesh-daemon snapshot v1";
 
 /// A daemon that leaves.
@@ -52,6 +56,15 @@ impl Engine {
             }
             return;
         }
+        if let Some(end) = self.departed.of_driver(&id, from) {
+            return self.say_ended(from, id, end, FailureReason::Cancelled);
+        }
+        if self.called_off.contains(&(from, id)) {
+            return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
+        }
+        if self.reach_first(target, || Then::Depart { from, id, target, transport }) {
+            return;
+        }
         let origin = id.entity.origin_hash();
         let refusal = if self.arrivals.contains_key(&id.entity) {
             Some(FailureReason::AlreadyMigrating)
@@ -81,6 +94,30 @@ impl Engine {
         let departure = Departure { source, key, origin, claim: None, held: VecDeque::new(), own: None };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
+    }
+
+    /// An orchestrator wants a move undone that does not take place here (any more): it hears how it ended. One that has not
+    /// begun never will.
+    pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
+        let end = self.departed.of_driver(&id, from).unwrap_or(End::Kept);
+        match self.options.orchestrator(from, self.me()) {
+            Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
+            Verdict::Yes | Verdict::Ask => {
+                if self.called_off.len() >= MOST_CALLED_OFF {
+                    self.called_off.pop_front();
+                }
+                self.called_off.push_back((from, id));
+                self.say_ended(from, id, end, reason);
+            }
+        }
+    }
+
+    fn say_ended(&mut self, to: NodeId, id: MoveId, end: End, reason: FailureReason) {
+        let message = match end {
+            End::Left | End::Arrived => MigrationMessage::CleanupComplete { id },
+            End::Kept | End::Discarded => MigrationMessage::MigrationFailed { id, reason },
+        };
+        self.say(to, &message);
     }
 
     /// Carries out what the source wants.
@@ -189,8 +226,8 @@ impl Engine {
         let target = departure.source.target;
         let status = MigrationMessage::Status { id, stage, bytes_sent, bytes_total, events };
         self.say(orchestrator, &status);
-        if matches!(stage, Stage::Snapshot) {
-            // The target waits for the first byte.
+        if matches!(stage, Stage::Snapshot | Stage::Transfer) {
+            // The target waits for the first byte, or for its turn to grant.
             self.say(target, &status);
         }
     }

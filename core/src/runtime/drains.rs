@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::arrivals::Arrival;
 use super::engine::{Engine, Lifecycle, Now};
 use super::error::RuntimeError;
 use super::policy::ArrivalPolicy;
@@ -51,7 +52,7 @@ impl Engine {
         let mut machine = Drain::new(self.local_daemons(), peers.iter().copied(), timeout, now.instant);
         // Everything that could still turn up here is of a registered kind, or lives here already.
         let here = self.daemons.iter().filter_map(|(_, slot)| slot.host.kind.clone());
-        let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(|arrival| arrival.kind())).collect();
+        let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(Arrival::kind)).collect();
         let kinds: Vec<Arc<str>> = kinds.into_iter().take(MOST_KINDS).collect();
         let names: Vec<&str> = kinds.iter().map(|kind| &**kind).collect();
         for peer in peers {
@@ -188,7 +189,7 @@ impl Engine {
                 self.begin(started, None, now);
             }
             Err(RuntimeError::Migration(MigrationFailure::DaemonNotFound(_))) => {
-                draining.machine.gone(origin, left_for)
+                draining.machine.gone(origin, left_for);
             }
             Err(RuntimeError::Migration(failure)) if is_busy(&failure) => draining.machine.busy(origin, now.instant),
             Err(_) => draining.machine.moved(origin, Some(Outcome::Source)),

@@ -17,17 +17,21 @@ use super::error::RuntimeError;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::policy::RuntimeOptions;
+use super::reaching::Reaching;
+use super::receiving::ChunkPlacement;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
 use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
-use crate::directory::{Claim, Lookups, Pointers};
+use crate::directory::{Claim, Graves, Lookups, Pointers};
 use crate::events::Inbound;
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
+use crate::wire::migration::MoveId;
 
 /// The present: the clock for deadlines, and the wall clock for stamps.
 #[derive(Clone, Copy, Debug)]
@@ -63,10 +67,10 @@ pub(super) enum Lifecycle {
 pub(super) struct Slot {
     pub(super) host: DaemonHost,
     pub(super) inbound: Inbound,
-    /// A snapshot under way.
-    pub(super) reader: Option<StateReader>,
+    /// A snapshot under way. What most daemons never have at a moment is boxed: there may be very many of them.
+    pub(super) reader: Option<Box<StateReader>>,
     /// Whoever waits for the spawn.
-    pub(super) spawning: Option<super::spawn::Spawning>,
+    pub(super) spawning: Option<Box<super::spawn::Spawning>>,
     /// The claim, once somebody asked for it.
     pub(super) claim: Option<Claim>,
     /// Streams that hold events for which the mailbox had no room.
@@ -87,9 +91,16 @@ pub struct Engine {
     pub(super) lookups: Lookups,
     pub(super) locating: HashMap<OriginHash, Vec<Ticket>>,
     pub(super) pointers: Pointers,
+    pub(super) graves: Graves,
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
+    /// Moves that ended here as source, and as target.
+    pub(super) departed: EndedMoves,
+    pub(super) arrived: EndedMoves,
+    /// Moves that their orchestrators called off before they were asked for here.
+    pub(super) called_off: VecDeque<(NodeId, MoveId)>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
+    pub(super) reaching: Reaching,
     /// Moves whose sources are being looked for.
     pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
     /// Orchestrators of daemons that have not wholly arrived here.
@@ -98,6 +109,8 @@ pub struct Engine {
     pub(super) drain: Option<Draining>,
     pub(super) spans: Spans,
     pub(super) reassembler: SnapshotReassembler,
+    /// Chunks of large states that have yet to be put in their places.
+    pub(super) placements: Vec<ChunkPlacement>,
     pub(super) work: WorkQueue,
     pub(super) timers: Timers,
     pub(super) entropy: Entropy,
@@ -142,14 +155,20 @@ impl Engine {
             lookups: Lookups::default(),
             locating: HashMap::new(),
             pointers: Pointers::default(),
+            graves: Graves::default(),
             departures: HashMap::new(),
             arrivals: HashMap::new(),
+            departed: EndedMoves::default(),
+            arrived: EndedMoves::default(),
+            called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
+            reaching: Reaching::default(),
             sought: HashMap::new(),
             early_inquiries: Vec::new(),
             drain: None,
             spans: Spans::default(),
             reassembler: SnapshotReassembler::new(budget, silence),
+            placements: Vec::new(),
             work: WorkQueue::default(),
             timers: Timers::default(),
             entropy,
@@ -209,6 +228,7 @@ impl Engine {
             return;
         }
         self.lifecycle = Lifecycle::ShuttingDown;
+        self.stop_reaching(now);
         self.end_migrations(now);
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {
@@ -322,7 +342,10 @@ impl Engine {
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
                 TimerKey::Drain => self.tick_drain(now),
-                TimerKey::Sweep => self.sweep_streams(now),
+                TimerKey::Sweep => {
+                    self.sweep_streams(now);
+                    self.sweep_arrivals(now);
+                }
             }
         }
         self.settle_own(now);

@@ -11,7 +11,7 @@ use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
 use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutStream, Outgoing};
 use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{MigrationFailure, Outcome};
+use crate::migration::{End, MigrationFailure, Outcome};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Event, EventsMessage, Item, StreamId};
@@ -268,6 +268,7 @@ impl Engine {
         let Some(departure) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         let Departure { source, key, origin, held, .. } = departure;
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         self.work.push(Work::ReleaseState { daemon: key });
         if let Some(slot) = self.slot_mut(key) {
@@ -297,6 +298,7 @@ impl Engine {
         let Some(departure) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         let Departure { source, key, origin, .. } = departure;
+        self.departed.note(&source.id, source.orchestrator, End::Left);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         if let Some(slot) = self.take_slot(key) {
             let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {
@@ -313,61 +315,5 @@ impl Engine {
         self.note_migration(Role::Source, &id, (self.me(), target), Some(Stage::Complete), None);
         self.say(target, &MigrationMessage::CleanupComplete { id });
         self.say(orchestrator, &MigrationMessage::CleanupComplete { id });
-    }
-
-    /// The target died with the daemon: it goes on here from its snapshot as a new life. What was handed over may have run
-    /// there, so it does not run again; its senders learn that from the end of their streams.
-    pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
-        let Some(departure) = self.departures.remove(&entity) else { return };
-        self.timers.disarm(TimerKey::Departure(entity));
-        let Departure { key, origin, .. } = departure;
-        self.work.push(Work::ReleaseState { daemon: key });
-        self.pointers.forget(origin);
-        let lineage = crate::identity::Lineage::new((self.entropy)());
-        let Some(slot) = self.slot_mut(key) else { return };
-        let host = &mut slot.host;
-        let epoch = host.epoch.next().and_then(crate::identity::Epoch::next);
-        host.epoch = epoch.unwrap_or(host.epoch);
-        host.min_epoch = host.epoch;
-        host.lineage = lineage;
-        host.withdraw(|_| true);
-        host.standing = Standing::Live;
-        host.progress_at = now.instant;
-        slot.claim = None;
-        slot.starved.clear();
-        let ended = std::mem::take(&mut slot.inbound);
-        for (_, stream) in ended.iter() {
-            let to = self.way_to(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
-        }
-        self.pump(key, now);
-    }
-
-    /// The target discarded its copy though it was released: the daemon goes on here, two epochs on.
-    pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
-        let Some(departure) = self.departures.remove(&entity) else { return };
-        self.timers.disarm(TimerKey::Departure(entity));
-        let Departure { key, origin, .. } = departure;
-        self.work.push(Work::ReleaseState { daemon: key });
-        self.pointers.forget(origin);
-        let me = self.me();
-        let Some(slot) = self.slot_mut(key) else { return };
-        let epoch = slot.host.epoch.next().and_then(crate::identity::Epoch::next);
-        slot.host.epoch = epoch.unwrap_or(slot.host.epoch);
-        slot.host.standing = Standing::Live;
-        slot.host.progress_at = now.instant;
-        slot.claim = None;
-        let epoch = slot.host.epoch;
-        let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
-        for (stream, via) in senders {
-            if stream.sender == me {
-                self.on_moved(&stream, me, epoch, now);
-            } else {
-                let to = self.way_to(stream.sender, via);
-                self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
-            }
-        }
-        self.feed_all(key, now);
-        self.pump(key, now);
     }
 }

@@ -7,7 +7,7 @@ use super::engine::{Engine, Now};
 use crate::identity::{EntityId, NodeId};
 use crate::migration::{Source, Target, TargetState};
 use crate::wire::codec;
-use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId};
+use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 impl Engine {
     /// A message of the migration subprotocol.
@@ -54,7 +54,9 @@ impl Engine {
                 self.on_hosts(from, query, kinds, open, daemons, now);
             }
             MigrationMessage::Reserve { id, total, claim } => self.on_reserve(from, id, total, claim, now),
-            MigrationMessage::Chunk { id, index, total, bytes } => self.on_chunk(from, id, index, total, bytes, now),
+            MigrationMessage::Chunk { id, index, total, bytes } => {
+                self.on_chunk(from, id, (index, total), body.slice_ref(bytes), now);
+            }
             MigrationMessage::SnapshotReady { id, digest, signature, envelope } => {
                 self.on_snapshot_ready(from, id, digest, signature, envelope, now);
             }
@@ -96,7 +98,12 @@ impl Engine {
             }
             MigrationMessage::Cancel { id, ref reason } => {
                 let reason = reason.clone();
-                self.orchestrator_says(from, &id, now, |source| source.cancel(reason, from));
+                self.asked.retain(|_, question| !question.is(from, &id));
+                if self.departures.get(&id.entity).is_some_and(|departure| departure.source.id == id) {
+                    self.orchestrator_says(from, &id, now, |source| source.cancel(reason, from));
+                } else {
+                    self.on_cancel_of_none(from, id, reason);
+                }
             }
             MigrationMessage::MigrationFailed { id, ref reason } => self.on_failed(from, &id, reason, now),
             MigrationMessage::StatusQuery { id } => self.on_status_query(from, id),
@@ -105,11 +112,12 @@ impl Engine {
                     target.heard(instant);
                     Vec::new()
                 });
+                self.touch_transfer(from, &id, now);
                 self.heard_of_target(from, &id, now);
                 self.on_orchestrator_message(from, message, now);
             }
             MigrationMessage::Prepared { .. } | MigrationMessage::InDoubt { .. } | MigrationMessage::TooLate { .. } => {
-                self.on_orchestrator_message(from, message, now)
+                self.on_orchestrator_message(from, message, now);
             }
         }
     }
@@ -176,6 +184,7 @@ impl Engine {
     }
 
     fn on_failed(&mut self, from: NodeId, id: &MoveId, reason: &FailureReason, now: Now) {
+        self.asked.retain(|_, question| !question.is(from, id));
         if let Some(departure) = self.departures.get(&id.entity) {
             let source = &departure.source;
             if source.id == *id && (source.target == from || source.orchestrator == from) {
@@ -218,13 +227,10 @@ impl Engine {
                 return self.refuse(from, "StatusQuery", &"not from the recorded source");
             }
             // Of another attempt, or of none: what is known of the one that is asked about.
-            Some(_) | None => {
-                let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
-                match here {
-                    Some(slot) if slot.host.entity() == id.entity && slot.host.epoch > id.epoch => CopyState::Active,
-                    _ => CopyState::Discarded,
-                }
-            }
+            Some(_) | None => match self.fate(&id) {
+                Some(copy) => copy,
+                None => return,
+            },
         };
         self.say(from, &MigrationMessage::StatusAnswer { id, copy });
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
+use super::reaching::Then;
 use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
@@ -49,6 +50,11 @@ impl Engine {
         now: Now,
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
+        for node in source.into_iter().chain([target]) {
+            if self.reach_first(node, || Then::Start { ticket, origin, source, target, options }) {
+                return Ok(());
+            }
+        }
         let here = self.local(origin).is_ok();
         let (source, follow) = match source {
             Some(source) => (source, false),
@@ -68,6 +74,11 @@ impl Engine {
     pub(super) fn sought_found(&mut self, origin: OriginHash, node: Option<NodeId>, now: Now) {
         let node = node.or_else(|| self.pointers.get(origin).map(|pointer| pointer.node));
         for Sought { ticket, target, options } in self.sought.remove(&origin).unwrap_or_default() {
+            if let Some(node) = node
+                && self.reach_first(node, || Then::Start { ticket, origin, source: Some(node), target, options })
+            {
+                continue;
+            }
             let driven = match node {
                 Some(source) => self.drive_from(origin, source, target, true, options, now),
                 None => Err(RuntimeError::Migration(MigrationFailure::DaemonNotFound(origin))),
@@ -309,6 +320,15 @@ impl Engine {
 
     /// Sends a message of a migration.
     pub(super) fn say(&mut self, to: NodeId, message: &MigrationMessage<'_>) {
+        // What clears up a doubt is worth a way around a broken session.
+        if matches!(
+            message,
+            MigrationMessage::StatusQuery { .. }
+                | MigrationMessage::ActivateTarget { .. }
+                | MigrationMessage::ActivateAck { .. }
+        ) {
+            self.want_peer(to);
+        }
         self.send_any_size(to, Subprotocol::Migration, codec::encode(message));
     }
 

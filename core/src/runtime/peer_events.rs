@@ -13,6 +13,7 @@ impl Engine {
                 if self.peers.get(node).is_some() {
                     self.cut(node, false, now);
                 }
+                self.met(peer, now);
                 self.peers.insert(peer.clone());
                 if *resumed {
                     self.routes_resume(node);
@@ -20,6 +21,8 @@ impl Engine {
                 }
                 self.lookups.peer_silent(node);
                 self.migrations_back(node, now);
+                self.announce_all_to(node);
+                self.reached(node, now);
             }
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.up(*node) {
@@ -34,13 +37,19 @@ impl Engine {
                     self.cut(*node, false, now);
                 }
             }
-            PeerEvent::Lost { node, how, .. } => {
+            PeerEvent::Lost { node, incarnation, how } => {
                 let dead = match how {
                     Loss::Goodbye | Loss::NewerIncarnation => true,
                     Loss::Silence => false,
                 };
+                if dead {
+                    self.graves.bury(*node, *incarnation);
+                }
                 self.cut(*node, dead, now);
                 self.migrations_lost(*node, dead, now);
+                if !dead {
+                    self.declared_lost(*node, now);
+                }
                 self.routes_lost(*node);
                 self.peers.remove(*node);
                 self.lookups.peer_gone(*node);

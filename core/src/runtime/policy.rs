@@ -49,6 +49,8 @@ pub struct RuntimeOptions {
     pub arrivals: ArrivalPolicy,
     /// Who may move daemons away.
     pub orchestrators: OrchestratorPolicy,
+    /// Whether the declared loss of a target behind the hand-over counts as the operator's word that its copy is gone.
+    pub recover_lost: bool,
     /// Deadlines and limits of migrations.
     pub migration: MigrationSettings,
     /// Largest payload and output, in bytes.
@@ -60,6 +62,7 @@ impl Default for RuntimeOptions {
         Self {
             arrivals: ArrivalPolicy::default(),
             orchestrators: OrchestratorPolicy::default(),
+            recover_lost: false,
             migration: MigrationSettings::default(),
             max_payload: 64 * 1024 * 1024,
         }

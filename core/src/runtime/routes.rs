@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
 use super::error::{Executed, RuntimeError};
+use super::reaching::Then;
 use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::Settlement;
@@ -140,7 +141,10 @@ impl Engine {
         for (origin, finding) in self.lookups.finished(now.instant) {
             match finding {
                 Finding::Found(found) => self.located(origin, Some(&found), now),
-                Finding::NotFound => self.located(origin, None, now),
+                Finding::NotFound(former) => {
+                    self.spawn_where_none_lives(origin, former.as_ref());
+                    self.located(origin, None, now);
+                }
                 // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
                 Finding::Unanswered => {
                     let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
@@ -161,21 +165,27 @@ impl Engine {
         let claim = found.map(|found| &found.claim);
         self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
+        match found {
+            Some(found) => self.route_to(origin, found, now),
+            None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
+                self.end_route(origin, |_| RuntimeError::NotFound(origin));
+            }
+            None => {}
+        }
+    }
+
+    /// Sends what waits for a daemon to the host that was found, once there is a session with it.
+    pub(super) fn route_to(&mut self, origin: OriginHash, found: &Found, now: Now) {
         if self.routes.get(&origin).is_none_or(|route| route.stream.is_some()) {
             return;
         }
-        match found {
-            Some(Found { claim, by }) => {
-                let ClaimBody { entity, lineage, epoch, .. } = *claim.body();
-                let host = claim.body().node();
-                if host == self.me() || self.peers.is_up(host) {
-                    self.open_route(origin, entity, lineage, host, epoch, now);
-                } else {
-                    // Through the former host, which forwards what comes from before the move.
-                    self.open_route(origin, entity, lineage, *by, Epoch::default(), now);
-                }
-            }
-            None => self.end_route(origin, |_| RuntimeError::NotFound(origin)),
+        let ClaimBody { entity, lineage, epoch, .. } = *found.claim.body();
+        let host = found.claim.body().node();
+        if host == self.me() || self.peers.is_up(host) {
+            self.open_route(origin, entity, lineage, host, epoch, now);
+        } else if !self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
+            // Through the former host, which forwards what comes from before the move.
+            self.open_route(origin, entity, lineage, found.by, Epoch::default(), now);
         }
     }
 
@@ -254,9 +264,11 @@ impl Engine {
                         None
                     }
                 };
+                let claim = claim.filter(|claim| !self.is_outlived(claim));
                 self.lookups.answer(Query(query), from, claim);
                 self.check_lookups(now);
             }
+            Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
             Err(error) => self.refuse(from, "directory message", &error),
         }
     }
@@ -278,6 +290,13 @@ impl Engine {
                 None
             }
         }
+    }
+
+    /// Whether a takeover that this node knows of refuses the copy that a claim names.
+    fn is_outlived(&self, claim: &Claim) -> bool {
+        let body = claim.body();
+        let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
+        known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
     }
 
     /// The claim for a daemon of this node, signed on first need.
@@ -348,7 +367,9 @@ impl Engine {
         let reachable = node == self.me() || self.peers.is_up(node);
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
-        if epoch <= stream.told_epoch {
+        // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
+        let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
+        if epoch <= stream.told_epoch && !reachable_now {
             return;
         }
         stream.told_epoch = epoch;
@@ -358,8 +379,35 @@ impl Engine {
             stream.host = node;
             stream.epoch = epoch;
         }
-        stream.rewind();
-        route.queued = false;
+        let stream = stream.id;
+        self.repeat_stream(origin, now);
+        if !reachable {
+            self.reach_first(node, || Then::Redirect { stream, epoch });
+        }
+    }
+
+    /// There is a session with the new host of a stream's daemon: nothing needs to be forwarded any more.
+    pub(super) fn redirect(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let origin = id.entity.origin_hash();
+        if !self.peers.is_up(node) {
+            return;
+        }
+        let stream = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut());
+        if let Some(stream) = stream.filter(|stream| stream.id == *id && stream.told_epoch == epoch) {
+            stream.host = node;
+            stream.epoch = epoch;
+            self.repeat_stream(origin, now);
+        }
+    }
+
+    /// What the host of a stream did not accept is sent again, to where the stream leads now.
+    fn repeat_stream(&mut self, origin: OriginHash, now: Now) {
+        if let Some(route) = self.routes.get_mut(&origin) {
+            route.queued = false;
+            if let Some(stream) = &mut route.stream {
+                stream.rewind();
+            }
+        }
         self.has_unsent(origin);
         self.settle_own(now);
     }

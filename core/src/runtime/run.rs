@@ -11,18 +11,13 @@ use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{Next, Settlement, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-use crate::daemon::{
-    BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, InFlight, ReplyTo, Running, Standing, Ticket,
-};
+use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket};
 use crate::events::{KeptReply, Outgoing, OutputRecord};
 use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind};
 
 /// What the caller of an event in this environment gets.
 pub type LocalResult = Result<Vec<OutputRecord>, RuntimeError>;
-
-/// Is told what came of an event that ran on its caller's own stack: the links of its outputs.
-pub type DirectResult<'a> = &'a mut dyn FnMut(Result<&[CausalLink], RuntimeError>);
 
 /// How long an event may wait for room in its daemon's mailbox.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -132,13 +127,6 @@ impl Engine {
     fn link_of(&mut self, emitter: Option<OriginHash>) -> CausalLink {
         let link = self.own_link();
         CausalLink { origin: emitter.unwrap_or(link.origin), ..link }
-    }
-
-    /// Numbers events that this node emits to daemons of its own on the caller's stack: the link of the first of them.
-    pub fn reserve_links(&mut self, count: u64) -> CausalLink {
-        let first = self.own_link();
-        self.sequence += count.saturating_sub(1);
-        first
     }
 
     pub(super) fn check_payload(&self, size: usize) -> Result<(), RuntimeError> {
@@ -266,148 +254,7 @@ impl Engine {
         }
     }
 
-    /// Begins an event of a caller in the same environment on the caller's own stack, when nothing waits or runs.
-    pub fn direct_begin(&mut self, key: DaemonKey) -> bool {
-        match self.slot_mut(key) {
-            Some(slot) if slot.host.may_run_directly() => {
-                slot.host.running = Running::Direct;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Ends it with outputs, whose links are left in `links`.
-    pub fn direct_end(
-        &mut self,
-        key: DaemonKey,
-        link: CausalLink,
-        outputs: &[&[u8]],
-        links: &mut Vec<CausalLink>,
-        now: Now,
-    ) -> Result<(), RuntimeError> {
-        let max = self.options.max_payload;
-        let Some(slot) = self.slot_mut(key) else { return Err(RuntimeError::ShuttingDown) };
-        let host = &mut slot.host;
-        host.horizon.observe(link.origin, link.sequence);
-        let result = match outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
-            Some(size) => Err(RuntimeError::PayloadTooLarge { size, max }),
-            None => host.emit(outputs, links).map_err(|e| RuntimeError::InvalidOutput(e.to_string())),
-        };
-        if result.is_err() {
-            host.stats.errors += 1;
-        }
-        self.direct_over(key, now);
-        result
-    }
-
-    /// Ends it with a failure of the daemon's code.
-    pub fn direct_failed(&mut self, key: DaemonKey, link: CausalLink, now: Now) {
-        if let Some(slot) = self.slot_mut(key) {
-            slot.host.horizon.observe(link.origin, link.sequence);
-            slot.host.stats.errors += 1;
-            self.direct_over(key, now);
-        }
-    }
-
-    /// Ends several that ran one after another since [`direct_begin`](Self::direct_begin): the outputs of each, or none
-    /// when the daemon's code failed it. `each` is told what came of it. Unless it is `over`, one more is running.
-    pub fn direct_end_all(
-        &mut self,
-        key: DaemonKey,
-        over: bool,
-        events: &mut dyn Iterator<Item = (CausalLink, Option<Vec<&[u8]>>)>,
-        now: Now,
-        each: DirectResult<'_>,
-    ) {
-        let max = self.options.max_payload;
-        let Some(slot) = self.slot_mut(key) else {
-            return events.for_each(|_| each(Err(RuntimeError::ShuttingDown)));
-        };
-        let host = &mut slot.host;
-        let mut links = Vec::new();
-        for (index, (link, outputs)) in events.enumerate() {
-            if index > 0 {
-                Self::count_towards_snapshot(host);
-            }
-            host.horizon.observe(link.origin, link.sequence);
-            let Some(outputs) = outputs else {
-                host.stats.errors += 1;
-                each(Ok(&[]));
-                continue;
-            };
-            let result = match outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
-                Some(size) => Err(RuntimeError::PayloadTooLarge { size, max }),
-                None => host.emit(&outputs, &mut links).map_err(|e| RuntimeError::InvalidOutput(e.to_string())),
-            };
-            if result.is_err() {
-                host.stats.errors += 1;
-            }
-            each(result.map(|()| &links[..]));
-        }
-        if over {
-            self.direct_over(key, now);
-        } else if let Some(slot) = self.slot_mut(key) {
-            Self::count_towards_snapshot(&mut slot.host);
-        }
-    }
-
-    fn direct_over(&mut self, key: DaemonKey, now: Now) {
-        if let Some(slot) = self.slot_mut(key) {
-            if matches!(slot.host.running, Running::Direct) {
-                slot.host.running = Running::Idle;
-            }
-            Self::count_towards_snapshot(&mut slot.host);
-            if !slot.host.mailbox.is_empty()
-                || !slot.host.control.is_empty()
-                || !matches!(slot.host.standing, Standing::Live)
-            {
-                self.pump(key, now);
-            }
-        }
-    }
-
-    /// The direct event did not settle at once: from here on it is a batch of one, watched like any other.
-    pub fn direct_suspend(&mut self, key: DaemonKey, ticket: Ticket, link: CausalLink, now: Now) -> Option<BatchId> {
-        self.direct_suspend_for(key, ticket, link, None, now)
-    }
-
-    /// The same for a caller that waits only so long.
-    pub fn direct_suspend_for(
-        &mut self,
-        key: DaemonKey,
-        ticket: Ticket,
-        link: CausalLink,
-        timeout: Option<Duration>,
-        now: Now,
-    ) -> Option<BatchId> {
-        let slot = self.slot_mut(key)?;
-        if !matches!(slot.host.running, Running::Direct) {
-            return None;
-        }
-        let id = slot.host.next_batch_id();
-        let delivery = Delivery {
-            link,
-            // The object has its payload already.
-            payload: Bytes::new(),
-            received_at: now.unix_ns,
-            channel: None,
-            reply: ReplyTo::Local(ticket),
-            expires: timeout.map(|timeout| Expiry { at: now.instant + timeout, timeout }),
-            accepted_at: now.instant,
-        };
-        let events = std::iter::once(delivery).collect();
-        slot.host.taken += 1;
-        slot.host.accepted += 1;
-        slot.host.running = Running::Batch(InFlight { id, events, progress_at: now.instant, timed_out: false });
-        self.arm_callback_timeout(key, now);
-        if let Some(timeout) = timeout {
-            self.timers.arm(TimerKey::Daemon(key), now.instant + timeout);
-        }
-        Some(id)
-    }
-
-    fn count_towards_snapshot(host: &mut crate::daemon::DaemonHost) {
+    pub(super) fn count_towards_snapshot(host: &mut crate::daemon::DaemonHost) {
         if let Some(interval) = host.config.auto_snapshot_interval.filter(|interval| *interval > 0) {
             host.since_snapshot += 1;
             if host.since_snapshot >= interval {

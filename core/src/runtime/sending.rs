@@ -18,6 +18,8 @@ use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
 /// A chunk's message is at most so much longer than its bytes.
 const CHUNK_OVERHEAD: usize = 256;
+/// Progress is told after so many bytes.
+const SAY_EVERY: u64 = 4 * 1024 * 1024;
 
 impl Engine {
     /// Asks the daemon's own thread for the next slices of its state.
@@ -36,17 +38,11 @@ impl Engine {
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let SourceState::Sending(transfer) = &mut departure.source.state else { return };
         match result {
-            Ok(bytes) => match transfer.slice(offset, bytes) {
-                Ok(()) => {
-                    self.note_state_bytes();
-                    self.pull_state(entity);
-                    self.offer_transfer(entity);
-                }
-                Err(error) => {
-                    let reason = FailureReason::StateFailed { detail: error.to_string() };
-                    self.departure_input(entity, now, |source| source.failed(reason));
-                }
-            },
+            Ok(bytes) => {
+                transfer.slice(offset, bytes);
+                self.note_state_bytes();
+                self.offer_transfer(entity);
+            }
             Err(thrown) => {
                 let detail = format!("snapshot failed: {}", thrown.message);
                 let reason = FailureReason::StateFailed { detail }.bounded();
@@ -84,7 +80,14 @@ impl Engine {
             }
             return;
         }
-        if let Some(chunk) = transfer.chunk() {
+        let chunk = match transfer.chunk() {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                let reason = FailureReason::StateFailed { detail: error.to_string() };
+                return self.departure_input(entity, now, |source| source.failed(reason));
+            }
+        };
+        if let Some(chunk) = chunk {
             let message = MigrationMessage::Chunk { id, index: chunk.index, total: chunk.total, bytes: &chunk.bytes };
             let written = sink.record(Subprotocol::Migration, &mut |out| codec::encode_into(&message, out));
             debug_assert!(written.is_some(), "there was room");
@@ -95,7 +98,7 @@ impl Engine {
             self.say_status(entity, Stage::Transfer);
             self.seal(entity, &digest, now);
         } else {
-            if transfer.progress().0 % (256 * 1024) < SNAPSHOT_CHUNK_LEN as u64 {
+            if transfer.progress().0 % SAY_EVERY < SNAPSHOT_CHUNK_LEN as u64 {
                 self.say_status(entity, Stage::Transfer);
             }
             self.pull_state(entity);

@@ -1,6 +1,7 @@
 //! The engine with a mesh below it, an embedder above it, and a clock.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::{Engine, NodeSelf, Now};
 use super::error::RuntimeError;
 use super::policy::RuntimeOptions;
+use super::receiving::ChunkPlacement;
 use super::work::Work;
 use crate::identity::{NodeId, NodeStaticSecret};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
@@ -39,12 +41,22 @@ pub struct DaemonRuntime {
 }
 
 struct Shared {
+    this: Weak<Self>,
     engine: Mutex<Engine>,
     mesh: MeshNode,
     embedder: Arc<dyn Embedder>,
+    placing: Mutex<Placing>,
     timer_changed: Notify,
     said_last: Notify,
     closed: CancellationToken,
+}
+
+/// Chunks of arriving states on their way into place, one frame after another, by one thread at a time. Bounded by the
+/// credit of the bulk lane, which goes back when a frame is in place.
+#[derive(Default)]
+struct Placing {
+    frames: VecDeque<(NodeId, usize, Vec<ChunkPlacement>)>,
+    running: bool,
 }
 
 impl DaemonRuntime {
@@ -54,10 +66,12 @@ impl DaemonRuntime {
         let static_secret =
             NodeStaticSecret::derive(&keypair).map_err(|e| RuntimeError::InvalidArgument(e.to_string()))?;
         let node = NodeSelf { keypair, incarnation: mesh.incarnation(), static_secret };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|this| Shared {
+            this: this.clone(),
             engine: Mutex::new(Engine::new(node, options, Box::new(random_bits))),
             mesh: mesh.clone(),
             embedder,
+            placing: Mutex::default(),
             timer_changed: Notify::new(),
             said_last: Notify::new(),
             closed: CancellationToken::new(),
@@ -80,7 +94,7 @@ impl DaemonRuntime {
         self.shared.act(act).0
     }
 
-    /// Looks at the engine, or begins a direct event: what needs no clock and leaves neither messages nor deadlines.
+    /// Looks at the engine, or begins or notes direct events: what needs no clock and leaves neither messages nor deadlines.
     pub fn look<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> T {
         act(&mut self.shared.engine.lock())
     }
@@ -117,7 +131,7 @@ impl DaemonRuntime {
 impl Shared {
     fn act<T>(&self, act: impl FnOnce(&mut Engine, Now) -> T) -> (T, bool) {
         let now = present();
-        let (result, wakes, has_work, sooner) = {
+        let (result, wakes, wanted, has_work, sooner) = {
             let mut engine = self.engine.lock();
             let before = engine.next_deadline();
             let result = act(&mut engine, now);
@@ -127,10 +141,13 @@ impl Shared {
                 (Some(before), Some(after)) => after < before,
                 (_, None) => false,
             };
-            (result, engine.take_wakes(), engine.has_work(), sooner)
+            (result, engine.take_wakes(), engine.take_wanted(), engine.has_work(), sooner)
         };
         for node in wakes {
             self.mesh.wake(node);
+        }
+        for node in wanted {
+            self.reach(node);
         }
         if sooner {
             self.timer_changed.notify_one();
@@ -145,6 +162,19 @@ impl Shared {
             self.embedder.wake();
         }
         result
+    }
+
+    /// Gets a session with a node that the engine wants, and tells it when there is none to be had.
+    fn reach(&self, node: NodeId) {
+        let (this, mesh) = (self.this.clone(), self.mesh.clone());
+        self.mesh.tasks().spawn(async move {
+            if let Err(error) = mesh.reach(node).await {
+                tracing::debug!(peer = %node, %error, "no session");
+            }
+            if let Some(shared) = this.upgrade() {
+                shared.act_from_outside(|engine, now| engine.unreachable(node, now));
+            }
+        });
     }
 
     async fn keep_time(self: Arc<Self>) {
@@ -165,6 +195,35 @@ impl Shared {
         }
     }
 
+    /// Has the chunks of a frame put in their places by a thread that nothing else waits for.
+    fn place_later(&self, from: NodeId, bulk: usize, placements: Vec<ChunkPlacement>) {
+        let mut placing = self.placing.lock();
+        placing.frames.push_back((from, bulk, placements));
+        if !placing.running
+            && let Some(shared) = self.this.upgrade()
+        {
+            placing.running = true;
+            self.mesh.tasks().spawn_blocking(move || shared.place());
+        }
+    }
+
+    fn place(&self) {
+        while let Some((from, bulk, placements)) = self.next_frame() {
+            let whole: Vec<_> = placements.into_iter().filter_map(ChunkPlacement::place).collect();
+            self.mesh.consumed(from, bulk);
+            for id in whole {
+                self.act_from_outside(|engine, now| engine.placed(&id, now));
+            }
+        }
+    }
+
+    fn next_frame(&self) -> Option<(NodeId, usize, Vec<ChunkPlacement>)> {
+        let mut placing = self.placing.lock();
+        let frame = placing.frames.pop_front();
+        placing.running = frame.is_some();
+        frame
+    }
+
     fn close(&self) {
         if !self.closed.is_cancelled() {
             self.closed.cancel();
@@ -179,8 +238,13 @@ impl SubprotocolHandler for Shared {
             Lane::Bulk => records.iter().map(|record| record.body.len()).sum(),
             Lane::Fast => 0,
         };
-        self.act_from_outside(|engine, now| engine.records(from, lane, records, now));
-        if bulk > 0 {
+        let placements = self.act_from_outside(|engine, now| {
+            engine.records(from, lane, records, now);
+            engine.take_placements()
+        });
+        if !placements.is_empty() {
+            self.place_later(from, bulk, placements);
+        } else if bulk > 0 {
             // Room was reserved for all that the bulk lane carries, so its credit returns as soon as it is taken in.
             self.mesh.consumed(from, bulk);
         }
@@ -229,7 +293,7 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
 fn know_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
         DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer { query, claim: None })),
-        DirectoryMessage::Answer { .. } => None,
+        DirectoryMessage::Answer { .. } | DirectoryMessage::Claim { .. } => None,
     }
 }
 

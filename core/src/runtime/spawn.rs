@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Lifecycle, Now, Slot};
 use super::error::RuntimeError;
+use super::recovery::peer_lost;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
 use crate::causal::ChainBuilder;
@@ -96,7 +97,7 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Spawning { ticket, state, looking: true }));
+        self.insert(host, Inbound::new(), Some(Box::new(Spawning { ticket, state, looking: true })));
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() {
             self.look_up(origin, Haste::SkipSilent, now);
@@ -111,7 +112,7 @@ impl Engine {
         self.by_origin.contains_key(&origin) || self.factories.expected(origin).is_some()
     }
 
-    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Spawning>) {
+    pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Box<Spawning>>) {
         let (key, origin) = (host.key, host.origin);
         let index =
             self.daemons.insert(Slot { host, inbound, reader: None, spawning, claim: None, starved: Vec::new() });
@@ -125,14 +126,47 @@ impl Engine {
         if !self.slot(key).and_then(|slot| slot.spawning.as_ref()).is_some_and(|spawning| spawning.looking) {
             return;
         }
-        if claim.is_some() {
-            self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin));
-        } else {
-            self.construct(key);
+        match claim {
+            Some(claim) if !self.is_dead(claim) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
+            Some(claim) => {
+                self.outrank(key, claim.body().epoch);
+                self.construct(key);
+            }
+            None => self.construct(key),
+        }
+    }
+
+    /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
+    pub(super) fn spawn_where_none_lives(&mut self, origin: OriginHash, former: Option<&Claim>) {
+        if let (Some(key), Some(former)) = (self.by_origin.get(&origin).copied(), former)
+            && self.slot(key).is_some_and(|slot| slot.host.standing == Standing::Starting)
+        {
+            self.outrank(key, former.body().epoch);
+        }
+    }
+
+    /// Whether the host that a claim names is proven dead.
+    fn is_dead(&self, claim: &Claim) -> bool {
+        let body = claim.body();
+        let newer = |life| self.peers.get(body.node()).is_some_and(|peer| peer.identity.incarnation > life);
+        body.incarnation.is_some_and(|life| self.graves.holds(body.node(), life) || newer(life))
+    }
+
+    /// A spawn takes the place of a copy that is gone: at a higher epoch, so that it is the right one if that is not so.
+    fn outrank(&mut self, key: DaemonKey, former: Epoch) {
+        if let Some(slot) = self.slot_mut(key)
+            && let Some(epoch) = former.next()
+            && epoch > slot.host.epoch
+        {
+            (slot.host.epoch, slot.host.min_epoch) = (epoch, epoch);
         }
     }
 
     fn construct(&mut self, key: DaemonKey) {
+        let pointer = self.slot(key).and_then(|slot| self.pointers.get(slot.host.origin));
+        if let Some(former) = pointer.map(|pointer| pointer.epoch) {
+            self.outrank(key, former);
+        }
         let Some(slot) = self.slot_mut(key) else { return };
         let (origin, entity, kind) = (slot.host.origin, slot.host.entity(), slot.host.kind.clone());
         let spawn = slot.spawning.as_mut().map(|spawning| {
@@ -179,6 +213,9 @@ impl Engine {
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
         self.notice_daemon(DaemonEvent::Spawned, about);
+        if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
+            self.announce(key);
+        }
         self.settle_own(now);
     }
 
@@ -255,8 +292,11 @@ impl Engine {
                 Control::AutoSnapshot | Control::MoveSnapshot(_) => {}
             }
         }
+        let fenced = reason == StopReason::Fenced;
+        // Of a fenced copy nothing is said any more; whoever waits for what had begun cannot know.
+        let gone = |maybe| if fenced { peer_lost(origin, maybe) } else { ended.clone() };
         let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
-            Running::Batch(batch) => batch.events.into_iter().collect(),
+            Running::Batch(batch) => batch.events.into_iter().map(|delivery| (delivery, true)).collect(),
             Running::Control(Control::Snapshot(ticket)) => {
                 self.settle(ticket, Err(ended.clone()));
                 Vec::new()
@@ -264,12 +304,12 @@ impl Engine {
             Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => Vec::new(),
         };
         while let Some(delivery) = host.mailbox.pop() {
-            unanswered.push(delivery);
+            unanswered.push((delivery, false));
         }
-        for delivery in unanswered {
+        for (delivery, begun) in unanswered {
             match delivery.reply {
-                ReplyTo::Local(ticket) => self.settle(ticket, Err(ended.clone())),
-                ReplyTo::Stream { stream, number, call } if call => {
+                ReplyTo::Local(ticket) => self.settle(ticket, Err(gone(begun))),
+                ReplyTo::Stream { stream, number, call } if call && !fenced => {
                     if let Some(stream) = inbound.get_mut(stream) {
                         stream.keep(super::replies::failed(
                             number,
@@ -281,14 +321,18 @@ impl Engine {
                 ReplyTo::Stream { .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}
             }
         }
-        self.say_last_replies(&inbound);
+        if fenced {
+            self.refuse_streams(&inbound);
+        } else {
+            self.say_last_replies(&inbound);
+        }
         self.work.push(Work::Retire { daemon: key, reason });
         self.notice_daemon(event, (origin, host.kind.clone(), key));
     }
 
     // The streams end with the daemon, so what they still hold is said at once. Senders hear of the end too: their next
     // event asks where the daemon lives then, and is not refused for the sake of its former life.
-    fn say_last_replies(&mut self, inbound: &Inbound) {
+    pub(super) fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
             let to = self.way_to(stream.id.sender, stream.via);
             let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
@@ -298,6 +342,14 @@ impl Engine {
             }
             let message = EventsMessage::Unknown { stream: stream.id };
             self.send(to, Subprotocol::Events, codec::encode(&message));
+        }
+    }
+
+    /// Tells the senders of events that were held here and never accepted that they will not run.
+    pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
+        for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
+            let to = self.way_to(stream.id.sender, stream.via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
         }
     }
 

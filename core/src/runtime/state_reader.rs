@@ -71,7 +71,8 @@ impl Engine {
                     Err(error) => self.finish_snapshot(key, reader, Err(invalid(&error)), now),
                     Ok(transfer) => {
                         let capacity = usize::try_from(transfer.total()).unwrap_or(0);
-                        slot.reader = Some(StateReader { reader, transfer, out: Vec::with_capacity(capacity) });
+                        slot.reader =
+                            Some(Box::new(StateReader { reader, transfer, out: Vec::with_capacity(capacity) }));
                         self.read_on(key, now);
                     }
                 }
@@ -85,13 +86,10 @@ impl Engine {
         let Some(reader) = &mut slot.reader else { return self.departure_slice(key, offset, result, now) };
         let who = reader.reader;
         match result {
-            Ok(bytes) => match reader.transfer.slice(offset, bytes) {
-                Ok(()) => self.read_on(key, now),
-                Err(error) => {
-                    slot.reader = None;
-                    self.finish_snapshot(key, who, Err(invalid(&error)), now);
-                }
-            },
+            Ok(bytes) => {
+                reader.transfer.slice(offset, bytes);
+                self.read_on(key, now);
+            }
             Err(thrown) => {
                 slot.reader = None;
                 self.finish_snapshot(key, who, Err(RuntimeError::SnapshotFailed(thrown)), now);
@@ -102,15 +100,23 @@ impl Engine {
     fn read_on(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(reader) = &mut slot.reader else { return };
-        while let Some(chunk) = reader.transfer.chunk() {
-            reader.out.extend_from_slice(&chunk.bytes);
+        let who = reader.reader;
+        loop {
+            match reader.transfer.chunk() {
+                Ok(Some(chunk)) => reader.out.extend_from_slice(&chunk.bytes),
+                Ok(None) => break,
+                Err(error) => {
+                    slot.reader = None;
+                    return self.finish_snapshot(key, who, Err(invalid(&error)), now);
+                }
+            }
         }
         let mut asks = Vec::new();
         while let Some(ask) = reader.transfer.want() {
             asks.push(ask);
         }
         if reader.transfer.seal().is_some() {
-            let (who, snapshot) = (reader.reader, std::mem::take(&mut reader.out));
+            let snapshot = std::mem::take(&mut reader.out);
             slot.reader = None;
             self.finish_snapshot(key, who, Ok(Some(snapshot.into())), now);
         }

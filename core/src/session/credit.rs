@@ -2,16 +2,18 @@
 //!
 //! A session starts with the window that the receiver named in the handshake. Bodies of bulk records use it up; it comes
 //! back in [`Credit`](crate::wire::session::SessionMessage::Credit) messages once the receiver's layers have consumed
-//! them, a quarter window or more at a time.
+//! them, [`CREDIT_QUANTUM`] or more at a time. How much of it a sender uses is decided by its [`BulkPace`](super::BulkPace).
 
 use super::SessionError;
 use crate::wire::MAX_RECORD_BODY;
 
 /// Bulk bytes a node lets each peer have on their way to it.
-pub const BULK_WINDOW: u64 = 1024 * 1024;
+pub const BULK_WINDOW: u64 = 4 * 1024 * 1024;
+/// Credit below this is held back. About half a frame: what comes back late stands in front of fast records until then.
+pub const CREDIT_QUANTUM: u64 = 32 * 1024;
 
 const _: () = assert!(
-    BULK_WINDOW * 3 / 4 >= MAX_RECORD_BODY as u64,
+    BULK_WINDOW >= CREDIT_QUANTUM + MAX_RECORD_BODY as u64,
     "credit held back for coalescing never keeps a whole record from fitting"
 );
 
@@ -79,12 +81,17 @@ impl ReceiveCredit {
     /// Bodies were consumed; true when enough is owed that it should be given back. More than arrived does not count.
     pub fn consumed(&mut self, bytes: u64) -> bool {
         self.owed = (self.owed + bytes).min(self.used);
-        self.owed >= self.window / 4
+        self.owes()
+    }
+
+    /// Whether enough is owed that it should be given back.
+    pub const fn owes(&self) -> bool {
+        self.owed >= CREDIT_QUANTUM
     }
 
     /// What to give back now, if it is worth a message.
     pub const fn take_owed(&mut self) -> Option<u64> {
-        if self.owed < self.window / 4 {
+        if !self.owes() {
             return None;
         }
         let owed = self.owed;

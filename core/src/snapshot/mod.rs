@@ -19,8 +19,9 @@
 //! | 8 | xxh3-64 of everything before it |
 //!
 //! Fields that a reader does not know are skipped; a version that it does not know is refused. The *digest* of a snapshot,
-//! to which signatures and envelopes are bound, is BLAKE2s-256 of everything up to the end of the state.
+//! to which signatures and envelopes are bound, is BLAKE3 of everything up to the end of the state.
 
+mod assembly;
 mod chunk;
 mod error;
 mod head;
@@ -29,6 +30,7 @@ mod reassembler;
 mod state;
 mod writer;
 
+pub use assembly::Placement;
 pub use chunk::{SNAPSHOT_CHUNK_LEN, chunk_count, chunk_range};
 pub use error::{ReassembleError, SnapshotError, SnapshotSection};
 pub use head::{SnapshotHead, SnapshotStats};

@@ -8,15 +8,18 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::chunk::{SNAPSHOT_CHUNK_LEN, chunk_count, chunk_range};
+use super::assembly::{Chunks, Content, Placement};
+use super::chunk::{chunk_count, chunk_range};
 use super::error::ReassembleError;
-use super::layout::{ArrivingDigest, SnapshotDigest};
+use super::layout::SnapshotDigest;
 use crate::identity::{MigrationId, OriginHash};
 
 /// Most transfers that wait or arrive at once, and most finished ones that are remembered.
@@ -113,19 +116,15 @@ struct Transfer {
 #[derive(Debug)]
 enum Progress {
     Waiting,
-    Receiving(Box<Buffer>),
+    Receiving(Buffer),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Buffer {
-    /// Empty until the first chunk; then of the whole length.
-    bytes: Vec<u8>,
-    /// One bit for each chunk that is here.
-    here: Vec<u64>,
-    received: u32,
-    /// Chunks that are here without a gap before them.
-    gapless: u32,
-    digest: ArrivingDigest,
+    /// Chunks that were accepted.
+    accepted: Chunks,
+    /// Those that are in their places.
+    content: Arc<Mutex<Content>>,
 }
 
 /// Newest attempt of each migration that is over; the oldest is forgotten when there are too many.
@@ -197,7 +196,7 @@ impl SnapshotReassembler {
         })
     }
 
-    /// Takes a chunk of a granted transfer, in any order. A refused chunk changes nothing.
+    /// Takes a chunk of a granted transfer, in any order, and puts it in its place. A refused chunk changes nothing.
     pub fn chunk(
         &mut self,
         id: TransferId,
@@ -206,9 +205,46 @@ impl SnapshotReassembler {
         bytes: &[u8],
         now: Instant,
     ) -> Result<ChunkOutcome, ReassembleError> {
-        let outcome = self.place(id, index, total, bytes, now);
+        let Some(placement) = self.accept(id, index, total, bytes.len(), now)? else {
+            return Ok(ChunkOutcome::Duplicate);
+        };
+        let _whole = placement.place(bytes);
+        Ok(match self.take_whole(id) {
+            Some((snapshot, digest)) => ChunkOutcome::Complete { snapshot, digest },
+            None => ChunkOutcome::Progress { received: self.accepted(id), total },
+        })
+    }
+
+    /// The same in parts, for chunks that are put in their places elsewhere: room for this one, none when it was here
+    /// before. When the last is placed, the snapshot is there for [`take_whole`](Self::take_whole).
+    pub fn accept(
+        &mut self,
+        id: TransferId,
+        index: u32,
+        total: u32,
+        len: usize,
+        now: Instant,
+    ) -> Result<Option<Placement>, ReassembleError> {
+        let placement = self.make_room(id, index, total, len, now);
         self.sweep_when_due(now);
-        outcome
+        placement
+    }
+
+    /// The snapshot and its digest, once all chunks are in their places. The bytes count against the budget until they are
+    /// released.
+    pub fn take_whole(&mut self, id: TransferId) -> Option<(Bytes, SnapshotDigest)> {
+        let Entry::Occupied(entry) = self.transfers.entry(id.key) else { return None };
+        let transfer = entry.get();
+        let Progress::Receiving(buffer) = &transfer.progress else { return None };
+        if transfer.attempt != id.attempt {
+            return None;
+        }
+        let (bytes, digest) = buffer.content.lock().take()?;
+        let total_len = transfer.total_len;
+        entry.remove();
+        self.held.insert(id, total_len);
+        self.over.note(id);
+        Some((bytes.into(), digest))
     }
 
     /// Something was heard of a transfer that neither reserved nor brought a chunk.
@@ -274,17 +310,24 @@ impl SnapshotReassembler {
         self.transfers.is_empty()
     }
 
-    fn place(
+    fn accepted(&self, id: TransferId) -> u32 {
+        match self.transfers.get(&id.key).map(|transfer| &transfer.progress) {
+            Some(Progress::Receiving(buffer)) => buffer.accepted.count(),
+            Some(Progress::Waiting) | None => 0,
+        }
+    }
+
+    fn make_room(
         &mut self,
         id: TransferId,
         index: u32,
         total: u32,
-        bytes: &[u8],
+        len: usize,
         now: Instant,
-    ) -> Result<ChunkOutcome, ReassembleError> {
+    ) -> Result<Option<Placement>, ReassembleError> {
         let Entry::Occupied(mut entry) = self.transfers.entry(id.key) else {
             if self.held.contains_key(&id) {
-                return Ok(ChunkOutcome::Duplicate);
+                return Ok(None);
             }
             self.over.admit(id)?;
             return Err(ReassembleError::NotGranted);
@@ -308,22 +351,11 @@ impl SnapshotReassembler {
         }
         let range = chunk_range(total_len, index);
         let expected = as_index(range.end - range.start);
-        if bytes.len() != expected {
-            return Err(ReassembleError::WrongLength { expected, got: bytes.len() });
+        if len != expected {
+            return Err(ReassembleError::WrongLength { expected, got: len });
         }
         transfer.heard_at = now;
-        if !buffer.put(as_index(total_len), total, index, bytes) {
-            return Ok(ChunkOutcome::Duplicate);
-        }
-        let received = buffer.received;
-        if received < total {
-            return Ok(ChunkOutcome::Progress { received, total });
-        }
-        let Buffer { bytes, digest, .. } = std::mem::take(&mut **buffer);
-        entry.remove();
-        self.held.insert(id, total_len);
-        self.over.note(id);
-        Ok(ChunkOutcome::Complete { snapshot: Bytes::from(bytes), digest: digest.finish() })
+        Ok(buffer.accepted.add(index).then(|| Placement::new(buffer.content.clone(), index)))
     }
 
     /// Grants from the head of the queue as far as the budget goes. `asking` learns it from its own call.
@@ -338,7 +370,10 @@ impl SnapshotReassembler {
             }
             self.queue.pop_front();
             self.live_bytes += transfer.total_len;
-            transfer.progress = Progress::Receiving(Box::default());
+            // Lengths of granted transfers have a chunk count.
+            let content = Content::new(as_index(transfer.total_len), chunk_count(transfer.total_len).unwrap_or(0));
+            let content = Arc::new(Mutex::new(content));
+            transfer.progress = Progress::Receiving(Buffer { accepted: Chunks::default(), content });
             if asking != Some(key) {
                 self.events.push_back(ReassemblerEvent::Granted(TransferId { key, attempt: transfer.attempt }));
             }
@@ -371,36 +406,6 @@ impl SnapshotReassembler {
     }
 }
 
-impl Buffer {
-    /// Puts a chunk in its place; false when it is there already.
-    fn put(&mut self, total_len: usize, total: u32, index: u32, chunk: &[u8]) -> bool {
-        if self.bytes.is_empty() {
-            // Zeroed pages come from the operating system as they are touched.
-            self.bytes = vec![0; total_len];
-            self.here = vec![0; as_index(u64::from(total).div_ceil(64))];
-        }
-        if self.has(index) {
-            return false;
-        }
-        let (word, bit) = place_of(index);
-        self.here[word] |= bit;
-        self.received += 1;
-        let start = as_index(u64::from(index)) * SNAPSHOT_CHUNK_LEN;
-        self.bytes[start..start + chunk.len()].copy_from_slice(chunk);
-        while self.gapless < total && self.has(self.gapless) {
-            self.gapless += 1;
-        }
-        let end = (as_index(u64::from(self.gapless)) * SNAPSHOT_CHUNK_LEN).min(total_len);
-        self.digest.advance(&self.bytes[..end]);
-        true
-    }
-
-    fn has(&self, index: u32) -> bool {
-        let (word, bit) = place_of(index);
-        self.here[word] & bit != 0
-    }
-}
-
 impl Finished {
     /// Refuses attempts that are over.
     fn admit(&self, id: TransferId) -> Result<(), ReassembleError> {
@@ -420,10 +425,6 @@ impl Finished {
             self.newest.remove(&oldest);
         }
     }
-}
-
-fn place_of(index: u32) -> (usize, u64) {
-    (as_index(u64::from(index / 64)), 1 << (index % 64))
 }
 
 /// Lengths were checked to fit when the room was reserved.

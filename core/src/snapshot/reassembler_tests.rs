@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::layout::LEN_LEN;
+use super::super::chunk::SNAPSHOT_CHUNK_LEN;
+use super::super::layout::{ArrivingDigest, LEN_LEN};
 use super::*;
 
 const SILENCE: Duration = Duration::from_secs(30);
@@ -69,11 +70,8 @@ fn the_digest_is_taken_on_arrival_whatever_the_order() {
     content[100_014..100_014 + LEN_LEN].copy_from_slice(&len);
     let mut expected = ArrivingDigest::default();
     expected.advance(&content);
-    let expected = expected.finish();
-    assert_eq!(
-        expected.as_bytes(),
-        <[u8; 32]>::from(<blake2::Blake2s256 as blake2::Digest>::digest(&content[..200_018])).as_slice()
-    );
+    let expected = expected.finish(&content);
+    assert_eq!(expected.as_bytes(), blake3::hash(&content[..200_018]).as_bytes());
     for order in [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]] {
         let (mut arriving, now) = reassembler(10 * CHUNK);
         arriving.reserve(id(1, 0), 250_000, now).expect("new");
@@ -390,4 +388,42 @@ proptest! {
         prop_assert_eq!(arriving.live_bytes(), 0);
         prop_assert!(arriving.is_empty());
     }
+}
+
+#[test]
+fn chunks_that_are_placed_elsewhere_make_the_same_snapshot() {
+    let (mut arriving, now) = reassembler(10 * CHUNK);
+    let content = content(250_000);
+    arriving.reserve(id(1, 0), 250_000, now).expect("new");
+    let accept = |arriving: &mut SnapshotReassembler, index| {
+        arriving.accept(id(1, 0), index, 5, part(&content, index).len(), now).expect("granted")
+    };
+    let placements: Vec<_> = (0..5).map(|index| accept(&mut arriving, index).expect("new")).collect();
+    assert!(accept(&mut arriving, 3).is_none(), "accepted, though not in its place yet");
+    assert_eq!(arriving.take_whole(id(1, 0)), None);
+    let whole = std::thread::scope(|threads| {
+        let place = |(placement, index): (Placement, u32)| {
+            let content = &content;
+            threads.spawn(move || placement.place(part(content, index)))
+        };
+        let placed: Vec<_> = placements.into_iter().zip(0..).map(place).collect();
+        placed.into_iter().map(|thread| thread.join().expect("no panic")).filter(|whole| *whole).count()
+    });
+    assert_eq!(whole, 1, "one of them is the last");
+    let (snapshot, _) = arriving.take_whole(id(1, 0)).expect("whole");
+    assert_eq!(snapshot, content);
+    assert!(arriving.accept(id(1, 0), 0, 5, part(&content, 0).len(), now).expect("over").is_none());
+    assert_eq!(arriving.live_bytes(), 250_000);
+}
+
+#[test]
+fn a_transfer_that_was_given_up_is_not_made_whole_by_a_late_placement() {
+    let (mut arriving, now) = reassembler(10 * CHUNK);
+    let content = content(100);
+    arriving.reserve(id(1, 0), 100, now).expect("new");
+    let placement = arriving.accept(id(1, 0), 0, 1, 100, now).expect("granted").expect("new");
+    assert!(arriving.release(id(1, 0)));
+    assert!(placement.place(&content));
+    assert_eq!(arriving.take_whole(id(1, 0)), None);
+    assert_eq!((arriving.live_bytes(), arriving.len()), (0, 0));
 }

@@ -44,6 +44,16 @@ impl StateSnapshot {
         if xxh3_64(body).to_le_bytes() != checksum {
             return Err(SnapshotError::ChecksumMismatch);
         }
+        Self::read(bytes, layout)
+    }
+
+    /// The same for a snapshot whose digest, taken here, is the one that was signed. The checksum could say nothing more
+    /// about the head and the state, so the state is not read again for it.
+    pub fn decode_signed(bytes: &Bytes) -> Result<Self, SnapshotError> {
+        Self::read(bytes, Layout::parse(bytes)?)
+    }
+
+    fn read(bytes: &Bytes, layout: Layout) -> Result<Self, SnapshotError> {
         let (head, stateful) = SnapshotHead::decode(&bytes.slice(layout.head))?;
         let state = bytes.slice(layout.state);
         if !stateful && !state.is_empty() {

@@ -320,7 +320,7 @@ proptest! {
         for end in (0..bytes.len()).step_by(step).chain([bytes.len()]) {
             arriving.advance(&bytes[..end]);
         }
-        prop_assert_eq!(Ok(arriving.finish()), SnapshotDigest::of(&bytes));
+        prop_assert_eq!(Ok(arriving.finish(&bytes)), SnapshotDigest::of(&bytes));
     }
 
     #[test]

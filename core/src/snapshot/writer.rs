@@ -1,6 +1,5 @@
 //! Writing a snapshot as a stream.
 
-use blake2::{Blake2s256, Digest};
 use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -14,7 +13,7 @@ use crate::identity::{ENVELOPE_LEN, IdentityEnvelope};
 /// The state passes by in slices, in order, so that checksum and digest can be taken.
 pub struct SnapshotWriter {
     checksum: Xxh3Default,
-    digest: Blake2s256,
+    digest: blake3::Hasher,
     prefix_len: u64,
     state_len: u64,
     written: u64,
@@ -34,7 +33,7 @@ impl SnapshotWriter {
         prefix.put_u32_le(section_len(SnapshotSection::State, state_len)?);
         let mut writer = Self {
             checksum: Xxh3Default::new(),
-            digest: Blake2s256::new(),
+            digest: blake3::Hasher::new(),
             prefix_len: prefix.len() as u64,
             state_len,
             written: 0,
@@ -63,7 +62,7 @@ impl SnapshotWriter {
     /// What signatures and envelopes are bound to, once all of the state has passed.
     pub fn digest(&self) -> Result<SnapshotDigest, SnapshotError> {
         self.complete()?;
-        Ok(SnapshotDigest::finish(self.digest.clone()))
+        Ok(SnapshotDigest::finish(&self.digest))
     }
 
     /// Ends the snapshot: returns its suffix and its digest.
@@ -76,7 +75,7 @@ impl SnapshotWriter {
         suffix.put_slice(envelope);
         self.checksum.update(&suffix);
         suffix.put_u64_le(self.checksum.digest());
-        Ok((suffix.freeze(), SnapshotDigest::finish(self.digest)))
+        Ok((suffix.freeze(), SnapshotDigest::finish(&self.digest)))
     }
 
     fn complete(&self) -> Result<(), SnapshotError> {

@@ -11,7 +11,7 @@ use super::codec::{self, DecodeError};
 use crate::identity::{EntityId, Signature};
 
 /// A message about a channel of the publisher.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum ChannelMessage<'b> {
     /// Subscriber → publisher: let this subscriber in, or go on letting it in.
     #[n(0)]

@@ -28,4 +28,12 @@ pub enum DirectoryMessage<'b> {
         #[cbor(with = "minicbor::bytes")]
         claim: Option<&'b [u8]>,
     },
+    /// Unasked: a daemon was taken over, or lives on at a later epoch than the receiver said.
+    #[n(2)]
+    Claim {
+        /// A signed claim.
+        #[b(0)]
+        #[cbor(with = "minicbor::bytes")]
+        claim: &'b [u8],
+    },
 }

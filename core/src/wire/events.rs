@@ -13,6 +13,8 @@ use crate::identity::{EntityId, Epoch, Incarnation, Lineage, NodeId, OriginHash}
 
 /// Most items in one message; more do not fit a frame anyway.
 const MAX_ITEMS: u64 = 4096;
+/// Highest number in a stream. Nobody sends so many events; it lets numbers that a peer claims be counted on.
+pub const LAST_NUMBER: u64 = 1 << 62;
 /// Longest texts of a failure on the wire, in bytes.
 pub const MAX_FAILURE_TEXT: usize = 8 * 1024;
 
@@ -149,14 +151,14 @@ pub enum EventsMessage<'b> {
         #[n(2)]
         hops: u8,
         /// Number of the first item.
-        #[n(3)]
+        #[cbor(n(3), decode_with = "decode_number")]
         first: u64,
         /// The items, numbered from `first`.
         #[b(4)]
         #[cbor(decode_with = "decode_items", encode_with = "encode_items")]
         items: Vec<Item<'b>>,
         /// Every reply up to this number has arrived and need not be kept.
-        #[n(5)]
+        #[cbor(n(5), decode_with = "decode_number")]
         replies_through: u64,
     },
     /// Host → sender: everything through this number is in the mailbox.
@@ -166,7 +168,7 @@ pub enum EventsMessage<'b> {
         #[n(0)]
         stream: StreamId,
         /// The last accepted number.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "decode_number")]
         through: u64,
     },
     /// Host → sender: answers.
@@ -176,7 +178,7 @@ pub enum EventsMessage<'b> {
         #[n(0)]
         stream: StreamId,
         /// The last accepted number.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "decode_number")]
         through: u64,
         /// The answers, ascending.
         #[b(2)]
@@ -197,7 +199,7 @@ pub enum EventsMessage<'b> {
         #[n(2)]
         hops: u8,
         /// Every reply up to this number has arrived.
-        #[n(3)]
+        #[cbor(n(3), decode_with = "decode_number")]
         replies_through: u64,
         /// Whether kept replies behind that are to be sent again.
         #[n(4)]
@@ -216,7 +218,7 @@ pub enum EventsMessage<'b> {
         #[n(2)]
         hops: u8,
         /// The call's number.
-        #[n(3)]
+        #[cbor(n(3), decode_with = "decode_number")]
         number: u64,
     },
     /// Former host → sender: the daemon lives there now.
@@ -365,7 +367,7 @@ const FAILURE_TAG: u64 = 0x4D44;
 impl<'b, C> Decode<'b, C> for Reply<'b> {
     fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, CborError> {
         let count = at_least(d.array()?, 2)?;
-        let number = d.u64()?;
+        let number = decode_number(d, ctx)?;
         let result = if d.datatype()? == minicbor::data::Type::Tag {
             if d.tag()?.as_u64() != FAILURE_TAG {
                 return Err(CborError::message("an unknown tag"));
@@ -394,6 +396,12 @@ fn skip(d: &mut Decoder<'_>, count: u64) -> Result<(), CborError> {
         d.skip()?;
     }
     Ok(())
+}
+
+/// `#[cbor(decode_with = "decode_number")]`: a number of a stream, refused beyond [`LAST_NUMBER`].
+pub(crate) fn decode_number<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<u64, CborError> {
+    let number = d.u64()?;
+    if number <= LAST_NUMBER { Ok(number) } else { Err(CborError::message("a number beyond every stream")) }
 }
 
 fn encode_items<C, W: Write>(

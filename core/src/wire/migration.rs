@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 pub use super::failure_reason::{FailureReason, truncate};
 
 use super::codec::{bytes32, bytes64};
-use super::events::StreamId;
+use super::events::{StreamId, decode_number};
 use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
 
 /// What every message of one attempt carries.
@@ -61,7 +61,7 @@ pub struct StagedItem<'b> {
     #[n(0)]
     pub stream: u32,
     /// Number in that stream.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_number")]
     pub number: u64,
     /// What stands there.
     #[b(2)]
@@ -79,7 +79,7 @@ pub struct StreamMark {
     #[n(0)]
     pub stream: StreamId,
     /// The number that is due next.
-    #[n(1)]
+    #[cbor(n(1), decode_with = "decode_number")]
     pub next: u64,
 }
 
@@ -169,7 +169,7 @@ pub enum MigrationMessage<'b> {
         /// Which attempt.
         #[n(0)]
         id: MoveId,
-        /// BLAKE2s-256 of the snapshot without envelope.
+        /// BLAKE3 of the snapshot without envelope.
         #[n(1)]
         #[cbor(with = "bytes32")]
         digest: [u8; 32],

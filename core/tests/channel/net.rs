@@ -293,7 +293,7 @@ impl Net {
         options: PublishOptions,
     ) -> Result<PublishId, ChannelError> {
         let now = self.now;
-        let id = self.nodes[at].machine.publish(&name(channel), Bytes::copy_from_slice(payload), options, now);
+        let id = self.nodes[at].machine.publish(&name(channel), &Bytes::copy_from_slice(payload), options, now);
         self.collect(at);
         id
     }

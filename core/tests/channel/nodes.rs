@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, PublishOptions, ReaderId, Subnet,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, PublishOptions, ReaderEnd, ReaderId, Subnet,
 };
 use mesh_daemon_core::identity::EntityKeypair;
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
@@ -71,7 +71,7 @@ impl Node {
     }
 
     /// How it ends; whatever it has not read is passed over.
-    async fn end(&self, reader: ReaderId) -> Option<ChannelError> {
+    async fn end(&self, reader: ReaderId) -> ReaderEnd {
         let ended = async {
             loop {
                 let rung = self.bell.0.notified();
@@ -140,7 +140,7 @@ async fn hazard_46_the_end_of_either_side_reaches_the_other() {
     let node = publisher.mesh.node_id();
     publisher.mesh.shutdown().await;
     assert_eq!(subscriber.read(reader, 1).await.len(), 1, "what came before can be read");
-    assert_eq!(subscriber.end(reader).await, Some(ChannelError::PeerLost(node)));
+    assert_eq!(subscriber.end(reader).await, ReaderEnd::Failed(ChannelError::PeerLost(node)));
     subscriber.mesh.shutdown().await;
 }
 
@@ -169,7 +169,7 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     ready.await.expect("let in");
     subscriber.channels.unsubscribe(node, &a).await.expect("left");
     assert_eq!(attempted().await, 0);
-    assert_eq!(subscriber.end(four).await, None, "whoever reads comes to an end");
+    assert_eq!(subscriber.end(four).await, ReaderEnd::Left, "whoever reads comes to an end");
 
     let pending = subscriber.channels.subscribe(node, &name("other"), None);
     subscriber.channels.close();

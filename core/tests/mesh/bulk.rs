@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use mesh_daemon_core::session::BULK_WINDOW;
+use mesh_daemon_core::session::BULK_LEAST;
 use mesh_daemon_core::wire::{Lane, MAX_RECORD_BODY};
 
 use crate::support::{Tester, config, node};
@@ -37,7 +37,7 @@ async fn fast_round_trips_flow_while_64_mib_move_in_bulk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bulk_stops_at_the_window_until_it_is_consumed_and_fast_records_go_on() {
+async fn bulk_stops_until_it_is_consumed_and_fast_records_go_on() {
     let (a, b) = (node(config()).await, node(config()).await);
     let (at_a, _ears_a) = Tester::on(&a);
     let (at_b, mut ears_b) = Tester::on(&b);
@@ -47,7 +47,7 @@ async fn bulk_stops_at_the_window_until_it_is_consumed_and_fast_records_go_on() 
         at_a.send(b.node_id(), Lane::Bulk, vec![1; MAX_RECORD_BODY]);
     }
     // The sender stops of itself with most of its chunks unsent.
-    let fits = usize::try_from(BULK_WINDOW).expect("small") / MAX_RECORD_BODY;
+    let fits = usize::try_from(BULK_LEAST).expect("small") / MAX_RECORD_BODY;
     for _ in 0..fits {
         assert_eq!(ears_b.record().await.1, Lane::Bulk);
     }
@@ -56,7 +56,7 @@ async fn bulk_stops_at_the_window_until_it_is_consumed_and_fast_records_go_on() 
         assert_eq!(ears_b.record().await.1, Lane::Fast, "no more bulk without credit");
     }
     assert_eq!(at_a.pending(b.node_id(), Lane::Bulk), CHUNKS - fits);
-    assert!(b.bulk_outstanding(a.node_id()) <= BULK_WINDOW);
+    assert!(b.bulk_outstanding(a.node_id()) <= BULK_LEAST);
     at_b.consume.store(true, Ordering::SeqCst);
     b.consumed(a.node_id(), fits * MAX_RECORD_BODY);
     for _ in fits..CHUNKS {

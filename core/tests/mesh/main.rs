@@ -5,5 +5,6 @@ mod failures;
 mod lifecycle;
 mod proxy;
 mod refusals;
+mod relay;
 mod sessions;
 mod support;

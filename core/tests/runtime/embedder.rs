@@ -9,7 +9,8 @@ use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash}
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{
-    ArrivalPolicy, DaemonRuntime, Embedder, Notice, Rest, RuntimeError, RuntimeOptions, Settlement, SpawnRequest, Work,
+    ArrivalPolicy, DaemonRuntime, Embedder, Notice, OrchestratorPolicy, Rest, RuntimeError, RuntimeOptions, Settlement,
+    SpawnRequest, Work,
 };
 use mesh_daemon_core::session::Psk;
 use parking_lot::Mutex;
@@ -44,11 +45,15 @@ struct Shared {
 
 impl Host {
     pub(crate) async fn start(arrivals: ArrivalPolicy) -> Self {
-        let config = MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate());
+        Self::with(MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate()), arrivals).await
+    }
+
+    pub(crate) async fn with(config: MeshConfig, arrivals: ArrivalPolicy) -> Self {
         let mesh = MeshNode::create(config).await.expect("the node binds");
         mesh.start();
         let bell = Arc::new(Bell(Notify::new()));
-        let options = RuntimeOptions { arrivals, ..RuntimeOptions::default() };
+        let orchestrators = OrchestratorPolicy::Ask;
+        let options = RuntimeOptions { arrivals, orchestrators, ..RuntimeOptions::default() };
         let runtime = DaemonRuntime::create(&mesh, options, bell.clone()).expect("the first runtime");
         runtime
             .with(|engine, now| engine.register_factory("counter").and_then(|()| engine.start(now)))
@@ -182,7 +187,7 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
             }
         }
         Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
-            runtime.with(|engine, now| engine.admitted(question, true, now))
+            runtime.with(|engine, now| engine.admitted(question, true, now));
         }
         Work::ReleaseState { .. } | Work::Yield { .. } | Work::Abort { .. } | Work::Notice(_) => {}
     }

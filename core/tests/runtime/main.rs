@@ -3,3 +3,4 @@
 mod embedder;
 mod life;
 mod moving;
+mod relayed;

@@ -86,3 +86,37 @@ async fn a_large_payload_and_a_large_reply_cross_in_pieces() {
     let len = BLOCK.len() as u64;
     assert_eq!((large.expect("answers"), small.expect("answers")), (len, len + 1), "in the order they were called");
 }
+
+#[tokio::test]
+async fn a_third_node_moves_a_daemon_between_two_others_under_load() {
+    let (a, b) = pair().await;
+    let c = Host::start(ArrivalPolicy::Announced).await;
+    for host in [&a, &b] {
+        c.mesh.connect(&host.mesh.local_addr().to_string(), None, None).await.expect("connects");
+        host.mesh.accept(c.mesh.node_id()).await.expect("is connected");
+    }
+    let keypair = EntityKeypair::generate();
+    let origin = keypair.origin_hash();
+    a.spawn(keypair).await.expect("spawns");
+    let load = async {
+        let mut counts = Vec::new();
+        for _ in 0..200 {
+            let (left, right, third) = tokio::join!(a.call(origin, b"l"), b.call(origin, b"r"), c.call(origin, b"t"));
+            counts.extend([left, right, third].map(|count| count.expect("every call is answered")));
+        }
+        counts
+    };
+    let moves = async {
+        for _ in 0..5 {
+            c.migrate(origin, b.mesh.node_id()).await.expect("moves there");
+            c.migrate(origin, a.mesh.node_id()).await.expect("moves back");
+        }
+    };
+    let (mut counts, ()) =
+        tokio::time::timeout(std::time::Duration::from_secs(60), async { tokio::join!(load, moves) })
+            .await
+            .expect("nothing waits for ever");
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=600).collect::<Vec<u64>>());
+    assert_eq!(c.runtime.with(|engine, _| engine.census()).migrations, 0);
+}

@@ -7,9 +7,11 @@
 //!   way gives up its own. When both dialled at once, the dial of the smaller entity id wins on both sides.
 //! - A session asked for by the peer replaces one that it dialled itself earlier, or one dialled from here that it says
 //!   it had and lost. So a half-dead connection never keeps a peer out, and a late message never replaces a live one.
+//! - A direct session, asked for by either side, replaces one through a relay; the other way round only when the direct
+//!   one is dead. A peer that was dialled directly once goes on being dialled while a relayed session stands in.
 //! - A newer incarnation replaces everything of the older one at once; an older one is refused.
 //! - Loss of the connection, or silence for half of the session timeout, is suspicion; silence for all of it is loss.
-//! - Whoever dialled dials again, with exponential backoff and jitter.
+//! - Whoever dialled dials again, with exponential backoff and jitter; through a relay only until the peer is lost.
 
 mod backoff;
 mod peer;
@@ -17,6 +19,7 @@ mod rules;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,11 +34,42 @@ use crate::session::{DialIntent, ProvenPeer, SessionId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(u64);
 
+/// How a session reaches its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Over a connection, to or from this address.
+    Direct(String),
+    /// Inside sessions with a common peer.
+    Relayed {
+        /// That peer.
+        by: NodeId,
+    },
+}
+
+impl Way {
+    /// The common peer, if there is one.
+    pub const fn via(&self) -> Option<NodeId> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Relayed { by } => Some(*by),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(addr) => f.write_str(addr),
+            Self::Relayed { by } => write!(f, "relay:{by}"),
+        }
+    }
+}
+
 /// Where to dial, and whom to expect there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialTarget {
-    /// `host:port`.
-    pub addr: String,
+    /// Which way.
+    pub way: Way,
     /// The static key that must answer.
     pub pin_key: Option<[u8; 32]>,
     /// The node that must answer.
@@ -173,8 +207,8 @@ pub enum PeerState {
 pub struct PeerView<'a> {
     /// Who it is.
     pub identity: &'a PeerIdentity,
-    /// Address of its latest session: where it was dialled, or where it came from.
-    pub addr: &'a str,
+    /// The way of its latest session.
+    pub way: &'a Way,
     /// How it is.
     pub state: PeerState,
     /// Since when.
@@ -228,7 +262,7 @@ impl PeerTable {
             let known = peer.known.as_ref()?;
             Some(PeerView {
                 identity: &known.identity,
-                addr: &known.addr,
+                way: &known.way,
                 state: known.state,
                 since: known.since,
                 conn: peer.live.as_ref().map(|live| live.conn),
@@ -239,6 +273,16 @@ impl PeerTable {
     /// The session with `node`, if one is up.
     pub fn session(&self, node: NodeId) -> Option<ConnId> {
         self.peers.get(&node)?.live.as_ref().map(|live| live.conn)
+    }
+
+    /// Whether a session with `node` is up and works as far as is known.
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.healthy().is_some())
+    }
+
+    /// Whether the session with `node` goes through a relay.
+    pub fn is_relayed(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(Peer::is_relayed)
     }
 
     /// Peers that are not lost.

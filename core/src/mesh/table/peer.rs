@@ -1,6 +1,6 @@
 //! What the table keeps of one peer.
 
-use super::{ConnId, DialTarget, Incarnation, Instant, PeerIdentity, PeerState, ProvenPeer, SessionId};
+use super::{ConnId, DialTarget, Incarnation, Instant, PeerIdentity, PeerState, ProvenPeer, SessionId, Way};
 
 /// One node id.
 #[derive(Debug, Default)]
@@ -17,7 +17,8 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) identity: PeerIdentity,
-    pub(super) addr: String,
+    /// The way of the latest session.
+    pub(super) way: Way,
     pub(super) state: PeerState,
     pub(super) since: Instant,
     /// The latest session, dead or alive.
@@ -79,6 +80,17 @@ impl Peer {
     pub(super) fn healthy(&self) -> Option<&Live> {
         let known = self.known.as_ref()?;
         self.live.as_ref().filter(|_| known.state == PeerState::Connected)
+    }
+
+    /// Its session, if there is one, goes through a relay.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.live.is_some() && self.known.as_ref().is_some_and(|known| known.way.via().is_some())
+    }
+
+    /// A session that works, and nothing better is to be had by dialling again.
+    pub(super) fn is_settled(&self) -> bool {
+        let better = self.redial.as_ref().is_some_and(|redial| redial.target.way.via().is_none());
+        self.healthy().is_some() && !(better && self.is_relayed())
     }
 
     pub(super) fn incarnation(&self) -> Option<Incarnation> {

@@ -3,7 +3,7 @@
 use super::peer::{Dialled, Known, Plan};
 use super::{
     Accepted, Action, CloseReason, ConnId, DialDecision, DialIntent, DialTarget, Duration, Instant, Live, NodeId, Peer,
-    PeerEvent, PeerRefusal, PeerState, PeerTable, Pending, ProvenPeer, Redial, SessionId, identity_of,
+    PeerEvent, PeerRefusal, PeerState, PeerTable, Pending, ProvenPeer, Redial, SessionId, Way, identity_of,
 };
 use crate::mesh::handler::Loss;
 
@@ -24,11 +24,17 @@ impl PeerTable {
         }
         let entry = self.peers.entry(peer.node).or_default();
         let same_life = entry.incarnation() == Some(peer.incarnation);
-        if same_life && entry.healthy().is_some() {
+        let direct = target.way.via().is_none();
+        if same_life && entry.healthy().is_some() && !(direct && entry.is_relayed()) {
             self.remember_target(peer.node, target);
             return DialDecision::AlreadyConnected;
         }
-        if entry.pending.as_ref().is_some_and(|pending| pending.peer.incarnation >= peer.incarnation) {
+        let further = |pending: &Pending| pending.target.way.via().is_none() || !direct;
+        if entry
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.peer.incarnation >= peer.incarnation && further(pending))
+        {
             return DialDecision::AlreadyDialling;
         }
         let stale = entry.pending.take();
@@ -37,7 +43,8 @@ impl PeerTable {
         self.attempts += 1;
         let attempt = self.attempts;
         if let Some(stale) = stale {
-            self.close(stale.conn, CloseReason::NewerIncarnation);
+            let newer = stale.peer.incarnation < peer.incarnation;
+            self.close(stale.conn, if newer { CloseReason::NewerIncarnation } else { CloseReason::Replaced });
         }
         let conn = self.conn(peer.node);
         let pending = Pending { conn, peer: peer.clone(), session: None, target: target.clone() };
@@ -61,7 +68,7 @@ impl PeerTable {
         let Some(pending) = entry.pending.take_if(|pending| pending.conn == conn) else { return false };
         let Some(session) = pending.session else { return false };
         let target = pending.target;
-        let taken = Taken { conn, session, dialled: Dialled::Here, addr: target.addr.clone(), resumed };
+        let taken = Taken { conn, session, dialled: Dialled::Here, way: target.way.clone(), resumed };
         self.take(now, &pending.peer, taken);
         self.remember_target(node, &target);
         true
@@ -86,24 +93,31 @@ impl PeerTable {
         peer: &ProvenPeer,
         session: SessionId,
         intent: DialIntent,
-        addr: &str,
+        way: &Way,
     ) -> Result<Accepted, PeerRefusal> {
         self.admissible(peer)?;
         let me = self.me;
         let entry = self.peers.entry(peer.node).or_default();
         let same_life = entry.incarnation() == Some(peer.incarnation);
+        let direct = way.via().is_none();
         if let Some(live) = entry.live.as_ref().filter(|_| same_life) {
-            let replaces = match live.dialled {
+            let newer = match live.dialled {
                 Dialled::There { attempt } => intent.attempt > attempt,
                 Dialled::Here => intent.after == Some(live.session),
             };
+            let replaces = newer || (direct && entry.is_relayed());
             if !replaces {
                 return Err(PeerRefusal::Duplicate);
             }
         }
         if let Some(pending) = entry.pending.take() {
             let same = pending.peer.incarnation == peer.incarnation;
-            if (same && me < peer.entity) || pending.peer.incarnation > peer.incarnation {
+            let mine_goes_first = match (pending.target.way.via().is_none(), direct) {
+                (true, false) => true,
+                (false, true) => false,
+                (true, true) | (false, false) => me < peer.entity,
+            };
+            if (same && mine_goes_first) || pending.peer.incarnation > peer.incarnation {
                 entry.pending = Some(pending);
                 return Err(PeerRefusal::Duplicate);
             }
@@ -113,7 +127,7 @@ impl PeerTable {
         let resumed = same_life && entry.is_present() && intent.resume;
         let conn = self.conn(peer.node);
         let dialled = Dialled::There { attempt: intent.attempt };
-        self.take(now, peer, Taken { conn, session, dialled, addr: addr.to_owned(), resumed });
+        self.take(now, peer, Taken { conn, session, dialled, way: way.clone(), resumed });
         Ok(Accepted { conn, resumed })
     }
 
@@ -159,10 +173,12 @@ impl PeerTable {
         }
         let Some(known) = entry.known.as_mut().filter(|known| known.state == PeerState::Suspected) else { return };
         (known.state, known.since) = (PeerState::Connected, now);
-        if let Some(redial) = entry.redial.as_mut().filter(|redial| matches!(redial.plan, Plan::At(_))) {
+        let peer = known.identity.clone();
+        if entry.is_settled()
+            && let Some(redial) = entry.redial.as_mut().filter(|redial| matches!(redial.plan, Plan::At(_)))
+        {
             redial.plan = Plan::Idle;
         }
-        let peer = known.identity.clone();
         self.event(PeerEvent::Connected { peer, resumed: true });
     }
 
@@ -197,13 +213,14 @@ impl PeerTable {
 
     /// Makes a connection the peer's session, and tells in order what becomes of the one before.
     fn take(&mut self, now: Instant, peer: &ProvenPeer, taken: Taken) {
-        let Taken { conn, session, dialled, addr, resumed } = taken;
+        let Taken { conn, session, dialled, way, resumed } = taken;
         let entry = self.peers.entry(peer.node).or_default();
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let old = entry.live.take();
         if let Some(redial) = &mut entry.redial {
             redial.until = None;
-            if matches!(redial.plan, Plan::At(_)) {
+            let stands_in = way.via().is_some() && redial.target.way.via().is_none();
+            if matches!(redial.plan, Plan::At(_)) && !stands_in {
                 redial.plan = Plan::Idle;
             }
         }
@@ -225,7 +242,7 @@ impl PeerTable {
         entry.live = Some(Live { conn, session, dialled, opened: now, pinged: now });
         entry.known = Some(Known {
             identity: identity.clone(),
-            addr,
+            way,
             state: PeerState::Connected,
             since: now,
             session,
@@ -248,6 +265,10 @@ impl PeerTable {
         let Some(known) = known.filter(|known| known.state != PeerState::Lost) else { return };
         (known.state, known.since, known.check) = (PeerState::Lost, now, None);
         let incarnation = known.identity.incarnation;
+        if let Some(entry) = self.peers.get_mut(&node) {
+            // Whoever needs it will ask the peers of that time.
+            entry.redial.take_if(|redial| redial.target.way.via().is_some());
+        }
         self.event(PeerEvent::Lost { node, incarnation, how });
     }
 
@@ -263,9 +284,13 @@ impl PeerTable {
             return;
         }
         let Some(entry) = self.peers.get_mut(&node) else { return };
-        let healthy = entry.healthy().is_some();
+        let relayed = target.way.via().is_some();
+        if relayed && entry.redial.as_ref().is_some_and(|redial| redial.target.way.via().is_none()) {
+            return;
+        }
+        let settled = entry.healthy().is_some() && (relayed || !entry.is_relayed());
         let (failures, plan) = match &entry.redial {
-            Some(redial) => (redial.failures, if healthy { Plan::Idle } else { redial.plan }),
+            Some(redial) => (redial.failures, if settled { Plan::Idle } else { redial.plan }),
             None => (0, Plan::Idle),
         };
         entry.redial = Some(Redial { target: target.clone(), failures, plan, until: None });
@@ -282,6 +307,6 @@ struct Taken {
     conn: ConnId,
     session: SessionId,
     dialled: Dialled,
-    addr: String,
+    way: Way,
     resumed: bool,
 }

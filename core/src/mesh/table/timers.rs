@@ -55,10 +55,10 @@ impl PeerTable {
     /// A background dial ended without a session. Calling this once more, or after a success, does nothing.
     pub fn redial_failed(&mut self, now: Instant, node: NodeId) {
         let Some(entry) = self.peers.get_mut(&node) else { return };
-        let healthy = entry.healthy().is_some();
+        let settled = entry.is_settled();
         let Some(redial) = entry.redial.as_mut().filter(|redial| redial.plan == Plan::UnderWay) else { return };
         redial.plan = Plan::Idle;
-        if !healthy {
+        if !settled {
             redial.failures = redial.failures.saturating_add(1);
             self.plan_redial(now, node);
         }

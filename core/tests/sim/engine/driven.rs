@@ -7,7 +7,7 @@ use mesh_daemon_core::identity::{MigrationId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeError, RuntimeOptions, Settlement};
-use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
+use mesh_daemon_core::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
 
 use super::in_world;
 use super::load::{Plan, burst, check};
@@ -221,6 +221,76 @@ fn hazard_39_of_two_orchestrators_one_wins() {
     }
 }
 
+#[test]
+fn hazard_33_what_a_fourth_node_forges_changes_nothing_for_any_role() {
+    let forged = |migration, node| {
+        let entity = World::daemon_key(1).entity_id();
+        let origin = entity.origin_hash();
+        let id = MoveId { entity, migration, attempt: 1, epoch: mesh_daemon_core::identity::Epoch::FIRST };
+        let reason = FailureReason::Cancelled;
+        vec![
+            MigrationMessage::Prepare { id, kind: "prompt", source: node, transport_identity: true, state_bytes: 0 },
+            MigrationMessage::Prepared { id },
+            MigrationMessage::TakeSnapshot { id, target: node, transport_identity: true },
+            MigrationMessage::Reserve { id, total: 1, claim: b"" },
+            MigrationMessage::Reserved { id },
+            MigrationMessage::Chunk { id, index: 0, total: 1, bytes: b"x" },
+            MigrationMessage::SnapshotReady { id, digest: [0; 32], signature: [0; 64], envelope: None },
+            MigrationMessage::RestoreComplete { id },
+            MigrationMessage::BufferedEvents {
+                id,
+                first: 0,
+                streams: Vec::new(),
+                items: Vec::new(),
+                total: Some(0),
+                marks: Vec::new(),
+            },
+            MigrationMessage::ReplayComplete { id, staged: 0, head: 0, complete: true },
+            MigrationMessage::CutoverNotify { id },
+            MigrationMessage::ActivateTarget { id, claim: b"" },
+            MigrationMessage::ActivateAck { id },
+            MigrationMessage::CleanupComplete { id },
+            MigrationMessage::MigrationFailed { id, reason: reason.clone() },
+            MigrationMessage::Status { id, stage: Stage::Complete, bytes_sent: 1, bytes_total: 1, events: 0 },
+            MigrationMessage::StatusQuery { id },
+            MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded },
+            MigrationMessage::Cancel { id, reason: reason.clone() },
+            MigrationMessage::TooLate { id },
+            MigrationMessage::InDoubt { id },
+            MigrationMessage::NowReady { origin, migration },
+            MigrationMessage::Inquire { origin, migration, attempt: 1, target: node, transport_identity: true },
+            MigrationMessage::Described { id, kind: "prompt", state_bytes: 0 },
+            MigrationMessage::Declined { origin, migration, attempt: 1, reason, moved: Some(node) },
+            MigrationMessage::CanHost { query: 1, kinds: vec!["prompt"] },
+            MigrationMessage::Hosts { query: 1, kinds: vec![0], open: true, daemons: 0 },
+        ]
+    };
+    // At rest in each phase, and behind the end.
+    for pause in [0, 1, 2, 3, 5, 8, 1_000, 1_999, 2_001, 2_002, 2_003, 2_005, 3_000] {
+        in_world(open_world(1, 4), |world| {
+            world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(2));
+            let origin = world.spawn(0, 1, "prompt");
+            let ticket = world.drive(2, origin, 0, 1);
+            let migration = world.migration(ticket).expect("it began");
+            world.run_for(Duration::from_millis(pause));
+            let node = world.id(3);
+            for role in 0..3 {
+                for message in forged(migration, node) {
+                    world.forge(3, role, &message);
+                }
+            }
+            assert_eq!(world.wait_migration(2, migration), Ok(()), "after {pause} ms");
+            let ticket = world.call(3, origin);
+            assert_eq!(world.outputs(ticket).1, 1, "nothing ran twice, or at a second place");
+            world.run_for(Duration::from_secs(100));
+            assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [1]);
+            for node in &world.nodes {
+                assert_eq!(node.engine.migrations(), []);
+            }
+        });
+    }
+}
+
 /// Every message of a move that a third node drives.
 const MESSAGES: [&str; 13] = [
     "Inquire",
@@ -341,7 +411,7 @@ fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon
                         Outcome::Target => assert_eq!(hosts, [1], "{message}: {failure}"),
                         // What is only asked about is told to be where it was; then its host died.
                         Outcome::Lost | Outcome::Source => {
-                            assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}")
+                            assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}");
                         }
                         Outcome::Unknown => panic!("{message}: {failure:?} {hosts:?}"),
                     },
@@ -450,4 +520,10 @@ fn hazard_23_random_nodes_drive_a_daemon_under_load_with_cuts() {
         let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
         in_world(open_world(seed, 4), |world| wander(world, Plan { kind, cuts: true, hops: 6, ..Plan::default() }));
     }
+}
+
+#[test]
+fn a_sender_that_was_told_of_a_move_while_cut_off_goes_to_the_new_host_when_it_is_told_again() {
+    // The former host could not send on what came while it was cut off from the new one, too.
+    in_world(open_world(1041, 4), |world| wander(world, Plan { kind: "slow", cuts: true, hops: 6, ..Plan::default() }));
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::Outcome;
+use mesh_daemon_core::runtime::RuntimeError;
 
 use super::in_world;
 use super::world::{Trap, World};
@@ -25,15 +27,22 @@ const MESSAGES: [&str; 13] = [
 
 #[test]
 fn hazards_23_63_64_the_connection_breaks_at_each_message() {
+    let mut fired = 0;
     for message in MESSAGES {
         for arrives in [false, true] {
             for nth in 0..3 {
                 for kind in ["prompt", "slow"] {
-                    in_world(World::new(nth as u64, 3), |world| broken_at(world, message, nth, arrives, kind));
+                    in_world(World::new(nth as u64, 3), |world| {
+                        broken_at(world, message, nth, arrives, kind);
+                        fired += usize::from(world.sprung);
+                        assert!(world.sprung || nth > 0, "the connection broke at {message}");
+                    });
                 }
             }
         }
     }
+    // Of each message the first, and of most that come again a second.
+    assert!(fired >= 2 * 2 * MESSAGES.len() + 20, "{fired} connections broke");
 }
 
 fn broken_at(world: &mut World, message: &'static str, nth: usize, arrives: bool, kind: &str) {
@@ -75,6 +84,32 @@ fn broken_at(world: &mut World, message: &'static str, nth: usize, arrives: bool
     world.run_for(Duration::from_secs(1));
     world.assert_nothing_left();
 }
+
+#[test]
+fn promise_1_callers_that_found_a_copy_which_never_came_alive_are_told_when_it_is_discarded() {
+    in_world(World::new(7, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let first = world.call(2, origin);
+        world.outputs(first);
+        // The source dies when all is staged and nothing is decided.
+        world.trap = Some(Trap { message: "ReplayComplete", nth: 2, arrives: false, heal_after: HOURS });
+        world.migrate(0, origin, 1);
+        assert!(world.run_until(Duration::from_secs(5), |world| world.sprung));
+        world.lose(0, 1, Loss::Silence);
+        world.lose(0, 2, Loss::Silence);
+        // Nothing but the copy is left that could name a host. A delivery has no deadline of its own.
+        let request = world.request(0, 0);
+        let ticket = world.deliver(2, origin, request);
+        world.run_for(Duration::from_secs(10));
+        assert!(world.waits[&ticket.0].result.is_none(), "the source may come back");
+        assert!(world.run_until(HOURS / 2, |world| world.waits[&ticket.0].result.is_some()), "it is answered");
+        assert!(matches!(world.wait_for(ticket), Err(RuntimeError::NotFound(_))));
+        assert_eq!(world.seen(origin).len(), 1, "only the first one ran");
+    });
+}
+
+/// Longer than a copy is held without its source.
+const HOURS: Duration = Duration::from_secs(2 * 3600);
 
 #[test]
 fn a_target_that_dies_with_the_daemon_is_taken_over_and_nothing_runs_twice() {

@@ -11,6 +11,8 @@ mod failures;
 mod load;
 mod losses;
 mod moves;
+mod recovery;
+mod table;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::DaemonKey;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
-use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
+use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
-use mesh_daemon_core::runtime::{ArrivalPolicy, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement};
-use mesh_daemon_core::wire::migration::{MigrationMessage, Stage};
-use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
+use mesh_daemon_core::runtime::{
+    ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
+};
+use mesh_daemon_core::wire::Lane;
+use mesh_daemon_core::wire::migration::Stage;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
@@ -20,7 +22,12 @@ use tokio::time::Instant;
 use super::daemon::Objects;
 
 mod embedder;
+mod frames;
+mod meddling;
 mod users;
+
+use frames::{Sink, name_of};
+pub(crate) use meddling::{How, Intruder, Meddler, Sent};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -31,7 +38,7 @@ const TRACE_LINES: usize = 4000;
 /// Something that happens at an instant.
 #[derive(Debug)]
 enum Event {
-    Frame { from: usize, to: usize, session: u64, lane: Lane, records: Vec<Record> },
+    Frame { from: usize, to: usize, session: u64, lane: Lane, records: Vec<Record>, counted: bool },
     Step { node: usize, life: u64, daemon: DaemonKey, token: u64 },
     Restored { node: usize, life: u64, daemon: DaemonKey },
     Snapshotted { node: usize, life: u64, daemon: DaemonKey },
@@ -103,30 +110,6 @@ pub(crate) struct Wait {
     pub(crate) result: Option<Result<Settlement, RuntimeError>>,
 }
 
-/// Room for one frame.
-struct Sink {
-    left: usize,
-    records: Vec<Record>,
-}
-
-impl RecordSink for Sink {
-    fn room(&self) -> usize {
-        self.left.saturating_sub(4)
-    }
-
-    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
-        let mut body = Vec::new();
-        encode(&mut body);
-        if body.len() > self.room() {
-            return None;
-        }
-        self.left -= body.len() + 4;
-        let len = body.len();
-        self.records.push(Record { subprotocol, body: body.into() });
-        Some(len)
-    }
-}
-
 /// The whole simulation.
 pub(crate) struct World {
     pub(crate) seed: u64,
@@ -146,6 +129,17 @@ pub(crate) struct World {
     pub(crate) last_request: u64,
     trace: VecDeque<String>,
     hasher: DefaultHasher,
+    pub(crate) meddler: Option<Meddler>,
+    pub(crate) intruder: Option<Intruder>,
+    /// How often one of them did something.
+    pub(crate) meddled: u64,
+    /// Messages of migrations, as they were sent.
+    pub(crate) sent: Vec<Sent>,
+    /// What happened to daemons, and why objects were let go.
+    pub(crate) daemon_events: Vec<(usize, DaemonEvent)>,
+    pub(crate) retired: Vec<(usize, StopReason)>,
+    /// Nodes may refuse messages: some are forged.
+    pub(crate) may_refuse: bool,
     pub(crate) trap: Option<Trap>,
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
@@ -202,6 +196,13 @@ impl World {
             trace: VecDeque::new(),
             hasher: DefaultHasher::new(),
             trap: None,
+            meddler: None,
+            intruder: None,
+            meddled: 0,
+            sent: Vec::new(),
+            may_refuse: false,
+            daemon_events: Vec::new(),
+            retired: Vec::new(),
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
@@ -255,7 +256,7 @@ impl World {
         self.nodes[node].keypair.node_id()
     }
 
-    fn identity(&self, node: usize) -> PeerIdentity {
+    pub(crate) fn identity(&self, node: usize) -> PeerIdentity {
         let Node { keypair, incarnation, .. } = &self.nodes[node];
         PeerIdentity {
             node: keypair.node_id(),
@@ -345,8 +346,21 @@ impl World {
         self.make_ready(index);
     }
 
+    /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
+    pub(crate) fn restart_after_silence(&mut self, index: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.lose(index, other, Loss::Silence);
+        }
+        self.restart_as(index, false);
+        self.make_ready(index);
+    }
+
     /// The same, without making its runtime ready.
     pub(crate) fn restart_unready(&mut self, index: usize) {
+        self.restart_as(index, true);
+    }
+
+    fn restart_as(&mut self, index: usize, told: bool) {
         let life = self.nodes[index].life + 1;
         self.note(&format!("n{index} restarts"));
         let old = self.identity(index);
@@ -366,7 +380,9 @@ impl World {
             }
             self.sessions.remove(&pair(index, other));
             let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
-            self.peer_event(other, &lost);
+            if told {
+                self.peer_event(other, &lost);
+            }
             self.connect(index, other, false);
         }
     }
@@ -405,7 +421,7 @@ impl World {
             assert!(!more, "n{from} has more for n{to}, but nothing fits an empty frame");
             return false;
         }
-        let records = sink.records;
+        let records = self.meddle((from, to), session, lane, sink.records);
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
         self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
@@ -444,7 +460,7 @@ impl World {
         }
         wire.last_arrival = Some(arrival);
         let delay = arrival - self.now;
-        self.at(delay, Event::Frame { from, to, session, lane, records });
+        self.at(delay, Event::Frame { from, to, session, lane, records, counted: true });
         true
     }
 
@@ -501,11 +517,11 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Frame { from, to, session, lane, mut records } => {
+            Event::Frame { from, to, session, lane, mut records, counted } => {
                 if self.sessions.get(&pair(from, to)) != Some(&session) {
                     return;
                 }
-                if let Some(wire) = self.wires.get_mut(&(from, to)) {
+                if counted && let Some(wire) = self.wires.get_mut(&(from, to)) {
                     wire.in_flight -= 1;
                 }
                 let (now, id) = (self.present(), self.id(from));
@@ -550,21 +566,4 @@ impl World {
     }
 
     // Looking.
-}
-
-fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
-    let body = match (record.subprotocol, lane) {
-        (Subprotocol::Migration, _) => record.body.clone(),
-        // A message in fragments: the first one begins with its length and its subprotocol.
-        (Subprotocol::Events, Lane::Bulk) => {
-            let header = u64::from_le_bytes(record.body.get(..8)?.try_into().ok()?);
-            let whole = header & ((1 << 48) - 1) == record.body.len() as u64 - 8;
-            if !whole || header >> 48 != u64::from(Subprotocol::Migration.id()) {
-                return None;
-            }
-            record.body.slice(8..)
-        }
-        _ => return None,
-    };
-    codec::decode::<MigrationMessage<'_>>(&body).ok().map(|message| message.name())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{EntityId, Incarnation, NodeId};
 use mesh_daemon_core::mesh::table::{
-    Accepted, Action, Activity, Backoff, ConnId, DialDecision, DialTarget, PeerTable, TableConfig,
+    Accepted, Action, Activity, Backoff, ConnId, DialDecision, DialTarget, PeerTable, TableConfig, Way,
 };
 use mesh_daemon_core::mesh::{PeerEvent, PeerRefusal};
 use mesh_daemon_core::session::{DialIntent, ProvenPeer, SessionId};
@@ -241,7 +241,12 @@ impl World {
             return;
         }
         for (other, pin_node) in self.nodes[node].wants.clone() {
-            let target = DialTarget { addr: format!("n{other}"), pin_key: None, pin_node };
+            // In bad times now and then through a relay: a direct session replaces that one.
+            let way = match self.rng.random_range(0..3) {
+                0 if self.faults => Way::Relayed { by: NodeId::new(0) },
+                _ => Way::Direct(format!("n{other}")),
+            };
+            let target = DialTarget { way, pin_key: None, pin_node };
             let id = self.node_id(other);
             if again && self.nodes[node].table.session(id).is_some() {
                 self.nodes[node].table.found_at(id, &target);
@@ -314,8 +319,11 @@ impl World {
             }
             (Message::Answer { peer }, End::HandShaking) => self.answered(wire, node, &peer),
             (Message::Last { peer, intent, session }, End::HandShaking) => {
-                let addr = format!("n{}", self.wires[wire].dialler);
-                let accepted = self.nodes[node].table.accept(self.now, &peer, session, intent, &addr);
+                let way = match self.wires[wire].target.way {
+                    Way::Direct(_) => Way::Direct(format!("n{}", self.wires[wire].dialler)),
+                    Way::Relayed { by } => Way::Relayed { by },
+                };
+                let accepted = self.nodes[node].table.accept(self.now, &peer, session, intent, &way);
                 match accepted {
                     Ok(Accepted { conn, resumed }) => {
                         self.up(wire, to, node, conn);
@@ -457,7 +465,12 @@ impl World {
                 }
                 Action::Watch { conn } => self.nodes[node].watched.push(conn),
                 Action::Dial { node: peer, target } => {
-                    let listener = target.addr[1..].parse().expect("addresses are n and a number");
+                    let listener = match &target.way {
+                        Way::Direct(addr) => addr[1..].parse().expect("addresses are n and a number"),
+                        Way::Relayed { .. } => (0..self.nodes.len())
+                            .find(|&other| self.node_id(other) == peer)
+                            .expect("a node of this mesh"),
+                    };
                     let life = self.nodes[node].incarnation;
                     let delay = self.delay();
                     let background = Some(peer);

@@ -13,10 +13,25 @@ use super::{Event, Node, World};
 impl World {
     /// Runs the user's side of a node until it has nothing to do, and sends what that leaves.
     pub(crate) fn settle(&mut self, node: usize) {
+        let now = self.present();
+        // Chunks of large states are placed at once: other threads would not do the same twice.
+        for placement in self.nodes[node].engine.take_placements() {
+            if let Some(id) = placement.place() {
+                self.nodes[node].engine.placed(&id, now);
+            }
+        }
         loop {
-            let now = self.present();
-            let Some(work) = self.nodes[node].engine.next_work(now) else { break };
-            self.work(node, work);
+            while let Some(work) = self.nodes[node].engine.next_work(now) {
+                self.work(node, work);
+            }
+            let wanted = self.nodes[node].engine.take_wanted();
+            if wanted.is_empty() {
+                break;
+            }
+            // Nobody relays here.
+            for wanted in wanted {
+                self.nodes[node].engine.unreachable(wanted, now);
+            }
         }
         let _ = self.nodes[node].engine.take_wakes();
         self.transmit(node);
@@ -89,6 +104,7 @@ impl World {
             }
             Work::Retire { daemon, reason } => {
                 self.note(&format!("n{node} retires {daemon:?} {reason:?}"));
+                self.retired.push((node, reason));
                 self.nodes[node].objects.map.remove(&daemon);
             }
             Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
@@ -117,7 +133,10 @@ impl World {
                 let before = self.nodes[node].over.insert(migration.get(), result);
                 assert!(before.is_none(), "a migration ends once");
             }
-            Notice::Daemon { event, .. } => self.note(&format!("n{node} daemon {event:?}")),
+            Notice::Daemon { event, .. } => {
+                self.note(&format!("n{node} daemon {event:?}"));
+                self.daemon_events.push((node, event));
+            }
             Notice::Migration { role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
                 self.nodes[node].stages.extend(stage.map(|stage| (role, stage)));

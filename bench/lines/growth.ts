@@ -1,0 +1,110 @@
+// Budget 14: an event costs the same among many daemons as among few, and on a node with many sessions as with one. The
+// events go to the same few daemons on both sides: it is the tables that grow, not what fits the processor's caches.
+
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { DaemonRuntime, Identity, MeshNode } from 'mesh-daemon';
+import { times, type Benchmark, type Work } from '../measure';
+import { Echo, PAYLOAD, checkEcho, local, type Local } from '../local';
+
+const FEW = 10;
+const DAEMONS = 100_000;
+const NODES = 64;
+
+export const growthDaemons: Benchmark = {
+  name: '14 deliver among 100 000 daemons',
+  reference: 'among 10',
+  limit: { atMost: 1.3 },
+  start: async () => {
+    const [large, small] = [await local(), await local()];
+    const line = await times(await deliverAmong(large, DAEMONS), await deliverAmong(small, FEW));
+    return {
+      ...line,
+      end: async () => {
+        await large.end();
+        await small.end();
+      },
+    };
+  },
+};
+
+async function deliverAmong({ runtime }: Local, daemons: number): Promise<Work> {
+  const origins: bigint[] = [];
+  for (let i = 0; i < daemons; i += 1) {
+    const { originHash } = await runtime.spawnWithDaemon(Identity.generate(), new Echo());
+    if (i % (daemons / FEW) === 0) origins.push(originHash);
+  }
+  const event = { originHash: 1n, sequence: 1n, payload: PAYLOAD };
+  return async (n) => {
+    for (let i = 0; i < n; i += 1) checkEcho(await runtime.deliver(origins[i % FEW] ?? 0n, event));
+  };
+}
+
+export const growthNodes: Benchmark = {
+  name: '14 call to one of 64 nodes',
+  reference: 'to the only one',
+  limit: { atMost: 1.3 },
+  start: async () => {
+    const psk = randomBytes(32).toString('hex');
+    const child = spawn(process.execPath, [__filename, psk], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const [cards] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
+    const peers = JSON.parse(cards) as Card[];
+    const [large, small] = [await connected(psk, peers), await connected(psk, peers.slice(0, 1))];
+    const line = await times(large.work, small.work);
+    return {
+      ...line,
+      end: async () => {
+        await Promise.all([large.end(), small.end()]);
+        child.stdin.end();
+        await once(child, 'exit');
+      },
+    };
+  },
+};
+
+interface Card {
+  addr: string;
+  echo: string;
+}
+
+async function connected(psk: string, peers: Card[]): Promise<{ work: Work; end: () => Promise<void> }> {
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
+  const runtime = DaemonRuntime.create(mesh);
+  await mesh.start();
+  runtime.start();
+  for (const { addr } of peers) await mesh.connect(addr);
+  const echo = BigInt(peers[0]?.echo ?? 0);
+  return {
+    work: async (n) => {
+      for (let i = 0; i < n; i += 1) checkEcho(await runtime.call(echo, PAYLOAD));
+    },
+    end: async () => {
+      await runtime.shutdown();
+      await mesh.shutdown();
+    },
+  };
+}
+
+async function beMany(psk: string): Promise<void> {
+  const cards: Card[] = [];
+  for (let i = 0; i < NODES; i += 1) {
+    const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
+    const runtime = DaemonRuntime.create(mesh);
+    await mesh.start();
+    runtime.start();
+    const { originHash } = await runtime.spawnWithDaemon(Identity.generate(), new Echo());
+    cards.push({ addr: mesh.localAddr(), echo: String(originHash) });
+  }
+  console.log(JSON.stringify(cards));
+  await once(process.stdin.resume(), 'end');
+  process.exit();
+}
+
+if (require.main === module) {
+  beMany(process.argv[2] ?? '').catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });
+}

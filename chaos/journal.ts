@@ -1,0 +1,78 @@
+// The daemon of the trials. It remembers the number of every event that it ran, in its state and in a file that all its
+// lives append to: whatever ran twice, out of order, or on two nodes, stands there.
+
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import type { CausalEvent, MeshDaemon } from 'mesh-daemon';
+
+/** Asks for everything that the state remembers. */
+export const DUMP = 'dump';
+
+/** Runs numbered events. Its payloads are decimal numbers; each tenth one takes a while. */
+export class Journal implements MeshDaemon {
+  static readonly kind = 'journal';
+  #ran: number[] = [];
+  #ballast: Buffer;
+  readonly #file: number;
+
+  constructor(
+    path: string,
+    readonly node: string,
+    ballastBytes = 0,
+  ) {
+    this.#file = openSync(path, 'a');
+    this.#ballast = Buffer.alloc(ballastBytes, 7);
+  }
+
+  process(event: CausalEvent): Buffer | Promise<Buffer> {
+    const text = event.payload.toString();
+    if (text === DUMP) return Buffer.from(JSON.stringify(this.#ran));
+    const number = Number(text);
+    return number % 10 === 0
+      ? new Promise((resolve) => {
+          setTimeout(() => {
+            resolve(this.#run(number));
+          }, 2);
+        })
+      : this.#run(number);
+  }
+
+  // The file first: what is answered stands there.
+  #run(number: number): Buffer {
+    writeSync(this.#file, `${number} ${this.node} ${process.pid}\n`);
+    this.#ran.push(number);
+    return Buffer.from(`${number}:${this.#ran.length}`);
+  }
+
+  snapshot(): Buffer {
+    const ran = Buffer.from(JSON.stringify(this.#ran));
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(ran.length);
+    return Buffer.concat([length, ran, this.#ballast]);
+  }
+
+  restore(state: Buffer): void {
+    const end = 4 + state.readUInt32LE();
+    this.#ran = JSON.parse(state.subarray(4, end).toString()) as number[];
+    this.#ballast = Buffer.from(state.subarray(end));
+  }
+
+  onStop(): void {
+    closeSync(this.#file);
+  }
+}
+
+/** One line of the file. */
+export interface Entry {
+  readonly number: number;
+  readonly node: string;
+  readonly pid: number;
+}
+
+/** What ran, in the order in which it did, on whatever node. */
+export function readJournal(path: string): Entry[] {
+  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+  return lines.map((line) => {
+    const [number = '', node = '', pid = ''] = line.split(' ');
+    return { number: Number(number), node, pid: Number(pid) };
+  });
+}

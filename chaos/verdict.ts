@@ -1,0 +1,133 @@
+// Whether what was observed keeps the promises: once, in order, one answer; one copy; a failed move costs nothing.
+
+import type { Emitted } from './messages';
+import type { Observed } from './trial';
+
+/** Everything that is wrong; nothing when all promises were kept. */
+export function faultsOf(observed: Observed): string[] {
+  // A doubt that this version of the package cannot end.
+  if (observed.recovered === null) return [...onceAndInOrder(observed), ...rightOutcome(observed)];
+  return [...onceAndInOrder(observed), ...oneAnswerEach(observed), ...oneCopy(observed), ...rightOutcome(observed)];
+}
+
+/** Whether a process died that may have owned the daemon. */
+function hostDied({ sourceAlive, targetAlive }: Observed): boolean {
+  return !sourceAlive || !targetAlive;
+}
+
+/** Whether the daemon's owner lived, and was in everybody's reach, all the time. */
+function ownerStayed(observed: Observed): boolean {
+  const { plan, ending, sourceAlive, overBefore } = observed;
+  if (plan.fault.as === 'stop') return plan.fault.forMs <= 1_000;
+  if (!hostDied(observed)) return true;
+  const stayed = ending?.as === 'rejected' && ending.outcome === 'source';
+  return sourceAlive && stayed && !overBefore;
+}
+
+// The file is in the order of time, whichever node wrote: so one ascending sequence says it all.
+function onceAndInOrder({ journal, emitted }: Observed): string[] {
+  const faults: string[] = [];
+  let last = 0;
+  for (const { number, node } of journal) {
+    if (number <= last) faults.push(`${number} ran on ${node} after ${last}`);
+    if (number > emitted.length) faults.push(`${number} ran, which nobody emitted`);
+    last = Math.max(last, number);
+  }
+  return faults;
+}
+
+function oneAnswerEach(observed: Observed): string[] {
+  const faults: string[] = [];
+  const ran = new Set(observed.journal.map(({ number }) => number));
+  const stayed = ownerStayed(observed);
+  for (const event of observed.emitted) {
+    const fault = answerFault(event, ran.has(event.number), stayed, hostDied(observed));
+    if (fault !== null) faults.push(`${event.by} ${event.number}: ${fault}`);
+  }
+  const { remembered } = observed;
+  if (typeof remembered === 'string') return faults;
+  const kept = new Set(remembered);
+  for (const number of remembered) if (!ran.has(number)) faults.push(`${number} is remembered and never ran`);
+  // A copy that was taken over begins where it was frozen; otherwise nothing that ran is forgotten.
+  if (observed.recovered !== true) {
+    for (const number of ran) if (!kept.has(number)) faults.push(`${number} ran and is forgotten`);
+  }
+  return faults;
+}
+
+function answerFault({ number, fate }: Emitted, ran: boolean, stayed: boolean, hostDied: boolean): string | null {
+  switch (fate.as) {
+    case 'waiting':
+      return 'never answered';
+    case 'answered':
+      if (!ran) return 'answered and never ran';
+      return fate.output.startsWith(`${number}:`) ? null : `has the answer ${fate.output}`;
+    case 'accepted':
+      return ran || hostDied ? null : 'accepted and never ran';
+    case 'failed':
+      if (stayed) return `failed with ${fate.code} although its host lived`;
+      if (ran && fate.executed === 'no') return 'ran, and its caller was told that it did not';
+      if (fate.code === 'ERR_DAEMON_PEER_LOST') return fate.executed === null ? 'nobody says whether it ran' : null;
+      if (fate.code === 'ERR_DAEMON_NOT_FOUND') return ran ? 'ran, and was said not to be found' : null;
+      return `failed with ${fate.code}`;
+  }
+}
+
+function oneCopy(observed: Observed): string[] {
+  const faults: string[] = [];
+  const { standing, remembered, recovered } = observed;
+  let copies = 0;
+  for (const [name, { daemons, migrations, arrivingBytes }] of standing) {
+    copies += daemons;
+    if (migrations.length > 0) faults.push(`${name} is left ${migrations.join(', ')}`);
+    if (arrivingBytes > 0) faults.push(`${name} is left with ${arrivingBytes} bytes of a state`);
+  }
+  if (copies > 1) faults.push(`${copies} copies live`);
+  if (copies === 1 && typeof remembered === 'string') {
+    faults.push(`a copy lives and does not answer: ${remembered}`);
+  }
+  const mustLive = !hostDied(observed) || ownerStayed(observed) || recovered === true;
+  if (mustLive && copies === 0) faults.push('the daemon is gone');
+  return faults;
+}
+
+function rightOutcome(observed: Observed): string[] {
+  const { plan, ending, held, standing, sourceAlive, targetAlive, overBefore } = observed;
+  const driverAlive = { source: sourceAlive, target: targetAlive, third: standing.has('third') }[plan.driver];
+  if (ending === null) return driverAlive ? ['the handle never ended'] : [];
+  const on = (name: string): boolean => (standing.get(name)?.daemons ?? 0) > 0;
+  if (ending.as === 'resolved') {
+    return targetAlive && !on('target') ? ['the move completed, and the target does not have the daemon'] : [];
+  }
+  const faults: string[] = [];
+  const { outcome, kind } = ending;
+  const say = (what: string): void => void faults.push(`outcome ${outcome} (${kind}), but ${what}`);
+  switch (outcome) {
+    case 'source':
+      // A source that falls silent while it is only asked has not been touched, whatever else became of it; and where
+      // both died, the news of the target's death alone may have ended the move.
+      if (!sourceAlive && targetAlive && plan.moment.as === 'gate' && plan.moment.phase !== 'before')
+        say('the source died');
+      else if (sourceAlive && !on('source')) say('the source does not have the daemon');
+      break;
+    case 'target':
+      if (targetAlive && !on('target')) say('the target does not have the daemon');
+      break;
+    case 'lost':
+      if (sourceAlive) say('the source lives');
+      if (on('target')) say('the target has the daemon');
+      break;
+    case 'unknown':
+      // Nobody is in doubt while both can be asked.
+      if (plan.fault.as === 'kill' && sourceAlive && targetAlive) say('both hosts live');
+      break;
+    default:
+      say('that is no outcome');
+  }
+  // The row of the table, where the step is known and the target alone died.
+  if (held && !overBefore && plan.moment.as === 'gate' && sourceAlive && !targetAlive) {
+    const expected = plan.moment.released ? 'unknown' : 'source';
+    if (outcome !== expected) say(`it was ${plan.moment.released ? '' : 'not '}handed over`);
+  }
+  return faults;
+}

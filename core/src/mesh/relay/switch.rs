@@ -1,0 +1,288 @@
+//! The middle of circuits: what this node forwards between two of its peers. No socket, no task, no clock.
+//!
+//! Each direction of a circuit may hold a window of bytes here; the ends account for it with their own credit, and one
+//! that sends more loses the circuit. Only sessions of this node's own are used: a relay never goes through another.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use tokio::time::{Duration, Instant};
+
+use crate::identity::NodeId;
+use crate::wire::relay::{CIRCUIT_WINDOW, CircuitId};
+
+/// Circuits that one node may have opened here.
+const PER_OPENER: usize = 64;
+/// Circuits in all.
+const TOTAL: usize = 1024;
+/// Bytes that wait here in all circuits together.
+const MOST_HELD: usize = 64 * 1024 * 1024;
+
+/// The circuits that go through this node.
+#[derive(Debug, Default)]
+pub(super) struct Switch {
+    hops: HashMap<CircuitId, Hop>,
+    held: usize,
+}
+
+#[derive(Debug)]
+struct Hop {
+    far: NodeId,
+    to_opener: Direction,
+    to_far: Direction,
+    used: Instant,
+}
+
+/// What is on its way to one end.
+#[derive(Debug, Default)]
+struct Direction {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    /// The other end's writer is done, behind the pieces.
+    ended: bool,
+    credit: u64,
+    /// Stands in the list of circuits with something to send.
+    queued: bool,
+}
+
+/// Why something was not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// No such circuit with that peer: it is gone already.
+    Unknown,
+    /// The circuit cannot be, or cannot go on.
+    Refused,
+}
+
+/// What is next for one end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Bytes(Bytes),
+    End,
+}
+
+impl Hop {
+    fn other(&self, circuit: CircuitId, from: NodeId) -> Option<NodeId> {
+        if from == circuit.opener { Some(self.far) } else { (from == self.far).then_some(circuit.opener) }
+    }
+
+    fn towards(&mut self, circuit: CircuitId, to: NodeId) -> Option<&mut Direction> {
+        if to == circuit.opener { Some(&mut self.to_opener) } else { (to == self.far).then_some(&mut self.to_far) }
+    }
+
+    fn held(&self) -> usize {
+        self.to_opener.bytes + self.to_far.bytes
+    }
+}
+
+impl Switch {
+    /// A circuit from `circuit.opener`, whose session brought the wish, to `far`, with which this node has a session.
+    pub(super) fn open(&mut self, circuit: CircuitId, far: NodeId, now: Instant) -> Result<(), Misfit> {
+        let of_opener = self.hops.keys().filter(|known| known.opener == circuit.opener).count();
+        let full = of_opener >= PER_OPENER || self.hops.len() >= TOTAL;
+        if full || far == circuit.opener || self.hops.contains_key(&circuit) {
+            return Err(Misfit::Refused);
+        }
+        let (to_opener, to_far) = (Direction::default(), Direction::default());
+        self.hops.insert(circuit, Hop { far, to_opener, to_far, used: now });
+        Ok(())
+    }
+
+    /// The other end of a circuit that `from` has a part in.
+    pub(super) fn other(&self, circuit: CircuitId, from: NodeId) -> Result<NodeId, Misfit> {
+        self.hops.get(&circuit).and_then(|hop| hop.other(circuit, from)).ok_or(Misfit::Unknown)
+    }
+
+    /// Takes bytes of `from` in. `Ok(Some(to))` when the circuit is to be put on the list of that peer.
+    pub(super) fn data(
+        &mut self,
+        circuit: CircuitId,
+        from: NodeId,
+        bytes: Bytes,
+        now: Instant,
+    ) -> Result<Option<NodeId>, Misfit> {
+        let to = self.other(circuit, from)?;
+        let room = MOST_HELD - self.held;
+        let hop = self.hops.get_mut(&circuit).ok_or(Misfit::Unknown)?;
+        hop.used = now;
+        let direction = hop.towards(circuit, to).ok_or(Misfit::Unknown)?;
+        let len = bytes.len();
+        if direction.ended || len > room || (direction.bytes + len) as u64 > CIRCUIT_WINDOW {
+            return Err(Misfit::Refused);
+        }
+        if bytes.is_empty() {
+            direction.ended = true;
+        } else {
+            direction.pieces.push_back(bytes);
+            direction.bytes += len;
+            self.held += len;
+        }
+        Ok((!std::mem::replace(&mut direction.queued, true)).then_some(to))
+    }
+
+    /// The next piece for `to`, of at most `room` bytes.
+    pub(super) fn take(&mut self, circuit: CircuitId, to: NodeId, room: usize) -> Option<Piece> {
+        let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
+        let Some(first) = direction.pieces.front_mut() else {
+            return std::mem::take(&mut direction.ended).then_some(Piece::End);
+        };
+        let piece = first.split_to(first.len().min(room));
+        if first.is_empty() {
+            direction.pieces.pop_front();
+        }
+        direction.bytes -= piece.len();
+        self.held -= piece.len();
+        Some(Piece::Bytes(piece))
+    }
+
+    /// Whether more waits for `to`; if not, the circuit leaves the list.
+    pub(super) fn stays_queued(&mut self, circuit: CircuitId, to: NodeId) -> bool {
+        let direction = self.hops.get_mut(&circuit).and_then(|hop| hop.towards(circuit, to));
+        direction.is_some_and(|direction| {
+            direction.queued = !direction.pieces.is_empty() || direction.ended;
+            direction.queued
+        })
+    }
+
+    /// Notes credit on its way from `from`. `Ok(Some(to))` when that peer is to be told.
+    pub(super) fn credit(
+        &mut self,
+        circuit: CircuitId,
+        from: NodeId,
+        bytes: u64,
+        now: Instant,
+    ) -> Result<Option<NodeId>, Misfit> {
+        let to = self.other(circuit, from)?;
+        let hop = self.hops.get_mut(&circuit).ok_or(Misfit::Unknown)?;
+        hop.used = now;
+        let direction = hop.towards(circuit, to).ok_or(Misfit::Unknown)?;
+        let news = direction.credit == 0 && bytes > 0;
+        direction.credit = direction.credit.saturating_add(bytes);
+        Ok(news.then_some(to))
+    }
+
+    /// Takes the credit that is to be told to `to`.
+    pub(super) fn take_credit(&mut self, circuit: CircuitId, to: NodeId) -> Option<u64> {
+        let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
+        Some(std::mem::take(&mut direction.credit)).filter(|&credit| credit > 0)
+    }
+
+    /// Forgets a circuit; gives its ends.
+    pub(super) fn close(&mut self, circuit: CircuitId) -> Option<[NodeId; 2]> {
+        let hop = self.hops.remove(&circuit)?;
+        self.held -= hop.held();
+        Some([circuit.opener, hop.far])
+    }
+
+    /// The session with a peer is gone, and with it its circuits: gives them, with those who are to be told.
+    pub(super) fn peer_gone(&mut self, node: NodeId) -> Vec<(CircuitId, NodeId)> {
+        let gone: Vec<_> =
+            self.hops.iter().filter_map(|(circuit, hop)| Some((*circuit, hop.other(*circuit, node)?))).collect();
+        for (circuit, _) in &gone {
+            self.close(*circuit);
+        }
+        gone
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.hops.len()
+    }
+
+    /// Circuits that nothing has gone through for `limit`.
+    pub(super) fn idle(&self, now: Instant, limit: Duration) -> Vec<CircuitId> {
+        self.hops.iter().filter(|(_, hop)| now >= hop.used + limit).map(|(circuit, _)| *circuit).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId::new(1);
+    const B: NodeId = NodeId::new(2);
+    const C: NodeId = NodeId::new(3);
+
+    fn circuit(opener: NodeId, number: u64) -> CircuitId {
+        CircuitId { opener, number }
+    }
+
+    fn piece(len: usize) -> Bytes {
+        Bytes::from(vec![7; len])
+    }
+
+    #[tokio::test]
+    async fn pieces_pass_in_order_and_only_between_the_two_ends() {
+        let (mut switch, now, one) = (Switch::default(), Instant::now(), circuit(A, 1));
+        switch.open(one, B, now).expect("room");
+        assert_eq!(switch.data(one, A, piece(10), now), Ok(Some(B)));
+        assert_eq!(switch.data(one, A, piece(20_000), now), Ok(None), "it stands in the list already");
+        assert_eq!(switch.data(one, A, Bytes::new(), now), Ok(None));
+        assert_eq!(switch.data(one, A, piece(1), now), Err(Misfit::Refused), "nothing comes behind the end");
+        assert_eq!(switch.data(one, C, piece(1), now), Err(Misfit::Unknown));
+        assert_eq!(switch.credit(one, C, 1, now), Err(Misfit::Unknown));
+        assert_eq!(switch.take(one, C, 100), None);
+        assert_eq!(switch.take(one, B, 8), Some(Piece::Bytes(piece(8))));
+        assert_eq!(switch.take(one, B, 8), Some(Piece::Bytes(piece(2))));
+        assert_eq!(switch.take(one, B, 65_000), Some(Piece::Bytes(piece(20_000))));
+        assert!(switch.stays_queued(one, B));
+        assert_eq!(switch.take(one, B, 8), Some(Piece::End));
+        assert!(!switch.stays_queued(one, B));
+        assert_eq!(switch.held, 0);
+    }
+
+    #[tokio::test]
+    async fn a_direction_holds_a_window_and_not_a_byte_more() {
+        let (mut switch, now, one) = (Switch::default(), Instant::now(), circuit(A, 1));
+        switch.open(one, B, now).expect("room");
+        let window = usize::try_from(CIRCUIT_WINDOW).expect("small");
+        switch.data(one, A, piece(window), now).expect("fits");
+        switch.data(one, B, piece(window), now).expect("the other direction has its own");
+        assert_eq!(switch.data(one, A, piece(1), now), Err(Misfit::Refused));
+        assert_eq!(switch.held, 2 * window);
+        assert_eq!(switch.close(one), Some([A, B]));
+        assert_eq!((switch.held, switch.close(one)), (0, None));
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_all_circuits_together_is_bounded() {
+        let (mut switch, now) = (Switch::default(), Instant::now());
+        let window = usize::try_from(CIRCUIT_WINDOW).expect("small");
+        let mut refused = 0;
+        for opener in 10..20 {
+            for number in 0..PER_OPENER as u64 {
+                let one = circuit(NodeId::new(opener), number);
+                switch.open(one, B, now).expect("room");
+                refused += usize::from(switch.data(one, NodeId::new(opener), piece(window), now).is_err());
+            }
+        }
+        assert_eq!(switch.held, MOST_HELD);
+        assert!(refused > 0);
+    }
+
+    #[tokio::test]
+    async fn circuits_are_bounded_per_opener_and_a_name_is_used_once() {
+        let (mut switch, now) = (Switch::default(), Instant::now());
+        assert_eq!(switch.open(circuit(A, 0), A, now), Err(Misfit::Refused), "to oneself");
+        for number in 0..PER_OPENER as u64 {
+            switch.open(circuit(A, number), B, now).expect("room");
+        }
+        assert_eq!(switch.open(circuit(A, 1000), B, now), Err(Misfit::Refused));
+        switch.open(circuit(C, 1), B, now).expect("another opener has room");
+        assert_eq!(switch.open(circuit(C, 1), A, now), Err(Misfit::Refused));
+        assert_eq!(switch.peer_gone(C), [(circuit(C, 1), B)]);
+        assert_eq!(switch.peer_gone(B).len(), PER_OPENER);
+        assert!(switch.hops.is_empty());
+    }
+
+    #[tokio::test]
+    async fn credit_on_its_way_is_told_once() {
+        let (mut switch, now, one) = (Switch::default(), Instant::now(), circuit(A, 1));
+        switch.open(one, B, now).expect("room");
+        assert_eq!(switch.credit(one, B, 5, now), Ok(Some(A)));
+        assert_eq!(switch.credit(one, B, 6, now), Ok(None));
+        assert_eq!((switch.take_credit(one, A), switch.take_credit(one, A)), (Some(11), None));
+        assert_eq!(switch.idle(now + Duration::from_secs(9), Duration::from_secs(10)), []);
+        assert_eq!(switch.idle(now + Duration::from_secs(10), Duration::from_secs(10)), [one]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Nodes that are needed and have no session: the mesh is asked for one, and what needs it is held meanwhile.
+//!
+//! [`Engine::want_peer`] enters a wish, the shell takes it out and answers with [`Engine::unreachable`] when nothing came
+//! of it; when a session came, [`Engine::peer`] has told. Either way what was held is done again, and finds the node
+//! where it is then.
+
+use std::collections::BTreeMap;
+
+use super::admission::Inquiry;
+use super::engine::{Engine, Now};
+use crate::daemon::Ticket;
+use crate::directory::Found;
+use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::migration::MigrationOptions;
+use crate::wire::events::StreamId;
+use crate::wire::migration::MoveId;
+
+/// Most that is held for one node; beyond this things are done without it.
+const MOST_HELD: usize = 65_536;
+
+/// Something that needs a session with a node, or goes on without it.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// Begin a migration.
+    Start { ticket: Ticket, origin: OriginHash, source: Option<NodeId>, target: NodeId, options: MigrationOptions },
+    /// Tell an orchestrator of a daemon of this node that is to move.
+    Describe(Inquiry),
+    /// Let a daemon of this node leave, as its orchestrator wants.
+    Depart { from: NodeId, id: MoveId, target: NodeId, transport: bool },
+    /// Send events to the host that was found.
+    Route { origin: OriginHash, found: Found },
+    /// Go on with a stream at the new host of its daemon; meanwhile the former one forwards.
+    Redirect { stream: StreamId, epoch: Epoch },
+}
+
+/// The wishes of an engine.
+#[derive(Debug, Default)]
+pub(super) struct Reaching {
+    wanted: BTreeMap<NodeId, Vec<Then>>,
+    /// Wishes that the shell has not taken yet.
+    fresh: Vec<NodeId>,
+    /// The node that is being done without.
+    given_up: Option<NodeId>,
+}
+
+impl Engine {
+    /// Asks for a session with a node that has none, in the background.
+    pub(super) fn want_peer(&mut self, node: NodeId) {
+        if node == self.me() || self.peers.is_up(node) || self.reaching.given_up == Some(node) || !self.is_ready() {
+            return;
+        }
+        if let std::collections::btree_map::Entry::Vacant(vacant) = self.reaching.wanted.entry(node) {
+            vacant.insert(Vec::new());
+            self.reaching.fresh.push(node);
+        }
+    }
+
+    /// Holds `then` until there is a session with `node`, or none can be had. False when there is nothing to wait for.
+    pub(super) fn reach_first(&mut self, node: NodeId, then: impl FnOnce() -> Then) -> bool {
+        if self.reaching.given_up.is_some() {
+            // What is being done without one node does not wait for another.
+            return false;
+        }
+        self.want_peer(node);
+        let Some(held) = self.reaching.wanted.get_mut(&node).filter(|held| held.len() < MOST_HELD) else {
+            return false;
+        };
+        held.push(then());
+        true
+    }
+
+    /// Takes the nodes that a session is wanted with. Each is to be answered, by [`Engine::peer`] or
+    /// [`Engine::unreachable`].
+    pub fn take_wanted(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.reaching.fresh)
+    }
+
+    /// The attempt to get a session with a node is over: unless there is one, what needs it goes on without.
+    pub fn unreachable(&mut self, node: NodeId, now: Now) {
+        self.reaching.given_up = (!self.peers.is_up(node)).then_some(node);
+        self.reached(node, now);
+        self.reaching.given_up = None;
+        self.settle_own(now);
+    }
+
+    /// There is a session with a node, or there will be none.
+    pub(super) fn reached(&mut self, node: NodeId, now: Now) {
+        for then in self.reaching.wanted.remove(&node).unwrap_or_default() {
+            match then {
+                Then::Start { ticket, origin, source, target, options } => {
+                    if let Err(error) = self.start_migration(ticket, origin, source, target, options, now) {
+                        self.settle(ticket, Err(error));
+                    }
+                }
+                Then::Describe(inquiry) => self.answer_inquiry(inquiry),
+                Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
+                Then::Route { origin, found } => self.route_to(origin, &found, now),
+                Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),
+            }
+        }
+    }
+
+    /// The runtime shuts down: nothing is waited for.
+    pub(super) fn stop_reaching(&mut self, now: Now) {
+        let wanted: Vec<NodeId> = self.reaching.wanted.keys().copied().collect();
+        for node in wanted {
+            self.unreachable(node, now);
+        }
+        self.reaching.fresh.clear();
+    }
+}

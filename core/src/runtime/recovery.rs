@@ -1,0 +1,342 @@
+//! What becomes of a daemon whose other host is gone, or says that it has nothing: taking back, taking over, and fencing the
+//! copy that lived on after all.
+//!
+//! A takeover begins a new life of the daemon: what was handed over may have run elsewhere, so it does not run here, and its
+//! callers are told that they do not know. Its claim carries a raised `min_epoch` and is told to every peer at once and to
+//! every peer that comes later; whoever holds an older copy fences it.
+
+use super::departures::Departure;
+use super::engine::{Engine, Now};
+use super::error::{Executed, RuntimeError};
+use super::timers::TimerKey;
+use super::work::{DaemonEvent, Role, StopReason, Work};
+use crate::daemon::{DaemonKey, Standing};
+use crate::directory::{Claim, ClaimBody};
+use crate::events::Inbound;
+use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
+use crate::migration::{End, MigrationFailure, Outcome, Source, Target};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::directory::DirectoryMessage;
+use crate::wire::events::EventsMessage;
+use crate::wire::migration::{FailureReason, MigrationMessage};
+
+impl Engine {
+    /// The operator's word that the other copy of a daemon is gone: a copy of this node that waits for that copy's host goes
+    /// live as a new life. Nothing for a daemon that lives here anyway; an error while the other host is in reach, and for a
+    /// daemon of which nothing is here.
+    pub fn recover(&mut self, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        let leaving = self.departures.iter().find(|(_, departure)| departure.origin == origin);
+        let coming = self.arrivals.keys().find(|entity| entity.origin_hash() == origin).copied();
+        let recovered = if let Some((entity, departure)) = leaving.map(|(entity, departure)| (*entity, departure)) {
+            if !departure.source.is_released() {
+                return Ok(());
+            }
+            self.departure_input(entity, now, Source::recover);
+            !self.departures.contains_key(&entity)
+        } else if self.local(origin).is_ok() {
+            return Ok(());
+        } else if let Some(entity) = coming {
+            self.arrival_input(entity, now, Target::recover);
+            !self.arrivals.contains_key(&entity)
+        } else {
+            return Err(RuntimeError::NotFound(origin));
+        };
+        self.settle_own(now);
+        if recovered {
+            return Ok(());
+        }
+        let expected = "a lost peer".to_owned();
+        let reason = FailureReason::WrongPhase { expected, got: "recover".to_owned() };
+        Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
+    }
+
+    /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
+    pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
+        let Some(Departure { source, key, .. }) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
+        self.note_kept(&source);
+        self.work.push(Work::ReleaseState { daemon: key });
+        let epoch = two_on(source.id.epoch);
+        self.begin_new_life(key, epoch, None, now);
+    }
+
+    /// The source is gone, and this staged copy is all that is left.
+    pub(super) fn take_over_staged(&mut self, entity: EntityId, now: Now) {
+        let Some(arrival) = self.arrivals.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Arrival(entity));
+        let (id, key) = (arrival.target.id, arrival.key);
+        self.arrived.note(&id, arrival.target.orchestrator, End::Arrived);
+        self.free_room(&id, now);
+        if let Some(key) = key {
+            self.begin_new_life(key, two_on(id.epoch), arrival.into_claim(), now);
+            let about = self.slot(key).map(|slot| (slot.host.origin, slot.host.kind.clone(), key));
+            if let Some(about) = about {
+                self.factories.take(about.0);
+                self.notice_daemon(DaemonEvent::MigratedIn, about);
+            }
+        }
+    }
+
+    fn begin_new_life(&mut self, key: DaemonKey, epoch: Epoch, former: Option<Claim>, now: Now) {
+        let lineage = Lineage::new((self.entropy)());
+        let Some(slot) = self.slot(key) else { return };
+        let origin = slot.host.origin;
+        let former = former.or_else(|| slot.claim.clone());
+        let own = self.node.keypair.entity_id();
+        let claim = former.filter(|_| slot.host.keypair.is_read_only()).and_then(|former| {
+            let incarnation = Some(self.node.incarnation);
+            let body = ClaimBody { lineage, epoch, min_epoch: epoch, host: own, incarnation, ..*former.body() };
+            former.hand_over(body, &self.node.keypair).ok()
+        });
+        self.pointers.forget(origin);
+        let Some(slot) = self.slot_mut(key) else { return };
+        let host = &mut slot.host;
+        (host.epoch, host.min_epoch, host.lineage) = (epoch, epoch, lineage);
+        host.withdraw(|_| true);
+        host.standing = Standing::Live;
+        host.progress_at = now.instant;
+        slot.claim = claim;
+        slot.starved.clear();
+        let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
+        // First who is right, then that the streams are over: nobody is to ask again before it knows.
+        self.announce(key);
+        self.end_streams(ended);
+        self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        self.pump(key, now);
+    }
+
+    // What ran before is answered; of the rest nobody knows here.
+    fn end_streams(&mut self, mut ended: Inbound) {
+        let streams: Vec<u32> = ended.iter().map(|(stream, _)| stream).collect();
+        for stream in streams {
+            if let Some(held) = ended.get_mut(stream) {
+                held.repeat();
+            }
+        }
+        self.say_last_replies(&ended);
+        self.refuse_streams(&ended);
+    }
+
+    /// Tells the senders of streams that these lead nowhere any more.
+    pub(super) fn refuse_streams(&mut self, ended: &Inbound) {
+        for (_, stream) in ended.iter() {
+            let to = self.way_to(stream.id.sender, stream.via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
+        }
+    }
+
+    /// The target discarded its copy though it was released: the daemon goes on here, two epochs on, with every event.
+    pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
+        let Some(Departure { source, key, origin, .. }) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
+        self.note_kept(&source);
+        self.work.push(Work::ReleaseState { daemon: key });
+        self.pointers.forget(origin);
+        let (me, own, incarnation) = (self.me(), self.node.keypair.entity_id(), Some(self.node.incarnation));
+        let epoch = two_on(source.id.epoch);
+        let Some(slot) = self.slot(key) else { return };
+        let claim = slot.claim.clone().filter(|_| slot.host.keypair.is_read_only()).and_then(|former| {
+            let body = ClaimBody { epoch, host: own, incarnation, ..*former.body() };
+            former.hand_over(body, &self.node.keypair).ok()
+        });
+        let Some(slot) = self.slot_mut(key) else { return };
+        slot.host.epoch = epoch;
+        slot.host.standing = Standing::Live;
+        slot.host.progress_at = now.instant;
+        slot.claim = claim;
+        let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
+        for (stream, via) in senders {
+            if stream.sender == me {
+                self.on_moved(&stream, me, epoch, now);
+            } else {
+                let to = self.way_to(stream.sender, via);
+                self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
+            }
+        }
+        self.feed_all(key, now);
+        self.pump(key, now);
+    }
+
+    fn note_kept(&mut self, source: &Source) {
+        let reason = FailureReason::PeerLost { detail: format!("target {}", source.target) };
+        let failure = MigrationFailure::Refused(reason, Outcome::Source);
+        self.note_migration(Role::Source, &source.id, (self.me(), source.target), None, Some(failure));
+    }
+
+    /// Nodes whose loss was declared, where that counts as the operator's word.
+    pub(super) fn declared_lost(&mut self, node: NodeId, now: Now) {
+        if self.options.recover_lost && self.is_ready() {
+            let leaving: Vec<EntityId> = self.departures.keys().copied().collect();
+            for entity in leaving {
+                self.departure_input(entity, now, |source| source.declared_lost(node, now.instant));
+            }
+        }
+    }
+
+    /// A session with a node shows which life it is in: what was agreed with an earlier one died with it.
+    pub(super) fn met(&mut self, peer: &crate::mesh::PeerIdentity, now: Now) {
+        let earlier = |claim: Option<&Claim>| {
+            claim.is_some_and(|claim| {
+                let body = claim.body();
+                body.host == peer.entity && body.incarnation.is_some_and(|life| life < peer.incarnation)
+            })
+        };
+        let mut gone: Vec<EntityId> = self
+            .departures
+            .iter()
+            .filter(|(_, departure)| departure.source.is_released() && earlier(departure.claim.as_ref()))
+            .map(|(entity, _)| *entity)
+            .collect();
+        gone.sort_unstable();
+        for entity in gone {
+            self.departure_input(entity, now, |source| source.peer_lost(peer.node, true));
+        }
+        let mut gone: Vec<EntityId> = self
+            .arrivals
+            .iter()
+            .filter(|(_, arrival)| arrival.target.source == peer.node && earlier(arrival.source_claim()))
+            .map(|(entity, _)| *entity)
+            .collect();
+        gone.sort_unstable();
+        for entity in gone {
+            self.arrival_input(entity, now, |target| target.source_cut_off(true, now.instant));
+        }
+    }
+
+    /// Tells every peer who hosts a daemon that was taken over.
+    pub(super) fn announce(&mut self, key: DaemonKey) {
+        let peers: Vec<NodeId> = self.peers.connected().map(|(peer, _)| peer).collect();
+        for peer in peers {
+            self.announce_to(key, peer);
+        }
+    }
+
+    fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
+        match self.claim_of(key) {
+            Ok(claim) => self.say_claim(peer, &claim),
+            Err(error) => tracing::warn!(%error, "cannot claim a daemon that was taken over"),
+        }
+    }
+
+    fn say_claim(&mut self, to: NodeId, claim: &Claim) {
+        let body = codec::encode(&DirectoryMessage::Claim { claim: &claim.encode() });
+        self.send(to, Subprotocol::Directory, body);
+    }
+
+    /// A peer came that may hold older copies of daemons that were taken over.
+    pub(super) fn announce_all_to(&mut self, peer: NodeId) {
+        let taken_over: Vec<DaemonKey> = self
+            .daemons
+            .iter()
+            .filter(|(_, slot)| slot.host.min_epoch > Epoch::FIRST && self.local(slot.host.origin).is_ok())
+            .map(|(_, slot)| slot.host.key)
+            .collect();
+        for key in taken_over {
+            self.announce_to(key, peer);
+        }
+    }
+
+    /// A peer says that a daemon was taken over, or that a later copy than the one that was announced exists.
+    pub(super) fn on_claim(&mut self, from: NodeId, claim: &[u8], now: Now) {
+        let claim = match Claim::decode(claim) {
+            Ok(claim) => claim,
+            Err(error) => return self.refuse(from, "claim", &error),
+        };
+        let body = *claim.body();
+        let origin = body.entity.origin_hash();
+        if body.host == self.node.keypair.entity_id() {
+            return;
+        }
+        let known = self.known_claim(origin);
+        if let Some(known) = &known
+            && known.body().entity == body.entity
+        {
+            if known.body().epoch.is_far_behind(body.epoch) {
+                return self.refuse(from, "claim", &"its epoch is too far ahead");
+            }
+            if known.beats(&claim) {
+                return self.say_claim(from, known);
+            }
+        }
+        self.supersede(&claim, now);
+        let stale = self.routes.get(&origin).and_then(|route| route.stream.as_ref()).is_some_and(|stream| {
+            stream.id.entity == body.entity && stream.id.lineage != body.lineage && stream.epoch < body.min_epoch
+        });
+        if stale {
+            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        }
+        // The older copy speaks for itself as well: nobody here is to be led to it by its word.
+        if !self.by_origin.contains_key(&origin) {
+            self.pointers.left(claim, now.instant);
+        }
+        self.settle_own(now);
+    }
+
+    /// The best that this node itself knows of a daemon's host.
+    fn known_claim(&mut self, origin: OriginHash) -> Option<Claim> {
+        match self.local(origin) {
+            Ok(key) => self.claim_of(key).ok(),
+            Err(_) => self.pointers.claim(origin).cloned(),
+        }
+    }
+
+    /// Another node hosts the daemon at a later epoch than whatever is here.
+    fn supersede(&mut self, claim: &Claim, now: Now) {
+        let body = claim.body();
+        let (entity, origin) = (body.entity, body.entity.origin_hash());
+        let here = self.by_origin.get(&origin).copied().filter(|key| {
+            self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch < body.epoch)
+        });
+        let tied = self.local(origin).ok().filter(|key| {
+            self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
+        });
+        if let Some(key) = here.or(tied) {
+            match self.slot(key).map(|slot| slot.host.standing) {
+                None => {}
+                Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
+                Some(Standing::Arriving(_)) => self.arrival_input(entity, now, Target::called_off),
+                // It went live there and lives on: this frozen copy is the former one.
+                Some(Standing::Released(_)) => self.departure_input(entity, now, Source::activated),
+                Some(Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_)) => {
+                    self.fence(key, now);
+                }
+            }
+        }
+    }
+
+    /// A copy with a higher epoch exists: this one ends.
+    fn fence(&mut self, key: DaemonKey, now: Now) {
+        let Some(entity) = self.slot(key).map(|slot| slot.host.entity()) else { return };
+        if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
+            self.timers.disarm(TimerKey::Departure(entity));
+            self.departed.note(&source.id, source.orchestrator, End::Kept);
+            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned() };
+            let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
+            self.say(source.target, &message);
+            self.say(source.orchestrator, &message);
+            let failure = MigrationFailure::Refused(reason, Outcome::Unknown);
+            self.note_migration(Role::Source, &source.id, (self.me(), source.target), None, Some(failure));
+            for outgoing in held {
+                self.settle(outgoing.ticket, Err(peer_lost(origin, false)));
+            }
+        }
+        if let Some(arrival) = self.arrivals.remove(&entity) {
+            self.timers.disarm(TimerKey::Arrival(entity));
+            self.arrived.note(&arrival.target.id, arrival.target.orchestrator, End::Arrived);
+            self.free_room(&arrival.target.id, now);
+        }
+        self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
+    }
+}
+
+fn two_on(epoch: Epoch) -> Epoch {
+    epoch.next().and_then(Epoch::next).unwrap_or(epoch)
+}
+
+pub(super) fn peer_lost(origin: OriginHash, maybe: bool) -> RuntimeError {
+    RuntimeError::PeerLost { origin, executed: if maybe { Executed::Unknown } else { Executed::No } }
+}

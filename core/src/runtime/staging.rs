@@ -1,0 +1,178 @@
+//! The hand-over on the side of the target: waiting events are staged, and run once the source has released the daemon.
+
+use bytes::Bytes;
+
+use super::engine::{Engine, Now};
+use super::work::DaemonEvent;
+use crate::daemon::{Delivery, ReplyTo, Standing};
+use crate::directory::Claim;
+use crate::events::Held;
+use crate::identity::{EntityId, NodeId};
+use crate::migration::{End, TargetState};
+use crate::wire::codec;
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
+
+/// Most messages of waiting events that are held because one before them is missing.
+const MOST_EARLY: usize = 4096;
+
+/// Most waiting events that are taken over with a daemon.
+const MOST_STAGED: usize = 1 << 20;
+/// Most of their payload bytes.
+const MOST_STAGED_BYTES: usize = 256 * 1024 * 1024;
+
+impl Engine {
+    /// Waiting events of the daemon, to be staged in their order.
+    pub(super) fn on_buffered(&mut self, from: NodeId, id: MoveId, first: u64, body: &Bytes, now: Now) {
+        let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
+        let target = &arrival.target;
+        if target.id != id || target.source != from || !matches!(target.state, TargetState::Staged { .. }) {
+            return;
+        }
+        if first > target.staged {
+            if arrival.early.len() < MOST_EARLY {
+                arrival.early.insert(first, body.clone());
+            }
+            return;
+        }
+        let mut due = Some(body.clone());
+        while let Some(body) = due.take() {
+            if let Err(reason) = self.stage(id.entity, from, &body, now) {
+                return self.arrival_input(id.entity, now, |target| target.fail(reason));
+            }
+            let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
+            let staged = arrival.target.staged;
+            if arrival.early.first_key_value().is_some_and(|(first, _)| *first <= staged) {
+                due = arrival.early.pop_first().map(|(_, body)| body);
+            }
+        }
+    }
+
+    fn stage(&mut self, entity: EntityId, from: NodeId, body: &Bytes, now: Now) -> Result<(), FailureReason> {
+        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, .. }) = codec::decode(body)
+        else {
+            return Ok(());
+        };
+        let Some(arrival) = self.arrivals.get(&entity) else { return Ok(()) };
+        let (already, key) = (arrival.target.staged, arrival.key);
+        let Some(slot) = key.and_then(|key| self.slot_mut(key)) else { return Ok(()) };
+        let mut staged = already;
+        for (position, item) in (first..).zip(&items) {
+            if position < already {
+                continue;
+            }
+            let Some(id) = streams.get(item.stream as usize) else {
+                return Err(FailureReason::StateFailed { detail: "a waiting event names no stream".into() });
+            };
+            let stream = slot.inbound.take_over(*id, from, now.instant);
+            if let Held::Event { link, payload, call } = Held::from_wire(&item.item, body) {
+                let delivery = Delivery {
+                    link,
+                    payload,
+                    received_at: item.received_at,
+                    channel: None,
+                    reply: ReplyTo::Stream { stream, number: item.number, call },
+                    expires: None,
+                    accepted_at: now.instant,
+                };
+                // The bounds here may be tighter, and what was handed out there and given back stands above them.
+                if slot.host.mailbox.len() >= MOST_STAGED
+                    || slot.host.mailbox.bytes() + delivery.weight() > MOST_STAGED_BYTES
+                {
+                    return Err(FailureReason::BufferFull);
+                }
+                slot.host.take_over(delivery);
+            }
+            if let Some(held) = slot.inbound.get_mut(stream) {
+                held.advance(item.number + 1);
+            }
+            staged = position + 1;
+        }
+        for mark in marks {
+            let stream = slot.inbound.take_over(mark.stream, from, now.instant);
+            if let Some(held) = slot.inbound.get_mut(stream) {
+                held.advance(mark.next);
+            }
+        }
+        self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
+        if total.is_some()
+            && let Some(arrival) = self.arrivals.get(&entity)
+            && arrival.target.stage() == Stage::Cutover
+        {
+            let (id, source) = (arrival.target.id, arrival.target.source);
+            self.note_arrival(&id, source, Some(Stage::Cutover), None);
+        }
+        Ok(())
+    }
+
+    /// The source released the daemon to this node.
+    pub(super) fn on_activate(&mut self, from: NodeId, id: MoveId, claim: &[u8], now: Now) {
+        let me = self.node.keypair.entity_id();
+        let Some(arrival) = self.arrivals.get_mut(&id.entity) else {
+            // It finished here before, and the source did not hear of it.
+            return match self.fate(&id) {
+                Some(CopyState::Active) => self.say(from, &MigrationMessage::ActivateAck { id }),
+                Some(copy) => self.say(from, &MigrationMessage::StatusAnswer { id, copy }),
+                None => {}
+            };
+        };
+        if arrival.target.id != id || arrival.target.source != from {
+            return self.refuse(from, "ActivateTarget", &"not from the recorded source");
+        }
+        if arrival.target.copy() == CopyState::Undecided {
+            let next = id.epoch.next();
+            let good = Claim::decode(claim).ok().filter(|claim| {
+                let body = claim.body();
+                body.entity == id.entity && Some(body.epoch) == next && body.host == me
+            });
+            match good {
+                Some(claim) => arrival.claim = Some(claim),
+                None => return self.refuse(from, "ActivateTarget", &"without a good claim for this node"),
+            }
+        }
+        self.arrival_input(id.entity, now, |target| target.activate(now.instant));
+    }
+
+    /// What became of a copy whose arrival here is over; nothing when that was forgotten.
+    pub(super) fn fate(&self, id: &MoveId) -> Option<CopyState> {
+        let origin = id.entity.origin_hash();
+        let later = |entity: EntityId, epoch| entity == id.entity && epoch > id.epoch;
+        let here = self.local(origin).ok().and_then(|key| self.slot(key));
+        match self.arrived.of(id) {
+            Some(End::Arrived | End::Left) => Some(CopyState::Active),
+            Some(End::Discarded | End::Kept) => Some(CopyState::Discarded),
+            None if here.is_some_and(|slot| later(slot.host.entity(), slot.host.epoch)) => Some(CopyState::Active),
+            None if self.pointers.get(origin).is_some_and(|p| later(p.entity, p.epoch)) => Some(CopyState::Active),
+            None => self.arrived.is_complete().then_some(CopyState::Discarded),
+        }
+    }
+
+    pub(super) fn activate(&mut self, entity: EntityId, now: Now) {
+        let Some(arrival) = self.arrivals.get_mut(&entity) else { return };
+        let (id, source, claim, key) = (arrival.target.id, arrival.target.source, arrival.claim.clone(), arrival.key);
+        let me = self.me();
+        let origin = entity.origin_hash();
+        let Some(key) = key else { return };
+        let Some(slot) = self.slot_mut(key) else { return };
+        slot.host.standing = Standing::Live;
+        slot.host.progress_at = now.instant;
+        if let Some(claim) = &claim {
+            slot.host.epoch = claim.body().epoch;
+            slot.host.min_epoch = claim.body().min_epoch;
+        }
+        let epoch = slot.host.epoch;
+        let about = (origin, slot.host.kind.clone(), key);
+        let lineage = slot.host.lineage;
+        // With the key at hand a fresh claim is signed on first need; without it this chain of hand-overs is the proof.
+        slot.claim = if slot.host.keypair.is_read_only() { claim } else { None };
+        self.factories.take(origin);
+        self.pointers.forget(origin);
+        self.note_arrival(&id, source, Some(Stage::Complete), None);
+        self.notice_daemon(DaemonEvent::MigratedIn, about);
+        // This node's own stream to the daemon leads to itself now.
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
+        }
+        self.pump(key, now);
+        self.feed_all(key, now);
+    }
+}

@@ -1,0 +1,42 @@
+//! Every decoder and state machine that takes bytes from other nodes, as a function of bytes.
+//!
+//! The fuzz targets call them with what the fuzzer makes up; an ordinary test of `core` includes this file and calls
+//! them with the committed corpus, cut and changed in many ways. Each function panics when a promise is broken, and
+//! says whether it took the input for valid: so a test can see that the corpus still holds valid examples.
+
+mod codecs;
+mod engine;
+mod examples;
+mod identity;
+mod sessions;
+mod snapshots;
+
+pub use codecs::{directory, events, frame, migration, relay, session};
+pub use engine::engine;
+pub use examples::examples;
+pub use identity::{claim, envelope, identity, token};
+pub use sessions::{handshake, transport};
+pub use snapshots::{reassembler, snapshot, streams};
+
+/// Takes bytes; says whether they were valid.
+pub type Target = fn(&[u8]) -> bool;
+
+/// All of them by name. Each has a file in `fuzz_targets` and a directory in `corpus`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("claim", claim),
+    ("directory", directory),
+    ("engine", engine),
+    ("envelope", envelope),
+    ("events", events),
+    ("frame", frame),
+    ("handshake", handshake),
+    ("identity", identity),
+    ("migration", migration),
+    ("reassembler", reassembler),
+    ("relay", relay),
+    ("session", session),
+    ("snapshot", snapshot),
+    ("streams", streams),
+    ("token", token),
+    ("transport", transport),
+];
