@@ -277,7 +277,7 @@ pub fn channel_publish(
         },
         max_inflight: settings.max_inflight,
     };
-    let told = channels.publish(&name(&env, &channel)?, Bytes::copy_from_slice(payload), options);
+    let told = channels.publish(&name(&env, &channel)?, &Bytes::copy_from_slice(payload), options);
     operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
 }
 

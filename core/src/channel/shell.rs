@@ -204,11 +204,11 @@ impl Channels {
     pub fn publish(
         &self,
         name: &ChannelName,
-        payload: Bytes,
+        payload: &Bytes,
         options: PublishOptions,
     ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            let id = state.machine.publish(name, &payload, options, now)?;
+            let id = state.machine.publish(name, payload, options, now)?;
             let (tell, told) = oneshot::channel();
             state.publications.insert(id, tell);
             Ok(told)

@@ -115,7 +115,7 @@ fn a_daemon_subscribes_with_its_own_key_only() {
     let mut net = Net::connected(2);
     net.register(P, gated(&net));
     let one = daemon(1);
-    let token = net.token(P, Granted { subject: &one, channel: "gated", ttl: 60 });
+    let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("its own token");
     let error = net.subscribe(S, P, "gated", Some(&daemon(2)), Some(&token)).expect_err("another's token");
     assert!(refused(&error));
@@ -165,11 +165,11 @@ fn hazard_45_the_gate_is_held_by_roots_by_the_flag_and_by_place() {
     config.require_token = true;
     net.register(P, config);
     assert!(refused(&net.subscribe(S, P, "flag", None, None).expect_err("no token")));
-    let by_stranger = net.token(2, Granted { subject: &own, channel: "flag", ttl: 60 });
+    let by_stranger = net.token(2, &Granted { subject: &own, channel: "flag", ttl: 60 });
     assert!(refused(&net.subscribe(S, P, "flag", None, Some(&by_stranger)).expect_err("a stranger's token")));
-    let for_other = net.token(P, Granted { subject: &own, channel: "gated", ttl: 60 });
+    let for_other = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     assert!(refused(&net.subscribe(S, P, "flag", None, Some(&for_other)).expect_err("for another channel")));
-    let good = net.token(P, Granted { subject: &own, channel: "flag", ttl: 60 });
+    let good = net.token(P, &Granted { subject: &own, channel: "flag", ttl: 60 });
     net.subscribe(S, P, "flag", None, Some(&good)).expect("its own token");
 
     // Roots alone turn the gate on.
@@ -177,9 +177,9 @@ fn hazard_45_the_gate_is_held_by_roots_by_the_flag_and_by_place() {
     config.token_roots = vec![net.nodes[2].keypair.entity_id()];
     net.register(P, config);
     assert!(refused(&net.subscribe(S, P, "roots", None, None).expect_err("no token")));
-    let by_publisher = net.token(P, Granted { subject: &own, channel: "roots", ttl: 60 });
+    let by_publisher = net.token(P, &Granted { subject: &own, channel: "roots", ttl: 60 });
     assert!(refused(&net.subscribe(S, P, "roots", None, Some(&by_publisher)).expect_err("it is no root")));
-    let by_root = net.token(2, Granted { subject: &own, channel: "roots", ttl: 60 });
+    let by_root = net.token(2, &Granted { subject: &own, channel: "roots", ttl: 60 });
     net.subscribe(S, P, "roots", None, Some(&by_root)).expect("a root's token");
 
     // By place.
@@ -204,7 +204,7 @@ fn hazard_45_another_configuration_puts_out_whom_it_does_not_let_in() {
     let mut net = Net::connected(2);
     net.register(P, open("gated"));
     let one = daemon(1);
-    let token = net.token(P, Granted { subject: &one, channel: "gated", ttl: 60 });
+    let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, None).expect("open");
     net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("open");
     net.register(P, gated(&net));
@@ -220,7 +220,7 @@ fn requirement_119_hazard_43_an_expired_token_puts_its_subscriber_out_in_one_swe
     net.register(P, gated(&net));
     let (short, long) = (daemon(1), daemon(2));
     for (who, ttl) in [(&short, 10), (&long, 100)] {
-        let token = net.token(P, Granted { subject: who, channel: "gated", ttl });
+        let token = net.token(P, &Granted { subject: who, channel: "gated", ttl });
         net.subscribe(S, P, "gated", Some(who), Some(&token)).expect("let in");
     }
     net.pass(Duration::from_secs(9));
@@ -246,7 +246,7 @@ fn requirement_119_or_when_something_is_published_before_the_sweep() {
     let mut net = Net::connected(2);
     net.register(P, gated(&net));
     let own = net.nodes[S].keypair.clone();
-    let token = net.token(P, Granted { subject: &own, channel: "gated", ttl: 10 });
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
     // The wall clock was set: no deadline has passed.
     net.now.unix += Duration::from_secs(10);
@@ -262,7 +262,7 @@ fn hazard_43_a_revoked_token_ends_its_subscription_and_is_not_taken_again() {
     let mut net = Net::connected(2);
     net.register(P, gated(&net));
     let own = net.nodes[S].keypair.clone();
-    let token = net.token(P, Granted { subject: &own, channel: "gated", ttl: 60 });
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
     let (issuer, now) = (net.nodes[P].keypair.entity_id(), net.now);
     net.nodes[P].machine.revoke_below(issuer, 1, now);
@@ -277,7 +277,7 @@ fn hazard_43_a_token_that_ends_while_the_connection_is_broken_ends_the_subscript
     let mut net = Net::connected(2);
     net.register(P, gated(&net));
     let own = net.nodes[S].keypair.clone();
-    let token = net.token(P, Granted { subject: &own, channel: "gated", ttl: 10 });
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
     net.cut(P, S);
     net.pass(Duration::from_secs(10));
@@ -297,7 +297,7 @@ fn requirement_120_a_refused_subscription_leaves_nothing() {
     assert!(net.nodes[S].machine.is_idle() && net.nodes[P].machine.is_idle());
     // One that is in and tries again with a bad token stays in with the good one.
     let own = net.nodes[S].keypair.clone();
-    let token = net.token(P, Granted { subject: &own, channel: "gated", ttl: 60 });
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
     assert!(net.subscribe(S, P, "gated", None, Some(&[0; 169])).is_err());
     assert_eq!(net.nodes[P].machine.roster(&name("gated")).len(), 1);
@@ -311,7 +311,7 @@ fn requirement_121_hazard_46_repeated_failures_are_throttled_and_success_clears_
     net.register(P, gated(&net));
     net.register(P, open("open"));
     let own = net.nodes[S].keypair.clone();
-    let token = net.token(P, Granted { subject: &own, channel: "gated", ttl: 600 });
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 600 });
     for _ in 1..MAX_AUTH_FAILURES {
         assert!(refused(&net.subscribe(S, P, "gated", None, None).expect_err("no token")));
     }
@@ -326,7 +326,7 @@ fn requirement_121_hazard_46_repeated_failures_are_throttled_and_success_clears_
     let throttled = Err(ChannelError::Throttled("gated".into()));
     assert_eq!(net.subscribe(S, P, "gated", None, Some(&token)), throttled, "not even looked at");
     let other = net.nodes[2].keypair.clone();
-    let others = net.token(P, Granted { subject: &other, channel: "gated", ttl: 600 });
+    let others = net.token(P, &Granted { subject: &other, channel: "gated", ttl: 600 });
     net.subscribe(2, P, "gated", None, Some(&others)).expect("another peer is not concerned");
     net.pass(THROTTLE);
     net.subscribe(S, P, "gated", None, Some(&token)).expect("after a while it is");
@@ -400,7 +400,7 @@ fn a_node_subscribes_to_its_own_channel() {
     net.register(P, open("a"));
     net.subscribe(P, P, "a", None, None).expect("let in");
     let small = net.publish(P, "a", b"1", RELIABLE).expect("sent");
-    let large = net.publish(P, "a", &[2; 100_000], RELIABLE).expect("sent");
+    let large = net.publish(P, "a", &vec![2; 100_000], RELIABLE).expect("sent");
     for id in [small, large] {
         assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
     }

@@ -334,7 +334,7 @@ impl Net {
     }
 
     /// A token for `channel` by one node's key.
-    pub(crate) fn token(&self, issuer: usize, grant: Granted<'_>) -> Vec<u8> {
+    pub(crate) fn token(&self, issuer: usize, grant: &Granted<'_>) -> Vec<u8> {
         let grant = TokenGrant {
             subject: grant.subject.entity_id(),
             scope: TokenScope::SUBSCRIBE,

@@ -96,7 +96,7 @@ async fn a_thousand_messages_and_a_large_one_arrive_in_order() {
     let sent: Vec<_> = (0..1000_u32)
         .map(|number| {
             let payload = if number == 500 { large.clone() } else { Bytes::copy_from_slice(&number.to_le_bytes()) };
-            publisher.channels.publish(&name("a"), payload, RELIABLE)
+            publisher.channels.publish(&name("a"), &payload, RELIABLE)
         })
         .collect();
     let got = subscriber.read(reader, 1000).await;
@@ -134,7 +134,7 @@ async fn hazard_46_the_end_of_either_side_reaches_the_other() {
         }
     };
     tokio::time::timeout(HANG, gone).await.expect("the goodbye arrives");
-    let report = publisher.channels.publish(&name("a"), Bytes::new(), RELIABLE).await.expect("sent");
+    let report = publisher.channels.publish(&name("a"), &Bytes::new(), RELIABLE).await.expect("sent");
     assert_eq!((report.attempted, report.delivered), (1, 1));
 
     let node = publisher.mesh.node_id();
@@ -149,8 +149,9 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     let (publisher, subscriber) = Node::pair().await;
     let (node, a) = (publisher.mesh.node_id(), name("a"));
     publisher.channels.register(ChannelConfig::new(a.clone())).expect("registered");
-    let attempted =
-        async || publisher.channels.publish(&a, Bytes::new(), PublishOptions::default()).await.expect("sent").attempted;
+    let attempted = async || {
+        publisher.channels.publish(&a, &Bytes::new(), PublishOptions::default()).await.expect("sent").attempted
+    };
     let (one, ready) = subscriber.channels.open_reader(node, &a, None);
     ready.await.expect("let in");
     let (two, ready) = subscriber.channels.open_reader(node, &a, None);
