@@ -162,7 +162,7 @@ export class Direct {
     if (record.lease > 0) return true;
     const host = this.#host;
     // What was entered before goes before.
-    if (record.held || host.journal.hasDeliveries || this.#held.length === MOST_HELD) host.tell();
+    if (record.held || host.journal.deliveries > 0 || this.#held.length === MOST_HELD) host.tell();
     record.lease = native.runtimeDirectBegin(host.nativeId, record.slot, record.generation, AT_ONCE);
     if (record.lease === 0) return false;
     record.held = true;

@@ -1,5 +1,6 @@
 /** Moves that this node drives, as their callers see them. */
 
+import { inspect, type InspectOptions } from 'node:util';
 import { MigrationError } from './errors/index';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
 import { hold, release } from './handles-in-use';
@@ -216,6 +217,13 @@ export class MigrationHandle {
       () => move.over !== undefined,
       () => [],
     );
+  }
+
+  /** What `console.log` shows. */
+  [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
+    const { originHash, sourceNode, targetNode } = this;
+    const shown = { originHash, sourceNode, targetNode, phase: this.phase() };
+    return `MigrationHandle ${inspect(shown, { ...inspectOptions, depth })}`;
   }
 }
 

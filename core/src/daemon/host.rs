@@ -11,7 +11,7 @@ use super::delivery::{Delivery, Ticket};
 use super::mailbox::{Mailbox, MailboxFull};
 use crate::causal::{CausalLink, ChainBuilder, ChainError, Horizon};
 use crate::identity::{EntityId, EntityKeypair, Epoch, Lineage, MigrationId, OriginHash};
-use crate::wire::events::Failure;
+use crate::wire::events::{Failure, Outputs};
 
 /// Names a daemon within one runtime: slot and generation, so that a number of a gone daemon finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +43,7 @@ pub struct Stats {
 #[derive(Clone, Debug)]
 pub enum EventOutcome {
     /// Its outputs, in order.
-    Outputs(Vec<Bytes>),
+    Outputs(Outputs<Bytes>),
     /// It failed.
     Failed(Failure),
 }

@@ -12,12 +12,12 @@ use super::timers::TimerKey;
 use super::work::{Next, Settlement, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket};
-use crate::events::{KeptReply, Outgoing, OutputRecord};
+use crate::events::{KeptReply, Outgoing, OutputRecord, Outputs};
 use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind};
 
 /// What the caller of an event in this environment gets.
-pub type LocalResult = Result<Vec<OutputRecord>, RuntimeError>;
+pub type LocalResult = Result<Outputs<OutputRecord>, RuntimeError>;
 
 /// How long an event may wait for room in its daemon's mailbox.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -330,7 +330,7 @@ fn conclude(
     outcome: EventOutcome,
     max: u64,
     links: &mut Vec<CausalLink>,
-) -> Result<Vec<OutputRecord>, Failure> {
+) -> Result<Outputs<OutputRecord>, Failure> {
     let outputs = match outcome {
         EventOutcome::Outputs(outputs) => outputs,
         EventOutcome::Failed(failure) => return Err(failure),
