@@ -1776,6 +1776,8 @@ declare class MigrationHandle {
     phases(): AsyncIterable<MigrationPhase>;
     /** How far the move is, whenever that changes. Ends with the move and never throws. */
     progress(): AsyncIterable<MigrationProgress>;
+    /** What `console.log` shows. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
 /** The daemon runtime of a mesh node. */

@@ -145,9 +145,9 @@ fn replies() -> Vec<Reply<'static>> {
     let cause = Thrown { name: "TypeError".into(), message: "not a function".into(), stack: None };
     let failure = Failure { kind: FailureKind::ProcessFailed, message: "it threw".into(), cause: Some(cause) };
     vec![
-        Reply { number: 1, result: Ok(vec![event(b"one"), event(b"two")]) },
+        Reply { number: 1, result: Ok(vec![event(b"one"), event(b"two")].into()) },
         Reply { number: 2, result: Err(failure) },
-        Reply { number: 3, result: Ok(Vec::new()) },
+        Reply { number: 3, result: Ok(Vec::new().into()) },
     ]
 }
 

@@ -10,6 +10,7 @@ pub mod events;
 mod failure_reason;
 pub mod frame;
 pub mod migration;
+mod outputs;
 pub mod relay;
 pub mod session;
 mod subprotocol;
