@@ -94,7 +94,11 @@ impl Engine {
                 }
             }
             MigrationMessage::CutoverNotify { id } => {
-                self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
+                if self.departures.get(&id.entity).is_some_and(|departure| departure.source.id == id) {
+                    self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
+                } else {
+                    self.on_cutover_of_none(from, id);
+                }
             }
             MigrationMessage::Cancel { id, ref reason } => {
                 let reason = reason.clone();
