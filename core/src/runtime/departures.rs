@@ -298,10 +298,14 @@ impl Engine {
     fn ask_for_room(&mut self, entity: EntityId, now: Now) {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
+        let orchestrator = departure.source.orchestrator;
         let SourceState::Reserving { transfer, .. } = &departure.source.state else { return };
         let total = transfer.total();
         match self.claim_of(key) {
-            Ok(claim) => self.say(target, &MigrationMessage::Reserve { id, total, claim: &claim.encode() }),
+            Ok(claim) => {
+                let claim = claim.encode();
+                self.say(target, &MigrationMessage::Reserve { id, total, claim: &claim, orchestrator });
+            }
             Err(error) => {
                 let detail = format!("cannot claim the daemon: {error}");
                 self.departure_input(entity, now, |source| source.failed(FailureReason::StateFailed { detail }));
