@@ -114,6 +114,11 @@ impl Orchestrator {
         self.progress
     }
 
+    /// Whether the target is asked: once it agreed, only the source's word counts.
+    pub fn asks_target(&self) -> bool {
+        matches!(self.state, State::Asking { .. } | State::Backoff { .. })
+    }
+
     /// How long it has been going on.
     pub fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started_at)

@@ -485,7 +485,8 @@ impl Source {
         let waited_for = match &self.state {
             SourceState::Freezing { .. } => "the daemon to finish its event",
             SourceState::Snapshotting { .. } => "the daemon's snapshot",
-            SourceState::Reserving { .. } => "room on the target",
+            // The daemon goes on; the orchestrator asks again.
+            SourceState::Reserving { .. } => return self.resume(FailureReason::NotReady),
             SourceState::Sending(_) => "the target to take chunks",
             SourceState::AwaitRestore => "the target to restore",
             SourceState::Staging => "the word for the cutover",

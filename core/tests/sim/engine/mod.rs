@@ -8,6 +8,7 @@ mod drains;
 mod driven;
 mod events;
 mod failures;
+mod limits;
 mod load;
 mod losses;
 mod moves;
