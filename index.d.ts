@@ -964,6 +964,94 @@ declare class DaemonHandle {
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
+/**
+ * What a token permits. `wildcard` extends it to any channel.
+ *
+ * @public
+ */
+type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
+/**
+ * What a token is to say.
+ *
+ * @public
+ */
+interface IssueTokenOptions {
+    /** Entity id of who may present it; 32 bytes. */
+    subject: Uint8Array;
+    scope: readonly TokenScope[];
+    channel: string;
+    /** 1 second to 365 days. */
+    ttlSeconds: number;
+    /** How often it may be delegated on. Default 0. */
+    delegationDepth?: number;
+}
+/**
+ * Wherever a token is asked for: one, a chain from a root's to the presenter's, or the bytes of either.
+ *
+ * @public
+ */
+type TokenLike = Token | TokenChain | Uint8Array;
+
+/** Tokens: signed rights on channels. */
+
+/**
+ * A right on a channel, signed by its issuer. 169 bytes.
+ *
+ * @public
+ */
+declare class Token {
+    #private;
+    private constructor();
+    /** Reads the bytes of a token. Only the format is checked: see {@link Token.verify}. */
+    static parse(b: Uint8Array): Token;
+    /** Its wire form; a copy. */
+    get bytes(): Buffer;
+    /** 32-byte public key of who signed it; a copy. */
+    get issuer(): Buffer;
+    /** 32-byte public key of who may present it; a copy. */
+    get subject(): Buffer;
+    /** What it permits. */
+    get scope(): ReadonlySet<TokenScope>;
+    /** On which channel, see {@link channelHash}. */
+    get channelHash(): bigint;
+    /** From when it is valid. */
+    get notBefore(): Date;
+    /** Until before when it is valid. */
+    get notAfter(): Date;
+    /** How often it may be passed on. */
+    get delegationDepth(): number;
+    /** Tells it from tokens that are otherwise equal. */
+    get nonce(): bigint;
+    /** Whether the issuer signed it. Time is not looked at. Never throws. */
+    verify(): boolean;
+    /** Whether its time is over. */
+    isExpired(): boolean;
+    /** Its wire form; a copy. */
+    toBuffer(): Buffer;
+    /** What `console.log` shows. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
+}
+/**
+ * Tokens from the one of a channel's root to the one of its presenter: 1 to 8. Whether they fit together shows where the
+ * chain is presented.
+ *
+ * @public
+ */
+declare class TokenChain {
+    #private;
+    private constructor();
+    /** Joins tokens, the root's first. */
+    static of(...t: Token[]): TokenChain;
+    /** Reads the bytes of a chain, or of a single token. Only the format is checked. */
+    static parse(b: Uint8Array): TokenChain;
+    /** The tokens, the root's first. */
+    get tokens(): readonly Token[];
+    /** The presenter's token. */
+    get leaf(): Token;
+    /** Its wire form. */
+    toBuffer(): Buffer;
+}
+
 /** Identities: ed25519 key pairs and the addresses derived from them. */
 
 /**
@@ -999,6 +1087,20 @@ declare class Identity {
     toBytes(): Buffer;
     /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
     sign(message: Uint8Array): Buffer;
+    /**
+     * A token signed by this identity: the right of `subject` to do something on a channel. Throws {@link TokenError} of kind
+     * `read_only` when the secret is not here, `zero_ttl` or `ttl_too_long` for a time that no token may have.
+     */
+    issueToken(o: IssueTokenOptions): Token;
+    /**
+     * Keeps a token that this identity was given. The store is bounded: what ends first goes first. Throws
+     * {@link TokenError} for one that is not valid now.
+     */
+    installToken(token: Token | Uint8Array): void;
+    /** The longest valid token of `subject` for this channel among those that were installed. Verified again. */
+    lookupToken(subject: Uint8Array, channel: string): Token | null;
+    /** How many tokens were installed and are kept. */
+    get tokenCacheLen(): number;
     /** Nothing secret. */
     toJSON(): {
         entityId: string;
@@ -1016,6 +1118,19 @@ declare class Identity {
  * @public
  */
 declare function channelHash(name: string): bigint;
+
+/** Passing tokens on. */
+
+/**
+ * Passes a part of a token on: at most its scope, the same channel, the same end, one step less to delegate. Of a chain
+ * the leaf is passed on; what is presented then is `TokenChain.of(...chain.tokens, result)`.
+ *
+ * Throws {@link TokenError}, checked in this order: the parent is valid, `signer` is its subject (`not_authorized`), it has
+ * the delegate bit (`delegation_not_allowed`), its depth is above 0 (`delegation_exhausted`).
+ *
+ * @public
+ */
+declare function delegateToken(signer: Identity, parent: TokenLike, subject: Uint8Array, scope: readonly TokenScope[]): Token;
 
 /** Log records of the native part, handed to a function of the user's. */
 
@@ -1051,147 +1166,6 @@ declare abstract class Emitter<Events extends object> {
     once<Name extends keyof Events & string>(name: Name, listener: (event: Events[Name]) => void): this;
     /** Takes one `on` or `once` back. */
     off<Name extends keyof Events & string>(name: Name, listener: (event: Events[Name]) => void): this;
-}
-
-/**
- * How a mesh node is set up.
- *
- * @public
- */
-interface MeshNodeOptions {
-    /** `host:port` to listen on; port 0 picks one, see `localAddr()`. */
-    bindAddr: string;
-    /** The secret that all nodes of a mesh share: 64 hex characters or 32 bytes. */
-    psk: string | Uint8Array;
-    /** 32 bytes: the node's own identity. Default: a new one. */
-    identitySeed?: Uint8Array;
-    /** Default 5000. Any traffic counts as a heartbeat. */
-    heartbeatIntervalMs?: number;
-    /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
-    sessionTimeoutMs?: number;
-    /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
-    reconnect?: boolean;
-    /** Largest payload and largest output, in bytes. Default 64 MiB. */
-    maxPayloadBytes?: number;
-    /** Most sessions at a time. */
-    maxPeers?: number;
-    /** The node's place: 1 to 4 levels of 0 to 255. Reserved: checked, without effect until there are channels. */
-    subnet?: SubnetOptions;
-    /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
-    seeds?: readonly string[];
-    /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
-    capabilityGcIntervalMs?: number;
-    /** Announcements are always signed; accepted for compatibility. */
-    requireSignedCapabilities?: boolean;
-    /** Accepted for compatibility, checked, and without effect: there is nothing to tune. */
-    numShards?: number;
-}
-/**
- * A place in a hierarchy of subnets, outermost level first.
- *
- * @public
- */
-interface SubnetOptions {
-    levels: readonly number[];
-}
-/**
- * `suspected`: silent for half of the session timeout, or the connection broke; `lost`: given up.
- *
- * @public
- */
-type PeerState = 'connected' | 'suspected' | 'lost';
-/**
- * Another node, as this node sees it.
- *
- * @public
- */
-interface PeerInfo {
-    readonly nodeId: bigint;
-    /** Its 32-byte public key, proven in the handshake. */
-    readonly entityId: Buffer;
-    /** Where it was dialled or came from; `relay:` and a node id when that peer relays the session. */
-    readonly addr: string;
-    /**
-     * The peer that relays the session, or `null` for a direct one. Nodes that cannot reach each other, and are needed by
-     * one another, get a session through a common peer, end to end; a direct one replaces it as soon as there is one.
-     */
-    readonly via: bigint | null;
-    readonly state: PeerState;
-    /** Round-trip time of the last heartbeat, or `null` before the first. */
-    readonly rttMs: number | null;
-    /** When it entered this state. */
-    readonly since: Date;
-}
-/**
- * A peer came, is suspected, or went.
- *
- * @public
- */
-interface PeerEvent {
-    readonly type: PeerState;
-    readonly nodeId: bigint;
-}
-/**
- * What a mesh node emits.
- *
- * @public
- */
-interface MeshNodeEvents {
-    peer: PeerEvent;
-}
-
-/** Mesh nodes: encrypted, authenticated sessions with other nodes. */
-
-/**
- * A node of the mesh: listens, dials, and keeps an encrypted session with each peer.
- *
- * It keeps the process alive until {@link MeshNode.shutdown} or {@link MeshNode.unref}, like a `net.Server`.
- *
- * @example
- * ```ts
- * const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
- * await mesh.start();
- * const peer = await mesh.connect('10.0.0.7:7946');
- * ```
- *
- * @public
- */
-declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable {
-    #private;
-    private constructor();
-    /** A node that listens and accepts sessions. Rejects with a {@link MeshError} that names the address. */
-    static create(options: MeshNodeOptions): Promise<MeshNode>;
-    /** `host:port` that it really listens on. */
-    localAddr(): string;
-    /** Its address as a node. */
-    nodeId(): bigint;
-    /** Its 32-byte public key; a copy. */
-    entityId(): Buffer;
-    /** Its Noise static key, in hex: what others may pin. */
-    publicKey(): string;
-    /**
-     * Opens a session; resolves with the peer's node id. Gives the one that exists when there is one. A given key or id is a
-     * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
-     */
-    connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
-    /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
-    accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
-    /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
-    start(): Promise<void>;
-    /** All peers that are not forgotten; none after shutdown. */
-    peers(): PeerInfo[];
-    /** How many peers are not lost. */
-    peerCount(): number;
-    /** Keeps the process alive again, after {@link MeshNode.unref}. */
-    ref(): this;
-    /** Lets the process end although this node lives. */
-    unref(): this;
-    /** Says goodbye to the peers and closes everything; what waits rejects with `ERR_MESH_SHUT_DOWN`. Idempotent. */
-    shutdown(): Promise<void>;
-    /** The same as `shutdown()`, for `await using`. */
-    [Symbol.asyncDispose](): Promise<void>;
-    /** What `console.log` shows. */
-    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
 /**
@@ -1369,6 +1343,274 @@ type ScopeFilter = {
 };
 
 /**
+ * Who may see a channel, by the subnet of the subscriber's node: `subnet-local` the same, `parent-visible` the same or one
+ * that contains it, `exported` nobody until an export exists, `global` everybody. Nodes without a subnet match each other.
+ *
+ * @public
+ */
+type ChannelVisibility = 'subnet-local' | 'parent-visible' | 'exported' | 'global';
+/**
+ * A channel of this node.
+ *
+ * @public
+ */
+interface ChannelConfig {
+    /** 1 to 255 of `a-z 0-9 - _ . /`. */
+    name: string;
+    visibility?: ChannelVisibility;
+    /** Every message is acknowledged and repeated, whatever `publish` asks for. */
+    reliable?: boolean;
+    /** Subscribers must present a token; without `tokenRoots`, one that descends from this node. */
+    requireToken?: boolean;
+    /** Entity ids that tokens must descend from; alone turns the token gate on. */
+    tokenRoots?: readonly Uint8Array[];
+    /** 0 to 255, default 0: to each peer, messages of channels with a higher one go first. */
+    priority?: number;
+    /** Most messages per second, which may come at once; more reject with `ERR_CHANNEL_RATE_LIMITED`. */
+    maxRatePps?: number;
+    /** What a publisher must offer. Reserved: anything but an empty filter is refused. */
+    publishCaps?: CapabilityFilter;
+    /** What a subscriber must offer. Reserved: anything but an empty filter is refused. */
+    subscribeCaps?: CapabilityFilter;
+}
+/**
+ * How a message is published.
+ *
+ * @public
+ */
+interface PublishOptions extends WaitOptions {
+    /** Default `fire_and_forget`. */
+    reliability?: 'reliable' | 'fire_and_forget';
+    /**
+     * Default `best_effort`: a failure is in the report, and the others are served; so it is with `collect`. `fail_fast`
+     * rejects with the first failure, and serves nobody after it.
+     */
+    onFailure?: 'best_effort' | 'fail_fast' | 'collect';
+    /** To how many nodes it may be under way at once. Default 32. */
+    maxInflight?: number;
+}
+/**
+ * How a channel is subscribed to.
+ *
+ * @public
+ */
+interface SubscribeOptions extends WaitOptions {
+    /** What the publisher lets this node in with. Its last subject is this node's entity id. */
+    token?: TokenLike;
+}
+/**
+ * Whom a message reached, in nodes: acknowledged by the peer when reliable, else accepted by its session.
+ *
+ * @public
+ */
+interface PublishReport {
+    readonly attempted: number;
+    readonly delivered: number;
+    readonly errors: readonly PublishFailure[];
+}
+/**
+ * Why a message did not reach one subscriber.
+ *
+ * @public
+ */
+interface PublishFailure {
+    readonly nodeId: bigint;
+    readonly message: string;
+}
+/**
+ * A message of a subscribed channel.
+ *
+ * @public
+ */
+interface ChannelMessage {
+    /** Node id. */
+    readonly publisher: bigint;
+    readonly channel: string;
+    /** Its number in the channel, in this life of the publisher. */
+    readonly sequence: bigint;
+    readonly payload: Buffer;
+    /** Unix time of arrival in nanoseconds. */
+    readonly receivedAt: bigint;
+}
+/**
+ * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
+ *
+ * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
+ * ({@link ChannelAuthError}, also later, when a token ends) or was lost. Leaving a loop does not end the subscription.
+ *
+ * @public
+ */
+interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
+    /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
+    readonly ready: Promise<void>;
+    /** Messages that nobody read in time. */
+    readonly dropped: bigint;
+    /** Ends the subscription. */
+    stop(): Promise<void>;
+}
+
+/**
+ * How a mesh node is set up.
+ *
+ * @public
+ */
+interface MeshNodeOptions {
+    /** `host:port` to listen on; port 0 picks one, see `localAddr()`. */
+    bindAddr: string;
+    /** The secret that all nodes of a mesh share: 64 hex characters or 32 bytes. */
+    psk: string | Uint8Array;
+    /** 32 bytes: the node's own identity. Default: a new one. */
+    identitySeed?: Uint8Array;
+    /** Default 5000. Any traffic counts as a heartbeat. */
+    heartbeatIntervalMs?: number;
+    /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
+    sessionTimeoutMs?: number;
+    /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
+    reconnect?: boolean;
+    /** Largest payload and largest output, in bytes. Default 64 MiB. */
+    maxPayloadBytes?: number;
+    /** Most sessions at a time. */
+    maxPeers?: number;
+    /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
+    subnet?: SubnetOptions;
+    /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
+    seeds?: readonly string[];
+    /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
+    capabilityGcIntervalMs?: number;
+    /** Announcements are always signed; accepted for compatibility. */
+    requireSignedCapabilities?: boolean;
+    /** Accepted for compatibility, checked, and without effect: there is nothing to tune. */
+    numShards?: number;
+}
+/**
+ * A place in a hierarchy of subnets, outermost level first.
+ *
+ * @public
+ */
+interface SubnetOptions {
+    levels: readonly number[];
+}
+/**
+ * `suspected`: silent for half of the session timeout, or the connection broke; `lost`: given up.
+ *
+ * @public
+ */
+type PeerState = 'connected' | 'suspected' | 'lost';
+/**
+ * Another node, as this node sees it.
+ *
+ * @public
+ */
+interface PeerInfo {
+    readonly nodeId: bigint;
+    /** Its 32-byte public key, proven in the handshake. */
+    readonly entityId: Buffer;
+    /** Where it was dialled or came from; `relay:` and a node id when that peer relays the session. */
+    readonly addr: string;
+    /**
+     * The peer that relays the session, or `null` for a direct one. Nodes that cannot reach each other, and are needed by
+     * one another, get a session through a common peer, end to end; a direct one replaces it as soon as there is one.
+     */
+    readonly via: bigint | null;
+    readonly state: PeerState;
+    /** Round-trip time of the last heartbeat, or `null` before the first. */
+    readonly rttMs: number | null;
+    /** When it entered this state. */
+    readonly since: Date;
+}
+/**
+ * A peer came, is suspected, or went.
+ *
+ * @public
+ */
+interface PeerEvent {
+    readonly type: PeerState;
+    readonly nodeId: bigint;
+}
+/**
+ * What a mesh node emits.
+ *
+ * @public
+ */
+interface MeshNodeEvents {
+    peer: PeerEvent;
+}
+
+/** Mesh nodes: encrypted, authenticated sessions with other nodes. */
+
+/**
+ * A node of the mesh: listens, dials, and keeps an encrypted session with each peer.
+ *
+ * It keeps the process alive until {@link MeshNode.shutdown} or {@link MeshNode.unref}, like a `net.Server`.
+ *
+ * @example
+ * ```ts
+ * const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
+ * await mesh.start();
+ * const peer = await mesh.connect('10.0.0.7:7946');
+ * ```
+ *
+ * @public
+ */
+declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable {
+    #private;
+    private constructor();
+    /** A node that listens and accepts sessions. Rejects with a {@link MeshError} that names the address. */
+    static create(options: MeshNodeOptions): Promise<MeshNode>;
+    /** `host:port` that it really listens on. */
+    localAddr(): string;
+    /** Its address as a node. */
+    nodeId(): bigint;
+    /** Its 32-byte public key; a copy. */
+    entityId(): Buffer;
+    /** Its Noise static key, in hex: what others may pin. */
+    publicKey(): string;
+    /**
+     * Opens a session; resolves with the peer's node id. Gives the one that exists when there is one. A given key or id is a
+     * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
+     */
+    connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
+    /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
+    accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
+    /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
+    start(): Promise<void>;
+    /** All peers that are not forgotten; none after shutdown. */
+    peers(): PeerInfo[];
+    /** How many peers are not lost. */
+    peerCount(): number;
+    /**
+     * Makes a channel of this node, or gives the one of this name another configuration: whom that does not let in is out.
+     * Throws {@link ChannelError} for an invalid one.
+     */
+    registerChannel(config: ChannelConfig): void;
+    /**
+     * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
+     * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Messages are read with
+     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+     */
+    subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
+    /** Leaves a channel; resolves when the publisher knows. Whoever reads it comes to an end. Not to be in it is fine. */
+    unsubscribeChannel(publisher: bigint, channel: string, options?: WaitOptions): Promise<void>;
+    /**
+     * Publishes on a channel of this node, to every node that has subscribers. Rejects with {@link ChannelError} when nothing
+     * was sent: unknown channel, too large, too fast.
+     */
+    publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
+    /** Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. */
+    messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription;
+    /** Keeps the process alive again, after {@link MeshNode.unref}. */
+    ref(): this;
+    /** Lets the process end although this node lives. */
+    unref(): this;
+    /** Says goodbye to the peers and closes everything; what waits rejects with `ERR_MESH_SHUT_DOWN`. Idempotent. */
+    shutdown(): Promise<void>;
+    /** The same as `shutdown()`, for `await using`. */
+    [Symbol.asyncDispose](): Promise<void>;
+    /** What `console.log` shows. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
+}
+
+/**
  * What `process` gives back: nothing, one payload, or several. Each payload becomes one link of the daemon's chain.
  *
  * @public
@@ -1534,6 +1776,8 @@ declare class MigrationHandle {
     phases(): AsyncIterable<MigrationPhase>;
     /** How far the move is, whenever that changes. Ends with the move and never throws. */
     progress(): AsyncIterable<MigrationProgress>;
+    /** What `console.log` shows. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
 /** The daemon runtime of a mesh node. */
@@ -1646,94 +1890,6 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
 }
 
 /**
- * Who may see a channel, by the subnet of the subscriber.
- *
- * @public
- */
-type ChannelVisibility = 'subnet-local' | 'parent-visible' | 'exported' | 'global';
-/**
- * A channel of this node.
- *
- * @public
- */
-interface ChannelConfig {
-    /** 1 to 255 of `a-z 0-9 - _ . /`. */
-    name: string;
-    visibility?: ChannelVisibility;
-    /** Messages are acknowledged and repeated. */
-    reliable?: boolean;
-    /** Subscribers must present a token. */
-    requireToken?: boolean;
-    /** Entity ids that tokens must descend from; alone turns the token gate on. */
-    tokenRoots?: readonly Uint8Array[];
-    priority?: number;
-    /** Most messages per second. */
-    maxRatePps?: number;
-    /** What a publisher must offer. */
-    publishCaps?: CapabilityFilter;
-    /** What a subscriber must offer. */
-    subscribeCaps?: CapabilityFilter;
-}
-/**
- * How a message is published.
- *
- * @public
- */
-interface PublishOptions {
-    /** Default `fire_and_forget`. */
-    reliability?: 'reliable' | 'fire_and_forget';
-    /** Default `best_effort`. */
-    onFailure?: 'best_effort' | 'fail_fast' | 'collect';
-    /** Most subscribers that are sent to at once. Default 32. */
-    maxInflight?: number;
-}
-/**
- * Whom a message reached: acknowledged by the peer when reliable, else accepted by its session.
- *
- * @public
- */
-interface PublishReport {
-    readonly attempted: number;
-    readonly delivered: number;
-    readonly errors: readonly PublishFailure[];
-}
-/**
- * Why a message did not reach one subscriber.
- *
- * @public
- */
-interface PublishFailure {
-    readonly nodeId: bigint;
-    readonly message: string;
-}
-/**
- * A message of a subscribed channel.
- *
- * @public
- */
-interface ChannelMessage {
-    readonly publisher: bigint;
-    readonly channel: string;
-    readonly sequence: bigint;
-    readonly payload: Buffer;
-    /** Unix time of arrival in nanoseconds. */
-    readonly receivedAt: bigint;
-}
-/**
- * Messages of one channel. One that nobody reads acknowledges and drops.
- *
- * @public
- */
-interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-    /** Resolves when the publisher accepted the subscription. */
-    readonly ready: Promise<void>;
-    /** Messages that nobody read in time. */
-    readonly dropped: bigint;
-    /** Ends the subscription. */
-    stop(): Promise<void>;
-}
-
-/**
  * How a group picks the member that gets a request.
  *
  * @public
@@ -1829,28 +1985,6 @@ interface ForkRecord {
 type StandbyRole = 'active' | 'standby';
 
 /**
- * What a token permits. `wildcard` extends it to any channel.
- *
- * @public
- */
-type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
-/**
- * What a token is to say.
- *
- * @public
- */
-interface IssueTokenOptions {
-    /** Entity id of who may present it; 32 bytes. */
-    subject: Uint8Array;
-    scope: readonly TokenScope[];
-    channel: string;
-    /** 1 second to 365 days. */
-    ttlSeconds: number;
-    /** How often it may be delegated on. Default 0. */
-    delegationDepth?: number;
-}
-
-/**
  * Stateful daemons on an encrypted mesh of Node processes, that move live from one process to another.
  *
  * @packageDocumentation
@@ -1859,5 +1993,5 @@ interface IssueTokenOptions {
 /** The version of the package and of its native code. */
 declare function version(): string;
 
-export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, TokenError, channelHash, setLogger, version };
-export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenScope, ToolCapability, WaitOptions };
+export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, Token, TokenChain, TokenError, channelHash, delegateToken, setLogger, version };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, WaitOptions };

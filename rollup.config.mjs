@@ -3,6 +3,7 @@ import { dts } from 'rollup-plugin-dts';
 
 export default {
   input: 'lib/index.ts',
+  external: /^node:/,
   output: {
     file: 'index.d.ts',
     format: 'es',

@@ -1,6 +1,6 @@
 // Daemons through the public API: spawning, delivering, calling, on one node and between two.
 
-import { DaemonError, DaemonHandle, Identity } from 'mesh-daemon';
+import { DaemonError, DaemonHandle, Identity, type CausalEvent } from 'mesh-daemon';
 import { closeAll, Counter, failure, node, pair } from './helpers/nodes';
 
 afterEach(closeAll);
@@ -58,4 +58,34 @@ test('an error of a daemon on another node keeps its name, message and stack', a
   expect(error.cause).toMatchObject({ name: 'RangeError', message: 'boom', stack: boom.stack });
   const local = await failure(b.rt.call(handle.originHash, Buffer.alloc(1)));
   expect(local.cause).toBe(boom);
+});
+
+test('an empty view into a larger buffer is zero bytes, as payload, output and state (hazard 19)', async () => {
+  const [a, b] = await pair();
+  const empty = Buffer.from('abc').subarray(3);
+  const restored: Buffer[] = [];
+  const echo = {
+    name: 'echo',
+    process: async ({ payload }: CausalEvent) => {
+      await Promise.resolve();
+      return [payload, payload.subarray(0, 0)];
+    },
+    snapshot: () => empty,
+    restore: (state: Buffer) => {
+      restored.push(state);
+    },
+  };
+  const identity = Identity.generate();
+  const handle = await a.rt.spawnWithDaemon(identity, echo);
+  expect(await handle.call(empty)).toEqual([Buffer.alloc(0), Buffer.alloc(0)]);
+  // Events of one turn share a buffer.
+  const answers = await Promise.all([b.rt.call(handle.originHash, Buffer.from('x')), handle.call(Buffer.alloc(0))]);
+  expect(answers).toEqual([
+    [Buffer.from('x'), Buffer.alloc(0)],
+    [Buffer.alloc(0), Buffer.alloc(0)],
+  ]);
+  const snapshot = await handle.snapshot();
+  await handle.stop();
+  await a.rt.spawnFromSnapshotWithDaemon(identity, snapshot!, echo);
+  expect(restored).toEqual([Buffer.alloc(0)]);
 });

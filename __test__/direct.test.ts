@@ -115,6 +115,28 @@ test('more daemons than are held at a time, in turns', async () => {
   expect(daemons.map((daemon) => daemon.stats().eventsProcessed)).toEqual(daemons.map(() => 3n));
 });
 
+test('hazard 13: nothing more runs on a daemon whose runtime one of many events shut down', async () => {
+  const { rt } = await node();
+  let ran = 0;
+  let stopped = false;
+  let ranStopped = 0;
+  let over: Promise<void> | undefined;
+  const { originHash } = await rt.spawnWithDaemon(Identity.generate(), {
+    process: () => {
+      ran += 1;
+      if (stopped) ranStopped += 1;
+      if (ran === 3) over = rt.shutdown();
+    },
+    onStop: () => {
+      stopped = true;
+    },
+  });
+  const payloads = Array.from({ length: 10 }, () => event.payload);
+  expect(await failure(rt.deliverMany(originHash, payloads))).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });
+  await over;
+  expect([stopped, ranStopped]).toEqual([true, 0]);
+});
+
 test('deliveries that are refused reject, each with its own reason, and the others go on', async () => {
   const { rt } = await node();
   const gate = new Promise<void>((resolve) => setImmediate(resolve));

@@ -306,6 +306,23 @@ test('a pending call keeps an unref-ed process alive until it settles', async ()
   expect(out).toBe('ERR_DAEMON_CALLBACK_TIMEOUT');
 });
 
+test('waits for a move that were given up keep no process alive', async () => {
+  const out = await script(`
+    const { native } = require('./dist/binding');
+    const { testHooks } = require('./dist/runtime');
+    const [a, b] = [await make(), await make()];
+    const [here, there] = [DaemonRuntime.create(a), DaemonRuntime.create(b, { acceptMigrations: true })];
+    await Promise.all([a.start(), b.start(), a.connect(b.localAddr())]);
+    for (const rt of [here, there]) { rt.registerFactory('k', () => ({ process: () => {} })); rt.start(); }
+    const h = await here.spawn('k', Identity.generate());
+    native.testCloseGate(testHooks(there), 'Prepare');
+    const move = await here.migrate(h.originHash, b.nodeId());
+    for (let i = 0; i < 3; i += 1) await move.wait({ signal: AbortSignal.timeout(5) }).catch((e) => console.log(e.name));
+    setTimeout(() => { console.log('still alive'); process.exit(); }, 5000).unref();
+    a.unref(); b.unref();`);
+  expect(out.split('\n')).toEqual(['TimeoutError', 'TimeoutError', 'TimeoutError']);
+});
+
 describe('hazards 12 and 20, requirement 134: what is left of stopped daemons', () => {
   // Counted are objects, native and JavaScript ones: memory of a process says little about them.
   const prelude = `

@@ -1,5 +1,6 @@
 // Moves through the public API (hazards 21 to 40 as far as JavaScript sees them).
 
+import { inspect } from 'node:util';
 import { DaemonError, Identity, MigrationError } from 'mesh-daemon';
 import type { CausalEvent, MigrationEvent, MigrationHandle, MigrationPhase, MigrationProgress } from 'mesh-daemon';
 import { gate } from './helpers/gates';
@@ -48,6 +49,7 @@ test('a daemon moves with its state, calls follow it, each phase comes once and 
   const [phases] = await Promise.all([read(move.phases()), move.wait()]);
   expect(phases).toEqual(PHASES);
   expect(move.phase()).toBeNull();
+  expect(inspect(move)).toMatch(/^MigrationHandle \{[^]*phase: null/);
   await move.wait();
   expect(await read(move.phases())).toEqual([]);
   expect(await read(move.progress())).toEqual([]);

@@ -392,6 +392,10 @@ describe('hazard 19: wrong arguments', () => {
       [rt.spawn('k', id, { callbackTimeoutMs: NaN }), /^config.callbackTimeoutMs must be finite/],
       [rt.spawn('k', id, any({ nope: 1 })), /^unknown option 'nope'/],
       [rt.spawnWithDaemon(id, any({})), /^daemon must be an object with a process method/],
+      [
+        rt.spawnWithDaemon(id, any({ process() {}, snapshot: 5 })),
+        /^daemon must be an object whose snapshot is a method/,
+      ],
       [rt.deliver(any(1), event), /^originHash must be a bigint/],
       [rt.deliver(-1n, event), /^originHash must be non-negative/],
       [rt.deliver(2n ** 64n, event), /^originHash must be within u64 range/],

@@ -3,6 +3,7 @@
 import { types } from 'node:util';
 import { DaemonError } from './errors/index';
 import type { ThrownRecord } from './native';
+import { isDetached } from './validate/index';
 
 /** Longer texts are cut before they travel. */
 const MESSAGE = 4_096;
@@ -62,14 +63,6 @@ export function isOwn(bytes: Uint8Array): boolean {
   // The first is fast and true outside of other realms.
   if (!(bytes.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(bytes.buffer)) return false;
   return bytes.byteLength > 0 || !isDetached(bytes.buffer);
-}
-
-function isDetached(buffer: ArrayBufferLike): boolean {
-  try {
-    return new Uint8Array(buffer).byteLength !== 0;
-  } catch {
-    return true;
-  }
 }
 
 function invalid(what: string): Failed {

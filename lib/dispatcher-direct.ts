@@ -156,13 +156,13 @@ export class Direct {
 
   /** Whether an event may run on this stack. */
   #enter(record: DaemonRecord, payload: Uint8Array): boolean {
-    if (record.batch !== undefined || record.running || nested >= MOST_NESTED || payload.length > this.#maxPayload) {
-      return false;
-    }
+    // An event before it may have shut the runtime down.
+    if (record.gone || record.batch !== undefined || record.running) return false;
+    if (nested >= MOST_NESTED || payload.length > this.#maxPayload) return false;
     if (record.lease > 0) return true;
     const host = this.#host;
     // What was entered before goes before.
-    if (record.held || host.journal.hasDeliveries || this.#held.length === MOST_HELD) host.tell();
+    if (record.held || host.journal.deliveries > 0 || this.#held.length === MOST_HELD) host.tell();
     record.lease = native.runtimeDirectBegin(host.nativeId, record.slot, record.generation, AT_ONCE);
     if (record.lease === 0) return false;
     record.held = true;

@@ -268,10 +268,20 @@ function tellStopped(instance: MeshDaemon, originHash: bigint, reason: StopReaso
   }
 }
 
-/** Any object with a `process` method. */
 function checkedDaemon(made: unknown): MeshDaemon {
-  if (typeof made !== 'object' || made === null || typeof (made as MeshDaemon).process !== 'function') {
-    throw new TypeError('a factory must return an object with a process method');
-  }
+  const fault = faultOfDaemon(made);
+  if (fault !== null) throw new TypeError(`a factory must return ${fault}`);
   return made as MeshDaemon;
+}
+
+/** What a daemon must be and `made` is not; `null` for any object with a `process` method whose other methods are some. */
+export function faultOfDaemon(made: unknown): string | null {
+  if (typeof made !== 'object' || made === null || typeof (made as MeshDaemon).process !== 'function') {
+    return 'an object with a process method';
+  }
+  for (const method of ['snapshot', 'restore', 'onStop'] as const) {
+    const found = (made as Readonly<Record<string, unknown>>)[method] ?? undefined;
+    if (found !== undefined && typeof found !== 'function') return `an object whose ${method} is a method`;
+  }
+  return null;
 }

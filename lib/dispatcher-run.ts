@@ -6,7 +6,7 @@ import { failedBy, Failed, isThenable, outcomeOf, type Outcome } from './daemon-
 import type { Life } from './dispatcher-life';
 import { Batch, type DaemonRecord, type Settled } from './dispatcher-record';
 import { CAUSAL, type Tickets, type Waiter } from './dispatcher-tickets';
-import { hasTime, nextTurn } from './dispatcher-turn';
+import { hasTime, nextTurn, Stride } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import { errorFromNative } from './errors/from-native';
 import type { LocalOutcome } from './native';
@@ -62,6 +62,7 @@ export class Runner {
   }
 
   #run(record: DaemonRecord, batch: Batch): void {
+    const stride = new Stride();
     while (batch.next < batch.count) {
       const context = new Context(record);
       record.context = context;
@@ -81,7 +82,7 @@ export class Runner {
       batch.outcomes.push(outcome);
       batch.next += 1;
       if (record.gone || record.batch !== batch) return;
-      if (batch.next < batch.count && !hasTime()) {
+      if (batch.next < batch.count && !stride.goesOn()) {
         this.#report(record, batch, CONTINUES);
         this.#continueLater(record, batch);
         return;

@@ -22,6 +22,8 @@ import { Scratch } from './runtime-scratch';
 import type { MigrationRequest } from './types/migration';
 
 const CALL_TIMEOUT_MS = 60_000;
+/** So many events to deliver are told at once. */
+const TELL_AT = 128;
 
 const NOTHING_LARGE: readonly Buffer[] = [];
 const NO_CHANNELS: readonly string[] = [];
@@ -159,14 +161,15 @@ export class Dispatcher implements ContextHost {
     try {
       while (more && (toTheEnd || (hasTime() && !this.#paused))) more = this.#step();
     } finally {
+      // Also after an error of somebody's: until there is no more work, the native part does not say that there is some.
       this.#draining = false;
-    }
-    if (this.#paused) {
-      this.#paused = false;
-      this.#scheduled = true;
-      nextTurn(this.#drainScheduled);
-    } else if (more) {
-      this.schedule();
+      if (this.#paused) {
+        this.#paused = false;
+        this.#scheduled = true;
+        nextTurn(this.#drainScheduled);
+      } else if (more) {
+        this.schedule();
+      }
     }
   }
 
@@ -387,11 +390,14 @@ export class Dispatcher implements ContextHost {
         this.tell();
         journal.deliver(kind, ticket, emitter, number, timeoutMs, origin, payload);
       }
-      if (!this.#tellArmed) {
+      begun?.(ticket);
+      if (journal.deliveries >= TELL_AT) {
+        // The first of many are on their way while the others are made.
+        this.tell();
+      } else if (!this.#tellArmed) {
         this.#tellArmed = true;
         queueMicrotask(this.#tellLate);
       }
-      begun?.(ticket);
     });
   }
 

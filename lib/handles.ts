@@ -6,3 +6,10 @@ declare const identityHandle: unique symbol;
 export interface IdentityHandle {
   readonly [identityHandle]: true;
 }
+
+declare const tokenCacheHandle: unique symbol;
+
+/** A native store of tokens. */
+export interface TokenCacheHandle {
+  readonly [tokenCacheHandle]: true;
+}

@@ -2,8 +2,10 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
-import type { IdentityHandle } from './handles';
+import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
+import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token';
+import type { IssueTokenOptions } from './types/identity';
 import { bytes, identityArea, text, type Refuse } from './validate/index';
 
 const ENTITY_ID = { length: 32 };
@@ -26,6 +28,7 @@ let handleOf: (identity: Identity) => IdentityHandle;
 export class Identity {
   readonly #handle: IdentityHandle;
   readonly #facts: IdentityFacts;
+  #tokens: TokenCacheHandle | undefined;
 
   static {
     handleOf = (identity) => identity.#handle;
@@ -96,6 +99,35 @@ export class Identity {
     return native.identitySign(this.#handle, bytes(identityArea, 'message', message));
   }
 
+  /**
+   * A token signed by this identity: the right of `subject` to do something on a channel. Throws {@link TokenError} of kind
+   * `read_only` when the secret is not here, `zero_ttl` or `ttl_too_long` for a time that no token may have.
+   */
+  issueToken(o: IssueTokenOptions): Token {
+    const { subject, scope, channel, ttlSeconds, delegationDepth } = readIssueOptions(o);
+    return tokenFromBytes(native.tokenIssue(this.#handle, subject, scope, channel, ttlSeconds, delegationDepth));
+  }
+
+  /**
+   * Keeps a token that this identity was given. The store is bounded: what ends first goes first. Throws
+   * {@link TokenError} for one that is not valid now.
+   */
+  installToken(token: Token | Uint8Array): void {
+    native.tokenCacheInstall(this.#cache(), readToken('token', token));
+  }
+
+  /** The longest valid token of `subject` for this channel among those that were installed. Verified again. */
+  lookupToken(subject: Uint8Array, channel: string): Token | null {
+    const holder = bytes(identityArea, 'subject', subject, ENTITY_ID);
+    const found = native.tokenCacheLookup(this.#cache(), holder, text(identityArea, 'channel', channel));
+    return found === null ? null : tokenFromBytes(found);
+  }
+
+  /** How many tokens were installed and are kept. */
+  get tokenCacheLen(): number {
+    return this.#tokens === undefined ? 0 : native.tokenCacheLen(this.#tokens);
+  }
+
   /** Nothing secret. */
   toJSON(): { entityId: string; originHash: string; nodeId: string; isReadOnly: boolean } {
     return {
@@ -111,6 +143,11 @@ export class Identity {
     const { originHash, nodeId, isReadOnly } = this;
     const shown = { entityId: this.#facts.entityId.toString('hex'), originHash, nodeId, isReadOnly };
     return `Identity ${inspect(shown, { ...inspectOptions, depth })}`;
+  }
+
+  #cache(): TokenCacheHandle {
+    this.#tokens ??= native.tokenCacheCreate();
+    return this.#tokens;
   }
 }
 

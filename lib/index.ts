@@ -8,6 +8,7 @@ import { native } from './binding';
 
 export { DaemonHandle } from './daemon';
 export * from './errors/index';
+export { delegateToken } from './delegate';
 export { Identity, channelHash } from './identity';
 export { setLogger } from './logger';
 export type { LoggerOptions } from './logger';
@@ -15,6 +16,7 @@ export { MeshNode } from './mesh';
 export { MigrationHandle } from './migration';
 export { DaemonRuntime } from './runtime';
 export type { DaemonRuntimeEvents } from './runtime';
+export { Token, TokenChain } from './token';
 export type * from './types/index';
 
 /** The version of the package and of its native code. */

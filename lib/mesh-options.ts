@@ -55,7 +55,8 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     config.maxPayloadBytes = integer(meshArea, 'options.maxPayloadBytes', read.maxPayloadBytes, { min: 1 });
   }
   if (read.maxPeers !== undefined) config.maxPeers = integer(meshArea, 'options.maxPeers', read.maxPeers, { min: 1 });
-  checkSubnet(read.subnet as SubnetOptions | undefined);
+  const subnet = readSubnet(read.subnet as SubnetOptions | undefined);
+  if (subnet !== undefined) config.subnet = subnet;
   if (read.seeds !== undefined) list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
   if (read.capabilityGcIntervalMs !== undefined) {
     millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
@@ -93,13 +94,14 @@ function fromHex(refuse: Refuse, path: string, hex: string, expected: string): U
   return Buffer.from(hex, 'hex');
 }
 
-function checkSubnet(subnet: SubnetOptions | undefined): void {
+function readSubnet(subnet: SubnetOptions | undefined): Uint8Array | undefined {
   const read = options(meshArea, 'options.subnet', subnet, { levels: true });
-  if (subnet === undefined) return;
+  if (subnet === undefined) return undefined;
   const levels = list(meshArea, 'options.subnet.levels', read.levels, (refuse, path, level) =>
     integer(refuse, path, level, { max: 255 }),
   );
   if (levels.length < 1 || levels.length > 4) {
     throw meshArea(`options.subnet.levels must have 1 to 4 levels, got ${String(levels.length)}`);
   }
+  return Uint8Array.from(levels);
 }

@@ -2,6 +2,7 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
+import { openSubscription, publish, registerChannel, subscribe, unsubscribe } from './channels';
 import { Emitter } from './emitter';
 import { MeshError } from './errors/index';
 import { hold, listen, release, unlisten } from './handles-in-use';
@@ -9,6 +10,7 @@ import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
 import { operation, settled } from './operations';
+import type { ChannelConfig, PublishOptions, PublishReport, SubscribeOptions, Subscription } from './types/channels';
 import type { MeshNodeEvents, MeshNodeOptions, PeerInfo } from './types/mesh';
 import type { WaitOptions } from './types/values';
 import { meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';
@@ -155,6 +157,51 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   /** How many peers are not lost. */
   peerCount(): number {
     return this.#shutdown === undefined ? native.meshPeerCount(this.#id) : 0;
+  }
+
+  /**
+   * Makes a channel of this node, or gives the one of this name another configuration: whom that does not let in is out.
+   * Throws {@link ChannelError} for an invalid one.
+   */
+  registerChannel(config: ChannelConfig): void {
+    registerChannel(this.#id, config, () => {
+      this.#checkLive();
+    });
+  }
+
+  /**
+   * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
+   * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Messages are read with
+   * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+   */
+  async subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
+    await subscribe(this.#id, publisher, channel, options, () => {
+      this.#checkLive();
+    });
+  }
+
+  /** Leaves a channel; resolves when the publisher knows. Whoever reads it comes to an end. Not to be in it is fine. */
+  async unsubscribeChannel(publisher: bigint, channel: string, options?: WaitOptions): Promise<void> {
+    await unsubscribe(this.#id, publisher, channel, options, () => {
+      this.#checkLive();
+    });
+  }
+
+  /**
+   * Publishes on a channel of this node, to every node that has subscribers. Rejects with {@link ChannelError} when nothing
+   * was sent: unknown channel, too large, too fast.
+   */
+  async publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport> {
+    return await publish(this.#id, channel, payload, options, () => {
+      this.#checkLive();
+    });
+  }
+
+  /** Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. */
+  messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription {
+    return openSubscription(this.#id, publisher, channel, options, () => {
+      this.#checkLive();
+    });
   }
 
   /** Keeps the process alive again, after {@link MeshNode.unref}. */

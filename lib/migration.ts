@@ -1,5 +1,6 @@
 /** Moves that this node drives, as their callers see them. */
 
+import { inspect, type InspectOptions } from 'node:util';
 import { MigrationError } from './errors/index';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
 import { hold, release } from './handles-in-use';
@@ -85,14 +86,21 @@ export class Move {
     });
   }
 
-  /** Waits until it is over. Never rejects, so a failure that nobody asks for is nobody's. */
-  end(): Promise<Over> {
+  /**
+   * Waits until it is over. Never rejects, so a failure that nobody asks for is nobody's. `leave` is given the way to stop
+   * waiting, after which nothing is left of it.
+   */
+  end(leave: (stop: () => void) => void): Promise<Over> {
     if (this.over !== undefined) return Promise.resolve(this.over);
     hold();
     return new Promise((resolve) => {
-      this.#waiters.add((over) => {
+      const waiter = (over: Over): void => {
         release();
         resolve(over);
+      };
+      this.#waiters.add(waiter);
+      leave(() => {
+        if (this.#waiters.delete(waiter)) release();
       });
     });
   }
@@ -138,7 +146,7 @@ export class MigrationHandle {
    */
   async wait(o?: WaitOptions): Promise<void> {
     const signal = readSignal(daemonArea, 'options.signal', options(daemonArea, 'options', o, { signal: true }).signal);
-    raise(await abortable(signal, () => this.#move.end()));
+    raise(await this.#ending((ended) => abortable(signal, () => ended)));
   }
 
   /**
@@ -147,22 +155,18 @@ export class MigrationHandle {
    */
   async waitWithTimeout(ms: Millis): Promise<void> {
     const limit = millis(daemonArea, 'ms', ms);
-    if (limit > LONGEST_DELAY) {
-      raise(await this.#move.end());
-      return;
-    }
-    const timedOut = Symbol('timedOut');
-    const first = await within(limit, this.#move.end(), timedOut);
-    if (first !== timedOut) {
-      raise(first);
-      return;
-    }
-    const decided = this.#move.decided();
-    this.#move.abort(limit);
-    const over = await within(LAST_WORD_MS, Promise.race([this.#move.end(), decided]), timedOut);
-    if (typeof over === 'object' && over.failure !== undefined) raise(over);
-    const outcome = typeof over === 'object' ? 'target' : 'unknown';
-    throw new MigrationError(`not complete within ${String(limit)} ms`, { kind: 'timeout', outcome });
+    const move = this.#move;
+    const over = await this.#ending(async (ended) => {
+      const first = limit > LONGEST_DELAY ? await ended : await within(limit, ended);
+      if (first !== LATE) return first;
+      const decided = move.decided();
+      move.abort(limit);
+      const last = await within(LAST_WORD_MS, Promise.race([ended, decided]));
+      if (typeof last === 'object' && last.failure !== undefined) return last;
+      const outcome = typeof last === 'object' ? 'target' : 'unknown';
+      throw new MigrationError(`not complete within ${String(limit)} ms`, { kind: 'timeout', outcome });
+    });
+    raise(over);
   }
 
   /**
@@ -170,13 +174,29 @@ export class MigrationHandle {
    * handed over already, or the move is over.
    */
   async cancel(): Promise<void> {
-    if (this.#move.over !== undefined) throw tooLate('the migration is over', this.#move.over);
-    const decided = this.#move.decided();
-    this.#move.abort();
-    const over = await Promise.race([this.#move.end(), decided]);
+    const move = this.#move;
+    if (move.over !== undefined) throw tooLate('the migration is over', move.over);
+    const over = await this.#ending((ended) => {
+      const decided = move.decided();
+      move.abort();
+      return Promise.race([ended, decided]);
+    });
     if (over === 'decided') throw tooLate('the daemon was handed over already', { failure: undefined });
     const outcome = over.failure?.fields?.outcome;
     if (over.failure === undefined || outcome !== 'source') throw tooLate('the daemon was handed over already', over);
+  }
+
+  /** Does something with the end of the move, which is waited for no longer than that takes. */
+  async #ending<T>(act: (ended: Promise<Over>) => Promise<T>): Promise<T> {
+    let leave: (() => void) | undefined;
+    const ended = this.#move.end((stop) => {
+      leave = stop;
+    });
+    try {
+      return await act(ended);
+    } finally {
+      leave?.();
+    }
   }
 
   /** Each phase once, in order, from the present one on. Ends with the move and never throws. */
@@ -198,6 +218,13 @@ export class MigrationHandle {
       () => [],
     );
   }
+
+  /** What `console.log` shows. */
+  [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
+    const { originHash, sourceNode, targetNode } = this;
+    const shown = { originHash, sourceNode, targetNode, phase: this.phase() };
+    return `MigrationHandle ${inspect(shown, { ...inspectOptions, depth })}`;
+  }
 }
 
 /** Makes the handle of a move. */
@@ -214,10 +241,13 @@ function tooLate(message: string, over: Over): MigrationError {
   return new MigrationError(message, { kind: 'wrong-phase', outcome, detail: message });
 }
 
-async function within<T, L>(ms: number, promise: Promise<T>, late: L): Promise<T | L> {
+/** What {@link within} gives when time is up. */
+const LATE = Symbol('late');
+
+async function within<T>(ms: number, promise: Promise<T>): Promise<T | typeof LATE> {
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<L>((resolve) => {
-    timer = setTimeout(resolve, ms, late);
+  const timeout = new Promise<typeof LATE>((resolve) => {
+    timer = setTimeout(resolve, ms, LATE);
     timer.unref();
   });
   try {

@@ -18,8 +18,50 @@ export interface BatchRest {
  */
 export declare function bindEnvironment(makeError: (record: import('./errors/from-native').ErrorRecord) => Error, wake: () => void): void
 
+/** Ends a reader; settles when the publisher knows, if it has to. */
+export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string): void
+
+/** How many messages a reader did not read in time. */
+export declare function channelDropped(mesh: number, reader: bigint): bigint
+
 /** The 64-bit name of a channel. */
 export declare function channelHash(name: string): bigint
+
+/** Subscribes with a reader, whose number is given back; settles when the publisher has agreed. */
+export declare function channelOpen(operation: number, mesh: number, publisher: bigint, channel: string, token?: Uint8Array | undefined | null): bigint
+
+/** What a channel is made with; `lib` has checked it. */
+export interface ChannelOptions {
+  /** Its name. */
+  name: string
+  /** Who may see it. */
+  visibility: import('./types/channels').ChannelVisibility
+  /** Whether every message is acknowledged. */
+  reliable: boolean
+  /** Whether subscribers need a token. */
+  requireToken: boolean
+  /** 32-byte public keys of who may issue them. */
+  tokenRoots: Array<Uint8Array>
+  /** Higher goes first. */
+  priority: number
+  /** Most messages per second. */
+  maxRatePps?: number
+}
+
+/** Publishes; settles with the report. */
+export declare function channelPublish(operation: number, mesh: number, channel: string, payload: Uint8Array, settings: PublishSettings): void
+
+/** Takes what a reader has not read. */
+export declare function channelRead(mesh: number, reader: bigint): ReadBatch
+
+/** Makes a channel, or gives it another configuration. */
+export declare function channelRegister(mesh: number, options: ChannelOptions): void
+
+/** Has the node subscribe; settles when the publisher has agreed. */
+export declare function channelSubscribe(operation: number, mesh: number, publisher: bigint, channel: string, token?: Uint8Array | undefined | null): void
+
+/** Has the node leave a channel; settles when the publisher knows. */
+export declare function channelUnsubscribe(operation: number, mesh: number, publisher: bigint, channel: string): void
 
 /** Counters of a daemon. */
 export interface DaemonCounters {
@@ -144,6 +186,8 @@ export interface MeshConfig {
   maxPayloadBytes: number
   /** Most peers at a time. */
   maxPeers: number
+  /** Its place, 1 to 4 levels. */
+  subnet?: Uint8Array
 }
 
 /** Opens a session, or finds the one that there is; settles with the peer's node id. */
@@ -222,10 +266,42 @@ export interface Notices {
   settled: import('./notices').Settlement[]
   /** Peers whose state changed. */
   peers: import('./notices').PeerChange[]
+  /** Readers of channels that have something to read. */
+  readable: import('./notices').ReaderNews[]
   /** Log records. */
   lines: import('./types/values').LogRecord[]
   /** Log records that were dropped because too many waited. */
   linesDropped: number
+}
+
+/** How a message is published. */
+export interface PublishSettings {
+  /** Whether it is to be acknowledged. */
+  reliable: boolean
+  /** `best_effort`, `fail_fast` or `collect`. */
+  onFailure: string
+  /** To how many peers it may be under way at once. */
+  maxInflight: number
+}
+
+/** What a reader had not read. */
+export interface ReadBatch {
+  /** Messages, in order. */
+  messages: Array<ReadMessage>
+  /** Whether there will be no more. */
+  ended: boolean
+  /** Why, when that was not asked for. */
+  failure?: import('./errors/from-native').ErrorRecord
+}
+
+/** A message of a channel. */
+export interface ReadMessage {
+  /** Its number in the channel. */
+  sequence: bigint
+  /** What it says. */
+  payload: Buffer
+  /** Unix time of arrival in nanoseconds. */
+  receivedAt: bigint
 }
 
 /** Gives a migration up: cancelled, or timed out after so many milliseconds. */
@@ -409,6 +485,52 @@ export interface ThrownRecord {
   /** `error.stack` */
   stack?: string
 }
+
+/** An empty store of tokens. */
+export declare function tokenCacheCreate(): import('./handles').TokenCacheHandle
+
+/** Verifies a token and keeps it. */
+export declare function tokenCacheInstall(cache: import('./handles').TokenCacheHandle, token: Uint8Array): void
+
+/** How many tokens a store holds. */
+export declare function tokenCacheLen(cache: import('./handles').TokenCacheHandle): number
+
+/** The longest valid token of a subject for a channel. */
+export declare function tokenCacheLookup(cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string): Buffer | null
+
+/** Reads the tokens of a chain. A single token is a chain of one. Nothing is verified. */
+export declare function tokenChainFacts(bytes: Uint8Array): Array<TokenFacts>
+
+/** Passes the leaf of a chain on; gives the new token alone. */
+export declare function tokenDelegate(signer: import('./handles').IdentityHandle, parent: Uint8Array, subject: Uint8Array, scope: number): Buffer
+
+/** What a token says. */
+export interface TokenFacts {
+  /** Its wire form. */
+  bytes: Buffer
+  /** 32-byte public key of who signed it. */
+  issuer: Buffer
+  /** 32-byte public key of who may present it. */
+  subject: Buffer
+  /** What it allows, as bits. */
+  scope: number
+  /** On which channel. */
+  channelHash: bigint
+  /** From when; unix seconds. */
+  notBefore: bigint
+  /** Until before when; unix seconds. */
+  notAfter: bigint
+  /** How many times it may be passed on. */
+  delegationDepth: number
+  /** Tells it from others that are otherwise equal. */
+  nonce: bigint
+}
+
+/** Issues a token for a channel; gives its wire form. */
+export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, ttlSeconds: bigint, delegationDepth: number): Buffer
+
+/** Whether the issuer signed this token. */
+export declare function tokenVerify(bytes: Uint8Array): boolean
 
 /** Whether a signature is one of this key over this message; strict. */
 export declare function verifySignature(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean

@@ -23,10 +23,17 @@ export interface PeerChange {
   readonly nodeId: bigint;
 }
 
+/** A reader of a channel has something to read. */
+export interface ReaderNews {
+  readonly mesh: number;
+  readonly reader: bigint;
+}
+
 /** A batch of news. */
 export interface Notices {
   readonly settled: readonly Settlement[];
   readonly peers: readonly PeerChange[];
+  readonly readable: readonly ReaderNews[];
   readonly lines: readonly LogRecord[];
   readonly linesDropped: number;
 }
@@ -35,10 +42,11 @@ export interface Notices {
 interface Receivers {
   settled: (settlement: Settlement) => void;
   peer: (change: PeerChange) => void;
+  readable: (news: ReaderNews) => void;
   line: (line: LogRecord) => void;
 }
 
-const receivers: Receivers = { settled: ignore, peer: ignore, line: ignore };
+const receivers: Receivers = { settled: ignore, peer: ignore, readable: ignore, line: ignore };
 
 /** Says who takes one kind of news. */
 export function onNotice<K extends keyof Receivers>(kind: K, receiver: Receivers[K]): void {
@@ -49,6 +57,7 @@ export function onNotice<K extends keyof Receivers>(kind: K, receiver: Receivers
 export function receiveNotices(notices: Notices): void {
   for (const settlement of notices.settled) guard(receivers.settled, settlement);
   for (const change of notices.peers) guard(receivers.peer, change);
+  for (const news of notices.readable) guard(receivers.readable, news);
   for (const line of notices.lines) guard(receivers.line, line);
   if (notices.linesDropped > 0) {
     guard(receivers.line, {

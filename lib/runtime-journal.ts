@@ -32,7 +32,7 @@ export class Journal {
   readonly #floats = new Float64Array(this.buffer.buffer);
   readonly #largest: number;
   #end = 0;
-  #deliveries = false;
+  #deliveries = 0;
 
   constructor(maxPayload: number) {
     this.#largest = Math.min(SMALL, maxPayload);
@@ -43,14 +43,14 @@ export class Journal {
     return this.#end;
   }
 
-  /** Whether there are events to deliver in it. */
-  get hasDeliveries(): boolean {
+  /** How many events to deliver are in it. */
+  get deliveries(): number {
     return this.#deliveries;
   }
 
   clear(): void {
     this.#end = 0;
-    this.#deliveries = false;
+    this.#deliveries = 0;
   }
 
   /** An event ran directly; its outputs are copied. False when they do not fit. */
@@ -120,7 +120,7 @@ export class Journal {
     this.#longs[at / 8 + 4] = destination;
     this.buffer.set(payload, at + 40);
     this.#end = (at + 40 + length + 7) & ~7;
-    this.#deliveries = true;
+    this.#deliveries += 1;
     return true;
   }
 

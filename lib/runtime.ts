@@ -5,6 +5,7 @@ import { native } from './binding';
 import { DaemonHandle, internal as internalHandle } from './daemon';
 import { publishMigration } from './diagnostics';
 import { Dispatcher } from './dispatcher';
+import { faultOfDaemon } from './dispatcher-life';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
@@ -284,11 +285,15 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /** Sends to a daemon on any node; resolves when its host has the event in the mailbox. */
-  async send(originHash: bigint, payload: Uint8Array): Promise<void> {
-    const origin = u64(daemonArea, 'originHash', originHash);
-    const checked = bytes(daemonArea, 'payload', payload);
-    this.#live();
-    await this.#dispatcher.send(0n, origin, checked);
+  send(originHash: bigint, payload: Uint8Array): Promise<void> {
+    try {
+      const origin = u64(daemonArea, 'originHash', originHash);
+      const checked = bytes(daemonArea, 'payload', payload);
+      this.#live();
+      return this.#dispatcher.send(0n, origin, checked);
+    } catch (error) {
+      return rejected(error);
+    }
   }
 
   /** The node id of a daemon's host; `null` when no connected node knows it. */
@@ -427,9 +432,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     factory: DaemonFactory | undefined,
   ): Promise<DaemonHandle> {
     identityHandle(daemonArea, 'identity', identity);
-    if (typeof daemon !== 'object' || (daemon as unknown) === null || typeof daemon.process !== 'function') {
-      throw daemonArea('daemon must be an object with a process method');
-    }
+    const fault = faultOfDaemon(daemon);
+    if (fault !== null) throw daemonArea(`daemon must be ${fault}`);
     const host = readHostConfig(config, true);
     if (factory !== undefined) callable(daemonArea, 'factory', factory);
     const kind = host.kind ?? (daemon.name === undefined ? undefined : name(daemonArea, 'daemon.name', daemon.name));

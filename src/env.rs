@@ -14,6 +14,7 @@ use napi::{Result, Status};
 use napi_derive::napi;
 use tokio_util::sync::CancellationToken;
 
+use crate::channels::NodeChannels;
 use crate::keep_alive::KeepAlive;
 use crate::mesh::Meshes;
 use crate::operation::Operations;
@@ -40,6 +41,8 @@ pub(crate) struct EnvState {
     pub(crate) operations: Operations,
     /// Mesh nodes.
     pub(crate) meshes: Meshes,
+    /// Their channels.
+    pub(crate) channels: NodeChannels,
     /// Daemon runtimes.
     pub(crate) runtimes: Runtimes,
 }
@@ -58,7 +61,7 @@ impl EnvState {
             return Ok(state);
         }
         let closed = CancellationToken::new();
-        let (meshes, runtimes) = (Meshes::default(), Runtimes::default());
+        let (meshes, channels, runtimes) = (Meshes::default(), NodeChannels::default(), Runtimes::default());
         let on_close = Rc::new(RefCell::new(Vec::<CloseTask>::new()));
         let state = Self {
             closed: closed.clone(),
@@ -67,10 +70,12 @@ impl EnvState {
             keep_alive: KeepAlive::default(),
             operations: Operations::default(),
             meshes: meshes.clone(),
+            channels: channels.clone(),
             runtimes: runtimes.clone(),
         };
         // Before the nodes say goodbye.
         state.at_close(move || runtimes.close());
+        state.at_close(move || channels.close_all());
         state.at_close(move || meshes.close());
         env.set_instance_data(state, (), |_| {})?;
         env.add_env_cleanup_hook((), move |()| {

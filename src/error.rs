@@ -227,7 +227,6 @@ error_table! {
 
 /// The value of an error's field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "the fields of daemon and migration errors are of all three types")]
 pub(crate) enum Field {
     /// A `bigint`.
     U64(u64),
@@ -271,7 +270,6 @@ impl Failure {
 
     /// Adds what another node told of the daemon's own error.
     #[must_use]
-    #[allow(dead_code, reason = "errors of daemons on other nodes carry one")]
     pub(crate) fn caused_by(mut self, cause: Cause) -> Self {
         self.cause = Some(Box::new(cause));
         self

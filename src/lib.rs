@@ -9,6 +9,7 @@
 //! | `env` | what belongs to one environment, and its end |
 //! | `executor` | the one tokio runtime of the process |
 //! | `error` | the one table of errors, and the way of a failure into JavaScript |
+//! | `channels` | channels of mesh nodes |
 //! | `convert` | numbers and bytes across the boundary |
 //! | `keep_alive` | what keeps the event loop from ending |
 //! | `outbox` | what waits to be told to JavaScript: settled operations, peer events, log records |
@@ -17,6 +18,7 @@
 //! | `identity` | key pairs and derived addresses |
 //! | `mesh` | mesh nodes |
 //! | `runtime` | daemon runtimes |
+//! | `token` | permission tokens |
 
 // napi's macros make the functions reachable from JavaScript, which rustc cannot see, and take some arguments by value
 // that clippy would borrow. An `&Env` is small, but it lends its lifetime to the values made with it.
@@ -24,6 +26,7 @@
 
 use napi_derive::napi;
 
+mod channels;
 mod convert;
 mod env;
 mod error;
@@ -35,6 +38,7 @@ mod mesh;
 mod operation;
 mod outbox;
 mod runtime;
+mod token;
 
 /// The version of the native code; `lib/load.ts` refuses a binary that is not of its own version.
 #[napi]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
+use mesh_daemon_core::channel::Subnet;
 use mesh_daemon_core::identity::{EntityKeypair, NodeId};
 use mesh_daemon_core::mesh::table::PeerState;
 use mesh_daemon_core::mesh::{MeshConfig, MeshError, MeshNode, PeerEvent};
@@ -103,6 +104,8 @@ pub struct MeshOptions {
     pub max_payload_bytes: u32,
     /// Most peers at a time.
     pub max_peers: u32,
+    /// Its place, 1 to 4 levels.
+    pub subnet: Option<Uint8Array>,
 }
 
 /// What never changes of a node.
@@ -164,13 +167,18 @@ impl From<MeshError> for Failure {
 #[napi]
 pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> Result<()> {
     let state = EnvState::of(&env)?;
-    let (meshes, outbox) = (state.meshes.clone(), state.outbox()?);
+    let (meshes, channels, outbox) = (state.meshes.clone(), state.channels.clone(), state.outbox()?);
+    let subnet = Subnet::new(config.subnet.as_deref().unwrap_or_default())
+        .map_err(|error| napi::Error::new(Status::InvalidArg, error.to_string()))?;
     let config = config_from(&config)?;
+    let max_payload = config.max_payload;
     operation::spawn(&env, operation, async move {
         let node = MeshNode::create(config).await?;
         answer_without_runtime(&node);
+        channels.open(mesh, &node, subnet, max_payload, outbox.clone())?;
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
+            channels.close(mesh);
             node.shutdown().await;
         }
         Ok(Value::Nothing)
@@ -254,7 +262,9 @@ pub fn mesh_peer_count(env: Env, mesh: u32) -> Result<u32> {
 /// Ends a node; settles when its peers were told. Its number is free at once.
 #[napi]
 pub fn mesh_shutdown(env: Env, operation: f64, mesh: u32) -> Result<()> {
-    let node = EnvState::of(&env)?.meshes.remove(mesh);
+    let state = EnvState::of(&env)?;
+    state.channels.close(mesh);
+    let node = state.meshes.remove(mesh);
     operation::spawn(&env, operation, async move {
         if let Some(node) = node {
             node.shutdown().await;
@@ -268,6 +278,7 @@ pub fn mesh_shutdown(env: Env, operation: f64, mesh: u32) -> Result<()> {
 pub fn mesh_goodbye(env: Env, patience_ms: u32) -> Result<()> {
     let state = EnvState::of(&env)?;
     state.runtimes.close();
+    state.channels.close_all();
     state.meshes.say_goodbye(Duration::from_millis(patience_ms.into()));
     Ok(())
 }

@@ -8,8 +8,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 
-use napi::Result;
-use napi::bindgen_prelude::{BigInt, Env, ToNapiValue, Unknown};
+use mesh_daemon_core::channel::PublishReport;
+use napi::bindgen_prelude::{BigInt, Env, Object, ToNapiValue, Unknown};
+use napi::{JsValue, Result};
 use napi_derive::napi;
 use tokio::task::AbortHandle;
 
@@ -29,6 +30,8 @@ pub(crate) enum Value {
     U64(u64),
     /// `string`
     Text(String),
+    /// `PublishReport`
+    Report(PublishReport),
 }
 
 impl Value {
@@ -38,8 +41,23 @@ impl Value {
             Self::Nothing => ().into_unknown(env),
             Self::U64(value) => BigInt::from(value).into_unknown(env),
             Self::Text(value) => value.into_unknown(env),
+            Self::Report(report) => report_into_js(report, env),
         }
     }
+}
+
+fn report_into_js(report: PublishReport, env: &Env) -> Result<Unknown<'_>> {
+    let failures = report.errors.into_iter().map(|(node, error)| {
+        let mut failure = Object::new(env)?;
+        failure.set("nodeId", BigInt::from(node.get()))?;
+        failure.set("message", error.to_string())?;
+        Ok(failure)
+    });
+    let mut object = Object::new(env)?;
+    object.set("attempted", u32::try_from(report.attempted).unwrap_or(u32::MAX))?;
+    object.set("delivered", u32::try_from(report.delivered).unwrap_or(u32::MAX))?;
+    object.set("errors", failures.collect::<Result<Vec<_>>>()?)?;
+    Ok(object.to_unknown())
 }
 
 /// The operations of one environment that have not been settled.

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use mesh_daemon_core::channel::ReaderId;
 use mesh_daemon_core::identity::NodeId;
 use napi::bindgen_prelude::{BigInt, Env, Object, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -35,6 +36,8 @@ struct News {
     woken: bool,
     settled: Vec<(OperationId, std::result::Result<Value, Failure>)>,
     peers: VecDeque<PeerNotice>,
+    /// Each reader once: it is told again only after it has looked.
+    readable: Vec<(u32, ReaderId)>,
     lines: VecDeque<LogLine>,
     lines_dropped: u32,
 }
@@ -63,6 +66,11 @@ impl Outbox {
             }
             news.peers.push_back(notice);
         });
+    }
+
+    /// Tells that a reader of a mesh's channel has something to read.
+    pub(crate) fn readable(&self, mesh: u32, reader: ReaderId) {
+        self.push(|news| news.readable.push((mesh, reader)));
     }
 
     /// Passes a log record on.
@@ -126,6 +134,9 @@ pub struct Notices<'env> {
     /// Peers whose state changed.
     #[napi(ts_type = "import('./notices').PeerChange[]")]
     pub peers: Vec<Object<'env>>,
+    /// Readers of channels that have something to read.
+    #[napi(ts_type = "import('./notices').ReaderNews[]")]
+    pub readable: Vec<Object<'env>>,
     /// Log records.
     #[napi(ts_type = "import('./types/values').LogRecord[]")]
     pub lines: Vec<Object<'env>>,
@@ -155,9 +166,16 @@ pub fn take_notices(env: &Env) -> Result<Notices<'_>> {
         notice.set("nodeId", BigInt::from(peer.node.get()))?;
         Ok(notice)
     });
+    let readable = news.readable.into_iter().map(|(mesh, reader)| {
+        let mut notice = Object::new(env)?;
+        notice.set("mesh", mesh)?;
+        notice.set("reader", BigInt::from(reader.0))?;
+        Ok(notice)
+    });
     Ok(Notices {
         settled: settled.collect::<Result<_>>()?,
         peers: peers.collect::<Result<_>>()?,
+        readable: readable.collect::<Result<_>>()?,
         lines: news.lines.into_iter().map(|line| line.into_js(env)).collect::<Result<_>>()?,
         lines_dropped: news.lines_dropped,
     })

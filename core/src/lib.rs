@@ -12,6 +12,7 @@
 //! | [`wire`] | message types, their codec, frame constants, version numbers |
 //! | [`session`] | Noise handshake and transport, lanes, credit; no sockets |
 //! | [`mesh`] | nodes, peers, dialling, heartbeats, failure detection |
+//! | [`channel`] | channels: names, rosters, membership, publishing |
 //! | [`daemon`] | mailboxes, the execution fence, factories |
 //! | [`events`] | streams: exactly-once delivery by number, acknowledgement, replies |
 //! | [`directory`] | claims: which node hosts which daemon, at which epoch |
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod causal;
+pub mod channel;
 pub mod daemon;
 pub mod directory;
 pub mod events;

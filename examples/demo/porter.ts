@@ -1,5 +1,5 @@
-// The daemon that moves the other one. A move is started where the daemon lives, so each host has a porter, and the
-// first process calls the porter of the present host: over the mesh, like any daemon.
+// The daemon that moves the other one. Unless a runtime's `orchestrators` say otherwise, only the node where a daemon
+// lives may move it, so each host has a porter, and the first process calls the porter of the present host: over the mesh, like any daemon.
 
 import { type CausalEvent, type DaemonRuntime, type MeshDaemon } from 'mesh-daemon';
 

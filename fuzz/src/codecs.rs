@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use mesh_daemon_core::directory::Claim;
 use mesh_daemon_core::wire::Subprotocol;
+use mesh_daemon_core::wire::channels::{ChannelMessage, Fragment};
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::EventsMessage;
@@ -54,6 +55,17 @@ pub fn relay(data: &[u8]) -> bool {
     round_trip!(RelayMessage<'_>, data)
 }
 
+/// A message of channels, or a fragment of a large one.
+pub fn channels(data: &[u8]) -> bool {
+    let fragment = Fragment::decode(&Bytes::copy_from_slice(data));
+    if let Ok(fragment) = &fragment {
+        let mut written = Vec::new();
+        fragment.encode_into(&mut written);
+        same(&Fragment::decode(&written.into()), &Ok(fragment.clone()));
+    }
+    round_trip!(ChannelMessage<'_>, data) | fragment.is_ok()
+}
+
 /// A message of the session itself, or the payload of a handshake.
 pub fn session(data: &[u8]) -> bool {
     round_trip!(SessionMessage, data) | round_trip!(HandshakePayload, data)
@@ -80,7 +92,8 @@ pub fn frame(data: &[u8]) -> bool {
             Some(Subprotocol::Migration) => migration(&body),
             Some(Subprotocol::Directory) => directory(&body),
             Some(Subprotocol::Relay) => relay(&body),
-            Some(Subprotocol::Groups | Subprotocol::Channels | Subprotocol::Capabilities) | None => false,
+            Some(Subprotocol::Channels) => channels(&body),
+            Some(Subprotocol::Groups | Subprotocol::Capabilities) | None => false,
         };
     }
     assert_eq!(written, data, "a frame is its records and nothing else");

@@ -339,7 +339,8 @@ impl World {
                         }
                     }
                 }
-                let outcomes = events.iter().map(|event| EventOutcome::Outputs(vec![event.payload.clone()])).collect();
+                let outcomes =
+                    events.iter().map(|event| EventOutcome::Outputs(vec![event.payload.clone()].into())).collect();
                 self.engine.ran(daemon, batch, outcomes, Rest::Continues, now, &mut |_, _| {});
             }
             Work::Yield { .. }

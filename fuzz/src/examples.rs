@@ -8,6 +8,7 @@ use mesh_daemon_core::identity::{
     OriginHash, PermissionToken, TokenChain, TokenGrant, TokenScope, channel_hash,
 };
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
+use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, DataHead, Fragment, RefusalReason};
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Failure, FailureKind, Item, Reply, StreamId, Thrown};
@@ -52,6 +53,7 @@ pub fn examples() -> Vec<Example> {
         frame(Lane::Fast, Subprotocol::Session, &session),
     ];
     [
+        ("channels", channels()),
         ("events", events),
         ("migration", migration),
         ("directory", directory),
@@ -75,6 +77,38 @@ pub fn examples() -> Vec<Example> {
         inputs.into_iter().enumerate().map(move |(at, bytes)| Example { target, name: format!("valid-{at}"), bytes })
     })
     .collect()
+}
+
+fn channels() -> Vec<Vec<u8>> {
+    let keypair = keypair(1);
+    let (request, channel, daemon) = (7, CHANNEL, keypair.entity_id());
+    let signature = keypair.sign(b"statement").expect("a full key pair");
+    let head = DataHead { channel: 1, number: u64::MAX, reliable: true };
+    let messages = [
+        ChannelMessage::Subscribe {
+            request,
+            channel,
+            daemon: Some(DaemonProof { entity: daemon, signature }),
+            token: Some(&[1; 169]),
+            subnet: Some(&[1, 2]),
+        },
+        ChannelMessage::Subscribe { request, channel, daemon: None, token: None, subnet: None },
+        ChannelMessage::Subscribed { request },
+        ChannelMessage::Refused { request, reason: RefusalReason::Throttled },
+        ChannelMessage::Unsubscribe { request, channel, daemon: Some(daemon) },
+        ChannelMessage::Unsubscribed { request },
+        ChannelMessage::Ended { channel: 1, daemon: None, reason: RefusalReason::Expired },
+        ChannelMessage::Data { head, payload: b"payload" },
+        ChannelMessage::Ack { channel: 1, through: 2 },
+    ];
+    let piece = Bytes::from_static(b"piece");
+    let fragments = [Fragment::First { head, total: 100, piece: piece.clone() }, Fragment::Next(piece)];
+    let fragments = fragments.iter().map(|fragment| {
+        let mut bytes = Vec::new();
+        fragment.encode_into(&mut bytes);
+        bytes
+    });
+    messages.iter().map(codec::encode).chain(fragments).collect()
 }
 
 /// Some noise of this length that a target takes for valid.
@@ -111,9 +145,9 @@ fn replies() -> Vec<Reply<'static>> {
     let cause = Thrown { name: "TypeError".into(), message: "not a function".into(), stack: None };
     let failure = Failure { kind: FailureKind::ProcessFailed, message: "it threw".into(), cause: Some(cause) };
     vec![
-        Reply { number: 1, result: Ok(vec![event(b"one"), event(b"two")]) },
+        Reply { number: 1, result: Ok(vec![event(b"one"), event(b"two")].into()) },
         Reply { number: 2, result: Err(failure) },
-        Reply { number: 3, result: Ok(Vec::new()) },
+        Reply { number: 3, result: Ok(Vec::new().into()) },
     ]
 }
 

@@ -11,7 +11,7 @@ mod identity;
 mod sessions;
 mod snapshots;
 
-pub use codecs::{directory, events, frame, migration, relay, session};
+pub use codecs::{channels, directory, events, frame, migration, relay, session};
 pub use engine::engine;
 pub use examples::examples;
 pub use identity::{claim, envelope, identity, token};
@@ -23,6 +23,7 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// All of them by name. Each has a file in `fuzz_targets` and a directory in `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("channels", channels),
     ("claim", claim),
     ("directory", directory),
     ("engine", engine),

@@ -1,7 +1,10 @@
 import type { CapabilityFilter } from './capabilities';
+import type { TokenLike } from './identity';
+import type { WaitOptions } from './values';
 
 /**
- * Who may see a channel, by the subnet of the subscriber.
+ * Who may see a channel, by the subnet of the subscriber's node: `subnet-local` the same, `parent-visible` the same or one
+ * that contains it, `exported` nobody until an export exists, `global` everybody. Nodes without a subnet match each other.
  *
  * @public
  */
@@ -16,18 +19,19 @@ export interface ChannelConfig {
   /** 1 to 255 of `a-z 0-9 - _ . /`. */
   name: string;
   visibility?: ChannelVisibility;
-  /** Messages are acknowledged and repeated. */
+  /** Every message is acknowledged and repeated, whatever `publish` asks for. */
   reliable?: boolean;
-  /** Subscribers must present a token. */
+  /** Subscribers must present a token; without `tokenRoots`, one that descends from this node. */
   requireToken?: boolean;
   /** Entity ids that tokens must descend from; alone turns the token gate on. */
   tokenRoots?: readonly Uint8Array[];
+  /** 0 to 255, default 0: to each peer, messages of channels with a higher one go first. */
   priority?: number;
-  /** Most messages per second. */
+  /** Most messages per second, which may come at once; more reject with `ERR_CHANNEL_RATE_LIMITED`. */
   maxRatePps?: number;
-  /** What a publisher must offer. */
+  /** What a publisher must offer. Reserved: anything but an empty filter is refused. */
   publishCaps?: CapabilityFilter;
-  /** What a subscriber must offer. */
+  /** What a subscriber must offer. Reserved: anything but an empty filter is refused. */
   subscribeCaps?: CapabilityFilter;
 }
 
@@ -36,17 +40,30 @@ export interface ChannelConfig {
  *
  * @public
  */
-export interface PublishOptions {
+export interface PublishOptions extends WaitOptions {
   /** Default `fire_and_forget`. */
   reliability?: 'reliable' | 'fire_and_forget';
-  /** Default `best_effort`. */
+  /**
+   * Default `best_effort`: a failure is in the report, and the others are served; so it is with `collect`. `fail_fast`
+   * rejects with the first failure, and serves nobody after it.
+   */
   onFailure?: 'best_effort' | 'fail_fast' | 'collect';
-  /** Most subscribers that are sent to at once. Default 32. */
+  /** To how many nodes it may be under way at once. Default 32. */
   maxInflight?: number;
 }
 
 /**
- * Whom a message reached: acknowledged by the peer when reliable, else accepted by its session.
+ * How a channel is subscribed to.
+ *
+ * @public
+ */
+export interface SubscribeOptions extends WaitOptions {
+  /** What the publisher lets this node in with. Its last subject is this node's entity id. */
+  token?: TokenLike;
+}
+
+/**
+ * Whom a message reached, in nodes: acknowledged by the peer when reliable, else accepted by its session.
  *
  * @public
  */
@@ -72,8 +89,10 @@ export interface PublishFailure {
  * @public
  */
 export interface ChannelMessage {
+  /** Node id. */
   readonly publisher: bigint;
   readonly channel: string;
+  /** Its number in the channel, in this life of the publisher. */
   readonly sequence: bigint;
   readonly payload: Buffer;
   /** Unix time of arrival in nanoseconds. */
@@ -81,12 +100,15 @@ export interface ChannelMessage {
 }
 
 /**
- * Messages of one channel. One that nobody reads acknowledges and drops.
+ * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
+ *
+ * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
+ * ({@link ChannelAuthError}, also later, when a token ends) or was lost. Leaving a loop does not end the subscription.
  *
  * @public
  */
 export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-  /** Resolves when the publisher accepted the subscription. */
+  /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
   readonly ready: Promise<void>;
   /** Messages that nobody read in time. */
   readonly dropped: bigint;

@@ -1,3 +1,5 @@
+import type { Token, TokenChain } from '../token';
+
 /**
  * What a token permits. `wildcard` extends it to any channel.
  *
@@ -20,3 +22,10 @@ export interface IssueTokenOptions {
   /** How often it may be delegated on. Default 0. */
   delegationDepth?: number;
 }
+
+/**
+ * Wherever a token is asked for: one, a chain from a root's to the presenter's, or the bytes of either.
+ *
+ * @public
+ */
+export type TokenLike = Token | TokenChain | Uint8Array;

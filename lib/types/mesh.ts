@@ -20,7 +20,7 @@ export interface MeshNodeOptions {
   maxPayloadBytes?: number;
   /** Most sessions at a time. */
   maxPeers?: number;
-  /** The node's place: 1 to 4 levels of 0 to 255. Reserved: checked, without effect until there are channels. */
+  /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
   subnet?: SubnetOptions;
   /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
   seeds?: readonly string[];

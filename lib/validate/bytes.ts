@@ -46,9 +46,10 @@ function isPlain(value: unknown, { length }: BytesShape): value is Uint8Array {
 }
 
 /** Node 20 has no `ArrayBuffer.prototype.detached`; a view over a detached buffer cannot be made. */
-function isDetached(buffer: ArrayBufferLike): boolean {
+export function isDetached(buffer: ArrayBufferLike): boolean {
   try {
-    return new Uint8Array(buffer).byteLength !== 0;
+    new Uint8Array(buffer);
+    return false;
   } catch {
     return true;
   }

@@ -46,9 +46,7 @@ pub struct BatchRest<'env> {
 #[napi]
 pub fn runtime_take_work(env: Env, runtime: u32) -> Result<u32> {
     let entry = entry(&env, runtime)?;
-    // Before looking: what comes from now on wakes again.
-    entry.waker.woken.store(false, Ordering::Release);
-    Ok(match next(&entry) {
+    Ok(match next_or_rest(&entry) {
         None => NOTHING,
         Some(Work::Run { daemon, batch, events }) => {
             if pack_events(&entry, daemon, batch.0, &events) {
@@ -64,6 +62,17 @@ pub fn runtime_take_work(env: Env, runtime: u32) -> Result<u32> {
             entry.stash.replace(Some(work));
             OBJECT
         }
+    })
+}
+
+/// The next work. Until there is none, JavaScript goes on by itself and is not woken.
+fn next_or_rest(entry: &Entry) -> Option<Work> {
+    let woken = &entry.waker.woken;
+    woken.store(true, Ordering::Release);
+    next(entry).or_else(|| {
+        // Before looking once more: what comes from now on wakes again.
+        woken.store(false, Ordering::Release);
+        next(entry).inspect(|_| woken.store(true, Ordering::Release))
     })
 }
 
@@ -157,19 +166,16 @@ fn pack_settlements(entry: &Entry, ticket: Ticket, result: &std::result::Result<
     let mut writer = Writer::new(scratch.inbox(), HEADER);
     let mut count = 1_u32;
     pack_settlement(&mut writer, ticket, result);
-    while writer.room() > 32 * 1024 {
-        match entry.runtime.next_work() {
-            Some(Work::Settle { ticket, result }) if is_small(&result) => {
-                pack_settlement(&mut writer, ticket, &result);
+    entry.runtime.look(|engine| {
+        engine.take_settlements(|ticket, result| {
+            let fits = writer.room() > 32 * 1024 && is_small(result);
+            if fits {
+                pack_settlement(&mut writer, ticket, result);
                 count += 1;
             }
-            other => {
-                // It was taken already, and the inbox is in use: it waits here.
-                entry.stash.replace(other);
-                break;
-            }
-        }
-    }
+            fits
+        });
+    });
     let end = u32::try_from(writer.at()).unwrap_or(u32::MAX);
     writer.patch_u32(0, count);
     writer.patch_u32(4, end);

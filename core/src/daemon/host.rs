@@ -11,7 +11,7 @@ use super::delivery::{Delivery, Ticket};
 use super::mailbox::{Mailbox, MailboxFull};
 use crate::causal::{CausalLink, ChainBuilder, ChainError, Horizon};
 use crate::identity::{EntityId, EntityKeypair, Epoch, Lineage, MigrationId, OriginHash};
-use crate::wire::events::Failure;
+use crate::wire::events::{Failure, Outputs};
 
 /// Names a daemon within one runtime: slot and generation, so that a number of a gone daemon finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +43,7 @@ pub struct Stats {
 #[derive(Clone, Debug)]
 pub enum EventOutcome {
     /// Its outputs, in order.
-    Outputs(Vec<Bytes>),
+    Outputs(Outputs<Bytes>),
     /// It failed.
     Failed(Failure),
 }
@@ -227,6 +227,22 @@ impl DaemonHost {
         self.control.front().map_or(u64::MAX, |(behind, _)| behind.saturating_sub(self.taken))
     }
 
+    /// How many events go before the next automatic snapshot, if there is one to come.
+    pub fn before_snapshot(&self) -> Option<u64> {
+        let interval = self.config.auto_snapshot_interval.filter(|interval| *interval > 0)?;
+        Some(interval.saturating_sub(self.since_snapshot).max(1))
+    }
+
+    /// Counts an event that ran towards the next automatic snapshot, which takes its turn before whatever follows.
+    pub fn count_towards_snapshot(&mut self) {
+        if self.before_snapshot() == Some(1) {
+            self.since_snapshot = 0;
+            self.control.push_front((self.taken, Control::AutoSnapshot));
+        } else {
+            self.since_snapshot += 1;
+        }
+    }
+
     /// Enters a control operation behind what waits now.
     pub fn enter_control(&mut self, control: Control) {
         self.control.push_back((self.accepted, control));
@@ -256,6 +272,16 @@ impl DaemonHost {
             && matches!(self.running, Running::Idle)
             && self.control.is_empty()
             && self.mailbox.is_empty()
+    }
+
+    /// Counts an event that runs without having been in the mailbox. It goes before all that waits: control operations
+    /// keep their place behind waiting events.
+    pub fn count_direct(&mut self) {
+        self.accepted += 1;
+        self.taken += 1;
+        for (behind, _) in &mut self.control {
+            *behind += 1;
+        }
     }
 
     /// Whether waiting events are this copy's alone: none is staged elsewhere.
@@ -293,11 +319,12 @@ impl DaemonHost {
         out
     }
 
-    /// Hands out the next batch and observes its links.
+    /// Hands out the next batch. It ends where an automatic snapshot is due.
     pub fn take_batch(&mut self, now: Instant) -> (BatchId, &VecDeque<Delivery>) {
         let mut events = VecDeque::new();
         let mut room = BATCH_BYTES;
-        let most = usize::try_from(self.before_control()).unwrap_or(usize::MAX).min(BATCH_EVENTS);
+        let most = self.before_control().min(self.before_snapshot().unwrap_or(u64::MAX));
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(BATCH_EVENTS);
         while events.len() < most {
             let next = if events.is_empty() { self.mailbox.pop() } else { self.mailbox.pop_within(room) };
             let Some(delivery) = next else { break };
@@ -331,5 +358,62 @@ impl DaemonHost {
         self.stats.events_processed += 1;
         self.stats.events_emitted += outputs.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causal::{HorizonBloom, ParentHash, Sequence};
+    use crate::daemon::ReplyTo;
+
+    fn live() -> DaemonHost {
+        let key = DaemonKey { slot: 0, generation: 0 };
+        let (keypair, lineage) = (EntityKeypair::generate(), Lineage::new(1));
+        let config = HostConfig::default();
+        DaemonHost::new(key, keypair, None, config, lineage, Epoch::FIRST, Standing::Live, Instant::now())
+    }
+
+    fn delivery() -> Delivery {
+        let link = CausalLink {
+            origin: OriginHash::new(1),
+            horizon: HorizonBloom::default(),
+            sequence: Sequence::new(1),
+            parent_hash: ParentHash::default(),
+        };
+        let (payload, reply, accepted_at) = (Bytes::new(), ReplyTo::Nobody, Instant::now());
+        Delivery { link, payload, received_at: 0, channel: None, reply, expires: None, accepted_at }
+    }
+
+    #[tokio::test]
+    async fn an_automatic_snapshot_is_taken_between_batches_after_exactly_so_many_events() {
+        let mut host = live();
+        host.config.auto_snapshot_interval = Some(3);
+        for _ in 0..5 {
+            host.accept(delivery()).expect("room");
+        }
+        host.enter_control(Control::Stop(Ticket(1)));
+        assert_eq!(host.take_batch(Instant::now()).1.len(), 3);
+        for _ in 0..3 {
+            assert_eq!(host.due_control(), None);
+            host.count_towards_snapshot();
+        }
+        assert_eq!(host.due_control(), Some(Control::AutoSnapshot));
+        assert_eq!(host.due_control(), None, "one snapshot, and the stop behind the rest");
+        assert_eq!(host.take_batch(Instant::now()).1.len(), 2);
+        assert_eq!(host.due_control(), Some(Control::Stop(Ticket(1))));
+    }
+
+    #[tokio::test]
+    async fn a_stop_stays_behind_waiting_events_when_a_direct_event_goes_before_them() {
+        let mut host = live();
+        host.running = Running::Direct;
+        host.accept(delivery()).expect("room");
+        host.enter_control(Control::Stop(Ticket(1)));
+        host.count_direct();
+        host.running = Running::Idle;
+        assert_eq!(host.due_control(), None, "an event that was accepted before still waits");
+        assert_eq!(host.take_batch(Instant::now()).1.len(), 1);
+        assert_eq!(host.due_control(), Some(Control::Stop(Ticket(1))));
     }
 }

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use minicbor::{Decode, Encode};
 use tokio::time::Instant;
 
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
+use crate::wire::MAX_RECORD_BODY;
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Event, Failure, Item, Reply, StreamId, decode_number};
+use crate::wire::events::{Event, Failure, Item, Outputs, Reply, StreamId, decode_number};
 
 /// What stands at a number of a stream.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ pub struct KeptReply {
     /// The call's number.
     pub number: u64,
     /// What came of it.
-    pub result: Result<Vec<OutputRecord>, Failure>,
+    pub result: Result<Outputs<OutputRecord>, Failure>,
 }
 
 impl KeptReply {
@@ -99,7 +101,8 @@ pub struct InStream {
     /// The peer that its last message came through; the way back when the sender has no session here.
     pub via: NodeId,
     next: u64,
-    early: BTreeMap<u64, Held>,
+    // What is due next is in front.
+    early: VecDeque<Option<Held>>,
     early_bytes: usize,
     kept: VecDeque<KeptReply>,
     kept_bytes: usize,
@@ -114,7 +117,7 @@ pub struct InStream {
 pub struct Inbound {
     // Keys are not used again: events in the mailbox hold them.
     streams: BTreeMap<u32, InStream>,
-    index: HashMap<StreamId, u32>,
+    index: HashMap<StreamId, u32, RandomState>,
     last: u32,
 }
 
@@ -288,6 +291,20 @@ impl Held {
         };
         Self::Event { link: event.link, payload, call }
     }
+
+    /// Takes the items of one message. Payloads that together are worth a frame are slices of it: they are accepted in
+    /// their order, so at most one frame of a stream is kept for what is left of it.
+    pub fn all_from_wire<'a>(items: &'a [Item<'a>], message: &'a Bytes) -> impl Iterator<Item = Self> + 'a {
+        let payloads: usize = items.iter().map(|item| item.event().map_or(0, |event| event.payload.len())).sum();
+        let worth = payloads * 16 >= message.len().max(MAX_RECORD_BODY);
+        items.iter().map(move |item| match item {
+            Item::Call(event) | Item::Send(event) if worth => {
+                let call = matches!(item, Item::Call(_));
+                Self::Event { link: event.link, payload: message.slice_ref(event.payload), call }
+            }
+            Item::Call(_) | Item::Send(_) | Item::Skip => Self::from_wire(item, message),
+        })
+    }
 }
 
 impl InStream {
@@ -296,7 +313,7 @@ impl InStream {
             id,
             via,
             next,
-            early: BTreeMap::new(),
+            early: VecDeque::new(),
             early_bytes: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -313,17 +330,25 @@ impl InStream {
 
     /// Takes a position in. Repetitions are dropped.
     pub fn offer(&mut self, number: u64, held: Held) -> Result<(), Refused> {
-        if number < self.next || self.early.contains_key(&number) {
+        let Some(ahead) = number.checked_sub(self.next) else { return Ok(()) };
+        if ahead >= 2 * WINDOW {
+            return Err(Refused::BeyondWindow);
+        }
+        let place = usize::try_from(ahead).unwrap_or(usize::MAX);
+        if self.early.get(place).is_some_and(Option::is_some) {
             return Ok(());
         }
         let weight = held.weight();
         // A single large event beyond the window's bytes is taken when it is alone; the sender keeps to the same rule.
-        let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && !self.early.is_empty() && weight > 0;
-        if number >= self.next + 2 * WINDOW || (too_many_bytes && number != self.next) {
+        let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && self.early_bytes > 0 && weight > 0;
+        if too_many_bytes && number != self.next {
             return Err(Refused::BeyondWindow);
         }
         self.early_bytes += weight;
-        self.early.insert(number, held);
+        if self.early.len() <= place {
+            self.early.resize_with(place + 1, || None);
+        }
+        self.early[place] = Some(held);
         Ok(())
     }
 
@@ -332,15 +357,20 @@ impl InStream {
         if self.kept_bytes >= KEPT_REPLY_BYTES {
             return None;
         }
-        self.early.get(&self.next)
+        self.early.front()?.as_ref()
     }
 
     /// Accepts the position that is due.
     pub fn accept(&mut self) -> Option<(u64, Held)> {
         let number = self.next;
-        let held = self.early.remove(&number)?;
+        let held = self.early.front_mut()?.take()?;
+        self.early.pop_front();
         self.early_bytes -= held.weight();
         self.next += 1;
+        if self.early.is_empty() && self.early.capacity() > 64 {
+            // An idle stream keeps no memory of a past flood.
+            self.early = VecDeque::new();
+        }
         Some((number, held))
     }
 
@@ -350,11 +380,11 @@ impl InStream {
         if next <= self.next {
             return false;
         }
+        let passed = usize::try_from(next - self.next).unwrap_or(usize::MAX).min(self.early.len());
+        let freed: usize = self.early.drain(..passed).flatten().map(|held| held.weight()).sum();
+        self.early_bytes -= freed;
         self.next = next;
         self.told = self.told.max(next - 1);
-        let later = self.early.split_off(&next);
-        self.early_bytes = later.values().map(Held::weight).sum();
-        self.early = later;
         true
     }
 
@@ -424,5 +454,83 @@ impl InStream {
     /// Bytes held for this stream.
     pub fn bytes(&self) -> usize {
         self.early_bytes + self.kept_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::causal::{HorizonBloom, ParentHash, Sequence};
+    use crate::identity::{EntityId, Incarnation, Lineage, OriginHash};
+
+    fn stream() -> InStream {
+        let id = StreamId {
+            sender: NodeId::new(1),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            entity: EntityId::from_bytes([2; 32]),
+            lineage: Lineage::from_bytes([3; 16]),
+            opening: 1,
+        };
+        InStream::new(id, NodeId::new(1), 1, Instant::now())
+    }
+
+    fn event(number: u64, size: usize) -> Held {
+        let link = CausalLink {
+            origin: OriginHash::new(1),
+            horizon: HorizonBloom::default(),
+            sequence: Sequence::new(number),
+            parent_hash: ParentHash::default(),
+        };
+        Held::Event { link, payload: Bytes::from(vec![0; size]), call: true }
+    }
+
+    fn drain(stream: &mut InStream) -> Vec<u64> {
+        std::iter::from_fn(|| {
+            stream.ready()?;
+            let (number, held) = stream.accept()?;
+            if let Held::Event { link, .. } = held {
+                assert_eq!(link.sequence.get(), number);
+            }
+            Some(number)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn hazard_reordered_and_repeated_positions_are_accepted_once_and_in_order() {
+        let mut stream = stream();
+        let mut accepted = Vec::new();
+        for number in [3, 1, 1, 2, 3, 7, 5, 4, 5, 2, 6, 8] {
+            stream.offer(number, event(number, 10)).expect("within the window");
+            accepted.extend(drain(&mut stream));
+        }
+        assert_eq!(accepted, (1..=8).collect::<Vec<_>>());
+        assert_eq!(stream.bytes(), 0);
+    }
+
+    #[test]
+    fn requirement_bounds_what_is_beyond_the_window_is_refused() {
+        let mut stream = stream();
+        assert_eq!(stream.offer(1 + 2 * WINDOW, event(1, 1)), Err(Refused::BeyondWindow));
+        assert_eq!(stream.offer(u64::MAX, event(1, 1)), Err(Refused::BeyondWindow));
+        stream.offer(2 * WINDOW, event(2 * WINDOW, 1)).expect("the last of the window");
+        stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect_err("more bytes than the window has");
+        stream.offer(1, event(1, 2 * WINDOW_BYTES)).expect("what is due is taken");
+        assert_eq!(drain(&mut stream), [1]);
+    }
+
+    #[test]
+    fn a_mark_set_elsewhere_passes_what_was_held_and_keeps_the_rest() {
+        let mut stream = stream();
+        for number in [2, 4, 6] {
+            stream.offer(number, event(number, 100)).expect("within the window");
+        }
+        assert!(stream.advance(4));
+        assert_eq!(stream.bytes(), 200);
+        assert_eq!(drain(&mut stream), [4]);
+        assert!(stream.advance(20), "beyond all that is held");
+        assert_eq!((stream.next(), stream.bytes()), (20, 0));
+        stream.offer(20, event(20, 1)).expect("due");
+        assert_eq!(drain(&mut stream), [20]);
     }
 }

@@ -7,6 +7,7 @@
 mod inbound;
 mod outbound;
 
+pub use crate::wire::events::Outputs;
 pub use inbound::{Held, InStream, Inbound, KeptReply, OutputRecord, Refused};
 pub use outbound::{OutItem, OutStream, Outgoing};
 

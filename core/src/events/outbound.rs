@@ -139,8 +139,8 @@ impl OutStream {
         self.items.get_mut(index)
     }
 
-    /// The host accepted everything through this number.
-    pub fn accepted(&mut self, through: u64, resolved: &mut Vec<Ticket>) {
+    /// The host accepted everything through this number; tells of those who waited for that.
+    pub fn accepted(&mut self, through: u64, mut done: impl FnMut(Ticket)) {
         let through = through.min(self.sent);
         while self.accepted < through {
             self.accepted += 1;
@@ -153,7 +153,7 @@ impl OutStream {
                         if outgoing.call {
                             OutItem::Awaiting(outgoing.ticket, outgoing.expires)
                         } else {
-                            resolved.push(outgoing.ticket);
+                            done(outgoing.ticket);
                             OutItem::Done
                         }
                     }

@@ -29,7 +29,7 @@ pub struct EnvelopeContext {
     pub migration: MigrationId,
     /// The epoch that the daemon has when it is sealed.
     pub epoch: Epoch,
-    /// BLAKE2s-256 of the snapshot without envelope.
+    /// Digest of the snapshot without envelope.
     pub snapshot_digest: [u8; 32],
 }
 

@@ -110,10 +110,13 @@ impl Handlers {
     ) {
         while let Some(first) = records.first() {
             let Some(installed) = self.of(first.subprotocol) else {
-                let record = records.remove(0);
-                let responder = self.responders.iter().find(|(id, _)| *id == record.subprotocol);
-                let answer = responder.and_then(|(_, respond)| respond(&record));
-                unhandled(record, answer);
+                let nobodys = first.subprotocol;
+                let responder = self.responders.iter().find(|(id, _)| *id == nobodys);
+                // All in one pass: a frame has room for thousands.
+                for record in records.extract_if(.., |record| record.subprotocol == nobodys) {
+                    let answer = responder.and_then(|(_, respond)| respond(&record));
+                    unhandled(record, answer);
+                }
                 continue;
             };
             let is_its = |record: &Record| installed.subprotocols.contains(&record.subprotocol);

@@ -26,12 +26,7 @@ impl Engine {
             return 0;
         }
         host.running = Running::Direct;
-        match host.config.auto_snapshot_interval {
-            None | Some(0) => most,
-            Some(interval) => {
-                u32::try_from(interval.saturating_sub(host.since_snapshot)).unwrap_or(most).clamp(1, most)
-            }
-        }
+        host.before_snapshot().and_then(|count| u32::try_from(count).ok()).map_or(most, |count| count.min(most))
     }
 
     /// One of them ran: its outputs, whose links are left in `links`, or none when the daemon's code failed it.
@@ -54,13 +49,13 @@ impl Engine {
             Some(outputs) => {
                 let emitted = match outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
                     Some(size) => Err(RuntimeError::PayloadTooLarge { size, max }),
-                    None => host.emit(outputs, links).map_err(|e| RuntimeError::InvalidOutput(e.to_string())),
+                    None => host.emit(outputs, links).map_err(|e| RuntimeError::HostFailed(e.to_string())),
                 };
                 host.stats.errors += u64::from(emitted.is_err());
                 emitted
             }
         };
-        Self::count_towards_snapshot(host);
+        host.count_towards_snapshot();
         result
     }
 
@@ -105,8 +100,7 @@ impl Engine {
             accepted_at: now.instant,
         };
         let events = std::iter::once(delivery).collect();
-        slot.host.taken += 1;
-        slot.host.accepted += 1;
+        slot.host.count_direct();
         let batch = InFlight { id, events, progress_at: now.instant, timed_out: false };
         slot.host.running = Running::Batch(Box::new(batch));
         self.arm_callback_timeout(key, now);

@@ -4,8 +4,9 @@
 //! peers, which are encoded when the mesh asks for them ([`transmit`](super::transmit)). The methods of the engine are
 //! spread over the files of this module by subject.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -86,9 +87,9 @@ pub struct Engine {
     pub(super) factories: FactoryRegistry,
     pub(super) daemons: Slab<Slot>,
     generations: Vec<u32>,
-    pub(super) by_origin: HashMap<OriginHash, DaemonKey>,
+    pub(super) by_origin: HashMap<OriginHash, DaemonKey, RandomState>,
     pub(super) peers: Peers,
-    pub(super) routes: HashMap<OriginHash, Route>,
+    pub(super) routes: HashMap<OriginHash, Route, RandomState>,
     pub(super) lookups: Lookups,
     pub(super) locating: HashMap<OriginHash, Vec<Ticket>>,
     pub(super) pointers: Pointers,
@@ -125,7 +126,7 @@ pub struct Engine {
     /// Nodes that were told `NotReady` and are to be asked again.
     pub(super) turned_away: Vec<(NodeId, OriginHash, crate::identity::MigrationId)>,
     /// Peers for whom something was entered since the mesh was last told.
-    pub(super) wakes: HashSet<NodeId>,
+    pub(super) wakes: BTreeSet<NodeId>,
     /// Messages that this node sends itself.
     pub(super) own: VecDeque<(Subprotocol, Vec<u8>)>,
     /// Streams of this node to its own daemons that have something to say.
@@ -152,9 +153,9 @@ impl Engine {
             factories: FactoryRegistry::default(),
             daemons: Slab::new(),
             generations: Vec::new(),
-            by_origin: HashMap::new(),
+            by_origin: HashMap::default(),
             peers: Peers::default(),
-            routes: HashMap::new(),
+            routes: HashMap::default(),
             lookups: Lookups::default(),
             locating: HashMap::new(),
             pointers: Pointers::default(),
@@ -181,7 +182,7 @@ impl Engine {
             questions: 0,
             asked: BTreeMap::new(),
             turned_away: Vec::new(),
-            wakes: HashSet::new(),
+            wakes: BTreeSet::new(),
             own: VecDeque::new(),
             own_streams: Vec::new(),
             own_answers: Vec::new(),
@@ -365,8 +366,13 @@ impl Engine {
         !self.work.is_empty()
     }
 
+    /// Takes settlements that are next, for as long as `take` wants them: many in one call.
+    pub fn take_settlements(&mut self, take: impl FnMut(Ticket, &Result<Settlement, RuntimeError>) -> bool) {
+        self.work.settlements(take);
+    }
+
     /// Takes the peers for whom something was entered.
-    pub fn take_wakes(&mut self) -> HashSet<NodeId> {
+    pub fn take_wakes(&mut self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.wakes)
     }
 

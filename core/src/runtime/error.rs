@@ -59,7 +59,7 @@ pub enum RuntimeError {
     /// The daemon returned something that is no output.
     #[error("invalid output: {0}")]
     InvalidOutput(String),
-    /// The factory or `restore` failed.
+    /// `restore` failed.
     #[error("the daemon could not be restored: {}", .0.message)]
     RestoreFailed(Thrown),
     /// The factory failed.

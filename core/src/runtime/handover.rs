@@ -227,7 +227,7 @@ impl Engine {
             let mut sent = Vec::new();
             if let Some(stream) = self.own_stream(origin, fresh, now) {
                 // What this copy accepted of it last may not have been told yet.
-                stream.accepted(first - 1, &mut sent);
+                stream.accepted(first - 1, |ticket| sent.push(ticket));
                 stream.hand_over(handed.into_iter());
                 for outgoing in held {
                     stream.push(outgoing);

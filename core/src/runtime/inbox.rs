@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::engine::{Engine, Now};
+use super::engine::{Engine, Now, Slot};
 use super::replies::failed;
 use super::timers::TimerKey;
-use crate::daemon::{DaemonKey, Delivery, ReplyTo, Standing};
+use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
 use crate::directory::Pointer;
-use crate::events::{Held, Refused};
+use crate::events::{Held, InStream, Refused};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -40,6 +40,60 @@ struct Batch<'b> {
     first: u64,
     items: Vec<Item<'b>>,
     through: u64,
+}
+
+/// What a stream gave to its daemon's mailbox.
+#[derive(Default)]
+struct Intake {
+    /// Any event.
+    accepted: bool,
+    /// One whose sender waits for just that.
+    sends: bool,
+}
+
+impl Intake {
+    /// Accepts what is due on a stream, which `me` holds under a number, while the mailbox has room.
+    fn take(
+        &mut self,
+        host: &mut DaemonHost,
+        held: &mut InStream,
+        (me, stream): (NodeId, u32),
+        starved: &mut Vec<u32>,
+        now: Now,
+    ) {
+        // Callers of this node get the next numbers of its stream when the daemon is handed over.
+        if held.id.sender == me && matches!(host.standing, Standing::Frozen(_)) {
+            return;
+        }
+        while host.accepts() {
+            let Some(due) = held.ready() else { break };
+            if let Held::Event { payload, .. } = due
+                && !host.mailbox.has_room(payload.len())
+            {
+                if !starved.contains(&stream) {
+                    starved.push(stream);
+                }
+                break;
+            }
+            let Some((number, due)) = held.accept() else { break };
+            if let Held::Event { link, payload, call } = due {
+                self.sends |= !call;
+                self.accepted = true;
+                let delivery = Delivery {
+                    link,
+                    payload,
+                    received_at: now.unix_ns,
+                    channel: None,
+                    reply: ReplyTo::Stream { stream, number, call },
+                    expires: None,
+                    accepted_at: now.instant,
+                };
+                // There is room: it was looked for above.
+                let taken = host.accept(delivery);
+                debug_assert!(taken.is_ok());
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -120,6 +174,7 @@ impl Engine {
                 replies_through: through,
             });
         };
+        let me = self.me();
         let Some(slot) = self.slot_mut(key) else { return };
         if slot.host.may_end_streams() && first == 1 && slot.inbound.find(&id).is_none() {
             slot.inbound.end_older(&id);
@@ -128,15 +183,23 @@ impl Engine {
             Ok(stream) => stream,
             Err(Refused::Unknown | Refused::BeyondWindow) => return self.say_unknown(from, &id),
         };
-        let Some(held) = slot.inbound.get_mut(stream) else { return };
+        let Slot { host, inbound, starved, .. } = slot;
+        let Some(held) = inbound.get_mut(stream) else { return };
         held.acknowledge(through);
-        for (number, item) in (first..).zip(&items) {
-            if held.offer(number, Held::from_wire(item, body)).is_err() {
-                self.refuse(from, "event", &"beyond the window of its stream");
+        let mut intake = Intake::default();
+        let mut refused = false;
+        for (number, item) in (first..).zip(Held::all_from_wire(&items, body)) {
+            if held.offer(number, item).is_err() {
+                refused = true;
                 break;
             }
+            // One by one, so that what comes in its order is never stored.
+            intake.take(host, held, (me, stream), starved, now);
         }
-        self.feed(key, stream, now);
+        self.took_in(key, stream, intake, now);
+        if refused {
+            self.refuse(from, "event", &"beyond the window of its stream");
+        }
     }
 
     /// The daemon of a stream, when this node is, or is about to be, its host in that life.
@@ -159,43 +222,17 @@ impl Engine {
     pub(super) fn feed(&mut self, key: DaemonKey, stream: u32, now: Now) {
         let me = self.me();
         let Some(slot) = self.slot_mut(key) else { return };
-        let super::engine::Slot { host, inbound, starved, .. } = slot;
+        let Slot { host, inbound, starved, .. } = slot;
         let Some(held) = inbound.get_mut(stream) else { return };
-        // Callers of this node get the next numbers of its stream when the daemon is handed over.
-        if held.id.sender == me && matches!(host.standing, Standing::Frozen(_)) {
-            return;
-        }
-        let mut sends = false;
-        let mut accepted = false;
-        while host.accepts() {
-            let Some(due) = held.ready() else { break };
-            if let Held::Event { payload, .. } = due
-                && !host.mailbox.has_room(payload.len())
-            {
-                if !starved.contains(&stream) {
-                    starved.push(stream);
-                }
-                break;
-            }
-            let Some((number, due)) = held.accept() else { break };
-            if let Held::Event { link, payload, call } = due {
-                sends |= !call;
-                accepted = true;
-                let delivery = Delivery {
-                    link,
-                    payload,
-                    received_at: now.unix_ns,
-                    channel: None,
-                    reply: ReplyTo::Stream { stream, number, call },
-                    expires: None,
-                    accepted_at: now.instant,
-                };
-                // There is room: it was looked for above.
-                let taken = host.accept(delivery);
-                debug_assert!(taken.is_ok());
-            }
-        }
-        let untold = held.untold();
+        let mut intake = Intake::default();
+        intake.take(host, held, (me, stream), starved, now);
+        self.took_in(key, stream, intake, now);
+    }
+
+    /// Tells of what was accepted, and has it run.
+    fn took_in(&mut self, key: DaemonKey, stream: u32, Intake { accepted, sends }: Intake, now: Now) {
+        let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
+        let untold = held.map_or(0, InStream::untold);
         if untold > 0 {
             if sends || untold >= TELL_AT {
                 self.answer(key, stream);
@@ -342,6 +379,9 @@ impl Engine {
         if passed.hops < MOST_HOPS && self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             self.send_any_size(pointer.node, Subprotocol::Events, codec::encode(&message(next)));
+        } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
+            // Its host is given up: who was told above and reaches that host all the same is on its way there already.
+            self.say_unknown(from, id);
         }
     }
 

@@ -17,6 +17,8 @@ use crate::wire::migration::MoveId;
 
 /// Most that is held for one node; beyond this things are done without it.
 const MOST_HELD: usize = 65_536;
+/// Most nodes that are wanted at a time: peers name them, and each costs questions to all others.
+const MOST_WANTED: usize = 1024;
 
 /// Something that needs a session with a node, or goes on without it.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ impl Engine {
     /// Asks for a session with a node that has none, in the background.
     pub(super) fn want_peer(&mut self, node: NodeId) {
         if node == self.me() || self.peers.is_up(node) || self.reaching.given_up == Some(node) || !self.is_ready() {
+            return;
+        }
+        if self.reaching.wanted.len() >= MOST_WANTED {
             return;
         }
         if let std::collections::btree_map::Entry::Vacant(vacant) = self.reaching.wanted.entry(node) {
@@ -107,5 +112,33 @@ impl Engine {
             self.unreachable(node, now);
         }
         self.reaching.fresh.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::identity::{EntityKeypair, Incarnation, NodeStaticSecret};
+    use crate::runtime::{NodeSelf, RuntimeOptions};
+
+    #[tokio::test]
+    async fn nodes_that_others_name_do_not_pile_up() {
+        let keypair = EntityKeypair::generate();
+        let static_secret = NodeStaticSecret::derive(&keypair).expect("it has a secret");
+        let node = NodeSelf { keypair, incarnation: Incarnation { started_at_ms: 1, salt: 1 }, static_secret };
+        let mut engine = Engine::new(node, RuntimeOptions::default(), Box::new(|| 1));
+        let now = Now { instant: Instant::now(), unix_ns: 0 };
+        engine.start(now).expect("it was not shut down");
+        for number in 0..2 * MOST_WANTED as u64 {
+            engine.want_peer(NodeId::new(number));
+        }
+        assert_eq!(engine.take_wanted().len(), MOST_WANTED);
+        let never = || -> Then { unreachable!("it is not held") };
+        assert!(!engine.reach_first(NodeId::new(1 << 40), never), "done without it");
+        engine.unreachable(NodeId::new(0), now);
+        engine.want_peer(NodeId::new(1 << 40));
+        assert_eq!(engine.take_wanted(), [NodeId::new(1 << 40)]);
     }
 }

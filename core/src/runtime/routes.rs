@@ -9,7 +9,7 @@ use super::error::{Executed, RuntimeError};
 use super::reaching::Then;
 use super::replies::remote_as_error;
 use super::timers::TimerKey;
-use super::work::Settlement;
+use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
 use crate::directory::{Claim, ClaimBody, Finding, Found, Haste, Pointer, Query};
 use crate::events::{KeptReply, OutStream, Outgoing};
@@ -281,7 +281,7 @@ impl Engine {
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
         let Ok(key) = self.local(origin) else {
             // One that left, or that its former host has yet to release to this node.
-            return self.pointers.claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
+            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
         };
         match self.claim_of(key) {
             Ok(claim) => Some(claim.encode()),
@@ -297,6 +297,12 @@ impl Engine {
         let body = claim.body();
         let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
         known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
+    }
+
+    /// The claim of a daemon that left. Once its host is given up this node knows of no daemon, as for its own callers.
+    fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
+        let claim = self.pointers.claim(origin)?;
+        self.peers.get(claim.body().node()).is_some().then_some(claim)
     }
 
     /// The claim for a daemon of this node, signed on first need.
@@ -329,33 +335,24 @@ impl Engine {
         now: Now,
     ) {
         let origin = id.entity.origin_hash();
-        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let Self { routes, work, .. } = self;
+        let Some(route) = routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
         route.used_at = now.instant;
-        let mut sent = Vec::new();
-        stream.accepted(through, &mut sent);
-        let mut answered = Vec::with_capacity(replies.len());
+        stream.accepted(through, |ticket| work.push(Work::Settle { ticket, result: Ok(Settlement::Done) }));
         for reply in replies {
             if let Some(ticket) = stream.replied(reply.number) {
-                let result = KeptReply::from_wire(reply, body).result;
-                answered.push((ticket, result));
+                let result = match KeptReply::from_wire(reply, body).result {
+                    Ok(outputs) => Ok(Settlement::Outputs(outputs)),
+                    Err(failure) => Err(remote_as_error(failure, origin)),
+                };
+                work.push(Work::Settle { ticket, result });
             }
         }
         if stream.untold_replies() > 0 && stream.untold_replies() < ACKNOWLEDGE_AT {
             self.untold_routes.insert(origin);
             self.timers.arm(TimerKey::Acknowledge, now.instant + ACKNOWLEDGE_AFTER);
         }
-        for ticket in sent {
-            self.settle(ticket, Ok(Settlement::Done));
-        }
-        for (ticket, result) in answered {
-            let result = match result {
-                Ok(outputs) => Ok(Settlement::Outputs(outputs)),
-                Err(failure) => Err(remote_as_error(failure, origin)),
-            };
-            self.settle(ticket, result);
-        }
-        let Some(stream) = self.routes.get(&origin).and_then(|route| route.stream.as_ref()) else { return };
         if stream.has_unsent() || stream.untold_replies() >= ACKNOWLEDGE_AT {
             self.has_unsent(origin);
         }

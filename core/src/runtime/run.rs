@@ -12,12 +12,12 @@ use super::timers::TimerKey;
 use super::work::{Next, Settlement, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket};
-use crate::events::{KeptReply, Outgoing, OutputRecord};
+use crate::events::{KeptReply, Outgoing, OutputRecord, Outputs};
 use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind};
 
 /// What the caller of an event in this environment gets.
-pub type LocalResult = Result<Vec<OutputRecord>, RuntimeError>;
+pub type LocalResult = Result<Outputs<OutputRecord>, RuntimeError>;
 
 /// How long an event may wait for room in its daemon's mailbox.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -254,16 +254,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_towards_snapshot(host: &mut crate::daemon::DaemonHost) {
-        if let Some(interval) = host.config.auto_snapshot_interval.filter(|interval| *interval > 0) {
-            host.since_snapshot += 1;
-            if host.since_snapshot >= interval {
-                host.since_snapshot = 0;
-                host.control.push_back((host.taken, Control::AutoSnapshot));
-            }
-        }
-    }
-
     /// The embedder ran events of a batch. Results of callers in this environment go to `local`, in order.
     pub fn ran(
         &mut self,
@@ -295,7 +285,7 @@ impl Engine {
             if result.is_err() {
                 host.stats.errors += 1;
             }
-            Self::count_towards_snapshot(host);
+            host.count_towards_snapshot();
             match delivery.reply {
                 ReplyTo::Local(ticket) => {
                     let timeout = host.config.callback_timeout;
@@ -340,7 +330,7 @@ fn conclude(
     outcome: EventOutcome,
     max: u64,
     links: &mut Vec<CausalLink>,
-) -> Result<Vec<OutputRecord>, Failure> {
+) -> Result<Outputs<OutputRecord>, Failure> {
     let outputs = match outcome {
         EventOutcome::Outputs(outputs) => outputs,
         EventOutcome::Failed(failure) => return Err(failure),

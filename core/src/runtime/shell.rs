@@ -255,10 +255,15 @@ impl SubprotocolHandler for Shared {
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
-        let (more, last) = self.act_from_outside(|engine, now| {
+        let fill = |engine: &mut Engine, now: Now| {
             let more = engine.fill(to, lane, sink, now);
             (more, !engine.is_ready() && !engine.has_unsent_messages())
-        });
+        };
+        let (more, last) = match lane {
+            // Leaves no work: whoever has some was woken for it.
+            Lane::Fast => self.act(fill).0,
+            Lane::Bulk => self.act_from_outside(fill),
+        };
         if last {
             self.said_last.notify_waiters();
         }

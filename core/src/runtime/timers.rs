@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use crate::daemon::DaemonKey;
@@ -34,7 +35,7 @@ pub(super) enum TimerKey {
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     order: BTreeSet<(Instant, TimerKey)>,
-    at: HashMap<TimerKey, Instant>,
+    at: HashMap<TimerKey, Instant, RandomState>,
 }
 
 impl Timers {

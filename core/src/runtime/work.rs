@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::error::RuntimeError;
 use crate::daemon::{BatchId, DaemonKey, Delivery, Ticket};
-use crate::events::OutputRecord;
+use crate::events::{OutputRecord, Outputs};
 use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
 use crate::migration::{DrainReport, MigrationFailure, Progress};
 use crate::wire::migration::Stage;
@@ -157,7 +157,7 @@ pub enum Settlement {
     /// A daemon was spawned.
     Spawned(DaemonKey),
     /// Outputs of an event, with their links.
-    Outputs(Vec<OutputRecord>),
+    Outputs(Outputs<OutputRecord>),
     /// An encoded snapshot, or none of a stateless daemon.
     Snapshot(Option<Bytes>),
     /// Where a daemon lives.
@@ -317,6 +317,15 @@ impl WorkQueue {
     /// Control and answers first: they must not wait behind a flood of events.
     pub(super) fn next(&mut self) -> Option<Next> {
         self.urgent.pop_front().map(Next::Work).or_else(|| self.runnable.pop_front().map(Next::Batch))
+    }
+
+    /// Takes settlements from the front of the queue for as long as `take` wants them.
+    pub(super) fn settlements(&mut self, mut take: impl FnMut(Ticket, &Result<Settlement, RuntimeError>) -> bool) {
+        while let Some(Work::Settle { ticket, result }) = self.urgent.front()
+            && take(*ticket, result)
+        {
+            self.urgent.pop_front();
+        }
     }
 
     /// Whether nothing waits.

@@ -54,6 +54,16 @@ pub fn bounded_array<'b, T: Decode<'b, ()>>(
     limit: u64,
     what: &'static str,
 ) -> Result<Vec<T>, CborError> {
+    let count = bounded_count(decoder, limit, what)?;
+    let mut items = Vec::with_capacity(usize::try_from(count.min(1024)).unwrap_or(1024));
+    for _ in 0..count {
+        items.push(decoder.decode()?);
+    }
+    Ok(items)
+}
+
+/// Reads how many elements a definite array has, of at most `limit`; they follow.
+pub fn bounded_count(decoder: &mut Decoder<'_>, limit: u64, what: &'static str) -> Result<u64, CborError> {
     let count = decoder.array()?.ok_or_else(|| CborError::message("an array of unknown length"))?;
     if count > limit {
         return Err(CborError::message(format!("{what}: {count} elements, at most {limit}")));
@@ -63,11 +73,7 @@ pub fn bounded_array<'b, T: Decode<'b, ()>>(
     if count > left {
         return Err(CborError::message(format!("{what}: {count} elements in {left} bytes")));
     }
-    let mut items = Vec::with_capacity(usize::try_from(count.min(1024)).unwrap_or(1024));
-    for _ in 0..count {
-        items.push(decoder.decode()?);
-    }
-    Ok(items)
+    Ok(count)
 }
 
 fn fixed<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[u8; N], CborError> {

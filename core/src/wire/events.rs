@@ -7,7 +7,8 @@ use minicbor::decode::{Decoder, Error as CborError};
 use minicbor::encode::{Encoder, Write};
 use minicbor::{Decode, Encode};
 
-use super::codec::bounded_array;
+use super::codec::{bounded_array, bounded_count};
+pub use super::outputs::Outputs;
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::identity::{EntityId, Epoch, Incarnation, Lineage, NodeId, OriginHash};
 
@@ -55,6 +56,16 @@ pub enum Item<'b> {
     Send(Event<'b>),
     /// The sender gave the number up.
     Skip,
+}
+
+impl<'b> Item<'b> {
+    /// The event, if there is one.
+    pub const fn event(&self) -> Option<&Event<'b>> {
+        match self {
+            Self::Call(event) | Self::Send(event) => Some(event),
+            Self::Skip => None,
+        }
+    }
 }
 
 /// An event on its way to a daemon, or an output on its way back, with its link.
@@ -132,7 +143,7 @@ pub struct Reply<'b> {
     /// The call's number in its stream.
     pub number: u64,
     /// What came of it.
-    pub result: Result<Vec<Event<'b>>, Failure>,
+    pub result: Result<Outputs<Event<'b>>, Failure>,
 }
 
 /// A message of the event streams.
@@ -384,7 +395,8 @@ impl<'b, C> Decode<'b, C> for Reply<'b> {
             }
             Err(failure)
         } else {
-            Ok(bounded_array(d, u64::from(u32::MAX), "outputs")?)
+            let count = bounded_count(d, u64::from(u32::MAX), "outputs")?;
+            Ok((0..count).map(|_| d.decode()).collect::<Result<_, _>>()?)
         };
         skip(d, count - 2)?;
         Ok(Self { number, result })

@@ -3,12 +3,14 @@
 //! A session carries *frames* (one Noise message each); a frame carries *records* of one lane; a record is one
 //! message of one subprotocol.
 
+pub mod channels;
 pub mod codec;
 pub mod directory;
 pub mod events;
 mod failure_reason;
 pub mod frame;
 pub mod migration;
+mod outputs;
 pub mod relay;
 pub mod session;
 mod subprotocol;

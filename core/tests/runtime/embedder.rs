@@ -159,7 +159,7 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
                     let state = shared.counters.get_mut(&daemon).expect("made before it runs");
                     state.extend_from_slice(&event.payload);
                     let count = state.len() as u64;
-                    EventOutcome::Outputs(vec![Bytes::copy_from_slice(&count.to_le_bytes())])
+                    EventOutcome::Outputs(vec![Bytes::copy_from_slice(&count.to_le_bytes())].into())
                 })
                 .collect();
             runtime.with(|engine, now| {

@@ -288,7 +288,7 @@ impl OfStreams<'_> {
                 let result = if fails {
                     Err(Failure { kind: FailureKind::NotFound, message: String::new(), cause: None })
                 } else {
-                    Ok(vec![Event { link, payload }])
+                    Ok(vec![Event { link, payload }].into())
                 };
                 let replies = numbers.iter().map(|number| Reply { number: number.0, result: result.clone() }).collect();
                 codec::encode(&EventsMessage::Replies { stream: stream.id(), through: through.0, replies })

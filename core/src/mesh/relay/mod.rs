@@ -79,10 +79,30 @@ impl State {
         self.outboxes.entry(to).or_default().data.push_back(circuit);
     }
 
-    /// Closes a circuit that goes through here; gives who is to be woken.
-    fn close_hop(&mut self, circuit: CircuitId) -> Vec<NodeId> {
-        let ends = self.switch.close(circuit).into_iter().flatten();
-        ends.filter(|&end| self.say(end, Say::Close(circuit))).collect()
+    /// A circuit with that peer is gone: it does not wait for its turn any more, however long the peer takes nothing.
+    fn forget_data(&mut self, node: NodeId, circuit: CircuitId) {
+        if let Some(outbox) = self.outboxes.get_mut(&node) {
+            outbox.data.retain(|waiting| *waiting != circuit);
+        }
+    }
+
+    /// Takes an end of a circuit out.
+    fn take_end(&mut self, by: NodeId, circuit: CircuitId) -> Option<Arc<Circuit>> {
+        let end = self.ends.remove(&(by, circuit))?;
+        self.forget_data(by, circuit);
+        Some(end)
+    }
+
+    /// Closes a circuit that goes through here, telling its ends but for `but`; gives who is to be woken.
+    fn close_hop(&mut self, circuit: CircuitId, but: Option<NodeId>) -> Vec<NodeId> {
+        let mut told = Vec::new();
+        for end in self.switch.close(circuit).into_iter().flatten() {
+            self.forget_data(end, circuit);
+            if Some(end) != but && self.say(end, Say::Close(circuit)) {
+                told.push(end);
+            }
+        }
+        told
     }
 
     /// Takes bytes of a circuit that goes through here; gives who is to be woken.
@@ -93,7 +113,7 @@ impl State {
                 vec![to]
             }
             Ok(None) | Err(Misfit::Unknown) => Vec::new(),
-            Err(Misfit::Refused) => self.close_hop(circuit),
+            Err(Misfit::Refused) => self.close_hop(circuit, None),
         }
     }
 
@@ -137,6 +157,7 @@ impl Relay {
             let mut state = self.state.lock();
             state.outboxes.remove(&node);
             for (circuit, other) in state.switch.peer_gone(node) {
+                state.forget_data(other, circuit);
                 state.say(other, Say::Close(circuit));
                 wakes.push(other);
             }
@@ -157,7 +178,7 @@ impl Relay {
         {
             let mut state = self.state.lock();
             for circuit in state.switch.idle(Instant::now(), limit) {
-                wakes.extend(state.close_hop(circuit));
+                wakes.extend(state.close_hop(circuit, None));
             }
         }
         self.wake(wakes);
@@ -175,6 +196,11 @@ impl Relay {
             let mut state = self.state.lock();
             let mut waiting_for = peers.to_vec();
             waiting_for.retain(|&peer| state.say(peer, Say::Ask(node)));
+            // A peer that never answers leaves nothing behind but the last question.
+            state.questions.retain(|_, questions| {
+                questions.retain(|question| !question.tell.is_closed());
+                !questions.is_empty()
+            });
             if !waiting_for.is_empty() {
                 state.questions.entry(node).or_default().push(Question { waiting_for, tell });
             }
@@ -204,7 +230,7 @@ impl Relay {
     fn let_go(&self, circuit: &Circuit) {
         let told = {
             let mut state = self.state.lock();
-            let known = state.ends.remove(&(circuit.by, circuit.id)).is_some();
+            let known = state.take_end(circuit.by, circuit.id).is_some();
             circuit.close() && known && state.say(circuit.by, Say::Close(circuit.id))
         };
         if told {
@@ -324,11 +350,10 @@ impl Relay {
                 }
             }
             RelayMessage::Close { circuit } => {
-                if let Some(end) = state.ends.remove(&(from, circuit)) {
+                if let Some(end) = state.take_end(from, circuit) {
                     end.close();
-                } else if let Ok(other) = state.switch.other(circuit, from) {
-                    state.switch.close(circuit);
-                    return wake_if(state.say(other, Say::Close(circuit)), other);
+                } else if state.switch.other(circuit, from).is_ok() {
+                    return state.close_hop(circuit, Some(from));
                 }
                 Vec::new()
             }
@@ -339,7 +364,7 @@ impl Relay {
 /// The other side of a circuit that ends here broke a rule.
 fn break_end(state: &mut State, by: NodeId, circuit: CircuitId) -> Vec<NodeId> {
     tracing::debug!(relay = %by, ?circuit, "circuit broken: more than its window");
-    if let Some(end) = state.ends.remove(&(by, circuit)) {
+    if let Some(end) = state.take_end(by, circuit) {
         end.close();
     }
     if state.say(by, Say::Close(circuit)) { vec![by] } else { Vec::new() }
@@ -420,5 +445,42 @@ impl SubprotocolHandler for Arc<Relay> {
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay").field("forwards", &self.forwards).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPENER: NodeId = NodeId::new(1);
+    const FAR: NodeId = NodeId::new(2);
+
+    fn relay() -> Arc<Relay> {
+        Relay::new(Weak::new(), true, 0)
+    }
+
+    #[tokio::test]
+    async fn closed_circuits_do_not_pile_up_before_a_peer_that_takes_no_data() {
+        let relay = relay();
+        let mut state = relay.state.lock();
+        for number in 0..1000 {
+            let circuit = CircuitId { opener: OPENER, number };
+            state.switch.open(circuit, FAR, Instant::now()).expect("room");
+            assert_eq!(state.forward(circuit, OPENER, Bytes::from_static(b"x")), [FAR]);
+            state.close_hop(circuit, Some(OPENER));
+        }
+        assert!(state.outboxes[&FAR].data.is_empty());
+    }
+
+    #[tokio::test]
+    async fn questions_that_a_peer_never_answers_do_not_pile_up() {
+        let relay = relay();
+        for about in 0..100 {
+            drop(relay.ask(NodeId::new(1000 + about % 3), &[FAR]));
+        }
+        let told = relay.ask(NodeId::new(2000), &[FAR]);
+        let state = relay.state.lock();
+        assert_eq!(state.questions.values().map(Vec::len).sum::<usize>(), 1);
+        assert!(!told.is_closed());
     }
 }

@@ -118,7 +118,7 @@ impl Ledger {
         output.extend_from_slice(&request.id.to_le_bytes());
         output.extend_from_slice(&(self.seen.len() as u64).to_le_bytes());
         output.resize(16 + usize::try_from(request.answer).expect("a small answer"), 0x5a);
-        EventOutcome::Outputs(vec![output.into()])
+        EventOutcome::Outputs(vec![output.into()].into())
     }
 }
 

@@ -265,6 +265,38 @@ fn an_unknown_daemon_is_not_found() {
 }
 
 #[test]
+fn a_former_host_does_not_lead_to_a_host_that_is_given_up() {
+    for how in [Loss::Goodbye, Loss::Silence] {
+        in_world(World::new(1, 3), |world| {
+            let origin = world.spawn(0, 1, "prompt");
+            assert_eq!(world.moved(0, origin, 1), Ok(()));
+            let first = world.call(2, origin);
+            world.outputs(first);
+            world.lose(0, 1, how);
+            world.lose(1, 2, how);
+            let ticket = world.act(2, None, |engine, ticket, now| engine.locate(ticket, origin, now));
+            assert!(matches!(world.wait_for(ticket), Ok(Settlement::Located(None))));
+            let ticket = world.call(2, origin);
+            assert_eq!(world.failure(ticket), RuntimeError::NotFound(origin));
+        });
+    }
+}
+
+#[test]
+fn calls_through_a_former_host_end_once_it_gives_up_the_new_one() {
+    in_world(World::new(1, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        world.lose(1, 2, Loss::Silence);
+        let through = world.call(2, origin);
+        world.outputs(through);
+        world.lose(0, 1, Loss::Silence);
+        let ticket = world.call(2, origin);
+        assert_eq!(world.failure(ticket), RuntimeError::NotFound(origin));
+    });
+}
+
+#[test]
 fn hazard_59_a_lost_reply_is_kept_and_the_event_does_not_run_again() {
     for_seeds(0..60, 2, |world| {
         let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };

@@ -1,0 +1,56 @@
+//! What can go wrong with a channel.
+
+use crate::identity::NodeId;
+
+/// Why something with a channel did not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// An argument is out of range.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The publisher has no such channel.
+    #[error("the publisher has no channel '{0}'")]
+    Unknown(String),
+    /// The publisher refused, or no longer lets the subscriber in.
+    #[error("the publisher of '{channel}' refused: {why}")]
+    Unauthorized {
+        /// Which channel.
+        channel: String,
+        /// What it says of the reason.
+        why: &'static str,
+    },
+    /// Too many refused attempts; later ones are not looked at for a while.
+    #[error("too many refused attempts to subscribe to '{0}'; try again later")]
+    Throttled(String),
+    /// More messages per second than the channel allows.
+    #[error("channel '{channel}' allows {max_rate} messages per second")]
+    RateLimited {
+        /// Which channel.
+        channel: String,
+        /// What it allows.
+        max_rate: u32,
+    },
+    /// The payload is too large.
+    #[error("payload of {size} bytes is larger than the limit of {limit}")]
+    PayloadTooLarge {
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The publisher, or the subscriber of a message, was lost.
+    #[error("node {0} was lost")]
+    PeerLost(NodeId),
+    /// The subscriber left before a message reached it, or before it was let in.
+    #[error("node {0} has left the channel")]
+    Left(NodeId),
+    /// A queue is full.
+    #[error("{0}")]
+    Backpressure(&'static str),
+    /// There is no session with the peer.
+    #[error("no session with node {0}")]
+    NotConnected(NodeId),
+    /// This node was shut down.
+    #[error("the mesh node was shut down")]
+    ShutDown,
+}

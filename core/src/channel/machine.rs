@@ -1,0 +1,335 @@
+//! The protocol of channels, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::joining::Subscription;
+use super::peers::Peer;
+use super::publishing::{Jobs, PublishId, PublishReport};
+use super::roster::{Channel, Rules};
+use super::throttle::AuthThrottle;
+use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
+use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, RevocationFloors};
+use crate::mesh::PeerEvent;
+use crate::wire::channels::{ChannelMessage, RefusalReason};
+use crate::wire::codec;
+
+/// Most channels of a node.
+pub const MAX_CHANNELS: usize = 64 * 1024;
+/// The wall clock may be set: tokens are looked at this often at least.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// The present, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For intervals.
+    pub instant: Instant,
+    /// For tokens: since 1970.
+    pub unix: Duration,
+}
+
+/// Who on a node subscribes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subscriber {
+    /// The node itself.
+    Node,
+    /// A daemon on it.
+    Daemon(EntityId),
+}
+
+/// A subscriber with what it needs to prove that it is one.
+#[derive(Clone, Copy, Debug)]
+pub enum SubscribeAs<'a> {
+    /// The node, which its session proves.
+    Node,
+    /// A daemon; its key has to be here.
+    Daemon(&'a EntityKeypair),
+}
+
+/// Names a request to a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(super) u64);
+
+/// What the machine has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
+    /// A request to a publisher was answered.
+    Settled {
+        /// Which request.
+        request: RequestId,
+        /// How.
+        result: Result<(), ChannelError>,
+    },
+    /// A publication is over.
+    Published {
+        /// Which one.
+        id: PublishId,
+        /// Whom it reached; an error only when it was to fail fast.
+        result: Result<PublishReport, ChannelError>,
+    },
+    /// A message arrived.
+    Message(ArrivedMessage),
+    /// A subscription ended without being asked to.
+    Ended {
+        /// Whose channel.
+        publisher: NodeId,
+        /// Which channel.
+        channel: ChannelName,
+        /// Whose subscription.
+        subscriber: Subscriber,
+        /// Why.
+        error: ChannelError,
+    },
+}
+
+/// A message for subscribers on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrivedMessage {
+    /// Who published it.
+    pub publisher: NodeId,
+    /// On which channel.
+    pub channel: ChannelName,
+    /// Its number in the channel, in this life of the publisher.
+    pub number: u64,
+    /// What it says.
+    pub payload: Bytes,
+    /// When it arrived, since 1970.
+    pub received_at: Duration,
+    /// Whom it is for.
+    pub to: Vec<Subscriber>,
+}
+
+/// Who this node is.
+#[derive(Debug)]
+pub(super) struct Me {
+    pub(super) node: NodeId,
+    pub(super) entity: EntityId,
+    pub(super) incarnation: Incarnation,
+}
+
+/// Publisher and subscriber of one node.
+pub struct ChannelMachine {
+    pub(super) me: Me,
+    pub(super) subnet: Subnet,
+    pub(super) max_payload: u64,
+    /// Peers that are not lost, and this node.
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+    pub(super) channels: BTreeMap<ChannelId, Channel>,
+    pub(super) floors: RevocationFloors,
+    pub(super) throttles: BTreeMap<NodeId, AuthThrottle>,
+    pub(super) subscriptions: BTreeMap<(NodeId, ChannelId), Subscription>,
+    pub(super) last_request: u64,
+    pub(super) jobs: Jobs,
+    pub(super) events: VecDeque<ChannelEvent>,
+    pub(super) wakes: BTreeSet<NodeId>,
+    /// When tokens are looked at next.
+    pub(super) sweep_at: Option<Instant>,
+}
+
+impl ChannelMachine {
+    /// A node without channels and subscriptions. `max_payload` is the largest payload that it sends or takes.
+    pub fn new(entity: EntityId, incarnation: Incarnation, subnet: Subnet, max_payload: u64) -> Self {
+        let node = entity.node_id();
+        let mut own = Peer::new(entity, incarnation, max_payload);
+        own.ready = true;
+        Self {
+            me: Me { node, entity, incarnation },
+            subnet,
+            max_payload,
+            peers: BTreeMap::from([(node, own)]),
+            channels: BTreeMap::new(),
+            floors: RevocationFloors::default(),
+            throttles: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            last_request: 0,
+            jobs: Jobs::default(),
+            events: VecDeque::new(),
+            wakes: BTreeSet::new(),
+            sweep_at: None,
+        }
+    }
+
+    /// Makes a channel, or gives the one of this name another configuration: whom that does not let in is out.
+    pub fn register(&mut self, config: ChannelConfig, now: Moment) -> Result<(), ChannelError> {
+        let id = config.name.id();
+        let full = self.channels.len() >= MAX_CHANNELS;
+        match self.channels.get_mut(&id) {
+            None if full => return Err(ChannelError::Backpressure("this node has as many channels as it may")),
+            None => {
+                self.channels.insert(id, Channel::new(config, now));
+            }
+            Some(channel) if channel.config.name != config.name => {
+                let taken = channel.config.name.as_str();
+                let message = format!("'{}' has the same hash as channel '{taken}'", config.name.as_str());
+                return Err(ChannelError::InvalidArgument(message));
+            }
+            Some(channel) => {
+                channel.reconfigure(config, now);
+                let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
+                for (node, subscriber, error) in channel.outdated(rules) {
+                    self.evict(id, node, subscriber, error.into());
+                }
+            }
+        }
+        self.settle_own(now);
+        Ok(())
+    }
+
+    /// Revokes the tokens of an issuer below a generation: whoever is in with one of them is out.
+    pub fn revoke_below(&mut self, issuer: EntityId, generation: u32, now: Moment) {
+        self.floors.raise(issuer, generation);
+        self.tick(now);
+    }
+
+    /// Something happened to a peer.
+    pub fn peer(&mut self, event: &PeerEvent, now: Moment) {
+        match event {
+            PeerEvent::Connected { peer, resumed } => {
+                let known = self.peers.get(&peer.node);
+                if known.is_some_and(|known| !resumed || known.incarnation != peer.incarnation) {
+                    self.lost(peer.node);
+                }
+                self.deliveries_cut(peer.node);
+                self.peers
+                    .entry(peer.node)
+                    .or_insert_with(|| Peer::new(peer.entity, peer.incarnation, peer.max_payload));
+            }
+            PeerEvent::Ready { node } => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.ready = true;
+                    self.ask_again(*node);
+                    self.wakes.insert(*node);
+                }
+            }
+            PeerEvent::Suspected { node } => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.ready = false;
+                    self.deliveries_cut(*node);
+                }
+            }
+            PeerEvent::Lost { node, .. } => self.lost(*node),
+        }
+        self.settle_own(now);
+    }
+
+    /// A peer is given up: it leaves every roster, and whoever waits for it is told.
+    fn lost(&mut self, node: NodeId) {
+        self.deliveries_dropped(node, None, &ChannelError::PeerLost(node));
+        for channel in self.channels.values_mut() {
+            channel.remove_node(node);
+        }
+        self.subscriptions_lost(node);
+        self.peers.remove(&node);
+    }
+
+    /// Time has passed: tokens may have ended.
+    pub fn tick(&mut self, now: Moment) {
+        let ids: Vec<_> = self.channels.keys().copied().collect();
+        for id in ids {
+            self.sweep_channel(id, now);
+        }
+        self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
+        let next = self.channels.values().filter_map(Channel::next_end).min();
+        self.sweep_at = next.map(|end| sweep_time(end, now));
+        self.settle_own(now);
+    }
+
+    /// Puts out whose token has ended.
+    pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
+        for (node, subscriber, error) in channel.expired(rules) {
+            self.evict(id, node, subscriber, error.into());
+        }
+    }
+
+    /// A token that ends then was accepted.
+    pub(super) fn sweep_by(&mut self, end: u64, now: Moment) {
+        let at = sweep_time(end, now);
+        self.sweep_at = Some(self.sweep_at.map_or(at, |sooner| sooner.min(at)));
+    }
+
+    /// When [`tick`](Self::tick) is to be called.
+    pub const fn next_deadline(&self) -> Option<Instant> {
+        self.sweep_at
+    }
+
+    /// The next thing to tell.
+    pub fn next_event(&mut self) -> Option<ChannelEvent> {
+        self.events.pop_front()
+    }
+
+    /// Peers that something waits for.
+    pub fn take_wakes(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.wakes)
+    }
+
+    /// Who is let in on a channel of this node.
+    pub fn roster(&self, channel: &ChannelName) -> Vec<(NodeId, Subscriber)> {
+        self.channels.get(&channel.id()).map(|channel| channel.members().collect()).unwrap_or_default()
+    }
+
+    /// What this node has subscribed to, and its publisher has agreed to.
+    pub fn ledger(&self) -> Vec<(NodeId, ChannelName, Subscriber)> {
+        self.subscriptions
+            .iter()
+            .flat_map(|(&(publisher, _), subscription)| {
+                subscription.accepted().map(move |subscriber| (publisher, subscription.name.clone(), subscriber))
+            })
+            .collect()
+    }
+
+    /// Whether nothing is held for any peer: for tests that look for what is left behind.
+    pub fn is_idle(&self) -> bool {
+        let idle = |peer: &Peer| peer.lanes.is_empty() && peer.control.is_empty() && peer.assembly.is_none();
+        self.jobs.is_empty() && self.events.is_empty() && self.peers.values().all(idle)
+    }
+
+    /// Enters a message for a peer that is not lost; false when it cannot be kept.
+    pub(super) fn say(&mut self, to: NodeId, message: &ChannelMessage<'_>) -> bool {
+        let kept = self.peers.get_mut(&to).is_some_and(|peer| peer.push_control(codec::encode(message)));
+        self.wakes.insert(to);
+        kept
+    }
+
+    pub(super) fn refuse(&self, from: NodeId, what: &str, why: &dyn fmt::Display) {
+        tracing::debug!(peer = %from, what, %why, node = %self.me.node, "refused");
+    }
+}
+
+impl From<crate::identity::TokenError> for RefusalReason {
+    fn from(error: crate::identity::TokenError) -> Self {
+        use crate::identity::TokenError as E;
+        match error {
+            E::Expired => Self::Expired,
+            E::Revoked => Self::Revoked,
+            E::InvalidSignature
+            | E::NotYetValid
+            | E::DelegationExhausted
+            | E::DelegationNotAllowed
+            | E::NotAuthorized
+            | E::InvalidFormat(_)
+            | E::ReadOnly
+            | E::ZeroTtl
+            | E::TtlTooLong => Self::Unauthorized,
+        }
+    }
+}
+
+impl fmt::Debug for ChannelMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelMachine")
+            .field("node", &self.me.node)
+            .field("channels", &self.channels.len())
+            .field("subscriptions", &self.subscriptions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn sweep_time(end: u64, now: Moment) -> Instant {
+    now.instant + Duration::from_secs(end).saturating_sub(now.unix).min(LONGEST_SLEEP)
+}

@@ -1,0 +1,45 @@
+//! Channels: a node publishes, others subscribe.
+//!
+//! A channel belongs to the node that registered it. Its *roster* says which nodes, and which daemons on them, the publisher
+//! lets in; every message goes once to each node of the roster, which hands it to its own subscribers. A message has the
+//! number of its channel in this life of the publisher. Reliable ones are acknowledged, sent again after a reconnection,
+//! and accepted once and in order; others are gone when the connection is.
+//!
+//! [`ChannelMachine`] is the protocol, without I/O: calls, records and peer events go in, records and [`ChannelEvent`]s
+//! come out. [`Channels`] joins it to a mesh node and a clock.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | names, configuration, visibility by subnet |
+//! | `roster` | a channel of this node and whom it lets in |
+//! | `gate` | who asks to be let in: the publisher's side of membership |
+//! | `joining` | the subscriber's side of it |
+//! | `publishing` | messages that are being sent, and their reports |
+//! | `transmit`, `receiving` | records out and in |
+//! | `shell`, `reader` | the machine on a node; what readers have not read |
+
+mod config;
+mod error;
+mod gate;
+mod joining;
+mod machine;
+mod peers;
+mod publishing;
+mod rate;
+mod reader;
+mod receiving;
+mod roster;
+mod shell;
+mod throttle;
+mod transmit;
+
+pub use config::{ChannelConfig, ChannelId, ChannelName, Subnet, Visibility};
+pub use error::ChannelError;
+pub use joining::subscription_statement;
+pub use machine::{
+    ArrivedMessage, ChannelEvent, ChannelMachine, MAX_CHANNELS, Moment, RequestId, SubscribeAs, Subscriber,
+};
+pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
+pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
+pub use shell::{ChannelObserver, Channels};
+pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};

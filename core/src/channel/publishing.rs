@@ -1,0 +1,274 @@
+//! Messages that are being sent, and their reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::machine::{ChannelEvent, ChannelMachine, Moment};
+use super::peers::{Entry, LaneKey};
+use super::{ChannelError, ChannelName};
+use crate::identity::NodeId;
+use crate::wire::channels::DataHead;
+
+/// Most messages that are being sent at a time.
+const MAX_JOBS: usize = 16 * 1024;
+/// Most bytes of them; one message of any size is always taken.
+const MAX_JOB_BYTES: usize = 256 * 1024 * 1024;
+
+/// Names a message that is being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublishId(pub(super) u64);
+
+/// How a message is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// Whether each peer is to acknowledge it. A reliable channel asks for that anyway.
+    pub reliable: bool,
+    /// What a failure does to the rest.
+    pub on_failure: OnFailure,
+    /// To how many peers it may be under way at once; at least 1.
+    pub max_inflight: u32,
+}
+
+/// What a failed delivery does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is in the report; the others are served.
+    #[default]
+    BestEffort,
+    /// It ends the publication with its error; whoever was not served is not.
+    FailFast,
+    /// It is in the report, as with best effort.
+    Collect,
+}
+
+/// Whom a message reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishReport {
+    /// Nodes that it was for.
+    pub attempted: usize,
+    /// Nodes that acknowledged it, or when that was not asked for, whose session took it.
+    pub delivered: usize,
+    /// Why it did not reach the others.
+    pub errors: Vec<(NodeId, ChannelError)>,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self { reliable: false, on_failure: OnFailure::BestEffort, max_inflight: 32 }
+    }
+}
+
+/// Messages that are being sent.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    map: BTreeMap<PublishId, Job>,
+    bytes: usize,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Job {
+    options: PublishOptions,
+    size: usize,
+    report: PublishReport,
+    /// Deliveries that are not over.
+    left: usize,
+    /// Deliveries that have begun and are not over.
+    active: u32,
+    /// Nodes whose delivery has not begun.
+    waiting: BTreeSet<NodeId>,
+}
+
+/// How one delivery ended.
+enum Ended {
+    /// There are others.
+    One,
+    /// It was the last.
+    All(PublishReport),
+    /// It failed, and with it the publication.
+    Failed(ChannelError),
+}
+
+impl Jobs {
+    /// Whether a message may be under way now, as far as the other deliveries of its publication are concerned.
+    pub(super) fn may_send(&self, entry: &Entry) -> bool {
+        entry.started || self.map.get(&entry.job).is_none_or(|job| job.active < job.options.max_inflight.max(1))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        self.map.is_empty() || (self.map.len() < MAX_JOBS && self.bytes + size <= MAX_JOB_BYTES)
+    }
+
+    /// A delivery begins.
+    pub(super) fn begun(&mut self, id: PublishId, node: NodeId) {
+        if let Some(job) = self.map.get_mut(&id) {
+            job.active += 1;
+            job.waiting.remove(&node);
+        }
+    }
+
+    /// A delivery that had begun has to begin again. Gives whom that makes room for.
+    fn stopped(&mut self, id: PublishId, node: NodeId) -> Vec<NodeId> {
+        let Some(job) = self.map.get_mut(&id) else { return Vec::new() };
+        job.active -= 1;
+        job.waiting.insert(node);
+        job.next_in_turn()
+    }
+
+    fn ended(
+        &mut self,
+        id: PublishId,
+        node: NodeId,
+        started: bool,
+        outcome: Result<(), ChannelError>,
+    ) -> (Ended, Vec<NodeId>) {
+        let Some(job) = self.map.get_mut(&id) else { return (Ended::One, Vec::new()) };
+        job.left -= 1;
+        job.waiting.remove(&node);
+        if started {
+            job.active -= 1;
+        }
+        match outcome {
+            Ok(()) => job.report.delivered += 1,
+            Err(error) if job.options.on_failure == OnFailure::FailFast => {
+                self.forget(id);
+                return (Ended::Failed(error), Vec::new());
+            }
+            Err(error) => job.report.errors.push((node, error)),
+        }
+        if job.left > 0 {
+            return (Ended::One, job.next_in_turn());
+        }
+        let report = self.forget(id).map(|job| job.report).unwrap_or_default();
+        (Ended::All(report), Vec::new())
+    }
+
+    fn forget(&mut self, id: PublishId) -> Option<Job> {
+        let job = self.map.remove(&id)?;
+        self.bytes -= job.size;
+        Some(job)
+    }
+}
+
+impl Job {
+    /// Who may begin, whenever half of the places are free: asking at each one would cost the square of a large roster.
+    fn next_in_turn(&self) -> Vec<NodeId> {
+        if self.active > self.options.max_inflight / 2 { Vec::new() } else { self.waiting.iter().copied().collect() }
+    }
+}
+
+impl ChannelMachine {
+    /// Publishes on a channel of this node. What comes of it is a [`ChannelEvent::Published`].
+    pub fn publish(
+        &mut self,
+        name: &ChannelName,
+        payload: &Bytes,
+        mut options: PublishOptions,
+        now: Moment,
+    ) -> Result<PublishId, ChannelError> {
+        let unknown = || ChannelError::Unknown(name.as_str().to_owned());
+        if self.channels.get(&name.id()).is_none_or(|channel| channel.config.name != *name) {
+            return Err(unknown());
+        }
+        let size = payload.len();
+        if size as u64 > self.max_payload {
+            return Err(ChannelError::PayloadTooLarge { size: size as u64, limit: self.max_payload });
+        }
+        if !self.jobs.has_room(size) {
+            return Err(ChannelError::Backpressure("too many messages are being published"));
+        }
+        self.sweep_channel(name.id(), now);
+        let channel = self.channels.get_mut(&name.id()).ok_or_else(unknown)?;
+        channel.admit_message(now)?;
+        options.reliable |= channel.config.reliable;
+        channel.last += 1;
+        let head = DataHead { channel: name.id().0, number: channel.last, reliable: options.reliable };
+        let key = LaneKey::new(channel.config.priority, name.id());
+        let nodes: Vec<_> = channel.nodes().collect();
+
+        self.jobs.last += 1;
+        let id = PublishId(self.jobs.last);
+        let report = PublishReport { attempted: nodes.len(), ..PublishReport::default() };
+        if nodes.is_empty() {
+            self.events.push_back(ChannelEvent::Published { id, result: Ok(report) });
+            return Ok(id);
+        }
+        self.jobs.bytes += size;
+        let waiting = nodes.iter().copied().collect();
+        self.jobs.map.insert(id, Job { options, size, report, left: nodes.len(), active: 0, waiting });
+        for node in nodes {
+            let entry = Entry { job: id, head, payload: payload.clone(), started: false };
+            if let Err(error) = self.enter(node, key, entry) {
+                self.delivery_ended(id, node, false, Err(error));
+            }
+        }
+        self.settle_own(now);
+        Ok(id)
+    }
+
+    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry) -> Result<(), ChannelError> {
+        let peer = self.peers.get_mut(&node).ok_or(ChannelError::NotConnected(node))?;
+        let size = entry.payload.len() as u64;
+        if size > peer.max_payload {
+            return Err(ChannelError::PayloadTooLarge { size, limit: peer.max_payload });
+        }
+        if !entry.head.reliable && !peer.ready {
+            return Err(ChannelError::NotConnected(node));
+        }
+        if !peer.push(key, entry) {
+            return Err(ChannelError::Backpressure("the queue to this subscriber is full"));
+        }
+        self.wakes.insert(node);
+        Ok(())
+    }
+
+    /// One delivery of a publication is over.
+    pub(super) fn delivery_ended(
+        &mut self,
+        id: PublishId,
+        node: NodeId,
+        started: bool,
+        outcome: Result<(), ChannelError>,
+    ) {
+        let (ended, next) = self.jobs.ended(id, node, started, outcome);
+        self.wakes.extend(next);
+        match ended {
+            Ended::One => {}
+            Ended::All(report) => self.events.push_back(ChannelEvent::Published { id, result: Ok(report) }),
+            Ended::Failed(error) => {
+                for peer in self.peers.values_mut() {
+                    drop(peer.take(|_, entry| entry.job == id));
+                }
+                self.events.push_back(ChannelEvent::Published { id, result: Err(error) });
+            }
+        }
+    }
+
+    /// A connection is gone: what needs no acknowledgement is lost, the rest begins again.
+    pub(super) fn deliveries_cut(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let lost = peer.take(|_, entry| !entry.head.reliable);
+        let begun = peer.rewind();
+        for entry in lost {
+            self.delivery_ended(entry.job, node, entry.started, Err(ChannelError::NotConnected(node)));
+        }
+        for job in begun {
+            let next = self.jobs.stopped(job, node);
+            self.wakes.extend(next);
+        }
+    }
+
+    /// Nothing of a channel, or of all, goes to a node any more.
+    pub(super) fn deliveries_dropped(&mut self, node: NodeId, channel: Option<super::ChannelId>, why: &ChannelError) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let lost = peer.take(|key, _| channel.is_none_or(|channel| key.channel == channel));
+        for entry in lost {
+            self.delivery_ended(entry.job, node, entry.started, Err(why.clone()));
+        }
+    }
+}

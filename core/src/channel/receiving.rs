@@ -1,0 +1,142 @@
+//! Records in.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::ChannelId;
+use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment};
+use super::peers::Assembly;
+use crate::identity::NodeId;
+use crate::mesh::Record;
+use crate::wire::channels::{ChannelMessage, DataHead, Fragment};
+use crate::wire::{Lane, codec};
+
+impl ChannelMachine {
+    /// Records of a peer, in the order they were sent.
+    pub fn records(&mut self, from: NodeId, lane: Lane, records: &mut Vec<Record>, now: Moment) {
+        for record in records.drain(..) {
+            match lane {
+                Lane::Fast => self.on_record(from, &record.body, now),
+                Lane::Bulk => self.on_fragment(from, &record.body, now),
+            }
+        }
+        self.settle_own(now);
+    }
+
+    fn on_record(&mut self, from: NodeId, body: &Bytes, now: Moment) {
+        match codec::decode(body) {
+            // The payload stays a slice of the frame that it came in.
+            Ok(ChannelMessage::Data { head, payload }) => self.on_data(from, head, body.slice_ref(payload), now),
+            Ok(message) => self.on_membership(from, message, now),
+            Err(error) => self.refuse(from, "message", &error),
+        }
+    }
+
+    pub(super) fn on_message(&mut self, from: NodeId, body: &[u8], now: Moment) {
+        match codec::decode(body) {
+            Ok(message) => self.on_membership(from, message, now),
+            Err(error) => self.refuse(from, "message", &error),
+        }
+    }
+
+    fn on_membership(&mut self, from: NodeId, message: ChannelMessage<'_>, now: Moment) {
+        match message {
+            ChannelMessage::Subscribe { request, channel, daemon, token, subnet } => {
+                self.on_subscribe(from, request, &super::gate::Asking { channel, daemon, token, subnet }, now);
+            }
+            ChannelMessage::Unsubscribe { request, channel, daemon } => {
+                self.on_unsubscribe(from, request, channel, daemon);
+            }
+            ChannelMessage::Subscribed { request } => self.on_subscribed(from, request),
+            ChannelMessage::Refused { request, reason } => self.on_refused(from, request, reason),
+            ChannelMessage::Unsubscribed { request } => self.on_unsubscribed(from, request),
+            ChannelMessage::Ended { channel, daemon, reason } => {
+                self.on_ended(from, ChannelId(channel), daemon, reason);
+            }
+            ChannelMessage::Ack { channel, through } => self.on_ack(from, ChannelId(channel), through),
+            ChannelMessage::Data { head, payload } => {
+                self.on_data(from, head, Bytes::copy_from_slice(payload), now);
+            }
+        }
+    }
+
+    fn on_fragment(&mut self, from: NodeId, body: &Bytes, now: Moment) {
+        let fragment = match Fragment::decode(body) {
+            Ok(fragment) => fragment,
+            Err(error) => return self.refuse(from, "fragment", &error),
+        };
+        let wanted =
+            |machine: &Self, head: DataHead| machine.subscriptions.contains_key(&(from, ChannelId(head.channel)));
+        let piece = match fragment {
+            Fragment::First { head, total, piece } => {
+                let accepted = total > 0 && total <= self.max_payload;
+                let wanted = wanted(self, head);
+                let Some(peer) = self.peers.get_mut(&from) else { return };
+                // One that broke off with its connection gives way.
+                peer.assembly = None;
+                if !accepted {
+                    return self.refuse(from, "fragment", &"empty, or too large");
+                }
+                if !wanted {
+                    // Nobody here wants it any more: it is not kept, and not asked for again.
+                    return self.on_data(from, head, Bytes::new(), now);
+                }
+                // The length is only a hint until bytes arrive: memory grows with them.
+                peer.assembly = Some(Assembly { head, total, bytes: Vec::new() });
+                piece
+            }
+            Fragment::Next(piece) => piece,
+        };
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let Some(assembly) = &mut peer.assembly else { return };
+        assembly.bytes.extend_from_slice(&piece);
+        match (assembly.bytes.len() as u64).cmp(&assembly.total) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                if let Some(assembly) = peer.assembly.take() {
+                    self.on_data(from, assembly.head, assembly.bytes.into(), now);
+                }
+            }
+            Ordering::Greater => {
+                peer.assembly = None;
+                self.refuse(from, "fragment", &"longer than announced");
+            }
+        }
+    }
+
+    /// A message has wholly arrived. A session keeps the order of a channel and repeats from the first message that was not
+    /// acknowledged, so a number that is not above the last one was seen before.
+    pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: Bytes, now: Moment) {
+        let channel = ChannelId(head.channel);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if head.reliable {
+            let through = peer.acks.entry(channel).or_default();
+            *through = head.number.max(*through);
+            self.wakes.insert(from);
+        }
+        let Some(subscription) = self.subscriptions.get_mut(&(from, channel)) else { return };
+        if head.number <= subscription.through {
+            return;
+        }
+        subscription.through = head.number;
+        let to = subscription.receivers();
+        if !to.is_empty() {
+            self.events.push_back(ChannelEvent::Message(ArrivedMessage {
+                publisher: from,
+                channel: subscription.name.clone(),
+                number: head.number,
+                payload,
+                received_at: now.unix,
+                to,
+            }));
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, from: NodeId, channel: ChannelId, through: u64) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        for entry in peer.acknowledged(channel, through) {
+            self.delivery_ended(entry.job, from, entry.started, Ok(()));
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The channels of a mesh node: the machine with a mesh below it, readers above it, and a clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeAs, Subscriber};
+use super::publishing::{PublishId, PublishOptions, PublishReport};
+use super::reader::{Reader, ReaderEnd, ReaderId};
+use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
+use crate::identity::{EntityId, NodeId};
+use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
+use crate::wire::{Lane, Subprotocol};
+
+const SUBPROTOCOLS: [Subprotocol; 1] = [Subprotocol::Channels];
+
+/// Who reads channels.
+pub trait ChannelObserver: Send + Sync + 'static {
+    /// A reader has something to read, or has ended. Called on any thread; must not block, and must not call back.
+    fn readable(&self, reader: ReaderId);
+}
+
+/// The channels of a node. Cheap to clone. No method blocks.
+#[derive(Clone)]
+pub struct Channels {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    mesh: MeshNode,
+    observer: Arc<dyn ChannelObserver>,
+    timer_changed: Arc<Notify>,
+    closed: CancellationToken,
+}
+
+struct State {
+    machine: ChannelMachine,
+    requests: HashMap<RequestId, Request>,
+    publications: HashMap<PublishId, oneshot::Sender<Result<PublishReport, ChannelError>>>,
+    readers: BTreeMap<ReaderId, Reader>,
+    last_reader: u64,
+    /// Readers that something happened to.
+    touched: Vec<ReaderId>,
+    /// What this node itself subscribes to.
+    own: BTreeMap<Key, Own>,
+}
+
+type Key = (NodeId, ChannelId);
+
+/// A request and who waits for its answer.
+struct Request {
+    tell: oneshot::Sender<Result<(), ChannelError>>,
+    joining: Option<Joining>,
+}
+
+#[derive(Clone, Copy)]
+enum Joining {
+    /// Somebody reads.
+    Reader(Key),
+    /// Asked for without a reader.
+    Kept(Key),
+}
+
+/// A subscription of the node. It lasts while somebody reads it, or it was asked for without a reader.
+#[derive(Default)]
+struct Own {
+    kept: bool,
+    /// Requests that are to make it kept.
+    joining: usize,
+    readers: Vec<ReaderId>,
+}
+
+impl Channels {
+    /// The channels of this node; it may have one of these at a time. `max_payload` is the largest payload it sends or takes.
+    pub fn create(
+        mesh: &MeshNode,
+        subnet: Subnet,
+        max_payload: u64,
+        observer: Arc<dyn ChannelObserver>,
+    ) -> Result<Self, InstallError> {
+        let machine = ChannelMachine::new(mesh.entity_id(), mesh.incarnation(), subnet, max_payload);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                machine,
+                requests: HashMap::new(),
+                publications: HashMap::new(),
+                readers: BTreeMap::new(),
+                last_reader: 0,
+                touched: Vec::new(),
+                own: BTreeMap::new(),
+            }),
+            mesh: mesh.clone(),
+            observer,
+            timer_changed: Arc::default(),
+            closed: CancellationToken::new(),
+        });
+        mesh.install(shared.clone(), &SUBPROTOCOLS)?;
+        mesh.tasks().spawn(keep_time(Arc::downgrade(&shared), shared.closed.clone()));
+        Ok(Self { shared })
+    }
+
+    /// Makes a channel, or gives it another configuration.
+    pub fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
+        self.shared.act(|state, now| state.machine.register(config, now))
+    }
+
+    /// Has the node subscribe. It begins at once, also when the future is not awaited.
+    pub fn subscribe(
+        &self,
+        publisher: NodeId,
+        name: &ChannelName,
+        token: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
+        let told = self.shared.act(|state, now| {
+            let key = (publisher, name.id());
+            let told = state.join(publisher, name, token, Joining::Kept(key), now)?;
+            state.own.entry(key).or_default().joining += 1;
+            Ok(told)
+        });
+        answer(told)
+    }
+
+    /// Has the node leave a channel; whoever reads it comes to an end. Not to be in it is fine.
+    pub fn unsubscribe(
+        &self,
+        publisher: NodeId,
+        name: &ChannelName,
+    ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
+        let told = self.shared.act(|state, now| {
+            state.end_own((publisher, name.id()), &ReaderEnd::Left);
+            Ok(state.leave(publisher, name, now))
+        });
+        answer(told)
+    }
+
+    /// Subscribes with a reader. The future tells when the publisher has agreed.
+    pub fn open_reader(
+        &self,
+        publisher: NodeId,
+        name: &ChannelName,
+        token: Option<&[u8]>,
+    ) -> (ReaderId, impl Future<Output = Result<(), ChannelError>> + use<>) {
+        let (reader, told) = self.shared.act(|state, now| {
+            state.last_reader += 1;
+            let reader = ReaderId(state.last_reader);
+            state.readers.insert(reader, Reader::default());
+            let key = (publisher, name.id());
+            let told = state.join(publisher, name, token, Joining::Reader(key), now);
+            match &told {
+                Ok(_) => state.own.entry(key).or_default().readers.push(reader),
+                Err(error) => state.end_reader(reader, ReaderEnd::Failed(error.clone())),
+            }
+            (reader, told)
+        });
+        (reader, answer(told))
+    }
+
+    /// Ends a reader, and the subscription with its last one, unless the node subscribed without a reader too.
+    pub fn close_reader(
+        &self,
+        reader: ReaderId,
+        publisher: NodeId,
+        name: &ChannelName,
+    ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
+        let told = self.shared.act(|state, now| {
+            state.readers.remove(&reader);
+            let key = (publisher, name.id());
+            let Some(own) = state.own.get_mut(&key) else { return Ok(settled()) };
+            own.readers.retain(|&one| one != reader);
+            if own.kept || own.joining > 0 || !own.readers.is_empty() {
+                return Ok(settled());
+            }
+            state.own.remove(&key);
+            Ok(state.leave(publisher, name, now))
+        });
+        answer(told)
+    }
+
+    /// Takes messages that a reader has not read, up to a number and about as many bytes; none when there is none.
+    pub fn read(&self, reader: ReaderId, most: usize, bytes: usize) -> Vec<ArrivedMessage> {
+        self.shared.state.lock().readers.get_mut(&reader).map(|reader| reader.read(most, bytes)).unwrap_or_default()
+    }
+
+    /// How a reader ended, once it has read everything.
+    pub fn ended(&self, reader: ReaderId) -> Option<ReaderEnd> {
+        self.shared.state.lock().readers.get(&reader).map_or(Some(ReaderEnd::Left), Reader::ended)
+    }
+
+    /// How many messages a reader did not read in time.
+    pub fn dropped(&self, reader: ReaderId) -> u64 {
+        self.shared.state.lock().readers.get(&reader).map_or(0, Reader::dropped)
+    }
+
+    /// Publishes on a channel of this node. It begins at once, also when the future is not awaited.
+    pub fn publish(
+        &self,
+        name: &ChannelName,
+        payload: &Bytes,
+        options: PublishOptions,
+    ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
+        let told = self.shared.act(|state, now| {
+            let id = state.machine.publish(name, payload, options, now)?;
+            let (tell, told) = oneshot::channel();
+            state.publications.insert(id, tell);
+            Ok(told)
+        });
+        answer(told)
+    }
+
+    /// Revokes the tokens of an issuer below a generation, for the channels of this node.
+    pub fn revoke_below(&self, issuer: EntityId, generation: u32) {
+        self.shared.act(|state, now| state.machine.revoke_below(issuer, generation, now));
+    }
+
+    /// Looks at the machine.
+    pub fn look<T>(&self, act: impl FnOnce(&ChannelMachine) -> T) -> T {
+        act(&self.shared.state.lock().machine)
+    }
+
+    /// Ends it: whoever waits is told, and the node stops answering for its channels. Idempotent.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl State {
+    fn join(
+        &mut self,
+        publisher: NodeId,
+        name: &ChannelName,
+        token: Option<&[u8]>,
+        joining: Joining,
+        now: Moment,
+    ) -> Result<oneshot::Receiver<Result<(), ChannelError>>, ChannelError> {
+        let request = self.machine.subscribe(publisher, name, SubscribeAs::Node, token, now)?;
+        Ok(self.wait(request, Some(joining)))
+    }
+
+    fn leave(
+        &mut self,
+        publisher: NodeId,
+        name: &ChannelName,
+        now: Moment,
+    ) -> oneshot::Receiver<Result<(), ChannelError>> {
+        let request = self.machine.unsubscribe(publisher, name, Subscriber::Node, now);
+        self.wait(request, None)
+    }
+
+    fn wait(&mut self, request: RequestId, joining: Option<Joining>) -> oneshot::Receiver<Result<(), ChannelError>> {
+        let (tell, told) = oneshot::channel();
+        self.requests.insert(request, Request { tell, joining });
+        told
+    }
+
+    /// Carries out what the machine tells; gives the readers that have news.
+    fn take_events(&mut self) -> Vec<ReaderId> {
+        let mut news = Vec::new();
+        while let Some(event) = self.machine.next_event() {
+            match event {
+                ChannelEvent::Settled { request, result } => {
+                    let Some(waiting) = self.requests.remove(&request) else { continue };
+                    if let Some(joining) = waiting.joining {
+                        self.joined(joining, result.as_ref().err());
+                    }
+                    // Nobody has to wait for it.
+                    let _unheard = waiting.tell.send(result);
+                }
+                ChannelEvent::Published { id, result } => {
+                    if let Some(tell) = self.publications.remove(&id) {
+                        let _unheard = tell.send(result);
+                    }
+                }
+                ChannelEvent::Message(message) => self.deliver(&message),
+                ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Node, error } => {
+                    self.end_own((publisher, channel.id()), &ReaderEnd::Failed(error));
+                }
+                ChannelEvent::Ended { subscriber: Subscriber::Daemon(_), .. } => {}
+            }
+        }
+        for id in std::mem::take(&mut self.touched) {
+            if self.readers.get_mut(&id).is_some_and(Reader::is_news) {
+                news.push(id);
+            }
+        }
+        news
+    }
+
+    fn deliver(&mut self, message: &ArrivedMessage) {
+        let Some(own) = self.own.get(&(message.publisher, message.channel.id())) else { return };
+        if !message.to.contains(&Subscriber::Node) {
+            return;
+        }
+        for id in &own.readers {
+            if let Some(reader) = self.readers.get_mut(id) {
+                reader.push(message.clone());
+                self.touched.push(*id);
+            }
+        }
+    }
+
+    /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept.
+    fn joined(&mut self, joining: Joining, error: Option<&ChannelError>) {
+        let (Joining::Reader(key) | Joining::Kept(key)) = joining;
+        if let (Joining::Kept(_), Some(own)) = (joining, self.own.get_mut(&key)) {
+            own.joining = own.joining.saturating_sub(1);
+            own.kept |= error.is_none();
+        }
+        if let Some(error) = error
+            && !self.machine.has_member(key, Subscriber::Node)
+        {
+            self.end_own(key, &ReaderEnd::Failed(error.clone()));
+        }
+    }
+
+    fn end_own(&mut self, key: Key, how: &ReaderEnd) {
+        let Some(own) = self.own.remove(&key) else { return };
+        for reader in own.readers {
+            self.end_reader(reader, how.clone());
+        }
+    }
+
+    fn end_reader(&mut self, reader: ReaderId, how: ReaderEnd) {
+        if let Some(state) = self.readers.get_mut(&reader) {
+            state.end(how);
+            self.touched.push(reader);
+        }
+    }
+}
+
+impl Shared {
+    fn act<T>(&self, act: impl FnOnce(&mut State, Moment) -> T) -> T {
+        let now = present();
+        let (result, wakes, news, sooner) = {
+            let mut state = self.state.lock();
+            let before = state.machine.next_deadline();
+            let result = act(&mut state, now);
+            let news = state.take_events();
+            let after = state.machine.next_deadline();
+            let sooner = after.is_some_and(|after| before.is_none_or(|before| after < before));
+            (result, state.machine.take_wakes(), news, sooner)
+        };
+        for node in wakes {
+            self.mesh.wake(node);
+        }
+        if sooner {
+            self.timer_changed.notify_one();
+        }
+        for reader in news {
+            self.observer.readable(reader);
+        }
+        result
+    }
+
+    fn close(&self) {
+        if self.closed.is_cancelled() {
+            return;
+        }
+        self.closed.cancel();
+        self.mesh.uninstall(&SUBPROTOCOLS);
+        let mut state = self.state.lock();
+        state.requests.clear();
+        state.publications.clear();
+        let keys: Vec<_> = state.own.keys().copied().collect();
+        for key in keys {
+            // Asked for, so a reader just comes to its end.
+            state.end_own(key, &ReaderEnd::Left);
+        }
+        let news = state.take_events();
+        drop(state);
+        for reader in news {
+            self.observer.readable(reader);
+        }
+    }
+}
+
+impl SubprotocolHandler for Shared {
+    fn records(&self, from: NodeId, lane: Lane, records: &mut Vec<Record>) {
+        let bulk: usize = match lane {
+            Lane::Bulk => records.iter().map(|record| record.body.len()).sum(),
+            Lane::Fast => 0,
+        };
+        self.act(|state, now| state.machine.records(from, lane, records, now));
+        if bulk > 0 {
+            // At most one message per peer is being put together, so its credit returns as soon as it is taken in.
+            self.mesh.consumed(from, bulk);
+        }
+    }
+
+    fn peer(&self, event: &PeerEvent) {
+        self.act(|state, now| state.machine.peer(event, now));
+    }
+
+    fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
+        self.act(|state, _| state.machine.fill(to, lane, sink))
+    }
+}
+
+// Holds the channels only while it works: whoever owns them ends them.
+async fn keep_time(shared: Weak<Shared>, closed: CancellationToken) {
+    let Some(changed) = shared.upgrade().map(|shared| shared.timer_changed.clone()) else { return };
+    loop {
+        let Some(deadline) = shared.upgrade().map(|shared| shared.state.lock().machine.next_deadline()) else { return };
+        let due = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = closed.cancelled() => return,
+            () = changed.notified() => {}
+            () = due => {
+                if let Some(shared) = shared.upgrade() {
+                    shared.act(|state, now| state.machine.tick(now));
+                }
+            }
+        }
+    }
+}
+
+/// Waits for an answer that comes unless the node ends first.
+async fn answer<T>(told: Result<oneshot::Receiver<Result<T, ChannelError>>, ChannelError>) -> Result<T, ChannelError> {
+    told?.await.unwrap_or(Err(ChannelError::ShutDown))
+}
+
+/// An answer that is here.
+fn settled() -> oneshot::Receiver<Result<(), ChannelError>> {
+    let (tell, told) = oneshot::channel();
+    let _heard = tell.send(Ok(()));
+    told
+}
+
+fn present() -> Moment {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { instant: Instant::now(), unix }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels").field("node", &self.shared.mesh.node_id()).finish_non_exhaustive()
+    }
+}

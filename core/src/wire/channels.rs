@@ -1,0 +1,240 @@
+//! Messages of channels (subprotocol 0x0A00).
+//!
+//! Membership and small messages travel in the fast lane as [`ChannelMessage`]. A large one travels in the bulk lane, cut
+//! into fragments: the first begins with the length of the payload and a [`DataHead`], each further one with
+//! [`CONTINUED`]. A session has one large message under way at a time.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::codec::{self, DecodeError};
+use crate::identity::{EntityId, Signature};
+
+/// A message about a channel of the publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ChannelMessage<'b> {
+    /// Subscriber → publisher: let this subscriber in, or go on letting it in.
+    #[n(0)]
+    Subscribe {
+        /// The asker's number for the question.
+        #[n(0)]
+        request: u64,
+        /// The channel's canonical name.
+        #[b(1)]
+        channel: &'b str,
+        /// The daemon that subscribes; without, the node itself.
+        #[n(2)]
+        daemon: Option<DaemonProof>,
+        /// A token or a chain.
+        #[b(3)]
+        #[cbor(with = "minicbor::bytes")]
+        token: Option<&'b [u8]>,
+        /// The node's place: 1 to 4 levels.
+        #[b(4)]
+        #[cbor(with = "minicbor::bytes")]
+        subnet: Option<&'b [u8]>,
+    },
+    /// Publisher → subscriber: it is in.
+    #[n(1)]
+    Subscribed {
+        /// The asker's number.
+        #[n(0)]
+        request: u64,
+    },
+    /// Publisher → subscriber: it is not.
+    #[n(2)]
+    Refused {
+        /// The asker's number.
+        #[n(0)]
+        request: u64,
+        /// Why.
+        #[n(1)]
+        reason: RefusalReason,
+    },
+    /// Subscriber → publisher: out, whether it was in or not.
+    #[n(3)]
+    Unsubscribe {
+        /// The asker's number.
+        #[n(0)]
+        request: u64,
+        /// The channel's canonical name.
+        #[b(1)]
+        channel: &'b str,
+        /// The daemon; without, the node itself.
+        #[n(2)]
+        daemon: Option<EntityId>,
+    },
+    /// Publisher → subscriber: it is out.
+    #[n(4)]
+    Unsubscribed {
+        /// The asker's number.
+        #[n(0)]
+        request: u64,
+    },
+    /// Publisher → subscriber: a subscription ended from the publisher's side.
+    #[n(5)]
+    Ended {
+        /// The channel's hash.
+        #[n(0)]
+        channel: u64,
+        /// The daemon; without, the node itself.
+        #[n(1)]
+        daemon: Option<EntityId>,
+        /// Why.
+        #[n(2)]
+        reason: RefusalReason,
+    },
+    /// Publisher → subscriber: a message.
+    #[n(6)]
+    Data {
+        /// What it is.
+        #[n(0)]
+        head: DataHead,
+        /// The message.
+        #[b(1)]
+        #[cbor(with = "minicbor::bytes")]
+        payload: &'b [u8],
+    },
+    /// Subscriber → publisher: every reliable message of the channel up to this number has been accepted.
+    #[n(7)]
+    Ack {
+        /// The channel's hash.
+        #[n(0)]
+        channel: u64,
+        /// The last accepted number.
+        #[n(1)]
+        through: u64,
+    },
+}
+
+/// That a daemon itself wants to subscribe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct DaemonProof {
+    /// Which daemon.
+    #[n(0)]
+    pub entity: EntityId,
+    /// Its signature, see [`subscription_statement`](crate::channel::subscription_statement).
+    #[n(1)]
+    #[cbor(with = "signature")]
+    pub signature: Signature,
+}
+
+/// What a message is, beside its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct DataHead {
+    /// The channel's hash.
+    #[n(0)]
+    pub channel: u64,
+    /// Its number in the channel, in this life of the publisher.
+    #[n(1)]
+    pub number: u64,
+    /// Whether it is to be acknowledged.
+    #[n(2)]
+    pub reliable: bool,
+}
+
+/// Why a subscriber is not, or no longer, in. A peer learns no more than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum RefusalReason {
+    /// There is no such channel.
+    #[n(0)]
+    Unknown,
+    /// No token, a wrong one, or the channel is not to be seen from there.
+    #[n(1)]
+    Unauthorized,
+    /// Too many refused attempts.
+    #[n(2)]
+    Throttled,
+    /// The publisher holds as many subscriptions for this peer as it may.
+    #[n(3)]
+    TooMany,
+    /// The token's time is over.
+    #[n(4)]
+    Expired,
+    /// The token was revoked.
+    #[n(5)]
+    Revoked,
+}
+
+mod signature {
+    //! `#[cbor(with = "signature")]`: a signature as a byte string.
+
+    use minicbor::decode::{Decoder, Error};
+    use minicbor::encode::{Encoder, Write};
+
+    use crate::identity::Signature;
+    use crate::wire::codec::bytes64;
+
+    pub(super) fn encode<C, W: Write>(
+        value: &Signature,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        bytes64::encode(value.as_bytes(), e, ctx)
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, ctx: &mut C) -> Result<Signature, Error> {
+        bytes64::decode(d, ctx).map(Signature::from_bytes)
+    }
+}
+
+/// What a further fragment begins with.
+pub const CONTINUED: u64 = 0;
+/// Bytes of a fragment that are not payload, at most.
+pub const FRAGMENT_OVERHEAD: usize = LEN + 2 + MAX_HEAD;
+
+const LEN: usize = 8;
+const MAX_HEAD: usize = 32;
+
+/// A piece of a large message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// The first one.
+    First {
+        /// What it is.
+        head: DataHead,
+        /// Length of the whole payload; never 0.
+        total: u64,
+        /// The beginning of the payload.
+        piece: Bytes,
+    },
+    /// A further one.
+    Next(Bytes),
+}
+
+impl Fragment {
+    /// Appends the wire form.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::First { head, total, piece } => {
+                let head = codec::encode(head);
+                out.extend_from_slice(&total.to_le_bytes());
+                // Three numbers of 9 bytes at most.
+                out.extend_from_slice(&u16::try_from(head.len()).unwrap_or(u16::MAX).to_le_bytes());
+                out.extend_from_slice(&head);
+                out.extend_from_slice(piece);
+            }
+            Self::Next(piece) => {
+                out.extend_from_slice(&CONTINUED.to_le_bytes());
+                out.extend_from_slice(piece);
+            }
+        }
+    }
+
+    /// Reads the wire form; the piece is a slice of it.
+    pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
+        let malformed = || DecodeError::Malformed("a fragment is cut off".into());
+        let (total, rest) = body.split_first_chunk::<LEN>().ok_or_else(malformed)?;
+        let total = u64::from_le_bytes(*total);
+        if total == CONTINUED {
+            return Ok(Self::Next(body.slice(LEN..)));
+        }
+        let (len, rest) = rest.split_first_chunk::<2>().ok_or_else(malformed)?;
+        let len = usize::from(u16::from_le_bytes(*len));
+        let head = codec::decode(rest.get(..len).ok_or_else(malformed)?)?;
+        Ok(Self::First { head, total, piece: body.slice(LEN + 2 + len..) })
+    }
+}

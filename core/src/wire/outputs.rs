@@ -1,0 +1,92 @@
+//! What an event brought: one output nearly always, which then takes no allocation on any step of its way back.
+
+use std::iter::Chain;
+use std::ops::Deref;
+use std::{option, vec};
+
+/// The outputs of one event, in order.
+#[derive(Clone, Debug)]
+pub enum Outputs<T> {
+    /// Just one.
+    One(T),
+    /// None, or several.
+    Many(Vec<T>),
+}
+
+impl<T> Default for Outputs<T> {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl<T> Deref for Outputs<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::One(output) => std::slice::from_ref(output),
+            Self::Many(outputs) => outputs,
+        }
+    }
+}
+
+impl<T> FromIterator<T> for Outputs<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(outputs: I) -> Self {
+        let mut outputs = outputs.into_iter();
+        match (outputs.next(), outputs.next()) {
+            (Some(only), None) => Self::One(only),
+            (first, second) => Self::Many(first.into_iter().chain(second).chain(outputs).collect()),
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Outputs<T> {
+    fn from(outputs: Vec<T>) -> Self {
+        Self::Many(outputs)
+    }
+}
+
+impl<T> IntoIterator for Outputs<T> {
+    type Item = T;
+    type IntoIter = Chain<option::IntoIter<T>, vec::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        match self {
+            Self::One(output) => Some(output).into_iter().chain(Vec::new()),
+            Self::Many(outputs) => None.into_iter().chain(outputs),
+        }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Outputs<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Outputs<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Eq> Eq for Outputs<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_outputs_comes_out_as_it_went_in() {
+        for count in 0..4 {
+            let outputs: Outputs<u32> = (0..count).collect();
+            assert_eq!(*outputs, *(0..count).collect::<Vec<_>>());
+            assert_eq!(outputs, Outputs::from((0..count).collect::<Vec<_>>()));
+            assert_eq!(matches!(outputs, Outputs::One(_)), count == 1);
+            assert!(outputs.into_iter().eq(0..count));
+        }
+    }
+}

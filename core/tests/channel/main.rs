@@ -1,0 +1,7 @@
+//! Channels: the machine on a simulated network, and real nodes.
+
+mod delivery;
+mod membership;
+mod net;
+mod nodes;
+mod simulation;

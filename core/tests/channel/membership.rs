@@ -1,0 +1,410 @@
+//! Who is let in, who is put out, and what each side holds of it.
+
+use std::time::Duration;
+
+use mesh_daemon_core::channel::{ChannelError, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
+use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::wire::channels::{ChannelMessage, RefusalReason};
+use mesh_daemon_core::wire::{Lane, codec};
+
+use crate::net::{Granted, Net, RELIABLE, name, open};
+
+const P: usize = 0;
+const S: usize = 1;
+
+fn daemon(seed: u8) -> EntityKeypair {
+    EntityKeypair::from_seed(&[100 + seed; 32])
+}
+
+fn refused(error: &ChannelError) -> bool {
+    matches!(error, ChannelError::Unauthorized { .. })
+}
+
+fn gated(net: &Net) -> mesh_daemon_core::channel::ChannelConfig {
+    let mut config = open("gated");
+    config.token_roots = vec![net.nodes[P].keypair.entity_id()];
+    config
+}
+
+#[test]
+fn hazard_41_the_ledger_follows_what_the_publisher_says() {
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    let request = net.ask(S, P, "a", None, None).expect("asked");
+    assert_eq!(net.nodes[S].machine.ledger(), [], "not before the publisher has said so");
+    net.run();
+    assert_eq!(net.answer(S, request), Some(Ok(())));
+    assert_eq!(net.nodes[S].machine.ledger(), [(net.id(P), name("a"), Subscriber::Node)]);
+
+    let request = net.leave(S, P, "a", Subscriber::Node);
+    assert_eq!(net.nodes[S].machine.ledger().len(), 1, "not before the publisher knows");
+    net.run();
+    assert_eq!(net.answer(S, request), Some(Ok(())));
+    assert_eq!(net.nodes[S].machine.ledger(), []);
+    assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+}
+
+#[test]
+fn hazard_41_a_broken_wire_changes_nothing_and_the_question_is_asked_again() {
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    for lost_is_answer in [false, true] {
+        let request = net.ask(S, P, "a", None, None).expect("asked");
+        net.send(S, P);
+        if lost_is_answer {
+            net.arrive(S, P);
+            net.send(P, S);
+        }
+        net.cut(P, S);
+        assert_eq!(net.answer(S, request), None);
+        assert_eq!(net.nodes[S].machine.ledger(), []);
+        net.connect(P, S, true);
+        net.run();
+        assert_eq!(net.answer(S, request), Some(Ok(())));
+        assert_eq!(net.nodes[S].machine.ledger().len(), 1);
+
+        let request = net.leave(S, P, "a", Subscriber::Node);
+        net.send(S, P);
+        if lost_is_answer {
+            net.arrive(S, P);
+            net.send(P, S);
+        }
+        net.cut(P, S);
+        assert_eq!(net.nodes[S].machine.ledger().len(), 1, "it may still be in");
+        net.connect(P, S, true);
+        net.run();
+        assert_eq!(net.answer(S, request), Some(Ok(())));
+        assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+    }
+    // Not to be in it is fine.
+    let request = net.leave(S, P, "a", Subscriber::Node);
+    assert_eq!(net.answer(S, request), Some(Ok(())));
+}
+
+#[test]
+fn hazard_42_one_daemon_leaving_does_not_unsubscribe_the_other() {
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    let (one, two) = (daemon(1), daemon(2));
+    net.subscribe(S, P, "a", Some(&one), None).expect("let in");
+    net.subscribe(S, P, "a", Some(&two), None).expect("let in");
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    net.publish(P, "a", b"1", RELIABLE).expect("sent");
+    net.run();
+    let mut to = net.messages(S).pop().expect("one message for all").to;
+    to.sort_unstable();
+    let mut all = vec![Subscriber::Node, Subscriber::Daemon(one.entity_id()), Subscriber::Daemon(two.entity_id())];
+    all.sort_unstable();
+    assert_eq!(to, all);
+
+    net.leave(S, P, "a", Subscriber::Daemon(one.entity_id()));
+    net.leave(S, P, "a", Subscriber::Node);
+    net.run();
+    let id = net.publish(P, "a", b"2", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(net.messages(S).pop().expect("for the other").to, [Subscriber::Daemon(two.entity_id())]);
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    net.leave(S, P, "a", Subscriber::Daemon(two.entity_id()));
+    net.run();
+    let id = net.publish(P, "a", b"3", RELIABLE).expect("sent");
+    assert_eq!(net.report(P, id).expect("over").expect("sent").attempted, 0);
+}
+
+#[test]
+fn a_daemon_subscribes_with_its_own_key_only() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    let one = daemon(1);
+    let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 60 });
+    net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("its own token");
+    let error = net.subscribe(S, P, "gated", Some(&daemon(2)), Some(&token)).expect_err("another's token");
+    assert!(refused(&error));
+    let error = net.subscribe(S, P, "gated", None, Some(&token)).expect_err("the node is not the daemon");
+    assert!(refused(&error));
+    let error = net.ask(S, P, "gated", Some(&one.to_public()), Some(&token)).expect_err("no key to prove it with");
+    assert!(matches!(error, ChannelError::InvalidArgument(_)));
+
+    // A proof made for one node does not serve another.
+    let mut record = None;
+    net.ask(S, P, "gated", Some(&one), Some(&token)).expect("asked");
+    let mut other = Net::connected(3);
+    other.register(P, gated(&other));
+    let statement = mesh_daemon_core::channel::subscription_statement(
+        name("gated").id(),
+        other.nodes[P].keypair.entity_id(),
+        mesh_daemon_core::identity::Incarnation { started_at_ms: 1, salt: 0 },
+        other.nodes[S].keypair.entity_id(),
+    );
+    let proof = mesh_daemon_core::wire::channels::DaemonProof {
+        entity: one.entity_id(),
+        signature: one.sign(&statement).expect("full"),
+    };
+    for (from, let_in) in [(S, true), (2, false)] {
+        let ask = ChannelMessage::Subscribe {
+            request: 1,
+            channel: "gated",
+            daemon: Some(proof),
+            token: Some(&token),
+            subnet: None,
+        };
+        other.inject(from, P, Lane::Fast, codec::encode(&ask));
+        let is_in = other.nodes[P].machine.roster(&name("gated")).iter().any(|(node, _)| *node == other.id(from));
+        assert_eq!(is_in, let_in);
+        record = Some(is_in);
+    }
+    assert_eq!(record, Some(false));
+}
+
+#[test]
+fn hazard_45_the_gate_is_held_by_roots_by_the_flag_and_by_place() {
+    let mut net = Net::with_subnets(&[vec![1], vec![1], vec![2]]);
+    net.connect_all();
+    let own = net.nodes[S].keypair.clone();
+    // The flag alone: tokens come from the node itself.
+    let mut config = open("flag");
+    config.require_token = true;
+    net.register(P, config);
+    assert!(refused(&net.subscribe(S, P, "flag", None, None).expect_err("no token")));
+    let by_stranger = net.token(2, &Granted { subject: &own, channel: "flag", ttl: 60 });
+    assert!(refused(&net.subscribe(S, P, "flag", None, Some(&by_stranger)).expect_err("a stranger's token")));
+    let for_other = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
+    assert!(refused(&net.subscribe(S, P, "flag", None, Some(&for_other)).expect_err("for another channel")));
+    let good = net.token(P, &Granted { subject: &own, channel: "flag", ttl: 60 });
+    net.subscribe(S, P, "flag", None, Some(&good)).expect("its own token");
+
+    // Roots alone turn the gate on.
+    let mut config = open("roots");
+    config.token_roots = vec![net.nodes[2].keypair.entity_id()];
+    net.register(P, config);
+    assert!(refused(&net.subscribe(S, P, "roots", None, None).expect_err("no token")));
+    let by_publisher = net.token(P, &Granted { subject: &own, channel: "roots", ttl: 60 });
+    assert!(refused(&net.subscribe(S, P, "roots", None, Some(&by_publisher)).expect_err("it is no root")));
+    let by_root = net.token(2, &Granted { subject: &own, channel: "roots", ttl: 60 });
+    net.subscribe(S, P, "roots", None, Some(&by_root)).expect("a root's token");
+
+    // By place.
+    let mut config = open("local");
+    config.visibility = Visibility::SubnetLocal;
+    net.register(P, config);
+    net.subscribe(S, P, "local", None, None).expect("same subnet");
+    assert!(refused(&net.subscribe(2, P, "local", None, None).expect_err("another subnet")));
+    let mut config = open("nobody");
+    config.visibility = Visibility::Exported;
+    net.register(P, config);
+    assert!(refused(&net.subscribe(S, P, "nobody", None, None).expect_err("there is no export")));
+    assert_eq!(
+        net.subscribe(S, P, "elsewhere", None, None),
+        Err(ChannelError::Unknown("elsewhere".into())),
+        "there is no such channel"
+    );
+}
+
+#[test]
+fn hazard_45_another_configuration_puts_out_whom_it_does_not_let_in() {
+    let mut net = Net::connected(2);
+    net.register(P, open("gated"));
+    let one = daemon(1);
+    let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 60 });
+    net.subscribe(S, P, "gated", None, None).expect("open");
+    net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("open");
+    net.register(P, gated(&net));
+    net.run();
+    let ends = net.ends(S);
+    assert!(matches!(ends.as_slice(), [(Subscriber::Node, error)] if refused(error)), "{ends:?}");
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")), [(net.id(S), Subscriber::Daemon(one.entity_id()))]);
+}
+
+#[test]
+fn requirement_119_hazard_43_an_expired_token_puts_its_subscriber_out_in_one_sweep() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    let (short, long) = (daemon(1), daemon(2));
+    for (who, ttl) in [(&short, 10), (&long, 100)] {
+        let token = net.token(P, &Granted { subject: who, channel: "gated", ttl });
+        net.subscribe(S, P, "gated", Some(who), Some(&token)).expect("let in");
+    }
+    net.pass(Duration::from_secs(9));
+    net.run();
+    assert_eq!(net.ends(S), []);
+    net.pass(Duration::from_secs(1));
+    net.run();
+    let ends = net.ends(S);
+    assert!(
+        matches!(ends.as_slice(), [(Subscriber::Daemon(who), error)] if *who == short.entity_id() && refused(error))
+    );
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")), [(net.id(S), Subscriber::Daemon(long.entity_id()))]);
+    // The next one too, though no deadline but the first was known when it came in.
+    net.pass(Duration::from_secs(45));
+    net.pass(Duration::from_secs(44));
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")).len(), 1);
+    net.pass(Duration::from_secs(1));
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")), []);
+}
+
+#[test]
+fn requirement_119_or_when_something_is_published_before_the_sweep() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    let own = net.nodes[S].keypair.clone();
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
+    // The wall clock was set: no deadline has passed.
+    net.now.unix += Duration::from_secs(10);
+    let id = net.publish(P, "gated", b"secret", RELIABLE).expect("nobody");
+    assert_eq!(net.report(P, id).expect("over").expect("sent").attempted, 0);
+    net.run();
+    assert_eq!(net.messages(S), []);
+    assert_eq!(net.ends(S).len(), 1);
+}
+
+#[test]
+fn hazard_43_a_revoked_token_ends_its_subscription_and_is_not_taken_again() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    let own = net.nodes[S].keypair.clone();
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
+    let (issuer, now) = (net.nodes[P].keypair.entity_id(), net.now);
+    net.nodes[P].machine.revoke_below(issuer, 1, now);
+    net.run();
+    assert_eq!(net.ends(S).len(), 1);
+    assert!(refused(&net.subscribe(S, P, "gated", None, Some(&token)).expect_err("revoked")));
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")), []);
+}
+
+#[test]
+fn hazard_43_a_token_that_ends_while_the_connection_is_broken_ends_the_subscription() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    let own = net.nodes[S].keypair.clone();
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
+    net.cut(P, S);
+    net.pass(Duration::from_secs(10));
+    net.connect(P, S, true);
+    net.run();
+    assert_eq!(net.ends(S).len(), 1);
+    assert_eq!(net.nodes[S].machine.ledger(), []);
+}
+
+#[test]
+fn requirement_120_a_refused_subscription_leaves_nothing() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    assert!(net.subscribe(S, P, "gated", None, None).is_err());
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")), []);
+    assert_eq!(net.nodes[S].machine.ledger(), []);
+    assert!(net.nodes[S].machine.is_idle() && net.nodes[P].machine.is_idle());
+    // One that is in and tries again with a bad token stays in with the good one.
+    let own = net.nodes[S].keypair.clone();
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
+    assert!(net.subscribe(S, P, "gated", None, Some(&[0; 169])).is_err());
+    assert_eq!(net.nodes[P].machine.roster(&name("gated")).len(), 1);
+    assert_eq!(net.nodes[S].machine.ledger().len(), 1);
+    assert_eq!(net.ends(S), []);
+}
+
+#[test]
+fn requirement_121_hazard_46_repeated_failures_are_throttled_and_success_clears_them() {
+    let mut net = Net::connected(3);
+    net.register(P, gated(&net));
+    net.register(P, open("open"));
+    let own = net.nodes[S].keypair.clone();
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 600 });
+    for _ in 1..MAX_AUTH_FAILURES {
+        assert!(refused(&net.subscribe(S, P, "gated", None, None).expect_err("no token")));
+    }
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("not throttled yet");
+    net.leave(S, P, "gated", Subscriber::Node);
+    net.run();
+    for _ in 0..MAX_AUTH_FAILURES {
+        assert!(refused(&net.subscribe(S, P, "gated", None, None).expect_err("no token")), "success cleared the count");
+        // What anybody may do shows nothing.
+        let _let_in = net.subscribe(S, P, "open", Some(&daemon(1)), None);
+    }
+    let throttled = Err(ChannelError::Throttled("gated".into()));
+    assert_eq!(net.subscribe(S, P, "gated", None, Some(&token)), throttled, "not even looked at");
+    let other = net.nodes[2].keypair.clone();
+    let others = net.token(P, &Granted { subject: &other, channel: "gated", ttl: 600 });
+    net.subscribe(2, P, "gated", None, Some(&others)).expect("another peer is not concerned");
+    net.pass(THROTTLE);
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("after a while it is");
+}
+
+#[test]
+fn hazard_46_requirement_126_a_lost_peer_leaves_the_roster_and_its_subscribers_are_told() {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    net.subscribe(2, P, "a", None, None).expect("let in");
+    let waiting = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    net.lose(P, S);
+    net.run();
+    assert_eq!(net.nodes[P].machine.roster(&name("a")), [(net.id(2), Subscriber::Node)]);
+    assert_eq!(net.nodes[S].machine.ledger(), []);
+    assert_eq!(net.ends(S), [(Subscriber::Node, ChannelError::PeerLost(net.id(P)))]);
+    let report = net.report(P, waiting).expect("over").expect("best effort");
+    assert_eq!((report.attempted, report.delivered), (2, 1));
+    assert_eq!(report.errors, [(net.id(S), ChannelError::PeerLost(net.id(S)))]);
+    // Who is back begins anew.
+    net.connect(P, S, false);
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    assert_eq!(net.ask(S, 2, "a", None, None).map(|_| ()), Ok(()));
+    let error = Net::new(2).ask(S, P, "a", None, None).expect_err("no session");
+    assert!(matches!(error, ChannelError::NotConnected(_)));
+}
+
+#[test]
+fn requirement_123_only_the_publisher_that_was_asked_can_answer() {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    let request = net.ask(S, P, "a", None, None).expect("asked");
+    for number in 0..20 {
+        for answer in [
+            ChannelMessage::Subscribed { request: number },
+            ChannelMessage::Unsubscribed { request: number },
+            ChannelMessage::Refused { request: number, reason: RefusalReason::Unknown },
+            ChannelMessage::Ended { channel: name("a").id().0, daemon: None, reason: RefusalReason::Unknown },
+        ] {
+            net.inject(2, S, Lane::Fast, codec::encode(&answer));
+        }
+    }
+    assert_eq!(net.answer(S, request), None);
+    assert_eq!(net.nodes[S].machine.ledger(), []);
+    net.run();
+    assert_eq!(net.answer(S, request), Some(Ok(())));
+}
+
+#[test]
+fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    net.register(P, open("open"));
+    assert!(refused(&net.subscribe(S, P, "gated", None, Some(&[1])).expect_err("no token")));
+    assert!(refused(&net.subscribe(S, P, "open", None, Some(&[1])).expect_err("no token, though none is needed")));
+    let ask = ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: None };
+    let mut body = codec::encode(&ask);
+    body.push(0);
+    net.inject(S, P, Lane::Fast, body);
+    assert_eq!(net.nodes[P].machine.roster(&name("open")), []);
+    let far =
+        ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: Some(&[1; 5]) };
+    net.inject(S, P, Lane::Fast, codec::encode(&far));
+    assert_eq!(net.nodes[P].machine.roster(&name("open")), [], "a subnet has 4 levels at most");
+}
+
+#[test]
+fn a_node_subscribes_to_its_own_channel() {
+    let mut net = Net::new(1);
+    net.register(P, open("a"));
+    net.subscribe(P, P, "a", None, None).expect("let in");
+    let small = net.publish(P, "a", b"1", RELIABLE).expect("sent");
+    let large = net.publish(P, "a", &vec![2; 100_000], RELIABLE).expect("sent");
+    for id in [small, large] {
+        assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    }
+    assert_eq!(net.messages(P).iter().map(|m| (m.number, m.payload.len())).collect::<Vec<_>>(), [(1, 1), (2, 100_000)]);
+    net.leave(P, P, "a", Subscriber::Node);
+    assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+}

@@ -1,0 +1,356 @@
+//! Machines joined by connections that can break, with what is on the way lost.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_daemon_core::channel::{
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, Moment, OnFailure,
+    PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
+};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, PermissionToken, TokenGrant, TokenScope};
+use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
+use mesh_daemon_core::wire::{Lane, MAX_RECORD_BODY, Subprotocol};
+use tokio::time::Instant;
+
+pub(crate) const MAX_PAYLOAD: u64 = 1024 * 1024;
+pub(crate) const RELIABLE: PublishOptions =
+    PublishOptions { reliable: true, on_failure: OnFailure::BestEffort, max_inflight: 32 };
+/// 2023-11-14.
+const START: Duration = Duration::from_secs(1_700_000_000);
+
+pub(crate) struct Net {
+    pub(crate) nodes: Vec<Node>,
+    wires: BTreeMap<(usize, usize), Wire>,
+    pub(crate) now: Moment,
+}
+
+pub(crate) struct Node {
+    pub(crate) keypair: EntityKeypair,
+    pub(crate) machine: ChannelMachine,
+    pub(crate) events: VecDeque<ChannelEvent>,
+    incarnation: Incarnation,
+}
+
+/// One direction of a connection.
+#[derive(Default)]
+struct Wire {
+    frames: VecDeque<(Lane, Vec<Bytes>)>,
+}
+
+/// A frame with the room of a real one.
+struct Frame {
+    records: Vec<Bytes>,
+    left: usize,
+}
+
+impl RecordSink for Frame {
+    fn room(&self) -> usize {
+        if self.left < MAX_RECORD_BODY / 4 { 0 } else { self.left }
+    }
+
+    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        assert_eq!(subprotocol, Subprotocol::Channels);
+        let mut body = Vec::new();
+        encode(&mut body);
+        let len = body.len();
+        if len > self.room() {
+            return None;
+        }
+        self.left -= len;
+        self.records.push(body.into());
+        Some(len)
+    }
+}
+
+pub(crate) fn name(text: &str) -> ChannelName {
+    ChannelName::new(text).expect("canonical")
+}
+
+pub(crate) fn open(text: &str) -> ChannelConfig {
+    ChannelConfig::new(name(text))
+}
+
+impl Net {
+    /// Nodes without sessions; each has the key of its index.
+    pub(crate) fn new(count: usize) -> Self {
+        Self::with_subnets(&vec![Vec::new(); count])
+    }
+
+    pub(crate) fn with_subnets(subnets: &[Vec<u8>]) -> Self {
+        let nodes = subnets.iter().enumerate().map(|(index, levels)| {
+            let keypair = EntityKeypair::from_seed(&[u8::try_from(index).expect("few") + 1; 32]);
+            let incarnation = Incarnation { started_at_ms: 1, salt: index as u64 };
+            let subnet = Subnet::new(levels).expect("1 to 4 levels");
+            let machine = ChannelMachine::new(keypair.entity_id(), incarnation, subnet, MAX_PAYLOAD);
+            Node { keypair, machine, events: VecDeque::new(), incarnation }
+        });
+        let now = Moment { instant: Instant::now(), unix: START };
+        Self { nodes: nodes.collect(), wires: BTreeMap::new(), now }
+    }
+
+    /// Nodes that all have sessions with each other.
+    pub(crate) fn connected(count: usize) -> Self {
+        let mut net = Self::new(count);
+        net.connect_all();
+        net
+    }
+
+    pub(crate) fn connect_all(&mut self) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                self.connect(a, b, false);
+            }
+        }
+    }
+
+    pub(crate) fn id(&self, index: usize) -> NodeId {
+        self.nodes[index].keypair.node_id()
+    }
+
+    pub(crate) fn index(&self, id: NodeId) -> usize {
+        (0..self.nodes.len()).find(|&index| self.id(index) == id).expect("one of us")
+    }
+
+    pub(crate) fn connect(&mut self, a: usize, b: usize, resumed: bool) {
+        for (at, other) in [(a, b), (b, a)] {
+            self.wires.insert((at, other), Wire::default());
+            let node = &self.nodes[other];
+            let peer = PeerIdentity {
+                node: node.keypair.node_id(),
+                entity: node.keypair.entity_id(),
+                incarnation: node.incarnation,
+                static_key: [0; 32],
+                max_payload: MAX_PAYLOAD,
+            };
+            self.peer(at, &PeerEvent::Connected { peer, resumed });
+        }
+        for (at, other) in [(a, b), (b, a)] {
+            let node = self.id(other);
+            self.peer(at, &PeerEvent::Ready { node });
+        }
+    }
+
+    /// A connection breaks: what is on the way is lost.
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
+        for (at, other) in [(a, b), (b, a)] {
+            self.wires.remove(&(at, other));
+            let node = self.id(other);
+            self.peer(at, &PeerEvent::Suspected { node });
+        }
+    }
+
+    /// Both give each other up.
+    pub(crate) fn lose(&mut self, a: usize, b: usize) {
+        for (at, other) in [(a, b), (b, a)] {
+            self.wires.remove(&(at, other));
+            let (node, incarnation) = (self.id(other), self.nodes[other].incarnation);
+            self.peer(at, &PeerEvent::Lost { node, incarnation, how: Loss::Silence });
+        }
+    }
+
+    fn peer(&mut self, at: usize, event: &PeerEvent) {
+        let now = self.now;
+        self.nodes[at].machine.peer(event, now);
+        self.collect(at);
+    }
+
+    pub(crate) fn is_connected(&self, a: usize, b: usize) -> bool {
+        self.wires.contains_key(&(a, b))
+    }
+
+    /// One node puts what fits into a frame of each lane onto its wire.
+    pub(crate) fn send(&mut self, from: usize, to: usize) -> bool {
+        let peer = self.id(to);
+        let Some(wire) = self.wires.get_mut(&(from, to)) else { return false };
+        let mut sent = false;
+        for lane in [Lane::Fast, Lane::Bulk] {
+            let mut frame = Frame { records: Vec::new(), left: MAX_RECORD_BODY };
+            let _more = self.nodes[from].machine.fill(peer, lane, &mut frame);
+            if !frame.records.is_empty() {
+                wire.frames.push_back((lane, frame.records));
+                sent = true;
+            }
+        }
+        self.collect(from);
+        sent
+    }
+
+    /// The oldest frame of a wire arrives.
+    pub(crate) fn arrive(&mut self, from: usize, to: usize) -> bool {
+        let peer = self.id(from);
+        let Some((lane, bodies)) = self.wires.get_mut(&(from, to)).and_then(|wire| wire.frames.pop_front()) else {
+            return false;
+        };
+        let mut records = bodies.into_iter().map(|body| Record { subprotocol: Subprotocol::Channels, body }).collect();
+        let now = self.now;
+        self.nodes[to].machine.records(peer, lane, &mut records, now);
+        self.collect(to);
+        true
+    }
+
+    /// A record of anybody's making arrives.
+    pub(crate) fn inject(&mut self, from: usize, to: usize, lane: Lane, body: Vec<u8>) {
+        let (peer, now) = (self.id(from), self.now);
+        let mut records = vec![Record { subprotocol: Subprotocol::Channels, body: body.into() }];
+        self.nodes[to].machine.records(peer, lane, &mut records, now);
+        self.collect(to);
+    }
+
+    /// Until nothing is on the way.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let pairs: Vec<_> = self.wires.keys().copied().collect();
+            let mut busy = false;
+            for (from, to) in pairs {
+                busy |= self.send(from, to);
+                while self.arrive(from, to) {
+                    busy = true;
+                }
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    /// Time passes; deadlines are served.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now = Moment { instant: self.now.instant + time, unix: self.now.unix + time };
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].machine.next_deadline().is_some_and(|due| due <= self.now.instant) {
+                let now = self.now;
+                self.nodes[at].machine.tick(now);
+                self.collect(at);
+            }
+        }
+    }
+
+    pub(crate) fn collect(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        while let Some(event) = node.machine.next_event() {
+            node.events.push_back(event);
+        }
+        node.machine.take_wakes();
+    }
+
+    pub(crate) fn register(&mut self, at: usize, config: ChannelConfig) {
+        let now = self.now;
+        self.nodes[at].machine.register(config, now).expect("registered");
+        self.collect(at);
+    }
+
+    pub(crate) fn ask(
+        &mut self,
+        at: usize,
+        publisher: usize,
+        channel: &str,
+        daemon: Option<&EntityKeypair>,
+        token: Option<&[u8]>,
+    ) -> Result<RequestId, ChannelError> {
+        let (publisher, now) = (self.id(publisher), self.now);
+        let who = daemon.map_or(SubscribeAs::Node, SubscribeAs::Daemon);
+        let request = self.nodes[at].machine.subscribe(publisher, &name(channel), who, token, now);
+        self.collect(at);
+        request
+    }
+
+    /// Subscribes, and lets that be answered.
+    pub(crate) fn subscribe(
+        &mut self,
+        at: usize,
+        publisher: usize,
+        channel: &str,
+        daemon: Option<&EntityKeypair>,
+        token: Option<&[u8]>,
+    ) -> Result<(), ChannelError> {
+        let request = self.ask(at, publisher, channel, daemon, token)?;
+        self.run();
+        self.answer(at, request).expect("answered")
+    }
+
+    pub(crate) fn leave(&mut self, at: usize, publisher: usize, channel: &str, who: Subscriber) -> RequestId {
+        let (publisher, now) = (self.id(publisher), self.now);
+        let request = self.nodes[at].machine.unsubscribe(publisher, &name(channel), who, now);
+        self.collect(at);
+        request
+    }
+
+    /// Takes the answer to a request, when there is one.
+    pub(crate) fn answer(&mut self, at: usize, request: RequestId) -> Option<Result<(), ChannelError>> {
+        let is_it = |event: &ChannelEvent| matches!(event, ChannelEvent::Settled { request: it, .. } if *it == request);
+        match self.take(at, is_it)? {
+            ChannelEvent::Settled { result, .. } => Some(result),
+            _ => unreachable!("just looked for"),
+        }
+    }
+
+    pub(crate) fn publish(
+        &mut self,
+        at: usize,
+        channel: &str,
+        payload: &[u8],
+        options: PublishOptions,
+    ) -> Result<PublishId, ChannelError> {
+        let now = self.now;
+        let id = self.nodes[at].machine.publish(&name(channel), &Bytes::copy_from_slice(payload), options, now);
+        self.collect(at);
+        id
+    }
+
+    /// Takes the report of a publication, when it is over.
+    pub(crate) fn report(&mut self, at: usize, id: PublishId) -> Option<Result<PublishReport, ChannelError>> {
+        let is_it = |event: &ChannelEvent| matches!(event, ChannelEvent::Published { id: it, .. } if *it == id);
+        match self.take(at, is_it)? {
+            ChannelEvent::Published { result, .. } => Some(result),
+            _ => unreachable!("just looked for"),
+        }
+    }
+
+    /// Takes all messages that arrived.
+    pub(crate) fn messages(&mut self, at: usize) -> Vec<ArrivedMessage> {
+        let is_it = |event: &ChannelEvent| matches!(event, ChannelEvent::Message(_));
+        std::iter::from_fn(|| match self.take(at, is_it)? {
+            ChannelEvent::Message(message) => Some(message),
+            _ => unreachable!("just looked for"),
+        })
+        .collect()
+    }
+
+    /// Takes the ends of subscriptions.
+    pub(crate) fn ends(&mut self, at: usize) -> Vec<(Subscriber, ChannelError)> {
+        let is_it = |event: &ChannelEvent| matches!(event, ChannelEvent::Ended { .. });
+        std::iter::from_fn(|| match self.take(at, is_it)? {
+            ChannelEvent::Ended { subscriber, error, .. } => Some((subscriber, error)),
+            _ => unreachable!("just looked for"),
+        })
+        .collect()
+    }
+
+    fn take(&mut self, at: usize, which: impl Fn(&ChannelEvent) -> bool) -> Option<ChannelEvent> {
+        let events = &mut self.nodes[at].events;
+        let index = events.iter().position(which)?;
+        events.remove(index)
+    }
+
+    /// A token for `channel` by one node's key.
+    pub(crate) fn token(&self, issuer: usize, grant: &Granted<'_>) -> Vec<u8> {
+        let grant = TokenGrant {
+            subject: grant.subject.entity_id(),
+            scope: TokenScope::SUBSCRIBE,
+            channel_hash: name(grant.channel).id().0,
+            ttl_seconds: grant.ttl,
+            delegation_depth: 0,
+            generation: 0,
+        };
+        let token = PermissionToken::issue(&self.nodes[issuer].keypair, &grant, self.now.unix.as_secs());
+        token.expect("issuable").to_bytes().to_vec()
+    }
+}
+
+/// What [`Net::token`] grants.
+pub(crate) struct Granted<'a> {
+    pub(crate) subject: &'a EntityKeypair,
+    pub(crate) channel: &'a str,
+    pub(crate) ttl: u64,
+}

@@ -1,0 +1,181 @@
+//! Channels on real nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_daemon_core::channel::{
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, PublishOptions, ReaderEnd, ReaderId, Subnet,
+};
+use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
+use mesh_daemon_core::session::Psk;
+use tokio::sync::Notify;
+
+use crate::net::name;
+
+/// Generous: only a hang reaches it.
+const HANG: Duration = Duration::from_secs(60);
+const MAX_PAYLOAD: u64 = 16 * 1024 * 1024;
+const RELIABLE: PublishOptions = crate::net::RELIABLE;
+
+#[derive(Default)]
+struct Bell(Notify);
+
+impl ChannelObserver for Bell {
+    fn readable(&self, _: ReaderId) {
+        self.0.notify_one();
+    }
+}
+
+struct Node {
+    mesh: MeshNode,
+    channels: Channels,
+    bell: Arc<Bell>,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let config = MeshConfig {
+            max_payload: MAX_PAYLOAD,
+            ..MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate())
+        };
+        let mesh = MeshNode::create(config).await.expect("a free port");
+        mesh.start();
+        let bell = Arc::new(Bell::default());
+        let channels =
+            Channels::create(&mesh, Subnet::default(), MAX_PAYLOAD, bell.clone()).expect("the first on this node");
+        Self { mesh, channels, bell }
+    }
+
+    async fn pair() -> (Self, Self) {
+        let (a, b) = (Self::new().await, Self::new().await);
+        a.mesh.connect(&b.mesh.local_addr().to_string(), None, None).await.expect("session");
+        b.mesh.accept(a.mesh.node_id()).await.expect("session");
+        (a, b)
+    }
+
+    async fn read(&self, reader: ReaderId, count: usize) -> Vec<ArrivedMessage> {
+        let mut got = Vec::new();
+        let all = async {
+            while got.len() < count {
+                let batch = self.channels.read(reader, count - got.len(), usize::MAX);
+                if batch.is_empty() {
+                    self.bell.0.notified().await;
+                }
+                got.extend(batch);
+            }
+        };
+        tokio::time::timeout(HANG, all).await.expect("messages come");
+        got
+    }
+
+    /// How it ends; whatever it has not read is passed over.
+    async fn end(&self, reader: ReaderId) -> ReaderEnd {
+        let ended = async {
+            loop {
+                let rung = self.bell.0.notified();
+                drop(self.channels.read(reader, usize::MAX, usize::MAX));
+                if let Some(end) = self.channels.ended(reader) {
+                    return end;
+                }
+                rung.await;
+            }
+        };
+        tokio::time::timeout(HANG, ended).await.expect("it ends")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_messages_and_a_large_one_arrive_in_order() {
+    let (publisher, subscriber) = Node::pair().await;
+    publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
+    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &name("a"), None);
+    ready.await.expect("let in");
+    let large = Bytes::from(vec![9; 5_000_000]);
+    let sent: Vec<_> = (0..1000_u32)
+        .map(|number| {
+            let payload = if number == 500 { large.clone() } else { Bytes::copy_from_slice(&number.to_le_bytes()) };
+            publisher.channels.publish(&name("a"), &payload, RELIABLE)
+        })
+        .collect();
+    let got = subscriber.read(reader, 1000).await;
+    for (index, message) in got.iter().enumerate() {
+        assert_eq!(message.number, index as u64 + 1);
+        if index == 500 {
+            assert!(message.payload == large);
+        } else {
+            assert_eq!(message.payload, u32::try_from(index).expect("small").to_le_bytes()[..]);
+        }
+    }
+    for report in sent {
+        let report = tokio::time::timeout(HANG, report).await.expect("it ends").expect("sent");
+        assert_eq!((report.attempted, report.delivered), (1, 1));
+    }
+    publisher.mesh.shutdown().await;
+    subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_46_the_end_of_either_side_reaches_the_other() {
+    let (publisher, subscriber) = Node::pair().await;
+    publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
+    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &name("a"), None);
+    ready.await.expect("let in");
+    let third = Node::new().await;
+    third.mesh.connect(&publisher.mesh.local_addr().to_string(), None, None).await.expect("session");
+    third.channels.subscribe(publisher.mesh.node_id(), &name("a"), None).await.expect("let in");
+    assert_eq!(publisher.channels.look(|machine| machine.roster(&name("a")).len()), 2);
+    third.mesh.shutdown().await;
+    // The goodbye is handled before anything that follows it.
+    let gone = async {
+        while publisher.mesh.peer_count() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HANG, gone).await.expect("the goodbye arrives");
+    let report = publisher.channels.publish(&name("a"), &Bytes::new(), RELIABLE).await.expect("sent");
+    assert_eq!((report.attempted, report.delivered), (1, 1));
+
+    let node = publisher.mesh.node_id();
+    publisher.mesh.shutdown().await;
+    assert_eq!(subscriber.read(reader, 1).await.len(), 1, "what came before can be read");
+    assert_eq!(subscriber.end(reader).await, ReaderEnd::Failed(ChannelError::PeerLost(node)));
+    subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one() {
+    let (publisher, subscriber) = Node::pair().await;
+    let (node, a) = (publisher.mesh.node_id(), name("a"));
+    publisher.channels.register(ChannelConfig::new(a.clone())).expect("registered");
+    let attempted = async || {
+        publisher.channels.publish(&a, &Bytes::new(), PublishOptions::default()).await.expect("sent").attempted
+    };
+    let (one, ready) = subscriber.channels.open_reader(node, &a, None);
+    ready.await.expect("let in");
+    let (two, ready) = subscriber.channels.open_reader(node, &a, None);
+    ready.await.expect("let in");
+    subscriber.channels.close_reader(one, node, &a).await.expect("closed");
+    assert_eq!(attempted().await, 1);
+    subscriber.channels.close_reader(two, node, &a).await.expect("closed");
+    assert_eq!(attempted().await, 0);
+
+    subscriber.channels.subscribe(node, &a, None).await.expect("let in");
+    let (three, ready) = subscriber.channels.open_reader(node, &a, None);
+    ready.await.expect("let in");
+    subscriber.channels.close_reader(three, node, &a).await.expect("closed");
+    assert_eq!(attempted().await, 1);
+    let (four, ready) = subscriber.channels.open_reader(node, &a, None);
+    ready.await.expect("let in");
+    subscriber.channels.unsubscribe(node, &a).await.expect("left");
+    assert_eq!(attempted().await, 0);
+    assert_eq!(subscriber.end(four).await, ReaderEnd::Left, "whoever reads comes to an end");
+
+    let pending = subscriber.channels.subscribe(node, &name("other"), None);
+    subscriber.channels.close();
+    let error = pending.await.expect_err("it has ended, or there is no such channel");
+    assert!(matches!(error, ChannelError::ShutDown | ChannelError::Unknown(_)));
+    publisher.mesh.shutdown().await;
+    subscriber.mesh.shutdown().await;
+}

@@ -1,0 +1,267 @@
+/** Channels of a node: what is published, and what is subscribed to. */
+
+import { native } from './binding';
+import { readChannelConfig, readChannelName } from './channel-config';
+import { errorFromNative, type ErrorRecord } from './errors/from-native';
+import type { ReadMessage } from './native';
+import { onNotice } from './notices';
+import { operation } from './operations';
+import { readTokenLike } from './token';
+import type {
+  ChannelConfig,
+  ChannelMessage,
+  PublishOptions,
+  PublishReport,
+  SubscribeOptions,
+  Subscription,
+} from './types/channels';
+import type { WaitOptions } from './types/values';
+import {
+  bytes,
+  channelArea,
+  choice,
+  integer,
+  options as readOptions,
+  signal as readSignal,
+  u64,
+} from './validate/index';
+
+/** Throws when the node was shut down. */
+type CheckLive = () => void;
+
+/** Subscriptions that may get messages, by node and reader. */
+const live = new Map<string, ChannelSubscription>();
+
+onNotice('readable', ({ mesh, reader }) => {
+  live.get(keyOf(mesh, reader))?.pump();
+});
+
+/** Makes a channel of a node. */
+export function registerChannel(mesh: number, config: ChannelConfig, checkLive: CheckLive): void {
+  const read = readChannelConfig(config);
+  checkLive();
+  native.channelRegister(mesh, read);
+}
+
+/** Subscribes a node. */
+export async function subscribe(
+  mesh: number,
+  publisher: bigint,
+  channel: string,
+  options: SubscribeOptions | undefined,
+  checkLive: CheckLive,
+): Promise<void> {
+  const asked = readSubscribe(publisher, channel, options);
+  checkLive();
+  await operation<undefined>(
+    (op) => {
+      native.channelSubscribe(op, mesh, asked.publisher, asked.channel, asked.token);
+    },
+    { signal: asked.signal },
+  );
+}
+
+/** Ends the subscription of a node. */
+export async function unsubscribe(
+  mesh: number,
+  publisher: bigint,
+  channel: string,
+  options: WaitOptions | undefined,
+  checkLive: CheckLive,
+): Promise<void> {
+  const from = u64(channelArea, 'publisher', publisher);
+  const name = readChannelName('channel', channel);
+  const read = readOptions(channelArea, 'options', options, { signal: true });
+  const signal = readSignal(channelArea, 'options.signal', read.signal);
+  checkLive();
+  await operation<undefined>(
+    (op) => {
+      native.channelUnsubscribe(op, mesh, from, name);
+    },
+    { signal },
+  );
+}
+
+/** Publishes on a channel of a node. */
+export async function publish(
+  mesh: number,
+  channel: string,
+  payload: Uint8Array,
+  options: PublishOptions | undefined,
+  checkLive: CheckLive,
+): Promise<PublishReport> {
+  const name = readChannelName('channel', channel);
+  const content = bytes(channelArea, 'payload', payload);
+  const read = readOptions(channelArea, 'options', options, {
+    reliability: true,
+    onFailure: true,
+    maxInflight: true,
+    signal: true,
+  });
+  const reliability = choice(channelArea, 'options.reliability', read.reliability ?? 'fire_and_forget', [
+    'reliable',
+    'fire_and_forget',
+  ]);
+  const onFailure = choice(channelArea, 'options.onFailure', read.onFailure ?? 'best_effort', [
+    'best_effort',
+    'fail_fast',
+    'collect',
+  ]);
+  const maxInflight = integer(channelArea, 'options.maxInflight', read.maxInflight ?? 32, { min: 1 });
+  const signal = readSignal(channelArea, 'options.signal', read.signal);
+  checkLive();
+  return await operation<PublishReport>(
+    (op) => {
+      native.channelPublish(op, mesh, name, content, { reliable: reliability === 'reliable', onFailure, maxInflight });
+    },
+    { signal },
+  );
+}
+
+/** Subscribes a node and reads. */
+export function openSubscription(
+  mesh: number,
+  publisher: bigint,
+  channel: string,
+  options: SubscribeOptions | undefined,
+  checkLive: CheckLive,
+): Subscription {
+  const asked = readSubscribe(publisher, channel, options);
+  checkLive();
+  return new ChannelSubscription(mesh, asked);
+}
+
+interface Asked {
+  readonly publisher: bigint;
+  readonly channel: string;
+  readonly token: Uint8Array | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+interface Waiter {
+  readonly resolve: (result: IteratorResult<ChannelMessage, undefined>) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** A reader of a channel. Messages wait in the native part, and cross in batches when they are read. */
+class ChannelSubscription implements Subscription {
+  readonly ready: Promise<void>;
+  readonly #mesh: number;
+  readonly #asked: Asked;
+  #reader = 0n;
+  #dropped = 0n;
+  readonly #read: ChannelMessage[] = [];
+  readonly #waiters: Waiter[] = [];
+  /** No more comes after what was read. */
+  #ended = false;
+  #failure: ErrorRecord | undefined;
+  #stopped: Promise<void> | undefined;
+  readonly #onAbort = (): void => {
+    this.stop().catch(() => undefined);
+  };
+
+  constructor(mesh: number, asked: Asked) {
+    this.#mesh = mesh;
+    this.#asked = asked;
+    this.ready = operation<undefined>(
+      (op) => {
+        this.#reader = native.channelOpen(op, mesh, asked.publisher, asked.channel, asked.token);
+        live.set(keyOf(mesh, this.#reader), this);
+      },
+      { signal: asked.signal },
+    );
+    // Whoever iterates hears of it too.
+    this.ready.catch(() => undefined);
+    asked.signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  get dropped(): bigint {
+    if (!this.#ended && this.#stopped === undefined) {
+      this.#dropped = native.channelDropped(this.#mesh, this.#reader);
+    }
+    return this.#dropped;
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<ChannelMessage, undefined> {
+    return {
+      next: () =>
+        new Promise((resolve, reject) => {
+          this.#waiters.push({ resolve, reject });
+          this.pump();
+        }),
+      return: () => Promise.resolve({ value: undefined, done: true }),
+    };
+  }
+
+  /** Gives those who wait what there is. */
+  pump(): void {
+    for (;;) {
+      const waiter = this.#waiters[0];
+      if (waiter === undefined) return;
+      const message = this.#read.shift();
+      if (message !== undefined) {
+        this.#waiters.shift();
+        waiter.resolve({ value: message, done: false });
+      } else if (this.#ended) {
+        this.#waiters.shift();
+        const failure = this.#failure;
+        this.#failure = undefined;
+        if (failure === undefined) waiter.resolve({ value: undefined, done: true });
+        else waiter.reject(errorFromNative(failure));
+      } else if (!this.#readMore()) return;
+    }
+  }
+
+  #readMore(): boolean {
+    const { messages, ended, failure } = native.channelRead(this.#mesh, this.#reader);
+    for (const message of messages) this.#read.push(this.#messageOf(message));
+    if (ended) {
+      this.#end();
+      this.#failure = failure;
+    }
+    return ended || messages.length > 0;
+  }
+
+  #messageOf({ sequence, payload, receivedAt }: ReadMessage): ChannelMessage {
+    const { publisher, channel } = this.#asked;
+    return { publisher, channel, sequence, payload, receivedAt };
+  }
+
+  #end(): void {
+    this.#dropped = this.dropped;
+    this.#ended = true;
+    this.#asked.signal?.removeEventListener('abort', this.#onAbort);
+    live.delete(keyOf(this.#mesh, this.#reader));
+  }
+
+  async #stop(): Promise<void> {
+    if (!live.has(keyOf(this.#mesh, this.#reader))) return;
+    this.#end();
+    this.#read.length = 0;
+    this.pump();
+    await operation<undefined>((op) => {
+      native.channelClose(op, this.#mesh, this.#reader, this.#asked.publisher, this.#asked.channel);
+    });
+  }
+}
+
+function readSubscribe(publisher: bigint, channel: string, options: SubscribeOptions | undefined): Asked {
+  const from = u64(channelArea, 'publisher', publisher);
+  const name = readChannelName('channel', channel);
+  const read = readOptions(channelArea, 'options', options, { token: true, signal: true });
+  const token = read.token === undefined ? undefined : readTokenLike('options.token', read.token);
+  return { publisher: from, channel: name, token, signal: readSignal(channelArea, 'options.signal', read.signal) };
+}
+
+function keyOf(mesh: number, reader: bigint): string {
+  return `${String(mesh)}:${String(reader)}`;
+}

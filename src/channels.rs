@@ -1,0 +1,304 @@
+//! Channels of mesh nodes. Readers are named by numbers within their node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_daemon_core::channel::{
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, OnFailure, PublishOptions,
+    ReaderEnd, ReaderId, Subnet, Visibility,
+};
+use mesh_daemon_core::identity::{EntityId, NodeId};
+use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
+use napi::bindgen_prelude::{BigInt, Buffer, Env, Object, Uint8Array};
+use napi::{Result, Status};
+use napi_derive::napi;
+use parking_lot::Mutex;
+
+use crate::convert::{array_from, u64_from};
+use crate::env::EnvState;
+use crate::error::{ErrorCode, Failure};
+use crate::operation::{self, Value};
+use crate::outbox::Outbox;
+
+/// Messages that cross at once.
+const BATCH: usize = 64;
+/// Bytes of them; one of any size crosses.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// The channels of an environment's nodes, by the number of the node.
+#[derive(Clone, Default)]
+pub(crate) struct NodeChannels(Arc<Mutex<HashMap<u32, Channels>>>);
+
+impl NodeChannels {
+    /// Gives a node its channels.
+    pub(crate) fn open(
+        &self,
+        mesh: u32,
+        node: &MeshNode,
+        subnet: Subnet,
+        max_payload: u64,
+        outbox: Arc<Outbox>,
+    ) -> std::result::Result<(), Failure> {
+        let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
+            |error| match error {
+                InstallError::ShutDown => Failure::from(MeshError::ShutDown),
+                // The core may gain variants.
+                _ => Failure::new(ErrorCode::Other, error),
+            },
+        )?;
+        self.0.lock().insert(mesh, channels);
+        Ok(())
+    }
+
+    /// Ends the channels of a node.
+    pub(crate) fn close(&self, mesh: u32) {
+        let channels = self.0.lock().remove(&mesh);
+        if let Some(channels) = channels {
+            channels.close();
+        }
+    }
+
+    /// Ends all of them.
+    pub(crate) fn close_all(&self) {
+        let all = std::mem::take(&mut *self.0.lock());
+        for channels in all.into_values() {
+            channels.close();
+        }
+    }
+
+    fn get(&self, mesh: u32) -> Option<Channels> {
+        self.0.lock().get(&mesh).cloned()
+    }
+}
+
+/// Tells JavaScript of readers that have something to read.
+struct Readers {
+    mesh: u32,
+    outbox: Arc<Outbox>,
+}
+
+impl ChannelObserver for Readers {
+    fn readable(&self, reader: ReaderId) {
+        self.outbox.readable(self.mesh, reader);
+    }
+}
+
+impl From<ChannelError> for Failure {
+    fn from(error: ChannelError) -> Self {
+        let code = match &error {
+            ChannelError::InvalidArgument(_) => ErrorCode::ChannelInvalidArgument,
+            ChannelError::Unknown(_) => ErrorCode::ChannelUnknown,
+            ChannelError::Unauthorized { .. } => ErrorCode::ChannelUnauthorized,
+            ChannelError::Throttled(_) => ErrorCode::ChannelThrottled,
+            ChannelError::RateLimited { .. } => ErrorCode::ChannelRateLimited,
+            ChannelError::PayloadTooLarge { .. } => ErrorCode::ChannelPayloadTooLarge,
+            ChannelError::PeerLost(_) | ChannelError::Left(_) => ErrorCode::ChannelPeerLost,
+            ChannelError::Backpressure(_) => ErrorCode::Backpressure,
+            ChannelError::NotConnected(_) => ErrorCode::NotConnected,
+            ChannelError::ShutDown => ErrorCode::MeshShutDown,
+        };
+        Self::new(code, error)
+    }
+}
+
+/// What a channel is made with; `lib` has checked it.
+#[napi(object, object_to_js = false)]
+pub struct ChannelOptions {
+    /// Its name.
+    pub name: String,
+    /// Who may see it.
+    #[napi(ts_type = "import('./types/channels').ChannelVisibility")]
+    pub visibility: String,
+    /// Whether every message is acknowledged.
+    pub reliable: bool,
+    /// Whether subscribers need a token.
+    pub require_token: bool,
+    /// 32-byte public keys of who may issue them.
+    pub token_roots: Vec<Uint8Array>,
+    /// Higher goes first.
+    pub priority: u8,
+    /// Most messages per second.
+    pub max_rate_pps: Option<u32>,
+}
+
+/// How a message is published.
+#[napi(object, object_to_js = false)]
+pub struct PublishSettings {
+    /// Whether it is to be acknowledged.
+    pub reliable: bool,
+    /// `best_effort`, `fail_fast` or `collect`.
+    pub on_failure: String,
+    /// To how many peers it may be under way at once.
+    pub max_inflight: u32,
+}
+
+/// A message of a channel.
+#[napi(object, object_from_js = false)]
+pub struct ReadMessage {
+    /// Its number in the channel.
+    pub sequence: BigInt,
+    /// What it says.
+    pub payload: Buffer,
+    /// Unix time of arrival in nanoseconds.
+    pub received_at: BigInt,
+}
+
+/// What a reader had not read.
+#[napi(object, object_from_js = false)]
+pub struct ReadBatch<'env> {
+    /// Messages, in order.
+    pub messages: Vec<ReadMessage>,
+    /// Whether there will be no more.
+    pub ended: bool,
+    /// Why, when that was not asked for.
+    #[napi(ts_type = "import('./errors/from-native').ErrorRecord")]
+    pub failure: Option<Object<'env>>,
+}
+
+/// Makes a channel, or gives it another configuration.
+#[napi]
+pub fn channel_register(env: Env, mesh: u32, options: ChannelOptions) -> Result<()> {
+    let channels = channels(&env, mesh)?;
+    let mut config = ChannelConfig::new(name(&env, &options.name)?);
+    config.visibility = match options.visibility.as_str() {
+        "subnet-local" => Visibility::SubnetLocal,
+        "parent-visible" => Visibility::ParentVisible,
+        "exported" => Visibility::Exported,
+        "global" => Visibility::Global,
+        _ => return Err(napi::Error::new(Status::InvalidArg, "no such visibility")),
+    };
+    config.reliable = options.reliable;
+    config.require_token = options.require_token;
+    config.token_roots =
+        options.token_roots.iter().map(|root| array_from(root).map(EntityId::from_bytes)).collect::<Result<_>>()?;
+    config.priority = options.priority;
+    config.max_rate = options.max_rate_pps;
+    channels.register(config).map_err(|error| Failure::from(error).throw(&env))
+}
+
+/// Has the node subscribe; settles when the publisher has agreed.
+#[napi]
+pub fn channel_subscribe(
+    env: Env,
+    operation: f64,
+    mesh: u32,
+    publisher: BigInt,
+    channel: String,
+    token: Option<&[u8]>,
+) -> Result<()> {
+    let channels = channels(&env, mesh)?;
+    let told = channels.subscribe(NodeId::new(u64_from(&publisher)?), &name(&env, &channel)?, token);
+    operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
+}
+
+/// Has the node leave a channel; settles when the publisher knows.
+#[napi]
+pub fn channel_unsubscribe(env: Env, operation: f64, mesh: u32, publisher: BigInt, channel: String) -> Result<()> {
+    let channels = channels(&env, mesh)?;
+    let told = channels.unsubscribe(NodeId::new(u64_from(&publisher)?), &name(&env, &channel)?);
+    operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
+}
+
+/// Subscribes with a reader, whose number is given back; settles when the publisher has agreed.
+#[napi]
+pub fn channel_open(
+    env: Env,
+    operation: f64,
+    mesh: u32,
+    publisher: BigInt,
+    channel: String,
+    token: Option<&[u8]>,
+) -> Result<BigInt> {
+    let channels = channels(&env, mesh)?;
+    let (reader, told) = channels.open_reader(NodeId::new(u64_from(&publisher)?), &name(&env, &channel)?, token);
+    operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })?;
+    Ok(reader.0.into())
+}
+
+/// Takes what a reader has not read.
+#[napi]
+pub fn channel_read(env: &Env, mesh: u32, reader: BigInt) -> Result<ReadBatch<'_>> {
+    let reader = ReaderId(u64_from(&reader)?);
+    let Some(channels) = EnvState::of(env)?.channels.get(mesh) else {
+        return Ok(ReadBatch { messages: Vec::new(), ended: true, failure: None });
+    };
+    let messages = channels.read(reader, BATCH, BATCH_BYTES).into_iter().map(ReadMessage::from).collect();
+    let (ended, failure) = match channels.ended(reader) {
+        None => (false, None),
+        Some(ReaderEnd::Left) => (true, None),
+        Some(ReaderEnd::Failed(error)) => (true, Some(Failure::from(error).into_record(env)?)),
+    };
+    Ok(ReadBatch { messages, ended, failure })
+}
+
+/// How many messages a reader did not read in time.
+#[napi]
+pub fn channel_dropped(env: Env, mesh: u32, reader: BigInt) -> Result<BigInt> {
+    let reader = ReaderId(u64_from(&reader)?);
+    Ok(EnvState::of(&env)?.channels.get(mesh).map_or(0, |channels| channels.dropped(reader)).into())
+}
+
+/// Ends a reader; settles when the publisher knows, if it has to.
+#[napi]
+pub fn channel_close(
+    env: Env,
+    operation: f64,
+    mesh: u32,
+    reader: BigInt,
+    publisher: BigInt,
+    channel: String,
+) -> Result<()> {
+    let channels = channels(&env, mesh)?;
+    let (reader, publisher) = (ReaderId(u64_from(&reader)?), NodeId::new(u64_from(&publisher)?));
+    let told = channels.close_reader(reader, publisher, &name(&env, &channel)?);
+    operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
+}
+
+/// Publishes; settles with the report.
+#[napi]
+pub fn channel_publish(
+    env: Env,
+    operation: f64,
+    mesh: u32,
+    channel: String,
+    payload: &[u8],
+    settings: PublishSettings,
+) -> Result<()> {
+    let channels = channels(&env, mesh)?;
+    let options = PublishOptions {
+        reliable: settings.reliable,
+        on_failure: match settings.on_failure.as_str() {
+            "best_effort" => OnFailure::BestEffort,
+            "fail_fast" => OnFailure::FailFast,
+            "collect" => OnFailure::Collect,
+            _ => return Err(napi::Error::new(Status::InvalidArg, "no such way to fail")),
+        },
+        max_inflight: settings.max_inflight,
+    };
+    let told = channels.publish(&name(&env, &channel)?, &Bytes::copy_from_slice(payload), options);
+    operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
+}
+
+impl From<ArrivedMessage> for ReadMessage {
+    fn from(message: ArrivedMessage) -> Self {
+        Self {
+            sequence: message.number.into(),
+            payload: Vec::from(message.payload).into(),
+            received_at: nanos(message.received_at).into(),
+        }
+    }
+}
+
+fn nanos(since: Duration) -> u64 {
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn channels(env: &Env, mesh: u32) -> Result<Channels> {
+    EnvState::of(env)?.channels.get(mesh).ok_or_else(|| Failure::from(MeshError::ShutDown).throw(env))
+}
+
+fn name(env: &Env, text: &str) -> Result<ChannelName> {
+    ChannelName::new(text).map_err(|error| Failure::from(error).throw(env))
+}
