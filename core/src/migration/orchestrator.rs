@@ -37,8 +37,10 @@ enum State {
     Driving {
         until: Instant,
     },
-    /// The word for the cutover was given: the source decides.
-    Deciding,
+    /// The word for the cutover was given: the source decides, and is asked again while nothing is heard of it.
+    Deciding {
+        until: Instant,
+    },
     /// The source is lost behind that word: only the target can tell.
     Doubting {
         until: Instant,
@@ -112,6 +114,11 @@ impl Orchestrator {
         self.progress
     }
 
+    /// Whether the target is asked: once it agreed, only the source's word counts.
+    pub fn asks_target(&self) -> bool {
+        matches!(self.state, State::Asking { .. } | State::Backoff { .. })
+    }
+
     /// How long it has been going on.
     pub fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started_at)
@@ -129,8 +136,9 @@ impl Orchestrator {
             | State::Asking { until }
             | State::Backoff { until }
             | State::Driving { until }
+            | State::Deciding { until }
             | State::Doubting { until, .. } => Some(until),
-            State::Deciding | State::Over => None,
+            State::Over => None,
         }
     }
 
@@ -147,15 +155,8 @@ impl Orchestrator {
                 }
                 self.ask_target(now)
             }
-            // Asked again after a reconnection: the move has ended there in between.
-            State::Driving { .. } | State::Deciding => {
-                if self.subject.as_ref().is_some_and(|known| subject.epoch > known.epoch) {
-                    return self.completed();
-                }
-                let detail = format!("source {}: it went on without this node", self.wanted.source);
-                let reason = self.cancelling.take().unwrap_or(FailureReason::PeerLost { detail });
-                self.failed(reason, Outcome::Source, now)
-            }
+            // Asked again after a reconnection: the move has ended there in between. Or it is an old answer.
+            State::Driving { .. } | State::Deciding { .. } => self.ask_again_for_the_end(),
             State::Asking { .. } | State::Backoff { .. } | State::Doubting { .. } | State::Over => Vec::new(),
         }
     }
@@ -171,15 +172,34 @@ impl Orchestrator {
                 _ => self.failed(reason, Outcome::Source, now),
             },
             // The answer to a question that was repeated: it was let go to the target, or is gone.
-            State::Driving { .. } | State::Deciding => {
-                if moved == Some(self.wanted.target) {
-                    self.completed()
+            State::Driving { .. } | State::Deciding { .. } => {
+                if moved.is_some() || reason == FailureReason::DaemonNotFound {
+                    // It may have been on the target in between.
+                    self.ask_again_for_the_end()
                 } else {
                     self.failed(reason, Outcome::Source, now)
                 }
             }
             State::Asking { .. } | State::Backoff { .. } | State::Doubting { .. } | State::Over => Vec::new(),
         }
+    }
+
+    // The source knows how the move ended however late it is asked, and of one that it never heard of it begins it now.
+    fn ask_again_for_the_end(&self) -> Vec<OrchestratorAction> {
+        let ask = match (&self.cancelling, self.state) {
+            (Some(reason), State::Driving { .. } | State::Deciding { .. }) => Ask::Cancel(reason.clone()),
+            (None, State::Driving { .. }) => Ask::TakeSnapshot,
+            (None, State::Deciding { .. }) => Ask::CutoverNotify,
+            (
+                _,
+                State::Inquiring { .. }
+                | State::Asking { .. }
+                | State::Backoff { .. }
+                | State::Doubting { .. }
+                | State::Over,
+            ) => return Vec::new(),
+        };
+        vec![OrchestratorAction::Ask(ask)]
     }
 
     fn may_follow(&self) -> bool {
@@ -213,7 +233,7 @@ impl Orchestrator {
             State::Inquiring { .. }
             | State::Backoff { .. }
             | State::Driving { .. }
-            | State::Deciding
+            | State::Deciding { .. }
             | State::Doubting { .. }
             | State::Over => Vec::new(),
         }
@@ -226,7 +246,7 @@ impl Orchestrator {
             State::Inquiring { .. }
             | State::Asking { .. }
             | State::Driving { .. }
-            | State::Deciding
+            | State::Deciding { .. }
             | State::Doubting { .. }
             | State::Over => Vec::new(),
         }
@@ -239,12 +259,12 @@ impl Orchestrator {
 
     /// The source or the target reports how far it is.
     pub fn status(&mut self, stage: Stage, progress: Progress, now: Instant) -> Vec<OrchestratorAction> {
-        if let State::Driving { until } = &mut self.state {
+        if let State::Driving { until } | State::Deciding { until } = &mut self.state {
             *until = now + self.silence;
         }
         let mut actions = Vec::new();
         match self.state {
-            State::Driving { .. } | State::Deciding => {
+            State::Driving { .. } | State::Deciding { .. } => {
                 self.enter(stage, &mut actions);
                 self.progress = Progress {
                     bytes_sent: self.progress.bytes_sent.max(progress.bytes_sent),
@@ -294,22 +314,28 @@ impl Orchestrator {
         progress.events_buffered = progress.events_buffered.max(staged);
         let mut actions = self.status(Stage::Replay, progress, now);
         if matches!(self.state, State::Driving { .. }) && self.cancelling.is_none() {
-            self.state = State::Deciding;
+            self.state = State::Deciding { until: now + self.silence };
             self.enter(Stage::Cutover, &mut actions);
             actions.push(OrchestratorAction::Ask(Ask::CutoverNotify));
         }
         actions
     }
 
-    /// The source let its copy go.
+    /// The source let its copy go. It never does so without the word for the cutover.
     pub fn completed(&mut self) -> Vec<OrchestratorAction> {
-        if self.is_over() {
-            return Vec::new();
+        match self.state {
+            State::Deciding { .. } | State::Doubting { .. } => {
+                let mut actions = Vec::new();
+                self.enter(Stage::Complete, &mut actions);
+                self.finish(Ok(()), &mut actions);
+                actions
+            }
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Driving { .. }
+            | State::Over => Vec::new(),
         }
-        let mut actions = Vec::new();
-        self.enter(Stage::Complete, &mut actions);
-        self.finish(Ok(()), &mut actions);
-        actions
     }
 
     /// A role gave up. `outcome` is where that leaves the daemon.
@@ -317,6 +343,15 @@ impl Orchestrator {
         match self.state {
             State::Over => Vec::new(),
             State::Asking { .. } if reason == FailureReason::NotReady => self.not_ready(now),
+            // The target had no room in time, and the daemon went on.
+            State::Driving { .. } if reason == FailureReason::NotReady => match self.cancelling.take() {
+                Some(wanted) => {
+                    let mut actions = Vec::new();
+                    self.finish(Err(MigrationFailure::Refused(wanted, Outcome::Source)), &mut actions);
+                    actions
+                }
+                None => self.not_ready(now),
+            },
             // A repetition.
             State::Backoff { .. } if reason == FailureReason::NotReady => Vec::new(),
             // It moved on between the description and the request: nothing was touched.
@@ -335,7 +370,7 @@ impl Orchestrator {
             | State::Asking { .. }
             | State::Backoff { .. }
             | State::Driving { .. }
-            | State::Deciding
+            | State::Deciding { .. }
             | State::Doubting { .. } => {
                 let mut actions = Vec::new();
                 let failure = match reason {
@@ -373,7 +408,7 @@ impl Orchestrator {
                 actions
             }
             // The source answers with `MigrationFailed`, or with `TooLate` when it has decided already.
-            State::Driving { .. } | State::Deciding => {
+            State::Driving { .. } | State::Deciding { .. } => {
                 self.cancelling = Some(reason.clone());
                 vec![OrchestratorAction::Ask(Ask::Cancel(reason))]
             }
@@ -401,7 +436,7 @@ impl Orchestrator {
             | State::Asking { .. }
             | State::Backoff { .. }
             | State::Driving { .. }
-            | State::Deciding
+            | State::Deciding { .. }
             | State::Doubting { .. }
             | State::Over => Vec::new(),
         }
@@ -411,12 +446,9 @@ impl Orchestrator {
     pub fn peer_back(&mut self, node: NodeId) -> Vec<OrchestratorAction> {
         let mut actions = Vec::new();
         match self.state {
-            State::Driving { .. } | State::Deciding if node == self.wanted.source => {
-                if let Some(reason) = &self.cancelling {
-                    actions.push(OrchestratorAction::Ask(Ask::Cancel(reason.clone())));
-                } else if self.state == State::Deciding {
-                    actions.push(OrchestratorAction::Ask(Ask::CutoverNotify));
-                }
+            State::Driving { .. } | State::Deciding { .. } if node == self.wanted.source => {
+                // In `Driving` that is also the word to begin, should the first one have been lost.
+                actions.extend(self.ask_again_for_the_end());
                 actions.push(OrchestratorAction::Ask(Ask::Inquire));
             }
             State::Driving { .. } if node == self.wanted.target => {
@@ -426,7 +458,7 @@ impl Orchestrator {
             | State::Asking { .. }
             | State::Backoff { .. }
             | State::Driving { .. }
-            | State::Deciding
+            | State::Deciding { .. }
             | State::Doubting { .. }
             | State::Over => {}
         }
@@ -445,12 +477,12 @@ impl Orchestrator {
             }
             // It cannot have released the daemon without the word for the cutover.
             State::Driving { .. } if node == self.wanted.source => self.source_lost(dead, now),
-            State::Deciding if node == self.wanted.source => {
+            State::Deciding { .. } if node == self.wanted.source => {
                 self.state = State::Doubting { until: now + self.silence, dead };
                 vec![OrchestratorAction::Ask(Ask::QueryTarget)]
             }
             State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
-            State::Driving { .. } | State::Deciding | State::Doubting { .. } | State::Over => Vec::new(),
+            State::Driving { .. } | State::Deciding { .. } | State::Doubting { .. } | State::Over => Vec::new(),
         }
     }
 
@@ -479,7 +511,7 @@ impl Orchestrator {
                 | State::Asking { .. }
                 | State::Backoff { .. }
                 | State::Driving { .. }
-                | State::Deciding
+                | State::Deciding { .. }
                 | State::Over,
                 _,
             ) => Vec::new(),
@@ -500,8 +532,12 @@ impl Orchestrator {
                 self.state = State::Driving { until: now + self.silence };
                 self.abort(timeout("nothing was heard of the migration"))
             }
+            State::Deciding { .. } => {
+                self.state = State::Deciding { until: now + self.silence };
+                self.ask_again_for_the_end()
+            }
             State::Doubting { .. } => self.in_doubt(now),
-            State::Deciding | State::Over => Vec::new(),
+            State::Over => Vec::new(),
         }
     }
 

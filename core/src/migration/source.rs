@@ -318,8 +318,12 @@ impl Source {
                 self.state = SourceState::Closing { total: u64::MAX };
                 vec![SourceAction::Close, SourceAction::Report(Stage::Cutover), SourceAction::Ship { last: true }]
             }
-            // A repetition.
-            SourceState::Closing { .. } | SourceState::Released { .. } | SourceState::Gone => Vec::new(),
+            // A repetition: what it was told last may have been lost.
+            SourceState::Released { in_doubt: true, .. } => vec![SourceAction::InDoubt],
+            SourceState::Closing { .. } | SourceState::Released { in_doubt: false, .. } => {
+                vec![SourceAction::StillAtWork]
+            }
+            SourceState::Gone => Vec::new(),
             SourceState::Freezing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
@@ -481,7 +485,8 @@ impl Source {
         let waited_for = match &self.state {
             SourceState::Freezing { .. } => "the daemon to finish its event",
             SourceState::Snapshotting { .. } => "the daemon's snapshot",
-            SourceState::Reserving { .. } => "room on the target",
+            // The daemon goes on; the orchestrator asks again.
+            SourceState::Reserving { .. } => return self.resume(FailureReason::NotReady),
             SourceState::Sending(_) => "the target to take chunks",
             SourceState::AwaitRestore => "the target to restore",
             SourceState::Staging => "the word for the cutover",

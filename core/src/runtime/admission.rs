@@ -215,23 +215,25 @@ impl Engine {
                 self.arrived.forget(&former);
             }
         }
-        if let Some(arrival) = self.arrivals.get(&id.entity) {
-            let target = &arrival.target;
-            if target.id.migration != id.migration || target.orchestrator != from {
-                return self.decline(from, id, FailureReason::AlreadyMigrating);
-            }
-            if target.id == id {
+        let held = self.arrivals.get(&id.entity).map(|arrival| &arrival.target);
+        let own = held.filter(|target| target.orchestrator == from).or_else(|| self.places.of(&id.entity, from));
+        let own = own.filter(|target| target.id.migration == id.migration).map(|target| (target.id, target.state));
+        if let Some((known, state)) = own {
+            if known == id {
                 // The answer, and what came after it, may have been lost with a session.
-                let staged = matches!(target.state, TargetState::Staged { .. });
+                let staged = matches!(state, TargetState::Staged { .. });
                 self.say(from, &MigrationMessage::Prepared { id });
                 if staged {
                     self.say_staged(id.entity);
                 }
                 return;
             }
-            if target.id.attempt > id.attempt || target.state != TargetState::Prepared {
+            if known.attempt > id.attempt || state != TargetState::Prepared {
                 return;
             }
+        } else if held.is_some_and(|target| target.state != TargetState::Prepared) || self.places.full(&id.entity) {
+            // Before the source has shown itself anybody may have used the daemon's name: that shuts nobody out.
+            return self.decline(from, id, FailureReason::AlreadyMigrating);
         }
         if self.arrived.of_driver(&id, from).is_some() {
             // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
@@ -297,8 +299,9 @@ impl Engine {
         };
         match question {
             Question::Arrival { from, id, kind, source, transport_identity } => {
-                let taken =
-                    self.by_origin.contains_key(&id.entity.origin_hash()) || self.arrivals.contains_key(&id.entity);
+                let held = self.arrivals.get(&id.entity);
+                let taken = self.by_origin.contains_key(&id.entity.origin_hash())
+                    || held.is_some_and(|arrival| arrival.target.state != TargetState::Prepared);
                 if taken || refusal.is_some() {
                     let kind = kind.to_string();
                     self.decline(from, id, FailureReason::FactoryNotFound { kind });
@@ -335,7 +338,12 @@ impl Engine {
         let limits = (settings.silence, settings.handover_hold);
         let (target, actions) = Target::new(id, (from, source), limits, now.instant);
         let arrival = Arrival::new(target, kind, transport_identity, announced);
-        self.arrivals.insert(id.entity, arrival);
+        self.places.give_up(&id.entity, |target| target.orchestrator == from);
+        if let Some(former) = self.arrivals.insert(id.entity, arrival)
+            && former.target.orchestrator != from
+        {
+            self.places.keep(former);
+        }
         self.arrive(id.entity, actions, now);
     }
 

@@ -108,6 +108,7 @@ impl Engine {
     }
 
     pub(super) fn tick_arrival(&mut self, entity: EntityId, now: Now) {
+        self.places.give_up(&entity, |target| target.deadline().is_none_or(|at| at <= now.instant));
         self.arrival_input(entity, now, |target| target.tick(now.instant));
     }
 
@@ -159,8 +160,8 @@ impl Engine {
                 }
             }
         }
-        let deadline = self.arrivals.get(&entity).and_then(|arrival| arrival.target.deadline());
-        if let Some(at) = deadline {
+        let here = self.arrivals.get(&entity).and_then(|arrival| arrival.target.deadline());
+        if let Some(at) = here.into_iter().chain(self.places.deadline(&entity)).min() {
             self.timers.arm(TimerKey::Arrival(entity), at);
         }
     }
@@ -318,6 +319,10 @@ impl Engine {
             if orchestrator != source {
                 self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
             }
+        }
+        // Whoever else was promised a place for it may still come.
+        if let Some(other) = self.places.take_newest(&entity) {
+            self.arrivals.insert(entity, other);
         }
     }
 }

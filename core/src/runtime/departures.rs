@@ -46,6 +46,11 @@ pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &Snap
     message
 }
 
+/// Why a move failed of which the orchestrator did not hear the end.
+fn ended_unheard() -> FailureReason {
+    FailureReason::PeerLost { detail: "the source went on before its orchestrator heard of it".to_owned() }
+}
+
 impl Engine {
     /// An orchestrator that may move daemons of this node wants one to leave.
     pub(super) fn on_take_snapshot(&mut self, from: NodeId, id: MoveId, target: NodeId, transport: bool, now: Now) {
@@ -57,7 +62,7 @@ impl Engine {
             return;
         }
         if let Some(end) = self.departed.of_driver(&id, from) {
-            return self.say_ended(from, id, end, FailureReason::Cancelled);
+            return self.say_ended(from, id, end, ended_unheard());
         }
         if self.called_off.contains(&(from, id)) {
             return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
@@ -108,6 +113,25 @@ impl Engine {
                 }
                 self.called_off.push_back((from, id));
                 self.say_ended(from, id, end, reason);
+            }
+        }
+    }
+
+    /// An orchestrator gives the word for a cutover that is over, and did not hear how it ended.
+    pub(super) fn on_cutover_of_none(&mut self, from: NodeId, id: MoveId) {
+        if let Some(end) = self.departed.of_driver(&id, from) {
+            return self.say_ended(from, id, end, ended_unheard());
+        }
+        match self.options.orchestrator(from, self.me()) {
+            Verdict::No => self.refuse(from, "CutoverNotify", &"of a move that is not known"),
+            Verdict::Yes | Verdict::Ask => {
+                let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
+                if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) {
+                    self.say_ended(from, id, End::Kept, ended_unheard());
+                } else {
+                    // So long ago that it is forgotten.
+                    self.say(from, &MigrationMessage::InDoubt { id });
+                }
             }
         }
     }
@@ -274,10 +298,14 @@ impl Engine {
     fn ask_for_room(&mut self, entity: EntityId, now: Now) {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
+        let orchestrator = departure.source.orchestrator;
         let SourceState::Reserving { transfer, .. } = &departure.source.state else { return };
         let total = transfer.total();
         match self.claim_of(key) {
-            Ok(claim) => self.say(target, &MigrationMessage::Reserve { id, total, claim: &claim.encode() }),
+            Ok(claim) => {
+                let claim = claim.encode();
+                self.say(target, &MigrationMessage::Reserve { id, total, claim: &claim, orchestrator });
+            }
             Err(error) => {
                 let detail = format!("cannot claim the daemon: {error}");
                 self.departure_input(entity, now, |source| source.failed(FailureReason::StateFailed { detail }));

@@ -17,6 +17,7 @@ use super::drains::Draining;
 use super::error::RuntimeError;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
+use super::places::Places;
 use super::policy::RuntimeOptions;
 use super::reaching::Reaching;
 use super::receiving::ChunkPlacement;
@@ -95,6 +96,8 @@ pub struct Engine {
     pub(super) graves: Graves,
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
+    /// Places for daemons that others than the newest who asked were promised.
+    pub(super) places: Places,
     /// Moves that ended here as source, and as target.
     pub(super) departed: EndedMoves,
     pub(super) arrived: EndedMoves,
@@ -159,6 +162,7 @@ impl Engine {
             graves: Graves::default(),
             departures: HashMap::new(),
             arrivals: HashMap::new(),
+            places: Places::default(),
             departed: EndedMoves::default(),
             arrived: EndedMoves::default(),
             called_off: VecDeque::new(),
@@ -378,7 +382,7 @@ impl Engine {
             daemons: self.daemons.len(),
             streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
             streams_out: self.routes.len(),
-            migrations: self.departures.len() + self.arrivals.len() + self.orchestrations.len(),
+            migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
             state_bytes: self.state_bytes(),
             peak_state_bytes: self.peak_state_bytes,

@@ -18,6 +18,7 @@ mod moves;
 mod orchestrations;
 mod peer_events;
 mod peers;
+mod places;
 mod policy;
 mod reaching;
 mod receiving;

@@ -53,7 +53,9 @@ impl Engine {
             MigrationMessage::Hosts { query, ref kinds, open, daemons } => {
                 self.on_hosts(from, query, kinds, open, daemons, now);
             }
-            MigrationMessage::Reserve { id, total, claim } => self.on_reserve(from, id, total, claim, now),
+            MigrationMessage::Reserve { id, total, claim, orchestrator } => {
+                self.on_reserve(from, id, orchestrator, (total, claim), now);
+            }
             MigrationMessage::Chunk { id, index, total, bytes } => {
                 self.on_chunk(from, id, (index, total), body.slice_ref(bytes), now);
             }
@@ -94,7 +96,11 @@ impl Engine {
                 }
             }
             MigrationMessage::CutoverNotify { id } => {
-                self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
+                if self.departures.get(&id.entity).is_some_and(|departure| departure.source.id == id) {
+                    self.orchestrator_says(from, &id, now, |source| source.cutover(instant));
+                } else {
+                    self.on_cutover_of_none(from, id);
+                }
             }
             MigrationMessage::Cancel { id, ref reason } => {
                 let reason = reason.clone();
@@ -108,6 +114,7 @@ impl Engine {
             MigrationMessage::MigrationFailed { id, ref reason } => self.on_failed(from, &id, reason, now),
             MigrationMessage::StatusQuery { id } => self.on_status_query(from, id),
             MigrationMessage::Status { id, .. } => {
+                self.places.heard(from, &id, instant);
                 self.source_says(from, &id, now, |target| {
                     target.heard(instant);
                     Vec::new()
@@ -192,6 +199,8 @@ impl Engine {
                 return;
             }
         }
+        self.places
+            .give_up(&id.entity, |target| target.id == *id && (target.source == from || target.orchestrator == from));
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
             // An orchestrator's word ends only what is not fully staged: behind that the source may have decided.
@@ -240,6 +249,7 @@ impl Engine {
         self.turned_away.retain(|(from, ..)| *from != node);
         self.asked.retain(|_, question| question.from() != node);
         self.early_inquiries.retain(|inquiry| inquiry.from != node);
+        self.places.give_up_all(|target| target.source == node);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.peer_lost(node, dead));
         }
@@ -258,6 +268,7 @@ impl Engine {
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.orchestrator_lost(node));
         }
+        self.places.give_up_all(|target| target.orchestrator == node);
         for entity in self.arriving() {
             self.arrival_input(entity, now, |target| {
                 let unheard = target.state == TargetState::Prepared && target.orchestrator == node;
@@ -295,6 +306,7 @@ impl Engine {
 
     /// The runtime shuts down: what is undecided is called off.
     pub(super) fn end_migrations(&mut self, now: Now) {
+        self.places.give_up_all(|_| true);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.failed(FailureReason::Cancelled));
         }

@@ -406,8 +406,7 @@ impl Engine {
                 Vec::new()
             }
             MigrationMessage::CleanupComplete { .. } if from_source => machine.completed(),
-            // Once the target agreed, only the source's word counts.
-            MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.stage().is_none() => {
+            MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.asks_target() => {
                 machine.failed(reason.clone(), Outcome::Source, instant)
             }
             MigrationMessage::TooLate { .. } if from_source => {

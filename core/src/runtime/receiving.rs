@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::arrivals::Arrival;
 use super::engine::{Engine, Now};
 use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, Signature};
@@ -36,8 +37,17 @@ pub(super) struct Seal {
 
 impl Engine {
     /// The recorded source asks for room for the whole state.
-    pub(super) fn on_reserve(&mut self, from: NodeId, id: MoveId, total: u64, claim: &[u8], now: Now) {
-        let known = self.arrivals.get_mut(&id.entity).filter(|arrival| arrival.target.id == id);
+    pub(super) fn on_reserve(
+        &mut self,
+        from: NodeId,
+        id: MoveId,
+        orchestrator: NodeId,
+        (total, claim): (u64, &[u8]),
+        now: Now,
+    ) {
+        self.choose_place(&id, from, orchestrator);
+        let meant = |arrival: &&mut Arrival| arrival.target.id == id && arrival.target.orchestrator == orchestrator;
+        let known = self.arrivals.get_mut(&id.entity).filter(meant);
         let Some(arrival) = known else {
             // Another migration of this daemon took its place here: the source need not wait for a grant.
             if self.arrived.of(&id).is_none() {
@@ -61,6 +71,8 @@ impl Engine {
         if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
             arrival.claim = Some(claim);
         }
+        // The source has decided whose move it is.
+        self.places.give_up(&id.entity, |_| true);
         match self.reassembler.reserve(transfer(&id), total, now.instant) {
             Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
             Ok(Reservation::Waiting) => {}

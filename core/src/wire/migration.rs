@@ -138,6 +138,9 @@ pub enum MigrationMessage<'b> {
         #[b(2)]
         #[cbor(with = "minicbor::bytes")]
         claim: &'b [u8],
+        /// Who drives it: others may have asked the target in its name.
+        #[n(3)]
+        orchestrator: NodeId,
     },
     /// Target → source: granted.
     #[n(4)]

@@ -232,7 +232,7 @@ fn hazard_33_what_a_fourth_node_forges_changes_nothing_for_any_role() {
             MigrationMessage::Prepare { id, kind: "prompt", source: node, transport_identity: true, state_bytes: 0 },
             MigrationMessage::Prepared { id },
             MigrationMessage::TakeSnapshot { id, target: node, transport_identity: true },
-            MigrationMessage::Reserve { id, total: 1, claim: b"" },
+            MigrationMessage::Reserve { id, total: 1, claim: b"", orchestrator: node },
             MigrationMessage::Reserved { id },
             MigrationMessage::Chunk { id, index: 0, total: 1, bytes: b"x" },
             MigrationMessage::SnapshotReady { id, digest: [0; 32], signature: [0; 64], envelope: None },

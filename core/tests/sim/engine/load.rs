@@ -247,6 +247,42 @@ fn small_mailboxes_that_are_full_all_the_time_move_with_everything_in_them() {
 }
 
 #[test]
+fn hazard_61_what_a_daemon_sends_while_it_moves_arrives_once_and_in_order() {
+    for_seeds(0..60, 4, |world| {
+        // Node 3 holds whom it tells and takes no part in the moves.
+        let sink = world.spawn(3, 2, "prompt");
+        world.sink = Some(sink);
+        let origin = world.spawn(0, 1, "slow");
+        let cuts = world.seed % 2 == 1;
+        for hop in 1..=6 {
+            for _ in 0..8 {
+                let node = usize::try_from(world.chance(4)).expect("small");
+                world.send(node, origin);
+            }
+            let (host, _) = world.hosts(origin)[0];
+            let ticket = world.migrate(host, origin, hop % 3);
+            if cuts {
+                let pause = world.chance(3_000);
+                world.run_for(Duration::from_micros(pause));
+                world.cut(host, 3, Duration::from_millis(20));
+            }
+            if let Ok(migration) = world.migration(ticket) {
+                let _moved_or_not = world.wait_migration(host, migration);
+            }
+            let settled = world.run_until(Duration::from_secs(60), |world| world.hosts(origin).len() == 1);
+            assert!(settled, "one copy goes on");
+        }
+        let done = world.run_until(Duration::from_secs(300), |world| world.waits.values().all(|w| w.result.is_some()));
+        assert!(done, "every wait is answered");
+        world.run_for(Duration::from_secs(40));
+        let ran = world.seen(origin);
+        assert_eq!(ran.len(), 48);
+        assert_eq!(world.seen(sink), ran, "it told of each event once, in the order in which they ran");
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
 fn hazard_60_senders_that_restart_while_the_daemon_moves() {
     for_seeds(0..80, 4, |world| {
         let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };

@@ -8,10 +8,13 @@ mod drains;
 mod driven;
 mod events;
 mod failures;
+mod forged;
+mod limits;
 mod load;
 mod losses;
 mod moves;
 mod recovery;
+mod sealing;
 mod table;
 mod world;
 

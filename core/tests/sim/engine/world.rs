@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::DaemonKey;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -145,6 +145,10 @@ pub(crate) struct World {
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
     pub(crate) delay: std::ops::Range<u64>,
     tokens: u64,
+    /// Whom slow daemons tell of each event, before it settles.
+    pub(crate) sink: Option<OriginHash>,
+    /// What they wait for then, by ticket: the daemon and its work in progress.
+    speaking: BTreeMap<u64, (DaemonKey, u64)>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
 }
@@ -207,6 +211,8 @@ impl World {
             messages: Vec::new(),
             delay: 20..400,
             tokens: 0,
+            sink: None,
+            speaking: BTreeMap::new(),
             slow_takes: 0..3_000,
         };
         for index in 0..count {

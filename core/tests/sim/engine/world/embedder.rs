@@ -217,6 +217,23 @@ impl World {
     }
 
     pub(super) fn step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
+        let Some(object) = self.nodes[node].objects.map.get(&daemon) else { return };
+        let Some(working) = object.working.as_ref().filter(|working| working.token == token) else { return };
+        if let Some(sink) = self.sink {
+            let event = working.events.front().expect("a batch in work has events");
+            let payload = event.payload.clone();
+            let ticket = self.ticket(node, None);
+            self.speaking.insert(ticket.0, (daemon, token));
+            let now = self.present();
+            if let Err(error) = self.nodes[node].engine.send_event(ticket, sink, payload, now) {
+                self.answered(node, ticket, Err(error));
+            }
+        } else {
+            self.finish_step(node, daemon, token);
+        }
+    }
+
+    fn finish_step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
         let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { return };
         let Some(working) = object.working.as_mut().filter(|working| working.token == token) else { return };
         let event = working.events.pop_front().expect("a batch in work has events");
@@ -269,7 +286,17 @@ impl World {
         let wait = self.waits.get_mut(&ticket.0).expect("a ticket that was given out");
         assert_eq!(wait.node, node, "answered on the node that asked");
         assert!(wait.result.is_none(), "ticket {} was answered twice", ticket.0);
+        let done = result.is_ok();
         wait.result = Some(result);
+        match self.speaking.remove(&ticket.0) {
+            Some((daemon, token)) if done => self.finish_step(node, daemon, token),
+            // Out of reach for now: it tries again.
+            Some((daemon, token)) => {
+                let life = self.nodes[node].life;
+                self.at(Duration::from_millis(5), Event::Step { node, life, daemon, token });
+            }
+            None => {}
+        }
     }
 
     // What tests do.

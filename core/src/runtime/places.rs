@@ -1,0 +1,106 @@
+//! Places that several orchestrators were promised here for one daemon.
+//!
+//! Until the daemon's source shows itself with its claim, nobody knows which of them speaks for it: a promise to one must
+//! not shut the others out. The newest stands in [`Engine`]'s arrivals and the others wait in [`Places`]; what the source
+//! says when it asks for room decides, and the others are forgotten.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::arrivals::Arrival;
+use super::engine::Engine;
+use crate::identity::{EntityId, NodeId};
+use crate::migration::{Target, TargetState};
+use crate::wire::migration::MoveId;
+
+/// Most orchestrators that are promised a place for one daemon besides the newest.
+const MOST: usize = 16;
+
+/// Promised places besides the newest ones; of each orchestrator at most one for a daemon.
+#[derive(Default)]
+pub(super) struct Places {
+    waiting: HashMap<EntityId, Vec<Arrival>>,
+}
+
+impl Places {
+    fn all(&self, entity: &EntityId) -> &[Arrival] {
+        self.waiting.get(entity).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.values().map(Vec::len).sum()
+    }
+
+    /// Whether there are as many for this daemon as there may be.
+    pub(super) fn full(&self, entity: &EntityId) -> bool {
+        self.all(entity).len() >= MOST
+    }
+
+    /// What this orchestrator was promised.
+    pub(super) fn of(&self, entity: &EntityId, orchestrator: NodeId) -> Option<&Target> {
+        self.all(entity).iter().map(|place| &place.target).find(|target| target.orchestrator == orchestrator)
+    }
+
+    /// Keeps one that is not the newest any more.
+    pub(super) fn keep(&mut self, place: Arrival) {
+        self.waiting.entry(place.target.id.entity).or_default().push(place);
+    }
+
+    /// The one to go on with when the newest has come to nothing.
+    pub(super) fn take_newest(&mut self, entity: &EntityId) -> Option<Arrival> {
+        let places = self.waiting.get_mut(entity)?;
+        let newest = places.pop();
+        if places.is_empty() {
+            self.waiting.remove(entity);
+        }
+        newest
+    }
+
+    /// Forgets those of a daemon for which something holds.
+    pub(super) fn give_up(&mut self, entity: &EntityId, gone: impl Fn(&Target) -> bool) {
+        if let Some(places) = self.waiting.get_mut(entity) {
+            places.retain(|place| !gone(&place.target));
+            if places.is_empty() {
+                self.waiting.remove(entity);
+            }
+        }
+    }
+
+    /// The same for all daemons.
+    pub(super) fn give_up_all(&mut self, gone: impl Fn(&Target) -> bool) {
+        self.waiting.retain(|_, places| {
+            places.retain(|place| !gone(&place.target));
+            !places.is_empty()
+        });
+    }
+
+    /// The source of a move is at work.
+    pub(super) fn heard(&mut self, source: NodeId, id: &MoveId, now: Instant) {
+        let places = self.waiting.get_mut(&id.entity).into_iter().flatten();
+        for place in places.filter(|place| place.target.id == *id && place.target.source == source) {
+            place.target.heard(now);
+        }
+    }
+
+    /// When the first of a daemon ends.
+    pub(super) fn deadline(&self, entity: &EntityId) -> Option<Instant> {
+        self.all(entity).iter().filter_map(|place| place.target.deadline()).min()
+    }
+}
+
+impl Engine {
+    /// A source asks for room for a move that this orchestrator drives: that place is the one to use, if there is one.
+    pub(super) fn choose_place(&mut self, id: &MoveId, source: NodeId, orchestrator: NodeId) {
+        let meant = |target: &Target| (target.id, target.source, target.orchestrator) == (*id, source, orchestrator);
+        let Some(newest) = self.arrivals.get_mut(&id.entity) else { return };
+        if newest.target.state != TargetState::Prepared || meant(&newest.target) {
+            return;
+        }
+        let places = self.places.waiting.get_mut(&id.entity).into_iter().flatten();
+        if let Some(place) = places.into_iter().find(|place| meant(&place.target)) {
+            std::mem::swap(place, newest);
+        }
+    }
+}
