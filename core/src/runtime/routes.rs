@@ -418,7 +418,9 @@ impl Engine {
     pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId) {
         let origin = id.entity.origin_hash();
         let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
-        let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
+        if current.is_none_or(|stream| stream.id != *id || stream.host != from) {
+            return;
+        }
         self.close_route(
             origin,
             true,
