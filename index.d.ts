@@ -849,8 +849,10 @@ interface DaemonRuntimeOptions {
     /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
     orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
     /**
-     * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
-     * single live copy for availability: behind a partition both copies may run until it heals. Default `false`.
+     * Lets the loss of a target behind the hand-over count as your word that it is gone: where that leaves a daemon in
+     * doubt, its source takes it over by itself, as with `recover()`. It puts availability before the promise of a single live
+     * copy: behind a partition both copies run until it heals, then the older one is fenced and what it did since is lost.
+     * A daemon whose host died outside a move is not brought back. Default `false`.
      */
     recoverLost?: boolean;
     /** How long a running `process` may hold up a move. Default 10 s. */
@@ -1871,6 +1873,13 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     migrationPhase(originHash: bigint): MigrationPhase | null;
     /** All parts that this node has in moves. */
     migrations(): MigrationInfo[];
+    /**
+     * Your word that the other host of a move is gone for good, where that move left a daemon in doubt (`outcome: 'unknown'`):
+     * the copy of this node goes live. Events that were handed over do not run here. If the other copy lives after all, it is
+     * ended as soon as it can be told (`onStop('fenced')`). Resolves at once for a daemon that lives here; rejects with
+     * `ERR_DAEMON_NOT_FOUND` when nothing of it is here, and with `wrong-phase` while the other host is in reach.
+     */
+    recover(originHash: bigint): Promise<void>;
     /**
      * Moves every daemon of this runtime to connected nodes that host its kind, the least loaded first, and says what became
      * of each. A move that fails is tried on another node; a daemon that nobody takes stays (`outcome: 'source'`). Meanwhile

@@ -378,7 +378,9 @@ describe('the gate', () => {
           () => undefined,
           (caught: unknown) => caught,
         );
-        seen[place].push(error === undefined ? name : (error as ChannelAuthError).code.replace('ERR_CHANNEL_UNAUTHORIZED', ''));
+        seen[place].push(
+          error === undefined ? name : (error as ChannelAuthError).code.replace('ERR_CHANNEL_UNAUTHORIZED', ''),
+        );
       }
     }
     expect(seen).toEqual({

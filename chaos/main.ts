@@ -59,7 +59,7 @@ function summary(observed: Observed | undefined): string {
   const end =
     ending === null ? 'driver died' : ending.as === 'resolved' ? 'moved' : `${ending.outcome} (${ending.kind})`;
   const lost = emitted.filter(({ fate }) => fate.as === 'failed').length;
-  const taken = recovered === true ? ', taken over' : recovered === null ? ', cannot take over' : '';
+  const taken = recovered ? ', taken over' : '';
   return `${end}${taken}, ${emitted.length} events, ${journal.length} ran, ${lost} lost`;
 }
 

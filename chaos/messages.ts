@@ -44,8 +44,8 @@ export interface Commands {
   gate: { message: string; result: null };
   open: { message: string; result: null };
   migrate: { origin: bigint; source: bigint; target: bigint; result: null };
-  /** False when this version of the package cannot. */
-  recover: { origin: bigint; result: boolean };
+  /** Somebody's word that the daemon's other host is gone. False when nothing of the daemon is left here. */
+  recover: { origin: bigint; patienceMs: number; result: boolean };
   standing: { result: Standing };
   load: { origin: bigint; result: null };
   /** Stops emitting and waits for the fate of everything emitted. */

@@ -57,7 +57,7 @@ async function main(setup: Setup): Promise<void> {
         });
         return null;
       case 'recover':
-        return recover(runtime, request.origin);
+        return recover(runtime, request.origin, request.patienceMs);
       case 'standing':
         return {
           ...census(runtime),
@@ -86,11 +86,19 @@ async function main(setup: Setup): Promise<void> {
   report({ type: 'ready', addr: mesh.localAddr(), node: mesh.nodeId() });
 }
 
-// Takes the daemon over on the operator's word that its other host is gone.
-async function recover(runtime: DaemonRuntime & { recover?: (origin: bigint) => Promise<unknown> }, origin: bigint) {
-  if (runtime.recover === undefined) return false;
-  await runtime.recover(origin);
-  return true;
+// Whoever says it may know earlier than this node that the other host is gone.
+async function recover(runtime: DaemonRuntime, origin: bigint, patienceMs: number): Promise<boolean> {
+  const deadline = Date.now() + patienceMs;
+  for (;;) {
+    try {
+      await runtime.recover(origin);
+      return true;
+    } catch (error) {
+      if (error instanceof DaemonError && error.code === 'ERR_DAEMON_NOT_FOUND') return false;
+      if (!(error instanceof MigrationError && error.kind === 'wrong-phase') || Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
 }
 
 async function drive(runtime: DaemonRuntime, origin: bigint, source: bigint, target: bigint): Promise<Ending> {

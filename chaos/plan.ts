@@ -20,7 +20,6 @@ export interface Plan {
   readonly fault: { readonly as: 'kill' } | { readonly as: 'stop'; readonly forMs: number };
   /** Behind a gate, everybody else may go on for a while before the fault. */
   readonly moment:
-    // Behind a gate, everybody else may go on for a while before the fault.
     ({ readonly as: 'gate'; readonly lateMs: number } & Point) | { readonly as: 'instant'; readonly afterMs: number };
   readonly ballast: number;
 }
@@ -69,7 +68,7 @@ export function planOfPhases(): Plan[] {
     ['BufferedEvents', 'target', 'third', 'orchestrator'],
     ['CutoverNotify', 'source', 'third', 'target'],
     ['ActivateTarget', 'target', 'source', 'target'],
-    ['ActivateAck', 'source', 'third', 'orchestrator'],
+    ['ActivateAck', 'source', 'third', 'target'],
   ];
   return chosen.map(([message, holder, driver, victim], at) => {
     const point = POINTS.find((point) => point.message === message && point.holder === holder);

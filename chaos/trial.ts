@@ -20,8 +20,8 @@ export interface Observed {
   readonly held: boolean;
   readonly sourceAlive: boolean;
   readonly targetAlive: boolean;
-  /** Whether the source was told to take the daemon over; null when it would have had to and cannot. */
-  readonly recovered: boolean | null;
+  /** Whether the source was told to take the daemon over. */
+  readonly recovered: boolean;
   readonly emitted: readonly Emitted[];
   readonly journal: readonly Entry[];
   /** What the daemon remembers; the reason when it does not answer. */
@@ -95,18 +95,15 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
 
   const ended = await driver.report('ended', ENDING_MS);
   const recovered = await recover(plan, origin, source, target, ended?.ending);
-  // Without anybody's word the doubt goes on, and there is nothing more to see.
-  const mayLive = recovered !== null && (await awaitRest(members));
   let remembered: number[] | string = 'nobody has it';
-  if (mayLive) {
+  if (await awaitRest(members)) {
     remembered = await dump(client, origin);
     // It is whole only when it goes on.
     if (typeof remembered !== 'string') await sleep(150);
   }
-  const patienceMs = recovered === null ? 0 : SETTLE_MS;
-  const emitted = await client.ask('settle', { patienceMs }, patienceMs);
+  const emitted = await client.ask('settle', { patienceMs: SETTLE_MS }, SETTLE_MS);
   if (typeof remembered !== 'string') remembered = await dump(client, origin);
-  if (recovered !== null) await awaitRest(members);
+  await awaitRest(members);
   const standing = new Map<string, Standing>();
   for (const member of members) if (member.alive) standing.set(member.name, await member.ask('standing', {}));
   return {
@@ -136,7 +133,7 @@ async function recover(
   source: Member,
   target: Member,
   ending: Ending | undefined,
-): Promise<boolean | null> {
+): Promise<boolean> {
   if (!source.alive || target.alive) return false;
   let inDoubt = ending?.as === 'rejected' && ending.outcome === 'unknown';
   if (ending === undefined && holderOf('orchestrator', plan.driver) === 'target') {
@@ -146,8 +143,7 @@ async function recover(
       if (inDoubt) await sleep(200);
     } while (inDoubt && Date.now() < deadline);
   }
-  if (!inDoubt) return false;
-  return (await source.ask('recover', { origin })) ? true : null;
+  return inDoubt && (await source.ask('recover', { origin, patienceMs: RECOVERY_MS }, RECOVERY_MS));
 }
 
 /** Waits until no move is left anywhere; whether some living node has the daemon. */

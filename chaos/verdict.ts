@@ -5,8 +5,6 @@ import type { Observed } from './trial';
 
 /** Everything that is wrong; nothing when all promises were kept. */
 export function faultsOf(observed: Observed): string[] {
-  // A doubt that this version of the package cannot end.
-  if (observed.recovered === null) return [...onceAndInOrder(observed), ...rightOutcome(observed)];
   return [...onceAndInOrder(observed), ...oneAnswerEach(observed), ...oneCopy(observed), ...rightOutcome(observed)];
 }
 
@@ -49,7 +47,7 @@ function oneAnswerEach(observed: Observed): string[] {
   const kept = new Set(remembered);
   for (const number of remembered) if (!ran.has(number)) faults.push(`${number} is remembered and never ran`);
   // A copy that was taken over begins where it was frozen; otherwise nothing that ran is forgotten.
-  if (observed.recovered !== true) {
+  if (!observed.recovered) {
     for (const number of ran) if (!kept.has(number)) faults.push(`${number} ran and is forgotten`);
   }
   return faults;
@@ -86,7 +84,7 @@ function oneCopy(observed: Observed): string[] {
   if (copies === 1 && typeof remembered === 'string') {
     faults.push(`a copy lives and does not answer: ${remembered}`);
   }
-  const mustLive = !hostDied(observed) || ownerStayed(observed) || recovered === true;
+  const mustLive = !hostDied(observed) || ownerStayed(observed) || recovered;
   if (mustLive && copies === 0) faults.push('the daemon is gone');
   return faults;
 }

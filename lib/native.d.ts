@@ -333,6 +333,8 @@ export interface RuntimeConfig {
   silenceMs: number
   /** In milliseconds. */
   handoverHoldMs: number
+  /** Whether the declared loss of a peer counts as the operator's word. */
+  recoverLost: boolean
   /** Most bytes of arriving states. */
   arrivalBudgetBytes: bigint
   /** Largest payload. */
@@ -407,6 +409,9 @@ export declare function runtimeMigrations(runtime: number): Array<MigrationPart>
  * gets what JavaScript knows already; else the outcomes of all of them.
  */
 export declare function runtimeRan(runtime: number, large?: Array<Uint8Array> | undefined | null, failures?: Array<ThrownRecord> | undefined | null): Array<LocalOutcome> | null
+
+/** The operator's word that the other copy of a daemon is gone; throws when nothing waits for it. */
+export declare function runtimeRecover(runtime: number, origin: bigint): void
 
 /** Registers a kind. */
 export declare function runtimeRegisterFactory(runtime: number, kind: string): void

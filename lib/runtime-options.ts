@@ -47,7 +47,8 @@ export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxP
     throw daemonArea('options.acceptMigrations must be a boolean or a function');
   }
   const orchestrators = readOrchestrators(read.orchestrators);
-  if (read.recoverLost !== undefined) boolean(daemonArea, 'options.recoverLost', read.recoverLost);
+  const recoverLost =
+    read.recoverLost === undefined ? false : boolean(daemonArea, 'options.recoverLost', read.recoverLost);
   const config: RuntimeConfig = {
     arrivals: typeof acceptMigrations === 'function' ? 'ask' : acceptMigrations ? 'any' : 'announced',
     orchestrators: typeof orchestrators === 'function' ? 'ask' : orchestrators === 'any' ? 'any' : 'listed',
@@ -55,6 +56,7 @@ export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxP
     freezeTimeoutMs: duration('freezeTimeoutMs', 10_000),
     silenceMs: duration('silenceMs', 15_000),
     handoverHoldMs: duration('handoverHoldMs', 600_000),
+    recoverLost,
     arrivalBudgetBytes:
       read.arrivalBudgetBytes === undefined
         ? BigInt(Math.floor(totalmem() / 4))

@@ -380,6 +380,24 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
+   * Your word that the other host of a move is gone for good, where that move left a daemon in doubt (`outcome: 'unknown'`):
+   * the copy of this node goes live. Events that were handed over do not run here. If the other copy lives after all, it is
+   * ended as soon as it can be told (`onStop('fenced')`). Resolves at once for a daemon that lives here; rejects with
+   * `ERR_DAEMON_NOT_FOUND` when nothing of it is here, and with `wrong-phase` while the other host is in reach.
+   */
+  recover(originHash: bigint): Promise<void> {
+    try {
+      const origin = u64(daemonArea, 'originHash', originHash);
+      this.#live();
+      native.runtimeRecover(this.#dispatcher.id, origin);
+      this.#dispatcher.schedule();
+      return Promise.resolve();
+    } catch (error) {
+      return rejected(error);
+    }
+  }
+
+  /**
    * Moves every daemon of this runtime to connected nodes that host its kind, the least loaded first, and says what became
    * of each. A move that fails is tried on another node; a daemon that nobody takes stays (`outcome: 'source'`). Meanwhile
    * nothing is spawned here (`ERR_DAEMON_SHUTTING_DOWN`) and nothing arrives. When the time is up, or `signal` is aborted,

@@ -124,6 +124,8 @@ pub struct RuntimeConfig {
     pub silence_ms: f64,
     /// In milliseconds.
     pub handover_hold_ms: f64,
+    /// Whether the declared loss of a peer counts as the operator's word.
+    pub recover_lost: bool,
     /// Most bytes of arriving states.
     pub arrival_budget_bytes: BigInt,
     /// Largest payload.
@@ -188,6 +190,7 @@ fn options_from(config: &RuntimeConfig) -> Result<RuntimeOptions> {
             }
         },
         max_payload: whole(config.max_payload_bytes),
+        recover_lost: config.recover_lost,
         ..RuntimeOptions::default()
     };
     options.migration.freeze_timeout = wait(config.freeze_timeout_ms);

@@ -1,7 +1,6 @@
 //! Tokens: they cross as their bytes, and a store of them as an external.
 
 use std::cell::RefCell;
-use std::ops::Deref as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mesh_daemon_core::identity::{
@@ -77,8 +76,9 @@ pub fn token_issue(
         delegation_depth,
         generation: 0,
     };
-    let issued = PermissionToken::issue(issuer.deref(), &grant, unix_seconds());
-    issued.map(|token| wire_form(&token)).map_err(|error| Failure::from(error).throw(&env))
+    PermissionToken::issue(issuer, &grant, unix_seconds())
+        .map(|token| wire_form(&token))
+        .map_err(|error| Failure::from(error).throw(&env))
 }
 
 /// Passes the leaf of a chain on; gives the new token alone.
@@ -94,7 +94,7 @@ pub fn token_delegate(
 ) -> Result<Buffer> {
     let subject = EntityId::from_bytes(array_from(subject)?);
     TokenChain::from_bytes(parent)
-        .and_then(|chain| chain.leaf().delegate(signer.deref(), subject, TokenScope::from_bits(scope), unix_seconds()))
+        .and_then(|chain| chain.leaf().delegate(signer, subject, TokenScope::from_bits(scope), unix_seconds()))
         .map(|token| wire_form(&token))
         .map_err(|error| Failure::from(error).throw(&env))
 }

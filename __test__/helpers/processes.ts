@@ -31,6 +31,12 @@ export interface Other {
   readonly origin: bigint;
   /** Has it start to move a daemon; resolves when that is under way. */
   migrate(origin: bigint, source: bigint, target: bigint): Promise<void>;
+  /** Has it hold messages of this name from now on; `reached` resolves when there is one. */
+  hold(message: string): Promise<{ reached: Promise<void> }>;
+  /** Has it call a daemon; the answer, or the code of what it failed with. */
+  call(origin: bigint): Promise<string>;
+  /** What it says next without being asked: that a daemon was fenced, by which way. */
+  said(): Promise<string>;
 }
 
 // It ends when any of its peers does, so nothing outlives a test.
@@ -42,6 +48,7 @@ const script = `
     process(event) { this.seen += 1; return Buffer.from(this.seen + ':' + event.payload + ':' + process.pid); }
     snapshot() { return Buffer.from(String(this.seen)); }
     restore(state) { this.seen = Number(state); }
+    onStop(reason) { if (reason === 'fenced') console.log('onStop ' + reason); }
   }
   (async () => {
     const [psk, stays, ...peers] = process.argv.slice(1);
@@ -49,16 +56,28 @@ const script = `
     const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk, ...options });
     const rt = DaemonRuntime.create(mesh, { acceptMigrations: true, orchestrators: 'any' });
     rt.registerFactory('counter', () => new Counter());
+    rt.on('daemon', (e) => { if (e.type === 'fenced') console.log('event ' + e.type); });
     rt.start();
     await mesh.start();
     const { originHash } = await rt.spawn('counter', Identity.generate());
     for (const peer of peers) await mesh.connect(peer);
     if (stays !== 'stays') mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
     process.stdin.on('end', () => mesh.shutdown());
+    const commands = {
+      async migrate(...numbers) {
+        await rt.startMigration(...numbers.map(BigInt));
+        return 'migrating';
+      },
+      hold(message) {
+        const id = require('./dist/runtime').testHooks(rt, (name) => { if (name === message) console.log('reached'); });
+        require('./dist/binding').native.testCloseGate(id, message);
+        return 'holding';
+      },
+      call: (origin) => rt.call(BigInt(origin), Buffer.from('x')).then(String, (error) => error.code),
+    };
     createInterface({ input: process.stdin }).on('line', async (line) => {
-      const [origin, source, target] = line.split(' ').map(BigInt);
-      await rt.startMigration(origin, source, target);
-      console.log('migrating');
+      const [command, ...given] = line.split(' ');
+      console.log(await commands[command](...given));
     });
     process.stdin.unref();
     console.log([mesh.localAddr(), mesh.nodeId(), originHash].join(' '));
@@ -78,15 +97,24 @@ export async function other(peers: string[] = [], { stays = false } = {}): Promi
     return next.value;
   };
   const [addr = '', id = '0', origin = '0'] = (await line()).split(' ');
+  const ask = (...words: unknown[]): Promise<string> => {
+    child.stdin.write(`${words.join(' ')}\n`);
+    return line();
+  };
   return {
     child,
     addr,
     id: BigInt(id),
     origin: BigInt(origin),
     migrate: async (...numbers) => {
-      child.stdin.write(`${numbers.join(' ')}\n`);
-      await line();
+      await ask('migrate', ...numbers);
     },
+    hold: async (message) => {
+      await ask('hold', message);
+      return { reached: line().then(() => undefined) };
+    },
+    call: (called) => ask('call', called),
+    said: line,
   };
 }
 

@@ -15,8 +15,10 @@ export interface DaemonRuntimeOptions {
   /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
   orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
   /**
-   * Lets the declared loss of a peer count as proof that its copy of a daemon is gone. This trades the promise of a
-   * single live copy for availability: behind a partition both copies may run until it heals. Default `false`.
+   * Lets the loss of a target behind the hand-over count as your word that it is gone: where that leaves a daemon in
+   * doubt, its source takes it over by itself, as with `recover()`. It puts availability before the promise of a single live
+   * copy: behind a partition both copies run until it heals, then the older one is fenced and what it did since is lost.
+   * A daemon whose host died outside a move is not brought back. Default `false`.
    */
   recoverLost?: boolean;
   /** How long a running `process` may hold up a move. Default 10 s. */

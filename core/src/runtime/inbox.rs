@@ -376,6 +376,10 @@ impl Engine {
             let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch };
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
+        if self.peers.get(pointer.node).is_none() {
+            // Nobody expects that node back: who cannot reach it itself is not to wait for what never comes.
+            self.say_unknown(from, id);
+        }
         if passed.hops < MOST_HOPS && self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             self.send_any_size(pointer.node, Subprotocol::Events, codec::encode(&message(next)));

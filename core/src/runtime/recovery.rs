@@ -52,6 +52,11 @@ impl Engine {
         Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
     }
 
+    /// Whether a daemon was handed over by this node to a host that has not confirmed it.
+    pub(super) fn is_released(&self, origin: OriginHash) -> bool {
+        self.departures.values().any(|departure| departure.origin == origin && departure.source.is_released())
+    }
+
     /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
     pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
         let Some(Departure { source, key, .. }) = self.departures.remove(&entity) else { return };

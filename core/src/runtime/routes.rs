@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
-use super::error::{Executed, RuntimeError};
+use super::error::RuntimeError;
 use super::reaching::Then;
+use super::recovery::peer_lost;
 use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::{Settlement, Work};
@@ -168,7 +169,11 @@ impl Engine {
         match found {
             Some(found) => self.route_to(origin, found, now),
             None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
-                self.end_route(origin, |_| RuntimeError::NotFound(origin));
+                if self.is_released(origin) {
+                    self.end_route(origin, |maybe| peer_lost(origin, maybe));
+                } else {
+                    self.end_route(origin, |_| RuntimeError::NotFound(origin));
+                }
             }
             None => {}
         }
@@ -413,16 +418,18 @@ impl Engine {
     pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId) {
         let origin = id.entity.origin_hash();
         let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
-        if current.is_none_or(|stream| stream.id != *id || stream.host != from) {
-            return;
+        let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
+        // A former host knows only that it forwards no more. What it sent on before may have run.
+        if current.epoch == Epoch::default() || current.epoch < current.told_epoch {
+            return self.end_route(origin, |maybe| peer_lost(origin, maybe));
         }
-        self.close_route(origin, true, |maybe| {
-            if maybe {
-                RuntimeError::PeerLost { origin, executed: Executed::Unknown }
-            } else {
-                RuntimeError::NotFound(origin)
-            }
-        });
+        self.close_route(
+            origin,
+            true,
+            |maybe| {
+                if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
+            },
+        );
     }
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
@@ -521,10 +528,7 @@ impl Engine {
     /// The host of streams is lost: whoever waits is told what is known of their events.
     pub(super) fn routes_lost(&mut self, node: NodeId) {
         for origin in self.routes_to(node) {
-            self.end_route(origin, |maybe| RuntimeError::PeerLost {
-                origin,
-                executed: if maybe { Executed::Unknown } else { Executed::No },
-            });
+            self.end_route(origin, |maybe| peer_lost(origin, maybe));
         }
     }
 
@@ -575,8 +579,7 @@ impl Engine {
             && let Some(mut former) = route.stream.replace(make)
         {
             for (ticket, maybe) in former.end(false) {
-                let executed = if maybe { Executed::Unknown } else { Executed::No };
-                self.settle(ticket, Err(RuntimeError::PeerLost { origin, executed }));
+                self.settle(ticket, Err(peer_lost(origin, maybe)));
             }
         }
         self.routes.get_mut(&origin)?.stream.as_mut()
