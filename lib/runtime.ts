@@ -378,21 +378,15 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Your word that the other host of a move is gone for good, where that move left a daemon in doubt (`outcome: 'unknown'`):
-   * the copy of this node goes live. Events that were handed over do not run here. If the other copy lives after all, it is
-   * ended as soon as it can be told (`onStop('fenced')`). Resolves at once for a daemon that lives here; rejects with
-   * `ERR_DAEMON_NOT_FOUND` when nothing of it is here, and with `wrong-phase` while the other host is in reach.
+   * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
+   * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
+   * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
    */
-  recover(originHash: bigint): Promise<void> {
-    try {
-      const origin = u64(daemonArea, 'originHash', originHash);
-      this.#live();
-      native.runtimeRecover(this.#dispatcher.id, origin);
-      this.#dispatcher.schedule();
-      return Promise.resolve();
-    } catch (error) {
-      return rejected(error);
-    }
+  // eslint-disable-next-line @typescript-eslint/require-await -- so that whatever is thrown rejects
+  async recover(originHash: bigint): Promise<void> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    native.runtimeRecover(this.#live(this.#dispatcher).id, origin);
+    this.#dispatcher.schedule();
   }
 
   /**
