@@ -238,7 +238,8 @@ impl World {
             },
             1 => {
                 claim = claim_for(&source, epoch);
-                MigrationMessage::Reserve { id, total: snapshot.len() as u64, claim: &claim }
+                let (total, orchestrator) = (snapshot.len() as u64, source.node_id());
+                MigrationMessage::Reserve { id, total, claim: &claim, orchestrator }
             }
             2 => MigrationMessage::Chunk { id, index: 0, total: 1, bytes: &snapshot },
             3 => {

@@ -175,7 +175,7 @@ fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
         MigrationMessage::Prepare { id, kind: "counter", source: node, transport_identity: true, state_bytes: 99 },
         MigrationMessage::Prepared { id },
         MigrationMessage::TakeSnapshot { id, target: node, transport_identity: true },
-        MigrationMessage::Reserve { id, total: 99, claim },
+        MigrationMessage::Reserve { id, total: 99, claim, orchestrator: NodeId::new(3) },
         MigrationMessage::Reserved { id },
         MigrationMessage::Chunk { id, index: 0, total: 1, bytes: b"chunk" },
         MigrationMessage::SnapshotReady { id, digest: [1; 32], signature: [2; 64], envelope: Some(b"sealed") },

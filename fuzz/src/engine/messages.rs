@@ -130,6 +130,7 @@ pub(super) enum OfMigration<'a> {
         id: Attempt,
         total: Number,
         claim: &'a [u8],
+        orchestrator: u8,
     },
     Reserved {
         id: Attempt,
@@ -331,7 +332,9 @@ impl OfMigration<'_> {
             Self::TakeSnapshot { id, target, transport } => {
                 MigrationMessage::TakeSnapshot { id: id.id(), target: some_node(target), transport_identity: transport }
             }
-            Self::Reserve { id, total, claim } => MigrationMessage::Reserve { id: id.id(), total: total.0, claim },
+            Self::Reserve { id, total, claim, orchestrator } => {
+                MigrationMessage::Reserve { id: id.id(), total: total.0, claim, orchestrator: some_node(orchestrator) }
+            }
             Self::Reserved { id } => MigrationMessage::Reserved { id: id.id() },
             Self::Chunk { id, index, total, bytes } => {
                 MigrationMessage::Chunk { id: id.id(), index: u32::from(index), total: u32::from(total), bytes }

@@ -29,7 +29,7 @@ fn world(seed: u64) -> World {
 
 /// A move from node 0 to node 1 that is cut for long at a message behind the decision. Some events wait meanwhile.
 fn in_doubt(world: &mut World, message: &'static str, arrives: bool) -> (OriginHash, Vec<Ticket>) {
-    let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };
+    let kind = if world.seed.is_multiple_of(2) { "prompt" } else { "slow" };
     let origin = world.spawn(0, 1, kind);
     for node in 0..3 {
         let ticket = world.call(node, origin);

@@ -126,7 +126,7 @@ fn cell(scenario: Scenario, kind: &str, seed: u64, (name, nth): (&'static str, u
         let what = format!("{scenario:?} {kind} {name} {nth} {fault:?}");
         let Run { origin, result } = move_once(world, scenario, kind);
         world.run_for(Duration::from_secs(5));
-        sent = world.sent.clone();
+        sent.clone_from(&world.sent);
         if let Fault::Replayed(message) = fault {
             world.intrude(message, message.from);
             world.meddled += 1;
