@@ -1874,10 +1874,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /** All parts that this node has in moves. */
     migrations(): MigrationInfo[];
     /**
-     * Your word that the other host of a move is gone for good, where that move left a daemon in doubt (`outcome: 'unknown'`):
-     * the copy of this node goes live. Events that were handed over do not run here. If the other copy lives after all, it is
-     * ended as soon as it can be told (`onStop('fenced')`). Resolves at once for a daemon that lives here; rejects with
-     * `ERR_DAEMON_NOT_FOUND` when nothing of it is here, and with `wrong-phase` while the other host is in reach.
+     * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
+     * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
+     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
      */
     recover(originHash: bigint): Promise<void>;
     /**

@@ -10,13 +10,13 @@ import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
-import { errorFromNative, type ErrorRecord } from './errors/from-native';
 import { identityHandle, type Identity } from './identity';
 import { endsWith, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
+import { Moves } from './moves';
 import { operation } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
-import type { DaemonNotice, GateNotice, MigrationNotice, MoveNotice, SettleWork } from './runtime-work';
+import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
 import type {
   DrainOptions,
@@ -78,9 +78,7 @@ let watchGates: (runtime: DaemonRuntime, listener: (message: string) => void) =>
 export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements AsyncDisposable {
   readonly #mesh: MeshNode;
   readonly #dispatcher: Dispatcher;
-  readonly #moves = new Map<bigint, Move>();
-  /** How far parts of this node in moves were when they were last heard of. */
-  readonly #phases = new Map<string, MigrationPhase>();
+  readonly #moves = new Moves();
   readonly #unlink: () => void;
   #gates: ((message: string) => void) | undefined;
   #shutdown: Promise<void> | undefined;
@@ -111,7 +109,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
           this.#tellMigration(notice);
         },
         move: (notice) => {
-          this.#tellMove(notice);
+          this.#moves.take(notice);
         },
         gate: (notice: GateNotice) => {
           this.#gates?.(notice.message);
@@ -380,21 +378,15 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Your word that the other host of a move is gone for good, where that move left a daemon in doubt (`outcome: 'unknown'`):
-   * the copy of this node goes live. Events that were handed over do not run here. If the other copy lives after all, it is
-   * ended as soon as it can be told (`onStop('fenced')`). Resolves at once for a daemon that lives here; rejects with
-   * `ERR_DAEMON_NOT_FOUND` when nothing of it is here, and with `wrong-phase` while the other host is in reach.
+   * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
+   * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
+   * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
    */
-  recover(originHash: bigint): Promise<void> {
-    try {
-      const origin = u64(daemonArea, 'originHash', originHash);
-      this.#live();
-      native.runtimeRecover(this.#dispatcher.id, origin);
-      this.#dispatcher.schedule();
-      return Promise.resolve();
-    } catch (error) {
-      return rejected(error);
-    }
+  // eslint-disable-next-line @typescript-eslint/require-await -- so that whatever is thrown rejects
+  async recover(originHash: bigint): Promise<void> {
+    const origin = u64(daemonArea, 'originHash', originHash);
+    native.runtimeRecover(this.#live(this.#dispatcher).id, origin);
+    this.#dispatcher.schedule();
   }
 
   /**
@@ -509,7 +501,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
           native.runtimeAbortMigration(dispatcher.id, migration, timeoutMs);
           dispatcher.schedule();
         });
-        this.#moves.set(migration, move);
+        this.#moves.began(move);
         return handleOf(move);
       },
     );
@@ -519,20 +511,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     Emitter.emit<DaemonRuntimeEvents, 'daemon'>(this, 'daemon', { type: event, originHash, kind });
   }
 
-  #tellMove(notice: MoveNotice): void {
-    const move = this.#moves.get(notice.migration);
-    if (notice.type === 'over') this.#moves.delete(notice.migration);
-    move?.take(notice);
-  }
-
-  #tellMigration({ role, originHash, sourceNode, targetNode, attempt, phase, failure }: MigrationNotice): void {
-    const part = `${role} ${String(originHash)}`;
-    const known = phase ?? this.#phases.get(part) ?? 'snapshot';
-    if (failure === undefined && known !== 'complete') this.#phases.set(part, known);
-    else this.#phases.delete(part);
-    const info = { originHash, role, sourceNode, targetNode, phase: known, attempt };
-    const event: MigrationEvent =
-      failure === undefined ? { type: 'phase', ...info } : { type: 'failed', ...info, error: migrationError(failure) };
+  #tellMigration(notice: MigrationNotice): void {
+    const event = this.#moves.event(notice);
     Emitter.emit<DaemonRuntimeEvents, 'migration'>(this, 'migration', event);
     publishMigration(() => this.#mesh.nodeId(), event);
   }
@@ -550,14 +530,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
       dispatcher.close();
       native.runtimeForget(dispatcher.id);
       this.#unlink();
-      const record = {
-        code: 'ERR_MIGRATION_CANCELLED',
-        message: 'the runtime was shut down',
-        fields: { outcome: 'source' },
-      };
-      for (const move of this.#moves.values()) move.take({ type: 'over', migration: move.id, failure: record });
-      this.#moves.clear();
-      this.#phases.clear();
+      this.#moves.end();
     }
   }
 
@@ -583,11 +556,6 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
       });
     }
   }
-}
-
-function migrationError(record: ErrorRecord): MigrationError {
-  const error = errorFromNative(record);
-  return error instanceof MigrationError ? error : new MigrationError(error.message, { cause: error });
 }
 
 /** What was thrown, as it is, from a method that returns a promise. */

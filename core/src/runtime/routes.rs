@@ -419,10 +419,6 @@ impl Engine {
         let origin = id.entity.origin_hash();
         let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
         let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
-        // A former host knows only that it forwards no more. What it sent on before may have run.
-        if current.epoch == Epoch::default() || current.epoch < current.told_epoch {
-            return self.end_route(origin, |maybe| peer_lost(origin, maybe));
-        }
         self.close_route(
             origin,
             true,

@@ -1,0 +1,54 @@
+/** The moves that a runtime began, and the parts that its node has in moves: what native notices become. */
+
+import { MigrationError } from './errors/index';
+import { errorFromNative, type ErrorRecord } from './errors/from-native';
+import type { Move } from './migration';
+import type { MigrationNotice, MoveNotice } from './runtime-work';
+import type { MigrationEvent, MigrationPhase } from './types/migration';
+
+export class Moves {
+  readonly #begun = new Map<bigint, Move>();
+  /** How far parts of this node in moves were when they were last heard of. */
+  readonly #phases = new Map<string, MigrationPhase>();
+
+  /** A move that somebody here holds a handle of. */
+  began(move: Move): void {
+    this.#begun.set(move.id, move);
+  }
+
+  /** News for the handle of a move. */
+  take(notice: MoveNotice): void {
+    const move = this.#begun.get(notice.migration);
+    if (notice.type === 'over') this.#begun.delete(notice.migration);
+    move?.take(notice);
+  }
+
+  /** What listeners are told of a part of this node. A failure comes without its phase: it is the last one heard of. */
+  event({ role, originHash, sourceNode, targetNode, attempt, phase, failure }: MigrationNotice): MigrationEvent {
+    const part = `${role} ${String(originHash)}`;
+    const known = phase ?? this.#phases.get(part) ?? 'snapshot';
+    if (failure === undefined && known !== 'complete') this.#phases.set(part, known);
+    else this.#phases.delete(part);
+    const info = { originHash, role, sourceNode, targetNode, phase: known, attempt };
+    return failure === undefined
+      ? { type: 'phase', ...info }
+      : { type: 'failed', ...info, error: migrationError(failure) };
+  }
+
+  /** The runtime is shut down: every handle ends. */
+  end(): void {
+    const failure = {
+      code: 'ERR_MIGRATION_CANCELLED',
+      message: 'the runtime was shut down',
+      fields: { outcome: 'source' },
+    };
+    for (const move of this.#begun.values()) move.take({ type: 'over', migration: move.id, failure });
+    this.#begun.clear();
+    this.#phases.clear();
+  }
+}
+
+function migrationError(record: ErrorRecord): MigrationError {
+  const error = errorFromNative(record);
+  return error instanceof MigrationError ? error : new MigrationError(error.message, { cause: error });
+}
