@@ -276,7 +276,9 @@ fn hazard_61_what_a_daemon_sends_while_it_moves_arrives_once_and_in_order() {
         assert!(done, "every wait is answered");
         world.run_for(Duration::from_secs(40));
         let ran = world.seen(origin);
-        assert_eq!(ran.len(), 48);
+        // A sender whose connection was cut may have been refused.
+        let accepted = world.waits.values().filter(|w| w.request.is_some() && matches!(w.result, Some(Ok(_))));
+        assert_eq!(ran.len(), accepted.count());
         assert_eq!(world.seen(sink), ran, "it told of each event once, in the order in which they ran");
         world.assert_nothing_left();
     });
