@@ -753,7 +753,7 @@ type MigrationRole = 'source' | 'target' | 'orchestrator';
 interface MigrationOptions {
     /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
     transportIdentity?: boolean;
-    /** How long a target that is not ready is asked again. Default 30 000; 0 never asks again. */
+    /** How long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
     retryNotReadyMs?: Millis;
 }
 /**
