@@ -161,7 +161,7 @@ fn events() -> Vec<EventsMessage<'static>> {
         EventsMessage::Await { stream, epoch, hops: 1, replies_through: 2, repeat: true },
         EventsMessage::Withdraw { stream, epoch, hops: 0, number: 3 },
         EventsMessage::Moved { stream, node: NodeId::new(9), epoch },
-        EventsMessage::Unknown { stream },
+        EventsMessage::Unknown { stream, first: 2 },
         EventsMessage::Close { stream },
     ]
 }

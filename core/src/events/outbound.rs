@@ -139,6 +139,11 @@ impl OutStream {
         self.items.get_mut(index)
     }
 
+    /// Whether no host has accepted anything of it.
+    pub const fn is_unheard(&self) -> bool {
+        self.accepted == 0
+    }
+
     /// The host accepted everything through this number; tells of those who waited for that.
     pub fn accepted(&mut self, through: u64, mut done: impl FnMut(Ticket)) {
         let through = through.min(self.sent);

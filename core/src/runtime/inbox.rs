@@ -130,9 +130,9 @@ impl Engine {
                     self.on_moved(&stream, node, epoch, now);
                 }
             }
-            EventsMessage::Unknown { stream } => {
+            EventsMessage::Unknown { stream, first } => {
                 if !self.pass_back(&stream, body) {
-                    self.on_unknown(&stream, from);
+                    self.on_unknown(&stream, from, first, now);
                 }
             }
             EventsMessage::Close { stream } => {
@@ -181,7 +181,7 @@ impl Engine {
         }
         let stream = match slot.inbound.open(id, from, first, now.instant) {
             Ok(stream) => stream,
-            Err(Refused::Unknown | Refused::BeyondWindow) => return self.say_unknown(from, &id),
+            Err(Refused::Unknown | Refused::BeyondWindow) => return self.say_unknown(from, &id, first),
         };
         let Slot { host, inbound, starved, .. } = slot;
         let Some(held) = inbound.get_mut(stream) else { return };
@@ -305,7 +305,7 @@ impl Engine {
         // Only a stream that was begun has replies; one that was not is not begun by asking.
         let Some(stream) = slot.inbound.find(id) else {
             if repeat {
-                self.say_unknown(from, id);
+                self.say_unknown(from, id, 0);
             }
             return;
         };
@@ -347,8 +347,8 @@ impl Engine {
         }
     }
 
-    fn say_unknown(&mut self, to: NodeId, id: &StreamId) {
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id });
+    fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64) {
+        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first });
         self.send(to, Subprotocol::Events, body);
     }
 
@@ -368,7 +368,7 @@ impl Engine {
     ) {
         let Some(pointer) = self.pointer_for(id, passed.epoch) else {
             if passed.hops == 0 {
-                self.say_unknown(from, id);
+                self.say_unknown(from, id, 0);
             }
             return;
         };
@@ -381,7 +381,7 @@ impl Engine {
             self.send_any_size(pointer.node, Subprotocol::Events, codec::encode(&message(next)));
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
             // Its host is given up: who was told above and reaches that host all the same is on its way there already.
-            self.say_unknown(from, id);
+            self.say_unknown(from, id, 0);
         }
     }
 

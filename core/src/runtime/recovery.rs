@@ -129,7 +129,7 @@ impl Engine {
     pub(super) fn refuse_streams(&mut self, ended: &Inbound) {
         for (_, stream) in ended.iter() {
             let to = self.way_to(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
         }
     }
 

@@ -414,12 +414,14 @@ impl Engine {
         self.settle_own(now);
     }
 
-    /// The host knows nothing of the stream: that life of the daemon has ended there.
-    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId) {
+    /// The host knows nothing of the stream: that life of the daemon has ended there. Or it saw a later batch of a stream
+    /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again.
+    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, first: u64, now: Now) {
         let origin = id.entity.origin_hash();
         let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
-        if current.is_none_or(|stream| stream.id != *id || stream.host != from) {
-            return;
+        let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
+        if first > 1 && current.is_unheard() {
+            return self.repeat_stream(origin, now);
         }
         self.close_route(
             origin,

@@ -305,7 +305,7 @@ fn know_nothing(record: &Record) -> Option<Vec<u8>> {
 fn host_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
-            Some(codec::encode(&EventsMessage::Unknown { stream }))
+            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0 }))
         }
         _ => None,
     }

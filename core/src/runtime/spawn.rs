@@ -340,7 +340,7 @@ impl Engine {
                 let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
-            let message = EventsMessage::Unknown { stream: stream.id };
+            let message = EventsMessage::Unknown { stream: stream.id, first: 0 };
             self.send(to, Subprotocol::Events, codec::encode(&message));
         }
     }
@@ -349,7 +349,7 @@ impl Engine {
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
             let to = self.way_to(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id }));
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
         }
     }
 

@@ -252,6 +252,9 @@ pub enum EventsMessage<'b> {
         /// Which stream.
         #[n(0)]
         stream: StreamId,
+        /// The number that a batch began with which the daemon's host cannot place; 0 when the stream leads nowhere.
+        #[n(1)]
+        first: u64,
     },
     /// Sender → host: the stream has ended; its marks may go.
     #[n(7)]
@@ -272,7 +275,7 @@ impl EventsMessage<'_> {
             | Self::Await { stream, .. }
             | Self::Withdraw { stream, .. }
             | Self::Moved { stream, .. }
-            | Self::Unknown { stream }
+            | Self::Unknown { stream, .. }
             | Self::Close { stream } => stream,
         }
     }

@@ -312,7 +312,7 @@ impl OfStreams<'_> {
                 node: some_node(node),
                 epoch: Epoch::new(epoch.0),
             }),
-            Self::Unknown { stream } => codec::encode(&EventsMessage::Unknown { stream: stream.id() }),
+            Self::Unknown { stream } => codec::encode(&EventsMessage::Unknown { stream: stream.id(), first: 0 }),
         }
     }
 }

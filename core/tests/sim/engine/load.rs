@@ -223,6 +223,15 @@ fn hazard_23_moves_under_load_with_cuts() {
     });
 }
 
+/// Seed 480: a stream begins while the daemon's mailbox is closed for a hand-over, by a sender that is cut off from the new
+/// host. What it sends next overtakes the repetition of its first batch.
+#[test]
+fn a_stream_that_begins_during_a_hand_over_reaches_the_new_host_through_the_old_one() {
+    for_seeds(480..481, 3, |world| {
+        run(world, Plan { kind: "prompt", cuts: true, hops: 5, ..Plan::default() });
+    });
+}
+
 #[test]
 fn states_of_several_frames_move_under_load_with_cuts() {
     for_seeds(0..20, 2, |world| {
