@@ -329,31 +329,3 @@ mod hazard_67 {
         assert!(a.peer(c.node_id()).is_none() && c.peer(a.node_id()).is_none());
     }
 }
-
-/// Prints how long 64 MiB take directly and through a relay, in turns: `-- --ignored --nocapture measure`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn measure_the_rate_through_a_relay_beside_a_direct_one() {
-    for _ in 0..3 {
-        let [a, _r, b] = row(vec![config(), config(), config()]).await.try_into().expect("three");
-        let (at_a, _ears_a) = Tester::on(&a);
-        let (at_b, _ears_b) = Tester::on(&b);
-        let mut times = Vec::new();
-        for direct in [false, true] {
-            if direct {
-                meet(&a, &b).await;
-            } else {
-                reach(&a, &b).await;
-            }
-            let before = at_b.bulk_received.load(Ordering::SeqCst);
-            for _ in 0..CHUNKS {
-                at_a.send(b.node_id(), Lane::Bulk, vec![1; MAX_RECORD_BODY]);
-            }
-            let start = tokio::time::Instant::now();
-            until(|| at_b.bulk_received.load(Ordering::SeqCst) - before == (CHUNKS * MAX_RECORD_BODY) as u64).await;
-            times.push(start.elapsed());
-        }
-        let ratio = times[1].as_secs_f64() / times[0].as_secs_f64();
-        eprintln!("64 MiB: relayed {:?}, direct {:?}, rate relayed / direct {ratio:.2}", times[0], times[1]);
-    }
-}
