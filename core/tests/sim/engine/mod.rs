@@ -15,6 +15,7 @@ mod losses;
 mod moves;
 mod recovery;
 mod sealing;
+mod steps;
 mod table;
 mod world;
 
