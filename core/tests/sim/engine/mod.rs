@@ -16,6 +16,7 @@ mod losses;
 mod moves;
 mod recovery;
 mod sealing;
+mod steps;
 mod table;
 mod world;
 
