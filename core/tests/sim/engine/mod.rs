@@ -9,6 +9,7 @@ mod driven;
 mod events;
 mod failures;
 mod forged;
+mod forged_streams;
 mod limits;
 mod load;
 mod losses;

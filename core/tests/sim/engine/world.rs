@@ -14,6 +14,7 @@ use mesh_daemon_core::runtime::{
     ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
 };
 use mesh_daemon_core::wire::Lane;
+use mesh_daemon_core::wire::events::StreamId;
 use mesh_daemon_core::wire::migration::Stage;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -135,6 +136,9 @@ pub(crate) struct World {
     pub(crate) meddled: u64,
     /// Messages of migrations, as they were sent.
     pub(crate) sent: Vec<Sent>,
+    /// Whether messages of streams are looked at, and which streams they named, from where to where.
+    pub(crate) spying: bool,
+    pub(crate) streams: Vec<(usize, usize, StreamId)>,
     /// What happened to daemons, and why objects were let go.
     pub(crate) daemon_events: Vec<(usize, DaemonEvent)>,
     pub(crate) retired: Vec<(usize, StopReason)>,
@@ -205,6 +209,8 @@ impl World {
             meddled: 0,
             sent: Vec::new(),
             may_refuse: false,
+            spying: false,
+            streams: Vec::new(),
             daemon_events: Vec::new(),
             retired: Vec::new(),
             sprung: false,
