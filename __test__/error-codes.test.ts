@@ -18,7 +18,7 @@ interface Sample {
 }
 
 /** The native part itself: the table and, in builds with test hooks, one failure of every kind. */
-function binding(): { errorTable(): Row[]; errorSamples(): Sample[] } {
+function binding(): { readonly errorTable: () => Row[]; readonly errorSamples: () => Sample[] } {
   const module = { exports: {} as ReturnType<typeof binding> };
   process.dlopen(module, process.env.MESH_DAEMON_NATIVE_PATH ?? '');
   return module.exports;

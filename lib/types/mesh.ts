@@ -16,7 +16,7 @@ export interface MeshNodeOptions {
   sessionTimeoutMs?: number;
   /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
   reconnect?: boolean;
-  /** Largest payload and largest output, in bytes. Default 64 MiB. */
+  /** Largest payload and largest output of this node, in bytes. Default 64 MiB. The same for all nodes of a mesh is best. */
   maxPayloadBytes?: number;
   /** Most sessions at a time. Default 1024. */
   maxPeers?: number;

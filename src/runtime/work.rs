@@ -414,7 +414,10 @@ fn external(env: &Env, bytes: Bytes) -> Result<BufferSlice<'_>> {
         Err(shared) => return BufferSlice::copy_from(env, &shared),
     };
     let (data, len) = (owned.as_mut_ptr(), owned.len());
-    // SAFETY: `owned` is the only owner of these bytes, does not move them, and lives until JavaScript has let them go.
+    // Through a `Vec`, napi's safe way, a part of a larger allocation would be moved to its front: a whole state, on this
+    // thread.
+    // SAFETY: `data` and `len` are of `owned`, which is not empty, is the only owner of these bytes, keeps them in place
+    // when it is itself moved, and lives in the finaliser until JavaScript has let them go. Any thread may drop it.
     unsafe { BufferSlice::from_external(env, data, len, owned, |_, owned| drop(owned)) }
 }
 

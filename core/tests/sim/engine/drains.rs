@@ -7,6 +7,7 @@ use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::migration::{DrainReport, MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeError, RuntimeOptions, Settlement};
+use mesh_daemon_core::wire::migration::{FailureReason, Unwelcome};
 
 use super::in_world;
 use super::load::{Plan, burst};
