@@ -10,8 +10,8 @@ mod direct;
 mod drains;
 mod engine;
 mod error;
-#[cfg(feature = "test-hooks")]
 mod forwards;
+#[cfg(feature = "test-hooks")]
 mod gates;
 mod handover;
 mod inbox;
@@ -25,6 +25,7 @@ mod reaching;
 mod receiving;
 mod recovery;
 mod replies;
+mod rerouting;
 mod routes;
 mod run;
 mod sending;
