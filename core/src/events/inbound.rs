@@ -111,6 +111,8 @@ pub struct InStream {
     pub heard_at: Instant,
     /// The node that began it here; none when it was begun elsewhere.
     opener: Option<NodeId>,
+    /// Whether it stands in the list of streams with something to answer.
+    pub queued: bool,
     /// What of `early_bytes` was charged to a peer.
     charge: Charge,
     charged_to: Option<NodeId>,
@@ -328,6 +330,7 @@ impl InStream {
             told: next - 1,
             heard_at: now,
             opener: None,
+            queued: false,
             charge: Charge::default(),
             charged_to: None,
             lacking: None,
@@ -508,6 +511,11 @@ impl InStream {
     /// How many accepted positions the sender has not been told of.
     pub fn untold(&self) -> u64 {
         self.accepted().saturating_sub(self.told)
+    }
+
+    /// Bytes of events that wait for one before them, or for room.
+    pub fn held_bytes(&self) -> usize {
+        self.early_bytes
     }
 
     /// Bytes held for this stream.
