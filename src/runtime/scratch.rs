@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use mesh_daemon_core::daemon::EventOutcome;
+use mesh_daemon_core::events::Outputs;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::wire::events::{Failure, FailureKind, Thrown};
 use napi::bindgen_prelude::Uint8Array;
@@ -110,17 +111,19 @@ impl Scratch {
         (0..count)
             .map(|_| match reader.next_word() {
                 FAILED => EventOutcome::Failed(failures.next().map_or_else(unknown, failure_of)),
-                outputs => EventOutcome::Outputs(
-                    (0..outputs)
-                        .map(|_| match reader.next_output() {
-                            Output::Small { from, to } if to <= bytes.len() => bytes.slice(from..to),
-                            Output::Small { .. } => Bytes::new(),
-                            Output::Large(index) => {
-                                large.get(index).map_or_else(Bytes::new, |bytes| Bytes::copy_from_slice(bytes))
-                            }
-                        })
-                        .collect(),
-                ),
+                outputs => {
+                    let mut next = || match reader.next_output() {
+                        Output::Small { from, to } if to <= bytes.len() => bytes.slice(from..to),
+                        Output::Small { .. } => Bytes::new(),
+                        Output::Large(index) => {
+                            large.get(index).map_or_else(Bytes::new, |bytes| Bytes::copy_from_slice(bytes))
+                        }
+                    };
+                    EventOutcome::Outputs(match outputs {
+                        1 => Outputs::One(next()),
+                        _ => Outputs::Many((0..outputs).map(|_| next()).collect()),
+                    })
+                }
             })
             .collect()
     }

@@ -13,6 +13,16 @@ pub enum Outputs<T> {
     Many(Vec<T>),
 }
 
+impl<T> Outputs<T> {
+    /// Each of them changed, in order.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Outputs<U> {
+        match self {
+            Self::One(output) => Outputs::One(change(output)),
+            Self::Many(outputs) => Outputs::Many(outputs.into_iter().map(change).collect()),
+        }
+    }
+}
+
 impl<T> Default for Outputs<T> {
     fn default() -> Self {
         Self::Many(Vec::new())
@@ -86,6 +96,7 @@ mod tests {
             assert_eq!(*outputs, *(0..count).collect::<Vec<_>>());
             assert_eq!(outputs, Outputs::from((0..count).collect::<Vec<_>>()));
             assert_eq!(matches!(outputs, Outputs::One(_)), count == 1);
+            assert_eq!(*outputs.clone().map(|number| number + 1), *(1..=count).collect::<Vec<_>>());
             assert!(outputs.into_iter().eq(0..count));
         }
     }
