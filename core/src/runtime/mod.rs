@@ -11,6 +11,7 @@ mod drains;
 mod engine;
 mod error;
 #[cfg(feature = "test-hooks")]
+mod forwards;
 mod gates;
 mod handover;
 mod inbox;

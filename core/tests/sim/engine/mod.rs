@@ -9,12 +9,14 @@ mod driven;
 mod events;
 mod failures;
 mod forged;
+mod forged_streams;
 mod limits;
 mod load;
 mod losses;
 mod moves;
 mod recovery;
 mod sealing;
+mod steps;
 mod table;
 mod world;
 
