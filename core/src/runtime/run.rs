@@ -280,7 +280,7 @@ impl Engine {
         &mut self,
         key: DaemonKey,
         batch: BatchId,
-        outcomes: Vec<EventOutcome>,
+        outcomes: impl IntoIterator<Item = EventOutcome>,
         rest: Rest,
         now: Now,
         local: &mut dyn FnMut(Ticket, LocalResult),
