@@ -80,9 +80,7 @@ impl KeptReply {
     /// The reply as a message field.
     pub fn as_wire(&self) -> Reply<'_> {
         let result = match &self.result {
-            Ok(outputs) => {
-                Ok(outputs.iter().map(|output| Event { link: output.link, payload: &output.payload }).collect())
-            }
+            Ok(outputs) => Ok(outputs.each().map(|output| Event { link: output.link, payload: &output.payload })),
             Err(failure) => Err(failure.clone()),
         };
         Reply { number: self.number, result }
@@ -274,9 +272,8 @@ impl KeptReply {
     pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
         let result = match &reply.result {
             Ok(outputs) => Ok(outputs
-                .iter()
-                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })
-                .collect()),
+                .each()
+                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })),
             Err(failure) => Err(failure.clone()),
         };
         Self { number: reply.number, result }
