@@ -291,6 +291,14 @@ impl InStream {
         Ok(())
     }
 
+    /// Accepts a number without storing what stands at it, when it is due, nothing is held behind it, and there is room to
+    /// keep its reply; false otherwise.
+    pub fn pass(&mut self, number: u64) -> bool {
+        let due = number == self.next && self.early.is_empty() && self.kept_bytes < KEPT_REPLY_BYTES;
+        self.next += u64::from(due);
+        due
+    }
+
     /// The position that is due, when it is here and there is room to keep its reply.
     pub fn ready(&self) -> Option<&Held> {
         if self.kept_bytes >= KEPT_REPLY_BYTES {

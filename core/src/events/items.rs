@@ -23,7 +23,8 @@ pub enum Held {
 }
 
 impl Held {
-    pub(super) fn weight(&self) -> usize {
+    /// Its bytes, as they count against the bounds of a stream and of a mailbox.
+    pub fn weight(&self) -> usize {
         match self {
             Self::Event { payload, .. } => payload.len(),
             Self::Skip => 0,
@@ -67,9 +68,7 @@ impl KeptReply {
     /// The reply as a message field.
     pub fn as_wire(&self) -> Reply<'_> {
         let result = match &self.result {
-            Ok(outputs) => {
-                Ok(outputs.iter().map(|output| Event { link: output.link, payload: &output.payload }).collect())
-            }
+            Ok(outputs) => Ok(outputs.each().map(|output| Event { link: output.link, payload: &output.payload })),
             Err(failure) => Err(failure.clone()),
         };
         Reply { number: self.number, result }
@@ -81,9 +80,8 @@ impl KeptReply {
     pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
         let result = match &reply.result {
             Ok(outputs) => Ok(outputs
-                .iter()
-                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })
-                .collect()),
+                .each()
+                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })),
             Err(failure) => Err(failure.clone()),
         };
         Self { number: reply.number, result }

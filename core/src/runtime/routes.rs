@@ -87,7 +87,9 @@ impl Engine {
         }
         if let Some(stream) = &mut route.stream {
             stream.push(outgoing);
-            self.has_unsent(origin);
+            if !route.queued {
+                self.has_unsent(origin);
+            }
             self.settle_own(now);
         } else {
             route.waiting_bytes += outgoing.payload.len();
