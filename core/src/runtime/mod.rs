@@ -10,8 +10,8 @@ mod direct;
 mod drains;
 mod engine;
 mod error;
-#[cfg(feature = "test-hooks")]
 mod forwards;
+#[cfg(feature = "test-hooks")]
 mod gates;
 mod handover;
 mod inbox;
