@@ -150,7 +150,7 @@ impl Engine {
                 }
             }
             EventsMessage::Unknown { stream, first } => {
-                if self.is_for_me(from, &stream, body) {
+                if !self.may_have_back(&stream) && self.is_for_me(from, &stream, body) {
                     self.on_unknown(&stream, from, first, now);
                 }
             }
@@ -216,6 +216,9 @@ impl Engine {
             if !held.keeps(number) {
                 break;
             }
+        }
+        if held.lacks().is_some() {
+            intake.take(host, held, (me, stream), starved, now);
         }
         self.took_in(key, stream, intake, now);
         if refused {
@@ -363,15 +366,18 @@ impl Engine {
     /// A stream has something to tell its sender.
     pub(super) fn answer(&mut self, key: DaemonKey, stream: u32) {
         let me = self.me();
-        let Some(held) = self.slot(key).and_then(|slot| slot.inbound.get(stream)) else { return };
+        let Some(held) = self.slot(key).and_then(|slot| slot.inbound.get(stream)).filter(|held| !held.queued) else {
+            return;
+        };
         let to = self.way_to(held.id.sender, held.via);
         if to == me {
             self.own_answers.push((key, stream));
         } else if let Some(peer) = self.peers.up(to) {
-            if !peer.answers.contains(&(key, stream)) {
-                peer.answers.push_back((key, stream));
-            }
+            peer.answers.push_back((key, stream));
             self.wakes.insert(to);
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.queued = true;
+            }
         }
     }
 
@@ -450,7 +456,7 @@ impl Engine {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
         self.accounts.retain(|_, account| !account.is_unused());
-        self.forwards.sweep(now.instant);
+        self.sweep_forwards(now);
         self.sweep_routes(now.instant);
         self.timers.arm(TimerKey::Sweep, now.instant + SWEEP_EVERY);
     }

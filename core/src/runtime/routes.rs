@@ -36,17 +36,26 @@ pub(super) struct Route {
     /// The stream, once the host is known.
     pub(super) stream: Option<OutStream>,
     /// Events that wait for the host to be found.
-    waiting: VecDeque<Outgoing>,
+    pub(super) waiting: VecDeque<Outgoing>,
     waiting_bytes: usize,
     /// Whether the stream stands in its host's list of streams with something to send.
     pub(super) queued: bool,
     /// When it was used last.
     pub(super) used_at: Instant,
+    /// Since when the host is out of reach, or nobody names it.
+    pub(super) silent_since: Option<Instant>,
 }
 
 impl Route {
     fn new(now: Instant) -> Self {
-        Self { stream: None, waiting: VecDeque::new(), waiting_bytes: 0, queued: false, used_at: now }
+        Self {
+            stream: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            queued: false,
+            used_at: now,
+            silent_since: None,
+        }
     }
 
     /// Whether events of this node are on the way that a later one must not overtake.
@@ -110,7 +119,8 @@ impl Engine {
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
         if let Some(pointer) = self.pointer_to_silent(origin) {
-            self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
+            let id = self.new_stream(pointer.entity, pointer.lineage);
+            self.open_route(id, (pointer.node, pointer.epoch), Some(self.me()), now);
         } else {
             self.look_up(origin, Haste::WaitForAll, now);
         }
@@ -125,7 +135,11 @@ impl Engine {
 
     /// Asks every connected peer who hosts a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
-        let peers: Vec<(NodeId, bool)> = self.peers.connected().collect();
+        let peers: Vec<(NodeId, bool)> = match haste {
+            // Who is out of reach for the moment may host it.
+            Haste::WaitForAll => self.peers.all().collect(),
+            Haste::SkipSilent => self.peers.connected().collect(),
+        };
         if let Some(query) = self.lookups.begin(origin, haste, peers.iter().copied(), now.instant) {
             for (peer, _) in peers.into_iter().filter(|(_, ready)| *ready) {
                 self.ask_where(peer, query, origin);
@@ -148,7 +162,7 @@ impl Engine {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.located(origin, None, now);
                 }
-                // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
+                // Whoever still waits does so for as long as [`PATIENCE`] says; a spawn or `locate` does not.
                 Finding::Unanswered => {
                     let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
                     self.finish_locating(origin, None, now);
@@ -189,10 +203,12 @@ impl Engine {
         let ClaimBody { entity, lineage, epoch, .. } = *found.claim.body();
         let host = found.claim.body().node();
         if host == self.me() || self.peers.is_up(host) {
-            self.open_route(origin, entity, lineage, host, epoch, now);
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (host, epoch), Some(found.by).filter(|by| *by != host), now);
         } else if !self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
             // Through the former host, which forwards what comes from before the move.
-            self.open_route(origin, entity, lineage, found.by, Epoch::default(), now);
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (found.by, Epoch::default()), None, now);
         }
     }
 
@@ -210,19 +226,13 @@ impl Engine {
         (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
     }
 
-    fn open_route(
-        &mut self,
-        origin: OriginHash,
-        entity: EntityId,
-        lineage: Lineage,
-        host: NodeId,
-        epoch: Epoch,
-        now: Now,
-    ) {
-        let id = self.new_stream(entity, lineage);
+    fn open_route(&mut self, id: StreamId, (host, epoch): (NodeId, Epoch), former: Option<NodeId>, now: Now) {
+        let origin = id.entity.origin_hash();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
+        stream.former = former;
         route.waiting_bytes = 0;
+        route.silent_since = None;
         for outgoing in route.waiting.drain(..) {
             stream.push(outgoing);
         }
@@ -366,109 +376,12 @@ impl Engine {
         }
     }
 
-    /// Another node says that the daemon of a stream lives elsewhere now.
-    pub(super) fn on_told_moved(&mut self, from: NodeId, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
-        let stream = self.routes.get(&id.entity.origin_hash()).and_then(|route| route.stream.as_ref());
-        if stream.is_some_and(|stream| stream.id == *id && stream.told_epoch.is_far_behind(epoch)) {
-            return self.refuse(from, "address", &"its epoch is too far ahead");
-        }
-        self.on_moved(id, node, epoch, now);
-    }
-
-    /// The daemon of a stream lives elsewhere now: what is not accepted is repeated there.
-    pub(super) fn on_moved(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
-        let origin = id.entity.origin_hash();
-        let reachable = node == self.me() || self.peers.is_up(node);
-        let Some(route) = self.routes.get_mut(&origin) else { return };
-        let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
-        // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
-        let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
-        if epoch <= stream.told_epoch && !reachable_now {
-            return;
-        }
-        stream.told_epoch = epoch;
-        stream.told_host = node;
-        // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
-        // from before the move.
-        if reachable {
-            stream.host = node;
-            stream.epoch = epoch;
-        }
-        self.repeat_stream(origin, now);
-        if !reachable {
-            self.want_peer(node);
-        }
-    }
-
-    /// There is a session with the new host of streams' daemons: nothing needs to be forwarded any more.
-    pub(super) fn routes_redirect(&mut self, node: NodeId, now: Now) {
-        for origin in self.routes_where(|stream| stream.told_host == node && stream.host != node) {
-            if let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) {
-                stream.host = node;
-                stream.epoch = stream.told_epoch;
-                self.repeat_stream(origin, now);
-            }
-        }
-    }
-
-    /// What the host of a stream did not accept is sent again, to where the stream leads now.
-    fn repeat_stream(&mut self, origin: OriginHash, now: Now) {
-        if let Some(route) = self.routes.get_mut(&origin) {
-            route.queued = false;
-            if let Some(stream) = &mut route.stream {
-                stream.rewind();
-            }
-        }
-        self.has_unsent(origin);
-        self.settle_own(now);
-    }
-
-    /// The host knows nothing of the stream: that life of the daemon has ended there. Or it saw a later batch of a stream
-    /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again.
-    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, first: u64, now: Now) {
-        let origin = id.entity.origin_hash();
-        let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
-        let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
-        if first > 1 && current.is_unheard() {
-            return self.repeat_stream(origin, now);
-        }
-        self.close_route(
-            origin,
-            true,
-            |maybe| {
-                if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
-            },
-        );
-    }
-
-    /// The host, or the former one that forwards, has room for what it could not keep, or reaches the daemon again.
-    pub(super) fn on_again(&mut self, id: &StreamId, from: NodeId, now: Now) {
-        if self.leads_to(id, from) {
-            self.repeat_stream(id.entity.origin_hash(), now);
-        }
-    }
-
-    /// The host begins no further stream that comes this way.
-    pub(super) fn on_full(&mut self, id: &StreamId, from: NodeId) {
-        if self.leads_to(id, from) {
-            let origin = id.entity.origin_hash();
-            let error = |maybe| if maybe { peer_lost(origin, true) } else { RuntimeError::Backpressure(origin) };
-            self.close_route(origin, true, error);
-        }
-    }
-
-    /// Whether this is the stream of this node to its daemon, and that node its host as far as is known.
-    fn leads_to(&self, id: &StreamId, host: NodeId) -> bool {
-        let route = self.routes.get(&id.entity.origin_hash());
-        route.and_then(|route| route.stream.as_ref()).is_some_and(|stream| stream.id == *id && stream.host == host)
-    }
-
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
     pub(super) fn end_route(&mut self, origin: OriginHash, error: impl Fn(bool) -> RuntimeError) {
         self.close_route(origin, false, error);
     }
 
-    fn close_route(&mut self, origin: OriginHash, refused: bool, error: impl Fn(bool) -> RuntimeError) {
+    pub(super) fn close_route(&mut self, origin: OriginHash, refused: bool, error: impl Fn(bool) -> RuntimeError) {
         let Some(route) = self.routes.remove(&origin) else { return };
         self.timers.disarm(TimerKey::Route(origin));
         self.untold_routes.remove(&origin);
@@ -541,70 +454,6 @@ impl Engine {
             (stream.host, EventsMessage::Withdraw { stream: stream.id, epoch: stream.epoch, hops: 0, number });
         let body = codec::encode(&message);
         self.send(host, Subprotocol::Events, body);
-    }
-
-    /// The hosts of streams came back: what they did not accept is repeated, and lost replies are asked for.
-    pub(super) fn routes_resume(&mut self, node: NodeId) {
-        for origin in self.routes_to(node) {
-            if let Some(route) = self.routes.get_mut(&origin) {
-                route.queued = false;
-                if let Some(stream) = &mut route.stream {
-                    stream.rewind();
-                }
-            }
-            self.has_unsent(origin);
-        }
-    }
-
-    /// The host of streams is lost: whoever waits is told what is known of their events.
-    pub(super) fn routes_lost(&mut self, node: NodeId) {
-        for origin in self.routes_to(node) {
-            self.end_route(origin, |maybe| peer_lost(origin, maybe));
-        }
-    }
-
-    /// The session with the host broke: nothing of its streams stands in a list any more.
-    pub(super) fn routes_cut(&mut self, node: NodeId) {
-        for origin in self.routes_to(node) {
-            if let Some(route) = self.routes.get_mut(&origin) {
-                route.queued = false;
-            }
-        }
-    }
-
-    fn routes_to(&self, node: NodeId) -> Vec<OriginHash> {
-        self.routes_where(|stream| stream.host == node)
-    }
-
-    fn routes_where(&self, which: impl Fn(&OutStream) -> bool) -> Vec<OriginHash> {
-        let mut origins: Vec<_> = self
-            .routes
-            .iter()
-            .filter(|(_, route)| route.stream.as_ref().is_some_and(&which))
-            .map(|(origin, _)| *origin)
-            .collect();
-        origins.sort_unstable();
-        origins
-    }
-
-    /// Closes streams that nobody uses.
-    pub(super) fn sweep_routes(&mut self, now: Instant) {
-        let idle: Vec<OriginHash> = self
-            .routes
-            .iter()
-            .filter(|(_, route)| {
-                route.used_at + IDLE_STREAM <= now
-                    && route.waiting.is_empty()
-                    && route.stream.as_ref().is_none_or(OutStream::is_settled)
-            })
-            .map(|(origin, _)| *origin)
-            .collect();
-        for origin in idle {
-            if let Some(stream) = self.routes.remove(&origin).and_then(|route| route.stream) {
-                let body = codec::encode(&EventsMessage::Close { stream: stream.id });
-                self.send(stream.host, Subprotocol::Events, body);
-            }
-        }
     }
 
     /// The stream of this node to a daemon, made anew if there is none or it leads to another life of it.
