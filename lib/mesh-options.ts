@@ -40,6 +40,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     reconnect: true,
     maxPayloadBytes: DEFAULTS.maxPayloadBytes,
     maxPeers: DEFAULTS.maxPeers,
+    seeds: [],
   };
   if (read.identitySeed !== undefined) {
     config.identitySeed = bytes(meshArea, 'options.identitySeed', read.identitySeed, { length: 32 });
@@ -57,7 +58,9 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
   if (read.maxPeers !== undefined) config.maxPeers = integer(meshArea, 'options.maxPeers', read.maxPeers, { min: 1 });
   const subnet = readSubnet(read.subnet as SubnetOptions | undefined);
   if (subnet !== undefined) config.subnet = subnet;
-  if (read.seeds !== undefined) list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
+  if (read.seeds !== undefined) {
+    config.seeds = list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
+  }
   if (read.capabilityGcIntervalMs !== undefined) {
     millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
   }

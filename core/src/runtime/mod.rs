@@ -10,6 +10,7 @@ mod direct;
 mod drains;
 mod engine;
 mod error;
+mod finding;
 #[cfg(feature = "test-hooks")]
 mod gates;
 mod handover;
@@ -19,6 +20,7 @@ mod orchestrations;
 mod peer_events;
 mod peers;
 mod places;
+mod placing;
 mod policy;
 mod reaching;
 mod receiving;

@@ -19,7 +19,7 @@ impl Engine {
                     self.routes_resume(node);
                     self.answers_resume(node);
                 }
-                self.lookups.peer_silent(node);
+                self.lookups.peer_silent(node, self.placing.view.contains(node));
                 self.migrations_back(node, now);
                 self.announce_all_to(node);
                 self.reached(node, now);
@@ -27,6 +27,7 @@ impl Engine {
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.ready = true;
+                    self.place_anew(*node, now);
                     for (query, origin) in self.lookups.peer_answers(*node) {
                         self.ask_where(*node, query, origin);
                     }
@@ -52,7 +53,8 @@ impl Engine {
                 }
                 self.routes_lost(*node);
                 self.peers.remove(*node);
-                self.lookups.peer_gone(*node);
+                self.lookups.peer_gone(*node, self.placing.view.contains(*node));
+                self.placing.hosts.forget(*node);
                 self.check_lookups(now);
             }
         }
@@ -63,6 +65,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(node) {
             peer.down();
         }
+        self.placing.hosts.unsettle(node);
         self.routes_cut(node);
         self.migrations_cut(node, dead, now);
     }

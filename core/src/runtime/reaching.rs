@@ -33,6 +33,8 @@ pub(super) enum Then {
     Route { origin: OriginHash, found: Found },
     /// Go on with a stream at the new host of its daemon; meanwhile the former one forwards.
     Redirect { stream: StreamId, epoch: Epoch },
+    /// Show the node, which says to host it too, the claim for a daemon of this one.
+    ShowClaim { origin: OriginHash },
 }
 
 /// The wishes of an engine.
@@ -101,6 +103,7 @@ impl Engine {
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, &found, now),
                 Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),
+                Then::ShowClaim { origin } => self.show_claim(origin, node),
             }
         }
     }
