@@ -9,6 +9,7 @@ mod driven;
 mod events;
 mod failures;
 mod forged;
+mod homes;
 mod limits;
 mod load;
 mod losses;

@@ -151,6 +151,10 @@ pub(crate) struct World {
     speaking: BTreeMap<u64, (DaemonKey, u64)>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
+    /// Who each node has as members of the mesh; nobody where that is empty.
+    members: Vec<Vec<usize>>,
+    /// How many messages of the directory were sent.
+    pub(crate) directory_messages: usize,
 }
 
 fn pair(one: usize, other: usize) -> (usize, usize) {
@@ -214,6 +218,8 @@ impl World {
             sink: None,
             speaking: BTreeMap::new(),
             slow_takes: 0..3_000,
+            members: vec![Vec::new(); count],
+            directory_messages: 0,
         };
         for index in 0..count {
             let options = options(index);
@@ -374,6 +380,7 @@ impl World {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
         }
         let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
+        let members = std::mem::take(&mut self.members[index]);
         let node = &mut self.nodes[index];
         node.engine = engine;
         node.keypair = keypair;
@@ -391,6 +398,7 @@ impl World {
             }
             self.connect(index, other, false);
         }
+        self.tell_members(index, &members);
     }
 
     /// The runtime of a node that was restarted becomes ready.

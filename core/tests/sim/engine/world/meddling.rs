@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::mesh::Record;
-use mesh_daemon_core::wire::Lane;
+use mesh_daemon_core::wire::{Lane, Subprotocol};
 
 use super::{Event, World, name_of};
 
@@ -60,6 +60,7 @@ impl World {
     ) -> Vec<Record> {
         let mut passed = Vec::with_capacity(records.len());
         for record in records {
+            self.directory_messages += usize::from(record.subprotocol == Subprotocol::Directory);
             let Some(name) = name_of(&record, lane) else {
                 passed.push(record);
                 continue;
