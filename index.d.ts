@@ -753,7 +753,7 @@ type MigrationRole = 'source' | 'target' | 'orchestrator';
 interface MigrationOptions {
     /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
     transportIdentity?: boolean;
-    /** How long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
+    /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
     retryNotReadyMs?: Millis;
 }
 /**
@@ -824,8 +824,10 @@ interface DrainOptions extends WaitOptions {
 interface DrainReport {
     readonly originHash: bigint;
     readonly outcome: MigrationOutcome;
-    /** Where it went. */
+    /** Where it went, or may have gone. */
     readonly targetNode?: bigint;
+    /** Why it did not surely go: what the last attempt came to, or that there was none. */
+    readonly error?: MigrationError;
 }
 /**
  * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
@@ -843,10 +845,14 @@ type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';
 interface DaemonRuntimeOptions {
     /**
      * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
-     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind. A predicate
+     * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason.
      */
     acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
-    /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
+    /**
+     * Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. A
+     * predicate that throws refuses, and the logger is told.
+     */
     orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
     /**
      * Lets the loss of a target behind the hand-over count as your word that it is gone: where that leaves a daemon in
@@ -855,11 +861,11 @@ interface DaemonRuntimeOptions {
      * A daemon whose host died outside a move is not brought back. Default `false`.
      */
     recoverLost?: boolean;
-    /** How long a running `process` may hold up a move. Default 10 s. */
+    /** How long a running `process` may hold up a move. Default 10 s, at least 1 ms. */
     freezeTimeoutMs?: Millis;
-    /** How long the other side of a move may be silent. */
+    /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
     silenceMs?: Millis;
-    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
+    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min, at least 1 ms. */
     handoverHoldMs?: Millis;
     /** Memory for states that are arriving. Default: a quarter of the machine's. */
     arrivalBudgetBytes?: number | bigint;
@@ -874,7 +880,7 @@ interface DaemonHostConfig {
     autoSnapshotInterval?: bigint;
     /** Links of the chain that are kept. Reserved: checked, without effect yet. */
     maxLogEntries?: number;
-    /** How long one `process` may take before its callers get an error. Default 60 000. */
+    /** How long one `process` may take before its callers get an error. Default 60 000, at least 1. */
     callbackTimeoutMs?: Millis;
     /** Events that may wait. Default 4096. */
     mailboxCapacity?: number;
@@ -1463,16 +1469,21 @@ interface MeshNodeOptions {
     psk: string | Uint8Array;
     /** 32 bytes: the node's own identity. Default: a new one. */
     identitySeed?: Uint8Array;
-    /** Default 5000. Any traffic counts as a heartbeat. */
+    /** Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says. */
     heartbeatIntervalMs?: number;
-    /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
+    /** Default 30 000, at least 40: a peer that is silent for this long is lost; for half of it, suspected. */
     sessionTimeoutMs?: number;
     /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
     reconnect?: boolean;
     /** Largest payload and largest output, in bytes. Default 64 MiB. */
     maxPayloadBytes?: number;
-    /** Most sessions at a time. */
+    /** Most sessions at a time. Default 1024. */
     maxPeers?: number;
+    /**
+     * Whether this node forwards sessions of peers that cannot reach one another, see {@link PeerInfo.via}. It carries their
+     * traffic and cannot read it. Default `true`.
+     */
+    relay?: boolean;
     /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
     subnet?: SubnetOptions;
     /**
@@ -1856,7 +1867,10 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]>;
     /** The same; resolves with the outputs and their links. */
     deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]>;
-    /** Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. */
+    /**
+     * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
+     * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+     */
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
     /** Calls a daemon on any node; resolves with its outputs. */
     call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;

@@ -11,7 +11,7 @@ import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
 import { identityHandle, type Identity } from './identity';
-import { endsWith, maxPayload, meshHandle, type MeshNode } from './mesh';
+import { endsWith, maxPayload, meshHandle, whatIsNotStarted, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves } from './moves';
 import { operation } from './operations';
@@ -111,6 +111,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
         move: (notice) => {
           this.#moves.take(notice);
         },
+        hint: () => whatIsNotStarted(mesh),
         gate: (notice: GateNotice) => {
           this.#gates?.(notice.message);
         },
@@ -245,7 +246,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  /** Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. */
+  /**
+   * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
+   * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+   */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const checked = bytesArray(daemonArea, 'payloads', payloads);

@@ -9,6 +9,7 @@
 //! | `env` | what belongs to one environment, and its end |
 //! | `executor` | the one tokio runtime of the process |
 //! | `error` | the one table of errors, and the way of a failure into JavaScript |
+//! | `error_samples` | one failure of every kind, for a test |
 //! | `channels` | channels of mesh nodes |
 //! | `convert` | numbers and bytes across the boundary |
 //! | `keep_alive` | what keeps the event loop from ending |
@@ -30,6 +31,8 @@ mod channels;
 mod convert;
 mod env;
 mod error;
+#[cfg(feature = "test-hooks")]
+mod error_samples;
 mod executor;
 mod identity;
 mod keep_alive;

@@ -21,7 +21,7 @@ use mesh_daemon_core::runtime::{
 };
 use mesh_daemon_core::snapshot::{SnapshotDigest, SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::events::StreamId;
+use mesh_daemon_core::wire::events::{Opening, StreamId};
 use mesh_daemon_core::wire::migration::{MigrationMessage, MoveId};
 use mesh_daemon_core::wire::{Lane, Subprotocol};
 use tokio::time::Instant;
@@ -454,5 +454,6 @@ fn vouched(id: &MoveId, (source, target): (NodeId, NodeId), digest: &SnapshotDig
 
 /// A stream to one of the two daemons.
 fn stream_to(entity: EntityId, lineage: Lineage, sender: NodeId, opening: u64) -> StreamId {
-    StreamId { sender, incarnation: LIFE, entity, lineage, opening }
+    // What the node itself draws are small numbers: its streams have no secret here.
+    StreamId { sender, incarnation: LIFE, entity, lineage, opening: Opening::new(opening, 0) }
 }

@@ -61,6 +61,24 @@ pub fn runtime_withdraw(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> 
     Ok(())
 }
 
+/// What fits.
+#[napi(object, object_from_js = false)]
+pub struct MailboxRoom {
+    /// Events.
+    pub events: f64,
+    /// Their bytes.
+    pub bytes: f64,
+}
+
+/// What the mailbox of a daemon of this node still takes; nothing when events for it do not go into one.
+#[napi]
+pub fn runtime_mailbox_room(env: Env, runtime: u32, origin: BigInt) -> Result<Option<MailboxRoom>> {
+    let origin = origin_from(&origin)?;
+    let room = entry(&env, runtime)?.runtime.look(|engine| engine.mailbox_room(origin));
+    #[allow(clippy::cast_precision_loss)] // bounded by memory
+    Ok(room.map(|(events, bytes)| MailboxRoom { events: events as f64, bytes: bytes as f64 }))
+}
+
 /// Lets events of callers here run on their callers' stacks: how many of at most `most`, until the journal says that it is
 /// over.
 #[napi]

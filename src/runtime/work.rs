@@ -10,13 +10,14 @@ use mesh_daemon_core::runtime::{
     ConstructFor, DaemonEvent, MigrationStarted, Notice, RuntimeError, Settlement, StopReason, Work,
 };
 use mesh_daemon_core::wire::events::Thrown;
+use mesh_daemon_core::wire::migration::Stage;
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice, Env, Object};
 use napi_derive::napi;
 
 use super::calls::link_numbers;
 use super::failures::{of_migration, outcome_name};
-use super::migrations::{role_name, stage_name};
+use super::migrations::role_name;
 use super::scratch::{EVENT, HEADER, ThrownRecord, Writer};
 use super::{Entry, entry, ticket_number, whole};
 use crate::error::Failure;
@@ -322,6 +323,9 @@ fn describe_settlement<'env>(
                 if let Some(node) = report.target {
                     one.set("targetNode", BigInt::from(node.get()))?;
                 }
+                if let Some(failure) = report.failure {
+                    one.set("failure", of_migration(failure, Some(report.origin)).into_record(env)?)?;
+                }
                 all.push(one);
             }
             object.set("drained", all)
@@ -351,13 +355,13 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
         Notice::Phase { migration, stage } => {
             object.set("type", "phase")?;
             object.set("migration", BigInt::from(migration.get()))?;
-            object.set("phase", stage_name(stage))
+            object.set("phase", stage.name())
         }
         Notice::Progress { migration, stage, progress, elapsed } => {
             object.set("type", "progress")?;
             object.set("migration", BigInt::from(migration.get()))?;
             let mut told = Object::new(env)?;
-            told.set("phase", stage.map_or("snapshot", stage_name))?;
+            told.set("phase", stage.unwrap_or(Stage::Snapshot).name())?;
             told.set("bytesSent", BigInt::from(progress.bytes_sent))?;
             told.set("bytesTotal", BigInt::from(progress.bytes_total))?;
             told.set("eventsBuffered", BigInt::from(progress.events_buffered))?;
@@ -385,7 +389,7 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
             object.set("targetNode", BigInt::from(target.get()))?;
             object.set("attempt", attempt)?;
             if let Some(stage) = stage {
-                object.set("phase", stage_name(stage))?;
+                object.set("phase", stage.name())?;
             }
             match failure {
                 Some(failure) => object.set("failure", of_migration(failure, Some(origin)).into_record(env)?),
@@ -410,7 +414,10 @@ fn external(env: &Env, bytes: Bytes) -> Result<BufferSlice<'_>> {
         Err(shared) => return BufferSlice::copy_from(env, &shared),
     };
     let (data, len) = (owned.as_mut_ptr(), owned.len());
-    // SAFETY: `owned` is the only owner of these bytes, does not move them, and lives until JavaScript has let them go.
+    // Through a `Vec`, napi's safe way, a part of a larger allocation would be moved to its front: a whole state, on this
+    // thread.
+    // SAFETY: `data` and `len` are of `owned`, which is not empty, is the only owner of these bytes, keeps them in place
+    // when it is itself moved, and lives in the finaliser until JavaScript has let them go. Any thread may drop it.
     unsafe { BufferSlice::from_external(env, data, len, owned, |_, owned| drop(owned)) }
 }
 

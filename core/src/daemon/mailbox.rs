@@ -29,6 +29,11 @@ impl Mailbox {
         self.queue.is_empty() || (self.queue.len() < self.capacity && self.bytes + bytes <= self.max_bytes)
     }
 
+    /// How many more events it takes, and how many more bytes.
+    pub fn room(&self) -> (usize, usize) {
+        (self.capacity.saturating_sub(self.queue.len()), self.max_bytes.saturating_sub(self.bytes))
+    }
+
     /// Takes an event in.
     pub fn push(&mut self, delivery: Delivery) -> Result<(), MailboxFull> {
         if !self.has_room(delivery.weight()) {

@@ -52,6 +52,8 @@ pub struct OutStream {
     pub epoch: Epoch,
     /// The highest epoch that was told; above `epoch` while the new host is out of reach and the former one forwards.
     pub told_epoch: Epoch,
+    /// The host that goes with `told_epoch`.
+    pub told_host: NodeId,
     /// Nothing is sent while a local hand-over is undecided.
     pub held: bool,
     /// Since when its host is out of reach.
@@ -89,6 +91,7 @@ impl OutStream {
             host,
             epoch,
             told_epoch: epoch,
+            told_host: host,
             held: false,
             cut_since: None,
             base: next,

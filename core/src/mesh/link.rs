@@ -101,6 +101,11 @@ impl Link {
         self.way.via().is_none()
     }
 
+    /// Whether the peer said on this session that it was started.
+    pub(super) fn says_ready(&self) -> bool {
+        self.peer_ready.load(Ordering::Acquire)
+    }
+
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }

@@ -246,6 +246,7 @@ impl Engine {
             if stream.sender == me {
                 self.on_moved(&stream, target, epoch, now);
             } else {
+                self.forwards.left(stream, via, target, now.instant);
                 let to = self.way_to(stream.sender, via);
                 self.send(
                     to,

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod finding;
 #[cfg(feature = "test-hooks")]
+mod forwards;
 mod gates;
 mod handover;
 mod inbox;

@@ -20,6 +20,8 @@ impl Engine {
                     self.answers_resume(node);
                 }
                 self.lookups.peer_silent(node, self.placing.view.contains(node));
+                self.routes_redirect(node, now);
+                self.forwards_told(node, true);
                 self.migrations_back(node, now);
                 self.announce_all_to(node);
                 self.reached(node, now);
@@ -53,6 +55,7 @@ impl Engine {
                 }
                 self.routes_lost(*node);
                 self.peers.remove(*node);
+                self.forwards_told(*node, false);
                 self.lookups.peer_gone(*node, self.placing.view.contains(*node));
                 self.placing.hosts.forget(*node);
                 self.check_lookups(now);

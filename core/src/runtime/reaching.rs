@@ -10,9 +10,8 @@ use super::admission::Inquiry;
 use super::engine::{Engine, Now};
 use crate::daemon::Ticket;
 use crate::directory::Found;
-use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::identity::{NodeId, OriginHash};
 use crate::migration::MigrationOptions;
-use crate::wire::events::StreamId;
 use crate::wire::migration::MoveId;
 
 /// Most that is held for one node; beyond this things are done without it.
@@ -31,8 +30,6 @@ pub(super) enum Then {
     Depart { from: NodeId, id: MoveId, target: NodeId, transport: bool },
     /// Send events to the host that was found.
     Route { origin: OriginHash, found: Found },
-    /// Go on with a stream at the new host of its daemon; meanwhile the former one forwards.
-    Redirect { stream: StreamId, epoch: Epoch },
     /// Show the node, which says to host it too, the claim for a daemon of this one.
     ShowClaim { origin: OriginHash },
 }
@@ -102,7 +99,6 @@ impl Engine {
                 Then::Describe(inquiry) => self.answer_inquiry(inquiry),
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, &found, now),
-                Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),
                 Then::ShowClaim { origin } => self.show_claim(origin, node),
             }
         }

@@ -168,7 +168,7 @@ impl Engine {
     }
 
     fn note_kept(&mut self, source: &Source) {
-        let reason = FailureReason::PeerLost { detail: format!("target {}", source.target) };
+        let reason = FailureReason::lost("target", source.target);
         let failure = MigrationFailure::Refused(reason, Outcome::Source);
         self.note_migration(Role::Source, &source.id, (self.me(), source.target), None, Some(failure));
     }
@@ -324,7 +324,7 @@ impl Engine {
         if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
             self.timers.disarm(TimerKey::Departure(entity));
             self.departed.note(&source.id, source.orchestrator, End::Kept);
-            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned() };
+            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None };
             let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
             self.say(source.target, &message);
             self.say(source.orchestrator, &message);

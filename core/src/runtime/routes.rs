@@ -17,7 +17,7 @@ use crate::events::{KeptReply, OutStream, Outgoing};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, Reply, StreamId};
+use crate::wire::events::{EventsMessage, Opening, Reply, StreamId};
 
 /// Most events of this node that wait for one daemon.
 const MOST_WAITING: usize = 65_536;
@@ -161,7 +161,8 @@ impl Engine {
     pub(super) fn new_stream(&mut self, entity: EntityId, lineage: Lineage) -> StreamId {
         self.openings += 1;
         let (sender, incarnation) = (self.me(), self.node.incarnation);
-        StreamId { sender, incarnation, entity, lineage, opening: self.openings }
+        let opening = Opening::new(self.openings, (self.entropy)());
+        StreamId { sender, incarnation, entity, lineage, opening }
     }
 
     /// The stream of this node to that life of a daemon.
@@ -224,6 +225,15 @@ impl Engine {
         }
     }
 
+    /// Another node says that the daemon of a stream lives elsewhere now.
+    pub(super) fn on_told_moved(&mut self, from: NodeId, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let stream = self.routes.get(&id.entity.origin_hash()).and_then(|route| route.stream.as_ref());
+        if stream.is_some_and(|stream| stream.id == *id && stream.told_epoch.is_far_behind(epoch)) {
+            return self.refuse(from, "address", &"its epoch is too far ahead");
+        }
+        self.on_moved(id, node, epoch, now);
+    }
+
     /// The daemon of a stream lives elsewhere now: what is not accepted is repeated there.
     pub(super) fn on_moved(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
         let origin = id.entity.origin_hash();
@@ -236,30 +246,27 @@ impl Engine {
             return;
         }
         stream.told_epoch = epoch;
+        stream.told_host = node;
         // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
         // from before the move.
         if reachable {
             stream.host = node;
             stream.epoch = epoch;
         }
-        let stream = stream.id;
         self.repeat_stream(origin, now);
         if !reachable {
-            self.reach_first(node, || Then::Redirect { stream, epoch });
+            self.want_peer(node);
         }
     }
 
-    /// There is a session with the new host of a stream's daemon: nothing needs to be forwarded any more.
-    pub(super) fn redirect(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
-        let origin = id.entity.origin_hash();
-        if !self.peers.is_up(node) {
-            return;
-        }
-        let stream = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut());
-        if let Some(stream) = stream.filter(|stream| stream.id == *id && stream.told_epoch == epoch) {
-            stream.host = node;
-            stream.epoch = epoch;
-            self.repeat_stream(origin, now);
+    /// There is a session with the new host of streams' daemons: nothing needs to be forwarded any more.
+    pub(super) fn routes_redirect(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_where(|stream| stream.told_host == node && stream.host != node) {
+            if let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) {
+                stream.host = node;
+                stream.epoch = stream.told_epoch;
+                self.repeat_stream(origin, now);
+            }
         }
     }
 
@@ -291,6 +298,28 @@ impl Engine {
                 if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
             },
         );
+    }
+
+    /// The host, or the former one that forwards, has room for what it could not keep, or reaches the daemon again.
+    pub(super) fn on_again(&mut self, id: &StreamId, from: NodeId, now: Now) {
+        if self.leads_to(id, from) {
+            self.repeat_stream(id.entity.origin_hash(), now);
+        }
+    }
+
+    /// The host begins no further stream that comes this way.
+    pub(super) fn on_full(&mut self, id: &StreamId, from: NodeId) {
+        if self.leads_to(id, from) {
+            let origin = id.entity.origin_hash();
+            let error = |maybe| if maybe { peer_lost(origin, true) } else { RuntimeError::Backpressure(origin) };
+            self.close_route(origin, true, error);
+        }
+    }
+
+    /// Whether this is the stream of this node to its daemon, and that node its host as far as is known.
+    fn leads_to(&self, id: &StreamId, host: NodeId) -> bool {
+        let route = self.routes.get(&id.entity.origin_hash());
+        route.and_then(|route| route.stream.as_ref()).is_some_and(|stream| stream.id == *id && stream.host == host)
     }
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
@@ -403,10 +432,14 @@ impl Engine {
     }
 
     fn routes_to(&self, node: NodeId) -> Vec<OriginHash> {
+        self.routes_where(|stream| stream.host == node)
+    }
+
+    fn routes_where(&self, which: impl Fn(&OutStream) -> bool) -> Vec<OriginHash> {
         let mut origins: Vec<_> = self
             .routes
             .iter()
-            .filter(|(_, route)| route.stream.as_ref().is_some_and(|stream| stream.host == node))
+            .filter(|(_, route)| route.stream.as_ref().is_some_and(&which))
             .map(|(origin, _)| *origin)
             .collect();
         origins.sort_unstable();

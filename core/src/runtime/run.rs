@@ -173,6 +173,19 @@ impl Engine {
         Ok(None)
     }
 
+    /// How many more events of this node the mailbox of a daemon takes, and how many more bytes of them; nothing when they
+    /// would not go into a mailbox of this node.
+    pub fn mailbox_room(&self, origin: OriginHash) -> Option<(usize, usize)> {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key))?;
+        if self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
+            return None;
+        }
+        match slot.host.standing {
+            Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => Some(slot.host.mailbox.room()),
+            Standing::Starting | Standing::Closed(_) | Standing::Released(_) | Standing::Arriving(_) => None,
+        }
+    }
+
     /// Its caller does not wait any longer: an event that has not begun does not run.
     pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));

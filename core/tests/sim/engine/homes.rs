@@ -135,8 +135,7 @@ fn callers_find_every_daemon_while_members_come_and_go() {
         for round in 0..6 {
             // Nodes 6 to 8 host nothing, and are taken for down or for members again, by each node in its time.
             let gone = 6 + usize::try_from(world.chance(3)).expect("small");
-            let group: Vec<usize> =
-                all.iter().copied().filter(|&node| round % 2 == 1 || node != gone).collect();
+            let group: Vec<usize> = all.iter().copied().filter(|&node| round % 2 == 1 || node != gone).collect();
             for &node in &all {
                 world.tell_members(node, &group);
                 let pause = world.chance(15_000);
@@ -261,8 +260,7 @@ fn a_claim_that_the_daemons_key_did_not_sign_is_refused_wherever_it_comes_from()
         let thief = world.nodes[5].keypair.clone();
         let (entity, host) = (key(1).entity_id(), thief.entity_id());
         let epoch = Epoch::new(9);
-        let body =
-            ClaimBody { entity, lineage: Lineage::new(1), epoch, min_epoch: epoch, host, incarnation: None };
+        let body = ClaimBody { entity, lineage: Lineage::new(1), epoch, min_epoch: epoch, host, incarnation: None };
         let genuine = Claim::sign(body, &key(1)).expect("its own key").encode();
         let mut forged = genuine.clone();
         *forged.last_mut().expect("not empty") ^= 1;
@@ -271,7 +269,11 @@ fn a_claim_that_the_daemons_key_did_not_sign_is_refused_wherever_it_comes_from()
             // Answers that were not asked for, whatever is in them.
             for query in 0..8 {
                 let (hosts, settled) = (Some(Few(vec![world.id(5)])), Some(true));
-                world.forge_directory(5, node, &DirectoryMessage::Answer { query, claim: Some(&forged), hosts, settled });
+                world.forge_directory(
+                    5,
+                    node,
+                    &DirectoryMessage::Answer { query, claim: Some(&forged), hosts, settled },
+                );
             }
         }
         world.run_for(SOON);

@@ -9,6 +9,7 @@ mod driven;
 mod events;
 mod failures;
 mod forged;
+mod forged_streams;
 mod homes;
 mod limits;
 mod load;
@@ -16,6 +17,7 @@ mod losses;
 mod moves;
 mod recovery;
 mod sealing;
+mod steps;
 mod table;
 mod world;
 

@@ -14,6 +14,7 @@ use mesh_daemon_core::runtime::{
     ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
 };
 use mesh_daemon_core::wire::Lane;
+use mesh_daemon_core::wire::events::StreamId;
 use mesh_daemon_core::wire::migration::Stage;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -135,6 +136,9 @@ pub(crate) struct World {
     pub(crate) meddled: u64,
     /// Messages of migrations, as they were sent.
     pub(crate) sent: Vec<Sent>,
+    /// Whether messages of streams are looked at, and which streams they named, from where to where.
+    pub(crate) spying: bool,
+    pub(crate) streams: Vec<(usize, usize, StreamId)>,
     /// What happened to daemons, and why objects were let go.
     pub(crate) daemon_events: Vec<(usize, DaemonEvent)>,
     pub(crate) retired: Vec<(usize, StopReason)>,
@@ -209,6 +213,8 @@ impl World {
             meddled: 0,
             sent: Vec::new(),
             may_refuse: false,
+            spying: false,
+            streams: Vec::new(),
             daemon_events: Vec::new(),
             retired: Vec::new(),
             sprung: false,
@@ -360,9 +366,7 @@ impl World {
 
     /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
     pub(crate) fn restart_after_silence(&mut self, index: usize) {
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.lose(index, other, Loss::Silence);
-        }
+        self.lose_all(index);
         self.restart_as(index, false);
         self.make_ready(index);
     }
@@ -373,8 +377,21 @@ impl World {
     }
 
     fn restart_as(&mut self, index: usize, told: bool) {
-        let life = self.nodes[index].life + 1;
         self.note(&format!("n{index} restarts"));
+        let old = self.begin_life(index);
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.sessions.remove(&pair(index, other));
+            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
+            if told {
+                self.peer_event(other, &lost);
+            }
+            self.connect(index, other, false);
+        }
+    }
+
+    /// Starts a node anew, alone. Returns who it was before.
+    fn begin_life(&mut self, index: usize) -> PeerIdentity {
+        let life = self.nodes[index].life + 1;
         let old = self.identity(index);
         for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
@@ -387,18 +404,8 @@ impl World {
         node.incarnation = incarnation;
         node.objects = Objects::default();
         node.life = life;
-        for other in 0..self.nodes.len() {
-            if other == index {
-                continue;
-            }
-            self.sessions.remove(&pair(index, other));
-            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
-            if told {
-                self.peer_event(other, &lost);
-            }
-            self.connect(index, other, false);
-        }
         self.tell_members(index, &members);
+        old
     }
 
     /// The runtime of a node that was restarted becomes ready.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use mesh_daemon_core::mesh::Record;
-use mesh_daemon_core::wire::{Lane, Subprotocol};
+use mesh_daemon_core::wire::events::EventsMessage;
+use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 
 use super::{Event, World, name_of};
 
@@ -62,6 +63,11 @@ impl World {
         for record in records {
             self.directory_messages += usize::from(record.subprotocol == Subprotocol::Directory);
             let Some(name) = name_of(&record, lane) else {
+                if self.spying && lane == Lane::Fast && record.subprotocol == Subprotocol::Events {
+                    let message =
+                        codec::decode::<EventsMessage<'_>>(&record.body).expect("nodes send what they can read");
+                    self.streams.push((from, to, *message.stream()));
+                }
                 passed.push(record);
                 continue;
             };

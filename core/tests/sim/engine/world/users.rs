@@ -6,10 +6,11 @@ use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
-use mesh_daemon_core::mesh::Record;
+use mesh_daemon_core::mesh::{Loss, Record};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
 use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::events::EventsMessage;
 use mesh_daemon_core::wire::migration::MigrationMessage;
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::Rng;
@@ -136,10 +137,19 @@ impl World {
 
     /// A message that a node never meant to send.
     pub(crate) fn forge(&mut self, from: usize, to: usize, message: &MigrationMessage<'_>) {
-        let body = codec::encode(message).into();
-        let mut records = vec![Record { subprotocol: Subprotocol::Migration, body }];
-        let (now, id) = (self.present(), self.id(from));
         self.note(&format!("n{from} forges {} to n{to}", message.name()));
+        self.forge_record(from, to, Subprotocol::Migration, codec::encode(message));
+    }
+
+    /// The same of a stream.
+    pub(crate) fn forge_events(&mut self, from: usize, to: usize, message: &EventsMessage<'_>) {
+        self.note(&format!("n{from} forges a message of {:?} to n{to}", message.stream()));
+        self.forge_record(from, to, Subprotocol::Events, codec::encode(message));
+    }
+
+    fn forge_record(&mut self, from: usize, to: usize, subprotocol: Subprotocol, body: Vec<u8>) {
+        let mut records = vec![Record { subprotocol, body: body.into() }];
+        let (now, id) = (self.present(), self.id(from));
         self.nodes[to].engine.records(id, Lane::Fast, &mut records, now);
         self.settle(to);
     }
@@ -215,7 +225,21 @@ impl World {
         }
     }
 
-    // Members.
+    // Members, and their end.
+
+    /// Kills the process of a node for good. Its peers give it up after a silence.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.note(&format!("n{index} dies"));
+        self.lose_all(index);
+        self.begin_life(index);
+    }
+
+    /// All peers of a node give it up after a silence, and it them.
+    pub(crate) fn lose_all(&mut self, index: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.lose(index, other, Loss::Silence);
+        }
+    }
 
     /// Tells a node who the members are.
     pub(crate) fn tell_members(&mut self, node: usize, members: &[usize]) {
