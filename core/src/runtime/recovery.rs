@@ -286,9 +286,6 @@ impl Engine {
     fn known_claim(&mut self, origin: OriginHash) -> Option<Claim> {
         match self.local(origin) {
             Ok(key) => self.claim_of(key).ok(),
-            Err(_) if self.is_spawning(origin) => {
-                self.by_origin.get(&origin).copied().and_then(|key| self.claim_of(key).ok())
-            }
             Err(_) => self.pointers.claim(origin).cloned(),
         }
     }
