@@ -336,30 +336,34 @@ type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ER
 /**
  * Codes of {@link MigrationError}.
  *
- * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started, and it is not to be asked again. Carries
- *   `outcome`.
- * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target neither expects the daemon nor accepts its kind. Carries `outcome`,
- *   `originHash`.
+ * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started or is being drained, or there is no room at the
+ *   target, and it is not to be asked again. Carries `outcome`.
+ * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target has no factory of the daemon's kind, does not expect it, or refused
+ *   it by its policy. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_COMPUTE_NOT_SUPPORTED`: The target is a node without a runtime. Carries `outcome`.
  * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
  *   Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
  *   Carries `outcome`, `detail`.
- * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready. Carries
- *   `outcome`, `attempts`.
+ * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready, or never had
+ *   room. Carries `outcome`, `attempts`.
  * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_TARGET_UNAVAILABLE`: There is no session with the target. Carries `outcome`, `nodeId`.
- * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No node could take the daemon. Carries `outcome`.
- * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No connected node could host the daemon (a drain's report). Carries
+ *   `outcome`.
+ * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source, `nodeId`, does not let this node move its daemons. Carries `outcome`,
+ *   `nodeId`.
  * - `ERR_MIGRATION_WRONG_PHASE`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
- * - `ERR_MIGRATION_WRONG_PEER`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_WRONG_PEER`: The target, `nodeId`, lets only another node bring this daemon. Carries `outcome`,
+ *   `nodeId`.
  * - `ERR_MIGRATION_SNAPSHOT_TOO_LARGE`: The state is larger than the target's budget. Carries `outcome`, `size`,
  *   `max`.
  * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
  * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
  * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
- * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`,
+ *   `nodeId`.
  *
  * @public
  */
@@ -367,26 +371,29 @@ type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT
 /**
  * Kinds of {@link MigrationError}.
  *
- * - `not-ready`: The target's runtime was not started, and it is not to be asked again. Carries `outcome`.
- * - `factory-not-found`: The target neither expects the daemon nor accepts its kind. Carries `outcome`, `originHash`.
+ * - `not-ready`: The target's runtime was not started or is being drained, or there is no room at the target, and it
+ *   is not to be asked again. Carries `outcome`.
+ * - `factory-not-found`: The target has no factory of the daemon's kind, does not expect it, or refused it by its
+ *   policy. Carries `outcome`, `originHash`.
  * - `compute-not-supported`: The target is a node without a runtime. Carries `outcome`.
  * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
  *   `outcome`, `detail`.
  * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
  * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
  *   `outcome`, `detail`.
- * - `not-ready-timeout`: The target was asked `attempts` times and never became ready. Carries `outcome`, `attempts`.
+ * - `not-ready-timeout`: The target was asked `attempts` times and never became ready, or never had room. Carries
+ *   `outcome`, `attempts`.
  * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.
  * - `target-unavailable`: There is no session with the target. Carries `outcome`, `nodeId`.
- * - `no-target-available`: No node could take the daemon. Carries `outcome`.
- * - `not-authorized`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `no-target-available`: No connected node could host the daemon (a drain's report). Carries `outcome`.
+ * - `not-authorized`: The source, `nodeId`, does not let this node move its daemons. Carries `outcome`, `nodeId`.
  * - `wrong-phase`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
- * - `wrong-peer`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `wrong-peer`: The target, `nodeId`, lets only another node bring this daemon. Carries `outcome`, `nodeId`.
  * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
  * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
  * - `cancelled`: `cancel()` was called. Carries `outcome`.
  * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
- * - `peer-lost`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ * - `peer-lost`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`, `nodeId`.
  *
  * @public
  */
@@ -1475,7 +1482,7 @@ interface MeshNodeOptions {
     sessionTimeoutMs?: number;
     /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
     reconnect?: boolean;
-    /** Largest payload and largest output, in bytes. Default 64 MiB. */
+    /** Largest payload and largest output of this node, in bytes. Default 64 MiB. The same for all nodes of a mesh is best. */
     maxPayloadBytes?: number;
     /** Most sessions at a time. Default 1024. */
     maxPeers?: number;
@@ -1595,7 +1602,10 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     join(addr: string, options?: WaitOptions): Promise<void>;
     /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
     accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
-    /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
+    /**
+     * Starts heartbeats and the traffic of the layers above: between two nodes it flows once both were started. Idempotent;
+     * sessions may come before or after.
+     */
     start(): Promise<void>;
     /** All peers that are not forgotten; none after shutdown. */
     peers(): PeerInfo[];
@@ -1727,7 +1737,11 @@ interface CausalEvent {
     readonly horizon: bigint;
     /** The receiver's own copy. */
     readonly payload: Buffer;
-    /** Unix time of arrival in nanoseconds. */
+    /**
+     * Unix time of arrival in nanoseconds: when it came into the mailbox. Of an event that ran on its caller's stack it is
+     * when that turn of the event loop began, so up to 5 ms too early; of an output, when it was handed over. Both of these
+     * are in whole milliseconds.
+     */
     readonly receivedAt: bigint;
     /** The channel it was published to, or `null` for one that was addressed to this daemon. */
     readonly channel: string | null;
