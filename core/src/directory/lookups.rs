@@ -186,6 +186,23 @@ impl Lookups {
         if answers { open.waiting_for.insert(node) } else { !open.silent.insert(node) }
     }
 
+    /// The same for a node that a home names as the host: whoever is in haste waits for it too.
+    pub fn ask_host(&mut self, query: Query, node: NodeId, answers: bool) -> bool {
+        let Some(open) = self.open.get_mut(&query).filter(|open| !open.answers.contains_key(&node)) else {
+            return false;
+        };
+        let asked = open.waiting_for.contains(&node) && !open.silent.contains(&node);
+        open.unsure.remove(&node);
+        if answers {
+            open.silent.remove(&node);
+        } else {
+            // Both: it is asked once it can be.
+            open.silent.insert(node);
+        }
+        open.waiting_for.insert(node);
+        answers && !asked
+    }
+
     /// What an open question is about.
     pub fn open_origin(&self, query: Query) -> Option<OriginHash> {
         self.open.get(&query).map(|open| open.origin)
@@ -230,7 +247,8 @@ impl Lookups {
     pub fn peer_answers(&mut self, node: NodeId) -> Vec<(Query, OriginHash)> {
         let mut questions = Vec::new();
         for (query, open) in &mut self.open {
-            if open.silent.remove(&node) && !open.answers.contains_key(&node) && open.waiting_for.insert(node) {
+            if open.silent.remove(&node) && !open.answers.contains_key(&node) {
+                open.waiting_for.insert(node);
                 questions.push((*query, open.origin));
             }
         }

@@ -1,6 +1,6 @@
 //! Drives the [membership](crate::membership) of one node: its messages inside sessions, its timers, its dials.
 //!
-//! [`Members`] is the handler of the subprotocol. Its lock comes after all others of the mesh. What needs one of those, to
+//! [`Members`] is the handler of the subprotocol. Its locks come after all others of the mesh. What needs one of those, to
 //! dial or to tell the layers above, is left to [`drive`].
 
 use std::collections::{BTreeMap, VecDeque};
@@ -32,25 +32,27 @@ const SEED_CHECK: Duration = Duration::from_secs(15);
 pub(super) struct Members {
     inner: Weak<Inner>,
     state: Mutex<State>,
+    /// Messages for each peer. Apart from the rest, which checks signatures: frames are filled without waiting for that.
+    waiting: Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>,
     /// There are dials, news or a sooner deadline for [`drive`].
     stir: Notify,
 }
 
 struct State {
     machine: Membership,
-    waiting: BTreeMap<NodeId, VecDeque<Vec<u8>>>,
     dials: Vec<(NodeId, Vec<SocketAddr>)>,
     changed: bool,
 }
 
 impl State {
     /// Sorts what the machine wants; gives who is to be woken.
-    fn sort_out(&mut self) -> Vec<NodeId> {
+    fn sort_out(&mut self, waiting: &Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>) -> Vec<NodeId> {
         let mut wakes = Vec::new();
         while let Some(output) = self.machine.take_output() {
             match output {
                 Output::Send { to, body } => {
-                    let waiting = self.waiting.entry(to).or_default();
+                    let mut waiting = waiting.lock();
+                    let waiting = waiting.entry(to).or_default();
                     if waiting.len() < MOST_WAITING {
                         waiting.push_back(body);
                         wakes.push(to);
@@ -76,8 +78,8 @@ impl State {
 
 impl Members {
     pub(super) fn new(inner: Weak<Inner>, machine: Membership) -> Arc<Self> {
-        let state = State { machine, waiting: BTreeMap::new(), dials: Vec::new(), changed: false };
-        Arc::new(Self { inner, state: Mutex::new(state), stir: Notify::new() })
+        let state = Mutex::new(State { machine, dials: Vec::new(), changed: false });
+        Arc::new(Self { inner, state, waiting: Mutex::default(), stir: Notify::new() })
     }
 
     /// Does something with the machine, and sees to what it wants. May be called from a handler.
@@ -86,7 +88,7 @@ impl Members {
             let mut state = self.state.lock();
             let before = state.machine.next_deadline();
             let result = act(&mut state.machine, Instant::now());
-            let wakes = state.sort_out();
+            let wakes = state.sort_out(&self.waiting);
             let stir = state.changed || !state.dials.is_empty() || state.machine.next_deadline() != before;
             (result, wakes, stir)
         };
@@ -136,7 +138,7 @@ impl Members {
     }
 
     fn disconnected(&self, node: NodeId, left: Option<Incarnation>) {
-        self.state.lock().waiting.remove(&node);
+        self.waiting.lock().remove(&node);
         self.with(|machine, now| machine.disconnected(node, left, now));
     }
 }
@@ -257,7 +259,7 @@ impl SubprotocolHandler for Arc<Members> {
     fn peer(&self, event: &PeerEvent) {
         match event {
             PeerEvent::Connected { peer, resumed: _ } => {
-                self.state.lock().waiting.remove(&peer.node);
+                self.waiting.lock().remove(&peer.node);
                 self.with(|machine, _| machine.connected(peer.node));
             }
             PeerEvent::Ready { node } => self.with(|machine, _| machine.ready(*node)),
@@ -273,15 +275,15 @@ impl SubprotocolHandler for Arc<Members> {
         if lane == Lane::Bulk {
             return false;
         }
-        let mut state = self.state.lock();
-        let Some(waiting) = state.waiting.get_mut(&to) else { return false };
+        let mut all = self.waiting.lock();
+        let Some(waiting) = all.get_mut(&to) else { return false };
         while let Some(body) = waiting.front() {
             if sink.record(Subprotocol::Membership, &mut |out| out.extend_from_slice(body)).is_none() {
                 return true;
             }
             waiting.pop_front();
         }
-        state.waiting.remove(&to);
+        all.remove(&to);
         false
     }
 }

@@ -168,15 +168,19 @@ impl Engine {
             }
         };
         let claim = claim.filter(|claim| !self.is_outlived(claim));
-        for &host in hosts {
-            if host != self.me() {
-                self.ask_too(query, origin, host);
+        for &host in hosts.iter().filter(|&&host| host != from) {
+            let answers = self.answers(host);
+            if host == self.me() {
+                // It would have answered itself.
+            } else if self.lookups.ask_host(query, host, answers) {
+                self.ask_where(host, query, origin);
+            } else if !answers {
+                self.want_peer(host);
             }
         }
         let answer = match claim {
             Some(claim) => Answer::Claim(claim),
-            // Whoever it names knows better.
-            None if sure || !hosts.is_empty() => Answer::Nothing,
+            None if sure => Answer::Nothing,
             None => Answer::Unsure,
         };
         self.lookups.answer(query, from, answer);
