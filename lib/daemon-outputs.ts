@@ -1,5 +1,7 @@
 /** What comes back from the daemon's code: outputs, garbage, errors. */
 
+// Not the global, which is read through a getter.
+import { Buffer } from 'node:buffer';
 import { types } from 'node:util';
 import { DaemonError } from './errors/index';
 import type { ThrownRecord } from './native';

@@ -5,6 +5,8 @@
  * calls from here that may leave work, and when the native part says that work has come from outside.
  */
 
+// Not the global, which is read through a getter.
+import { Buffer } from 'node:buffer';
 import { native } from './binding';
 import { abort, Event, type ContextHost } from './daemon-event';
 import { thrownRecord } from './daemon-outputs';

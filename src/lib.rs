@@ -6,6 +6,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `allocator` | memory: the system's, with huge pages for very large blocks |
 //! | `env` | what belongs to one environment, and its end |
 //! | `executor` | the one tokio runtime of the process |
 //! | `error` | the one table of errors, and the way of a failure into JavaScript |
@@ -27,6 +28,7 @@
 
 use napi_derive::napi;
 
+mod allocator;
 mod channels;
 mod convert;
 mod env;

@@ -335,7 +335,8 @@ impl World {
             Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
                 self.engine.admitted(question, willing, now);
             }
-            Work::Run { daemon, batch, events } => {
+            Work::Run { daemon, batch } => {
+                let events = self.engine.batch(daemon, batch).cloned().expect("handed out");
                 for event in &events {
                     if let Some((stream, number)) = messages::numbered(&event.payload) {
                         self.ran = true;

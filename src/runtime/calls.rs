@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mesh_daemon_core::causal::CausalLink;
-use mesh_daemon_core::daemon::{BatchId, DaemonKey, EventOutcome, Ticket};
+use mesh_daemon_core::daemon::{BatchId, DaemonKey, Ticket};
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::runtime::{LocalResult, Rest, RuntimeError};
 use napi::Result;
@@ -170,18 +170,18 @@ pub fn runtime_ran(
     failures: Option<Vec<ThrownRecord>>,
 ) -> Result<Option<Vec<LocalOutcome<'_>>>> {
     let entry = entry(env, runtime)?;
-    let (key, batch, outcomes, rest, expected, want_links) = {
-        let scratch = entry.scratch.borrow();
-        let key = DaemonKey { slot: scratch.word(0), generation: scratch.word(1) };
-        let outcomes = scratch.outcomes(scratch.word(3), &large.unwrap_or_default(), failures.unwrap_or_default());
-        let rest = match scratch.word(4) {
-            0 => Rest::Continues,
-            1 => Rest::GivenBack,
-            _ => Rest::GivenBackButRunning,
-        };
-        (key, BatchId(scratch.word(2)), outcomes, rest, scratch.word(5) as usize, scratch.word(6) != 0)
+    let (large, failures) = (large.unwrap_or_default(), failures.unwrap_or_default());
+    let failed = failures.len();
+    let scratch = entry.scratch.borrow();
+    let key = DaemonKey { slot: scratch.word(0), generation: scratch.word(1) };
+    let batch = BatchId(scratch.word(2));
+    let outcomes = scratch.outcomes(scratch.word(3), &large, failures);
+    let rest = match scratch.word(4) {
+        0 => Rest::Continues,
+        1 => Rest::GivenBack,
+        _ => Rest::GivenBackButRunning,
     };
-    let failed = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Failed(_))).count();
+    let (expected, want_links) = (scratch.word(5) as usize, scratch.word(6) != 0);
     let mut results: Vec<(Ticket, LocalResult)> = Vec::new();
     let mut as_known = 0;
     let mut unforeseen = false;

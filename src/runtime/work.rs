@@ -1,10 +1,11 @@
 //! Work on its way to JavaScript, and the answers to it. Events and settlements are packed in the inbox, many in one
 //! call; everything else is rare and crosses as an object.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use mesh_daemon_core::daemon::{DaemonKey, Delivery, ReplyTo, Ticket};
+use mesh_daemon_core::daemon::{BatchId, DaemonKey, Delivery, ReplyTo, Ticket};
 use mesh_daemon_core::events::OutputRecord;
 use mesh_daemon_core::runtime::{
     ConstructFor, DaemonEvent, MigrationStarted, Notice, RuntimeError, Settlement, StopReason, Work,
@@ -49,10 +50,8 @@ pub fn runtime_take_work(env: Env, runtime: u32) -> Result<u32> {
     let entry = entry(&env, runtime)?;
     Ok(match next_or_rest(&entry) {
         None => NOTHING,
-        Some(Work::Run { daemon, batch, events }) => {
-            if pack_events(&entry, daemon, batch.0, &events) {
-                entry.unfetched.replace(events);
-            }
+        Some(Work::Run { daemon, batch }) => {
+            entry.runtime.look(|engine| pack_events(&entry, daemon, batch, engine.batch(daemon, batch)));
             EVENTS
         }
         Some(Work::Settle { ticket, result }) if is_small(&result) => {
@@ -81,12 +80,15 @@ fn next(entry: &Entry) -> Option<Work> {
     entry.stash.take().or_else(|| entry.runtime.next_work())
 }
 
-/// Writes a batch; says whether it has parts that are fetched with `runtime_batch_rest`.
-fn pack_events(entry: &Entry, daemon: DaemonKey, batch: u32, events: &[Delivery]) -> bool {
+/// Writes a batch, without events if it was given up meanwhile. Keeps those with parts that are fetched with
+/// `runtime_batch_rest`.
+fn pack_events(entry: &Entry, daemon: DaemonKey, batch: BatchId, events: Option<&VecDeque<Delivery>>) {
+    let none = VecDeque::new();
+    let events = events.unwrap_or(&none);
     let mut scratch = entry.scratch.borrow_mut();
     let mut writer = Writer::new(scratch.inbox(), 0);
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-    for word in [daemon.slot, daemon.generation, batch, count] {
+    for word in [daemon.slot, daemon.generation, batch.0, count] {
         writer.u32(word);
     }
     let first_payload = HEADER + events.len() * EVENT;
@@ -119,7 +121,10 @@ fn pack_events(entry: &Entry, daemon: DaemonKey, batch: u32, events: &[Delivery]
     let mut header = Writer::new(scratch.inbox(), 16);
     header.u32(u32::try_from(end).unwrap_or(u32::MAX));
     header.u32(large + channels);
-    large + channels > 0
+    if large + channels > 0 {
+        let has_more = |event: &&Delivery| event.payload.len() > SMALL || event.channel.is_some();
+        entry.unfetched.replace(events.iter().filter(has_more).cloned().collect());
+    }
 }
 
 /// The parts of the batch just taken that did not go into the inbox.

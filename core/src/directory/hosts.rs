@@ -4,6 +4,7 @@
 //! named node for its signed claim and believes nothing else. So a node can at most have others ask it in vain.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use foldhash::fast::RandomState;
 
@@ -43,14 +44,17 @@ impl Hosts {
         if *count >= PER_HOST || self.first.len() >= MOST {
             return Err(Full);
         }
-        if self.first.contains_key(&origin) {
-            let more = self.more.entry(origin).or_default();
-            if more.len() + 1 >= RIVALS {
-                return Err(Full);
+        match self.first.entry(origin) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(host);
             }
-            more.push(host);
-        } else {
-            self.first.insert(origin, host);
+            Entry::Occupied(_) => {
+                let more = self.more.entry(origin).or_default();
+                if more.len() + 1 >= RIVALS {
+                    return Err(Full);
+                }
+                more.push(host);
+            }
         }
         *count += 1;
         Ok(())
@@ -175,7 +179,8 @@ mod tests {
         let added = (0..100).filter(|&node| hosts.add(NodeId::new(node), ORIGIN).is_ok()).count();
         assert_eq!(added, RIVALS);
         let mut hosts = Hosts::default();
-        let room = (0..).take_while(|origin| hosts.add(ONE, OriginHash::new(*origin)).is_ok()).count();
+        let room =
+            (0..2 * PER_HOST as u64).take_while(|origin| hosts.add(ONE, OriginHash::new(*origin)).is_ok()).count();
         assert_eq!(room, PER_HOST);
         assert_eq!(hosts.add(OTHER, ORIGIN), Ok(()), "others have their own room");
     }

@@ -35,7 +35,8 @@ pub enum Held {
 }
 
 impl Held {
-    fn weight(&self) -> usize {
+    /// Its bytes, as they count against the bounds of a stream and of a mailbox.
+    pub fn weight(&self) -> usize {
         match self {
             Self::Event { payload, .. } => payload.len(),
             Self::Skip => 0,
@@ -79,9 +80,7 @@ impl KeptReply {
     /// The reply as a message field.
     pub fn as_wire(&self) -> Reply<'_> {
         let result = match &self.result {
-            Ok(outputs) => {
-                Ok(outputs.iter().map(|output| Event { link: output.link, payload: &output.payload }).collect())
-            }
+            Ok(outputs) => Ok(outputs.each().map(|output| Event { link: output.link, payload: &output.payload })),
             Err(failure) => Err(failure.clone()),
         };
         Reply { number: self.number, result }
@@ -111,6 +110,8 @@ pub struct InStream {
     pub heard_at: Instant,
     /// The node that began it here; none when it was begun elsewhere.
     opener: Option<NodeId>,
+    /// Whether it stands in the list of streams with something to answer.
+    pub queued: bool,
     /// What of `early_bytes` was charged to a peer.
     charge: Charge,
     charged_to: Option<NodeId>,
@@ -273,9 +274,8 @@ impl KeptReply {
     pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
         let result = match &reply.result {
             Ok(outputs) => Ok(outputs
-                .iter()
-                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })
-                .collect()),
+                .each()
+                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })),
             Err(failure) => Err(failure.clone()),
         };
         Self { number: reply.number, result }
@@ -328,6 +328,7 @@ impl InStream {
             told: next - 1,
             heard_at: now,
             opener: None,
+            queued: false,
             charge: Charge::default(),
             charged_to: None,
             lacking: None,
@@ -403,6 +404,14 @@ impl InStream {
         }
         self.early[place] = Some(held);
         Ok(())
+    }
+
+    /// Accepts a number without storing what stands at it, when it is due, nothing is held behind it, and there is room to
+    /// keep its reply; false otherwise.
+    pub fn pass(&mut self, number: u64) -> bool {
+        let due = number == self.next && self.early.is_empty() && self.kept_bytes < KEPT_REPLY_BYTES;
+        self.next += u64::from(due);
+        due
     }
 
     /// The position that is due, when it is here and there is room to keep its reply.
@@ -508,6 +517,11 @@ impl InStream {
     /// How many accepted positions the sender has not been told of.
     pub fn untold(&self) -> u64 {
         self.accepted().saturating_sub(self.told)
+    }
+
+    /// Bytes of events that wait for one before them, or for room.
+    pub fn held_bytes(&self) -> usize {
+        self.early_bytes
     }
 
     /// Bytes held for this stream.

@@ -239,6 +239,11 @@ impl Link {
         bulk.credit.has_room() && bulk.pace.has_room(Instant::now())
     }
 
+    /// Bulk bytes worth gathering for one write.
+    pub(super) fn bulk_burst(&self) -> u64 {
+        self.bulk_out.lock().pace.burst(Instant::now())
+    }
+
     pub(super) fn spend_bulk(&self, bytes: usize) {
         let mut bulk = self.bulk_out.lock();
         bulk.credit.spend(bytes as u64);

@@ -18,7 +18,7 @@ use super::inner::Inner;
 use super::table::{DialTarget, PeerRefusal, Way};
 use super::{dial, relay};
 use crate::identity::{Incarnation, NodeId};
-use crate::membership::{Membership, Output};
+use crate::membership::{Card, Membership, Output};
 use crate::wire::{Lane, Subprotocol};
 
 /// Messages that wait for one peer; packets beyond are lost, as packets may be.
@@ -70,7 +70,7 @@ impl State {
             return Vec::new();
         }
         let all = self.machine.members().chain([self.machine.card()]);
-        let mut keepers: Vec<_> = all.filter(|card| card.directory).map(|card| card.node()).collect();
+        let mut keepers: Vec<_> = all.filter(|card| card.directory).map(Card::node).collect();
         keepers.sort_unstable();
         keepers
     }
@@ -127,7 +127,7 @@ impl Members {
 
     /// The live members beside this node, sorted.
     pub(super) fn live(&self) -> Vec<NodeId> {
-        let mut live: Vec<_> = self.state.lock().machine.members().map(crate::membership::Card::node).collect();
+        let mut live: Vec<_> = self.state.lock().machine.members().map(Card::node).collect();
         live.sort_unstable();
         live
     }

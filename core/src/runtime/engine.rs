@@ -399,7 +399,13 @@ impl Engine {
             streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
             streams_out: self.routes.len(),
             streams_through: self.forwards.len(),
-            held_bytes: self.accounts.values().map(HeldBytes::get).sum(),
+            held_bytes: self
+                .daemons
+                .iter()
+                .flat_map(|(_, slot)| slot.inbound.iter())
+                .map(|(_, stream)| stream.held_bytes())
+                .sum(),
+            passing_bytes: self.peers.passing_bytes(),
             migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
             state_bytes: self.state_bytes(),
@@ -433,6 +439,8 @@ pub struct Census {
     pub streams_through: usize,
     /// Bytes of events that wait for one before them, or for room.
     pub held_bytes: usize,
+    /// Bytes of large messages of others that are sent on.
+    pub passing_bytes: usize,
     /// Parts in migrations.
     pub migrations: usize,
     /// Bytes of arriving states.

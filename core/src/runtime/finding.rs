@@ -18,8 +18,13 @@ use crate::wire::directory::{DirectoryMessage, Few};
 impl Engine {
     /// Asks for the host of a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
+        let peers: Vec<(NodeId, bool)> = match haste {
+            // Who is out of reach for the moment may host it.
+            Haste::WaitForAll => self.peers.all().collect(),
+            Haste::SkipSilent => self.peers.connected().collect(),
+        };
         let view = &self.placing.view;
-        let outsiders = self.peers.connected().filter(|(peer, _)| !view.contains(*peer));
+        let outsiders = peers.into_iter().filter(|(peer, _)| !view.contains(*peer));
         let homes = view.homes_of(origin);
         let homes = homes.as_slice().iter().map(|&home| (home, self.answers(home)));
         let asked: Vec<(NodeId, bool)> = outsiders.chain(homes).collect();
@@ -27,7 +32,7 @@ impl Engine {
             for (node, answers) in asked {
                 if answers {
                     self.ask_where(node, query, origin);
-                } else {
+                } else if self.placing.view.contains(node) {
                     self.want_peer(node);
                 }
             }
@@ -86,7 +91,7 @@ impl Engine {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.located(origin, None, now);
                 }
-                // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
+                // Whoever still waits does so for as long as its patience lasts; a spawn or `locate` does not.
                 Finding::Unanswered => {
                     let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
                     self.finish_locating(origin, None, now);

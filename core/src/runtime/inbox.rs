@@ -60,12 +60,10 @@ impl Intake {
         starved: &mut Vec<u32>,
         now: Now,
     ) {
-        // Callers of this node get the next numbers of its stream when the daemon is handed over.
-        if held.id.sender == me && matches!(host.standing, Standing::Frozen(_)) {
+        if !takes(host, held, me) {
             return;
         }
-        while host.accepts() {
-            let Some(due) = held.ready() else { break };
+        while let Some(due) = held.ready() {
             if let Held::Event { payload, .. } = due
                 && !host.mailbox.has_room(payload.len())
             {
@@ -75,22 +73,7 @@ impl Intake {
                 break;
             }
             let Some((number, due)) = held.accept() else { break };
-            if let Held::Event { link, payload, call } = due {
-                self.sends |= !call;
-                self.accepted = true;
-                let delivery = Delivery {
-                    link,
-                    payload,
-                    received_at: now.unix_ns,
-                    channel: None,
-                    reply: ReplyTo::Stream { stream, number, call },
-                    expires: None,
-                    accepted_at: now.instant,
-                };
-                // There is room: it was looked for above.
-                let taken = host.accept(delivery);
-                debug_assert!(taken.is_ok());
-            }
+            self.enter(host, due, (stream, number), now);
         }
         if let Some(bytes) = held.lacks().filter(|_| host.accepts()) {
             if host.mailbox.has_room(bytes) {
@@ -101,6 +84,31 @@ impl Intake {
             }
         }
     }
+
+    /// Enters what was accepted into the mailbox, where room was looked for before.
+    fn enter(&mut self, host: &mut DaemonHost, due: Held, (stream, number): (u32, u64), now: Now) {
+        let Held::Event { link, payload, call } = due else { return };
+        self.sends |= !call;
+        self.accepted = true;
+        let delivery = Delivery {
+            link,
+            payload,
+            received_at: now.unix_ns,
+            channel: None,
+            reply: ReplyTo::Stream { stream, number, call },
+            expires: None,
+            accepted_at: now.instant,
+        };
+        let taken = host.accept(delivery);
+        debug_assert!(taken.is_ok());
+    }
+}
+
+/// Whether a daemon takes in what is due on a stream, as far as its mailbox has room.
+fn takes(host: &DaemonHost, held: &InStream, me: NodeId) -> bool {
+    // Callers of this node get the next numbers of its stream when the daemon is handed over.
+    let handed_over = held.id.sender == me && matches!(host.standing, Standing::Frozen(_));
+    host.accepts() && !handed_over
 }
 
 impl Engine {
@@ -142,7 +150,7 @@ impl Engine {
                 }
             }
             EventsMessage::Unknown { stream, first } => {
-                if self.is_for_me(from, &stream, body) {
+                if !self.may_have_back(&stream) && self.is_for_me(from, &stream, body) {
                     self.on_unknown(&stream, from, first, now);
                 }
             }
@@ -191,14 +199,19 @@ impl Engine {
         let Some(Slot { host, inbound, starved, .. }) = self.slot_mut(key) else { return };
         let Some(held) = inbound.get_mut(stream) else { return };
         held.acknowledge(through);
+        let takes = takes(host, held, me);
         let mut intake = Intake::default();
         let mut refused = false;
         for (number, item) in (first..).zip(Held::all_from_wire(&items, body)) {
+            // What comes in its order is not stored.
+            if takes && host.mailbox.has_room(item.weight()) && held.pass(number) {
+                intake.enter(host, item, (stream, number), now);
+                continue;
+            }
             if held.offer(number, item).is_err() {
                 refused = true;
                 break;
             }
-            // One by one, so that what comes in its order is never stored.
             intake.take(host, held, (me, stream), starved, now);
             if !held.keeps(number) {
                 break;
@@ -350,15 +363,18 @@ impl Engine {
     /// A stream has something to tell its sender.
     pub(super) fn answer(&mut self, key: DaemonKey, stream: u32) {
         let me = self.me();
-        let Some(held) = self.slot(key).and_then(|slot| slot.inbound.get(stream)) else { return };
+        let Some(held) = self.slot(key).and_then(|slot| slot.inbound.get(stream)).filter(|held| !held.queued) else {
+            return;
+        };
         let to = self.way_to(held.id.sender, held.via);
         if to == me {
             self.own_answers.push((key, stream));
         } else if let Some(peer) = self.peers.up(to) {
-            if !peer.answers.contains(&(key, stream)) {
-                peer.answers.push_back((key, stream));
-            }
+            peer.answers.push_back((key, stream));
             self.wakes.insert(to);
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.queued = true;
+            }
         }
     }
 
@@ -437,7 +453,7 @@ impl Engine {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
         self.accounts.retain(|_, account| !account.is_unused());
-        self.forwards.sweep(now.instant);
+        self.sweep_forwards(now);
         self.sweep_routes(now.instant);
         self.timers.arm(TimerKey::Sweep, now.instant + SWEEP_EVERY);
     }

@@ -11,8 +11,8 @@ mod drains;
 mod engine;
 mod error;
 mod finding;
-#[cfg(feature = "test-hooks")]
 mod forwards;
+#[cfg(feature = "test-hooks")]
 mod gates;
 mod handover;
 mod inbox;

@@ -154,14 +154,14 @@ impl Engine {
         slot.host.standing = Standing::Live;
         slot.host.progress_at = now.instant;
         slot.claim = claim;
+        let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
-        for (stream, via) in senders {
-            if stream.sender == me {
-                self.on_moved(&stream, me, epoch, now);
-            } else {
-                let to = self.way_to(stream.sender, via);
-                self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
-            }
+        for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
+            let to = self.way_to(stream.sender, via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
+        }
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
         }
         self.feed_all(key, now);
         self.pump(key, now);

@@ -26,6 +26,8 @@ const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Finished replies are acknowledged at once when there are this many, else with the next message or a little later.
 const ACKNOWLEDGE_AT: u64 = 256;
 pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Nobody waits longer for a daemon whose host is out of reach, or that nobody names the host of.
+pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 /// A stream that nobody has used for so long is closed.
 pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -41,11 +43,20 @@ pub(super) struct Route {
     pub(super) queued: bool,
     /// When it was used last.
     pub(super) used_at: Instant,
+    /// Since when the host is out of reach, or nobody names it.
+    silent_since: Option<Instant>,
 }
 
 impl Route {
     fn new(now: Instant) -> Self {
-        Self { stream: None, waiting: VecDeque::new(), waiting_bytes: 0, queued: false, used_at: now }
+        Self {
+            stream: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            queued: false,
+            used_at: now,
+            silent_since: None,
+        }
     }
 
     /// Whether events of this node are on the way that a later one must not overtake.
@@ -65,6 +76,15 @@ impl Route {
     }
 }
 
+/// What is known of a host that is not spoken to any more.
+#[derive(Clone, Copy)]
+enum Told {
+    /// It says that the daemon is not there.
+    NotThere,
+    /// It is out of reach.
+    Lost,
+}
+
 impl Engine {
     /// Enters an event into the stream to its daemon, finding the daemon first if need be.
     pub(super) fn send_out(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
@@ -82,7 +102,9 @@ impl Engine {
         }
         if let Some(stream) = &mut route.stream {
             stream.push(outgoing);
-            self.has_unsent(origin);
+            if !route.queued {
+                self.has_unsent(origin);
+            }
             self.settle_own(now);
         } else {
             route.waiting_bytes += outgoing.payload.len();
@@ -112,7 +134,8 @@ impl Engine {
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
         if let Some(pointer) = self.pointer_to_silent(origin) {
-            self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
+            let id = self.new_stream(pointer.entity, pointer.lineage);
+            self.open_route(id, (pointer.node, pointer.epoch), Some(self.me()), now);
         } else {
             self.look_up(origin, Haste::WaitForAll, now);
         }
@@ -150,10 +173,12 @@ impl Engine {
         let ClaimBody { entity, lineage, epoch, .. } = *found.claim.body();
         let host = found.claim.body().node();
         if host == self.me() || self.peers.is_up(host) {
-            self.open_route(origin, entity, lineage, host, epoch, now);
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (host, epoch), Some(found.by).filter(|by| *by != host), now);
         } else if !self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
             // Through the former host, which forwards what comes from before the move.
-            self.open_route(origin, entity, lineage, found.by, Epoch::default(), now);
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (found.by, Epoch::default()), None, now);
         }
     }
 
@@ -171,19 +196,13 @@ impl Engine {
         (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
     }
 
-    fn open_route(
-        &mut self,
-        origin: OriginHash,
-        entity: EntityId,
-        lineage: Lineage,
-        host: NodeId,
-        epoch: Epoch,
-        now: Now,
-    ) {
-        let id = self.new_stream(entity, lineage);
+    fn open_route(&mut self, id: StreamId, (host, epoch): (NodeId, Epoch), former: Option<NodeId>, now: Now) {
+        let origin = id.entity.origin_hash();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
+        stream.former = former;
         route.waiting_bytes = 0;
+        route.silent_since = None;
         for outgoing in route.waiting.drain(..) {
             stream.push(outgoing);
         }
@@ -242,7 +261,7 @@ impl Engine {
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
         // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
         let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
-        if epoch <= stream.told_epoch && !reachable_now {
+        if epoch <= stream.refuted || (epoch <= stream.told_epoch && !reachable_now) {
             return;
         }
         stream.told_epoch = epoch;
@@ -250,8 +269,7 @@ impl Engine {
         // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
         // from before the move.
         if reachable {
-            stream.host = node;
-            stream.epoch = epoch;
+            stream.lead_to(node, epoch);
         }
         self.repeat_stream(origin, now);
         if !reachable {
@@ -260,11 +278,15 @@ impl Engine {
     }
 
     /// There is a session with the new host of streams' daemons: nothing needs to be forwarded any more.
-    pub(super) fn routes_redirect(&mut self, node: NodeId, now: Now) {
+    pub(super) fn routes_back(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.silent_since = None;
+            }
+        }
         for origin in self.routes_where(|stream| stream.told_host == node && stream.host != node) {
             if let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) {
-                stream.host = node;
-                stream.epoch = stream.told_epoch;
+                stream.lead_to(node, stream.told_epoch);
                 self.repeat_stream(origin, now);
             }
         }
@@ -291,13 +313,13 @@ impl Engine {
         if first > 1 && current.is_unheard() {
             return self.repeat_stream(origin, now);
         }
-        self.close_route(
-            origin,
-            true,
-            |maybe| {
-                if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
-            },
-        );
+        let detoured = current.is_detoured();
+        if self.fall_back(origin, Told::NotThere, now) {
+            return;
+        }
+        // One that only sends on does not know whether the host ran it.
+        let error = |maybe| if maybe || detoured { peer_lost(origin, maybe) } else { RuntimeError::NotFound(origin) };
+        self.close_route(origin, !detoured, error);
     }
 
     /// The host, or the former one that forwards, has room for what it could not keep, or reaches the daemon again.
@@ -416,17 +438,41 @@ impl Engine {
     }
 
     /// The host of streams is lost: whoever waits is told what is known of their events.
-    pub(super) fn routes_lost(&mut self, node: NodeId) {
+    pub(super) fn routes_lost(&mut self, node: NodeId, now: Now) {
         for origin in self.routes_to(node) {
-            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            if !self.fall_back(origin, Told::Lost, now) {
+                self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            }
         }
     }
 
+    /// Asks the former host of a stream, which may have the daemon back, or still reach the one that is lost here. It tells
+    /// of either, or that it knows of none.
+    fn fall_back(&mut self, origin: OriginHash, told: Told, now: Now) -> bool {
+        let me = self.me();
+        // This node waits only for the end of its own doubt: else it knows of none.
+        let own = self.is_released(origin);
+        let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) else { return false };
+        let may_know = |former: &NodeId| if *former == me { own } else { self.peers.is_up(*former) };
+        let Some(former) = stream.former.take().filter(may_know).filter(|_| !stream.is_settled()) else {
+            return false;
+        };
+        // As if it had heard of no move: so what it sends is sent on.
+        (stream.host, stream.epoch) = (former, Epoch::default());
+        match told {
+            Told::NotThere => (stream.told_host, stream.refuted) = (former, stream.told_epoch),
+            Told::Lost => {}
+        }
+        self.repeat_stream(origin, now);
+        true
+    }
+
     /// The session with the host broke: nothing of its streams stands in a list any more.
-    pub(super) fn routes_cut(&mut self, node: NodeId) {
+    pub(super) fn routes_cut(&mut self, node: NodeId, now: Now) {
         for origin in self.routes_to(node) {
             if let Some(route) = self.routes.get_mut(&origin) {
                 route.queued = false;
+                route.silent_since.get_or_insert(now.instant);
             }
         }
     }
@@ -446,8 +492,32 @@ impl Engine {
         origins
     }
 
-    /// Closes streams that nobody uses.
+    /// Ends the waiting of those whose daemons were out of reach for long.
+    fn end_silent_routes(&mut self, now: Instant) {
+        let Self { routes, peers, node, .. } = self;
+        let me = node.keypair.node_id();
+        let mut silent = Vec::new();
+        for (origin, route) in routes {
+            let reached = match &route.stream {
+                Some(stream) => stream.host == me || peers.is_up(stream.host),
+                None => route.waiting.is_empty(),
+            };
+            let since = *route.silent_since.get_or_insert(now);
+            if reached {
+                route.silent_since = None;
+            } else if since + PATIENCE <= now {
+                silent.push(*origin);
+            }
+        }
+        silent.sort_unstable();
+        for origin in silent {
+            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        }
+    }
+
+    /// Closes streams that nobody uses, or that lead nowhere for long.
     pub(super) fn sweep_routes(&mut self, now: Instant) {
+        self.end_silent_routes(now);
         let idle: Vec<OriginHash> = self
             .routes
             .iter()

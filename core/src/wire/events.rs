@@ -460,7 +460,7 @@ impl<'b, C> Decode<'b, C> for Reply<'b> {
             Err(failure)
         } else {
             let count = bounded_count(d, u64::from(u32::MAX), "outputs")?;
-            Ok((0..count).map(|_| d.decode()).collect::<Result<_, _>>()?)
+            Ok(Outputs::try_collect(count, || d.decode())?)
         };
         skip(d, count - 2)?;
         Ok(Self { number, result })

@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod losses;
 mod moves;
+mod out_of_reach;
 mod recovery;
 mod sealing;
 mod steps;

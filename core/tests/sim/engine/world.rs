@@ -14,7 +14,6 @@ use mesh_daemon_core::runtime::{
     ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
 };
 use mesh_daemon_core::wire::Lane;
-use mesh_daemon_core::wire::events::StreamId;
 use mesh_daemon_core::wire::migration::Stage;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -28,7 +27,7 @@ mod meddling;
 mod users;
 
 use frames::{Sink, name_of};
-pub(crate) use meddling::{How, Intruder, Meddler, Sent};
+pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -136,9 +135,9 @@ pub(crate) struct World {
     pub(crate) meddled: u64,
     /// Messages of migrations, as they were sent.
     pub(crate) sent: Vec<Sent>,
-    /// Whether messages of streams are looked at, and which streams they named, from where to where.
+    /// Whether messages of streams are looked at, and what was seen.
     pub(crate) spying: bool,
-    pub(crate) streams: Vec<(usize, usize, StreamId)>,
+    pub(crate) streams: Vec<Spied>,
     /// What happened to daemons, and why objects were let go.
     pub(crate) daemon_events: Vec<(usize, DaemonEvent)>,
     pub(crate) retired: Vec<(usize, StopReason)>,
@@ -516,7 +515,7 @@ impl World {
     }
 
     /// Lets time pass until something holds; false when it does not within `limit`.
-    pub(crate) fn run_until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
         let mut steps = 0u64;
         while !holds(self) {
