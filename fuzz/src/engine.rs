@@ -345,7 +345,7 @@ impl World {
                         }
                     }
                 }
-                let outcomes =
+                let outcomes: Vec<_> =
                     events.iter().map(|event| EventOutcome::Outputs(vec![event.payload.clone()].into())).collect();
                 self.engine.ran(daemon, batch, outcomes, Rest::Continues, now, &mut |_, _| {});
             }

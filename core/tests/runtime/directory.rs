@@ -1,11 +1,13 @@
 //! Many whole nodes that find each other, and many daemons that are found.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesh_daemon_core::identity::{EntityKeypair, NodeId, OriginHash};
 use mesh_daemon_core::mesh::MeshConfig;
 use mesh_daemon_core::runtime::{ArrivalPolicy, Settlement};
 use mesh_daemon_core::session::Psk;
+
+use tokio::time::Instant;
 
 use super::embedder::Host;
 

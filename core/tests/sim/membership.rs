@@ -398,13 +398,13 @@ async fn a_member_cannot_speak_for_another_one() {
     let mut world = World::new(1, 3);
     joined(&mut world);
     let now = world.now;
-    let forger = world.nodes[2].keypair.clone();
+    let liar = world.nodes[2].keypair.clone();
     let card = world.nodes[1].machine.card().clone();
     let before = world.live(0);
     let from = world.id(2);
     // Its own key under a later life of another node: the signature does not hold.
     let card = Card { life: Incarnation { started_at_ms: u64::MAX, salt: 0 }, ..card };
-    let forged = codec::encode(&SignedCard::sign(card, &forger).expect("it has a key"));
+    let forged = codec::encode(&SignedCard::sign(card, &liar).expect("it has a key"));
     let hello = codec::encode(&MembershipMessage::Hello { card: &forged, joining: false });
     let refused = world.nodes[0].machine.message(from, &hello, now);
     assert!(matches!(refused, Err(MembershipError::OtherNode)), "{refused:?}");
