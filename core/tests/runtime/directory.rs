@@ -18,7 +18,9 @@ const HANG: Duration = Duration::from_secs(120);
 
 async fn host(seeds: Vec<String>) -> Host {
     let config = MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate());
-    Host::with(MeshConfig { seeds, ..config }, ArrivalPolicy::AnyKind).await
+    // Members tell each other the news often.
+    let heartbeat_interval = Duration::from_secs(1);
+    Host::with(MeshConfig { seeds, heartbeat_interval, ..config }, ArrivalPolicy::AnyKind).await
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -60,10 +62,10 @@ async fn sixty_four_nodes_with_ten_thousand_daemons_converge() {
     let spawning = Instant::now();
     let mut origins = vec![Vec::new(); NODES];
     let spawned = hosts.iter().zip(&mut origins).enumerate().map(|(index, (host, origins))| async move {
-        for _ in 0..(DAEMONS + index) / NODES {
-            let keypair = EntityKeypair::generate();
-            origins.push(keypair.origin_hash());
-            host.spawn(keypair).await.expect("a new identity");
+        let keys: Vec<_> = (0..(DAEMONS + index) / NODES).map(|_| EntityKeypair::generate()).collect();
+        origins.extend(keys.iter().map(EntityKeypair::origin_hash));
+        for some in keys.chunks(16) {
+            futures(some.iter().map(|key| async { host.spawn(key.clone()).await.expect("a new identity") })).await;
         }
     });
     futures(spawned).await;
