@@ -106,6 +106,7 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
+        self.place(key);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
@@ -220,7 +221,7 @@ impl Engine {
         }
     }
 
-    fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
+    pub(super) fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
         match self.claim_of(key) {
             Ok(claim) => self.say_claim(peer, &claim),
             Err(error) => tracing::warn!(%error, "cannot claim a daemon that was taken over"),
@@ -296,8 +297,9 @@ impl Engine {
         let here = self.by_origin.get(&origin).copied().filter(|key| {
             self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch < body.epoch)
         });
-        let tied = self.local(origin).ok().filter(|key| {
-            self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
+        let claimed = self.local(origin).is_ok() || self.is_spawning(origin);
+        let tied = self.by_origin.get(&origin).copied().filter(|key| {
+            claimed && self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
         });
         if let Some(key) = here.or(tied) {
             match self.slot(key).map(|slot| slot.host.standing) {

@@ -278,6 +278,10 @@ impl SubprotocolHandler for Shared {
         self.act_from_outside(|engine, now| engine.peer(event, now));
     }
 
+    fn members(&self, members: &[NodeId]) {
+        self.act_from_outside(|engine, now| engine.members(members, now));
+    }
+
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
         let fill = |engine: &mut Engine, now: Now| {
             let more = engine.fill(to, lane, sink, now);
@@ -321,8 +325,13 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
 
 fn know_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
-        DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer { query, claim: None })),
-        DirectoryMessage::Answer { .. } | DirectoryMessage::Claim { .. } => None,
+        DirectoryMessage::Lookup { query, .. } => {
+            Some(codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None }))
+        }
+        DirectoryMessage::Answer { .. }
+        | DirectoryMessage::Claim { .. }
+        | DirectoryMessage::Place { .. }
+        | DirectoryMessage::Rivals { .. } => None,
     }
 }
 

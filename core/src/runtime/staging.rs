@@ -168,6 +168,7 @@ impl Engine {
         self.pointers.forget(origin);
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
+        self.place(key);
         // This node's own stream to the daemon leads to itself now.
         if let Some(own) = self.own_stream_to(entity, lineage) {
             self.on_moved(&own, me, epoch, now);

@@ -10,6 +10,7 @@ mod events;
 mod failures;
 mod forged;
 mod forged_streams;
+mod homes;
 mod limits;
 mod load;
 mod losses;

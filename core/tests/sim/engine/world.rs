@@ -154,6 +154,10 @@ pub(crate) struct World {
     speaking: BTreeMap<u64, (DaemonKey, u64)>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
+    /// Who each node has as members of the mesh; nobody where that is empty.
+    members: Vec<Vec<usize>>,
+    /// How many messages of the directory were sent.
+    pub(crate) directory_messages: usize,
 }
 
 fn pair(one: usize, other: usize) -> (usize, usize) {
@@ -219,6 +223,8 @@ impl World {
             sink: None,
             speaking: BTreeMap::new(),
             slow_takes: 0..3_000,
+            members: vec![Vec::new(); count],
+            directory_messages: 0,
         };
         for index in 0..count {
             let options = options(index);
@@ -382,20 +388,6 @@ impl World {
         }
     }
 
-    /// Kills the process of a node for good. Its peers give it up after a silence.
-    pub(crate) fn kill(&mut self, index: usize) {
-        self.note(&format!("n{index} dies"));
-        self.lose_all(index);
-        self.begin_life(index);
-    }
-
-    /// All peers of a node give it up after a silence, and it them.
-    pub(crate) fn lose_all(&mut self, index: usize) {
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.lose(index, other, Loss::Silence);
-        }
-    }
-
     /// Starts a node anew, alone. Returns who it was before.
     fn begin_life(&mut self, index: usize) -> PeerIdentity {
         let life = self.nodes[index].life + 1;
@@ -404,12 +396,14 @@ impl World {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
         }
         let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
+        let members = std::mem::take(&mut self.members[index]);
         let node = &mut self.nodes[index];
         node.engine = engine;
         node.keypair = keypair;
         node.incarnation = incarnation;
         node.objects = Objects::default();
         node.life = life;
+        self.tell_members(index, &members);
         old
     }
 

@@ -71,6 +71,7 @@ impl World {
     ) -> Vec<Record> {
         let mut passed = Vec::with_capacity(records.len());
         for record in records {
+            self.directory_messages += usize::from(record.subprotocol == Subprotocol::Directory);
             let Some(name) = name_of(&record, lane) else {
                 if self.spying && lane == Lane::Fast && record.subprotocol == Subprotocol::Events {
                     let message =
