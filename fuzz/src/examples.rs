@@ -83,22 +83,27 @@ fn channels() -> Vec<Vec<u8>> {
     let keypair = keypair(1);
     let (request, channel, daemon) = (7, CHANNEL, keypair.entity_id());
     let signature = keypair.sign(b"statement").expect("a full key pair");
-    let head = DataHead { channel: 1, number: u64::MAX, reliable: true };
+    let link = Some(CausalLink::genesis(keypair.origin_hash()).to_bytes().into());
+    let head = DataHead { channel: 1, number: u64::MAX, reliable: true, after: Some(7), link };
+    let bare = DataHead { after: None, link: None, ..head };
     let messages = [
         ChannelMessage::Subscribe {
             request,
             channel,
-            daemon: Some(DaemonProof { entity: daemon, signature }),
+            daemon: Some(DaemonProof { entity: daemon, signature, epoch: Epoch::FIRST }),
             token: Some(&[1; 169]),
             subnet: Some(&[1, 2]),
+            from: Some(3),
         },
-        ChannelMessage::Subscribe { request, channel, daemon: None, token: None, subnet: None },
-        ChannelMessage::Subscribed { request },
+        ChannelMessage::Subscribe { request, channel, daemon: None, token: None, subnet: None, from: None },
+        ChannelMessage::Subscribed { request, position: Some(3), missed: Some(2) },
         ChannelMessage::Refused { request, reason: RefusalReason::Throttled },
         ChannelMessage::Unsubscribe { request, channel, daemon: Some(daemon) },
         ChannelMessage::Unsubscribed { request },
         ChannelMessage::Ended { channel: 1, daemon: None, reason: RefusalReason::Expired },
+        ChannelMessage::Ended { channel: 1, daemon: Some(daemon), reason: RefusalReason::Moved },
         ChannelMessage::Data { head, payload: b"payload" },
+        ChannelMessage::Data { head: bare, payload: b"payload" },
         ChannelMessage::Ack { channel: 1, through: 2 },
     ];
     let piece = Bytes::from_static(b"piece");

@@ -16,6 +16,7 @@ mod handover;
 mod inbox;
 mod moves;
 mod orchestrations;
+mod outputs;
 mod peer_events;
 mod peers;
 mod places;
@@ -32,6 +33,7 @@ mod spans;
 mod spawn;
 mod staging;
 mod state_reader;
+mod subscriptions;
 mod timeouts;
 mod timers;
 mod transmit;
@@ -45,5 +47,6 @@ pub use run::{LocalResult, Rest};
 pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
-    ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason, Work,
+    ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason,
+    SubscriptionNews, Work,
 };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::admission::Inquiry;
 use super::engine::{Engine, Now};
-use crate::daemon::Ticket;
+use crate::daemon::{DaemonKey, Ticket};
 use crate::directory::Found;
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::migration::MigrationOptions;
@@ -31,6 +31,8 @@ pub(super) enum Then {
     Depart { from: NodeId, id: MoveId, target: NodeId, transport: bool },
     /// Send events to the host that was found.
     Route { origin: OriginHash, found: Found },
+    /// Let a daemon of this node go on receiving what that node publishes.
+    Receive { key: DaemonKey, publisher: NodeId },
     /// Go on with a stream at the new host of its daemon; meanwhile the former one forwards.
     Redirect { stream: StreamId, epoch: Epoch },
 }
@@ -100,6 +102,7 @@ impl Engine {
                 Then::Describe(inquiry) => self.answer_inquiry(inquiry),
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, &found, now),
+                Then::Receive { key, publisher } => self.receive_from(key, publisher),
                 Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),
             }
         }
