@@ -62,7 +62,7 @@ type MigrationRole = 'source' | 'target' | 'orchestrator';
 interface MigrationOptions {
     /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
     transportIdentity?: boolean;
-    /** How long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
+    /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
     retryNotReadyMs?: Millis;
 }
 /**
@@ -133,8 +133,10 @@ interface DrainOptions extends WaitOptions {
 interface DrainReport {
     readonly originHash: bigint;
     readonly outcome: MigrationOutcome;
-    /** Where it went. */
+    /** Where it went, or may have gone. */
     readonly targetNode?: bigint;
+    /** Why it did not surely go: what the last attempt came to, or that there was none. */
+    readonly error?: MigrationError;
 }
 /**
  * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
@@ -478,30 +480,34 @@ type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ER
 /**
  * Codes of {@link MigrationError}.
  *
- * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started, and it is not to be asked again. Carries
- *   `outcome`.
- * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target neither expects the daemon nor accepts its kind. Carries `outcome`,
- *   `originHash`.
+ * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started or is being drained, or there is no room at the
+ *   target, and it is not to be asked again. Carries `outcome`.
+ * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target has no factory of the daemon's kind, does not expect it, or refused
+ *   it by its policy. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_COMPUTE_NOT_SUPPORTED`: The target is a node without a runtime. Carries `outcome`.
  * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
  *   Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
  *   Carries `outcome`, `detail`.
- * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready. Carries
- *   `outcome`, `attempts`.
+ * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready, or never had
+ *   room. Carries `outcome`, `attempts`.
  * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_TARGET_UNAVAILABLE`: There is no session with the target. Carries `outcome`, `nodeId`.
- * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No node could take the daemon. Carries `outcome`.
- * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No connected node could host the daemon (a drain's report). Carries
+ *   `outcome`.
+ * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source, `nodeId`, does not let this node move its daemons. Carries `outcome`,
+ *   `nodeId`.
  * - `ERR_MIGRATION_WRONG_PHASE`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
- * - `ERR_MIGRATION_WRONG_PEER`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_WRONG_PEER`: The target, `nodeId`, lets only another node bring this daemon. Carries `outcome`,
+ *   `nodeId`.
  * - `ERR_MIGRATION_SNAPSHOT_TOO_LARGE`: The state is larger than the target's budget. Carries `outcome`, `size`,
  *   `max`.
  * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
  * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
  * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
- * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`,
+ *   `nodeId`.
  *
  * @public
  */
@@ -509,26 +515,29 @@ type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT
 /**
  * Kinds of {@link MigrationError}.
  *
- * - `not-ready`: The target's runtime was not started, and it is not to be asked again. Carries `outcome`.
- * - `factory-not-found`: The target neither expects the daemon nor accepts its kind. Carries `outcome`, `originHash`.
+ * - `not-ready`: The target's runtime was not started or is being drained, or there is no room at the target, and it
+ *   is not to be asked again. Carries `outcome`.
+ * - `factory-not-found`: The target has no factory of the daemon's kind, does not expect it, or refused it by its
+ *   policy. Carries `outcome`, `originHash`.
  * - `compute-not-supported`: The target is a node without a runtime. Carries `outcome`.
  * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
  *   `outcome`, `detail`.
  * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
  * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
  *   `outcome`, `detail`.
- * - `not-ready-timeout`: The target was asked `attempts` times and never became ready. Carries `outcome`, `attempts`.
+ * - `not-ready-timeout`: The target was asked `attempts` times and never became ready, or never had room. Carries
+ *   `outcome`, `attempts`.
  * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.
  * - `target-unavailable`: There is no session with the target. Carries `outcome`, `nodeId`.
- * - `no-target-available`: No node could take the daemon. Carries `outcome`.
- * - `not-authorized`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `no-target-available`: No connected node could host the daemon (a drain's report). Carries `outcome`.
+ * - `not-authorized`: The source, `nodeId`, does not let this node move its daemons. Carries `outcome`, `nodeId`.
  * - `wrong-phase`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
- * - `wrong-peer`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `wrong-peer`: The target, `nodeId`, lets only another node bring this daemon. Carries `outcome`, `nodeId`.
  * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
  * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
  * - `cancelled`: `cancel()` was called. Carries `outcome`.
  * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
- * - `peer-lost`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ * - `peer-lost`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`, `nodeId`.
  *
  * @public
  */
@@ -843,10 +852,14 @@ declare class NotConnectedError extends MeshDaemonError {
 interface DaemonRuntimeOptions {
     /**
      * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
-     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+     * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind. A predicate
+     * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason.
      */
     acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
-    /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
+    /**
+     * Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. A
+     * predicate that throws refuses, and the logger is told.
+     */
     orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
     /**
      * Lets the loss of a target behind the hand-over count as your word that it is gone: where that leaves a daemon in
@@ -855,11 +868,11 @@ interface DaemonRuntimeOptions {
      * A daemon whose host died outside a move is not brought back. Default `false`.
      */
     recoverLost?: boolean;
-    /** How long a running `process` may hold up a move. Default 10 s. */
+    /** How long a running `process` may hold up a move. Default 10 s, at least 1 ms. */
     freezeTimeoutMs?: Millis;
-    /** How long the other side of a move may be silent. */
+    /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
     silenceMs?: Millis;
-    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
+    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min, at least 1 ms. */
     handoverHoldMs?: Millis;
     /** Memory for states that are arriving. Default: a quarter of the machine's. */
     arrivalBudgetBytes?: number | bigint;
@@ -874,7 +887,7 @@ interface DaemonHostConfig {
     autoSnapshotInterval?: bigint;
     /** Links of the chain that are kept. Reserved: checked, without effect yet. */
     maxLogEntries?: number;
-    /** How long one `process` may take before its callers get an error. Default 60 000. */
+    /** How long one `process` may take before its callers get an error. Default 60 000, at least 1. */
     callbackTimeoutMs?: Millis;
     /** Events that may wait. Default 4096. */
     mailboxCapacity?: number;
@@ -957,6 +970,19 @@ interface DaemonLifeEvent {
     readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
     readonly originHash: bigint;
     readonly kind: string;
+}
+/**
+ * What a runtime emits.
+ *
+ * @public
+ */
+interface DaemonRuntimeEvents {
+    /** A move that this node takes part in reached a phase, or failed. */
+    migration: MigrationEvent;
+    /** A daemon came or went. */
+    daemon: DaemonLifeEvent;
+    /** What a daemon receives from a channel ended, or has a gap. */
+    subscription: DaemonSubscriptionEvent;
 }
 
 /** The handle of a daemon of this runtime. */
@@ -1485,16 +1511,21 @@ interface MeshNodeOptions {
     psk: string | Uint8Array;
     /** 32 bytes: the node's own identity. Default: a new one. */
     identitySeed?: Uint8Array;
-    /** Default 5000. Any traffic counts as a heartbeat. */
+    /** Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says. */
     heartbeatIntervalMs?: number;
-    /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
+    /** Default 30 000, at least 40: a peer that is silent for this long is lost; for half of it, suspected. */
     sessionTimeoutMs?: number;
     /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
     reconnect?: boolean;
-    /** Largest payload and largest output, in bytes. Default 64 MiB. */
+    /** Largest payload and largest output of this node, in bytes. Default 64 MiB. The same for all nodes of a mesh is best. */
     maxPayloadBytes?: number;
-    /** Most sessions at a time. */
+    /** Most sessions at a time. Default 1024. */
     maxPeers?: number;
+    /**
+     * Whether this node forwards sessions of peers that cannot reach one another, see {@link PeerInfo.via}. It carries their
+     * traffic and cannot read it. Default `true`.
+     */
+    relay?: boolean;
     /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
     subnet?: SubnetOptions;
     /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
@@ -1596,7 +1627,10 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
     /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
     accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
-    /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
+    /**
+     * Starts heartbeats and the traffic of the layers above: between two nodes it flows once both were started. Idempotent;
+     * sessions may come before or after.
+     */
     start(): Promise<void>;
     /** All peers that are not forgotten; none after shutdown. */
     peers(): PeerInfo[];
@@ -1728,7 +1762,11 @@ interface CausalEvent {
     readonly horizon: bigint;
     /** The receiver's own copy. */
     readonly payload: Buffer;
-    /** Unix time of arrival in nanoseconds. */
+    /**
+     * Unix time of arrival in nanoseconds: when it came into the mailbox. Of an event that ran on its caller's stack it is
+     * when that turn of the event loop began, so up to 5 ms too early; of an output, when it was handed over. Both of these
+     * are in whole milliseconds.
+     */
     readonly receivedAt: bigint;
     /** The channel it was published to, or `null` for one that was addressed to this daemon. */
     readonly channel: string | null;
@@ -1809,19 +1847,6 @@ declare class MigrationHandle {
 /** The daemon runtime of a mesh node. */
 
 /**
- * What a runtime emits.
- *
- * @public
- */
-interface DaemonRuntimeEvents {
-    /** A move that this node takes part in reached a phase, or failed. */
-    migration: MigrationEvent;
-    /** A daemon came or went. */
-    daemon: DaemonLifeEvent;
-    /** What a daemon receives from a channel ended, or has a gap. */
-    subscription: DaemonSubscriptionEvent;
-}
-/**
  * Hosts daemons on a mesh node, delivers events to them wherever they live, and moves them.
  *
  * @example
@@ -1872,7 +1897,10 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]>;
     /** The same; resolves with the outputs and their links. */
     deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]>;
-    /** Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. */
+    /**
+     * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
+     * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+     */
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
     /** Calls a daemon on any node; resolves with its outputs. */
     call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;

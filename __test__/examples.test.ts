@@ -9,10 +9,11 @@ import { createInterface } from 'node:readline';
 const root = join(__dirname, '..');
 
 /** A running program, its output line by line. */
-function start(program: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) {
+function start(program: string, args: string[] = [], env: NodeJS.ProcessEnv = {}, detached = false) {
   const child = spawn(process.execPath, [join(root, 'build', 'examples', program), ...args], {
     env: { ...process.env, ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
+    detached,
   });
   const lines: string[] = [];
   const stdout = createInterface({ input: child.stdout });
@@ -126,6 +127,18 @@ describe('demo', () => {
     const demo = start('demo/main.js');
     await demo.line(/hops/);
     demo.child.kill(signal);
+    await expect(demo.closed).resolves.toMatchObject({ status: 130, errors: '' });
+  });
+
+  test('Ctrl-C while its hosts start ends it like any other', async () => {
+    // Without /proc there is no telling that they are about to start.
+    if (process.platform !== 'linux') return;
+    // A terminal sends the signal to the whole group of processes.
+    const demo = start('demo/main.js', [], {}, true);
+    const pid = demo.child.pid ?? 0;
+    const children = `/proc/${String(pid)}/task/${String(pid)}/children`;
+    while (demo.child.exitCode === null && readFileSync(children, 'utf8') === '') await new Promise(setImmediate);
+    process.kill(-pid, 'SIGINT');
     await expect(demo.closed).resolves.toMatchObject({ status: 130, errors: '' });
   });
 

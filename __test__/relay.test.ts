@@ -1,14 +1,14 @@
 // Nodes without a session of their own, through a common peer.
 
 import { Identity } from 'mesh-daemon';
-import { closeAll, Counter, node, type Node } from './helpers/nodes';
+import { closeAll, Counter, failure, node, type Node } from './helpers/nodes';
 
 afterEach(closeAll);
 
 const payload = Buffer.from('x');
 
-async function row(): Promise<[Node, Node, Node]> {
-  const [a, relay, b] = [await node(), await node(), await node()];
+async function row(relays = true): Promise<[Node, Node, Node]> {
+  const [a, relay, b] = [await node(), await node({}, { mesh: { relay: relays } }), await node()];
   for (const { rt } of [a, relay, b]) rt.registerFactory('counter', () => new Counter());
   for (const end of [a, b]) {
     await end.mesh.connect(relay.mesh.localAddr());
@@ -35,4 +35,12 @@ test('a daemon moves to a node that only a common peer can reach, is called ther
   expect(await b.rt.call(originHash, payload)).toEqual([Buffer.from('4:x')]);
   await a.mesh.connect(b.mesh.localAddr());
   expect(a.mesh.peers().map(({ via }) => via)).toEqual([null, null]);
+});
+
+test('a node with `relay: false` forwards nothing: who is behind it is out of reach', async () => {
+  const [a, , b] = await row(false);
+  const { originHash } = await a.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
+  const error = await failure(a.rt.migrate(originHash, b.id).then((move) => move.wait()));
+  expect(error).toMatchObject({ kind: 'target-unavailable', nodeId: b.id, outcome: 'source' });
+  expect(a.mesh.peers()).toHaveLength(1);
 });

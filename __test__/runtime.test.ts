@@ -390,6 +390,7 @@ describe('hazard 19: wrong arguments', () => {
       [rt.spawn('k', id, { autoSnapshotInterval: 2n ** 64n }), /^config.autoSnapshotInterval must be within u64 range/],
       [rt.spawn('k', id, { autoSnapshotInterval: any(5) }), /^config.autoSnapshotInterval must be a bigint/],
       [rt.spawn('k', id, { callbackTimeoutMs: NaN }), /^config.callbackTimeoutMs must be finite/],
+      [rt.spawn('k', id, { callbackTimeoutMs: 0 }), /^config.callbackTimeoutMs must be at least 1$/],
       [rt.spawn('k', id, any({ nope: 1 })), /^unknown option 'nope'/],
       [rt.spawnWithDaemon(id, any({})), /^daemon must be an object with a process method/],
       [
@@ -426,6 +427,15 @@ describe('hazard 19: wrong arguments', () => {
     expect(thrown(() => DaemonRuntime.create(any({})))).toMatchObject({ code, message: 'mesh must be a MeshNode' });
     expect(thrown(() => DaemonRuntime.create(mesh, any({ x: 1 })))).toMatchObject({ message: "unknown option 'x'" });
     expect(thrown(() => DaemonRuntime.create(mesh, { orchestrators: any('all') }))).toMatchObject({ code });
+    for (const [options, least] of [
+      [{ freezeTimeoutMs: 0 }, 1],
+      [{ silenceMs: 0 }, 50],
+      [{ silenceMs: 1n }, 50],
+      [{ handoverHoldMs: 0 }, 1],
+    ] as const) {
+      const message = `options.${Object.keys(options).join()} must be at least ${String(least)}`;
+      expect(thrown(() => DaemonRuntime.create(mesh, options))).toMatchObject({ code, message });
+    }
     expect(thrown(() => Identity.fromSeed(Buffer.alloc(16)))).toBeInstanceOf(IdentityError);
   });
 

@@ -40,7 +40,7 @@ test('a failure of onStop is logged at warn with the origin, and stop resolves',
       level: 'warn',
       target: 'mesh_daemon::daemon',
       fields: {
-        origin: handle.originHash.toString(16).padStart(16, '0'),
+        origin: String(handle.originHash),
         reason: 'stopped',
         error: `TypeError: ${text}`,
       },
@@ -111,7 +111,7 @@ test('a caller on another node hears that the daemon was stopped, one on its hos
   await b.rt.shutdown();
   const code = 'ERR_DAEMON_SHUTTING_DOWN';
   expect(await here).toMatchObject({ code, message: 'the runtime is shutting down' });
-  const address = originHash.toString(16).padStart(16, '0');
+  const address = String(originHash);
   expect(await there).toMatchObject({ code, message: `daemon ${address} was stopped` });
 });
 

@@ -97,7 +97,7 @@ describe('a token', () => {
     ["options.scope[0] must be one of 'publish', 'subscribe', 'admin', 'delegate', 'wildcard'", { scope: ['read'] }],
     ['options.scope must be an array', { scope: 'publish' }],
     ['options.channel must be a string', { channel: 7 }],
-    ["invalid channel name: a '/' leads, trails or is doubled", { channel: '/a' }],
+    ["options.channel: invalid channel name: a '/' leads, trails or is doubled", { channel: '/a' }],
     ['options.ttlSeconds must be non-negative', { ttlSeconds: -1 }],
     ['options.ttlSeconds must be an integer', { ttlSeconds: 1.5 }],
     ['options.ttlSeconds must be finite', { ttlSeconds: Infinity }],

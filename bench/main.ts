@@ -15,7 +15,7 @@ import { loopDelay } from './lines/loop-delay';
 import { memory } from './lines/memory';
 import { bulkMove } from './lines/bulk-move';
 import { outstandingAsync, outstandingSync } from './lines/outstanding';
-import { pause } from './lines/pause';
+import { pause, pauses } from './lines/pause';
 import { spawn } from './lines/spawn';
 import { measure, type Result } from './measure';
 import { printTable, writeResults } from './table';
@@ -37,6 +37,7 @@ const BENCHMARKS = [
   idle,
   growthDaemons,
   growthNodes,
+  ...pauses,
 ];
 
 async function main(): Promise<void> {

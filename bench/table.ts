@@ -6,14 +6,15 @@ import { dirname } from 'node:path';
 import { version } from 'mesh-daemon';
 import type { Result } from './measure';
 
-const COLUMNS = ['', 'ratio', 'min – max', 'wanted', 'ours', 'reference', 'unit', 'compared with'] as const;
+const COLUMNS = ['', 'ratio', 'min – max', 'p99', 'wanted', 'ours', 'reference', 'unit', 'compared with'] as const;
 
 export function printTable(results: readonly Result[]): void {
   const rows = results.map((result) => [
     `${result.met ? ' ' : '✗'} ${result.name}`,
     short(result.median),
     `${short(result.min)} – ${short(result.max)}`,
-    'atLeast' in result.limit ? `≥ ${result.limit.atLeast}` : `≤ ${result.limit.atMost}`,
+    short(result.p99),
+    wanted(result.limit),
     short(middle(result.samples.map(({ ours }) => ours))),
     short(middle(result.samples.map(({ reference }) => reference))),
     result.unit,
@@ -46,6 +47,11 @@ export function writeResults(file: string, rounds: number, results: readonly Res
 
 function middle(values: number[]): number {
   return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+function wanted(limit: Result['limit']): string {
+  if (limit === null) return '';
+  return 'atLeast' in limit ? `≥ ${limit.atLeast}` : `≤ ${limit.atMost}`;
 }
 
 /** Three digits. */

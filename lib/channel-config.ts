@@ -1,10 +1,10 @@
 /** Checks of what a channel is made with. */
 
-import { native } from './binding';
+import { channelName } from './channel-name';
 import type { ChannelOptions } from './native';
 import type { CapabilityFilter } from './types/capabilities';
 import type { ChannelConfig } from './types/channels';
-import { boolean, bytesArray, channelArea, choice, integer, options, text } from './validate/index';
+import { boolean, bytesArray, channelArea, choice, integer, options } from './validate/index';
 
 const KNOWN: Readonly<Record<keyof ChannelConfig, true>> = {
   name: true,
@@ -56,13 +56,7 @@ export function readChannelConfig(given: ChannelConfig | undefined): ChannelOpti
 
 /** A canonical channel name. */
 export function readChannelName(path: string, value: unknown): string {
-  const name = text(channelArea, path, value);
-  try {
-    native.channelHash(name);
-  } catch (error) {
-    throw channelArea(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  return name;
+  return channelName(channelArea, path, value);
 }
 
 /** A gate that cannot be held must not seem to be there. */

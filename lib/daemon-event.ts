@@ -1,5 +1,7 @@
 /** What a daemon is given: events, and the context of each. Both read their parts when they are asked for. */
 
+// Not the global, which is read through a getter.
+import { Buffer } from 'node:buffer';
 import { inspect, type InspectOptions } from 'node:util';
 import { readPublish, type Publishing } from './channels';
 import { turnBegan } from './dispatcher-turn';

@@ -1,5 +1,7 @@
 /** What comes back from the daemon's code: outputs, garbage, errors. */
 
+// Not the global, which is read through a getter.
+import { Buffer } from 'node:buffer';
 import { types } from 'node:util';
 import { DaemonError } from './errors/index';
 import type { ThrownRecord } from './native';
@@ -9,19 +11,15 @@ import { isDetached } from './validate/index';
 const MESSAGE = 4_096;
 const STACK = 16_384;
 
-/** What an event came to when it failed: the error to tell, and the thing that was thrown. */
+/**
+ * What an event came to when it failed: the error to tell, and the same as it travels. Both are made as soon as it fails:
+ * reading what was thrown may run code of the user's, which must not find a report half written.
+ */
 export class Failed {
   constructor(
     readonly error: DaemonError,
-    readonly thrown: unknown,
-    readonly invalidOutput: boolean,
+    readonly record: ThrownRecord,
   ) {}
-
-  /** As it travels. */
-  record(): ThrownRecord {
-    if (this.invalidOutput) return { invalidOutput: true, name: 'TypeError', message: this.error.message };
-    return thrownRecord(this.thrown);
-  }
 }
 
 /** The outputs of an event, which are the receiver's, or its failure. */
@@ -29,12 +27,17 @@ export type Outcome = Buffer[] | Failed;
 
 /** What the code threw or rejected with. */
 export function failedBy(thrown: unknown): Failed {
-  const { message } = thrownRecord(thrown);
-  const error = new DaemonError(`the daemon failed to process the event: ${message}`, {
+  const record = thrownRecord(thrown);
+  const error = new DaemonError(`the daemon failed to process the event: ${record.message}`, {
     code: 'ERR_DAEMON_PROCESS_FAILED',
     cause: thrown,
   });
-  return new Failed(error, thrown, false);
+  return new Failed(error, record);
+}
+
+/** An event that failed by no fault of the daemon's code. */
+export function failedWith(error: DaemonError): Failed {
+  return new Failed(error, thrownRecord(error));
 }
 
 /** A copy, as `Buffer.from` makes one, in half the time. */
@@ -68,7 +71,7 @@ export function isOwn(bytes: Uint8Array): boolean {
 function invalid(what: string): Failed {
   const message = `process must return Uint8Arrays or nothing, got ${what}${what.endsWith('detached') ? ' Uint8Array' : ''}`;
   const error = new DaemonError(message, { code: 'ERR_DAEMON_INVALID_OUTPUT' });
-  return new Failed(error, error, true);
+  return new Failed(error, { invalidOutput: true, name: 'TypeError', message });
 }
 
 /** Whether a promise came back. May throw what a `then` getter throws. */

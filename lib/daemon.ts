@@ -91,7 +91,7 @@ export class DaemonHandle {
   }
 
   #gone(): DaemonError {
-    return new DaemonError(`daemon ${this.originHash.toString(16).padStart(16, '0')} was not found`, {
+    return new DaemonError(`daemon ${String(this.originHash)} was not found`, {
       code: 'ERR_DAEMON_NOT_FOUND',
     });
   }

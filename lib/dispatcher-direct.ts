@@ -8,7 +8,7 @@
 
 import { native } from './binding';
 import { Context, end, Event } from './daemon-event';
-import { copyOf, failedBy, Failed, isThenable, outcomeOf, type Outcome } from './daemon-outputs';
+import { copyOf, failedBy, Failed, failedWith, isThenable, outcomeOf, type Outcome } from './daemon-outputs';
 import { Batch, type DaemonRecord } from './dispatcher-record';
 import { CAUSAL, OUTPUTS, type Shape } from './dispatcher-tickets';
 import type { Runner } from './dispatcher-run';
@@ -139,7 +139,7 @@ export class Direct {
         return index + 1 - from;
       }
       if (record.gone || this.#host.closed) {
-        done.push(new Failed(shuttingDown(), undefined, false));
+        done.push(failedWith(shuttingDown()));
       } else if (this.#note(record, emitter, sequence, outcome) || outcome instanceof Failed) {
         done.push(outcome);
       } else {
@@ -147,7 +147,7 @@ export class Direct {
           this.#tellOutputs(record, emitter, sequence, outcome, false);
           done.push(outcome);
         } catch (error) {
-          done.push(new Failed(error instanceof DaemonError ? error : shuttingDown(), error, false));
+          done.push(failedWith(error instanceof DaemonError ? error : shuttingDown()));
         }
       }
     }

@@ -9,7 +9,7 @@ import { CAUSAL, type Tickets, type Waiter } from './dispatcher-tickets';
 import { hasTime, nextTurn, Stride } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import { errorFromNative } from './errors/from-native';
-import type { LocalOutcome } from './native';
+import type { LocalOutcome, ThrownRecord } from './native';
 import type { Block, Scratch } from './runtime-scratch';
 
 /** What is given back of a batch. */
@@ -103,7 +103,15 @@ export class Runner {
     batch.context = context;
     if (batch.outcomes.length > 0) this.#reportSoon(record);
     batch.settled ??= this.#settled(record, batch);
-    Promise.resolve(promise).then(batch.settled.value, batch.settled.reason);
+    const { value, reason } = batch.settled;
+    try {
+      Promise.resolve(promise).then(value, reason);
+    } catch (thrown) {
+      // A promise whose `constructor` or `then` is the user's own. Nobody was told yet that the event is under way.
+      queueMicrotask(() => {
+        reason(thrown);
+      });
+    }
   }
 
   #settled(record: DaemonRecord, batch: Batch): Settled {
@@ -181,7 +189,7 @@ export class Runner {
     let from = 0;
     do {
       scratch.begin();
-      let failures: ReturnType<Failed['record']>[] | undefined;
+      let failures: ThrownRecord[] | undefined;
       let locals = 0;
       let links = false;
       let to = from;
@@ -191,7 +199,7 @@ export class Runner {
         if (outcome instanceof Failed) {
           if (!scratch.fits(NOTHING_LARGE)) break;
           scratch.failed();
-          (failures ??= []).push(outcome.record());
+          (failures ??= []).push(outcome.record);
         } else {
           if (to > from && !scratch.fits(outcome)) break;
           scratch.outputs(outcome);

@@ -6,6 +6,7 @@
  */
 
 import { setImmediate } from 'node:timers';
+import { guard } from './notices';
 
 const SLICE_MS = 5;
 /** Most things between two looks at the clock. */
@@ -73,5 +74,6 @@ function turn(): void {
   if (later.length === 0) return;
   const due = later;
   later = [];
-  for (const go of due) go();
+  // What one of them throws is an uncaught exception, and the others go on.
+  for (const go of due) guard(go, undefined);
 }

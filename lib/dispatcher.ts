@@ -5,19 +5,22 @@
  * calls from here that may leave work, and when the native part says that work has come from outside.
  */
 
+// Not the global, which is read through a getter.
+import { Buffer } from 'node:buffer';
 import { native } from './binding';
 import type { Publishing } from './channels';
 import { publishAs } from './daemon-channels';
 import { abort, Event, type ContextHost } from './daemon-event';
-import { Failed } from './daemon-outputs';
+import { thrownRecord } from './daemon-outputs';
 import { Direct, shuttingDown } from './dispatcher-direct';
 import { Life, type Instance } from './dispatcher-life';
 import type { DaemonRecord } from './dispatcher-record';
 import { CAUSAL, OTHER, OUTPUTS, Tickets, type Shape } from './dispatcher-tickets';
+import { deliverMany } from './dispatcher-many';
 import { resolveOutputs, Runner } from './dispatcher-run';
 import { hasTime, nextTurn } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
-import { errorFromNative } from './errors/from-native';
+import { errorFromNative, type ErrorRecord } from './errors/from-native';
 import type {
   DaemonNotice,
   GateNotice,
@@ -48,6 +51,8 @@ export interface Audience {
   gate(notice: GateNotice): void;
   admit(request: MigrationRequest): boolean | Promise<boolean>;
   admitOrchestrator(nodeId: bigint): boolean | Promise<boolean>;
+  /** What may be the cause when another node does not answer. */
+  hint(): string | undefined;
 }
 
 export class Dispatcher implements ContextHost {
@@ -227,10 +232,10 @@ export class Dispatcher implements ContextHost {
         return;
       }
       case 'admit':
-        this.#admit(work.question, () => this.#audience.admit(work.request));
+        this.#admit('acceptMigrations', work.question, () => this.#audience.admit(work.request));
         return;
       case 'admit-orchestrator':
-        this.#admit(work.question, () => this.#audience.admitOrchestrator(work.nodeId));
+        this.#admit('orchestrators', work.question, () => this.#audience.admitOrchestrator(work.nodeId));
         return;
       case 'daemon':
         this.#audience.daemon(work);
@@ -260,22 +265,28 @@ export class Dispatcher implements ContextHost {
     }
   }
 
-  #admit(question: number, ask: () => boolean | Promise<boolean>): void {
+  #admit(policy: string, question: number, ask: () => boolean | Promise<boolean>): void {
     const decide = (yes: unknown): void => {
       if (this.#closed) return;
       native.runtimeAdmitted(this.id, question, yes === true);
       this.schedule();
     };
-    try {
-      const answer = ask();
-      if (typeof answer === 'boolean') decide(answer);
-      else
-        Promise.resolve(answer).then(decide, () => {
-          decide(false);
-        });
-    } catch {
+    const failed = (thrown: unknown): void => {
+      native.logPolicyFailure(policy, thrownRecord(thrown));
       decide(false);
+    };
+    let answer: boolean | Promise<boolean>;
+    try {
+      answer = ask();
+      if (typeof answer !== 'boolean') {
+        Promise.resolve(answer).then(decide, failed);
+        return;
+      }
+    } catch (thrown) {
+      failed(thrown);
+      return;
     }
+    decide(answer);
   }
 
   // Settlements.
@@ -316,7 +327,7 @@ export class Dispatcher implements ContextHost {
     this.#paused = work.migration !== undefined;
     if (work.failure !== undefined) {
       const thrown = brought?.thrown ?? this.life.thrownBy(waiter.origin, work.failure.code);
-      waiter.reject(errorFromNative(work.failure, thrown?.value));
+      waiter.reject(errorFromNative(this.#withHint(work.failure), thrown?.value));
     } else if (waiter.shape === OTHER) {
       try {
         (waiter.resolve as (value: unknown) => void)(waiter.read?.(work));
@@ -326,6 +337,11 @@ export class Dispatcher implements ContextHost {
     } else {
       resolveOutputs(waiter, work.outputs ?? [], work.links);
     }
+  }
+
+  #withHint(failure: ErrorRecord): ErrorRecord {
+    const hint = failure.code === 'ERR_DAEMON_CALL_TIMEOUT' ? this.#audience.hint() : undefined;
+    return hint === undefined ? failure : { ...failure, message: `${failure.message}; ${hint}` };
   }
 
   // Ways of events in.
@@ -433,31 +449,8 @@ export class Dispatcher implements ContextHost {
   }
 
   /** Delivers many events of this node to one daemon, in order. */
-  async deliverMany(origin: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
-    const results: Promise<Buffer[]>[] = [];
-    const done: (Buffer[] | Failed)[] = [];
-    let index = 0;
-    while (index < payloads.length) {
-      const record = results.length === 0 ? this.life.at(origin) : undefined;
-      const ran = record === undefined ? 0 : this.#direct.runMany(record, payloads, index, done, results);
-      if (ran > 0) {
-        index += ran;
-      } else {
-        const payload = payloads[index];
-        if (payload !== undefined) results.push(this.call(0n, origin, payload, CALL_TIMEOUT_MS));
-        index += 1;
-      }
-    }
-    // All of them run, whatever becomes of one; then the first failure is told.
-    const late = results.length === 0 ? [] : await Promise.allSettled(results);
-    for (const outcome of done) if (outcome instanceof Failed) throw outcome.error;
-    return [
-      ...(done as Buffer[][]),
-      ...late.map((result) => {
-        if (result.status === 'rejected') throw result.reason;
-        return result.value;
-      }),
-    ];
+  deliverMany(origin: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
+    return deliverMany(this, this.#direct, origin, payloads);
   }
 
   /** Nothing is taken any more; whoever still waits is told. */

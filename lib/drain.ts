@@ -2,6 +2,7 @@
 
 import type { Dispatcher } from './dispatcher';
 import { native } from './binding';
+import { migrationError } from './moves';
 import type { DrainOptions, DrainReport } from './types/migration';
 import { abortable, daemonArea, millis, options, signal as readSignal } from './validate/index';
 
@@ -31,7 +32,10 @@ export function drain(dispatcher: Dispatcher, { timeoutMs, signal }: DrainLimits
           ticket = number;
           native.runtimeDrain(dispatcher.id, number, timeoutMs);
         },
-        (work) => work.drained ?? [],
+        (work) =>
+          (work.drained ?? []).map(({ failure, ...report }) =>
+            failure === undefined ? report : { ...report, error: migrationError(failure) },
+          ),
       ),
     () => {
       if (dispatcher.tickets.take(ticket) === undefined || dispatcher.closed) return;

@@ -2,6 +2,7 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
+import { channelName, hashOf } from './channel-name';
 import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
 import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token';
@@ -119,7 +120,7 @@ export class Identity {
   /** The longest valid token of `subject` for this channel among those that were installed. Verified again. */
   lookupToken(subject: Uint8Array, channel: string): Token | null {
     const holder = bytes(identityArea, 'subject', subject, ENTITY_ID);
-    const found = native.tokenCacheLookup(this.#cache(), holder, text(identityArea, 'channel', channel));
+    const found = native.tokenCacheLookup(this.#cache(), holder, channelName(identityArea, 'channel', channel));
     return found === null ? null : tokenFromBytes(found);
   }
 
@@ -167,5 +168,5 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
  * @public
  */
 export function channelHash(name: string): bigint {
-  return native.channelHash(text(identityArea, 'name', name));
+  return hashOf(identityArea, 'name', text(identityArea, 'name', name));
 }

@@ -14,12 +14,16 @@ const KNOWN: Readonly<Record<keyof MeshNodeOptions, true>> = {
   reconnect: true,
   maxPayloadBytes: true,
   maxPeers: true,
+  relay: true,
   subnet: true,
   seeds: true,
   capabilityGcIntervalMs: true,
   requireSignedCapabilities: true,
   numShards: true,
 };
+
+/** A shorter one would not leave room for a few heartbeats, which are sent 10 ms apart at the most often. */
+const SHORTEST_SESSION_TIMEOUT_MS = 40;
 
 const DEFAULTS = {
   heartbeatIntervalMs: 5_000,
@@ -40,6 +44,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     reconnect: true,
     maxPayloadBytes: DEFAULTS.maxPayloadBytes,
     maxPeers: DEFAULTS.maxPeers,
+    relay: true,
   };
   if (read.identitySeed !== undefined) {
     config.identitySeed = bytes(meshArea, 'options.identitySeed', read.identitySeed, { length: 32 });
@@ -48,13 +53,16 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     config.heartbeatIntervalMs = millis(meshArea, 'options.heartbeatIntervalMs', read.heartbeatIntervalMs);
   }
   if (read.sessionTimeoutMs !== undefined) {
-    config.sessionTimeoutMs = millis(meshArea, 'options.sessionTimeoutMs', read.sessionTimeoutMs);
+    config.sessionTimeoutMs = millis(meshArea, 'options.sessionTimeoutMs', read.sessionTimeoutMs, {
+      min: SHORTEST_SESSION_TIMEOUT_MS,
+    });
   }
   if (read.reconnect !== undefined) config.reconnect = boolean(meshArea, 'options.reconnect', read.reconnect);
   if (read.maxPayloadBytes !== undefined) {
     config.maxPayloadBytes = integer(meshArea, 'options.maxPayloadBytes', read.maxPayloadBytes, { min: 1 });
   }
   if (read.maxPeers !== undefined) config.maxPeers = integer(meshArea, 'options.maxPeers', read.maxPeers, { min: 1 });
+  if (read.relay !== undefined) config.relay = boolean(meshArea, 'options.relay', read.relay);
   const subnet = readSubnet(read.subnet as SubnetOptions | undefined);
   if (subnet !== undefined) config.subnet = subnet;
   if (read.seeds !== undefined) list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));

@@ -28,6 +28,7 @@ let lastId = 0;
 let idOf: (mesh: MeshNode) => number;
 let endersOf: (mesh: MeshNode) => Set<() => Promise<void>>;
 let maxPayloadOf: (mesh: MeshNode) => number;
+let startedOf: (mesh: MeshNode) => boolean;
 
 onNotice('peer', ({ mesh, type, nodeId }) => {
   const node = live.get(mesh);
@@ -59,12 +60,14 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   /** What lives on this node and ends with it. */
   readonly #enders = new Set<() => Promise<void>>();
   #holds = false;
+  #started = false;
   #shutdown: Promise<void> | undefined;
 
   static {
     idOf = (mesh) => mesh.#id;
     endersOf = (mesh) => mesh.#enders;
     maxPayloadOf = (mesh) => mesh.#maxPayload;
+    startedOf = (mesh) => mesh.#started;
   }
 
   private constructor(key: typeof internal, id: number, maxPayload: number) {
@@ -130,6 +133,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
   async accept(nodeId: bigint, options?: WaitOptions): Promise<string> {
     const id = u64(meshArea, 'nodeId', nodeId);
+    if (id === this.nodeId()) throw meshArea('nodeId must be of another node, got the id of this one');
     const signal = readWait(options);
     this.#checkLive();
     return await operation<string>(
@@ -140,18 +144,24 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     );
   }
 
-  /** Starts heartbeats and the traffic of the layers above. Idempotent; sessions may come before or after. */
+  /**
+   * Starts heartbeats and the traffic of the layers above: between two nodes it flows once both were started. Idempotent;
+   * sessions may come before or after.
+   */
   start(): Promise<void> {
     return settled(() => {
       this.#checkLive();
       native.meshStart(this.#id);
+      this.#started = true;
     });
   }
 
   /** All peers that are not forgotten; none after shutdown. */
   peers(): PeerInfo[] {
     if (this.#shutdown !== undefined) return [];
-    return native.meshPeers(this.#id).map(({ sinceMs, ...peer }) => ({ ...peer, since: new Date(sinceMs) }));
+    return native
+      .meshPeers(this.#id)
+      .map(({ sinceMs, started: _, ...peer }) => ({ ...peer, since: new Date(sinceMs) }));
   }
 
   /** How many peers are not lost. */
@@ -279,6 +289,16 @@ export function endsWith(mesh: MeshNode, end: () => Promise<void>): () => void {
 /** The largest payload of a node. */
 export function maxPayload(mesh: MeshNode): number {
   return maxPayloadOf(mesh);
+}
+
+/** What keeps traffic from flowing although there are sessions; nothing when all is well. */
+export function whatIsNotStarted(mesh: MeshNode): string | undefined {
+  if (!startedOf(mesh)) return 'mesh.start() was not called on this node';
+  const silent = native.meshPeers(idOf(mesh)).filter(({ state, started }) => state === 'connected' && !started);
+  if (silent.length === 0) return undefined;
+  const [first] = silent.map(({ nodeId }) => String(nodeId));
+  const more = silent.length > 1 ? ` and ${String(silent.length - 1)} more` : '';
+  return `mesh.start() was not called on node ${String(first)}${more}`;
 }
 
 function readWait(options: WaitOptions | undefined): AbortSignal | undefined {

@@ -48,7 +48,8 @@ export class Moves {
   }
 }
 
-function migrationError(record: ErrorRecord): MigrationError {
+/** The error of a move that failed. */
+export function migrationError(record: ErrorRecord): MigrationError {
   const error = errorFromNative(record);
   return error instanceof MigrationError ? error : new MigrationError(error.message, { cause: error });
 }

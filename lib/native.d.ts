@@ -164,8 +164,19 @@ export interface LocalOutcome {
   links?: BigUint64Array
 }
 
+/** Logs that a policy of the user's failed, which counts as a refusal. */
+export declare function logPolicyFailure(policy: string, thrown: ThrownRecord): void
+
 /** Logs that the `onStop` of a daemon failed: nobody waits for it. */
 export declare function logStopFailure(origin: bigint, reason: string, thrown: ThrownRecord): void
+
+/** What fits. */
+export interface MailboxRoom {
+  /** Events. */
+  events: number
+  /** Their bytes. */
+  bytes: number
+}
 
 /** Settles with the peer's address once it has a session. */
 export declare function meshAccept(operation: number, mesh: number, nodeId: bigint): void
@@ -188,6 +199,8 @@ export interface MeshConfig {
   maxPayloadBytes: number
   /** Most peers at a time. */
   maxPeers: number
+  /** Whether it forwards sessions of its peers. */
+  relay: boolean
   /** Its place, 1 to 4 levels. */
   subnet?: Uint8Array
 }
@@ -232,6 +245,8 @@ export interface MeshPeer {
   rttMs: number | null
   /** When it came into this state; unix milliseconds. */
   sinceMs: number
+  /** Whether its node was started. */
+  started: boolean
 }
 
 /** Number of peers that are not lost. */
@@ -399,6 +414,9 @@ export declare function runtimeLeaveDrain(runtime: number, ticket: number): void
 
 /** Finds out where a daemon lives; `ticket` is settled. */
 export declare function runtimeLocate(runtime: number, ticket: number, origin: bigint): void
+
+/** What the mailbox of a daemon of this node still takes; nothing when events for it do not go into one. */
+export declare function runtimeMailboxRoom(runtime: number, origin: bigint): MailboxRoom | null
 
 /** The phase of a migration that this node has a part in. */
 export declare function runtimeMigrationPhase(runtime: number, origin: bigint): import('./types/migration').MigrationPhase | null

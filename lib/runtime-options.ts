@@ -25,6 +25,9 @@ const HOST: Readonly<Record<keyof DaemonInstanceConfig, true>> = {
   kind: true,
 };
 
+/** A shorter one would end moves between two messages. */
+const SHORTEST_SILENCE_MS = 50;
+
 /** Decides whether a daemon may come. */
 export type Admission = (request: MigrationRequest) => boolean | Promise<boolean>;
 
@@ -40,8 +43,8 @@ export interface RuntimeSetup {
 
 export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxPayload: number): RuntimeSetup {
   const read = options(daemonArea, 'options', given, RUNTIME);
-  const duration = (key: 'freezeTimeoutMs' | 'silenceMs' | 'handoverHoldMs', standard: number): number =>
-    read[key] === undefined ? standard : millis(daemonArea, `options.${key}`, read[key]);
+  const duration = (key: 'freezeTimeoutMs' | 'silenceMs' | 'handoverHoldMs', standard: number, min: number): number =>
+    read[key] === undefined ? standard : millis(daemonArea, `options.${key}`, read[key], { min });
   const { acceptMigrations = false } = read;
   if (typeof acceptMigrations !== 'boolean' && typeof acceptMigrations !== 'function') {
     throw daemonArea('options.acceptMigrations must be a boolean or a function');
@@ -53,9 +56,9 @@ export function readRuntimeOptions(given: DaemonRuntimeOptions | undefined, maxP
     arrivals: typeof acceptMigrations === 'function' ? 'ask' : acceptMigrations ? 'any' : 'announced',
     orchestrators: typeof orchestrators === 'function' ? 'ask' : orchestrators === 'any' ? 'any' : 'listed',
     listedOrchestrators: Array.isArray(orchestrators) ? orchestrators : [],
-    freezeTimeoutMs: duration('freezeTimeoutMs', 10_000),
-    silenceMs: duration('silenceMs', 15_000),
-    handoverHoldMs: duration('handoverHoldMs', 600_000),
+    freezeTimeoutMs: duration('freezeTimeoutMs', 10_000, 1),
+    silenceMs: duration('silenceMs', 15_000, SHORTEST_SILENCE_MS),
+    handoverHoldMs: duration('handoverHoldMs', 600_000, 1),
     recoverLost,
     arrivalBudgetBytes:
       read.arrivalBudgetBytes === undefined
@@ -97,7 +100,7 @@ export function readHostConfig(given: DaemonHostConfig | undefined, kind = false
   }
   if (read.maxLogEntries !== undefined) integer(daemonArea, 'config.maxLogEntries', read.maxLogEntries);
   if (read.callbackTimeoutMs !== undefined) {
-    config.callbackTimeoutMs = millis(daemonArea, 'config.callbackTimeoutMs', read.callbackTimeoutMs);
+    config.callbackTimeoutMs = millis(daemonArea, 'config.callbackTimeoutMs', read.callbackTimeoutMs, { min: 1 });
   }
   if (read.mailboxCapacity !== undefined) {
     config.mailboxCapacity = integer(daemonArea, 'config.mailboxCapacity', read.mailboxCapacity, { min: 1 });

@@ -78,7 +78,12 @@ export interface SettleWork extends Partial<OfDaemon> {
   readonly originHash?: bigint;
   readonly sourceNode?: bigint;
   readonly targetNode?: bigint;
-  readonly drained?: DrainReport[];
+  readonly drained?: DrainedDaemon[];
+}
+
+/** What became of a daemon that was to go. */
+export interface DrainedDaemon extends Omit<DrainReport, 'error'> {
+  readonly failure?: ErrorRecord;
 }
 
 /** Something happened to a daemon. */

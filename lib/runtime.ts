@@ -12,7 +12,7 @@ import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
 import { identityHandle, type Identity } from './identity';
-import { endsWith, maxPayload, meshHandle, type MeshNode } from './mesh';
+import { endsWith, maxPayload, meshHandle, whatIsNotStarted, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves } from './moves';
 import { operation } from './operations';
@@ -20,22 +20,14 @@ import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runt
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
 import type { SubscribeOptions } from './types/channels';
-import type {
-  DrainOptions,
-  DrainReport,
-  MigrationEvent,
-  MigrationInfo,
-  MigrationOptions,
-  MigrationPhase,
-} from './types/migration';
+import type { DrainOptions, DrainReport, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
 import type {
   CallOptions,
   DaemonHostConfig,
   DaemonInstanceConfig,
-  DaemonLifeEvent,
+  DaemonRuntimeEvents,
   DaemonRuntimeOptions,
   DaemonSubscription,
-  DaemonSubscriptionEvent,
 } from './types/runtime';
 import type { WaitOptions } from './types/values';
 // The two of every event by themselves: what an index passes on is read through a getter.
@@ -48,20 +40,6 @@ const CALL_TIMEOUT_MS = 60_000;
 
 /** Only this module can make a runtime. */
 const internal = Symbol('internal');
-
-/**
- * What a runtime emits.
- *
- * @public
- */
-export interface DaemonRuntimeEvents {
-  /** A move that this node takes part in reached a phase, or failed. */
-  migration: MigrationEvent;
-  /** A daemon came or went. */
-  daemon: DaemonLifeEvent;
-  /** What a daemon receives from a channel ended, or has a gap. */
-  subscription: DaemonSubscriptionEvent;
-}
 
 let dispatcherOf: (runtime: DaemonRuntime) => Dispatcher;
 let watchGates: (runtime: DaemonRuntime, listener: (message: string) => void) => void;
@@ -121,6 +99,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
         move: (notice) => {
           this.#moves.take(notice);
         },
+        hint: () => whatIsNotStarted(mesh),
         gate: (notice: GateNotice) => {
           this.#gates?.(notice.message);
         },
@@ -255,7 +234,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  /** Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. */
+  /**
+   * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
+   * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+   */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const checked = bytesArray(daemonArea, 'payloads', payloads);

@@ -2,9 +2,10 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
+import { channelName } from './channel-name';
 import type { TokenFacts } from './native';
 import type { IssueTokenOptions, TokenScope } from './types/identity';
-import { bytes, choice, identityArea, integer, list, options, text, tokenArea, type Refuse } from './validate/index';
+import { bytes, choice, identityArea, integer, list, options, tokenArea, type Refuse } from './validate/index';
 
 /** The bit of each scope, in the order they are listed. */
 const SCOPE_BITS: Readonly<Record<TokenScope, number>> = {
@@ -238,8 +239,7 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
   });
   const subject = bytes(identityArea, 'options.subject', read.subject, { length: 32 });
   const scope = readScope(identityArea, 'options.scope', read.scope);
-  const channel = text(identityArea, 'options.channel', read.channel);
-  native.channelHash(channel);
+  const channel = channelName(identityArea, 'options.channel', read.channel);
   const ttl = integer(identityArea, 'options.ttlSeconds', read.ttlSeconds, { max: Number.MAX_SAFE_INTEGER });
   const delegationDepth = integer(identityArea, 'options.delegationDepth', read.delegationDepth ?? 0, {
     max: MAX_DEPTH,

@@ -44,8 +44,8 @@ impl NodeChannels {
         let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
             |error| match error {
                 InstallError::ShutDown => Failure::from(MeshError::ShutDown),
-                // The core may gain variants.
-                _ => Failure::new(ErrorCode::Other, error),
+                // Nobody else installs handlers on a node of ours.
+                InstallError::Taken(_) | InstallError::Reserved(_) => Failure::new(ErrorCode::Other, error),
             },
         )?;
         self.0.lock().insert(mesh, channels);

@@ -124,9 +124,10 @@ error_table! {
     /// An argument is of the wrong type or out of range.
     DaemonInvalidArgument = DaemonError "ERR_DAEMON_INVALID_ARGUMENT" [];
 
-    /// The target's runtime was not started, and it is not to be asked again.
+    /// The target's runtime was not started or is being drained, or there is no room at the target, and it is not to be
+    /// asked again.
     MigrationNotReady = MigrationError "ERR_MIGRATION_NOT_READY" "not-ready" [outcome];
-    /// The target neither expects the daemon nor accepts its kind.
+    /// The target has no factory of the daemon's kind, does not expect it, or refused it by its policy.
     MigrationFactoryNotFound = MigrationError "ERR_MIGRATION_FACTORY_NOT_FOUND" "factory-not-found" [outcome, originHash];
     /// The target is a node without a runtime.
     MigrationComputeNotSupported = MigrationError "ERR_MIGRATION_COMPUTE_NOT_SUPPORTED" "compute-not-supported" [outcome];
@@ -136,19 +137,19 @@ error_table! {
     MigrationAlreadyMigrating = MigrationError "ERR_MIGRATION_ALREADY_MIGRATING" "already-migrating" [outcome, originHash];
     /// The daemon's key could not be sealed to the target or opened there.
     MigrationIdentityTransportFailed = MigrationError "ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED" "identity-transport-failed" [outcome, detail];
-    /// The target was asked `attempts` times and never became ready.
+    /// The target was asked `attempts` times and never became ready, or never had room.
     MigrationNotReadyTimeout = MigrationError "ERR_MIGRATION_NOT_READY_TIMEOUT" "not-ready-timeout" [outcome, attempts];
     /// No such daemon lives on the source.
     MigrationDaemonNotFound = MigrationError "ERR_MIGRATION_DAEMON_NOT_FOUND" "daemon-not-found" [outcome, originHash];
     /// There is no session with the target.
     MigrationTargetUnavailable = MigrationError "ERR_MIGRATION_TARGET_UNAVAILABLE" "target-unavailable" [outcome, nodeId];
-    /// No node could take the daemon.
+    /// No connected node could host the daemon (a drain's report).
     MigrationNoTargetAvailable = MigrationError "ERR_MIGRATION_NO_TARGET_AVAILABLE" "no-target-available" [outcome];
-    /// The source does not let this node move its daemons.
+    /// The source, `nodeId`, does not let this node move its daemons.
     MigrationNotAuthorized = MigrationError "ERR_MIGRATION_NOT_AUTHORIZED" "not-authorized" [outcome, nodeId];
     /// The move is past the point, or not yet at it.
     MigrationWrongPhase = MigrationError "ERR_MIGRATION_WRONG_PHASE" "wrong-phase" [outcome, detail];
-    /// Somebody else drives this move.
+    /// The target, `nodeId`, lets only another node bring this daemon.
     MigrationWrongPeer = MigrationError "ERR_MIGRATION_WRONG_PEER" "wrong-peer" [outcome, nodeId];
     /// The state is larger than the target's budget.
     MigrationSnapshotTooLarge = MigrationError "ERR_MIGRATION_SNAPSHOT_TOO_LARGE" "snapshot-too-large" [outcome, size, max];
@@ -158,7 +159,7 @@ error_table! {
     MigrationCancelled = MigrationError "ERR_MIGRATION_CANCELLED" "cancelled" [outcome];
     /// The move took longer than its caller or its freeze limit allowed.
     MigrationTimeout = MigrationError "ERR_MIGRATION_TIMEOUT" "timeout" [outcome];
-    /// A node of the move was lost.
+    /// A node of the move was lost; `nodeId` where it is known which.
     MigrationPeerLost = MigrationError "ERR_MIGRATION_PEER_LOST" "peer-lost" [outcome, nodeId];
 
     /// The runtime was not started yet.

@@ -29,14 +29,9 @@ impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         let code = match &error {
             IdentityError::ReadOnly(_) => ErrorCode::IdentityReadOnly,
-            // The core may gain variants; all of them are about arguments.
-            _ => ErrorCode::IdentityInvalidArgument,
+            IdentityError::BadSignature | IdentityError::InvalidChannelName(_) => ErrorCode::IdentityInvalidArgument,
         };
-        let message = match &error {
-            IdentityError::ReadOnly(_) => "identity is read-only: it has no secret key".into(),
-            other => other.to_string(),
-        };
-        Self::new(code, message)
+        Self::new(code, error)
     }
 }
 

@@ -6,9 +6,11 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `allocator` | memory: the system's, with huge pages for very large blocks |
 //! | `env` | what belongs to one environment, and its end |
 //! | `executor` | the one tokio runtime of the process |
 //! | `error` | the one table of errors, and the way of a failure into JavaScript |
+//! | `error_samples` | one failure of every kind, for a test |
 //! | `channels` | channels of mesh nodes |
 //! | `convert` | numbers and bytes across the boundary |
 //! | `keep_alive` | what keeps the event loop from ending |
@@ -26,10 +28,13 @@
 
 use napi_derive::napi;
 
+mod allocator;
 mod channels;
 mod convert;
 mod env;
 mod error;
+#[cfg(feature = "test-hooks")]
+mod error_samples;
 mod executor;
 mod identity;
 mod keep_alive;

@@ -117,6 +117,19 @@ pub fn log_stop_failure(origin: BigInt, reason: String, thrown: ThrownRecord) ->
     Ok(())
 }
 
+/// Logs that a policy of the user's failed, which counts as a refusal.
+#[napi]
+pub fn log_policy_failure(policy: String, thrown: ThrownRecord) {
+    let ThrownRecord { name, message, stack, .. } = thrown;
+    tracing::warn!(
+        target: "mesh_daemon::runtime",
+        policy,
+        error = format!("{name}: {message}"),
+        stack = stack.unwrap_or_default(),
+        "a policy failed, which counts as a refusal"
+    );
+}
+
 /// One formatted event.
 pub(crate) struct LogLine {
     verbosity: Verbosity,

@@ -104,6 +104,8 @@ pub struct MeshOptions {
     pub max_payload_bytes: u32,
     /// Most peers at a time.
     pub max_peers: u32,
+    /// Whether it forwards sessions of its peers.
+    pub relay: bool,
     /// Its place, 1 to 4 levels.
     pub subnet: Option<Uint8Array>,
 }
@@ -139,6 +141,8 @@ pub struct MeshPeer {
     pub rtt_ms: Option<f64>,
     /// When it came into this state; unix milliseconds.
     pub since_ms: f64,
+    /// Whether its node was started.
+    pub started: bool,
 }
 
 impl From<MeshError> for Failure {
@@ -151,9 +155,8 @@ impl From<MeshError> for Failure {
             MeshError::Unreachable { address, .. } => (ErrorCode::MeshUnreachable, Some(address)),
             MeshError::HandshakeFailed { address, .. } => (ErrorCode::MeshHandshakeFailed, Some(address)),
             MeshError::PinMismatch { address, .. } => (ErrorCode::MeshPinMismatch, Some(address)),
+            MeshError::NoRelay { .. } => (ErrorCode::NotConnected, None),
             MeshError::ShutDown => (ErrorCode::MeshShutDown, None),
-            // The core may gain variants.
-            _ => (ErrorCode::Other, None),
         };
         let failure = Self::new(code, message);
         match address {
@@ -249,6 +252,7 @@ pub fn mesh_peers(env: Env, mesh: u32) -> Result<Vec<MeshPeer>> {
             },
             rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
             since_ms: peer.since.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1e3),
+            started: peer.started,
         })
         .collect())
 }
@@ -300,6 +304,7 @@ fn config_from(options: &MeshOptions) -> Result<MeshConfig> {
         reconnect: options.reconnect,
         max_payload: options.max_payload_bytes.into(),
         max_peers: options.max_peers.try_into().unwrap_or(usize::MAX),
+        relay: options.relay,
         ..MeshConfig::new(options.bind_addr.clone(), Psk::new(*psk), identity)
     })
 }

@@ -9,7 +9,7 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::wire::codec::{self, DecodeError};
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{
-    Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Reply, StreamId, Thrown,
+    Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Opening, Reply, StreamId, Thrown,
 };
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, StagedItem, StreamMark};
 use mesh_daemon_core::wire::relay::{CircuitId, DATA_OVERHEAD, RelayMessage};
@@ -21,7 +21,7 @@ fn stream(seed: u64) -> StreamId {
         incarnation: Incarnation { started_at_ms: seed, salt: !seed },
         entity: EntityId::from_bytes([seed.to_le_bytes()[0]; 32]),
         lineage: Lineage::new(u128::from(seed) << 64),
-        opening: seed,
+        opening: Opening::new(seed, u128::from(!seed) << 64),
     }
 }
 

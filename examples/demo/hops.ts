@@ -1,9 +1,9 @@
-// Moves the word counter back and forth between the two hosts while lines are in flight.
+// Moves the word counter back and forth between the two hosts while lines are in flight. It lives on neither end of the
+// move that this process drives: the hosts let this one move their daemons (`orchestrators` in host.ts).
 
 import { setTimeout as rest } from 'node:timers/promises';
 import type { DaemonRuntime } from 'mesh-daemon';
 import type { Host } from './hosts';
-import { Porter } from './porter';
 import type { LineStream } from './stream';
 
 /** How long the counter stays on a host before it moves on. */
@@ -43,7 +43,8 @@ export class Hops {
 
   async #hop(): Promise<void> {
     const [current, other] = this.#hosts;
-    await this.#runtime.call(current.porter, Porter.order(this.#counter, other.nodeId));
+    const migration = await this.#runtime.migrate(this.#counter, other.nodeId);
+    await migration.wait();
     this.#hosts = [other, current];
   }
 }

@@ -5,8 +5,7 @@
 
 import { createInterface } from 'node:readline';
 import { DaemonRuntime, Identity, MeshNode } from 'mesh-daemon';
-import type { HostCard, Sibling } from './hosts';
-import { Porter } from './porter';
+import type { Hello, HostCard, Sibling } from './hosts';
 import { WordCount } from './word-count';
 
 /** Joins a mesh as one of the two hosts; with `withCounter`, the word counter starts its life here. */
@@ -17,26 +16,27 @@ export async function runHost(withCounter: boolean): Promise<void> {
   const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
   const hello = await input.next();
   if (hello.done === true) return;
+  const { psk, lead } = JSON.parse(hello.value) as Hello;
 
-  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: hello.value });
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   try {
     // The other host, once it is known.
     let sibling = 0n;
     const runtime = DaemonRuntime.create(mesh, {
       // Only word counters, and only from the other host.
       acceptMigrations: ({ kind, sourceNode }) => kind === WordCount.kind && sourceNode === sibling,
+      // The first process may move what lives here.
+      orchestrators: [BigInt(lead)],
     });
     runtime.registerFactory(WordCount.kind, () => new WordCount());
     await mesh.start();
     runtime.start();
 
-    const porter = await runtime.spawnWithDaemon(Identity.generate(), new Porter(runtime));
     const counter = withCounter ? await runtime.spawn(WordCount.kind, Identity.generate()) : undefined;
     print({
       addr: mesh.localAddr(),
       publicKey: mesh.publicKey(),
       nodeId: String(mesh.nodeId()),
-      porter: String(porter.originHash),
       ...(counter && { counter: String(counter.originHash) }),
     } satisfies HostCard);
 

@@ -9,8 +9,13 @@ export interface HostCard {
   addr: string;
   publicKey: string;
   nodeId: string;
-  porter: string;
   counter?: string;
+}
+
+/** What a host is told first: the mesh, and which node moves its daemons. */
+export interface Hello {
+  psk: string;
+  lead: string;
 }
 
 /** What a host is told of the other one. */
@@ -21,7 +26,6 @@ export interface Host {
   readonly name: string;
   readonly card: HostCard;
   readonly nodeId: bigint;
-  readonly porter: bigint;
 }
 
 /** Starts both hosts and makes them known to each other. What they are runs until `stop`. */
@@ -41,9 +45,9 @@ export class Hosts {
     this.failed.catch(() => undefined);
   }
 
-  async start(program: string, psk: string): Promise<[first: Host, second: Host]> {
-    const first = this.#spawn('A', program, ['--host', 'with-counter'], psk);
-    const second = this.#spawn('B', program, ['--host'], psk);
+  async start(program: string, hello: Hello): Promise<[first: Host, second: Host]> {
+    const first = this.#spawn('A', program, ['--host', 'with-counter'], hello);
+    const second = this.#spawn('B', program, ['--host'], hello);
     const [a, b] = await Promise.race([Promise.all([first.card(), second.card()]), this.failed]);
     first.tell({ addr: b.addr, publicKey: b.publicKey } satisfies Sibling);
     second.tell({ addr: a.addr, publicKey: a.publicKey } satisfies Sibling);
@@ -66,7 +70,7 @@ export class Hosts {
     );
   }
 
-  #spawn(name: string, program: string, args: string[], psk: string) {
+  #spawn(name: string, program: string, args: string[], hello: Hello) {
     const child = spawn(process.execPath, [program, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#children.push(child);
     child.on('exit', (code, signal) => {
@@ -80,7 +84,7 @@ export class Hosts {
       if (line.done === true) throw new Error(`host ${name} ended before it was ready`);
       return JSON.parse(line.value);
     };
-    child.stdin.write(`${psk}\n`);
+    child.stdin.write(`${JSON.stringify(hello)}\n`);
     return {
       card: async () => (await answer()) as HostCard,
       ready: answer,
@@ -90,5 +94,5 @@ export class Hosts {
 }
 
 function host(name: string, card: HostCard): Host {
-  return { name, card, nodeId: BigInt(card.nodeId), porter: BigInt(card.porter) };
+  return { name, card, nodeId: BigInt(card.nodeId) };
 }

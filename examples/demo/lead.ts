@@ -22,6 +22,10 @@ export async function lead(program: string, text: Text): Promise<number> {
   const hosts = new Hosts();
   try {
     return await Promise.race([demo(program, psk, mesh, hosts, text), hosts.failed, interrupted]);
+  } catch (error) {
+    await hosts.stop();
+    // A host that was only starting dies of the same Ctrl-C, and may be heard of first.
+    return await Promise.race([interrupted, Promise.reject(error as Error)]);
   } finally {
     await hosts.stop();
     await mesh.shutdown();
@@ -29,7 +33,7 @@ export async function lead(program: string, text: Text): Promise<number> {
 }
 
 async function demo(program: string, psk: string, mesh: MeshNode, hosts: Hosts, text: Text): Promise<number> {
-  const [first, second] = await hosts.start(program, psk);
+  const [first, second] = await hosts.start(program, { psk, lead: String(mesh.nodeId()) });
   const runtime = DaemonRuntime.create(mesh);
   await mesh.start();
   runtime.start();

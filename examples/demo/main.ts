@@ -4,8 +4,8 @@
 // processes. Then the counts are compared with those of an ordinary loop.
 //
 //   lead.ts         the first process       stream.ts    sends the lines        word-count.ts  the daemon
-//   host.ts         the two others          hops.ts      moves the daemon       porter.ts      starts its moves
-//   hosts.ts        starts them             progress.ts  what one sees          verdict.ts     compares
+//   host.ts         the two others          hops.ts      moves the daemon       verdict.ts     compares
+//   hosts.ts        starts them             progress.ts  what one sees
 
 import { runHost } from './host';
 import { lead } from './lead';

@@ -21,7 +21,7 @@ use mesh_daemon_core::runtime::{
 };
 use mesh_daemon_core::snapshot::{SnapshotDigest, SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::events::StreamId;
+use mesh_daemon_core::wire::events::{Opening, StreamId};
 use mesh_daemon_core::wire::migration::{MigrationMessage, MoveId};
 use mesh_daemon_core::wire::{Lane, Subprotocol};
 use tokio::time::Instant;
@@ -331,7 +331,8 @@ impl World {
             Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
                 self.engine.admitted(question, willing, now);
             }
-            Work::Run { daemon, batch, events } => {
+            Work::Run { daemon, batch } => {
+                let events = self.engine.batch(daemon, batch).cloned().expect("handed out");
                 for event in &events {
                     if let Some((stream, number)) = messages::numbered(&event.payload) {
                         self.ran = true;
@@ -450,5 +451,6 @@ fn vouched(id: &MoveId, (source, target): (NodeId, NodeId), digest: &SnapshotDig
 
 /// A stream to one of the two daemons.
 fn stream_to(entity: EntityId, lineage: Lineage, sender: NodeId, opening: u64) -> StreamId {
-    StreamId { sender, incarnation: LIFE, entity, lineage, opening }
+    // What the node itself draws are small numbers: its streams have no secret here.
+    StreamId { sender, incarnation: LIFE, entity, lineage, opening: Opening::new(opening, 0) }
 }

@@ -11,7 +11,9 @@ use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, DataHead, Fragment, RefusalReason};
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::directory::DirectoryMessage;
-use mesh_daemon_core::wire::events::{Event, EventsMessage, Failure, FailureKind, Item, Reply, StreamId, Thrown};
+use mesh_daemon_core::wire::events::{
+    Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
+};
 use mesh_daemon_core::wire::frame::{lane_byte, record_header};
 use mesh_daemon_core::wire::migration::{
     CopyState, FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark,
@@ -138,7 +140,7 @@ fn stream() -> StreamId {
         incarnation: Incarnation { started_at_ms: 4, salt: 5 },
         entity: EntityId::from_bytes([6; 32]),
         lineage: Lineage::new(7),
-        opening: 1,
+        opening: Opening::new(1, 2 << 64),
     }
 }
 
@@ -168,6 +170,8 @@ fn events() -> Vec<EventsMessage<'static>> {
         EventsMessage::Moved { stream, node: NodeId::new(9), epoch },
         EventsMessage::Unknown { stream, first: 2 },
         EventsMessage::Close { stream },
+        EventsMessage::Again { stream },
+        EventsMessage::Full { stream },
     ]
 }
 

@@ -180,30 +180,34 @@ export type DaemonErrorCode =
 /**
  * Codes of {@link MigrationError}.
  *
- * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started, and it is not to be asked again. Carries
- *   `outcome`.
- * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target neither expects the daemon nor accepts its kind. Carries `outcome`,
- *   `originHash`.
+ * - `ERR_MIGRATION_NOT_READY`: The target's runtime was not started or is being drained, or there is no room at the
+ *   target, and it is not to be asked again. Carries `outcome`.
+ * - `ERR_MIGRATION_FACTORY_NOT_FOUND`: The target has no factory of the daemon's kind, does not expect it, or refused
+ *   it by its policy. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_COMPUTE_NOT_SUPPORTED`: The target is a node without a runtime. Carries `outcome`.
  * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
  *   Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
  *   Carries `outcome`, `detail`.
- * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready. Carries
- *   `outcome`, `attempts`.
+ * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready, or never had
+ *   room. Carries `outcome`, `attempts`.
  * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
  * - `ERR_MIGRATION_TARGET_UNAVAILABLE`: There is no session with the target. Carries `outcome`, `nodeId`.
- * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No node could take the daemon. Carries `outcome`.
- * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_NO_TARGET_AVAILABLE`: No connected node could host the daemon (a drain's report). Carries
+ *   `outcome`.
+ * - `ERR_MIGRATION_NOT_AUTHORIZED`: The source, `nodeId`, does not let this node move its daemons. Carries `outcome`,
+ *   `nodeId`.
  * - `ERR_MIGRATION_WRONG_PHASE`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
- * - `ERR_MIGRATION_WRONG_PEER`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_WRONG_PEER`: The target, `nodeId`, lets only another node bring this daemon. Carries `outcome`,
+ *   `nodeId`.
  * - `ERR_MIGRATION_SNAPSHOT_TOO_LARGE`: The state is larger than the target's budget. Carries `outcome`, `size`,
  *   `max`.
  * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
  * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
  * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
- * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`,
+ *   `nodeId`.
  *
  * @public
  */
@@ -230,26 +234,29 @@ export type MigrationErrorCode =
 /**
  * Kinds of {@link MigrationError}.
  *
- * - `not-ready`: The target's runtime was not started, and it is not to be asked again. Carries `outcome`.
- * - `factory-not-found`: The target neither expects the daemon nor accepts its kind. Carries `outcome`, `originHash`.
+ * - `not-ready`: The target's runtime was not started or is being drained, or there is no room at the target, and it
+ *   is not to be asked again. Carries `outcome`.
+ * - `factory-not-found`: The target has no factory of the daemon's kind, does not expect it, or refused it by its
+ *   policy. Carries `outcome`, `originHash`.
  * - `compute-not-supported`: The target is a node without a runtime. Carries `outcome`.
  * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
  *   `outcome`, `detail`.
  * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
  * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
  *   `outcome`, `detail`.
- * - `not-ready-timeout`: The target was asked `attempts` times and never became ready. Carries `outcome`, `attempts`.
+ * - `not-ready-timeout`: The target was asked `attempts` times and never became ready, or never had room. Carries
+ *   `outcome`, `attempts`.
  * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.
  * - `target-unavailable`: There is no session with the target. Carries `outcome`, `nodeId`.
- * - `no-target-available`: No node could take the daemon. Carries `outcome`.
- * - `not-authorized`: The source does not let this node move its daemons. Carries `outcome`, `nodeId`.
+ * - `no-target-available`: No connected node could host the daemon (a drain's report). Carries `outcome`.
+ * - `not-authorized`: The source, `nodeId`, does not let this node move its daemons. Carries `outcome`, `nodeId`.
  * - `wrong-phase`: The move is past the point, or not yet at it. Carries `outcome`, `detail`.
- * - `wrong-peer`: Somebody else drives this move. Carries `outcome`, `nodeId`.
+ * - `wrong-peer`: The target, `nodeId`, lets only another node bring this daemon. Carries `outcome`, `nodeId`.
  * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
  * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
  * - `cancelled`: `cancel()` was called. Carries `outcome`.
  * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
- * - `peer-lost`: A node of the move was lost. Carries `outcome`, `nodeId`.
+ * - `peer-lost`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`, `nodeId`.
  *
  * @public
  */

@@ -22,15 +22,12 @@ export function errorFromNative(record: ErrorRecord, cause?: unknown): classes.M
   const row = rowOfCode(record.code);
   const ErrorClass = classes[row?.class ?? 'MeshDaemonError'] as AnyErrorClass;
   const told = cause ?? (record.cause && remoteError(record.cause));
-  const error = new ErrorClass(record.message, {
+  return new ErrorClass(record.message, {
     ...record.fields,
     code: record.code,
     ...(row?.kind === undefined ? {} : { kind: row.kind }),
     ...(told === undefined ? {} : { cause: told }),
   });
-  // The stack begins with whoever asked for it.
-  Error.captureStackTrace(error, errorFromNative);
-  return error;
 }
 
 /** An error with the name, message and stack of one that was thrown on another node. */

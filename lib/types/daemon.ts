@@ -108,7 +108,11 @@ export interface CausalEvent {
   readonly horizon: bigint;
   /** The receiver's own copy. */
   readonly payload: Buffer;
-  /** Unix time of arrival in nanoseconds. */
+  /**
+   * Unix time of arrival in nanoseconds: when it came into the mailbox. Of an event that ran on its caller's stack it is
+   * when that turn of the event loop began, so up to 5 ms too early; of an output, when it was handed over. Both of these
+   * are in whole milliseconds.
+   */
   readonly receivedAt: bigint;
   /** The channel it was published to, or `null` for one that was addressed to this daemon. */
   readonly channel: string | null;

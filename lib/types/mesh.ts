@@ -10,16 +10,21 @@ export interface MeshNodeOptions {
   psk: string | Uint8Array;
   /** 32 bytes: the node's own identity. Default: a new one. */
   identitySeed?: Uint8Array;
-  /** Default 5000. Any traffic counts as a heartbeat. */
+  /** Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says. */
   heartbeatIntervalMs?: number;
-  /** Default 30 000: a peer that is silent for this long is lost; for half of it, suspected. */
+  /** Default 30 000, at least 40: a peer that is silent for this long is lost; for half of it, suspected. */
   sessionTimeoutMs?: number;
   /** Dials a peer again, with backoff, when a connection to it that this node had dialled breaks. Default `true`. */
   reconnect?: boolean;
-  /** Largest payload and largest output, in bytes. Default 64 MiB. */
+  /** Largest payload and largest output of this node, in bytes. Default 64 MiB. The same for all nodes of a mesh is best. */
   maxPayloadBytes?: number;
-  /** Most sessions at a time. */
+  /** Most sessions at a time. Default 1024. */
   maxPeers?: number;
+  /**
+   * Whether this node forwards sessions of peers that cannot reach one another, see {@link PeerInfo.via}. It carries their
+   * traffic and cannot read it. Default `true`.
+   */
+  relay?: boolean;
   /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
   subnet?: SubnetOptions;
   /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */

@@ -23,7 +23,7 @@ export type MigrationRole = 'source' | 'target' | 'orchestrator';
 export interface MigrationOptions {
   /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
   transportIdentity?: boolean;
-  /** How long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
+  /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
   retryNotReadyMs?: Millis;
 }
 
@@ -97,8 +97,10 @@ export interface DrainOptions extends WaitOptions {
 export interface DrainReport {
   readonly originHash: bigint;
   readonly outcome: MigrationOutcome;
-  /** Where it went. */
+  /** Where it went, or may have gone. */
   readonly targetNode?: bigint;
+  /** Why it did not surely go: what the last attempt came to, or that there was none. */
+  readonly error?: MigrationError;
 }
 
 /**

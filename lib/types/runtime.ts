@@ -1,5 +1,5 @@
 import type { ChannelError } from '../errors/classes';
-import type { MigrationRequest } from './migration';
+import type { MigrationEvent, MigrationRequest } from './migration';
 import type { Millis, WaitOptions } from './values';
 
 /**
@@ -10,10 +10,14 @@ import type { Millis, WaitOptions } from './values';
 export interface DaemonRuntimeOptions {
   /**
    * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
-   * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind.
+   * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind. A predicate
+   * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason.
    */
   acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
-  /** Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. */
+  /**
+   * Which other nodes may move daemons that live here. Default `[]`: only this node; others get `not-authorized`. A
+   * predicate that throws refuses, and the logger is told.
+   */
   orchestrators?: 'any' | readonly bigint[] | ((nodeId: bigint) => boolean);
   /**
    * Lets the loss of a target behind the hand-over count as your word that it is gone: where that leaves a daemon in
@@ -22,11 +26,11 @@ export interface DaemonRuntimeOptions {
    * A daemon whose host died outside a move is not brought back. Default `false`.
    */
   recoverLost?: boolean;
-  /** How long a running `process` may hold up a move. Default 10 s. */
+  /** How long a running `process` may hold up a move. Default 10 s, at least 1 ms. */
   freezeTimeoutMs?: Millis;
-  /** How long the other side of a move may be silent. */
+  /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
   silenceMs?: Millis;
-  /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min. */
+  /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min, at least 1 ms. */
   handoverHoldMs?: Millis;
   /** Memory for states that are arriving. Default: a quarter of the machine's. */
   arrivalBudgetBytes?: number | bigint;
@@ -42,7 +46,7 @@ export interface DaemonHostConfig {
   autoSnapshotInterval?: bigint;
   /** Links of the chain that are kept. Reserved: checked, without effect yet. */
   maxLogEntries?: number;
-  /** How long one `process` may take before its callers get an error. Default 60 000. */
+  /** How long one `process` may take before its callers get an error. Default 60 000, at least 1. */
   callbackTimeoutMs?: Millis;
   /** Events that may wait. Default 4096. */
   mailboxCapacity?: number;
@@ -129,4 +133,18 @@ export interface DaemonLifeEvent {
   readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
   readonly originHash: bigint;
   readonly kind: string;
+}
+
+/**
+ * What a runtime emits.
+ *
+ * @public
+ */
+export interface DaemonRuntimeEvents {
+  /** A move that this node takes part in reached a phase, or failed. */
+  migration: MigrationEvent;
+  /** A daemon came or went. */
+  daemon: DaemonLifeEvent;
+  /** What a daemon receives from a channel ended, or has a gap. */
+  subscription: DaemonSubscriptionEvent;
 }

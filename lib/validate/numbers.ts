@@ -29,11 +29,11 @@ export function integer(
 /**
  * A duration as a `number` of milliseconds. A `bigint` may be as large as a u64: no clock lives to see the rounding.
  */
-export function millis(refuse: Refuse, path: string, value: unknown): number {
-  if (typeof value === 'bigint') return Number(withinU64(refuse, path, value));
-  if (typeof value !== 'number') throw refuse(`${path} must be a number or a bigint`);
-  const checked = wholeNumber(refuse, path, value);
+export function millis(refuse: Refuse, path: string, value: unknown, { min = 0 }: { min?: number } = {}): number {
+  if (typeof value !== 'bigint' && typeof value !== 'number') throw refuse(`${path} must be a number or a bigint`);
+  const checked = typeof value === 'bigint' ? Number(withinU64(refuse, path, value)) : wholeNumber(refuse, path, value);
   if (checked < 0) throw refuse(`${path} must be non-negative`);
+  if (checked < min) throw refuse(`${path} must be at least ${String(min)}`);
   return checked;
 }
 

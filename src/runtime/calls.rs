@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mesh_daemon_core::causal::CausalLink;
-use mesh_daemon_core::daemon::{BatchId, DaemonKey, EventOutcome, Ticket};
+use mesh_daemon_core::daemon::{BatchId, DaemonKey, Ticket};
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::runtime::{LocalResult, Rest, RuntimeError};
 use napi::Result;
@@ -59,6 +59,24 @@ pub fn runtime_withdraw(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> 
     let origin = origin_from(&origin)?;
     entry(&env, runtime)?.with(|engine, _| engine.withdraw(ticket_from(ticket), origin));
     Ok(())
+}
+
+/// What fits.
+#[napi(object, object_from_js = false)]
+pub struct MailboxRoom {
+    /// Events.
+    pub events: f64,
+    /// Their bytes.
+    pub bytes: f64,
+}
+
+/// What the mailbox of a daemon of this node still takes; nothing when events for it do not go into one.
+#[napi]
+pub fn runtime_mailbox_room(env: Env, runtime: u32, origin: BigInt) -> Result<Option<MailboxRoom>> {
+    let origin = origin_from(&origin)?;
+    let room = entry(&env, runtime)?.runtime.look(|engine| engine.mailbox_room(origin));
+    #[allow(clippy::cast_precision_loss)] // bounded by memory
+    Ok(room.map(|(events, bytes)| MailboxRoom { events: events as f64, bytes: bytes as f64 }))
 }
 
 /// Lets events of callers here run on their callers' stacks: how many of at most `most`, until the journal says that it is
@@ -152,18 +170,18 @@ pub fn runtime_ran(
     failures: Option<Vec<ThrownRecord>>,
 ) -> Result<Option<Vec<LocalOutcome<'_>>>> {
     let entry = entry(env, runtime)?;
-    let (key, batch, outcomes, rest, expected, want_links) = {
-        let scratch = entry.scratch.borrow();
-        let key = DaemonKey { slot: scratch.word(0), generation: scratch.word(1) };
-        let outcomes = scratch.outcomes(scratch.word(3), &large.unwrap_or_default(), failures.unwrap_or_default());
-        let rest = match scratch.word(4) {
-            0 => Rest::Continues,
-            1 => Rest::GivenBack,
-            _ => Rest::GivenBackButRunning,
-        };
-        (key, BatchId(scratch.word(2)), outcomes, rest, scratch.word(5) as usize, scratch.word(6) != 0)
+    let (large, failures) = (large.unwrap_or_default(), failures.unwrap_or_default());
+    let failed = failures.len();
+    let scratch = entry.scratch.borrow();
+    let key = DaemonKey { slot: scratch.word(0), generation: scratch.word(1) };
+    let batch = BatchId(scratch.word(2));
+    let outcomes = scratch.outcomes(scratch.word(3), &large, failures);
+    let rest = match scratch.word(4) {
+        0 => Rest::Continues,
+        1 => Rest::GivenBack,
+        _ => Rest::GivenBackButRunning,
     };
-    let failed = outcomes.iter().filter(|outcome| matches!(outcome, EventOutcome::Failed(_))).count();
+    let (expected, want_links) = (scratch.word(5) as usize, scratch.word(6) != 0);
     let mut results: Vec<(Ticket, LocalResult)> = Vec::new();
     let mut as_known = 0;
     let mut unforeseen = false;

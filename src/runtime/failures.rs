@@ -1,6 +1,6 @@
 //! Failures of the runtime as rows of the error table.
 
-use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::identity::{NodeId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{Executed, RuntimeError};
 use mesh_daemon_core::wire::events::Thrown;
@@ -76,9 +76,10 @@ pub(super) fn of_migration(failure: MigrationFailure, origin: Option<OriginHash>
         MigrationFailure::NotReadyTimeout { attempts } => {
             plain(ErrorCode::MigrationNotReadyTimeout).with("attempts", Field::U32(attempts))
         }
-        MigrationFailure::TargetUnavailable(node) => {
-            plain(ErrorCode::MigrationTargetUnavailable).with("nodeId", Field::U64(node.get()))
-        }
+        MigrationFailure::TargetUnavailable(node) => at_node(plain(ErrorCode::MigrationTargetUnavailable), Some(node)),
+        MigrationFailure::NotAuthorized { by } => at_node(plain(ErrorCode::MigrationNotAuthorized), Some(by)),
+        MigrationFailure::WrongPeer { by } => at_node(plain(ErrorCode::MigrationWrongPeer), Some(by)),
+        MigrationFailure::NoTargetAvailable => plain(ErrorCode::MigrationNoTargetAvailable),
         MigrationFailure::DaemonNotFound(origin) => {
             plain(ErrorCode::MigrationDaemonNotFound).with("originHash", Field::U64(origin.get()))
         }
@@ -101,12 +102,19 @@ pub(super) fn of_migration(failure: MigrationFailure, origin: Option<OriginHash>
             FailureReason::BufferFull => plain(ErrorCode::MigrationBufferFull),
             FailureReason::Cancelled => plain(ErrorCode::MigrationCancelled),
             FailureReason::Timeout { .. } => plain(ErrorCode::MigrationTimeout),
-            FailureReason::PeerLost { .. } => plain(ErrorCode::MigrationPeerLost),
+            FailureReason::PeerLost { node, .. } => at_node(plain(ErrorCode::MigrationPeerLost), node),
             FailureReason::TargetUnavailable => plain(ErrorCode::MigrationTargetUnavailable),
             FailureReason::DaemonNotFound => about(plain(ErrorCode::MigrationDaemonNotFound)),
             FailureReason::WrongPhase { expected, got } => plain(ErrorCode::MigrationWrongPhase)
                 .with("detail", Field::Text(format!("expected {expected}, got {got}"))),
         },
+    }
+}
+
+fn at_node(failure: Failure, node: Option<NodeId>) -> Failure {
+    match node {
+        Some(node) => failure.with("nodeId", Field::U64(node.get())),
+        None => failure,
     }
 }
 

@@ -54,7 +54,7 @@ fn take_in(entry: &Entry, bytes: usize, unused: u32) -> Vec<(Ticket, RuntimeErro
     let mut refused = Vec::new();
     let has_work = {
         let journal = scratch.journal();
-        let mut reader = Reader { rest: journal.get(..bytes).unwrap_or_default() };
+        let mut reader = Reader { rest: journal.get(..bytes).unwrap_or_default(), copied: Copied::default() };
         entry.with(|engine, now| {
             engine.return_links(u64::from(unused));
             let mut links = Vec::new();
@@ -73,6 +73,16 @@ fn take_in(entry: &Entry, bytes: usize, unused: u32) -> Vec<(Ticket, RuntimeErro
 
 struct Reader<'a> {
     rest: &'a [u8],
+    copied: Copied,
+}
+
+/// A copy of payloads that follow each other on the way to one daemon, as they stand in the journal. They are taken from
+/// there in order, so this is all that what is left of them keeps in memory.
+#[derive(Default)]
+struct Copied {
+    bytes: Bytes,
+    /// How much of the journal was left where it begins.
+    begins: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -105,8 +115,7 @@ impl<'a> Reader<'a> {
                 let emitter = OriginHash::new(self.u64()?);
                 let number = self.u64()?;
                 let to = OriginHash::new(self.u64()?);
-                let payload = Bytes::copy_from_slice(self.bytes(length)?);
-                self.align();
+                let payload = self.payload(length, to)?;
                 let by = Some(emitter).filter(|emitter| emitter.get() != 0);
                 let result = match kind {
                     DELIVER => engine.deliver(ticket, to, link_of(emitter, number), payload, now),
@@ -120,6 +129,35 @@ impl<'a> Reader<'a> {
             _ => return None,
         }
         Some(())
+    }
+
+    /// The payload of an event for `to`.
+    fn payload(&mut self, length: usize, to: OriginHash) -> Option<Bytes> {
+        let mut from = self.copied.begins.saturating_sub(self.rest.len());
+        if from + length > self.copied.bytes.len() {
+            let copied = self.rest.get(..self.payloads(length, to)?)?;
+            self.copied = Copied { bytes: Bytes::copy_from_slice(copied), begins: self.rest.len() };
+            from = 0;
+        }
+        self.bytes(length)?;
+        self.align();
+        Some(self.copied.bytes.slice(from..from + length))
+    }
+
+    /// How far the payloads for `to` go without another entry in between, beginning with one of this length.
+    fn payloads(&self, mut length: usize, to: OriginHash) -> Option<usize> {
+        let mut ahead = Reader { rest: self.rest, copied: Copied::default() };
+        loop {
+            ahead.bytes(length)?;
+            let end = self.rest.len() - ahead.rest.len();
+            ahead.align();
+            let Some(DELIVER | CALL | SEND) = ahead.u32() else { return Some(end) };
+            length = ahead.u32()? as usize;
+            ahead.bytes(24)?;
+            if ahead.u64()? != to.get() {
+                return Some(end);
+            }
+        }
     }
 
     fn outputs(&mut self, count: usize, outputs: &mut Vec<&'a [u8]>) -> Option<()> {

@@ -100,7 +100,7 @@ pub fn runtime_leave_drain(env: Env, runtime: u32, ticket: f64) -> Result<()> {
 #[napi(ts_return_type = "import('./types/migration').MigrationPhase | null")]
 pub fn runtime_migration_phase(env: Env, runtime: u32, origin: BigInt) -> Result<Option<&'static str>> {
     let origin = origin_from(&origin)?;
-    Ok(entry(&env, runtime)?.with(|engine, _| engine.migration_phase(origin)).map(stage_name))
+    Ok(entry(&env, runtime)?.with(|engine, _| engine.migration_phase(origin)).map(Stage::name))
 }
 
 /// A part in a migration.
@@ -131,21 +131,10 @@ pub fn runtime_migrations(env: Env, runtime: u32) -> Result<Vec<MigrationPart>> 
         role: role_name(role),
         source_node: source.get().into(),
         target_node: target.get().into(),
-        phase: stage_name(stage.unwrap_or(Stage::Snapshot)),
+        phase: stage.unwrap_or(Stage::Snapshot).name(),
         attempt,
     });
     Ok(parts.collect())
-}
-
-pub(super) fn stage_name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Snapshot => "snapshot",
-        Stage::Transfer => "transfer",
-        Stage::Restore => "restore",
-        Stage::Replay => "replay",
-        Stage::Cutover => "cutover",
-        Stage::Complete => "complete",
-    }
 }
 
 pub(super) fn role_name(role: Role) -> &'static str {

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use mesh_daemon_core::daemon::EventOutcome;
+use mesh_daemon_core::events::Outputs;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::wire::events::{Failure, FailureKind, Thrown};
 use napi::bindgen_prelude::Uint8Array;
@@ -102,27 +103,32 @@ impl Scratch {
     }
 
     /// Reads the outcomes of `count` events; the bytes of small outputs are copied once, together.
-    pub(super) fn outcomes(&self, count: u32, large: &[Uint8Array], failures: Vec<ThrownRecord>) -> Vec<EventOutcome> {
+    pub(super) fn outcomes(
+        &self,
+        count: u32,
+        large: &[Uint8Array],
+        failures: Vec<ThrownRecord>,
+    ) -> impl Iterator<Item = EventOutcome> {
         let used = (self.word(7) as usize).clamp(OUTPUT_BYTES, self.outbox.len());
         let bytes = Bytes::copy_from_slice(&self.outbox[OUTPUT_BYTES..used]);
         let mut failures = failures.into_iter();
         let mut reader = Reader { scratch: self, word: HEADER / 4, byte: 0 };
-        (0..count)
-            .map(|_| match reader.next_word() {
-                FAILED => EventOutcome::Failed(failures.next().map_or_else(unknown, failure_of)),
-                outputs => EventOutcome::Outputs(
-                    (0..outputs)
-                        .map(|_| match reader.next_output() {
-                            Output::Small { from, to } if to <= bytes.len() => bytes.slice(from..to),
-                            Output::Small { .. } => Bytes::new(),
-                            Output::Large(index) => {
-                                large.get(index).map_or_else(Bytes::new, |bytes| Bytes::copy_from_slice(bytes))
-                            }
-                        })
-                        .collect(),
-                ),
-            })
-            .collect()
+        (0..count).map(move |_| match reader.next_word() {
+            FAILED => EventOutcome::Failed(failures.next().map_or_else(unknown, failure_of)),
+            outputs => {
+                let mut next = || match reader.next_output() {
+                    Output::Small { from, to } if to <= bytes.len() => bytes.slice(from..to),
+                    Output::Small { .. } => Bytes::new(),
+                    Output::Large(index) => {
+                        large.get(index).map_or_else(Bytes::new, |bytes| Bytes::copy_from_slice(bytes))
+                    }
+                };
+                EventOutcome::Outputs(match outputs {
+                    1 => Outputs::One(next()),
+                    _ => Outputs::Many((0..outputs).map(|_| next()).collect()),
+                })
+            }
+        })
     }
 
     /// The outputs of one event that ended on this stack, without a copy.

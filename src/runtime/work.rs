@@ -1,15 +1,17 @@
 //! Work on its way to JavaScript, and the answers to it. Events and settlements are packed in the inbox, many in one
 //! call; everything else is rare and crosses as an object.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use mesh_daemon_core::daemon::{DaemonKey, Delivery, ReplyTo, Ticket};
+use mesh_daemon_core::daemon::{BatchId, DaemonKey, Delivery, ReplyTo, Ticket};
 use mesh_daemon_core::events::OutputRecord;
 use mesh_daemon_core::runtime::{
     ConstructFor, DaemonEvent, MigrationStarted, Notice, RuntimeError, Settlement, StopReason, Work,
 };
 use mesh_daemon_core::wire::events::Thrown;
+use mesh_daemon_core::wire::migration::Stage;
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice, Env, Object};
 use napi_derive::napi;
@@ -17,7 +19,7 @@ use napi_derive::napi;
 use super::calls::link_numbers;
 use super::channels::describe_subscription;
 use super::failures::{of_migration, outcome_name};
-use super::migrations::{role_name, stage_name};
+use super::migrations::role_name;
 use super::scratch::{EVENT, HEADER, ThrownRecord, Writer};
 use super::{Entry, entry, ticket_number, whole};
 use crate::error::Failure;
@@ -49,10 +51,8 @@ pub fn runtime_take_work(env: Env, runtime: u32) -> Result<u32> {
     let entry = entry(&env, runtime)?;
     Ok(match next_or_rest(&entry) {
         None => NOTHING,
-        Some(Work::Run { daemon, batch, events }) => {
-            if pack_events(&entry, daemon, batch.0, &events) {
-                entry.unfetched.replace(events);
-            }
+        Some(Work::Run { daemon, batch }) => {
+            entry.runtime.look(|engine| pack_events(&entry, daemon, batch, engine.batch(daemon, batch)));
             EVENTS
         }
         Some(Work::Settle { ticket, result }) if is_small(&result) => {
@@ -81,12 +81,15 @@ fn next(entry: &Entry) -> Option<Work> {
     entry.stash.take().or_else(|| entry.runtime.next_work())
 }
 
-/// Writes a batch; says whether it has parts that are fetched with `runtime_batch_rest`.
-fn pack_events(entry: &Entry, daemon: DaemonKey, batch: u32, events: &[Delivery]) -> bool {
+/// Writes a batch, without events if it was given up meanwhile. Keeps those with parts that are fetched with
+/// `runtime_batch_rest`.
+fn pack_events(entry: &Entry, daemon: DaemonKey, batch: BatchId, events: Option<&VecDeque<Delivery>>) {
+    let none = VecDeque::new();
+    let events = events.unwrap_or(&none);
     let mut scratch = entry.scratch.borrow_mut();
     let mut writer = Writer::new(scratch.inbox(), 0);
     let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-    for word in [daemon.slot, daemon.generation, batch, count] {
+    for word in [daemon.slot, daemon.generation, batch.0, count] {
         writer.u32(word);
     }
     let first_payload = HEADER + events.len() * EVENT;
@@ -119,7 +122,10 @@ fn pack_events(entry: &Entry, daemon: DaemonKey, batch: u32, events: &[Delivery]
     let mut header = Writer::new(scratch.inbox(), 16);
     header.u32(u32::try_from(end).unwrap_or(u32::MAX));
     header.u32(large + channels);
-    large + channels > 0
+    if large + channels > 0 {
+        let has_more = |event: &&Delivery| event.payload.len() > SMALL || event.channel.is_some();
+        entry.unfetched.replace(events.iter().filter(has_more).cloned().collect());
+    }
 }
 
 /// The parts of the batch just taken that did not go into the inbox.
@@ -323,6 +329,9 @@ fn describe_settlement<'env>(
                 if let Some(node) = report.target {
                     one.set("targetNode", BigInt::from(node.get()))?;
                 }
+                if let Some(failure) = report.failure {
+                    one.set("failure", of_migration(failure, Some(report.origin)).into_record(env)?)?;
+                }
                 all.push(one);
             }
             object.set("drained", all)
@@ -353,13 +362,13 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
         Notice::Phase { migration, stage } => {
             object.set("type", "phase")?;
             object.set("migration", BigInt::from(migration.get()))?;
-            object.set("phase", stage_name(stage))
+            object.set("phase", stage.name())
         }
         Notice::Progress { migration, stage, progress, elapsed } => {
             object.set("type", "progress")?;
             object.set("migration", BigInt::from(migration.get()))?;
             let mut told = Object::new(env)?;
-            told.set("phase", stage.map_or("snapshot", stage_name))?;
+            told.set("phase", stage.unwrap_or(Stage::Snapshot).name())?;
             told.set("bytesSent", BigInt::from(progress.bytes_sent))?;
             told.set("bytesTotal", BigInt::from(progress.bytes_total))?;
             told.set("eventsBuffered", BigInt::from(progress.events_buffered))?;
@@ -387,7 +396,7 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
             object.set("targetNode", BigInt::from(target.get()))?;
             object.set("attempt", attempt)?;
             if let Some(stage) = stage {
-                object.set("phase", stage_name(stage))?;
+                object.set("phase", stage.name())?;
             }
             match failure {
                 Some(failure) => object.set("failure", of_migration(failure, Some(origin)).into_record(env)?),
@@ -412,7 +421,10 @@ fn external(env: &Env, bytes: Bytes) -> Result<BufferSlice<'_>> {
         Err(shared) => return BufferSlice::copy_from(env, &shared),
     };
     let (data, len) = (owned.as_mut_ptr(), owned.len());
-    // SAFETY: `owned` is the only owner of these bytes, does not move them, and lives until JavaScript has let them go.
+    // Through a `Vec`, napi's safe way, a part of a larger allocation would be moved to its front: a whole state, on this
+    // thread.
+    // SAFETY: `data` and `len` are of `owned`, which is not empty, is the only owner of these bytes, keeps them in place
+    // when it is itself moved, and lives in the finaliser until JavaScript has let them go. Any thread may drop it.
     unsafe { BufferSlice::from_external(env, data, len, owned, |_, owned| drop(owned)) }
 }
 

@@ -29,6 +29,11 @@ impl Mailbox {
         self.queue.is_empty() || (self.queue.len() < self.capacity && self.bytes + bytes <= self.max_bytes)
     }
 
+    /// How many more events it takes, and how many more bytes.
+    pub fn room(&self) -> (usize, usize) {
+        (self.capacity.saturating_sub(self.queue.len()), self.max_bytes.saturating_sub(self.bytes))
+    }
+
     /// Takes an event in.
     pub fn push(&mut self, delivery: Delivery) -> Result<(), MailboxFull> {
         if !self.has_room(delivery.weight()) {
@@ -53,23 +58,24 @@ impl Mailbox {
         }
     }
 
-    /// The next event, if it fits the rest of a batch.
-    pub fn pop_within(&mut self, bytes: usize) -> Option<Delivery> {
-        if self.queue.front()?.weight() > bytes {
-            return None;
-        }
-        self.pop()
-    }
-
-    /// The next event.
-    pub fn pop(&mut self) -> Option<Delivery> {
-        let delivery = self.queue.pop_front()?;
-        self.bytes -= delivery.weight();
-        if self.queue.is_empty() && self.queue.capacity() > 64 {
+    /// Takes the next events, at most `most`: the first, and behind it those that fit into `bytes` with it.
+    pub fn take(&mut self, most: usize, bytes: usize) -> VecDeque<Delivery> {
+        if self.queue.len() <= most && self.bytes <= bytes {
             // An idle daemon keeps no memory of a past flood.
-            self.queue = VecDeque::new();
+            self.bytes = 0;
+            return std::mem::take(&mut self.queue);
         }
-        Some(delivery)
+        let mut taken = VecDeque::with_capacity(most.min(self.queue.len()));
+        let mut together = 0;
+        while taken.len() < most
+            && let Some(weight) = self.queue.front().map(Delivery::weight)
+            && (taken.is_empty() || together + weight <= bytes)
+        {
+            together += weight;
+            taken.extend(self.queue.pop_front());
+        }
+        self.bytes -= together;
+        taken
     }
 
     /// Takes out every event that `gone` says is to go, keeping the order of the rest.

@@ -7,12 +7,16 @@ use foldhash::fast::RandomState;
 use minicbor::{Decode, Encode};
 use tokio::time::Instant;
 
+use super::held_bytes::{Charge, HeldBytes};
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::MAX_RECORD_BODY;
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::events::{Event, Failure, Item, Outputs, Reply, StreamId, decode_number};
+
+/// Most streams to one daemon that one node begins: its own, and those that it forwards for others.
+pub const MOST_STREAMS: usize = 256;
 
 /// What stands at a number of a stream.
 #[derive(Clone, Debug)]
@@ -31,7 +35,8 @@ pub enum Held {
 }
 
 impl Held {
-    fn weight(&self) -> usize {
+    /// Its bytes, as they count against the bounds of a stream and of a mailbox.
+    pub fn weight(&self) -> usize {
         match self {
             Self::Event { payload, .. } => payload.len(),
             Self::Skip => 0,
@@ -75,23 +80,16 @@ impl KeptReply {
     /// The reply as a message field.
     pub fn as_wire(&self) -> Reply<'_> {
         let result = match &self.result {
-            Ok(outputs) => {
-                Ok(outputs.iter().map(|output| Event { link: output.link, payload: &output.payload }).collect())
-            }
+            Ok(outputs) => Ok(outputs.each().map(|output| Event { link: output.link, payload: &output.payload })),
             Err(failure) => Err(failure.clone()),
         };
         Reply { number: self.number, result }
     }
 }
 
-/// The stream is not known here and does not start at 1, or it left its window.
+/// The peer sent more than the window of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Its beginning was never seen.
-    Unknown,
-    /// The peer sent more than its window.
-    BeyondWindow,
-}
+pub struct BeyondWindow;
 
 /// One stream that leads to a daemon.
 #[derive(Debug)]
@@ -110,6 +108,15 @@ pub struct InStream {
     told: u64,
     /// When the sender was heard last.
     pub heard_at: Instant,
+    /// The node that began it here; none when it was begun elsewhere.
+    opener: Option<NodeId>,
+    /// Whether it stands in the list of streams with something to answer.
+    pub queued: bool,
+    /// What of `early_bytes` was charged to a peer.
+    charge: Charge,
+    charged_to: Option<NodeId>,
+    /// The first position that was dropped for want of room, and its bytes.
+    lacking: Option<(u64, usize)>,
 }
 
 /// The streams that lead to one daemon.
@@ -157,23 +164,24 @@ impl Inbound {
         self.streams.iter().map(|(key, stream)| (*key, stream))
     }
 
-    /// Finds a stream or begins it; a stream that is not known begins at 1.
-    pub fn open(&mut self, id: StreamId, via: NodeId, first: u64, now: Instant) -> Result<u32, Refused> {
-        let key = match self.index.get(&id) {
-            Some(key) => *key,
-            None if first != 1 => return Err(Refused::Unknown),
-            None => self.insert(InStream::new(id, via, 1, now)),
-        };
-        if let Some(stream) = self.streams.get_mut(&key) {
-            stream.heard_at = now;
-            stream.via = via;
-        }
-        Ok(key)
+    /// Begins a stream that is not known, unless the node through which it comes began too many.
+    pub fn begin(&mut self, id: StreamId, via: NodeId, now: Instant) -> Option<u32> {
+        let begun = self.streams.values().filter(|stream| stream.opener == Some(via)).count();
+        let stream = InStream { opener: Some(via), ..InStream::new(id, via, 1, now) };
+        (begun < MOST_STREAMS).then(|| self.insert(stream))
     }
 
-    /// Ends the streams of a sender that this one follows.
-    pub fn end_older(&mut self, id: &StreamId) {
-        self.retain(|old| old.id.sender != id.sender || !id.follows(&old.id));
+    /// Whether its sender, in its own name, began one here that follows it.
+    pub fn is_over(&self, id: &StreamId) -> bool {
+        self.streams
+            .values()
+            .any(|newer| newer.opener == Some(id.sender) && newer.id.sender == id.sender && newer.id.follows(id))
+    }
+
+    /// Ends the streams of a sender that this one follows: all of them when it comes from the sender itself, else those
+    /// that came the same way.
+    pub fn end_older(&mut self, id: &StreamId, via: NodeId) {
+        self.retain(|old| old.id.sender != id.sender || !id.follows(&old.id) || (via != id.sender && via != old.via));
     }
 
     fn insert(&mut self, stream: InStream) -> u32 {
@@ -266,9 +274,8 @@ impl KeptReply {
     pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
         let result = match &reply.result {
             Ok(outputs) => Ok(outputs
-                .iter()
-                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })
-                .collect()),
+                .each()
+                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })),
             Err(failure) => Err(failure.clone()),
         };
         Self { number: reply.number, result }
@@ -320,7 +327,54 @@ impl InStream {
             sent: 0,
             told: next - 1,
             heard_at: now,
+            opener: None,
+            queued: false,
+            charge: Charge::default(),
+            charged_to: None,
+            lacking: None,
         }
+    }
+
+    /// Its sender spoke through this peer. False when [`comes_through`](Self::comes_through) has to follow.
+    pub fn heard(&mut self, via: NodeId, now: Instant) -> bool {
+        self.heard_at = now;
+        self.charged_to == Some(via)
+    }
+
+    /// What it holds is charged to this peer from here on, and answers go back there.
+    pub fn comes_through(&mut self, via: NodeId, account: HeldBytes) {
+        self.via = via;
+        self.charged_to = Some(via);
+        self.charge.transfer(account);
+    }
+
+    /// Whether its peer may have held what it now does. The position that is too much is dropped, and lacking from then on.
+    pub fn keeps(&mut self, number: u64) -> bool {
+        if self.early_bytes == self.charge.bytes() || self.charge.set(self.early_bytes) {
+            return true;
+        }
+        let place = number.checked_sub(self.next).and_then(|ahead| usize::try_from(ahead).ok());
+        if let Some(held) = place.and_then(|place| self.early.get_mut(place)).and_then(Option::take) {
+            self.early_bytes -= held.weight();
+            if self.lacking.is_none_or(|(first, _)| first < self.next || number < first) {
+                self.lacking = Some((number, held.weight()));
+            }
+        }
+        while matches!(self.early.back(), Some(None)) {
+            self.early.pop_back();
+        }
+        false
+    }
+
+    /// The bytes of the position that is due, when it was dropped for want of room and could be accepted but for that.
+    pub fn lacks(&self) -> Option<usize> {
+        let (_, bytes) = self.lacking.filter(|(number, _)| *number == self.next)?;
+        (self.kept_bytes < KEPT_REPLY_BYTES && self.ready().is_none()).then_some(bytes)
+    }
+
+    /// Its sender is asked to send again what is lacking.
+    pub fn asked(&mut self) {
+        self.lacking = None;
     }
 
     /// The number that is due next.
@@ -329,10 +383,10 @@ impl InStream {
     }
 
     /// Takes a position in. Repetitions are dropped.
-    pub fn offer(&mut self, number: u64, held: Held) -> Result<(), Refused> {
+    pub fn offer(&mut self, number: u64, held: Held) -> Result<(), BeyondWindow> {
         let Some(ahead) = number.checked_sub(self.next) else { return Ok(()) };
         if ahead >= 2 * WINDOW {
-            return Err(Refused::BeyondWindow);
+            return Err(BeyondWindow);
         }
         let place = usize::try_from(ahead).unwrap_or(usize::MAX);
         if self.early.get(place).is_some_and(Option::is_some) {
@@ -342,7 +396,7 @@ impl InStream {
         // A single large event beyond the window's bytes is taken when it is alone; the sender keeps to the same rule.
         let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && self.early_bytes > 0 && weight > 0;
         if too_many_bytes && number != self.next {
-            return Err(Refused::BeyondWindow);
+            return Err(BeyondWindow);
         }
         self.early_bytes += weight;
         if self.early.len() <= place {
@@ -350,6 +404,14 @@ impl InStream {
         }
         self.early[place] = Some(held);
         Ok(())
+    }
+
+    /// Accepts a number without storing what stands at it, when it is due, nothing is held behind it, and there is room to
+    /// keep its reply; false otherwise.
+    pub fn pass(&mut self, number: u64) -> bool {
+        let due = number == self.next && self.early.is_empty() && self.kept_bytes < KEPT_REPLY_BYTES;
+        self.next += u64::from(due);
+        due
     }
 
     /// The position that is due, when it is here and there is room to keep its reply.
@@ -367,6 +429,9 @@ impl InStream {
         self.early.pop_front();
         self.early_bytes -= held.weight();
         self.next += 1;
+        if self.early_bytes < self.charge.bytes() {
+            self.charge.set(self.early_bytes);
+        }
         if self.early.is_empty() && self.early.capacity() > 64 {
             // An idle stream keeps no memory of a past flood.
             self.early = VecDeque::new();
@@ -383,6 +448,7 @@ impl InStream {
         let passed = usize::try_from(next - self.next).unwrap_or(usize::MAX).min(self.early.len());
         let freed: usize = self.early.drain(..passed).flatten().map(|held| held.weight()).sum();
         self.early_bytes -= freed;
+        self.charge.set(self.early_bytes.min(self.charge.bytes()));
         self.next = next;
         self.told = self.told.max(next - 1);
         true
@@ -392,6 +458,8 @@ impl InStream {
     pub fn drop_early(&mut self) {
         self.early.clear();
         self.early_bytes = 0;
+        self.charge.set(0);
+        self.lacking = None;
     }
 
     /// Whether it holds events that were not accepted.
@@ -451,6 +519,11 @@ impl InStream {
         self.accepted().saturating_sub(self.told)
     }
 
+    /// Bytes of events that wait for one before them, or for room.
+    pub fn held_bytes(&self) -> usize {
+        self.early_bytes
+    }
+
     /// Bytes held for this stream.
     pub fn bytes(&self) -> usize {
         self.early_bytes + self.kept_bytes
@@ -462,6 +535,7 @@ mod tests {
     use super::*;
     use crate::causal::{HorizonBloom, ParentHash, Sequence};
     use crate::identity::{EntityId, Incarnation, Lineage, OriginHash};
+    use crate::wire::events::Opening;
 
     fn stream() -> InStream {
         let id = StreamId {
@@ -469,7 +543,7 @@ mod tests {
             incarnation: Incarnation::from_bytes([1; 16]),
             entity: EntityId::from_bytes([2; 32]),
             lineage: Lineage::from_bytes([3; 16]),
-            opening: 1,
+            opening: Opening::new(1, 2),
         };
         InStream::new(id, NodeId::new(1), 1, Instant::now())
     }
@@ -511,8 +585,8 @@ mod tests {
     #[test]
     fn requirement_bounds_what_is_beyond_the_window_is_refused() {
         let mut stream = stream();
-        assert_eq!(stream.offer(1 + 2 * WINDOW, event(1, 1)), Err(Refused::BeyondWindow));
-        assert_eq!(stream.offer(u64::MAX, event(1, 1)), Err(Refused::BeyondWindow));
+        assert_eq!(stream.offer(1 + 2 * WINDOW, event(1, 1)), Err(BeyondWindow));
+        assert_eq!(stream.offer(u64::MAX, event(1, 1)), Err(BeyondWindow));
         stream.offer(2 * WINDOW, event(2 * WINDOW, 1)).expect("the last of the window");
         stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect_err("more bytes than the window has");
         stream.offer(1, event(1, 2 * WINDOW_BYTES)).expect("what is due is taken");

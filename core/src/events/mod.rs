@@ -1,14 +1,16 @@
 //! Streams: how an event sent to a daemon on another node is accepted exactly once, in order, and answered once.
 //!
-//! A stream is (sender, sender incarnation, destination entity, lineage), numbered 1, 2, 3 …. [`OutStream`] is the
+//! A stream is (sender, sender incarnation, destination entity, lineage, opening), numbered 1, 2, 3 …. [`OutStream`] is the
 //! sender's end, [`Inbound`] holds the host's ends of one daemon. Both are plain state: they are told what arrived and
 //! asked what to send.
 
+mod held_bytes;
 mod inbound;
 mod outbound;
 
 pub use crate::wire::events::Outputs;
-pub use inbound::{Held, InStream, Inbound, KeptReply, OutputRecord, Refused};
+pub use held_bytes::{HeldBytes, MOST_HELD_BYTES};
+pub use inbound::{BeyondWindow, Held, InStream, Inbound, KeptReply, MOST_STREAMS, OutputRecord};
 pub use outbound::{OutItem, OutStream, Outgoing};
 
 /// Most positions of a stream that are sent and not accepted.

@@ -52,10 +52,14 @@ pub struct OutStream {
     pub epoch: Epoch,
     /// The highest epoch that was told; above `epoch` while the new host is out of reach and the former one forwards.
     pub told_epoch: Epoch,
+    /// The host that goes with `told_epoch`.
+    pub told_host: NodeId,
     /// Nothing is sent while a local hand-over is undecided.
     pub held: bool,
-    /// Since when its host is out of reach.
-    pub cut_since: Option<Instant>,
+    /// The highest epoch whose host says that the daemon is not there.
+    pub refuted: Epoch,
+    /// The host that it had before, which may have the daemon back when `host` is gone.
+    pub former: Option<NodeId>,
     base: u64,
     items: VecDeque<OutItem>,
     pending_bytes: usize,
@@ -89,8 +93,10 @@ impl OutStream {
             host,
             epoch,
             told_epoch: epoch,
+            told_host: host,
             held: false,
-            cut_since: None,
+            refuted: Epoch::default(),
+            former: None,
             base: next,
             items: VecDeque::new(),
             pending_bytes: 0,
@@ -132,6 +138,19 @@ impl OutStream {
         self.sent = self.accepted;
         self.flight_bytes = 0;
         self.trim();
+    }
+
+    /// Goes on at another host.
+    pub fn lead_to(&mut self, host: NodeId, epoch: Epoch) {
+        if self.host != host {
+            self.former = Some(self.host);
+        }
+        (self.host, self.epoch) = (host, epoch);
+    }
+
+    /// Whether the host that was told last is out of reach, and a former one stands in for it.
+    pub fn is_detoured(&self) -> bool {
+        self.told_host != self.host
     }
 
     fn item_mut(&mut self, number: u64) -> Option<&mut OutItem> {

@@ -4,10 +4,9 @@ use super::EntityId;
 
 /// A failed operation with a key pair.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum IdentityError {
     /// The operation needs the secret key and only the public one is here.
-    #[error("identity is read-only: {0:?} has no secret key here")]
+    #[error("identity is read-only: {0} has no secret key here")]
     ReadOnly(EntityId),
     /// The signature is not one of this key over this message.
     #[error("signature does not verify")]
@@ -29,7 +28,7 @@ pub enum EnvelopeError {
     #[error("the target's static key is a low-order point")]
     WeakTargetKey,
     /// The envelope is of another daemon than the snapshot.
-    #[error("envelope of {got:?} where that of {expected:?} is expected")]
+    #[error("envelope of {got} where that of {expected} is expected")]
     WrongSigner {
         /// The daemon that the snapshot is of.
         expected: EntityId,

@@ -70,34 +70,42 @@ impl NodeId {
 
 impl fmt::Debug for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EntityId(")?;
+        write!(f, "EntityId({self})")
+    }
+}
+
+/// The first bytes, in hexadecimal.
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in &self.0[..6] {
             write!(f, "{byte:02x}")?;
         }
-        f.write_str("…)")
+        f.write_str("…")
     }
 }
 
 impl fmt::Debug for OriginHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OriginHash({:016x})", self.0)
+        write!(f, "OriginHash({})", self.0)
     }
 }
 
+/// In decimal, as every language of an embedder writes the number.
 impl fmt::Display for OriginHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{}", self.0)
     }
 }
 
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeId({:016x})", self.0)
+        write!(f, "NodeId({})", self.0)
     }
 }
 
+/// In decimal, as every language of an embedder writes the number.
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{}", self.0)
     }
 }

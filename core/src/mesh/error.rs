@@ -10,7 +10,6 @@ use crate::wire::session::Refusal;
 
 /// A failed operation of a [`MeshNode`](super::MeshNode). Every text names the address it is about.
 #[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum MeshError {
     /// An argument that cannot be used.
     #[error("{0}")]
@@ -92,7 +91,7 @@ pub enum HandshakeFailure {
     #[error(transparent)]
     RefusedHere(#[from] PeerRefusal),
     /// The peer, proven and having proven this node, refused.
-    #[error("the peer refused: {0:?}")]
+    #[error("the peer refused: {0}")]
     RefusedThere(Refusal),
     /// The session was given up for another one, which did not come.
     #[error("another session with the peer was expected and did not come")]
@@ -101,7 +100,6 @@ pub enum HandshakeFailure {
 
 /// Why a handler was not installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum InstallError {
     /// One of the subprotocols has a handler.
     #[error("subprotocol {0:?} has a handler already")]

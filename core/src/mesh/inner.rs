@@ -193,7 +193,7 @@ impl Inner {
 
     /// Whether records of the layers above may be sent.
     pub(super) fn flows(&self, link: &Link) -> bool {
-        self.is_started() && link.peer_ready.load(Ordering::Acquire)
+        self.is_started() && link.says_ready()
     }
 
     /// Carries out what the table decided, in order.
@@ -300,9 +300,12 @@ impl Inner {
         if let Some(addr) = connected.map(|peer| peer.way.to_string()) {
             let _ = tell.send(addr);
         } else {
-            let waiting = control.waiters.entry(node).or_default();
-            waiting.retain(|waiter| !waiter.is_closed());
-            waiting.push(tell);
+            // Whoever stopped waiting goes here, whichever node it was waiting for.
+            control.waiters.retain(|_, waiting| {
+                waiting.retain(|waiter| !waiter.is_closed());
+                !waiting.is_empty()
+            });
+            control.waiters.entry(node).or_default().push(tell);
         }
         told
     }
@@ -422,5 +425,27 @@ impl Inner {
                 let _ = waiter.send(addr.clone());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::identity::{EntityKeypair, NodeId};
+    use crate::mesh::{MeshConfig, MeshNode};
+    use crate::session::Psk;
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_those_who_stopped_waiting() {
+        let config = MeshConfig::new("127.0.0.1:0", Psk::new([1; 32]), EntityKeypair::generate());
+        let node = MeshNode::create(config).await.expect("bound");
+        let inner = node.inner();
+        for id in 1..=100 {
+            drop(inner.session_with(NodeId::new(id)));
+        }
+        let waits = inner.session_with(NodeId::new(7));
+        let _also = inner.session_with(NodeId::new(8));
+        assert_eq!(inner.control.lock().waiters.values().map(Vec::len).sum::<usize>(), 2);
+        drop(waits);
+        node.shutdown().await;
     }
 }

@@ -101,6 +101,11 @@ impl Link {
         self.way.via().is_none()
     }
 
+    /// Whether the peer said on this session that it was started.
+    pub(super) fn says_ready(&self) -> bool {
+        self.peer_ready.load(Ordering::Acquire)
+    }
+
     pub(super) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -232,6 +237,11 @@ impl Link {
     pub(super) fn may_send_bulk(&self) -> bool {
         let bulk = self.bulk_out.lock();
         bulk.credit.has_room() && bulk.pace.has_room(Instant::now())
+    }
+
+    /// Bulk bytes worth gathering for one write.
+    pub(super) fn bulk_burst(&self) -> u64 {
+        self.bulk_out.lock().pace.burst(Instant::now())
     }
 
     pub(super) fn spend_bulk(&self, bytes: usize) {

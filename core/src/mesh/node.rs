@@ -56,6 +56,8 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// When it came into this state.
     pub since: SystemTime,
+    /// Whether it said on this session that it was started; records of the layers above flow only then.
+    pub started: bool,
 }
 
 impl MeshNode {
@@ -136,6 +138,11 @@ impl MeshNode {
         self.in_background(relay::reach(self.inner.clone(), node)).await
     }
 
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// Circuits that go through this node for others.
     pub fn circuits(&self) -> usize {
         self.inner.relay.circuits()
@@ -182,14 +189,18 @@ impl MeshNode {
         let mut peers: Vec<_> = control
             .table
             .peers()
-            .map(|peer| PeerInfo {
-                node: peer.identity.node,
-                entity: peer.identity.entity,
-                addr: peer.way.to_string(),
-                via: peer.way.via(),
-                state: peer.state,
-                rtt: peer.conn.and_then(|conn| control.links.get(&conn)).and_then(|link| link.rtt()),
-                since: self.inner.wall_clock(peer.since),
+            .map(|peer| {
+                let link = peer.conn.and_then(|conn| control.links.get(&conn));
+                PeerInfo {
+                    node: peer.identity.node,
+                    entity: peer.identity.entity,
+                    addr: peer.way.to_string(),
+                    via: peer.way.via(),
+                    state: peer.state,
+                    rtt: link.and_then(|link| link.rtt()),
+                    since: self.inner.wall_clock(peer.since),
+                    started: link.is_some_and(|link| link.says_ready()),
+                }
             })
             .collect();
         peers.sort_unstable_by_key(|peer| peer.node);

@@ -60,8 +60,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    /// Seals what is to be written next: all fast records there are, within reason, then one bulk frame. So a fast record
-    /// never waits for more than one bulk frame. True when there is more to do at once.
+    /// Seals what is to be written next: all fast records there are, within reason, then one bulk frame, so that no fast
+    /// record waits for more than that; several while nothing fast flows. True when there is more to do at once.
     fn gather(&mut self, scratch: &mut Scratch) -> Result<bool, SessionError> {
         let Scratch { frame, out, turn } = scratch;
         let mut more = loop {
@@ -80,13 +80,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 break more;
             }
         };
-        if self.link.may_send_bulk() {
+        let burst = out.len() as u64 + self.link.bulk_burst();
+        while self.link.may_send_bulk() {
             frame.reset(Lane::Bulk);
             let more_bulk = self.fill(Lane::Bulk, frame, turn);
-            if !frame.is_empty() {
-                self.link.spend_bulk(frame.bodies());
-                self.sealer.seal(frame.plaintext(), out)?;
+            if frame.is_empty() {
+                break;
+            }
+            self.link.spend_bulk(frame.bodies());
+            self.sealer.seal(frame.plaintext(), out)?;
+            if !more_bulk || out.len() as u64 >= burst {
                 more |= more_bulk;
+                break;
             }
         }
         Ok(more)

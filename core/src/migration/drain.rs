@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure::Outcome;
+use super::failure::{MigrationFailure, Outcome};
 use crate::identity::{NodeId, OriginHash};
+use crate::wire::migration::{FailureReason, Unwelcome};
 
 /// Moves of one drain at once.
 const MOST_MOVING: usize = 32;
@@ -22,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What became of one daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrainReport {
     /// Which one.
     pub origin: OriginHash,
@@ -30,6 +31,8 @@ pub struct DrainReport {
     pub outcome: Outcome,
     /// Where it went, or may have gone.
     pub target: Option<NodeId>,
+    /// Why it did not surely go.
+    pub failure: Option<MigrationFailure>,
 }
 
 /// A daemon that has to go.
@@ -38,6 +41,8 @@ struct Item {
     origin: OriginHash,
     kind: Arc<str>,
     refused_by: BTreeSet<NodeId>,
+    /// What became of the last attempt.
+    failure: Option<MigrationFailure>,
 }
 
 #[derive(Debug)]
@@ -101,8 +106,13 @@ impl Drain {
         for (origin, kind) in daemons {
             self.known.insert(origin);
             match kind {
-                Some(kind) => self.waiting.push_back(Item { origin, kind, refused_by: BTreeSet::new() }),
-                None => self.report(origin, Outcome::Source, None),
+                Some(kind) => {
+                    self.waiting.push_back(Item { origin, kind, refused_by: BTreeSet::new(), failure: None });
+                }
+                None => {
+                    let reason = FailureReason::FactoryNotFound { kind: String::new(), why: Unwelcome::NoKind };
+                    self.stays(origin, MigrationFailure::Refused(reason, Outcome::Source));
+                }
             }
         }
     }
@@ -150,7 +160,7 @@ impl Drain {
                 .filter(|(node, offer)| takes(**node, offer))
                 .min_by_key(|(node, offer)| (!offer.open, offer.load, **node));
             let Some((node, offer)) = best else {
-                self.report(item.origin, Outcome::Source, None);
+                self.stays(item.origin, item.failure.unwrap_or(MigrationFailure::NoTargetAvailable));
                 continue;
             };
             offer.load += 1;
@@ -163,21 +173,22 @@ impl Drain {
     }
 
     /// A move that this drain began is over.
-    pub fn moved(&mut self, origin: OriginHash, outcome: Option<Outcome>) {
-        let Some((item, node)) = self.moving.remove(&origin) else { return };
-        match outcome {
-            None => self.report(origin, Outcome::Target, Some(node)),
-            Some(Outcome::Source) => {
+    pub fn moved(&mut self, origin: OriginHash, result: Result<(), MigrationFailure>) {
+        let Some((mut item, node)) = self.moving.remove(&origin) else { return };
+        match result {
+            Ok(()) => self.went(origin, node),
+            Err(failure) if failure.outcome() == Outcome::Source => {
                 if let Some(offer) = self.offers.get_mut(&node) {
                     offer.load = offer.load.saturating_sub(1);
                 }
                 if self.ending {
-                    self.report(origin, Outcome::Source, None);
+                    self.stays(origin, failure);
                 } else {
+                    item.failure = Some(failure);
                     self.waiting.push_back(item);
                 }
             }
-            Some(outcome) => self.report(origin, outcome, Some(node)),
+            Err(failure) => self.failed(origin, Some(node), failure),
         }
     }
 
@@ -196,8 +207,8 @@ impl Drain {
     /// It is not here any more: moved by somebody else, or stopped.
     pub fn gone(&mut self, origin: OriginHash, node: Option<NodeId>) {
         self.moving.remove(&origin);
-        if node.is_some() {
-            self.report(origin, Outcome::Target, node);
+        if let Some(node) = node {
+            self.went(origin, node);
         }
     }
 
@@ -224,7 +235,7 @@ impl Drain {
         if self.ending {
             // They did not end: whoever waits is told what is known.
             for (origin, (_, node)) in std::mem::take(&mut self.moving) {
-                self.report(origin, Outcome::Unknown, Some(node));
+                self.failed(origin, Some(node), MigrationFailure::Refused(out_of_time(), Outcome::Unknown));
             }
             self.until = None;
             return Vec::new();
@@ -240,7 +251,7 @@ impl Drain {
         self.look_at = None;
         let left: Vec<Item> = self.waiting.drain(..).chain(self.blocked.drain(..)).collect();
         for item in left {
-            self.report(item.origin, Outcome::Source, None);
+            self.stays(item.origin, MigrationFailure::Refused(out_of_time(), Outcome::Source));
         }
         self.moving.keys().copied().collect()
     }
@@ -250,12 +261,25 @@ impl Drain {
         self.ending
     }
 
-    fn report(&mut self, origin: OriginHash, outcome: Outcome, target: Option<NodeId>) {
-        self.reports.push(DrainReport { origin, outcome, target });
+    fn went(&mut self, origin: OriginHash, node: NodeId) {
+        self.reports.push(DrainReport { origin, outcome: Outcome::Target, target: Some(node), failure: None });
+    }
+
+    fn stays(&mut self, origin: OriginHash, failure: MigrationFailure) {
+        self.failed(origin, None, failure);
+    }
+
+    fn failed(&mut self, origin: OriginHash, target: Option<NodeId>, failure: MigrationFailure) {
+        self.reports.push(DrainReport { origin, outcome: failure.outcome(), target, failure: Some(failure) });
     }
 
     /// What became of all of them.
     pub fn into_reports(self) -> Vec<DrainReport> {
         self.reports
     }
+}
+
+/// Why the rest stays when time is up.
+pub fn out_of_time() -> FailureReason {
+    FailureReason::Timeout { detail: "the drain's time is up".to_owned() }
 }

@@ -30,6 +30,18 @@ pub enum MigrationFailure {
     TargetUnavailable(NodeId),
     /// The daemon is known to no reachable node.
     DaemonNotFound(OriginHash),
+    /// The source does not let this node move its daemons.
+    NotAuthorized {
+        /// The source.
+        by: NodeId,
+    },
+    /// The target lets only another node bring this daemon.
+    WrongPeer {
+        /// The target.
+        by: NodeId,
+    },
+    /// No connected node can host a daemon of its kind.
+    NoTargetAvailable,
 }
 
 impl MigrationFailure {
@@ -37,7 +49,12 @@ impl MigrationFailure {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Refused(_, outcome) => *outcome,
-            Self::NotReadyTimeout { .. } | Self::TargetUnavailable(_) | Self::DaemonNotFound(_) => Outcome::Source,
+            Self::NotReadyTimeout { .. }
+            | Self::TargetUnavailable(_)
+            | Self::DaemonNotFound(_)
+            | Self::NotAuthorized { .. }
+            | Self::WrongPeer { .. }
+            | Self::NoTargetAvailable => Outcome::Source,
         }
     }
 }
@@ -46,9 +63,14 @@ impl std::fmt::Display for MigrationFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused(reason, _) => reason.fmt(f),
-            Self::NotReadyTimeout { attempts } => write!(f, "the target was not ready, asked {attempts} times"),
+            Self::NotReadyTimeout { attempts } => {
+                write!(f, "the target was not ready, or had no room: asked {attempts} times")
+            }
             Self::TargetUnavailable(node) => write!(f, "the target node {node} is not connected"),
             Self::DaemonNotFound(origin) => write!(f, "no daemon {origin} is known"),
+            Self::NotAuthorized { by } => write!(f, "node {by} does not let this node move its daemons"),
+            Self::WrongPeer { by } => write!(f, "node {by} lets only another node bring it this daemon"),
+            Self::NoTargetAvailable => f.write_str("no connected node can host a daemon of this kind"),
         }
     }
 }

@@ -14,7 +14,7 @@ mod source;
 mod target;
 mod transfer;
 
-pub use drain::{Drain, DrainReport};
+pub use drain::{Drain, DrainReport, out_of_time};
 pub use ended::{End, EndedMoves};
 pub use errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};
 pub use failure::{MigrationFailure, Outcome};

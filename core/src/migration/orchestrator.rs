@@ -376,6 +376,8 @@ impl Orchestrator {
                 let failure = match reason {
                     FailureReason::TargetUnavailable => MigrationFailure::TargetUnavailable(self.wanted.target),
                     FailureReason::DaemonNotFound => MigrationFailure::DaemonNotFound(self.wanted.origin),
+                    FailureReason::NotAuthorized => MigrationFailure::NotAuthorized { by: self.wanted.source },
+                    FailureReason::WrongPeer => MigrationFailure::WrongPeer { by: self.wanted.target },
                     reason => MigrationFailure::Refused(reason, outcome),
                 };
                 self.finish(Err(failure), &mut actions);
@@ -428,7 +430,7 @@ impl Orchestrator {
             State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. }
                 if node == self.wanted.target || node == self.wanted.source =>
             {
-                self.failed(FailureReason::PeerLost { detail: format!("node {node}") }, Outcome::Source, now)
+                self.failed(FailureReason::lost(self.role_of(node), node), Outcome::Source, now)
             }
             State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
             // The source sees the target's loss itself and knows what it means.
@@ -471,7 +473,7 @@ impl Orchestrator {
             State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
                 if node == self.wanted.source || node == self.wanted.target {
                     let outcome = if dead && node == self.wanted.source { Outcome::Lost } else { Outcome::Source };
-                    return self.failed(FailureReason::PeerLost { detail: format!("node {node}") }, outcome, now);
+                    return self.failed(FailureReason::lost(self.role_of(node), node), outcome, now);
                 }
                 Vec::new()
             }
@@ -486,23 +488,26 @@ impl Orchestrator {
         }
     }
 
+    fn role_of(&self, node: NodeId) -> &'static str {
+        if node == self.wanted.source { "source" } else { "target" }
+    }
+
     fn source_lost(&mut self, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
         let outcome = if dead { Outcome::Lost } else { Outcome::Unknown };
-        self.failed(FailureReason::PeerLost { detail: format!("source {}", self.wanted.source) }, outcome, now)
+        self.failed(FailureReason::lost("source", self.wanted.source), outcome, now)
     }
 
     /// Nobody is left who could say whether the target runs it.
     fn in_doubt(&mut self, now: Instant) -> Vec<OrchestratorAction> {
         let detail = format!("source {}, and target {}", self.wanted.source, self.wanted.target);
-        self.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, now)
+        self.failed(FailureReason::PeerLost { detail, node: Some(self.wanted.source) }, Outcome::Unknown, now)
     }
 
     /// The target says what became of its copy.
     pub fn target_copy(&mut self, copy: CopyState, now: Instant) -> Vec<OrchestratorAction> {
         match (self.state, copy) {
             (State::Doubting { .. }, CopyState::Active) => {
-                let detail = format!("source {}", self.wanted.source);
-                self.failed(FailureReason::PeerLost { detail }, Outcome::Target, now)
+                self.failed(FailureReason::lost("source", self.wanted.source), Outcome::Target, now)
             }
             // An undecided copy never goes live by itself.
             (State::Doubting { dead, .. }, CopyState::Undecided | CopyState::Discarded) => self.source_lost(dead, now),

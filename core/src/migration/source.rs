@@ -428,7 +428,7 @@ impl Source {
                 }
                 return actions;
             }
-            return self.resume(FailureReason::PeerLost { detail: format!("target {node}") });
+            return self.resume(FailureReason::lost("target", node));
         }
         Vec::new()
     }
@@ -438,7 +438,7 @@ impl Source {
         if node != self.orchestrator || matches!(self.state, SourceState::Closing { .. }) {
             return Vec::new();
         }
-        self.resume(FailureReason::PeerLost { detail: format!("orchestrator {node}") })
+        self.resume(FailureReason::lost("orchestrator", node))
     }
 
     /// The session with a node is back.

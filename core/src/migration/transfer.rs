@@ -15,7 +15,7 @@ const SLICE: u64 = 256 * 1024;
 /// Most bytes that are asked for or held ahead of the chunks.
 const AHEAD: u64 = 8 * SLICE;
 /// With so much left ahead, more is asked for: several slices for each time that the daemon's thread is woken.
-const LOW: u64 = AHEAD - 2 * SLICE;
+const LOW: u64 = AHEAD - 4 * SLICE;
 
 /// A snapshot being sent.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::work::{MigrationRequest, Work};
 use crate::daemon::{HostConfig, Standing};
 use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
 use crate::migration::{Subject, Target, TargetState};
-use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId};
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Unwelcome};
 
 /// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
 const MOST_QUESTIONS: usize = 4096;
@@ -178,7 +178,7 @@ impl Engine {
         let kind = match &host.kind {
             Some(kind) => kind.clone(),
             None if here => Arc::from(""),
-            None => return Err(FailureReason::FactoryNotFound { kind: String::new() }),
+            None => return Err(FailureReason::FactoryNotFound { kind: String::new(), why: Unwelcome::NoKind }),
         };
         if !here && !self.peers.is_up(target) {
             return Err(FailureReason::TargetUnavailable);
@@ -254,21 +254,24 @@ impl Engine {
         if self.by_origin.contains_key(&origin) {
             return self.decline(from, id, FailureReason::AlreadyMigrating);
         }
-        let not_found = FailureReason::FactoryNotFound { kind: kind.to_owned() }.bounded();
+        let unwelcome = |why| FailureReason::FactoryNotFound { kind: kind.to_owned(), why }.bounded();
         if let Some(expected) = self.factories.expected(origin) {
             let provisioned = expected.keypair.clone();
             if expected.orchestrator.is_some_and(|bound| bound != from) {
                 return self.decline(from, id, FailureReason::WrongPeer);
             }
             if *expected.kind != *kind || provisioned.as_ref().is_some_and(|key| key.entity_id() != id.entity) {
-                return self.decline(from, id, not_found);
+                return self.decline(from, id, unwelcome(Unwelcome::ExpectedOtherwise));
             }
             let (kind, config) = (expected.kind.clone(), expected.config.clone());
             return self.agree(from, id, kind, source, transport_identity, Some((config, provisioned)), now);
         }
-        let Some(kind) = self.factories.kind(kind) else { return self.decline(from, id, not_found) };
+        let not_expected = unwelcome(Unwelcome::NotExpected);
+        let Some(kind) = self.factories.kind(kind) else {
+            return self.decline(from, id, unwelcome(Unwelcome::NoFactory));
+        };
         match self.options.arrivals {
-            ArrivalPolicy::Announced => self.decline(from, id, not_found),
+            ArrivalPolicy::Announced => self.decline(from, id, not_expected),
             ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, None, now),
             ArrivalPolicy::Ask => {
                 if self.asked.len() >= MOST_QUESTIONS {
@@ -292,21 +295,22 @@ impl Engine {
 
     /// Goes on with what the embedder was asked about; without an answer nobody could be asked.
     fn answer_question(&mut self, question: Question, answer: Option<bool>, now: Now) {
-        let refusal = match answer {
-            None => Some(FailureReason::NotReady),
-            Some(false) => Some(FailureReason::NotAuthorized),
-            Some(true) => None,
-        };
+        let refusal =
+            answer.map_or(Some(FailureReason::NotReady), |yes| (!yes).then_some(FailureReason::NotAuthorized));
         match question {
             Question::Arrival { from, id, kind, source, transport_identity } => {
                 let held = self.arrivals.get(&id.entity);
                 let taken = self.by_origin.contains_key(&id.entity.origin_hash())
                     || held.is_some_and(|arrival| arrival.target.state != TargetState::Prepared);
-                if taken || refusal.is_some() {
-                    let kind = kind.to_string();
-                    self.decline(from, id, FailureReason::FactoryNotFound { kind });
-                } else {
-                    self.agree(from, id, kind, source, transport_identity, None, now);
+                match answer {
+                    Some(true) if !taken => self.agree(from, id, kind, source, transport_identity, None, now),
+                    Some(true) => self.decline(from, id, FailureReason::AlreadyMigrating),
+                    Some(false) => {
+                        let why = Unwelcome::ByPolicy;
+                        let reason = FailureReason::FactoryNotFound { kind: kind.to_string(), why };
+                        self.decline(from, id, reason.bounded());
+                    }
+                    None => self.decline(from, id, FailureReason::NotReady),
                 }
             }
             Question::Inquiry(inquiry) => match refusal {

@@ -52,7 +52,7 @@ pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &Snap
 
 /// Why a move failed of which the orchestrator did not hear the end.
 fn ended_unheard() -> FailureReason {
-    FailureReason::PeerLost { detail: "the source went on before its orchestrator heard of it".to_owned() }
+    FailureReason::PeerLost { detail: "the source went on before its orchestrator heard of it".to_owned(), node: None }
 }
 
 impl Engine {
@@ -202,7 +202,7 @@ impl Engine {
                 }
                 SourceAction::TooLate { to } => self.say(to, &MigrationMessage::TooLate { id }),
                 SourceAction::WrongPhase { to, got } => {
-                    let expected = format!("{:?}", departure.source.stage());
+                    let expected = departure.source.stage().name().to_owned();
                     let reason = FailureReason::WrongPhase { expected, got: got.to_owned() };
                     if to == orchestrator {
                         self.note_migration(

@@ -14,7 +14,7 @@ use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::Ticket;
 use crate::identity::{MigrationId, NodeId, OriginHash};
-use crate::migration::{Drain, MigrationFailure, MigrationOptions, Outcome};
+use crate::migration::{Drain, MigrationFailure, MigrationOptions, Outcome, out_of_time};
 use crate::wire::migration::{FailureReason, MigrationMessage};
 
 /// Between the end of a move and the next one, so that the two never nest.
@@ -125,9 +125,8 @@ impl Engine {
         let Some(at) = draining.moves.iter().position(|(begun, _)| *begun == migration) else { return };
         let (_, origin) = draining.moves.swap_remove(at);
         match result {
-            Ok(()) => draining.machine.moved(origin, None),
             Err(failure) if is_busy(failure) => draining.machine.busy(origin, now.instant),
-            Err(failure) => draining.machine.moved(origin, Some(failure.outcome())),
+            result => draining.machine.moved(origin, result.clone()),
         }
         self.timers.arm(TimerKey::Drain, now.instant + SOON);
     }
@@ -135,8 +134,7 @@ impl Engine {
     pub(super) fn tick_drain(&mut self, now: Now) {
         let Some(draining) = &mut self.drain else { return };
         let stopped = draining.machine.tick(now.instant);
-        let detail = "the drain's time is up".to_owned();
-        self.give_up(&stopped, Some(FailureReason::Timeout { detail }), now);
+        self.give_up(&stopped, Some(out_of_time()), now);
         self.go_on_draining(now);
     }
 
@@ -192,7 +190,12 @@ impl Engine {
                 draining.machine.gone(origin, left_for);
             }
             Err(RuntimeError::Migration(failure)) if is_busy(&failure) => draining.machine.busy(origin, now.instant),
-            Err(_) => draining.machine.moved(origin, Some(Outcome::Source)),
+            Err(RuntimeError::Migration(failure)) => draining.machine.moved(origin, Err(failure)),
+            // Nothing else is refused before a move begins.
+            Err(error) => {
+                let reason = FailureReason::StateFailed { detail: error.to_string() }.bounded();
+                draining.machine.moved(origin, Err(MigrationFailure::Refused(reason, Outcome::Source)));
+            }
         }
     }
 

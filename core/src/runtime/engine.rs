@@ -15,6 +15,7 @@ use super::arrivals::Arrival;
 use super::departures::Departure;
 use super::drains::Draining;
 use super::error::RuntimeError;
+use super::forwards::Forwards;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::places::Places;
@@ -29,7 +30,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Lookups, Pointers};
-use crate::events::Inbound;
+use crate::events::{HeldBytes, Inbound};
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
 use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
@@ -124,6 +125,9 @@ pub struct Engine {
     pub(super) entropy: Entropy,
     pub(super) sequence: u64,
     pub(super) openings: u64,
+    /// What is held for the streams of each peer.
+    pub(super) accounts: HashMap<NodeId, HeldBytes, RandomState>,
+    pub(super) forwards: Forwards,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
     pub(super) asked: BTreeMap<u64, Question>,
@@ -184,6 +188,8 @@ impl Engine {
             entropy,
             sequence: 0,
             openings: 0,
+            accounts: HashMap::default(),
+            forwards: Forwards::default(),
             questions: 0,
             asked: BTreeMap::new(),
             turned_away: Vec::new(),
@@ -389,6 +395,14 @@ impl Engine {
             daemons: self.daemons.len(),
             streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
             streams_out: self.routes.len(),
+            streams_through: self.forwards.len(),
+            held_bytes: self
+                .daemons
+                .iter()
+                .flat_map(|(_, slot)| slot.inbound.iter())
+                .map(|(_, stream)| stream.held_bytes())
+                .sum(),
+            passing_bytes: self.peers.passing_bytes(),
             migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
             state_bytes: self.state_bytes(),
@@ -418,6 +432,12 @@ pub struct Census {
     pub streams_in: usize,
     /// Streams and questions that leave this node.
     pub streams_out: usize,
+    /// Streams of others that are sent on.
+    pub streams_through: usize,
+    /// Bytes of events that wait for one before them, or for room.
+    pub held_bytes: usize,
+    /// Bytes of large messages of others that are sent on.
+    pub passing_bytes: usize,
     /// Parts in migrations.
     pub migrations: usize,
     /// Bytes of arriving states.

@@ -111,8 +111,7 @@ impl Engine {
         // In one queue, so that they arrive in order whatever their size.
         if let Some(peer) = self.peers.up(target) {
             for body in bodies {
-                let subprotocol = Subprotocol::Migration;
-                peer.bulk.push_back(BulkMessage { subprotocol, body: body.into(), sent: 0 });
+                peer.bulk.push_back(BulkMessage::new(Subprotocol::Migration, body));
             }
             self.wakes.insert(target);
         }
@@ -230,7 +229,8 @@ impl Engine {
         if let Some(own) = own
             && !(handed.is_empty() && held.is_empty())
         {
-            let fresh = OutStream::new(own, origin, target, epoch, first);
+            let mut fresh = OutStream::new(own, origin, target, epoch, first);
+            fresh.former = Some(me);
             let mut sent = Vec::new();
             if let Some(stream) = self.own_stream(origin, fresh, now) {
                 // What this copy accepted of it last may not have been told yet.
@@ -253,6 +253,7 @@ impl Engine {
             if stream.sender == me {
                 self.on_moved(&stream, target, epoch, now);
             } else {
+                self.forwards.left(stream, via, target, now.instant);
                 let to = self.way_to(stream.sender, via);
                 self.send(
                     to,

@@ -8,8 +8,7 @@ use super::engine::{Engine, Now, Slot};
 use super::replies::failed;
 use super::timers::TimerKey;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
-use crate::directory::Pointer;
-use crate::events::{Held, InStream, Refused};
+use crate::events::{Held, InStream};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -18,19 +17,17 @@ use crate::wire::events::{EventsMessage, FailureKind, Item, StreamId};
 /// How often silent streams are looked for.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Marks of a sender that was silent for so long end.
-const MARKS_KEPT: Duration = Duration::from_secs(600);
-/// Most times that an event is sent on.
-const MOST_HOPS: u8 = 4;
+pub(super) const MARKS_KEPT: Duration = Duration::from_secs(600);
 /// So many accepted events are told at once; fewer with the next reply, or a little later.
 const TELL_AT: u64 = 256;
 
 /// What a message has gone through.
 #[derive(Clone, Copy)]
-struct Passed {
+pub(super) struct Passed {
     /// The highest epoch of the daemon that anyone on the way knew.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// How often it was sent on.
-    hops: u8,
+    pub(super) hops: u8,
 }
 
 /// The fields of a batch.
@@ -49,6 +46,8 @@ struct Intake {
     accepted: bool,
     /// One whose sender waits for just that.
     sends: bool,
+    /// There is room for what was dropped before for want of it.
+    again: bool,
 }
 
 impl Intake {
@@ -61,12 +60,10 @@ impl Intake {
         starved: &mut Vec<u32>,
         now: Now,
     ) {
-        // Callers of this node get the next numbers of its stream when the daemon is handed over.
-        if held.id.sender == me && matches!(host.standing, Standing::Frozen(_)) {
+        if !takes(host, held, me) {
             return;
         }
-        while host.accepts() {
-            let Some(due) = held.ready() else { break };
+        while let Some(due) = held.ready() {
             if let Held::Event { payload, .. } = due
                 && !host.mailbox.has_room(payload.len())
             {
@@ -76,24 +73,42 @@ impl Intake {
                 break;
             }
             let Some((number, due)) = held.accept() else { break };
-            if let Held::Event { link, payload, call } = due {
-                self.sends |= !call;
-                self.accepted = true;
-                let delivery = Delivery {
-                    link,
-                    payload,
-                    received_at: now.unix_ns,
-                    channel: None,
-                    reply: ReplyTo::Stream { stream, number, call },
-                    expires: None,
-                    accepted_at: now.instant,
-                };
-                // There is room: it was looked for above.
-                let taken = host.accept(delivery);
-                debug_assert!(taken.is_ok());
+            self.enter(host, due, (stream, number), now);
+        }
+        if let Some(bytes) = held.lacks().filter(|_| host.accepts()) {
+            if host.mailbox.has_room(bytes) {
+                held.asked();
+                self.again = true;
+            } else if !starved.contains(&stream) {
+                starved.push(stream);
             }
         }
     }
+
+    /// Enters what was accepted into the mailbox, where room was looked for before.
+    fn enter(&mut self, host: &mut DaemonHost, due: Held, (stream, number): (u32, u64), now: Now) {
+        let Held::Event { link, payload, call } = due else { return };
+        self.sends |= !call;
+        self.accepted = true;
+        let delivery = Delivery {
+            link,
+            payload,
+            received_at: now.unix_ns,
+            channel: None,
+            reply: ReplyTo::Stream { stream, number, call },
+            expires: None,
+            accepted_at: now.instant,
+        };
+        let taken = host.accept(delivery);
+        debug_assert!(taken.is_ok());
+    }
+}
+
+/// Whether a daemon takes in what is due on a stream, as far as its mailbox has room.
+fn takes(host: &DaemonHost, held: &InStream, me: NodeId) -> bool {
+    // Callers of this node get the next numbers of its stream when the daemon is handed over.
+    let handed_over = held.id.sender == me && matches!(host.standing, Standing::Frozen(_));
+    host.accepts() && !handed_over
 }
 
 impl Engine {
@@ -103,6 +118,10 @@ impl Engine {
             Ok(message) => message,
             Err(error) => return self.refuse(from, "event message", &error),
         };
+        // A session proves which node speaks: what was not sent on comes from its sender.
+        if message.hops() == Some(0) && message.stream().sender != from {
+            return self.refuse(from, "event message", &"in the name of another node");
+        }
         match message {
             EventsMessage::Batch { stream, epoch, hops, first, items, replies_through } => {
                 let passed = Passed { epoch, hops };
@@ -113,26 +132,36 @@ impl Engine {
                 self.on_await(from, &stream, Passed { epoch, hops }, replies_through, repeat, now);
             }
             EventsMessage::Withdraw { stream, epoch, hops, number } => {
-                self.on_withdraw(from, &stream, Passed { epoch, hops }, number);
+                self.on_withdraw(from, &stream, Passed { epoch, hops }, number, now);
             }
             EventsMessage::Accepted { stream, through } => {
-                if !self.pass_back(&stream, body) {
+                if self.is_for_me(from, &stream, body) {
                     self.on_answers(&stream, through, &[], body, now);
                 }
             }
             EventsMessage::Replies { stream, through, replies } => {
-                if !self.pass_back(&stream, body) {
+                if self.is_for_me(from, &stream, body) {
                     self.on_answers(&stream, through, &replies, body, now);
                 }
             }
             EventsMessage::Moved { stream, node, epoch } => {
-                if !self.pass_back(&stream, body) {
-                    self.on_moved(&stream, node, epoch, now);
+                if self.is_for_me(from, &stream, body) {
+                    self.on_told_moved(from, &stream, node, epoch, now);
                 }
             }
             EventsMessage::Unknown { stream, first } => {
-                if !self.pass_back(&stream, body) {
+                if !self.may_have_back(&stream) && self.is_for_me(from, &stream, body) {
                     self.on_unknown(&stream, from, first, now);
+                }
+            }
+            EventsMessage::Again { stream } => {
+                if self.is_for_me(from, &stream, body) {
+                    self.on_again(&stream, from, now);
+                }
+            }
+            EventsMessage::Full { stream } => {
+                if self.is_for_me(from, &stream, body) {
+                    self.on_full(&stream, from);
                 }
             }
             EventsMessage::Close { stream } => {
@@ -146,17 +175,6 @@ impl Engine {
         }
     }
 
-    /// An answer for another node that reaches its sender only through this one.
-    fn pass_back(&mut self, stream: &StreamId, body: &Bytes) -> bool {
-        if stream.sender == self.me() {
-            return stream.incarnation != self.node.incarnation;
-        }
-        if self.peers.is_up(stream.sender) {
-            self.send_any_size(stream.sender, Subprotocol::Events, body.to_vec());
-        }
-        true
-    }
-
     fn host_of(&self, entity: &EntityId) -> Option<DaemonKey> {
         let key = self.by_origin.get(&entity.origin_hash()).copied()?;
         self.slot(key).filter(|slot| slot.host.entity() == *entity).map(|slot| slot.host.key)
@@ -165,7 +183,7 @@ impl Engine {
     fn on_batch(&mut self, from: NodeId, body: &Bytes, batch: Batch<'_>, now: Now) {
         let Batch { id, passed, first, items, through } = batch;
         let Some(key) = self.stands_here(&id) else {
-            return self.forward(from, &id, passed, |Passed { epoch, hops }| EventsMessage::Batch {
+            return self.forward(from, &id, passed, now, |Passed { epoch, hops }| EventsMessage::Batch {
                 stream: id,
                 epoch,
                 hops,
@@ -174,27 +192,30 @@ impl Engine {
                 replies_through: through,
             });
         };
+        let known = self.slot(key).and_then(|slot| slot.inbound.find(&id));
+        let Some(stream) = known.or_else(|| self.begin_stream(key, from, &id, passed, first, now)) else { return };
+        self.heard(key, stream, from, now);
         let me = self.me();
-        let Some(slot) = self.slot_mut(key) else { return };
-        if slot.host.may_end_streams() && first == 1 && slot.inbound.find(&id).is_none() {
-            slot.inbound.end_older(&id);
-        }
-        let stream = match slot.inbound.open(id, from, first, now.instant) {
-            Ok(stream) => stream,
-            Err(Refused::Unknown | Refused::BeyondWindow) => return self.say_unknown(from, &id, first),
-        };
-        let Slot { host, inbound, starved, .. } = slot;
+        let Some(Slot { host, inbound, starved, .. }) = self.slot_mut(key) else { return };
         let Some(held) = inbound.get_mut(stream) else { return };
         held.acknowledge(through);
+        let takes = takes(host, held, me);
         let mut intake = Intake::default();
         let mut refused = false;
         for (number, item) in (first..).zip(Held::all_from_wire(&items, body)) {
+            // What comes in its order is not stored.
+            if takes && host.mailbox.has_room(item.weight()) && held.pass(number) {
+                intake.enter(host, item, (stream, number), now);
+                continue;
+            }
             if held.offer(number, item).is_err() {
                 refused = true;
                 break;
             }
-            // One by one, so that what comes in its order is never stored.
             intake.take(host, held, (me, stream), starved, now);
+            if !held.keeps(number) {
+                break;
+            }
         }
         self.took_in(key, stream, intake, now);
         if refused {
@@ -202,8 +223,77 @@ impl Engine {
         }
     }
 
+    /// Begins a stream that is not known here.
+    fn begin_stream(
+        &mut self,
+        key: DaemonKey,
+        from: NodeId,
+        id: &StreamId,
+        passed: Passed,
+        first: u64,
+        now: Now,
+    ) -> Option<u32> {
+        // Who can speak for itself does: nobody begins a stream in its name.
+        if passed.hops > 0 && (id.sender == self.me() || self.peers.is_up(id.sender)) {
+            self.say_here(key, id, passed, now);
+            return None;
+        }
+        if first != 1 {
+            self.say_unknown(from, id, first);
+            return None;
+        }
+        let slot = self.slot_mut(key)?;
+        // What was sent before its sender gave it up may have run when it was known here.
+        if slot.inbound.is_over(id) {
+            self.say_unknown(from, id, 0);
+            return None;
+        }
+        if slot.host.may_end_streams() {
+            slot.inbound.end_older(id, from);
+        }
+        let begun = slot.inbound.begin(*id, from, now.instant);
+        if begun.is_none() {
+            self.refuse(from, "event stream", &"it began too many to one daemon");
+            self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id }));
+        }
+        begun
+    }
+
+    /// Tells a sender in reach that the daemon is here.
+    fn say_here(&mut self, key: DaemonKey, id: &StreamId, passed: Passed, now: Now) {
+        let Some(slot) = self.slot(key) else { return };
+        let epoch = match slot.host.standing {
+            // Its own epoch is that of its last host.
+            Standing::Arriving(_) => passed.epoch,
+            Standing::Starting
+            | Standing::Live
+            | Standing::Freezing(_)
+            | Standing::Frozen(_)
+            | Standing::Closed(_)
+            | Standing::Released(_) => slot.host.epoch,
+        };
+        let me = self.me();
+        if id.sender == me {
+            self.on_moved(id, me, epoch, now);
+        } else {
+            let moved = EventsMessage::Moved { stream: *id, node: me, epoch };
+            self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
+        }
+    }
+
+    /// A sender spoke through a peer, which answers for what is held from here on.
+    fn heard(&mut self, key: DaemonKey, stream: u32, via: NodeId, now: Now) {
+        let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) else { return };
+        if !held.heard(via, now.instant) {
+            let account = self.accounts.entry(via).or_default().clone();
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.comes_through(via, account);
+            }
+        }
+    }
+
     /// The daemon of a stream, when this node is, or is about to be, its host in that life.
-    fn stands_here(&self, id: &StreamId) -> Option<DaemonKey> {
+    pub(super) fn stands_here(&self, id: &StreamId) -> Option<DaemonKey> {
         let key = self.host_of(&id.entity)?;
         let host = &self.slot(key)?.host;
         let here = match host.standing {
@@ -230,9 +320,13 @@ impl Engine {
     }
 
     /// Tells of what was accepted, and has it run.
-    fn took_in(&mut self, key: DaemonKey, stream: u32, Intake { accepted, sends }: Intake, now: Now) {
+    fn took_in(&mut self, key: DaemonKey, stream: u32, Intake { accepted, sends, again }: Intake, now: Now) {
         let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
         let untold = held.map_or(0, InStream::untold);
+        if again && let Some(held) = held {
+            let (id, to) = (held.id, self.way_to(held.id.sender, held.via));
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id }));
+        }
         if untold > 0 {
             if sends || untold >= TELL_AT {
                 self.answer(key, stream);
@@ -269,15 +363,18 @@ impl Engine {
     /// A stream has something to tell its sender.
     pub(super) fn answer(&mut self, key: DaemonKey, stream: u32) {
         let me = self.me();
-        let Some(held) = self.slot(key).and_then(|slot| slot.inbound.get(stream)) else { return };
+        let Some(held) = self.slot(key).and_then(|slot| slot.inbound.get(stream)).filter(|held| !held.queued) else {
+            return;
+        };
         let to = self.way_to(held.id.sender, held.via);
         if to == me {
             self.own_answers.push((key, stream));
         } else if let Some(peer) = self.peers.up(to) {
-            if !peer.answers.contains(&(key, stream)) {
-                peer.answers.push_back((key, stream));
-            }
+            peer.answers.push_back((key, stream));
             self.wakes.insert(to);
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.queued = true;
+            }
         }
     }
 
@@ -293,7 +390,7 @@ impl Engine {
 
     fn on_await(&mut self, from: NodeId, id: &StreamId, passed: Passed, through: u64, repeat: bool, now: Now) {
         let Some(key) = self.stands_here(id) else {
-            return self.forward(from, id, passed, |Passed { epoch, hops }| EventsMessage::Await {
+            return self.forward(from, id, passed, now, |Passed { epoch, hops }| EventsMessage::Await {
                 stream: *id,
                 epoch,
                 hops,
@@ -301,17 +398,15 @@ impl Engine {
                 repeat,
             });
         };
-        let Some(slot) = self.slot_mut(key) else { return };
         // Only a stream that was begun has replies; one that was not is not begun by asking.
-        let Some(stream) = slot.inbound.find(id) else {
+        let Some(stream) = self.slot(key).and_then(|slot| slot.inbound.find(id)) else {
             if repeat {
                 self.say_unknown(from, id, 0);
             }
             return;
         };
-        let Some(held) = slot.inbound.get_mut(stream) else { return };
-        held.heard_at = now.instant;
-        held.via = from;
+        self.heard(key, stream, from, now);
+        let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) else { return };
         held.acknowledge(through);
         if repeat {
             held.repeat();
@@ -321,9 +416,9 @@ impl Engine {
         self.feed(key, stream, now);
     }
 
-    fn on_withdraw(&mut self, from: NodeId, id: &StreamId, passed: Passed, number: u64) {
+    fn on_withdraw(&mut self, from: NodeId, id: &StreamId, passed: Passed, number: u64, now: Now) {
         let Some(key) = self.stands_here(id) else {
-            return self.forward(from, id, passed, |Passed { epoch, hops }| EventsMessage::Withdraw {
+            return self.forward(from, id, passed, now, |Passed { epoch, hops }| EventsMessage::Withdraw {
                 stream: *id,
                 epoch,
                 hops,
@@ -347,42 +442,9 @@ impl Engine {
         }
     }
 
-    fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64) {
+    pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64) {
         let body = codec::encode(&EventsMessage::Unknown { stream: *id, first });
         self.send(to, Subprotocol::Events, body);
-    }
-
-    /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
-    fn pointer_for(&self, id: &StreamId, epoch: Epoch) -> Option<Pointer> {
-        let pointer = self.pointers.get(id.entity.origin_hash())?;
-        (pointer.entity == id.entity && pointer.lineage == id.lineage && pointer.epoch > epoch).then_some(*pointer)
-    }
-
-    // Tells the sender where the daemon lives, and sends the message on for one that cannot reach it.
-    fn forward<'b>(
-        &mut self,
-        from: NodeId,
-        id: &StreamId,
-        passed: Passed,
-        message: impl FnOnce(Passed) -> EventsMessage<'b>,
-    ) {
-        let Some(pointer) = self.pointer_for(id, passed.epoch) else {
-            if passed.hops == 0 {
-                self.say_unknown(from, id, 0);
-            }
-            return;
-        };
-        if self.way_to(id.sender, from) == id.sender {
-            let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch };
-            self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
-        }
-        if passed.hops < MOST_HOPS && self.peers.is_up(pointer.node) {
-            let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
-            self.send_any_size(pointer.node, Subprotocol::Events, codec::encode(&message(next)));
-        } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
-            // Its host is given up: who was told above and reaches that host all the same is on its way there already.
-            self.say_unknown(from, id, 0);
-        }
     }
 
     /// Ends the marks of senders that were not heard for long, and streams that nobody uses.
@@ -390,6 +452,8 @@ impl Engine {
         for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.may_end_streams()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
+        self.accounts.retain(|_, account| !account.is_unused());
+        self.sweep_forwards(now);
         self.sweep_routes(now.instant);
         self.timers.arm(TimerKey::Sweep, now.instant + SWEEP_EVERY);
     }

@@ -10,6 +10,7 @@ mod direct;
 mod drains;
 mod engine;
 mod error;
+mod forwards;
 #[cfg(feature = "test-hooks")]
 mod gates;
 mod handover;

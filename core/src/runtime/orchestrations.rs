@@ -259,9 +259,11 @@ impl Engine {
             let reason = match failure {
                 MigrationFailure::Refused(reason, _) => reason.clone(),
                 MigrationFailure::NotReadyTimeout { .. } => FailureReason::NotReady,
-                MigrationFailure::TargetUnavailable(_) | MigrationFailure::DaemonNotFound(_) => {
-                    FailureReason::Cancelled
-                }
+                MigrationFailure::NotAuthorized { .. } => FailureReason::NotAuthorized,
+                MigrationFailure::WrongPeer { .. } => FailureReason::WrongPeer,
+                MigrationFailure::TargetUnavailable(_)
+                | MigrationFailure::DaemonNotFound(_)
+                | MigrationFailure::NoTargetAvailable => FailureReason::Cancelled,
             };
             if let (Outcome::Source, Some(id)) = (failure.outcome(), id) {
                 self.say(part.target, &MigrationMessage::MigrationFailed { id, reason: reason.bounded() });
@@ -415,8 +417,7 @@ impl Engine {
                 Vec::new()
             }
             MigrationMessage::InDoubt { .. } if from_source => {
-                let detail = format!("target {}", machine.wanted.target);
-                machine.failed(FailureReason::PeerLost { detail }, Outcome::Unknown, instant)
+                machine.failed(FailureReason::lost("target", machine.wanted.target), Outcome::Unknown, instant)
             }
             MigrationMessage::StatusAnswer { copy, .. } if from_target => machine.target_copy(*copy, instant),
             // Not for this role, or not from the node that has the role to say so.

@@ -1,6 +1,7 @@
 //! Peers that come, break off and go.
 
 use super::engine::{Engine, Now};
+use super::peers::Peer;
 use crate::mesh::{Loss, PeerEvent};
 
 impl Engine {
@@ -20,6 +21,8 @@ impl Engine {
                     self.answers_resume(node);
                 }
                 self.lookups.peer_silent(node);
+                self.routes_back(node, now);
+                self.forwards_back(node);
                 self.migrations_back(node, now);
                 self.announce_all_to(node);
                 self.reached(node, now);
@@ -50,8 +53,9 @@ impl Engine {
                 if !dead {
                     self.declared_lost(*node, now);
                 }
-                self.routes_lost(*node);
+                self.routes_lost(*node, now);
                 self.peers.remove(*node);
+                self.forwards_lost(*node);
                 self.lookups.peer_gone(*node);
                 self.check_lookups(now);
             }
@@ -60,10 +64,12 @@ impl Engine {
     }
 
     fn cut(&mut self, node: crate::identity::NodeId, dead: bool, now: Now) {
-        if let Some(peer) = self.peers.get_mut(node) {
-            peer.down();
+        for (key, stream) in self.peers.get_mut(node).map(Peer::down).unwrap_or_default() {
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.queued = false;
+            }
         }
-        self.routes_cut(node);
+        self.routes_cut(node, now);
         self.migrations_cut(node, dead, now);
     }
 

@@ -12,6 +12,9 @@ use crate::wire::Subprotocol;
 /// Most bytes of control messages and forwarded events that wait for one peer.
 const CONTROL_BYTES: usize = 4 * 1024 * 1024;
 
+/// Most bytes of large messages of others that wait for one peer; one message may exceed it alone.
+pub(super) const PASSING_BYTES: usize = 8 * 1024 * 1024;
+
 /// A message that is too large for a record, cut into fragments on the bulk lane.
 #[derive(Debug)]
 pub(super) struct BulkMessage {
@@ -21,6 +24,15 @@ pub(super) struct BulkMessage {
     pub(super) body: Bytes,
     /// How much of it has been sent.
     pub(super) sent: usize,
+    /// Whether it is another node's, on its way through this one.
+    pub(super) passing: bool,
+}
+
+impl BulkMessage {
+    /// A message of this node.
+    pub(super) fn new(subprotocol: Subprotocol, body: impl Into<Bytes>) -> Self {
+        Self { subprotocol, body: body.into(), sent: 0, passing: false }
+    }
 }
 
 /// A large message that has not wholly arrived.
@@ -52,6 +64,9 @@ pub(super) struct Peer {
     pub(super) answers: VecDeque<(DaemonKey, u32)>,
     /// Large messages, one after another.
     pub(super) bulk: VecDeque<BulkMessage>,
+    passing_bytes: usize,
+    /// Something of others was not passed on for want of room.
+    pub(super) congested: bool,
     /// Daemons whose state flows to it.
     pub(super) transfers: VecDeque<EntityId>,
     /// A large message from it that has not wholly arrived.
@@ -69,22 +84,50 @@ impl Peer {
             out: VecDeque::new(),
             answers: VecDeque::new(),
             bulk: VecDeque::new(),
+            passing_bytes: 0,
+            congested: false,
             transfers: VecDeque::new(),
             assembly: None,
         }
     }
 
-    /// Its session is gone: what was on the way is repeated by those who need it.
-    pub(super) fn down(&mut self) {
+    /// Its session is gone: what was on the way is repeated by those who need it. Gives the streams that had something to
+    /// answer.
+    pub(super) fn down(&mut self) -> VecDeque<(DaemonKey, u32)> {
         self.up = false;
         self.ready = false;
         self.control.clear();
         self.control_bytes = 0;
         self.out.clear();
-        self.answers.clear();
         self.bulk.clear();
+        self.passing_bytes = 0;
+        self.congested = false;
         self.transfers.clear();
         self.assembly = None;
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Enters a large message of another node; false when too much of that kind waits already.
+    pub(super) fn push_passing(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
+        if self.passing_bytes > 0 && self.passing_bytes + body.len() > PASSING_BYTES {
+            return false;
+        }
+        self.passing_bytes += body.len();
+        self.bulk.push_back(BulkMessage { passing: true, ..BulkMessage::new(subprotocol, body) });
+        true
+    }
+
+    /// Takes out the first large message, which was sent.
+    pub(super) fn pop_bulk(&mut self) {
+        if let Some(message) = self.bulk.pop_front().filter(|message| message.passing) {
+            self.passing_bytes -= message.body.len();
+        }
+    }
+
+    /// Whether there is room again for what was not passed on; tells so once.
+    pub(super) fn takes_again(&mut self) -> bool {
+        let room = self.control_bytes < CONTROL_BYTES / 2 && self.passing_bytes < PASSING_BYTES / 2;
+        room && std::mem::take(&mut self.congested)
     }
 
     /// Enters a message; false when too much waits already.
@@ -152,6 +195,11 @@ impl Peers {
         self.map.values().any(|peer| peer.up && (peer.has_fast() || peer.has_bulk()))
     }
 
+    /// Bytes of large messages of others that wait to be sent.
+    pub(super) fn passing_bytes(&self) -> usize {
+        self.map.values().map(|peer| peer.passing_bytes).sum()
+    }
+
     /// Bytes of large messages that wait to be sent, or have not wholly arrived.
     pub(super) fn assembling_bytes(&self) -> u64 {
         let of = |peer: &Peer| {
@@ -159,6 +207,11 @@ impl Peers {
             (waiting + peer.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len())) as u64
         };
         self.map.values().map(of).sum()
+    }
+
+    /// All of them, and whether they answer.
+    pub(super) fn all(&self) -> impl Iterator<Item = (NodeId, bool)> {
+        self.map.values().map(|peer| (peer.identity.node, peer.ready))
     }
 
     /// Nodes with a session, and whether they answer.

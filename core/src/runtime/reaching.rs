@@ -10,9 +10,8 @@ use super::admission::Inquiry;
 use super::engine::{Engine, Now};
 use crate::daemon::{DaemonKey, Ticket};
 use crate::directory::Found;
-use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::identity::{NodeId, OriginHash};
 use crate::migration::MigrationOptions;
-use crate::wire::events::StreamId;
 use crate::wire::migration::MoveId;
 
 /// Most that is held for one node; beyond this things are done without it.
@@ -33,8 +32,6 @@ pub(super) enum Then {
     Route { origin: OriginHash, found: Found },
     /// Let a daemon of this node go on receiving what that node publishes.
     Receive { key: DaemonKey, publisher: NodeId },
-    /// Go on with a stream at the new host of its daemon; meanwhile the former one forwards.
-    Redirect { stream: StreamId, epoch: Epoch },
 }
 
 /// The wishes of an engine.
@@ -103,7 +100,6 @@ impl Engine {
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, &found, now),
                 Then::Receive { key, publisher } => self.receive_from(key, publisher),
-                Then::Redirect { stream, epoch } => self.redirect(&stream, node, epoch, now),
             }
         }
     }

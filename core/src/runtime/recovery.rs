@@ -156,14 +156,14 @@ impl Engine {
         slot.host.progress_at = now.instant;
         slot.claim = claim;
         slot.host.ledger = ledger;
+        let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
-        for (stream, via) in senders {
-            if stream.sender == me {
-                self.on_moved(&stream, me, epoch, now);
-            } else {
-                let to = self.way_to(stream.sender, via);
-                self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
-            }
+        for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
+            let to = self.way_to(stream.sender, via);
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
+        }
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
         }
         self.feed_all(key, now);
         self.go_on_receiving(key, true);
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     fn note_kept(&mut self, source: &Source) {
-        let reason = FailureReason::PeerLost { detail: format!("target {}", source.target) };
+        let reason = FailureReason::lost("target", source.target);
         let failure = MigrationFailure::Refused(reason, Outcome::Source);
         self.note_migration(Role::Source, &source.id, (self.me(), source.target), None, Some(failure));
     }
@@ -330,7 +330,7 @@ impl Engine {
         if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
             self.timers.disarm(TimerKey::Departure(entity));
             self.departed.note(&source.id, source.orchestrator, End::Kept);
-            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned() };
+            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None };
             let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
             self.say(source.target, &message);
             self.say(source.orchestrator, &message);

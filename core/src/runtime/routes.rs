@@ -18,7 +18,7 @@ use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
-use crate::wire::events::{EventsMessage, Reply, StreamId};
+use crate::wire::events::{EventsMessage, Opening, Reply, StreamId};
 
 /// Most events of this node that wait for one daemon.
 const MOST_WAITING: usize = 65_536;
@@ -27,6 +27,8 @@ const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Finished replies are acknowledged at once when there are this many, else with the next message or a little later.
 const ACKNOWLEDGE_AT: u64 = 256;
 pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Nobody waits longer for a daemon whose host is out of reach, or that nobody names the host of.
+pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 /// A stream that nobody has used for so long is closed.
 pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -42,11 +44,20 @@ pub(super) struct Route {
     pub(super) queued: bool,
     /// When it was used last.
     pub(super) used_at: Instant,
+    /// Since when the host is out of reach, or nobody names it.
+    silent_since: Option<Instant>,
 }
 
 impl Route {
     fn new(now: Instant) -> Self {
-        Self { stream: None, waiting: VecDeque::new(), waiting_bytes: 0, queued: false, used_at: now }
+        Self {
+            stream: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            queued: false,
+            used_at: now,
+            silent_since: None,
+        }
     }
 
     /// Whether events of this node are on the way that a later one must not overtake.
@@ -59,6 +70,15 @@ impl Route {
         let stream = self.stream.as_ref().and_then(OutStream::next_expiry);
         waiting.into_iter().chain(stream).min()
     }
+}
+
+/// What is known of a host that is not spoken to any more.
+#[derive(Clone, Copy)]
+enum Told {
+    /// It says that the daemon is not there.
+    NotThere,
+    /// It is out of reach.
+    Lost,
 }
 
 impl Engine {
@@ -78,7 +98,9 @@ impl Engine {
         }
         if let Some(stream) = &mut route.stream {
             stream.push(outgoing);
-            self.has_unsent(origin);
+            if !route.queued {
+                self.has_unsent(origin);
+            }
             self.settle_own(now);
         } else {
             route.waiting_bytes += outgoing.payload.len();
@@ -108,7 +130,8 @@ impl Engine {
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
         if let Some(pointer) = self.pointer_to_silent(origin) {
-            self.open_route(origin, pointer.entity, pointer.lineage, pointer.node, pointer.epoch, now);
+            let id = self.new_stream(pointer.entity, pointer.lineage);
+            self.open_route(id, (pointer.node, pointer.epoch), Some(self.me()), now);
         } else {
             self.look_up(origin, Haste::WaitForAll, now);
         }
@@ -123,7 +146,11 @@ impl Engine {
 
     /// Asks every connected peer who hosts a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
-        let peers: Vec<(NodeId, bool)> = self.peers.connected().collect();
+        let peers: Vec<(NodeId, bool)> = match haste {
+            // Who is out of reach for the moment may host it.
+            Haste::WaitForAll => self.peers.all().collect(),
+            Haste::SkipSilent => self.peers.connected().collect(),
+        };
         if let Some(query) = self.lookups.begin(origin, haste, peers.iter().copied(), now.instant) {
             for (peer, _) in peers.into_iter().filter(|(_, ready)| *ready) {
                 self.ask_where(peer, query, origin);
@@ -146,7 +173,7 @@ impl Engine {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.located(origin, None, now);
                 }
-                // Whoever still waits has a deadline of its own; a spawn or `locate` has not.
+                // Whoever still waits does so for as long as [`PATIENCE`] says; a spawn or `locate` does not.
                 Finding::Unanswered => {
                     let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
                     self.finish_locating(origin, None, now);
@@ -187,10 +214,12 @@ impl Engine {
         let ClaimBody { entity, lineage, epoch, .. } = *found.claim.body();
         let host = found.claim.body().node();
         if host == self.me() || self.peers.is_up(host) {
-            self.open_route(origin, entity, lineage, host, epoch, now);
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (host, epoch), Some(found.by).filter(|by| *by != host), now);
         } else if !self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
             // Through the former host, which forwards what comes from before the move.
-            self.open_route(origin, entity, lineage, found.by, Epoch::default(), now);
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (found.by, Epoch::default()), None, now);
         }
     }
 
@@ -198,7 +227,8 @@ impl Engine {
     pub(super) fn new_stream(&mut self, entity: EntityId, lineage: Lineage) -> StreamId {
         self.openings += 1;
         let (sender, incarnation) = (self.me(), self.node.incarnation);
-        StreamId { sender, incarnation, entity, lineage, opening: self.openings }
+        let opening = Opening::new(self.openings, (self.entropy)());
+        StreamId { sender, incarnation, entity, lineage, opening }
     }
 
     /// The stream of this node to that life of a daemon.
@@ -207,19 +237,13 @@ impl Engine {
         (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
     }
 
-    fn open_route(
-        &mut self,
-        origin: OriginHash,
-        entity: EntityId,
-        lineage: Lineage,
-        host: NodeId,
-        epoch: Epoch,
-        now: Now,
-    ) {
-        let id = self.new_stream(entity, lineage);
+    fn open_route(&mut self, id: StreamId, (host, epoch): (NodeId, Epoch), former: Option<NodeId>, now: Now) {
+        let origin = id.entity.origin_hash();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
+        stream.former = former;
         route.waiting_bytes = 0;
+        route.silent_since = None;
         for outgoing in route.waiting.drain(..) {
             stream.push(outgoing);
         }
@@ -363,6 +387,15 @@ impl Engine {
         }
     }
 
+    /// Another node says that the daemon of a stream lives elsewhere now.
+    pub(super) fn on_told_moved(&mut self, from: NodeId, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let stream = self.routes.get(&id.entity.origin_hash()).and_then(|route| route.stream.as_ref());
+        if stream.is_some_and(|stream| stream.id == *id && stream.told_epoch.is_far_behind(epoch)) {
+            return self.refuse(from, "address", &"its epoch is too far ahead");
+        }
+        self.on_moved(id, node, epoch, now);
+    }
+
     /// The daemon of a stream lives elsewhere now: what is not accepted is repeated there.
     pub(super) fn on_moved(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
         let origin = id.entity.origin_hash();
@@ -371,34 +404,34 @@ impl Engine {
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
         // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
         let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
-        if epoch <= stream.told_epoch && !reachable_now {
+        if epoch <= stream.refuted || (epoch <= stream.told_epoch && !reachable_now) {
             return;
         }
         stream.told_epoch = epoch;
+        stream.told_host = node;
         // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
         // from before the move.
         if reachable {
-            stream.host = node;
-            stream.epoch = epoch;
+            stream.lead_to(node, epoch);
         }
-        let stream = stream.id;
         self.repeat_stream(origin, now);
         if !reachable {
-            self.reach_first(node, || Then::Redirect { stream, epoch });
+            self.want_peer(node);
         }
     }
 
-    /// There is a session with the new host of a stream's daemon: nothing needs to be forwarded any more.
-    pub(super) fn redirect(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
-        let origin = id.entity.origin_hash();
-        if !self.peers.is_up(node) {
-            return;
+    /// There is a session with the new host of streams' daemons: nothing needs to be forwarded any more.
+    pub(super) fn routes_back(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.silent_since = None;
+            }
         }
-        let stream = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut());
-        if let Some(stream) = stream.filter(|stream| stream.id == *id && stream.told_epoch == epoch) {
-            stream.host = node;
-            stream.epoch = epoch;
-            self.repeat_stream(origin, now);
+        for origin in self.routes_where(|stream| stream.told_host == node && stream.host != node) {
+            if let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) {
+                stream.lead_to(node, stream.told_epoch);
+                self.repeat_stream(origin, now);
+            }
         }
     }
 
@@ -423,13 +456,35 @@ impl Engine {
         if first > 1 && current.is_unheard() {
             return self.repeat_stream(origin, now);
         }
-        self.close_route(
-            origin,
-            true,
-            |maybe| {
-                if maybe { peer_lost(origin, true) } else { RuntimeError::NotFound(origin) }
-            },
-        );
+        let detoured = current.is_detoured();
+        if self.fall_back(origin, Told::NotThere, now) {
+            return;
+        }
+        // One that only sends on does not know whether the host ran it.
+        let error = |maybe| if maybe || detoured { peer_lost(origin, maybe) } else { RuntimeError::NotFound(origin) };
+        self.close_route(origin, !detoured, error);
+    }
+
+    /// The host, or the former one that forwards, has room for what it could not keep, or reaches the daemon again.
+    pub(super) fn on_again(&mut self, id: &StreamId, from: NodeId, now: Now) {
+        if self.leads_to(id, from) {
+            self.repeat_stream(id.entity.origin_hash(), now);
+        }
+    }
+
+    /// The host begins no further stream that comes this way.
+    pub(super) fn on_full(&mut self, id: &StreamId, from: NodeId) {
+        if self.leads_to(id, from) {
+            let origin = id.entity.origin_hash();
+            let error = |maybe| if maybe { peer_lost(origin, true) } else { RuntimeError::Backpressure(origin) };
+            self.close_route(origin, true, error);
+        }
+    }
+
+    /// Whether this is the stream of this node to its daemon, and that node its host as far as is known.
+    fn leads_to(&self, id: &StreamId, host: NodeId) -> bool {
+        let route = self.routes.get(&id.entity.origin_hash());
+        route.and_then(|route| route.stream.as_ref()).is_some_and(|stream| stream.id == *id && stream.host == host)
     }
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
@@ -526,34 +581,86 @@ impl Engine {
     }
 
     /// The host of streams is lost: whoever waits is told what is known of their events.
-    pub(super) fn routes_lost(&mut self, node: NodeId) {
+    pub(super) fn routes_lost(&mut self, node: NodeId, now: Now) {
         for origin in self.routes_to(node) {
-            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            if !self.fall_back(origin, Told::Lost, now) {
+                self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            }
         }
     }
 
+    /// Asks the former host of a stream, which may have the daemon back, or still reach the one that is lost here. It tells
+    /// of either, or that it knows of none.
+    fn fall_back(&mut self, origin: OriginHash, told: Told, now: Now) -> bool {
+        let me = self.me();
+        // This node waits only for the end of its own doubt: else it knows of none.
+        let own = self.is_released(origin);
+        let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) else { return false };
+        let may_know = |former: &NodeId| if *former == me { own } else { self.peers.is_up(*former) };
+        let Some(former) = stream.former.take().filter(may_know).filter(|_| !stream.is_settled()) else {
+            return false;
+        };
+        // As if it had heard of no move: so what it sends is sent on.
+        (stream.host, stream.epoch) = (former, Epoch::default());
+        match told {
+            Told::NotThere => (stream.told_host, stream.refuted) = (former, stream.told_epoch),
+            Told::Lost => {}
+        }
+        self.repeat_stream(origin, now);
+        true
+    }
+
     /// The session with the host broke: nothing of its streams stands in a list any more.
-    pub(super) fn routes_cut(&mut self, node: NodeId) {
+    pub(super) fn routes_cut(&mut self, node: NodeId, now: Now) {
         for origin in self.routes_to(node) {
             if let Some(route) = self.routes.get_mut(&origin) {
                 route.queued = false;
+                route.silent_since.get_or_insert(now.instant);
             }
         }
     }
 
     fn routes_to(&self, node: NodeId) -> Vec<OriginHash> {
+        self.routes_where(|stream| stream.host == node)
+    }
+
+    fn routes_where(&self, which: impl Fn(&OutStream) -> bool) -> Vec<OriginHash> {
         let mut origins: Vec<_> = self
             .routes
             .iter()
-            .filter(|(_, route)| route.stream.as_ref().is_some_and(|stream| stream.host == node))
+            .filter(|(_, route)| route.stream.as_ref().is_some_and(&which))
             .map(|(origin, _)| *origin)
             .collect();
         origins.sort_unstable();
         origins
     }
 
-    /// Closes streams that nobody uses.
+    /// Ends the waiting of those whose daemons were out of reach for long.
+    fn end_silent_routes(&mut self, now: Instant) {
+        let Self { routes, peers, node, .. } = self;
+        let me = node.keypair.node_id();
+        let mut silent = Vec::new();
+        for (origin, route) in routes {
+            let reached = match &route.stream {
+                Some(stream) => stream.host == me || peers.is_up(stream.host),
+                None => route.waiting.is_empty(),
+            };
+            let since = *route.silent_since.get_or_insert(now);
+            if reached {
+                route.silent_since = None;
+            } else if since + PATIENCE <= now {
+                silent.push(*origin);
+            }
+        }
+        silent.sort_unstable();
+        for origin in silent {
+            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        }
+    }
+
+    /// Closes streams that nobody uses, or that lead nowhere for long.
     pub(super) fn sweep_routes(&mut self, now: Instant) {
+        self.end_silent_routes(now);
         let idle: Vec<OriginHash> = self
             .routes
             .iter()

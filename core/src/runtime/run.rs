@@ -1,5 +1,6 @@
 //! Events of daemons of this node: delivering, handing out batches, taking outcomes, timing out.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -174,6 +175,19 @@ impl Engine {
         Ok(None)
     }
 
+    /// How many more events of this node the mailbox of a daemon takes, and how many more bytes of them; nothing when they
+    /// would not go into a mailbox of this node.
+    pub fn mailbox_room(&self, origin: OriginHash) -> Option<(usize, usize)> {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key))?;
+        if self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
+            return None;
+        }
+        match slot.host.standing {
+            Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => Some(slot.host.mailbox.room()),
+            Standing::Starting | Standing::Closed(_) | Standing::Released(_) | Standing::Arriving(_) => None,
+        }
+    }
+
     /// Its caller does not wait any longer: an event that has not begun does not run.
     pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
@@ -252,13 +266,20 @@ impl Engine {
                         self.pump(key, now);
                         continue;
                     }
-                    let (batch, events) = slot.host.take_batch(now.instant);
-                    let events: Vec<Delivery> = events.iter().cloned().collect();
+                    let batch = slot.host.take_batch(now.instant);
                     self.feed_starved(key, now);
                     self.receive_more(key, now);
-                    return Some(Work::Run { daemon: key, batch, events });
+                    return Some(Work::Run { daemon: key, batch });
                 }
             }
+        }
+    }
+
+    /// The events of a batch that was handed out, in order. Nothing when it was given up meanwhile, with its daemon.
+    pub fn batch(&self, key: DaemonKey, batch: BatchId) -> Option<&VecDeque<Delivery>> {
+        match &self.slot(key)?.host.running {
+            Running::Batch(in_flight) if in_flight.id == batch => Some(&in_flight.events),
+            Running::Batch(_) | Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => None,
         }
     }
 
@@ -267,7 +288,7 @@ impl Engine {
         &mut self,
         key: DaemonKey,
         batch: BatchId,
-        outcomes: Vec<EventOutcome>,
+        outcomes: impl IntoIterator<Item = EventOutcome>,
         rest: Rest,
         now: Now,
         local: &mut dyn FnMut(Ticket, LocalResult),
@@ -294,7 +315,7 @@ impl Engine {
             let result = conclude(host, outcome, max, &mut links);
             match &result {
                 Ok(outputs) if publishes => {
-                    published.extend(outputs.iter().map(|output| (output.link, output.payload.clone())));
+                    published.extend(links.iter().copied().zip(outputs.iter().cloned()));
                 }
                 Ok(_) => {}
                 Err(_) => host.stats.errors += 1,
@@ -303,11 +324,12 @@ impl Engine {
             match delivery.reply {
                 ReplyTo::Local(ticket) => {
                     let timeout = host.config.callback_timeout;
+                    let result = result.map(|outputs| linked(outputs, &links));
                     local(ticket, result.map_err(|failure| thrown_as_error(failure, timeout, host.origin)));
                 }
                 ReplyTo::Stream { stream, number, call: true } => {
                     if let Some(held) = inbound.get_mut(stream) {
-                        held.keep(KeptReply { number, result });
+                        held.keep(KeptReply { number, result: result.map(|outputs| linked(outputs, &links)) });
                         if answered.last() != Some(&stream) {
                             answered.push(stream);
                         }
@@ -341,13 +363,13 @@ impl Engine {
     }
 }
 
-/// Puts the outcome of an event on the daemon's chain.
+/// Puts the outcome of an event on the daemon's chain; `links` has the links of the outputs.
 fn conclude(
     host: &mut crate::daemon::DaemonHost,
     outcome: EventOutcome,
     max: u64,
     links: &mut Vec<CausalLink>,
-) -> Result<Outputs<OutputRecord>, Failure> {
+) -> Result<Outputs<Bytes>, Failure> {
     let outputs = match outcome {
         EventOutcome::Outputs(outputs) => outputs,
         EventOutcome::Failed(failure) => return Err(failure),
@@ -357,5 +379,11 @@ fn conclude(
         return Err(failure(FailureKind::PayloadTooLarge, &message));
     }
     host.emit(&outputs, links).map_err(|e| failure(FailureKind::HostFailed, &e.to_string()))?;
-    Ok(outputs.into_iter().zip(links.iter()).map(|(payload, link)| OutputRecord { link: *link, payload }).collect())
+    Ok(outputs)
+}
+
+/// The outputs as they are answered.
+fn linked(outputs: Outputs<Bytes>, links: &[CausalLink]) -> Outputs<OutputRecord> {
+    let mut links = links.iter();
+    outputs.map(|payload| OutputRecord { link: *links.next().expect("each output got a link"), payload })
 }

@@ -25,6 +25,8 @@ use crate::wire::{Lane, Subprotocol};
 
 /// What the runtime answers for.
 const SUBPROTOCOLS: [Subprotocol; 3] = [Subprotocol::Events, Subprotocol::Migration, Subprotocol::Directory];
+/// Credit for so many bytes in place is given back at once; for less, when no more waits to be put in place.
+const CREDIT_BACK: usize = 128 * 1024;
 /// How long a shutdown waits for its last messages to leave.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
@@ -59,6 +61,13 @@ struct Shared {
 struct Placing {
     frames: VecDeque<(NodeId, usize, Vec<ChunkPlacement>)>,
     running: bool,
+}
+
+/// Bytes of a peer's bulk that are in place, and whose credit has not been given back.
+#[derive(Default)]
+struct Consumed {
+    of: Option<NodeId>,
+    bytes: usize,
 }
 
 impl DaemonRuntime {
@@ -224,20 +233,35 @@ impl Shared {
     }
 
     fn place(&self) {
-        while let Some((from, bulk, placements)) = self.next_frame() {
+        let mut consumed = Consumed::default();
+        while let Some((from, bulk, placements)) = self.next_frame(&mut consumed) {
+            if consumed.of != Some(from) || consumed.bytes >= CREDIT_BACK {
+                self.give_back(&mut consumed);
+            }
             let whole: Vec<_> = placements.into_iter().filter_map(ChunkPlacement::place).collect();
-            self.mesh.consumed(from, bulk);
+            consumed = Consumed { of: Some(from), bytes: consumed.bytes + bulk };
             for id in whole {
                 self.act_from_outside(|engine, now| engine.placed(&id, now));
             }
         }
     }
 
-    fn next_frame(&self) -> Option<(NodeId, usize, Vec<ChunkPlacement>)> {
-        let mut placing = self.placing.lock();
-        let frame = placing.frames.pop_front();
-        placing.running = frame.is_some();
-        frame
+    /// The next frame. Before there is none, all credit has been given back.
+    fn next_frame(&self, consumed: &mut Consumed) -> Option<(NodeId, usize, Vec<ChunkPlacement>)> {
+        let frame = self.placing.lock().frames.pop_front();
+        frame.or_else(|| {
+            self.give_back(consumed);
+            let mut placing = self.placing.lock();
+            let frame = placing.frames.pop_front();
+            placing.running = frame.is_some();
+            frame
+        })
+    }
+
+    fn give_back(&self, consumed: &mut Consumed) {
+        if let Consumed { of: Some(from), bytes } = std::mem::take(consumed) {
+            self.mesh.consumed(from, bytes);
+        }
     }
 
     fn close(&self) {

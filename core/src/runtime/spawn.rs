@@ -316,9 +316,8 @@ impl Engine {
             }
             Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => Vec::new(),
         };
-        while let Some(delivery) = host.mailbox.pop() {
-            unanswered.push((delivery, false));
-        }
+        let waiting = host.mailbox.take(usize::MAX, usize::MAX);
+        unanswered.extend(waiting.into_iter().map(|delivery| (delivery, false)));
         for (delivery, begun) in unanswered {
             match delivery.reply {
                 ReplyTo::Local(ticket) => self.settle(ticket, Err(gone(begun))),

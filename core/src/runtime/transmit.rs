@@ -28,17 +28,21 @@ impl Engine {
         if to == self.me() || body.len() <= LARGE {
             self.send(to, subprotocol, body);
         } else if let Some(peer) = self.peers.up(to) {
-            peer.bulk.push_back(BulkMessage { subprotocol, body: body.into(), sent: 0 });
+            peer.bulk.push_back(BulkMessage::new(subprotocol, body));
             self.wakes.insert(to);
         }
     }
 
     /// Writes what waits for a peer; whether more is waiting.
     pub fn fill(&mut self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink, now: Now) -> bool {
-        match lane {
+        let more = match lane {
             Lane::Fast => self.fill_fast(to, sink),
             Lane::Bulk => self.fill_bulk(to, sink, now),
+        };
+        if self.peers.up(to).is_some_and(|peer| peer.congested && peer.takes_again()) {
+            self.ask_again_through(to);
         }
+        more
     }
 
     fn fill_fast(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> bool {
@@ -69,13 +73,29 @@ impl Engine {
             let Some(peer) = self.peers.up(to) else { break };
             match large {
                 // Then the rest of the stream.
-                Some(body) => peer.bulk.push_back(BulkMessage { subprotocol: Subprotocol::Events, body, sent: 0 }),
+                Some(body) => peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body)),
                 None => {
                     peer.answers.pop_front();
+                    if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                        held.queued = false;
+                    }
                 }
             }
         }
         false
+    }
+
+    /// Enters a message of another node, on its way through this one; false when there is no room for it.
+    pub(super) fn pass_on(&mut self, to: NodeId, body: Vec<u8>) -> bool {
+        let Some(peer) = self.peers.up(to) else { return false };
+        let entered = if body.len() <= LARGE {
+            peer.push_control(Subprotocol::Events, body)
+        } else {
+            peer.push_passing(Subprotocol::Events, body)
+        };
+        peer.congested |= !entered;
+        self.wakes.insert(to);
+        entered
     }
 
     /// Writes what a stream has to send; false when the sink is full.
@@ -91,7 +111,7 @@ impl Engine {
                 Filled::NoRoom => return false,
                 Filled::Large(body) => {
                     if let Some(peer) = self.peers.up(to) {
-                        peer.bulk.push_back(BulkMessage { subprotocol: Subprotocol::Events, body, sent: 0 });
+                        peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
                     }
                 }
             }
@@ -119,7 +139,7 @@ impl Engine {
             if written.is_some() {
                 message.sent = end;
                 if message.sent == message.body.len() {
-                    peer.bulk.pop_front();
+                    peer.pop_bulk();
                 }
             }
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::error::RuntimeError;
 use crate::channel::{ChannelError, ChannelName};
-use crate::daemon::{BatchId, DaemonKey, Delivery, Ticket};
+use crate::daemon::{BatchId, DaemonKey, Ticket};
 use crate::events::{OutputRecord, Outputs};
 use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
 use crate::migration::{DrainReport, MigrationFailure, Progress};
@@ -65,14 +65,12 @@ pub enum Work {
         /// The bytes that its `snapshot` returned once.
         state: Bytes,
     },
-    /// Run these events one after another; answer `ran`, in parts if it takes long.
+    /// Run the events of this [batch](super::Engine::batch) one after another; answer `ran`, in parts if it takes long.
     Run {
         /// Which daemon.
         daemon: DaemonKey,
         /// Which batch.
         batch: BatchId,
-        /// The events, in order.
-        events: Vec<Delivery>,
     },
     /// Give back what has not begun of the running batch: answer `ran` with `give_back`, as soon as possible.
     Yield {

@@ -25,7 +25,7 @@ pub enum HandshakeError {
     #[error("malformed handshake message: {0}")]
     Malformed(String),
     /// The peer does not hold the key that it claims.
-    #[error("the signature of {0:?} does not verify")]
+    #[error("the signature of {0} does not verify")]
     BadSignature(EntityId),
     /// The cryptographic library refused.
     #[error("handshake state: {0}")]

@@ -2,7 +2,8 @@
 //!
 //! Whatever is on its way beyond that stands in a queue, in front of fast records too. Two frames are always allowed; more
 //! by what was measured to arrive within the shortest time in which credit came back, which is the product of bandwidth and
-//! delay. So a short way holds little, and a long one fills up to the receiver's window.
+//! delay. So a long way fills up to the receiver's window. A short one holds what arrives within half a millisecond: with
+//! less, sender and receiver wake each other for every frame, which takes longer than the frame itself.
 //!
 //! On a short way it is less the queue than the processors that a bulk transfer keeps busy at both ends. While fast records
 //! flow, only one frame is on its way there: then its sender and its receiver work in turns, and what is fast finds one idle.
@@ -23,8 +24,12 @@ const MARK_EVERY: u64 = 16 * 1024;
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Fast records flow while the last one is not older than this.
 const FAST_FOR: Duration = Duration::from_millis(5);
-/// A way with a shorter delay is short.
+/// A way with a shorter delay is short. What arrives in this time may be on such a way while nothing fast flows.
 const SHORT: Duration = Duration::from_micros(500);
+/// Most that a short way holds beyond [`BULK_LEAST`], however fast it seems.
+const SHORT_MOST: u64 = 768 * 1024;
+/// Most bulk bytes of one write.
+const BURST: u64 = 256 * 1024;
 /// Allows one full frame on its way, and what the receiver holds back of the credit of others.
 const ONE: u64 = CREDIT_QUANTUM + MAX_RECORD_BODY as u64;
 
@@ -71,8 +76,16 @@ impl BulkPace {
     /// Bytes that may be on their way.
     pub fn limit(&self, now: Instant) -> u64 {
         let short = self.shortest.as_ref().is_some_and(|shortest| shortest.of_late() < SHORT);
-        let fast = self.fast_at.is_some_and(|at| now.saturating_duration_since(at) <= FAST_FOR);
-        if short && fast { ONE } else { self.limit }
+        if short && self.fast_flows(now) { ONE } else { self.limit }
+    }
+
+    /// Bytes worth gathering for one write, the last frame included: while fast records flow, a single frame.
+    pub fn burst(&self, now: Instant) -> u64 {
+        if self.fast_flows(now) { 1 } else { (self.limit / 2).min(BURST) }
+    }
+
+    fn fast_flows(&self, now: Instant) -> bool {
+        self.fast_at.is_some_and(|at| now.saturating_duration_since(at) <= FAST_FOR)
     }
 
     /// Fast records of some layer came from the peer: it and this node are in conversation.
@@ -98,9 +111,13 @@ impl BulkPace {
         let Some(mark) = newest else { return };
         let delay = now.saturating_duration_since(mark.at).max(Duration::from_micros(1));
         let shortest = self.shortest(delay, now);
-        let arrived = u128::from(self.returned - mark.returned) * shortest.as_nanos() / delay.as_nanos();
+        let within = |time: Duration| {
+            let bytes = u128::from(self.returned - mark.returned) * time.as_nanos() / delay.as_nanos();
+            u64::try_from(bytes).unwrap_or(u64::MAX / 4)
+        };
+        let arrived = within(shortest);
         // A little above what was measured, so that it grows where there is more.
-        let limit = BULK_LEAST + u64::try_from(arrived + arrived / 4).unwrap_or(u64::MAX / 2);
+        let limit = BULK_LEAST + (arrived + arrived / 4).max(within(SHORT).min(SHORT_MOST));
         self.limit = limit.max(self.limit - self.limit / 16);
     }
 
@@ -151,9 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn requirement_fast_lane_a_short_way_holds_a_few_frames_only() {
+    fn requirement_fast_lane_a_short_way_holds_what_arrives_within_half_a_millisecond() {
         let limit = run(Duration::from_micros(60), Duration::from_micros(60), 10_000);
-        assert!(limit <= 6 * FRAME, "{limit} on a way that two frames fill");
+        assert!(limit <= BULK_LEAST + 9 * FRAME, "{limit} on a way of a frame each 60 µs");
+        let limit = run(Duration::from_micros(60), Duration::from_micros(600), 10_000);
+        assert!(limit <= BULK_LEAST + 2 * FRAME, "{limit} on a way of a frame each 600 µs");
     }
 
     #[test]

@@ -14,6 +14,16 @@ pub enum SnapshotSection {
     Envelope,
 }
 
+impl std::fmt::Display for SnapshotSection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Head => "head",
+            Self::State => "state",
+            Self::Envelope => "envelope",
+        })
+    }
+}
+
 /// A snapshot that cannot be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -38,7 +48,7 @@ pub enum SnapshotError {
         got: u64,
     },
     /// A section claims more bytes than there are.
-    #[error("length of the {section:?} section is out of bounds: {len}, at most {max}")]
+    #[error("length of the {section} section is out of bounds: {len}, at most {max}")]
     LengthOutOfBounds {
         /// Which section.
         section: SnapshotSection,

@@ -1,7 +1,9 @@
 //! Messages of the event streams (subprotocol 0x0400).
 //!
-//! A stream is (sender, sender incarnation, destination entity, lineage). Its header names it in every message, so
-//! that any node on the way can forward one without state.
+//! A stream is (sender, sender incarnation, destination entity, lineage, opening). Its header names it in every message.
+//! The opening holds random bits: who names a stream is its sender, a host of its daemon, or forwards between them.
+
+use std::fmt;
 
 use minicbor::decode::{Decoder, Error as CborError};
 use minicbor::encode::{Encoder, Write};
@@ -35,12 +37,41 @@ pub struct StreamId {
     /// The life of that daemon.
     #[n(3)]
     pub lineage: Lineage,
-    /// Counts the streams that the sender opened: one that was given up is never taken for its successor.
+    /// Which one of those that the sender opened: one that was given up is never taken for its successor.
     #[n(4)]
-    pub opening: u64,
+    pub opening: Opening,
+}
+
+/// One of the streams that a sender opened: their count, and random bits that make its name hard to guess.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(array)]
+pub struct Opening {
+    #[n(0)]
+    count: u64,
+    #[n(1)]
+    secret: u64,
+}
+
+impl Opening {
+    /// The `count`th stream of a sender, with random bits.
+    pub const fn new(count: u64, random: u128) -> Self {
+        Self { count, secret: (random >> 64) as u64 }
+    }
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opening({}, …)", self.count)
+    }
 }
 
 impl StreamId {
+    /// Whether somebody means that stream and does not know the whole of its name.
+    pub fn is_guess_at(&self, other: &Self) -> bool {
+        let opening = Opening { secret: other.opening.secret, ..self.opening };
+        self != other && Self { opening, ..*self } == *other
+    }
+
     /// Whether this stream of a sender to a daemon takes the place of that one.
     pub fn follows(&self, other: &Self) -> bool {
         (self.incarnation, self.opening) > (other.incarnation, other.opening)
@@ -263,6 +294,20 @@ pub enum EventsMessage<'b> {
         #[n(0)]
         stream: StreamId,
     },
+    /// Host, or former host → sender: what was sent and not accepted was not kept, and there is room for it now.
+    #[n(8)]
+    Again {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+    },
+    /// Host, or former host → sender: the stream was not begun, because too many come from where it came from.
+    #[n(9)]
+    Full {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+    },
 }
 
 impl EventsMessage<'_> {
@@ -276,7 +321,23 @@ impl EventsMessage<'_> {
             | Self::Withdraw { stream, .. }
             | Self::Moved { stream, .. }
             | Self::Unknown { stream, .. }
-            | Self::Close { stream } => stream,
+            | Self::Close { stream }
+            | Self::Again { stream }
+            | Self::Full { stream } => stream,
+        }
+    }
+
+    /// How often a message for a host was sent on since it left the sender; none for one that is for the sender.
+    pub const fn hops(&self) -> Option<u8> {
+        match self {
+            Self::Batch { hops, .. } | Self::Await { hops, .. } | Self::Withdraw { hops, .. } => Some(*hops),
+            Self::Close { .. } => Some(0),
+            Self::Accepted { .. }
+            | Self::Replies { .. }
+            | Self::Moved { .. }
+            | Self::Unknown { .. }
+            | Self::Again { .. }
+            | Self::Full { .. } => None,
         }
     }
 }
@@ -399,7 +460,7 @@ impl<'b, C> Decode<'b, C> for Reply<'b> {
             Err(failure)
         } else {
             let count = bounded_count(d, u64::from(u32::MAX), "outputs")?;
-            Ok((0..count).map(|_| d.decode()).collect::<Result<_, _>>()?)
+            Ok(Outputs::try_collect(count, || d.decode())?)
         };
         skip(d, count - 2)?;
         Ok(Self { number, result })

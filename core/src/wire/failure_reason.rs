@@ -3,21 +3,25 @@
 use minicbor::{Decode, Encode};
 
 use super::events::MAX_FAILURE_TEXT;
+use crate::identity::NodeId;
 
 /// Why a migration failed, as the peers tell one another.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 pub enum FailureReason {
     /// The target's runtime is not ready; the only reason worth another attempt.
     #[n(0)]
-    #[error("the target is not ready")]
+    #[error("the target is not ready: it was not started, is being drained, or has no room now")]
     NotReady,
     /// The target neither expects this daemon nor accepts it by policy, or has no factory of its kind.
     #[n(1)]
-    #[error("no factory registered for kind '{kind}' that the target would use for this daemon")]
+    #[error("{}", why.in_words(kind))]
     FactoryNotFound {
         /// The daemon's kind.
         #[n(0)]
         kind: String,
+        /// Which of these it is.
+        #[n(1)]
+        why: Unwelcome,
     },
     /// The node has no daemon runtime.
     #[n(2)]
@@ -49,7 +53,7 @@ pub enum FailureReason {
     NotAuthorized,
     /// The message came from a node that has no such role in this migration.
     #[n(7)]
-    #[error("wrong peer")]
+    #[error("another node has this part in the move")]
     WrongPeer,
     /// The snapshot is beyond the target's budget.
     #[n(8)]
@@ -82,9 +86,12 @@ pub enum FailureReason {
     #[n(12)]
     #[error("a peer was lost: {detail}")]
     PeerLost {
-        /// Which one.
+        /// Which one, and what it was in the migration.
         #[n(0)]
         detail: String,
+        /// The same, where it is one node.
+        #[n(1)]
+        node: Option<NodeId>,
     },
     /// The daemon is not here.
     #[n(13)]
@@ -107,15 +114,59 @@ pub enum FailureReason {
     },
 }
 
+/// Why a node has no use for a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Unwelcome {
+    /// The kind has no factory there.
+    #[n(0)]
+    NoFactory,
+    /// It was not announced there, and only such daemons are let in.
+    #[n(1)]
+    NotExpected,
+    /// It was announced as another one: of another kind, or with another key.
+    #[n(2)]
+    ExpectedOtherwise,
+    /// The policy said no.
+    #[n(3)]
+    ByPolicy,
+    /// The daemon has no kind: nobody but its host could make it.
+    #[n(4)]
+    NoKind,
+}
+
+impl Unwelcome {
+    fn in_words(self, kind: &str) -> String {
+        match self {
+            Self::NoFactory => format!("no factory registered for kind '{kind}' on the target"),
+            Self::NotExpected => {
+                format!(
+                    "the target does not expect this daemon of kind '{kind}', and lets in only those that it expects"
+                )
+            }
+            Self::ExpectedOtherwise => {
+                format!("the target expects this daemon, but not of kind '{kind}' or not with this key")
+            }
+            Self::ByPolicy => format!("the target's policy does not let in this daemon of kind '{kind}'"),
+            Self::NoKind => "the daemon has no kind, so that no other node could make it".into(),
+        }
+    }
+}
+
 impl FailureReason {
+    /// The loss of a node that was `role` in the migration.
+    pub(crate) fn lost(role: &str, node: NodeId) -> Self {
+        Self::PeerLost { detail: format!("{role} {node}"), node: Some(node) }
+    }
+
     /// Cuts texts to what the wire allows, at a character boundary.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         if let Self::StateFailed { detail }
         | Self::IdentityTransportFailed { detail }
         | Self::Timeout { detail }
-        | Self::PeerLost { detail }
-        | Self::FactoryNotFound { kind: detail } = &mut self
+        | Self::PeerLost { detail, node: _ }
+        | Self::FactoryNotFound { kind: detail, why: _ } = &mut self
         {
             truncate(detail);
         }

@@ -5,7 +5,7 @@
 
 use minicbor::{Decode, Encode};
 
-pub use super::failure_reason::{FailureReason, truncate};
+pub use super::failure_reason::{FailureReason, Unwelcome, truncate};
 
 use super::codec::{bytes32, bytes64};
 use super::events::{StreamId, decode_number};
@@ -51,6 +51,20 @@ pub enum Stage {
     /// Done.
     #[n(5)]
     Complete,
+}
+
+impl Stage {
+    /// As it is told to people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Transfer => "transfer",
+            Self::Restore => "restore",
+            Self::Replay => "replay",
+            Self::Cutover => "cutover",
+            Self::Complete => "complete",
+        }
+    }
 }
 
 /// One waiting event, or the fact that a number was given up, handed over with its place in its stream.

@@ -13,6 +13,32 @@ pub enum Outputs<T> {
     Many(Vec<T>),
 }
 
+impl<T> Outputs<T> {
+    /// `count` of them, one after another, until one cannot be had.
+    pub fn try_collect<E>(count: u64, mut next: impl FnMut() -> Result<T, E>) -> Result<Self, E> {
+        match count {
+            1 => next().map(Self::One),
+            _ => (0..count).map(|_| next()).collect::<Result<_, _>>().map(Self::Many),
+        }
+    }
+
+    /// A look at each of them.
+    pub fn each(&self) -> Outputs<&T> {
+        match self {
+            Self::One(output) => Outputs::One(output),
+            Self::Many(outputs) => Outputs::Many(outputs.iter().collect()),
+        }
+    }
+
+    /// Each of them changed, in order.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Outputs<U> {
+        match self {
+            Self::One(output) => Outputs::One(change(output)),
+            Self::Many(outputs) => Outputs::Many(outputs.into_iter().map(change).collect()),
+        }
+    }
+}
+
 impl<T> Default for Outputs<T> {
     fn default() -> Self {
         Self::Many(Vec::new())
@@ -86,6 +112,10 @@ mod tests {
             assert_eq!(*outputs, *(0..count).collect::<Vec<_>>());
             assert_eq!(outputs, Outputs::from((0..count).collect::<Vec<_>>()));
             assert_eq!(matches!(outputs, Outputs::One(_)), count == 1);
+            let mut next = 0..;
+            assert_eq!(Outputs::try_collect(count.into(), || next.next().ok_or(())), Ok(outputs.clone()));
+            assert_eq!(*outputs.each(), *outputs.iter().collect::<Vec<_>>());
+            assert_eq!(*outputs.clone().map(|number| number + 1), *(1..=count).collect::<Vec<_>>());
             assert!(outputs.into_iter().eq(0..count));
         }
     }

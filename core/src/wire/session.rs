@@ -45,24 +45,29 @@ pub enum SessionMessage {
     Goodbye,
 }
 
-/// Why a proven peer was not given a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// Why a proven peer was not given a session, in words for that peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[cbor(index_only)]
 pub enum Refusal {
     /// Another session with it lives or is about to.
     #[n(0)]
+    #[error("there is another session between the two nodes")]
     Duplicate,
     /// A newer incarnation of that node has been here.
     #[n(1)]
+    #[error("a newer life of this node has been there")]
     OlderIncarnation,
     /// No room for another peer.
     #[n(2)]
+    #[error("it has as many peers as it may have")]
     Full,
     /// A node with another key has the same node id, or the peer is this very node.
     #[n(3)]
+    #[error("it has this node's id itself, or knows another node with the same id")]
     IdTaken,
     /// This node is going away.
     #[n(4)]
+    #[error("it is shutting down")]
     Leaving,
 }
 

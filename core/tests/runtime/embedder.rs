@@ -151,7 +151,8 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
             shared.lock().counters.insert(daemon, state.to_vec());
             runtime.with(|engine, now| engine.restored(daemon, Ok(()), now));
         }
-        Work::Run { daemon, batch, events } => {
+        Work::Run { daemon, batch } => {
+            let events = runtime.look(|engine| engine.batch(daemon, batch).cloned()).expect("handed out");
             let outcomes = events
                 .iter()
                 .map(|event| {

@@ -104,6 +104,9 @@ pub(super) enum OfStreams<'a> {
     Withdraw { stream: Words, number: Number },
     Moved { stream: Words, node: u8, epoch: Number },
     Unknown { stream: Words },
+    Again { stream: Words },
+    Full { stream: Words },
+    Close { stream: Words },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -301,6 +304,9 @@ impl OfStreams<'_> {
                 replies_through: through.0,
                 repeat,
             }),
+            Self::Again { stream } => codec::encode(&EventsMessage::Again { stream: stream.id() }),
+            Self::Full { stream } => codec::encode(&EventsMessage::Full { stream: stream.id() }),
+            Self::Close { stream } => codec::encode(&EventsMessage::Close { stream: stream.id() }),
             Self::Withdraw { stream, number } => codec::encode(&EventsMessage::Withdraw {
                 stream: stream.id(),
                 epoch: Epoch::FIRST,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::identity::OriginHash;
-use mesh_daemon_core::migration::{DrainReport, Outcome};
+use mesh_daemon_core::migration::{DrainReport, MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeError, RuntimeOptions, Settlement};
+use mesh_daemon_core::wire::migration::{FailureReason, Unwelcome};
 
 use super::in_world;
 use super::load::{Plan, burst};
@@ -112,7 +113,8 @@ fn daemons_that_nobody_takes_stay_and_go_on() {
     in_world(World::new(1, 1), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let ticket = drain(world, 0, None);
-        let stayed = [DrainReport { origin, outcome: Outcome::Source, target: None }];
+        let failure = Some(MigrationFailure::NoTargetAvailable);
+        let stayed = [DrainReport { origin, outcome: Outcome::Source, target: None, failure }];
         assert_eq!(reports(world, ticket), stayed, "no peers");
         let ticket = world.call(0, origin);
         world.outputs(ticket);
@@ -120,7 +122,10 @@ fn daemons_that_nobody_takes_stay_and_go_on() {
     in_world(World::with_options(1, 2, |_| RuntimeOptions::default()), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let ticket = drain(world, 0, None);
-        assert_eq!(reports(world, ticket)[0].outcome, Outcome::Source, "nobody expects it");
+        let report = reports(world, ticket).remove(0);
+        assert_eq!(report.outcome, Outcome::Source, "nobody expects it");
+        let why = FailureReason::FactoryNotFound { kind: "prompt".into(), why: Unwelcome::NotExpected };
+        assert_eq!(report.failure, Some(MigrationFailure::Refused(why, Outcome::Source)));
         let ticket = world.call(1, origin);
         world.outputs(ticket);
         world.spawn(0, 2, "prompt");
@@ -141,6 +146,11 @@ fn a_drain_whose_time_is_up_gives_up_what_it_can() {
         let reports = reports(world, ticket);
         assert_eq!(reports.len(), 40);
         assert!(reports.iter().all(|report| report.outcome == Outcome::Source), "{reports:?}");
+        let timed_out = |report: &DrainReport| match &report.failure {
+            Some(MigrationFailure::Refused(reason, Outcome::Source)) => matches!(reason, FailureReason::Timeout { .. }),
+            _ => false,
+        };
+        assert!(reports.iter().all(timed_out), "{reports:?}");
         assert_eq!(hosts_of(world, &origins), BTreeMap::from([(0, 40)]));
         world.run_for(Duration::from_secs(120));
         world.assert_nothing_left();
@@ -172,7 +182,7 @@ fn a_daemon_that_somebody_else_is_moving_is_waited_for() {
         let migrate = world.migrate(0, origin, 2);
         let migration = world.migration(migrate).expect("it began");
         let ticket = drain(world, 0, None);
-        let expected = [DrainReport { origin, outcome: Outcome::Target, target: Some(world.id(2)) }];
+        let expected = [DrainReport { origin, outcome: Outcome::Target, target: Some(world.id(2)), failure: None }];
         assert_eq!(reports(world, ticket), expected);
         assert_eq!(world.wait_migration(0, migration), Ok(()));
     });

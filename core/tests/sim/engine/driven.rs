@@ -124,9 +124,13 @@ fn hazard_38_to_itself_by_a_third_node_is_complete_without_a_freeze() {
 fn hazard_33_strangers_learn_nothing_and_move_nothing() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
-        assert_eq!(*refused(&world.driven(2, origin, 0, 1)), FailureReason::NotAuthorized);
+        assert_eq!(world.driven(2, origin, 0, 1), Err(MigrationFailure::NotAuthorized { by: world.id(0) }));
         let nobody = World::daemon_key(9).origin_hash();
-        assert_eq!(*refused(&world.driven(2, nobody, 0, 1)), FailureReason::NotAuthorized, "the same answer");
+        assert_eq!(
+            world.driven(2, nobody, 0, 1),
+            Err(MigrationFailure::NotAuthorized { by: world.id(0) }),
+            "the same answer"
+        );
         let entity = World::daemon_key(1).entity_id();
         let epoch = mesh_daemon_core::identity::Epoch::FIRST;
         let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
@@ -149,7 +153,7 @@ fn the_policy_is_asked_about_each_orchestrator() {
     in_world(World::with_options(1, 3, options), |world| {
         world.nodes[0].admits_orchestrator = Some(1);
         let origin = world.spawn(0, 1, "prompt");
-        assert_eq!(*refused(&world.driven(2, origin, 0, 1)), FailureReason::NotAuthorized);
+        assert_eq!(world.driven(2, origin, 0, 1), Err(MigrationFailure::NotAuthorized { by: world.id(0) }));
         let entity = World::daemon_key(1).entity_id();
         let epoch = mesh_daemon_core::identity::Epoch::FIRST;
         let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
@@ -174,7 +178,7 @@ fn listed_orchestrators_drive_and_others_do_not() {
     });
     in_world(listed, |world| {
         let origin = world.spawn(0, 1, "prompt");
-        assert_eq!(*refused(&world.driven(2, origin, 0, 1)), FailureReason::NotAuthorized);
+        assert_eq!(world.driven(2, origin, 0, 1), Err(MigrationFailure::NotAuthorized { by: world.id(0) }));
         assert_eq!(world.driven(1, origin, 0, 2), Ok(()));
         assert_eq!(world.driven(2, origin, 2, 0), Ok(()), "its own daemons are its own");
         lives_on(world, origin, 0);
@@ -192,8 +196,12 @@ fn hazards_8_33_requirement_74_a_bound_orchestrator_alone_brings_the_daemon() {
         target.expect_migration("prompt", origin, HostConfig::default(), None).expect("announced");
         assert!(target.bind_orchestrator(origin, bound) && target.bind_orchestrator(origin, bound));
         assert!(!target.bind_orchestrator(origin, other));
-        assert_eq!(*refused(&world.driven(0, origin, 0, 1)), FailureReason::WrongPeer);
-        assert_eq!(*refused(&world.driven(1, origin, 0, 1)), FailureReason::WrongPeer, "nor the target itself");
+        assert_eq!(world.driven(0, origin, 0, 1), Err(MigrationFailure::WrongPeer { by: world.id(1) }));
+        assert_eq!(
+            world.driven(1, origin, 0, 1),
+            Err(MigrationFailure::WrongPeer { by: world.id(1) }),
+            "nor the target itself"
+        );
         assert_eq!(world.driven(2, origin, 0, 1), Ok(()));
         lives_on(world, origin, 1);
     });
@@ -372,7 +380,11 @@ fn the_orchestrator_is_cut_off_for_good_and_the_source_resumes_after_the_silence
         world.lose(2, 0, Loss::Silence);
         world.lose(2, 1, Loss::Silence);
         let result = world.wait_migration(2, migration);
-        assert!(matches!(result, Err(MigrationFailure::Refused(FailureReason::PeerLost { .. }, Outcome::Unknown))));
+        let lost = Some(world.id(0));
+        assert!(matches!(
+            result,
+            Err(MigrationFailure::Refused(FailureReason::PeerLost { node, .. }, Outcome::Unknown)) if node == lost
+        ));
         world.run_for(Duration::from_secs(40));
         assert_eq!(world.hosts(origin)[0].0, 0);
         world.assert_nothing_left();

@@ -9,12 +9,15 @@ mod driven;
 mod events;
 mod failures;
 mod forged;
+mod forged_streams;
 mod limits;
 mod load;
 mod losses;
 mod moves;
+mod out_of_reach;
 mod recovery;
 mod sealing;
+mod steps;
 mod table;
 mod world;
 

@@ -38,3 +38,34 @@ fn a_daemon_without_state_moves_with_its_chain() {
         assert_eq!(world.outputs(after).1, 1, "a new object without state");
     });
 }
+
+#[test]
+fn hazard_40_what_was_said_in_an_earlier_move_never_overwrites_a_newer_state() {
+    in_world(World::new(1, 3), |world| {
+        world.may_refuse = true;
+        let origin = world.spawn(0, 1, "prompt");
+        let first = world.call(2, origin);
+        world.outputs(first);
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        let old = std::mem::take(&mut world.sent);
+        assert!(old.iter().any(|message| message.name == "SnapshotReady"));
+        let mut seen = 1;
+        for (from, to) in [(1, 2), (2, 0), (0, 1)] {
+            assert_eq!(world.moved(from, origin, to), Ok(()));
+            let ticket = world.call(2, origin);
+            seen += 1;
+            assert_eq!(world.outputs(ticket).1, seen);
+        }
+        // The whole first move again, by those who made it, on the node that it led to and that hosts the daemon once more.
+        for message in &old {
+            world.intrude(message, message.from);
+            world.run_for(Duration::from_millis(1));
+        }
+        world.run_for(Duration::from_secs(700));
+        let ticket = world.call(0, origin);
+        assert_eq!(world.outputs(ticket).1, seen + 1);
+        assert_eq!(world.hosts(origin)[0].0, 1);
+        world.assert_nothing_left();
+        assert_eq!(world.moved(1, origin, 2), Ok(()));
+    });
+}

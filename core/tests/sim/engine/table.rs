@@ -29,21 +29,27 @@ enum Scenario {
     CutAtTheAcknowledgement,
     /// A third node drives.
     Driven,
+    /// A third node drives, and the connection breaks with the word to go live.
+    DrivenIntoDoubt,
     /// A third node drives, and gives up.
     Cancelled,
+    /// It gives up when the source has decided.
+    CancelledTooLate,
 }
 
 /// Has no part in the move.
 const STRANGER: usize = 3;
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 9] = [
     Scenario::Plain,
     Scenario::RestoreFails,
     Scenario::NotReady,
     Scenario::CutAtTheHandOver,
     Scenario::CutAtTheAcknowledgement,
     Scenario::Driven,
+    Scenario::DrivenIntoDoubt,
     Scenario::Cancelled,
+    Scenario::CancelledTooLate,
 ];
 
 /// What goes wrong with a message.
@@ -80,14 +86,15 @@ fn move_once(world: &mut World, scenario: Scenario, kind: &str) -> Run {
     for _ in 0..6 {
         calls(world, callers, origin);
     }
-    let trapped = match scenario {
-        Scenario::CutAtTheHandOver => Some("ActivateTarget"),
-        Scenario::CutAtTheAcknowledgement => Some("ActivateAck"),
-        Scenario::Plain | Scenario::RestoreFails | Scenario::NotReady | Scenario::Driven | Scenario::Cancelled => None,
+    let (driver, trapped) = match scenario {
+        Scenario::Plain | Scenario::RestoreFails | Scenario::NotReady => (0, None),
+        Scenario::CutAtTheHandOver => (0, Some("ActivateTarget")),
+        Scenario::CutAtTheAcknowledgement => (0, Some("ActivateAck")),
+        Scenario::DrivenIntoDoubt => (2, Some("ActivateTarget")),
+        Scenario::Driven | Scenario::Cancelled | Scenario::CancelledTooLate => (2, None),
     };
     let heal_after = Duration::from_millis(30);
     world.trap = trapped.map(|message| Trap { message, nth: 0, arrives: false, heal_after });
-    let driver = if matches!(scenario, Scenario::Driven | Scenario::Cancelled) { 2 } else { 0 };
     let ticket = world.drive(driver, origin, 0, 1);
     calls(world, callers, origin);
     let migration: MigrationId = world.migration(ticket).expect("it begins");
@@ -95,8 +102,25 @@ fn move_once(world: &mut World, scenario: Scenario, kind: &str) -> Run {
         world.run_for(Duration::from_millis(700));
         world.make_ready(1);
     }
-    if scenario == Scenario::Cancelled {
-        world.run_for(Duration::from_millis(2));
+    let gives_up = match scenario {
+        Scenario::Cancelled => {
+            world.run_for(Duration::from_millis(2));
+            true
+        }
+        // Where a fault keeps the source from deciding there is nothing that it could be too late for.
+        Scenario::CancelledTooLate => world.run_until(Duration::from_secs(200), |world| {
+            world.messages.iter().any(|(.., name)| *name == "ActivateTarget")
+                || world.nodes[driver].over.contains_key(&migration.get())
+        }),
+        Scenario::Plain
+        | Scenario::RestoreFails
+        | Scenario::NotReady
+        | Scenario::CutAtTheHandOver
+        | Scenario::CutAtTheAcknowledgement
+        | Scenario::Driven
+        | Scenario::DrivenIntoDoubt => false,
+    };
+    if gives_up {
         let now = world.present();
         world.nodes[driver].engine.abort_migration(migration, None, now);
         world.settle(driver);
@@ -191,7 +215,7 @@ fn table(faults: impl Fn(&Sent, &[Sent]) -> Vec<Fault>) -> BTreeMap<&'static str
 }
 
 /// What a third node that drives says and hears.
-const DRIVEN: [&str; 5] = ["Cancel", "CutoverNotify", "Described", "Inquire", "TakeSnapshot"];
+const DRIVEN: [&str; 7] = ["Cancel", "CutoverNotify", "Described", "InDoubt", "Inquire", "TakeSnapshot", "TooLate"];
 
 fn every_message_is_in(cells: &BTreeMap<&'static str, usize>) {
     const NAMES: [&str; 17] = [

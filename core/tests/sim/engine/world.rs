@@ -27,7 +27,7 @@ mod meddling;
 mod users;
 
 use frames::{Sink, name_of};
-pub(crate) use meddling::{How, Intruder, Meddler, Sent};
+pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -135,6 +135,9 @@ pub(crate) struct World {
     pub(crate) meddled: u64,
     /// Messages of migrations, as they were sent.
     pub(crate) sent: Vec<Sent>,
+    /// Whether messages of streams are looked at, and what was seen.
+    pub(crate) spying: bool,
+    pub(crate) streams: Vec<Spied>,
     /// What happened to daemons, and why objects were let go.
     pub(crate) daemon_events: Vec<(usize, DaemonEvent)>,
     pub(crate) retired: Vec<(usize, StopReason)>,
@@ -205,6 +208,8 @@ impl World {
             meddled: 0,
             sent: Vec::new(),
             may_refuse: false,
+            spying: false,
+            streams: Vec::new(),
             daemon_events: Vec::new(),
             retired: Vec::new(),
             sprung: false,
@@ -354,9 +359,7 @@ impl World {
 
     /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
     pub(crate) fn restart_after_silence(&mut self, index: usize) {
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.lose(index, other, Loss::Silence);
-        }
+        self.lose_all(index);
         self.restart_as(index, false);
         self.make_ready(index);
     }
@@ -367,8 +370,35 @@ impl World {
     }
 
     fn restart_as(&mut self, index: usize, told: bool) {
-        let life = self.nodes[index].life + 1;
         self.note(&format!("n{index} restarts"));
+        let old = self.begin_life(index);
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.sessions.remove(&pair(index, other));
+            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
+            if told {
+                self.peer_event(other, &lost);
+            }
+            self.connect(index, other, false);
+        }
+    }
+
+    /// Kills the process of a node for good. Its peers give it up after a silence.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.note(&format!("n{index} dies"));
+        self.lose_all(index);
+        self.begin_life(index);
+    }
+
+    /// All peers of a node give it up after a silence, and it them.
+    pub(crate) fn lose_all(&mut self, index: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.lose(index, other, Loss::Silence);
+        }
+    }
+
+    /// Starts a node anew, alone. Returns who it was before.
+    fn begin_life(&mut self, index: usize) -> PeerIdentity {
+        let life = self.nodes[index].life + 1;
         let old = self.identity(index);
         for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
@@ -380,17 +410,7 @@ impl World {
         node.incarnation = incarnation;
         node.objects = Objects::default();
         node.life = life;
-        for other in 0..self.nodes.len() {
-            if other == index {
-                continue;
-            }
-            self.sessions.remove(&pair(index, other));
-            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
-            if told {
-                self.peer_event(other, &lost);
-            }
-            self.connect(index, other, false);
-        }
+        old
     }
 
     /// The runtime of a node that was restarted becomes ready.
@@ -501,7 +521,7 @@ impl World {
     }
 
     /// Lets time pass until something holds; false when it does not within `limit`.
-    pub(crate) fn run_until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
         let mut steps = 0u64;
         while !holds(self) {

@@ -73,7 +73,10 @@ impl World {
                     None => self.nodes[node].engine.restored(daemon, Ok(()), now),
                 }
             }
-            Work::Run { daemon, batch, events } => self.run_batch(node, daemon, batch, events.into()),
+            Work::Run { daemon, batch } => {
+                let events = self.nodes[node].engine.batch(daemon, batch).cloned().expect("handed out");
+                self.run_batch(node, daemon, batch, events);
+            }
             Work::Yield { daemon } | Work::Abort { daemon } => self.give_back(node, daemon),
             Work::Snapshot { daemon } => {
                 let faults = self.nodes[node].objects.faults;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use mesh_daemon_core::mesh::Record;
-use mesh_daemon_core::wire::Lane;
+use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
+use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 
 use super::{Event, World, name_of};
 
@@ -41,6 +42,16 @@ pub(crate) struct Sent {
     pub(crate) record: Record,
 }
 
+/// What a message of a stream was seen to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spied {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) stream: StreamId,
+    /// Whether it asks to begin again.
+    pub(crate) again: bool,
+}
+
 /// Puts a message on the network when another one is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Intruder {
@@ -61,6 +72,12 @@ impl World {
         let mut passed = Vec::with_capacity(records.len());
         for record in records {
             let Some(name) = name_of(&record, lane) else {
+                if self.spying && lane == Lane::Fast && record.subprotocol == Subprotocol::Events {
+                    let message =
+                        codec::decode::<EventsMessage<'_>>(&record.body).expect("nodes send what they can read");
+                    let again = matches!(message, EventsMessage::Again { .. });
+                    self.streams.push(Spied { from, to, stream: *message.stream(), again });
+                }
                 passed.push(record);
                 continue;
             };

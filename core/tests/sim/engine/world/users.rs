@@ -9,6 +9,7 @@ use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
 use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
+use mesh_daemon_core::wire::events::EventsMessage;
 use mesh_daemon_core::wire::migration::MigrationMessage;
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::Rng;
@@ -135,10 +136,19 @@ impl World {
 
     /// A message that a node never meant to send.
     pub(crate) fn forge(&mut self, from: usize, to: usize, message: &MigrationMessage<'_>) {
-        let body = codec::encode(message).into();
-        let mut records = vec![Record { subprotocol: Subprotocol::Migration, body }];
-        let (now, id) = (self.present(), self.id(from));
         self.note(&format!("n{from} forges {} to n{to}", message.name()));
+        self.forge_record(from, to, Subprotocol::Migration, codec::encode(message));
+    }
+
+    /// The same of a stream.
+    pub(crate) fn forge_events(&mut self, from: usize, to: usize, message: &EventsMessage<'_>) {
+        self.note(&format!("n{from} forges a message of {:?} to n{to}", message.stream()));
+        self.forge_record(from, to, Subprotocol::Events, codec::encode(message));
+    }
+
+    fn forge_record(&mut self, from: usize, to: usize, subprotocol: Subprotocol, body: Vec<u8>) {
+        let mut records = vec![Record { subprotocol, body: body.into() }];
+        let (now, id) = (self.present(), self.id(from));
         self.nodes[to].engine.records(id, Lane::Fast, &mut records, now);
         self.settle(to);
     }

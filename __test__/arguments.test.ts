@@ -1,0 +1,404 @@
+// Every public method, every parameter, every kind of wrong value: the error of the area, whose message begins with the
+// parameter (hazard 19, requirement 135). A method that is in no table here fails the test of its class.
+
+import {
+  channelHash,
+  DaemonHandle,
+  DaemonRuntime,
+  delegateToken,
+  Identity,
+  MeshNode,
+  MigrationHandle,
+  setLogger,
+  Token,
+  TokenChain,
+  type DaemonContext,
+} from 'mesh-daemon';
+import { any, closeAll, Counter, pair, type Node } from './helpers/nodes';
+
+/** What is wrong for any parameter that does not say otherwise. */
+const WRONG: Readonly<Record<string, unknown>> = {
+  null: null,
+  boolean: true,
+  NaN,
+  infinite: Infinity,
+  negative: -1,
+  fraction: 1.5,
+  unsafe: 2 ** 60,
+  'number that is none': '7',
+  'negative bigint': -1n,
+  'too large bigint': 2n ** 64n,
+  symbol: Symbol('s'),
+  object: { nope: 1 },
+  array: [Symbol('s')],
+  function: () => undefined,
+  'no prototype': Object.create(null) as unknown,
+  'forged bytes': Object.create(Uint8Array.prototype) as unknown,
+  'shared bytes': new Uint8Array(new SharedArrayBuffer(32)),
+};
+
+interface Parameter {
+  readonly path: string;
+  readonly good: unknown;
+  /** Names of values of {@link WRONG} that are right here. */
+  readonly also?: readonly string[];
+  /** More that is wrong. */
+  readonly wrong?: Readonly<Record<string, unknown>>;
+  readonly optional?: boolean;
+}
+
+const u64 = (path: string, good: unknown = 1n): Parameter => ({ path, good });
+const bytes = (path: string, good: unknown = Buffer.alloc(32, 1)): Parameter => ({ path, good });
+const name = (path: string, good: unknown = 'kind'): Parameter => ({
+  path,
+  good,
+  also: ['number that is none'],
+  wrong: { empty: '' },
+});
+const channel = (path: string): Parameter => ({ ...name(path, 'room'), wrong: { empty: '', 'two slashes': 'a//b' } });
+const address = (path: string): Parameter => ({
+  path,
+  good: '127.0.0.1:1',
+  wrong: { empty: '', 'no port': 'a', 'large port': 'a:65536', number: 7 },
+});
+const call = (path: string, good: unknown = () => undefined): Parameter => ({ path, good, also: ['function'] });
+const identity = (path: string): Parameter => ({
+  path,
+  good: Identity.generate(),
+  wrong: { forged: Object.create(Identity.prototype) as unknown },
+});
+/** An optional object of options, each with values that are wrong for it. */
+const options = (path: string, each: Readonly<Record<string, unknown>> = {}): Parameter => ({
+  path,
+  good: undefined,
+  optional: true,
+  // Objects that say nothing.
+  also: ['no prototype', 'forged bytes'],
+  wrong: Object.fromEntries(Object.entries(each).map(([key, value]) => [`${key}: ${String(value)}`, { [key]: value }])),
+});
+const wait = options('options', { signal: {} });
+const config = (path = 'config'): Parameter =>
+  options(path, {
+    autoSnapshotInterval: 1,
+    maxLogEntries: -1,
+    callbackTimeoutMs: 0,
+    mailboxCapacity: 0,
+    mailboxBytes: 0.5,
+    outputChannel: 5,
+  });
+
+type Table = Readonly<Record<string, readonly Parameter[]>>;
+
+const RUNTIME: Table = {
+  registerFactory: [name('kind'), call('factory')],
+  start: [],
+  isReady: [],
+  daemonCount: [],
+  shutdown: [],
+  spawn: [name('kind'), identity('identity'), config()],
+  spawnWithDaemon: [identity('identity'), { path: 'daemon', good: new Counter() }, config(), optional(call('factory'))],
+  spawnFromSnapshot: [name('kind'), identity('identity'), bytes('snapshot'), config()],
+  spawnFromSnapshotWithDaemon: [
+    identity('identity'),
+    bytes('snapshot'),
+    { path: 'daemon', good: new Counter() },
+    config(),
+    optional(call('factory')),
+  ],
+  stop: [u64('originHash')],
+  snapshot: [u64('originHash')],
+  deliver: [u64('originHash'), event()],
+  deliverCausal: [u64('originHash'), event()],
+  deliverMany: [u64('originHash'), { path: 'payloads', good: [Buffer.alloc(1)] }],
+  call: [u64('originHash'), bytes('payload'), options('options', { timeoutMs: -1, signal: 5 })],
+  send: [u64('originHash'), bytes('payload')],
+  locate: [u64('originHash')],
+  expectMigration: [name('kind'), u64('originHash'), config()],
+  registerMigrationTargetIdentity: [name('kind'), identity('identity'), config()],
+  bindExpectedOrchestrator: [u64('originHash'), u64('nodeId')],
+  startMigration: [u64('originHash'), u64('sourceNode'), u64('targetNode'), migration()],
+  startMigrationWith: [u64('originHash'), u64('sourceNode'), u64('targetNode'), migration()],
+  migrate: [u64('originHash'), u64('targetNode'), migration()],
+  migrationPhase: [u64('originHash')],
+  migrations: [],
+  recover: [u64('originHash')],
+  drain: [options('options', { timeoutMs: 1.5, signal: {} })],
+};
+
+const MESH: Table = {
+  localAddr: [],
+  nodeId: [],
+  entityId: [],
+  publicKey: [],
+  connect: [
+    address('addr'),
+    optional({ path: 'publicKey', good: '11'.repeat(32), wrong: { short: '11' } }),
+    optional(u64('nodeId')),
+    wait,
+  ],
+  accept: [u64('nodeId'), wait],
+  start: [],
+  peers: [],
+  peerCount: [],
+  registerChannel: [
+    {
+      path: 'config',
+      good: { name: 'room' },
+      wrong: {
+        'no name': {},
+        visibility: { name: 'room', visibility: 'all' },
+        reliable: { name: 'room', reliable: 1 },
+        requireToken: { name: 'room', requireToken: 'no' },
+        tokenRoots: { name: 'room', tokenRoots: [Buffer.alloc(3)] },
+        priority: { name: 'room', priority: 256 },
+        maxRatePps: { name: 'room', maxRatePps: 0 },
+      },
+    },
+  ],
+  subscribeChannel: [u64('publisher'), channel('channel'), options('options', { token: 5, signal: {} })],
+  unsubscribeChannel: [u64('publisher'), channel('channel'), wait],
+  publish: [
+    channel('channel'),
+    bytes('payload'),
+    options('options', { reliability: 'sure', onFailure: 'cry', maxInflight: 0 }),
+  ],
+  messages: [u64('publisher'), channel('channel'), options('options', { token: 5, signal: {} })],
+  ref: [],
+  unref: [],
+  shutdown: [],
+};
+
+const EMITTER: Table = Object.fromEntries(
+  ['on', 'once', 'off'].map((method) => [method, [{ path: 'name', good: 'peer' }, call('listener')]]),
+);
+
+const HANDLE: Table = {
+  stats: [],
+  snapshot: [],
+  lastSnapshot: [],
+  call: [bytes('payload'), options('options', { timeoutMs: -1 })],
+  send: [bytes('payload')],
+  stop: [],
+};
+
+const MOVE: Table = {
+  phase: [],
+  wait: [wait],
+  waitWithTimeout: [{ path: 'ms', good: 5 }],
+  cancel: [],
+  phases: [],
+  progress: [],
+};
+
+const IDENTITY: Table = {
+  toBytes: [],
+  sign: [bytes('message')],
+  issueToken: [
+    {
+      path: 'options',
+      good: { subject: Buffer.alloc(32, 1), scope: ['publish'], channel: 'room', ttlSeconds: 5 },
+      wrong: {
+        subject: { subject: Buffer.alloc(3), scope: ['publish'], channel: 'room', ttlSeconds: 5 },
+        scope: { subject: Buffer.alloc(32), scope: ['fly'], channel: 'room', ttlSeconds: 5 },
+        channel: { subject: Buffer.alloc(32), scope: ['publish'], channel: '', ttlSeconds: 5 },
+        ttlSeconds: { subject: Buffer.alloc(32), scope: ['publish'], channel: 'room', ttlSeconds: -5 },
+      },
+    },
+  ],
+  installToken: [bytes('token')],
+  lookupToken: [bytes('subject'), channel('channel')],
+};
+
+function optional(parameter: Parameter): Parameter {
+  return { ...parameter, optional: true };
+}
+
+function migration(): Parameter {
+  return options('opts', { transportIdentity: 1, retryNotReadyMs: -1 });
+}
+
+function event(): Parameter {
+  const good = { originHash: 1n, sequence: 1n, payload: Buffer.alloc(1) };
+  const wrong = { originHash: { ...good, originHash: 1 }, payload: { ...good, payload: 'x' } };
+  return { path: 'event', good, wrong };
+}
+
+/** Calls with each wrong value in turn; gives what was not refused as it should be. */
+async function accepted(
+  run: (...args: unknown[]) => unknown,
+  parameters: readonly Parameter[],
+  code: RegExp,
+  asynchronous: boolean,
+): Promise<string[]> {
+  const complaints: string[] = [];
+  for (const [index, { path, also = [], wrong = {}, optional: maybe = false }] of parameters.entries()) {
+    const values = { ...WRONG, ...(maybe ? {} : { undefined }), ...wrong };
+    for (const [kind, value] of Object.entries(values)) {
+      if (also.includes(kind)) continue;
+      const args = parameters.map(({ good }, at) => (at === index ? value : good));
+      const complain = (what: string): void => void complaints.push(`${path} = ${kind}: ${what}`);
+      let outcome: unknown;
+      try {
+        outcome = run(...args);
+        if (asynchronous) {
+          // What is refused needs no other node to say so, but what is not may wait for one.
+          const never = new Promise((resolve) => setTimeout(resolve, 200, 'accepted'));
+          outcome = await Promise.race([(outcome as Promise<unknown>).then(() => 'accepted'), never]);
+        }
+        complain(asynchronous ? String(outcome) : 'accepted');
+      } catch (error) {
+        if (asynchronous && outcome === undefined) complain('thrown, not rejected');
+        const { code: found, message } = error as { code?: string; message: string };
+        if (!code.test(String(found))) complain(`${String(found)} ${message}`);
+        else if (!message.startsWith(path) && !message.startsWith('unknown option')) complain(message);
+      }
+    }
+  }
+  return complaints;
+}
+
+const PROMISES =
+  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|accept|(un)?subscribeChannel|publish|wait.*)$/;
+
+async function fuzz(object: object, table: Table, code: RegExp): Promise<string[]> {
+  const complaints: string[] = [];
+  for (const [method, parameters] of Object.entries(table)) {
+    const run = (...args: unknown[]): unknown =>
+      Reflect.apply((object as Record<string, (...args: unknown[]) => unknown>)[method]!, object, args);
+    const found = await accepted(run, parameters, code, PROMISES.test(method));
+    complaints.push(...found.map((complaint) => `${method}: ${complaint}`));
+  }
+  return complaints;
+}
+
+/** Methods of a class that the table does not know. */
+function unknown({ prototype }: { readonly prototype: object }, table: Table): string[] {
+  const descriptors = Object.entries(Object.getOwnPropertyDescriptors(prototype));
+  const methods = descriptors.filter(([key, { value }]) => typeof value === 'function' && key !== 'constructor');
+  return methods.map(([key]) => key).filter((key) => !Object.hasOwn(table, key));
+}
+
+const DAEMON = /^ERR_DAEMON_INVALID_ARGUMENT$/;
+
+let nodes: [Node, Node];
+
+beforeAll(async () => {
+  nodes = await pair();
+});
+
+afterAll(closeAll);
+
+test('DaemonRuntime', async () => {
+  expect(unknown(DaemonRuntime, RUNTIME)).toEqual([]);
+  expect(await fuzz(nodes[0].rt, RUNTIME, DAEMON)).toEqual([]);
+  const emitter = Object.fromEntries(
+    Object.entries(EMITTER).map(([method, [, listener]]) => [method, [{ path: 'name', good: 'daemon' }, listener!]]),
+  );
+  expect(await fuzz(nodes[0].rt, emitter, DAEMON)).toEqual([]);
+  const create = [
+    { path: 'mesh', good: nodes[0].mesh },
+    options('options', {
+      acceptMigrations: 'yes',
+      orchestrators: [1],
+      recoverLost: 1,
+      freezeTimeoutMs: 0,
+      silenceMs: 1,
+      handoverHoldMs: -1,
+      arrivalBudgetBytes: -1n,
+    }),
+  ];
+  expect(await fuzz(DaemonRuntime, { create }, DAEMON)).toEqual([]);
+});
+
+test('MeshNode', async () => {
+  expect(unknown(MeshNode, MESH)).toEqual([]);
+  const { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages, ...own } = MESH;
+  const code = /^ERR_MESH_INVALID_ARGUMENT$/;
+  expect(await fuzz(nodes[0].mesh, { ...own, ...EMITTER }, code)).toEqual([]);
+  const channels = { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages } as Table;
+  const channelCodes = /^(ERR_CHANNEL_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
+  expect(await fuzz(nodes[0].mesh, channels, channelCodes)).toEqual([]);
+});
+
+test('DaemonHandle and MigrationHandle', async () => {
+  expect([...unknown(DaemonHandle, HANDLE), ...unknown(MigrationHandle, MOVE)]).toEqual([]);
+  const [a, b] = nodes;
+  b.rt.registerFactory('counter', () => new Counter());
+  const handle = await a.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
+  expect(await fuzz(handle, HANDLE, DAEMON)).toEqual([]);
+  const move = await a.rt.migrate(handle.originHash, b.id);
+  expect(await fuzz(move, MOVE, DAEMON)).toEqual([]);
+  await move.wait();
+});
+
+test('DaemonContext', async () => {
+  const [{ rt }] = nodes;
+  const table = {
+    call: [u64('originHash'), bytes('payload')],
+    send: [u64('originHash'), bytes('payload')],
+    sign: [bytes('message')],
+  };
+  let complaints: string[] | undefined;
+  const handle = await rt.spawnWithDaemon(Identity.generate(), {
+    process: async (_, context: DaemonContext) => {
+      complaints = await fuzz(context, table, DAEMON);
+    },
+  });
+  await handle.call(Buffer.alloc(1));
+  expect(complaints).toEqual([]);
+});
+
+test('Identity, Token, TokenChain and the functions beside them', async () => {
+  expect(unknown(Identity, { ...IDENTITY, toJSON: [] })).toEqual([]);
+  const code = /^(ERR_IDENTITY_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
+  const signer = Identity.generate();
+  const { issueToken, ...others } = IDENTITY;
+  expect(await fuzz(signer, others, code)).toEqual([]);
+  const issued = await fuzz(signer, { issueToken: issueToken! }, code);
+  // Its options are the method's only parameter, so messages begin with one of them.
+  expect(issued.filter((complaint) => !/: (subject|scope|channel|ttlSeconds|options)/.test(complaint))).toEqual([]);
+  const statics = {
+    fromSeed: [bytes('seed')],
+    fromBytes: [bytes('seed')],
+    publicOnly: [bytes('entityId')],
+    verify: [bytes('entityId'), bytes('message'), bytes('signature', Buffer.alloc(64))],
+  };
+  expect(await fuzz(Identity, statics, code)).toEqual([]);
+  const token = signer.issueToken({ subject: signer.entityId, scope: ['publish'], channel: 'room', ttlSeconds: 60 });
+  const functions = {
+    channelHash: [channel('name')],
+    delegateToken: [
+      identity('signer'),
+      { path: 'parent', good: token },
+      bytes('subject'),
+      { path: 'scope', good: ['publish'] },
+    ],
+  };
+  expect(await fuzz({ channelHash, delegateToken }, functions, code)).toEqual([]);
+  expect(await fuzz(Token, { parse: [bytes('b')] }, code)).toEqual([]);
+  expect(await fuzz(TokenChain, { parse: [bytes('b')] }, code)).toEqual([]);
+});
+
+test('setLogger', async () => {
+  const fn = { ...call('fn'), also: ['function', 'null'] };
+  const table = { setLogger: [fn, options('options', { level: 'loud' })] };
+  expect(await fuzz({ setLogger }, table, DAEMON)).toEqual([]);
+  setLogger(null);
+});
+
+test('a method that was taken from its object is an error, not a crash', async () => {
+  for (const object of [nodes[0].rt, nodes[0].mesh, Identity.generate()]) {
+    const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(object) as object);
+    for (const method of methods.filter((key) => key !== 'constructor')) {
+      const descriptor = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(object) as object, method);
+      if (typeof descriptor?.value !== 'function') continue;
+      let error: unknown;
+      try {
+        await (Reflect.apply(descriptor.value as () => unknown, any({}), [1n, any(1), any(1)]) as Promise<unknown>);
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect([method, error === undefined]).toEqual([method, false]);
+    }
+  }
+});

@@ -1,0 +1,233 @@
+//! Messages of streams on their way through a node that is not at either end: to where a daemon went that lived here, and
+//! back to senders that reach its host only through this node.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use tokio::time::Instant;
+
+use super::engine::{Engine, Now};
+use super::inbox::{MARKS_KEPT, Passed};
+use super::routes::PATIENCE;
+use crate::directory::Pointer;
+use crate::identity::{Epoch, NodeId};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::events::{EventsMessage, StreamId};
+
+/// Most times that an event is sent on.
+const MOST_HOPS: u8 = 4;
+/// Most streams of others to one daemon that one node sends on through this one.
+const MOST_OF_OTHERS: usize = 16;
+
+/// A stream that goes through this node.
+#[derive(Clone, Copy, Debug)]
+struct Forwarded {
+    /// Where it comes from: its sender, or another former host.
+    from: NodeId,
+    /// Where it goes.
+    to: NodeId,
+    /// When it was used last.
+    at: Instant,
+    /// Something of it was dropped for want of room: nothing more is sent on until its sender was asked to begin again.
+    due: bool,
+    /// Since when the node that it goes to was seen to be out of reach.
+    silent_since: Option<Instant>,
+}
+
+impl Forwarded {
+    const fn new(from: NodeId, to: NodeId, at: Instant) -> Self {
+        Self { from, to, at, due: false, silent_since: None }
+    }
+}
+
+/// The streams that go through this node.
+#[derive(Debug, Default)]
+pub(super) struct Forwards {
+    streams: HashMap<StreamId, Forwarded, RandomState>,
+}
+
+impl Forwards {
+    /// Enters a stream, or the way that it takes now. False for one that its sender has given up, and when too many of others
+    /// come from there.
+    fn admit(&mut self, id: &StreamId, from: NodeId, to: NodeId, now: Instant) -> bool {
+        if let Some(known) = self.streams.get_mut(id) {
+            let due = known.due && known.to == to;
+            *known = Forwarded { due, silent_since: known.silent_since, ..Forwarded::new(from, to, now) };
+            return true;
+        }
+        let alike = |other: &StreamId, known: &Forwarded| other.entity == id.entity && known.from == from;
+        if from == id.sender {
+            // A sender has one stream to a daemon, and nobody else speaks for it.
+            let own = |other: &StreamId, known: &Forwarded| alike(other, known) && other.sender == from;
+            if self.streams.iter().any(|(other, known)| own(other, known) && other.follows(id)) {
+                return false;
+            }
+            self.streams.retain(|other, known| !own(other, known));
+        } else if self.streams.iter().filter(|(other, known)| alike(other, known)).count() >= MOST_OF_OTHERS {
+            return false;
+        }
+        self.streams.insert(*id, Forwarded::new(from, to, now));
+        true
+    }
+
+    /// Enters a stream of a daemon that leaves, whatever else there is: it was known here.
+    pub(super) fn left(&mut self, id: StreamId, from: NodeId, to: NodeId, now: Instant) {
+        self.streams.insert(id, Forwarded::new(from, to, now));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Some streams, in a fixed order.
+    fn which(&self, which: impl Fn(&StreamId, &Forwarded) -> bool) -> Vec<(StreamId, Forwarded)> {
+        let mut streams: Vec<_> =
+            self.streams.iter().filter(|(id, way)| which(id, way)).map(|(id, way)| (*id, *way)).collect();
+        streams.sort_unstable_by_key(|(id, _)| (id.sender, id.incarnation, id.opening));
+        streams
+    }
+
+    /// Marks a stream of which something was dropped, or that begins again.
+    fn set_due(&mut self, id: &StreamId, due: bool) {
+        if let Some(way) = self.streams.get_mut(id) {
+            way.due = due;
+        }
+    }
+}
+
+impl Engine {
+    /// Whether an answer is for this node. One for another node goes back the way that its stream came.
+    pub(super) fn is_for_me(&mut self, from: NodeId, stream: &StreamId, body: &Bytes) -> bool {
+        if stream.sender == self.me() {
+            if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
+                && stream.is_guess_at(&own)
+            {
+                self.refuse(from, "answer", &"for a stream whose name it does not know");
+                return false;
+            }
+            return stream.incarnation == self.node.incarnation;
+        }
+        match self.forwards.streams.get(stream) {
+            Some(way) => {
+                let to = self.way_to(stream.sender, way.from);
+                // Its host keeps it, and is asked for it when the sender begins again.
+                if to != from && self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
+                    self.forwards.set_due(stream, true);
+                }
+            }
+            None => self.refuse(from, "answer", &"for a stream that does not come through here"),
+        }
+        false
+    }
+
+    /// Whether the daemon of another's stream came back, or may: then it is nobody else's to say that it is gone.
+    pub(super) fn may_have_back(&self, stream: &StreamId) -> bool {
+        stream.sender != self.me()
+            && (self.stands_here(stream).is_some() || self.is_released(stream.entity.origin_hash()))
+    }
+
+    /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
+    fn pointer_for(&self, id: &StreamId, epoch: Epoch) -> Option<Pointer> {
+        let pointer = self.pointers.get(id.entity.origin_hash())?;
+        (pointer.entity == id.entity && pointer.lineage == id.lineage && pointer.epoch > epoch).then_some(*pointer)
+    }
+
+    /// Tells the sender where the daemon lives, and sends the message on for one that cannot reach it.
+    pub(super) fn forward<'b>(
+        &mut self,
+        from: NodeId,
+        id: &StreamId,
+        passed: Passed,
+        now: Now,
+        message: impl FnOnce(Passed) -> EventsMessage<'b>,
+    ) {
+        let Some(pointer) = self.pointer_for(id, passed.epoch) else {
+            return self.say_unknown(from, id, 0);
+        };
+        if self.way_to(id.sender, from) == id.sender {
+            let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch };
+            self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
+        }
+        if passed.hops >= MOST_HOPS {
+            return;
+        }
+        if !self.forwards.admit(id, from, pointer.node, now.instant) {
+            if from != id.sender {
+                self.refuse(from, "event", &"it sends too many streams of others to one daemon");
+                self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id }));
+            }
+            return;
+        }
+        if self.peers.is_up(pointer.node) {
+            let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
+            let due = self.forwards.streams.get(id).is_some_and(|way| way.due);
+            if !due && !self.pass_on(pointer.node, codec::encode(&message(next))) {
+                self.forwards.set_due(id, true);
+            }
+        } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
+            // Its host is given up: who was told above and reaches that host all the same is on its way there already.
+            self.say_unknown(from, id, 0);
+        }
+    }
+
+    /// A node is back: senders cannot see that their streams go to it through this one.
+    pub(super) fn forwards_back(&mut self, node: NodeId) {
+        for (id, way) in self.forwards.which(|id, way| way.to == node || way.from == node || id.sender == node) {
+            // What comes from there begins again by itself.
+            self.forwards.set_due(&id, false);
+            if way.to == node && self.is_sent_on_to(&id, node) {
+                self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id });
+            }
+        }
+    }
+
+    /// A node is given up.
+    pub(super) fn forwards_lost(&mut self, node: NodeId) {
+        for (id, way) in self.forwards.which(|_, way| way.to == node) {
+            self.end_forward(&id, way);
+        }
+        self.forwards.streams.retain(|_, way| way.to != node && way.from != node);
+    }
+
+    fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
+        if self.is_sent_on_to(id, way.to) {
+            self.say_to_sender(id, way.from, &EventsMessage::Unknown { stream: *id, first: 0 });
+        }
+    }
+
+    /// There is room again on the way to a node: what was dropped is to be sent again.
+    pub(super) fn ask_again_through(&mut self, node: NodeId) {
+        let on_the_way = |id: &StreamId, way: &Forwarded| way.to == node || way.from == node || id.sender == node;
+        for (id, way) in self.forwards.which(|id, way| way.due && on_the_way(id, way)) {
+            self.forwards.set_due(&id, false);
+            self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id });
+        }
+    }
+
+    fn is_sent_on_to(&self, id: &StreamId, node: NodeId) -> bool {
+        self.stands_here(id).is_none()
+            && self.pointer_for(id, Epoch::default()).is_some_and(|pointer| pointer.node == node)
+    }
+
+    fn say_to_sender(&mut self, id: &StreamId, via: NodeId, message: &EventsMessage<'_>) {
+        let to = self.way_to(id.sender, via);
+        self.send(to, Subprotocol::Events, codec::encode(message));
+    }
+
+    /// Forgets streams that were not used for long, and gives those up whose daemons were out of reach for long.
+    pub(super) fn sweep_forwards(&mut self, now: Now) {
+        self.forwards.streams.retain(|_, way| way.at + MARKS_KEPT > now.instant);
+        let Self { forwards, peers, .. } = self;
+        for way in forwards.streams.values_mut() {
+            let since = way.silent_since.unwrap_or(now.instant);
+            way.silent_since = (!peers.is_up(way.to)).then_some(since);
+        }
+        let silent = |way: &Forwarded| way.silent_since.is_some_and(|since| since + PATIENCE <= now.instant);
+        for (id, way) in self.forwards.which(|_, way| silent(way)) {
+            self.end_forward(&id, way);
+            self.forwards.streams.remove(&id);
+        }
+    }
+}

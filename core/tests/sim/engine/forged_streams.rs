@@ -1,0 +1,361 @@
+//! Messages of event streams that a member of the mesh makes up: in another's name, for another's call, or too many of them.
+
+use std::time::Duration;
+
+use mesh_daemon_core::causal::CausalLink;
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::events::{MOST_HELD_BYTES, MOST_STREAMS};
+use mesh_daemon_core::identity::{Epoch, Incarnation, NodeId, OriginHash};
+use mesh_daemon_core::mesh::Loss;
+use mesh_daemon_core::runtime::RuntimeError;
+use mesh_daemon_core::wire::events::{Event, EventsMessage, Item, Opening, Reply, StreamId};
+
+use super::daemon::HANG;
+use super::in_world;
+use super::world::World;
+
+const SOON: Duration = Duration::from_millis(100);
+/// What a guess has for the random bits of a name.
+const GUESS: u128 = 7 << 64;
+
+/// A daemon on node 0 that node 1 has called once, and the name of node 1's stream to it.
+fn called(world: &mut World) -> (OriginHash, StreamId) {
+    world.may_refuse = true;
+    world.spying = true;
+    let origin = world.spawn(0, 1, "prompt");
+    let ticket = world.call(1, origin);
+    world.outputs(ticket);
+    let spoken = world.streams.iter().find(|spied| spied.from == 1).expect("it spoke");
+    (origin, spoken.stream)
+}
+
+/// The same stream as one names it who knows all but the secret.
+fn guessed(stream: StreamId) -> StreamId {
+    StreamId { opening: Opening::new(1, GUESS), ..stream }
+}
+
+fn refused(world: &World, node: usize) -> u64 {
+    world.nodes[node].engine.census().refused_messages
+}
+
+/// What a handler is told by a forged event, and what it would leave in the daemon's records.
+const FORGED: u64 = 0xdead;
+
+fn batch(stream: StreamId, hops: u8, first: u64, payload: &[u8]) -> EventsMessage<'_> {
+    let items = vec![Item::Send(Event { link: CausalLink::genesis(OriginHash::new(1)), payload })];
+    EventsMessage::Batch { stream, epoch: Epoch::FIRST, hops, first, items, replies_through: 0 }
+}
+
+fn forged_payload() -> bytes::Bytes {
+    super::daemon::Request { id: FORGED, flags: 0, answer: 0 }.encode(0)
+}
+
+/// Node 1's next call is the second event of the daemon, and the first one that was not forged behind the first.
+fn honest_call_is_right(world: &mut World, origin: OriginHash) {
+    let request = world.request(0, 0);
+    let ticket = world.call_with(1, origin, request, 0);
+    let (id, count, _) = world.outputs(ticket);
+    assert_eq!((id, count), (request.id, 2));
+    assert!(!world.seen(origin).contains(&FORGED), "nothing forged ran");
+}
+
+#[test]
+fn hazard_33_a_member_sends_events_in_the_name_of_another_node() {
+    for hops in [0, 1] {
+        // With the next number of the stream, as a stream of its own, and with the whole name for one that speaks itself.
+        for (number, guess) in [(2, true), (1, true), (2, false)] {
+            in_world(World::new(1, 3), |world| {
+                let (origin, stream) = called(world);
+                let named = if guess { guessed(stream) } else { stream };
+                if hops > 0 && !guess {
+                    return;
+                }
+                let payload = forged_payload();
+                world.forge_events(2, 0, &batch(named, hops, number, &payload));
+                world.run_for(SOON);
+                assert!(!world.seen(origin).contains(&FORGED), "hops {hops}, number {number}");
+                assert_eq!(refused(world, 0), u64::from(hops == 0));
+                honest_call_is_right(world, origin);
+                assert_eq!(world.nodes[0].engine.census().streams_in, 1);
+            });
+        }
+    }
+}
+
+#[test]
+fn hazard_33_a_member_withdraws_awaits_or_closes_what_is_anothers() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let hang = world.request(HANG, 0);
+        let stuck = world.deliver(0, origin, hang);
+        let request = world.request(0, 0);
+        let waiting = world.call_with(1, origin, request, 0);
+        world.run_for(SOON);
+        let epoch = Epoch::FIRST;
+        let forgeries = [
+            EventsMessage::Close { stream },
+            EventsMessage::Withdraw { stream, epoch, hops: 0, number: 2 },
+            EventsMessage::Await { stream, epoch, hops: 0, replies_through: 2, repeat: false },
+        ];
+        for (number, forged) in forgeries.iter().enumerate() {
+            world.forge_events(2, 0, forged);
+            world.run_for(SOON);
+            assert_eq!(refused(world, 0), number as u64 + 1);
+        }
+        let (_, key) = world.hosts(origin)[0];
+        world.let_go(0, key);
+        world.outputs(stuck);
+        assert_eq!(world.outputs(waiting), (request.id, 3, 24 - 8));
+    });
+}
+
+#[test]
+fn hazard_33_a_member_answers_redirects_or_ends_anothers_call() {
+    let payload = forged_payload();
+    for which in 0..6 {
+        in_world(World::new(1, 3), |world| {
+            let (origin, stream) = called(world);
+            let named = guessed(stream);
+            let hang = world.request(HANG, 0);
+            let stuck = world.deliver(0, origin, hang);
+            let request = world.request(0, 0);
+            let waiting = world.call_with(1, origin, request, 0);
+            world.run_for(SOON);
+            let answer = Event { link: CausalLink::genesis(OriginHash::new(1)), payload: &payload };
+            let replies = vec![Reply { number: 2, result: Ok(vec![answer].into()) }];
+            let node = world.id(2);
+            let forged = match which {
+                0 => EventsMessage::Replies { stream: named, through: 2, replies },
+                1 => EventsMessage::Accepted { stream: named, through: 2 },
+                2 => EventsMessage::Moved { stream: named, node, epoch: Epoch::new(9) },
+                3 => EventsMessage::Unknown { stream: named, first: 0 },
+                4 => EventsMessage::Full { stream: named },
+                _ => EventsMessage::Again { stream: named },
+            };
+            world.forge_events(2, 1, &forged);
+            world.run_for(SOON);
+            assert_eq!(refused(world, 1), 1, "{forged:?}");
+            assert!(!world.is_answered(waiting));
+            let (_, key) = world.hosts(origin)[0];
+            world.let_go(0, key);
+            world.outputs(stuck);
+            let (id, count, _) = world.outputs(waiting);
+            assert_eq!((id, count), (request.id, 3), "the right answer");
+        });
+    }
+}
+
+#[test]
+fn hazard_33_an_address_with_an_epoch_that_no_moves_lead_to_is_refused_even_by_name() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let node = world.id(2);
+        let far = Epoch::new(3 + (1 << 32));
+        world.forge_events(2, 1, &EventsMessage::Moved { stream, node, epoch: far });
+        assert_eq!(refused(world, 1), 1);
+        honest_call_is_right(world, origin);
+    });
+}
+
+#[test]
+fn hazard_33_who_is_not_the_host_that_a_sender_knows_cannot_end_its_stream_by_name() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let hang = world.request(HANG, 0);
+        let stuck = world.deliver(0, origin, hang);
+        let waiting = world.call(1, origin);
+        world.run_for(SOON);
+        for forged in [EventsMessage::Unknown { stream, first: 0 }, EventsMessage::Full { stream }] {
+            world.forge_events(2, 1, &forged);
+            world.run_for(SOON);
+            assert!(!world.is_answered(waiting), "{forged:?}");
+        }
+        let (_, key) = world.hosts(origin)[0];
+        world.let_go(0, key);
+        world.outputs(stuck);
+        assert_eq!(world.outputs(waiting).1, 3);
+    });
+}
+
+#[test]
+fn hazard_33_answers_are_passed_back_only_for_streams_that_are_sent_on() {
+    in_world(World::new(1, 4), |world| {
+        let (origin, stream) = called(world);
+        world.streams.clear();
+        for named in [stream, guessed(stream)] {
+            world.forge_events(2, 3, &EventsMessage::Accepted { stream: named, through: 9 });
+        }
+        world.run_for(SOON);
+        assert_eq!(refused(world, 3), 2);
+        assert!(!world.streams.iter().any(|spied| spied.from == 3), "it passed nothing on");
+        honest_call_is_right(world, origin);
+    });
+}
+
+/// A name that nobody has.
+fn made_up(stream: StreamId, number: u64) -> StreamId {
+    StreamId { sender: NodeId::new(0xbad_0000 + number), ..stream }
+}
+
+#[test]
+fn requirement_bounds_a_flood_of_openings_grows_nothing_and_others_are_served() {
+    for own in [true, false] {
+        in_world(World::new(1, 3), |world| {
+            let (origin, stream) = called(world);
+            let payload = forged_payload();
+            let flooder = world.identity(2);
+            for number in 0..1000_u64 {
+                let named = if own {
+                    // The newest first: none takes the place of another one.
+                    let started_at_ms = flooder.incarnation.started_at_ms - 1;
+                    let incarnation = Incarnation { started_at_ms, salt: 1000 - number };
+                    StreamId { sender: flooder.node, incarnation, ..stream }
+                } else {
+                    made_up(stream, number)
+                };
+                world.forge_events(2, 0, &batch(named, u8::from(!own), 1, &payload));
+            }
+            let census = world.nodes[0].engine.census();
+            // Its own follow one another; those of others are few.
+            let most = if own { 1 } else { MOST_STREAMS };
+            assert_eq!(census.streams_in, most + 1, "{census:?}");
+            assert_eq!(census.refused_messages, if own { 0 } else { 1000 - most as u64 });
+            // The one who asks for too much is told so; nobody else notices.
+            let honest = world.call(1, origin);
+            world.outputs(honest);
+            let its = world.call(2, origin);
+            if own {
+                world.outputs(its);
+            } else {
+                assert_eq!(world.failure(its), RuntimeError::Backpressure(origin));
+            }
+            world.run_for(Duration::from_secs(700));
+            let later = world.call(2, origin);
+            world.outputs(later);
+            assert_eq!(world.nodes[0].engine.census().streams_in, 1, "silent ones are forgotten");
+        });
+    }
+}
+
+#[test]
+fn requirement_bounds_a_former_host_sends_on_few_streams_of_others() {
+    in_world(World::new(1, 4), |world| {
+        let (origin, stream) = called(world);
+        assert_eq!(world.moved(0, origin, 3), Ok(()));
+        world.run_for(Duration::from_secs(1));
+        let payload = forged_payload();
+        for number in 0..1000 {
+            world.forge_events(2, 0, &batch(made_up(stream, number), 1, 1, &payload));
+        }
+        world.run_for(SOON);
+        assert!(world.nodes[3].engine.census().streams_in <= 32, "{:?}", world.nodes[3].engine.census());
+        assert!(world.nodes[0].engine.census().streams_through <= 32);
+        assert!(refused(world, 0) >= 900);
+        let honest = world.call(1, origin);
+        world.outputs(honest);
+    });
+}
+
+#[test]
+fn a_sender_whose_first_events_meet_a_former_host_is_served_through_it() {
+    in_world(World::new(1, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        world.lose(1, 2, Loss::Silence);
+        for count in 1..=3 {
+            let through = world.call(2, origin);
+            assert_eq!(world.outputs(through).1, count);
+        }
+        // Then it can reach the host, and needs nobody.
+        world.connect(1, 2, false);
+        world.spying = true;
+        let direct = world.call(2, origin);
+        assert_eq!(world.outputs(direct).1, 4);
+        assert!(world.streams.iter().all(|spied| (spied.from, spied.to) != (2, 0)), "{:?}", world.streams);
+    });
+}
+
+#[test]
+fn promise_1_what_two_former_hosts_send_on_is_answered_the_same_way_back() {
+    in_world(World::new(1, 4), |world| {
+        let origin = world.spawn(0, 1, "slow");
+        world.lose(1, 3, Loss::Silence);
+        world.lose(2, 3, Loss::Silence);
+        world.lose(0, 2, Loss::Silence);
+        let first = world.call(3, origin);
+        world.outputs(first);
+        let waiting: Vec<Ticket> = (0..6).map(|_| world.call(3, origin)).collect();
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        assert_eq!(world.moved(1, origin, 2), Ok(()));
+        for ticket in waiting {
+            world.outputs(ticket);
+        }
+        let last = world.call(3, origin);
+        assert_eq!(world.outputs(last).1, 8);
+    });
+}
+
+#[test]
+fn requirement_bounds_bytes_held_for_one_peer_and_nothing_of_an_honest_one_is_lost() {
+    const DAEMONS: u8 = 12;
+    const EVENTS: usize = 11;
+    in_world(World::new(1, 3), |world| {
+        let config = HostConfig { mailbox_capacity: 4, ..HostConfig::default() };
+        let origins: Vec<OriginHash> =
+            (1..=DAEMONS).map(|seed| world.spawn_with(0, seed, "prompt", config.clone())).collect();
+        let mut tickets = Vec::new();
+        for origin in &origins {
+            let hang = world.request(HANG, 0);
+            tickets.push(world.deliver(0, *origin, hang));
+            for _ in 0..EVENTS {
+                let request = world.request(0, 0);
+                tickets.push(world.call_with(1, *origin, request, 1 << 20));
+            }
+        }
+        world.run_for(Duration::from_secs(2));
+        let held = world.nodes[0].engine.census().held_bytes;
+        assert!(held <= MOST_HELD_BYTES, "{held} bytes are held");
+        assert!(held > MOST_HELD_BYTES / 2, "{held}: as much as there is room for");
+        for origin in &origins {
+            let (_, key) = world.hosts(*origin)[0];
+            world.let_go(0, key);
+        }
+        for ticket in tickets {
+            world.outputs(ticket);
+        }
+        for origin in &origins {
+            let seen = world.seen(*origin);
+            assert_eq!(seen.len(), EVENTS + 1);
+            assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "each once and in order: {seen:?}");
+        }
+        assert_eq!(world.nodes[0].engine.census().held_bytes, 0);
+    });
+}
+
+#[test]
+fn requirement_bounds_gaps_that_are_never_closed_hold_little_and_are_freed() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let payload = vec![0; 1 << 20];
+        for number in 0..100 {
+            let named = made_up(stream, number);
+            world.forge_events(2, 0, &batch(named, 1, 1, &forged_payload()));
+            for gap in [3, 5, 7] {
+                world.forge_events(2, 0, &batch(named, 1, gap, &payload));
+            }
+        }
+        let held = world.nodes[0].engine.census().held_bytes;
+        assert!(held <= MOST_HELD_BYTES && held > MOST_HELD_BYTES / 2, "{held} bytes are held");
+        let honest = world.call(1, origin);
+        world.outputs(honest);
+        world.run_for(Duration::from_secs(700));
+        assert_eq!(world.nodes[0].engine.census().held_bytes, 0, "their sender is silent");
+    });
+}
+
+/// The name of a stream shows nothing of its secret where it may be logged.
+#[test]
+fn secrets_of_streams_are_not_shown() {
+    let shown = format!("{:?}", Opening::new(3, 0x1234_5678_9abc_def0_u128 << 64));
+    assert_eq!(shown, "Opening(3, …)");
+}

@@ -1,0 +1,254 @@
+//! The hand-over step by step: at each message of a move that a third node drives, each role is killed, started anew, cut
+//! off, or given up and back. What becomes of the daemon is the row of the table of deaths.
+
+use std::time::Duration;
+
+use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::migration::{MigrationFailure, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
+
+use super::in_world;
+use super::load::{Plan, check};
+use super::world::World;
+use crate::seeds;
+
+const SOURCE: usize = 0;
+const TARGET: usize = 1;
+const DRIVER: usize = 2;
+/// Calls all the time, and takes the daemon in when all is over.
+const CALLER: usize = 3;
+
+/// The steps in their order: the message, and which of that name.
+const STEPS: [(&str, usize); 17] = [
+    ("Inquire", 0),
+    ("Described", 0),
+    ("Prepare", 0),
+    ("Prepared", 0),
+    ("TakeSnapshot", 0),
+    ("Reserve", 0),
+    ("Reserved", 0),
+    ("Chunk", 0),
+    ("SnapshotReady", 0),
+    ("RestoreComplete", 0),
+    ("BufferedEvents", 0),
+    ("ReplayComplete", 0),
+    ("CutoverNotify", 0),
+    ("BufferedEvents", 1),
+    ("ActivateTarget", 0),
+    ("ActivateAck", 0),
+    ("CleanupComplete", 0),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The process is gone for good.
+    Kill,
+    /// It is started again at once: proof that the former life is over.
+    Restart,
+    /// Its connections break, and are back before anybody gives it up.
+    Cut,
+    /// It is given up by all, and comes back in the same life.
+    GivenUp,
+}
+
+const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Restart, Fault::Cut, Fault::GivenUp];
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    step: (&'static str, usize),
+    /// Whether the message is still read.
+    read: bool,
+    fault: Fault,
+    victim: usize,
+    kind: &'static str,
+}
+
+/// What was known of the move when the fault came.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// The source had decided: the word to go live was on its way.
+    decided: bool,
+    /// It had arrived.
+    live: bool,
+    /// The source had not been asked to move anything yet.
+    only_asked: bool,
+}
+
+fn calls(world: &mut World, origin: OriginHash, dead: Option<usize>) {
+    for node in [SOURCE, TARGET, DRIVER, CALLER, CALLER].into_iter().filter(|node| Some(*node) != dead) {
+        world.call(node, origin);
+    }
+}
+
+fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
+    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
+}
+
+fn strike(world: &mut World, fault: Fault, victim: usize) {
+    match fault {
+        Fault::Kill => world.kill(victim),
+        Fault::Restart => world.restart(victim),
+        Fault::Cut => {
+            for other in (0..4).filter(|other| *other != victim) {
+                world.cut(victim, other, Duration::from_millis(30));
+            }
+        }
+        Fault::GivenUp => {
+            world.lose_all(victim);
+            world.run_for(Duration::from_secs(5));
+            for other in (0..4).filter(|other| *other != victim) {
+                world.connect(victim, other, false);
+            }
+        }
+    }
+}
+
+/// Runs a move up to the step and lets the fault happen; how the driver's move ended, if the driver lives to tell.
+fn struck_at(world: &mut World, case: Case, origin: OriginHash) -> (Progress, Option<Result<(), MigrationFailure>>) {
+    let Case { step: (name, nth), read, fault, victim, .. } = case;
+    let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
+    calls(world, origin, None);
+    let migration = world.migration(ticket).expect("it begins");
+    let came = world.run_until(Duration::from_secs(5), |world| {
+        world.messages.iter().filter(|(.., sent)| *sent == name).count() > nth
+    });
+    assert!(came, "{case:?}: the step came");
+    if read {
+        let longest = Duration::from_micros(world.delay.end);
+        world.run_for(longest);
+    }
+    let progress = Progress {
+        decided: world.messages.iter().any(|(.., sent)| *sent == "ActivateTarget"),
+        live: hosts(world, origin).contains(&TARGET),
+        only_asked: world.messages.iter().all(|(.., sent)| *sent != "TakeSnapshot"),
+    };
+    strike(world, fault, victim);
+    calls(world, origin, (fault == Fault::Kill).then_some(victim));
+    let driver_lives = victim != DRIVER || matches!(fault, Fault::Cut | Fault::GivenUp);
+    (progress, driver_lives.then(|| world.wait_migration(DRIVER, migration)))
+}
+
+fn outcome(result: &Result<(), MigrationFailure>) -> Option<Outcome> {
+    result.as_ref().err().map(MigrationFailure::outcome)
+}
+
+/// Looks up the row: where the daemon lives in the end, and what the driver was told. The daemon may be taken over.
+fn row(
+    world: &mut World,
+    case: Case,
+    progress: Progress,
+    told: Option<Result<(), MigrationFailure>>,
+    origin: OriginHash,
+) {
+    let what = format!("{case:?} {progress:?} {told:?}");
+    let told = told.map(|result| outcome(&result));
+    let died = matches!(case.fault, Fault::Kill | Fault::Restart);
+    match (case.victim, died) {
+        // Its next life takes the daemon in, where the former one had nothing of it yet.
+        (TARGET, true) if !progress.decided && case.fault == Fault::Restart && told == Some(None) => {
+            assert_eq!(hosts(world, origin), [TARGET], "{what}");
+        }
+        (TARGET, true) if !progress.decided => {
+            assert_eq!(told, Some(Some(Outcome::Source)), "{what}");
+            assert_eq!(hosts(world, origin), [SOURCE], "{what}");
+        }
+        (TARGET, true) => {
+            if case.fault == Fault::Kill {
+                world.run_for(Duration::from_secs(60));
+                assert_eq!(hosts(world, origin), [], "{what}: silence proves nothing");
+                let _gone_or_taken_over = world.recover(SOURCE, origin);
+            }
+            world.run_for(Duration::from_secs(60));
+            // Once the source has let go, the daemon dies with its host.
+            let left = hosts(world, origin);
+            assert!(left == [SOURCE] || (left.is_empty() && progress.live), "{what}: {left:?}");
+            assert!(matches!(told, Some(None | Some(Outcome::Unknown | Outcome::Lost))), "{what}");
+        }
+        (SOURCE, true) if !progress.decided => {
+            // Where the move did not touch it, the daemon is still the source's; nobody can promise that this lives.
+            let untouched = progress.only_asked && told == Some(Some(Outcome::Source));
+            assert!(untouched || matches!(told, Some(Some(Outcome::Unknown | Outcome::Lost))), "{what}");
+            assert_eq!(hosts(world, origin), [], "{what}: the daemon died with its host");
+        }
+        (SOURCE, true) => {
+            // Never by itself: what was on its way died with the source.
+            let expected: &[usize] = if progress.live { &[TARGET] } else { &[] };
+            assert_eq!(hosts(world, origin), expected, "{what}");
+            let told = told.expect("the driver lives");
+            assert!(matches!(told, None | Some(Outcome::Unknown | Outcome::Lost | Outcome::Target)), "{what}");
+        }
+        // Nobody with a copy died: one lives on, and the driver was told the truth.
+        _ => {
+            let left = hosts(world, origin);
+            assert_eq!(left.len(), 1, "{what}: {left:?}");
+            match told {
+                Some(None | Some(Outcome::Target)) => assert_eq!(left, [TARGET], "{what}"),
+                Some(Some(Outcome::Source)) => assert_eq!(left, [SOURCE], "{what}"),
+                Some(Some(Outcome::Unknown)) | None => {}
+                Some(Some(Outcome::Lost)) => panic!("{what}"),
+            }
+            let restarts = case.fault == Fault::Restart;
+            let plan = Plan { kind: case.kind, hops: 0, cuts: true, restarts: restarts || died, ..Plan::default() };
+            check(world, origin, plan);
+        }
+    }
+}
+
+fn run(world: &mut World, case: Case) {
+    world.may_refuse = true;
+    world.nodes[SOURCE].objects.fresh.ballast = 100_000;
+    let origin = world.spawn(SOURCE, 1, case.kind);
+    for node in 0..4 {
+        let ticket = world.call(node, origin);
+        world.outputs(ticket);
+    }
+    let (progress, told) = struck_at(world, case, origin);
+    // Longer than an undecided copy is kept.
+    world.run_for(Duration::from_secs(700));
+    row(world, case, progress, told, origin);
+    assert!(world.waits.values().all(|wait| wait.result.is_some()), "{case:?}: every wait is answered");
+    world.assert_nothing_left();
+    // Whatever happened, the daemon goes on and can move again; or its identity can be spawned anew.
+    let host = match hosts(world, origin).first() {
+        Some(host) => *host,
+        None => {
+            assert_eq!(world.spawn(CALLER, 1, case.kind), origin);
+            CALLER
+        }
+    };
+    // The first one may find that its stream leads to a life that has ended.
+    let first = world.call(CALLER, origin);
+    let _answered = world.wait_for(first);
+    let second = world.call(CALLER, origin);
+    world.outputs(second);
+    let to = if host == CALLER { DRIVER } else { CALLER };
+    if world.is_connected(host, to) {
+        assert_eq!(world.moved(host, origin, to), Ok(()), "{case:?}");
+    }
+    world.run_for(Duration::from_secs(1));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn hazard_64_each_role_is_lost_at_each_step_of_the_hand_over() {
+    for seed in seeds::chosen(0..2) {
+        let mut cases = 0;
+        for step in STEPS {
+            for read in [false, true] {
+                for fault in FAULTS {
+                    for victim in [SOURCE, TARGET, DRIVER] {
+                        cases += 1;
+                        let kind = if (seed + cases).is_multiple_of(2) { "prompt" } else { "slow" };
+                        let case = Case { step, read, fault, victim, kind };
+                        let options = |_| RuntimeOptions {
+                            arrivals: ArrivalPolicy::AnyKind,
+                            orchestrators: OrchestratorPolicy::Any,
+                            ..RuntimeOptions::default()
+                        };
+                        in_world(World::with_options(seed << 16 | cases, 4, options), |world| run(world, case));
+                    }
+                }
+            }
+        }
+    }
+}
