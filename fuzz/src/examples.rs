@@ -178,7 +178,8 @@ fn events() -> Vec<EventsMessage<'static>> {
 fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
     let entity = EntityId::from_bytes([6; 32]);
     let id = MoveId { entity, migration: MigrationId::new(10), attempt: 1, epoch: Epoch::new(2) };
-    let item = StagedItem { stream: 0, number: 4, item: Item::Call(event(b"staged")), received_at: 11 };
+    let item = Item::Call(event(b"staged"));
+    let item = StagedItem { stream: 0, number: 4, item, received_at: 11, channel: Some(CHANNEL) };
     let node = NodeId::new(12);
     vec![
         MigrationMessage::Prepare { id, kind: "counter", source: node, transport_identity: true, state_bytes: 99 },
@@ -196,6 +197,7 @@ fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
             items: vec![item],
             total: Some(1),
             marks: vec![StreamMark { stream: stream(), next: 5 }],
+            ledger: Some(b"ledger"),
         },
         MigrationMessage::ReplayComplete { id, staged: 1, head: 3, complete: true },
         MigrationMessage::CutoverNotify { id },
