@@ -1,7 +1,13 @@
 // Moves that another node drives, through the public API, and who may drive them.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { Identity, type DaemonRuntimeOptions, type MigrationEvent, type MigrationPhase } from 'mesh-daemon';
+import {
+  Identity,
+  type DaemonRuntimeOptions,
+  type MigrationError,
+  type MigrationEvent,
+  type MigrationPhase,
+} from 'mesh-daemon';
 import { gate } from './helpers/gates';
 import { any, bare, closeAll, Counter, deferred, failure, node, type Node } from './helpers/nodes';
 
@@ -249,8 +255,9 @@ describe('drain', () => {
     expect(await c.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
     await a.rt.spawn('counter', Identity.generate());
     // Nobody is open to what lives here now, as the first node accepts nothing.
+    const error = expect.objectContaining({ kind: 'factory-not-found', outcome: 'source' }) as MigrationError;
     expect(await b.rt.drain()).toEqual(
-      reports.map(({ originHash }) => ({ originHash, outcome: 'source' })).sort(byOrigin),
+      reports.map(({ originHash }) => ({ originHash, outcome: 'source' as const, error })).sort(byOrigin),
     );
     expect(await c.rt.drain()).toEqual([]);
   });
@@ -258,7 +265,7 @@ describe('drain', () => {
   test('a daemon that cannot move stays; limits are checked; before start and after shutdown it rejects', async () => {
     const { rt } = await node();
     const { originHash } = await rt.spawnWithDaemon(Identity.generate(), { process: () => payload });
-    expect(await rt.drain()).toEqual([{ originHash, outcome: 'source' }]);
+    expect(await rt.drain()).toMatchObject([{ originHash, outcome: 'source', error: { kind: 'factory-not-found' } }]);
     expect(await failure(rt.drain({ timeoutMs: -1 }))).toMatchObject({
       code: 'ERR_DAEMON_INVALID_ARGUMENT',
       message: expect.stringMatching(/^options\.timeoutMs must be non-negative/) as unknown,
@@ -273,7 +280,9 @@ describe('drain', () => {
   test('time limit and signal give up what is under way', async () => {
     const { a, b, origin } = await three();
     gate(b.rt, 'Reserve');
-    expect(await a.rt.drain({ timeoutMs: 200 })).toEqual([{ originHash: origin, outcome: 'source' }]);
+    expect(await a.rt.drain({ timeoutMs: 200 })).toMatchObject([
+      { originHash: origin, outcome: 'source', error: { kind: 'timeout' } },
+    ]);
     const stop = new AbortController();
     const reason = new Error('enough');
     const drained = a.rt.drain({ signal: stop.signal });

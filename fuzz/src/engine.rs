@@ -309,11 +309,11 @@ impl World {
     fn work(&mut self, pieces: u8, willing: bool) {
         for _ in 0..pieces {
             let Some(work) = self.engine.next_work(self.now) else { break };
-            self.one(work, willing);
+            self.one(&work, willing);
         }
     }
 
-    fn one(&mut self, work: Work, willing: bool) {
+    fn one(&mut self, work: &Work, willing: bool) {
         let now = self.now;
         let refusal = || mesh_daemon_core::wire::events::Thrown {
             name: "Error".to_owned(),
@@ -321,7 +321,7 @@ impl World {
             stack: None,
         };
         let done = || if willing { Ok(()) } else { Err(refusal()) };
-        match work {
+        match *work {
             Work::Construct { daemon, .. } => self.engine.constructed(daemon, done(), now),
             Work::Restore { daemon, .. } => self.engine.restored(daemon, done(), now),
             Work::Snapshot { daemon } => self.engine.snapshot_taken(daemon, done().map(|()| Some(3)), now),
@@ -342,7 +342,7 @@ impl World {
                         }
                     }
                 }
-                let outcomes =
+                let outcomes: Vec<_> =
                     events.iter().map(|event| EventOutcome::Outputs(vec![event.payload.clone()].into())).collect();
                 self.engine.ran(daemon, batch, outcomes, Rest::Continues, now, &mut |_, _| {});
             }

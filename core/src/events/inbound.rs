@@ -8,84 +8,14 @@ use minicbor::{Decode, Encode};
 use tokio::time::Instant;
 
 use super::held_bytes::{Charge, HeldBytes};
+use super::items::{Held, KeptReply};
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
-use crate::causal::CausalLink;
 use crate::identity::NodeId;
-use crate::wire::MAX_RECORD_BODY;
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Event, Failure, Item, Outputs, Reply, StreamId, decode_number};
+use crate::wire::events::{Reply, StreamId, decode_number};
 
 /// Most streams to one daemon that one node begins: its own, and those that it forwards for others.
 pub const MOST_STREAMS: usize = 256;
-
-/// What stands at a number of a stream.
-#[derive(Clone, Debug)]
-pub enum Held {
-    /// An event.
-    Event {
-        /// Its place in its emitter's chain.
-        link: CausalLink,
-        /// The user's bytes.
-        payload: Bytes,
-        /// Whether the sender waits for outputs.
-        call: bool,
-    },
-    /// Given up by the sender.
-    Skip,
-}
-
-impl Held {
-    /// Its bytes, as they count against the bounds of a stream and of a mailbox.
-    pub fn weight(&self) -> usize {
-        match self {
-            Self::Event { payload, .. } => payload.len(),
-            Self::Skip => 0,
-        }
-    }
-}
-
-/// An output as it was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputRecord {
-    /// Its link.
-    pub link: CausalLink,
-    /// Its bytes.
-    pub payload: Bytes,
-}
-
-/// A reply that the sender has not acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptReply {
-    /// The call's number.
-    pub number: u64,
-    /// What came of it.
-    pub result: Result<Outputs<OutputRecord>, Failure>,
-}
-
-impl KeptReply {
-    /// What it counts for against the bound of kept replies, and about what it takes on the wire.
-    pub fn weight(&self) -> usize {
-        match &self.result {
-            Ok(outputs) => 48 + outputs.iter().map(|o| o.payload.len() + 48).sum::<usize>(),
-            Err(failure) => {
-                let cause = failure
-                    .cause
-                    .as_ref()
-                    .map_or(0, |c| c.name.len() + c.message.len() + c.stack.as_ref().map_or(0, String::len));
-                96 + failure.message.len() + cause
-            }
-        }
-    }
-
-    /// The reply as a message field.
-    pub fn as_wire(&self) -> Reply<'_> {
-        let result = match &self.result {
-            Ok(outputs) => Ok(outputs.each().map(|output| Event { link: output.link, payload: &output.payload })),
-            Err(failure) => Err(failure.clone()),
-        };
-        Reply { number: self.number, result }
-    }
-}
 
 /// The peer sent more than the window of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,51 +197,6 @@ struct SavedStream<'b> {
     next: u64,
     #[b(2)]
     replies: Vec<Reply<'b>>,
-}
-
-impl KeptReply {
-    /// Takes a decoded reply; payloads become slices of the message they were decoded from.
-    pub fn from_wire(reply: &Reply<'_>, message: &Bytes) -> Self {
-        let result = match &reply.result {
-            Ok(outputs) => Ok(outputs
-                .each()
-                .map(|output| OutputRecord { link: output.link, payload: message.slice_ref(output.payload) })),
-            Err(failure) => Err(failure.clone()),
-        };
-        Self { number: reply.number, result }
-    }
-}
-
-impl Held {
-    /// Takes a decoded item; a large payload becomes a slice of the message.
-    pub fn from_wire(item: &Item<'_>, message: &Bytes) -> Self {
-        let (event, call): (&Event<'_>, bool) = match item {
-            Item::Call(event) => (event, true),
-            Item::Send(event) => (event, false),
-            Item::Skip => return Self::Skip,
-        };
-        // A small payload must not keep a whole frame in memory for as long as it waits.
-        let payload = if event.payload.len() * 16 < message.len() {
-            Bytes::copy_from_slice(event.payload)
-        } else {
-            message.slice_ref(event.payload)
-        };
-        Self::Event { link: event.link, payload, call }
-    }
-
-    /// Takes the items of one message. Payloads that together are worth a frame are slices of it: they are accepted in
-    /// their order, so at most one frame of a stream is kept for what is left of it.
-    pub fn all_from_wire<'a>(items: &'a [Item<'a>], message: &'a Bytes) -> impl Iterator<Item = Self> + 'a {
-        let payloads: usize = items.iter().map(|item| item.event().map_or(0, |event| event.payload.len())).sum();
-        let worth = payloads * 16 >= message.len().max(MAX_RECORD_BODY);
-        items.iter().map(move |item| match item {
-            Item::Call(event) | Item::Send(event) if worth => {
-                let call = matches!(item, Item::Call(_));
-                Self::Event { link: event.link, payload: message.slice_ref(event.payload), call }
-            }
-            Item::Call(_) | Item::Send(_) | Item::Skip => Self::from_wire(item, message),
-        })
-    }
 }
 
 impl InStream {
@@ -533,7 +418,7 @@ impl InStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::causal::{HorizonBloom, ParentHash, Sequence};
+    use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
     use crate::identity::{EntityId, Incarnation, Lineage, OriginHash};
     use crate::wire::events::Opening;
 

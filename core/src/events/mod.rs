@@ -6,11 +6,13 @@
 
 mod held_bytes;
 mod inbound;
+mod items;
 mod outbound;
 
 pub use crate::wire::events::Outputs;
 pub use held_bytes::{HeldBytes, MOST_HELD_BYTES};
-pub use inbound::{BeyondWindow, Held, InStream, Inbound, KeptReply, MOST_STREAMS, OutputRecord};
+pub use inbound::{BeyondWindow, InStream, Inbound, MOST_STREAMS};
+pub use items::{Held, KeptReply, OutputRecord};
 pub use outbound::{OutItem, OutStream, Outgoing};
 
 /// Most positions of a stream that are sent and not accepted.

@@ -105,15 +105,12 @@ impl Drain {
     pub fn add(&mut self, daemons: impl IntoIterator<Item = (OriginHash, Option<Arc<str>>)>) {
         for (origin, kind) in daemons {
             self.known.insert(origin);
-            match kind {
-                Some(kind) => {
-                    self.waiting.push_back(Item { origin, kind, refused_by: BTreeSet::new(), failure: None });
-                }
-                None => {
-                    let reason = FailureReason::FactoryNotFound { kind: String::new(), why: Unwelcome::NoKind };
-                    self.stays(origin, MigrationFailure::Refused(reason, Outcome::Source));
-                }
-            }
+            let Some(kind) = kind else {
+                let reason = FailureReason::FactoryNotFound { kind: String::new(), why: Unwelcome::NoKind };
+                self.stays(origin, MigrationFailure::Refused(reason, Outcome::Source));
+                continue;
+            };
+            self.waiting.push_back(Item { origin, kind, refused_by: BTreeSet::new(), failure: None });
         }
     }
 

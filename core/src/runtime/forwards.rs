@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
-use super::routes::PATIENCE;
+use super::rerouting::PATIENCE;
 use crate::directory::Pointer;
 use crate::identity::{Epoch, NodeId};
 use crate::wire::Subprotocol;

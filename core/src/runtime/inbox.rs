@@ -217,6 +217,9 @@ impl Engine {
                 break;
             }
         }
+        if held.lacks().is_some() {
+            intake.take(host, held, (me, stream), starved, now);
+        }
         self.took_in(key, stream, intake, now);
         if refused {
             self.refuse(from, "event", &"beyond the window of its stream");

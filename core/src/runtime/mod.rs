@@ -26,6 +26,7 @@ mod reaching;
 mod receiving;
 mod recovery;
 mod replies;
+mod rerouting;
 mod routes;
 mod run;
 mod sending;

@@ -71,15 +71,14 @@ impl Engine {
                 },
             };
             let Some(peer) = self.peers.up(to) else { break };
-            match large {
+            if let Some(body) = large {
                 // Then the rest of the stream.
-                Some(body) => peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body)),
-                None => {
-                    peer.answers.pop_front();
-                    if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                        held.queued = false;
-                    }
-                }
+                peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
+                continue;
+            }
+            peer.answers.pop_front();
+            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                held.queued = false;
             }
         }
         false

@@ -153,7 +153,7 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
         }
         Work::Run { daemon, batch } => {
             let events = runtime.look(|engine| engine.batch(daemon, batch).cloned()).expect("handed out");
-            let outcomes = events
+            let outcomes: Vec<_> = events
                 .iter()
                 .map(|event| {
                     let mut shared = shared.lock();

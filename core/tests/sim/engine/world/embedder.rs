@@ -181,7 +181,7 @@ impl World {
                 let run = hangs.unwrap_or(events.len());
                 let mut events = events;
                 let rest = events.split_off(run);
-                let outcomes = events.iter().map(|event| object.ledger.process(&event.payload)).collect();
+                let outcomes: Vec<_> = events.iter().map(|event| object.ledger.process(&event.payload)).collect();
                 if !rest.is_empty() {
                     self.tokens += 1;
                     object.hanging = true;

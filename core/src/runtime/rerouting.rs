@@ -1,0 +1,240 @@
+//! Where the streams of this node lead when daemons move, and when their hosts go away, come back or say that they have not
+//! got the daemon.
+
+use tokio::time::Instant;
+
+use super::engine::{Engine, Now};
+use super::error::RuntimeError;
+use super::recovery::peer_lost;
+use super::routes::IDLE_STREAM;
+use crate::events::OutStream;
+use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::events::{EventsMessage, StreamId};
+
+/// Nobody waits longer for a daemon whose host is out of reach, or that nobody names the host of.
+pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// What is known of a host that is not spoken to any more.
+#[derive(Clone, Copy)]
+enum Told {
+    /// It says that the daemon is not there.
+    NotThere,
+    /// It is out of reach.
+    Lost,
+}
+
+impl Engine {
+    /// Another node says that the daemon of a stream lives elsewhere now.
+    pub(super) fn on_told_moved(&mut self, from: NodeId, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let stream = self.routes.get(&id.entity.origin_hash()).and_then(|route| route.stream.as_ref());
+        if stream.is_some_and(|stream| stream.id == *id && stream.told_epoch.is_far_behind(epoch)) {
+            return self.refuse(from, "address", &"its epoch is too far ahead");
+        }
+        self.on_moved(id, node, epoch, now);
+    }
+
+    /// The daemon of a stream lives elsewhere now: what is not accepted is repeated there.
+    pub(super) fn on_moved(&mut self, id: &StreamId, node: NodeId, epoch: Epoch, now: Now) {
+        let origin = id.entity.origin_hash();
+        let reachable = node == self.me() || self.peers.is_up(node);
+        let Some(route) = self.routes.get_mut(&origin) else { return };
+        let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
+        // Told again, perhaps, by the former host that could not send it on: by now this node may reach the new one itself.
+        let reachable_now = epoch == stream.told_epoch && stream.host != node && reachable;
+        if epoch <= stream.refuted || (epoch <= stream.told_epoch && !reachable_now) {
+            return;
+        }
+        stream.told_epoch = epoch;
+        stream.told_host = node;
+        // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
+        // from before the move.
+        if reachable {
+            stream.lead_to(node, epoch);
+        }
+        self.repeat_stream(origin, now);
+        if !reachable {
+            self.want_peer(node);
+        }
+    }
+
+    /// There is a session with the new host of streams' daemons: nothing needs to be forwarded any more.
+    pub(super) fn routes_back(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.silent_since = None;
+            }
+        }
+        for origin in self.routes_where(|stream| stream.told_host == node && stream.host != node) {
+            if let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) {
+                stream.lead_to(node, stream.told_epoch);
+                self.repeat_stream(origin, now);
+            }
+        }
+    }
+
+    /// What the host of a stream did not accept is sent again, to where the stream leads now.
+    fn repeat_stream(&mut self, origin: OriginHash, now: Now) {
+        if let Some(route) = self.routes.get_mut(&origin) {
+            route.queued = false;
+            if let Some(stream) = &mut route.stream {
+                stream.rewind();
+            }
+        }
+        self.has_unsent(origin);
+        self.settle_own(now);
+    }
+
+    /// The host knows nothing of the stream: that life of the daemon has ended there. Or it saw a later batch of a stream
+    /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again.
+    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, first: u64, now: Now) {
+        let origin = id.entity.origin_hash();
+        let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
+        let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
+        if first > 1 && current.is_unheard() {
+            return self.repeat_stream(origin, now);
+        }
+        let detoured = current.is_detoured();
+        if self.fall_back(origin, Told::NotThere, now) {
+            return;
+        }
+        // One that only sends on does not know whether the host ran it.
+        let error = |maybe| if maybe || detoured { peer_lost(origin, maybe) } else { RuntimeError::NotFound(origin) };
+        self.close_route(origin, !detoured, error);
+    }
+
+    /// The host, or the former one that forwards, has room for what it could not keep, or reaches the daemon again.
+    pub(super) fn on_again(&mut self, id: &StreamId, from: NodeId, now: Now) {
+        if self.leads_to(id, from) {
+            self.repeat_stream(id.entity.origin_hash(), now);
+        }
+    }
+
+    /// The host begins no further stream that comes this way.
+    pub(super) fn on_full(&mut self, id: &StreamId, from: NodeId) {
+        if self.leads_to(id, from) {
+            let origin = id.entity.origin_hash();
+            let error = |maybe| if maybe { peer_lost(origin, true) } else { RuntimeError::Backpressure(origin) };
+            self.close_route(origin, true, error);
+        }
+    }
+
+    /// Whether this is the stream of this node to its daemon, and that node its host as far as is known.
+    fn leads_to(&self, id: &StreamId, host: NodeId) -> bool {
+        let route = self.routes.get(&id.entity.origin_hash());
+        route.and_then(|route| route.stream.as_ref()).is_some_and(|stream| stream.id == *id && stream.host == host)
+    }
+
+    /// The hosts of streams came back: what they did not accept is repeated, and lost replies are asked for.
+    pub(super) fn routes_resume(&mut self, node: NodeId) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.queued = false;
+                if let Some(stream) = &mut route.stream {
+                    stream.rewind();
+                }
+            }
+            self.has_unsent(origin);
+        }
+    }
+
+    /// The host of streams is lost: whoever waits is told what is known of their events.
+    pub(super) fn routes_lost(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_to(node) {
+            if !self.fall_back(origin, Told::Lost, now) {
+                self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            }
+        }
+    }
+
+    /// Asks the former host of a stream, which may have the daemon back, or still reach the one that is lost here. It tells
+    /// of either, or that it knows of none.
+    fn fall_back(&mut self, origin: OriginHash, told: Told, now: Now) -> bool {
+        let me = self.me();
+        // This node waits only for the end of its own doubt: else it knows of none.
+        let own = self.is_released(origin);
+        let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) else { return false };
+        let may_know = |former: &NodeId| if *former == me { own } else { self.peers.is_up(*former) };
+        let Some(former) = stream.former.take().filter(may_know).filter(|_| !stream.is_settled()) else {
+            return false;
+        };
+        // As if it had heard of no move: so what it sends is sent on.
+        (stream.host, stream.epoch) = (former, Epoch::default());
+        match told {
+            Told::NotThere => (stream.told_host, stream.refuted) = (former, stream.told_epoch),
+            Told::Lost => {}
+        }
+        self.repeat_stream(origin, now);
+        true
+    }
+
+    /// The session with the host broke: nothing of its streams stands in a list any more.
+    pub(super) fn routes_cut(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.queued = false;
+                route.silent_since.get_or_insert(now.instant);
+            }
+        }
+    }
+
+    fn routes_to(&self, node: NodeId) -> Vec<OriginHash> {
+        self.routes_where(|stream| stream.host == node)
+    }
+
+    fn routes_where(&self, which: impl Fn(&OutStream) -> bool) -> Vec<OriginHash> {
+        let mut origins: Vec<_> = self
+            .routes
+            .iter()
+            .filter(|(_, route)| route.stream.as_ref().is_some_and(&which))
+            .map(|(origin, _)| *origin)
+            .collect();
+        origins.sort_unstable();
+        origins
+    }
+
+    /// Ends the waiting of those whose daemons were out of reach for long.
+    fn end_silent_routes(&mut self, now: Instant) {
+        let Self { routes, peers, node, .. } = self;
+        let me = node.keypair.node_id();
+        let mut silent = Vec::new();
+        for (origin, route) in routes {
+            let reached = match &route.stream {
+                Some(stream) => stream.host == me || peers.is_up(stream.host),
+                None => route.waiting.is_empty(),
+            };
+            let since = *route.silent_since.get_or_insert(now);
+            if reached {
+                route.silent_since = None;
+            } else if since + PATIENCE <= now {
+                silent.push(*origin);
+            }
+        }
+        silent.sort_unstable();
+        for origin in silent {
+            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        }
+    }
+
+    /// Closes streams that nobody uses, or that lead nowhere for long.
+    pub(super) fn sweep_routes(&mut self, now: Instant) {
+        self.end_silent_routes(now);
+        let idle: Vec<OriginHash> = self
+            .routes
+            .iter()
+            .filter(|(_, route)| {
+                route.used_at + IDLE_STREAM <= now
+                    && route.waiting.is_empty()
+                    && route.stream.as_ref().is_none_or(OutStream::is_settled)
+            })
+            .map(|(origin, _)| *origin)
+            .collect();
+        for origin in idle {
+            if let Some(stream) = self.routes.remove(&origin).and_then(|route| route.stream) {
+                let body = codec::encode(&EventsMessage::Close { stream: stream.id });
+                self.send(stream.host, Subprotocol::Events, body);
+            }
+        }
+    }
+}
