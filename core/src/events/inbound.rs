@@ -12,7 +12,7 @@ use super::items::{Held, KeptReply};
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::identity::NodeId;
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Reply, StreamId, decode_number};
+use crate::wire::events::{Failure, Reply, StreamId, decode_number};
 
 /// Most streams to one daemon that one node begins: its own, and those that it forwards for others.
 pub const MOST_STREAMS: usize = 256;
@@ -386,6 +386,15 @@ impl InStream {
     /// Replies that were not sent yet.
     pub fn unsent(&self) -> impl Iterator<Item = &KeptReply> {
         self.kept.iter().skip(self.sent)
+    }
+
+    /// Puts a failure in the place of the next unsent reply.
+    pub fn replace_next(&mut self, failure: Failure) {
+        if let Some(reply) = self.kept.get_mut(self.sent) {
+            self.kept_bytes -= reply.weight();
+            reply.result = Err(failure);
+            self.kept_bytes += reply.weight();
+        }
     }
 
     /// Marks the first `count` unsent replies, and acceptance through the mark, as told.

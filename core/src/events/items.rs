@@ -65,6 +65,11 @@ impl KeptReply {
         }
     }
 
+    /// The user's bytes.
+    pub fn payload_len(&self) -> usize {
+        self.result.as_ref().map_or(0, |outputs| outputs.iter().map(|output| output.payload.len()).sum())
+    }
+
     /// The reply as a message field.
     pub fn as_wire(&self) -> Reply<'_> {
         let result = match &self.result {

@@ -63,6 +63,8 @@ pub struct OutStream {
     base: u64,
     items: VecDeque<OutItem>,
     pending_bytes: usize,
+    // No payload that waits is longer.
+    longest: usize,
     flight_bytes: usize,
     accepted: u64,
     sent: u64,
@@ -100,6 +102,7 @@ impl OutStream {
             base: next,
             items: VecDeque::new(),
             pending_bytes: 0,
+            longest: 0,
             flight_bytes: 0,
             accepted: next - 1,
             sent: next - 1,
@@ -118,6 +121,7 @@ impl OutStream {
     pub fn push(&mut self, outgoing: Outgoing) -> u64 {
         let number = self.next();
         self.pending_bytes += outgoing.payload.len();
+        self.longest = self.longest.max(outgoing.payload.len());
         self.items.push_back(OutItem::Pending(outgoing));
         number
     }
@@ -208,8 +212,11 @@ impl OutStream {
             self.items.pop_front();
             self.base += 1;
         }
-        if self.items.is_empty() && self.items.capacity() > 4096 {
-            self.items = VecDeque::new();
+        if self.items.is_empty() {
+            self.longest = 0;
+            if self.items.capacity() > 4096 {
+                self.items = VecDeque::new();
+            }
         }
     }
 
@@ -233,6 +240,34 @@ impl OutStream {
         }
         self.trim();
         told
+    }
+
+    /// Gives up events that are to be sent and have more than `limit` bytes, as the host takes no more. Tells who waits, the
+    /// bytes, and whether the event may have run where it was sent before.
+    pub fn give_up_longer(&mut self, limit: u64) -> Vec<(Ticket, u64, bool)> {
+        if self.longest as u64 <= limit {
+            return Vec::new();
+        }
+        let mut longer = Vec::new();
+        for number in self.sent + 1..self.next() {
+            if let Some(OutItem::Pending(outgoing)) = self.at(number)
+                && outgoing.payload.len() as u64 > limit
+            {
+                longer.push((outgoing.ticket, outgoing.payload.len() as u64, number <= self.doubtful));
+                self.give_up(number);
+            }
+        }
+        longer
+    }
+
+    /// Whether the event at a number may have run although it is not accepted.
+    pub const fn is_doubtful(&self, number: u64) -> bool {
+        number <= self.doubtful
+    }
+
+    /// Whether the event at a number was ever on its way.
+    pub const fn was_sent(&self, number: u64) -> bool {
+        number <= self.sent || number <= self.doubtful
     }
 
     /// The positions whose callers have waited long enough.

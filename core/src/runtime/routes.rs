@@ -254,12 +254,19 @@ impl Engine {
 
     /// Looks whether callers of a daemon have waited long enough.
     pub(super) fn check_route(&mut self, origin: OriginHash, now: Now) {
+        let me = self.me();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut late = Vec::new();
         let mut bytes = 0;
         route.waiting.retain(|outgoing| match outgoing.expires {
             Some(expires) if expires.at <= now.instant => {
-                late.push((outgoing.ticket, outgoing.call, expires.timeout));
+                let error = if outgoing.call {
+                    RuntimeError::CallTimeout(expires.timeout)
+                } else {
+                    // No host was found that could have had room.
+                    peer_lost(origin, false)
+                };
+                late.push((outgoing.ticket, error));
                 bytes += outgoing.payload.len();
                 false
             }
@@ -268,8 +275,17 @@ impl Engine {
         route.waiting_bytes -= bytes;
         let mut withdrawn = Vec::new();
         if let Some(stream) = &mut route.stream {
+            // Only a host that is in reach, and did not accept it, has no room.
+            let reached = (stream.host == me || self.peers.is_up(stream.host)) && !stream.is_detoured();
             for (number, ticket, expires) in stream.expired(now.instant) {
-                late.push((ticket, stream.is_call(number), expires.timeout));
+                let error = if stream.is_call(number) {
+                    RuntimeError::CallTimeout(expires.timeout)
+                } else if reached && !stream.is_doubtful(number) {
+                    RuntimeError::MailboxFull(origin)
+                } else {
+                    peer_lost(origin, stream.was_sent(number))
+                };
+                late.push((ticket, error));
                 if stream.give_up(number) {
                     withdrawn.push(number);
                 }
@@ -278,8 +294,7 @@ impl Engine {
         if let Some(at) = route.next_expiry() {
             self.timers.arm(TimerKey::Route(origin), at);
         }
-        for (ticket, call, timeout) in late {
-            let error = if call { RuntimeError::CallTimeout(timeout) } else { RuntimeError::MailboxFull(origin) };
+        for (ticket, error) in late {
             self.settle(ticket, Err(error));
         }
         for number in withdrawn {

@@ -3,12 +3,15 @@
 use bytes::Bytes;
 
 use super::engine::{Engine, Now};
+use super::error::RuntimeError;
 use super::peers::BulkMessage;
+use super::recovery::peer_lost;
+use super::replies::failure;
 use crate::events::{InStream, OutStream};
 use crate::identity::{NodeId, OriginHash};
 use crate::mesh::{Record, RecordSink};
 use crate::wire::codec;
-use crate::wire::events::{BATCH_OVERHEAD, EventsMessage, ITEM_OVERHEAD};
+use crate::wire::events::{BATCH_OVERHEAD, EventsMessage, FailureKind, ITEM_OVERHEAD};
 use crate::wire::{Lane, Subprotocol};
 
 /// A message beyond this goes through the bulk lane in fragments: it would keep others waiting in the fast one.
@@ -61,10 +64,11 @@ impl Engine {
                 peer.out.pop_front();
             }
         }
+        let limit = self.peers.get(to).map_or(u64::MAX, |peer| peer.identity.max_payload);
         while let Some((key, stream)) = self.peers.up(to).and_then(|peer| peer.answers.front().copied()) {
             let large = match self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
                 None => None,
-                Some(held) => match fill_answers(held, sink) {
+                Some(held) => match fill_answers(held, limit, sink) {
                     Filled::Nothing => None,
                     Filled::NoRoom => return true,
                     Filled::Large(body) => Some(body),
@@ -99,6 +103,7 @@ impl Engine {
 
     /// Writes what a stream has to send; false when the sink is full.
     fn fill_stream(&mut self, origin: OriginHash, to: NodeId, sink: &mut dyn RecordSink) -> bool {
+        self.give_up_longer(origin, to);
         loop {
             let Some(route) = self.routes.get_mut(&origin) else { return true };
             let Some(stream) = route.stream.as_mut().filter(|stream| stream.host == to) else { return true };
@@ -114,6 +119,17 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// Gives up what the host of a stream would not take.
+    fn give_up_longer(&mut self, origin: OriginHash, to: NodeId) {
+        let Some(max) = self.peers.get(to).map(|peer| peer.identity.max_payload) else { return };
+        let stream = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut());
+        let Some(stream) = stream.filter(|stream| stream.host == to) else { return };
+        for (ticket, size, maybe) in stream.give_up_longer(max) {
+            let error = if maybe { peer_lost(origin, true) } else { RuntimeError::PayloadTooLarge { size, max } };
+            self.settle(ticket, Err(error));
         }
     }
 
@@ -223,7 +239,7 @@ impl Engine {
             } else if let Some((key, stream)) = self.own_answers.pop() {
                 let mut sink = OwnSink::default();
                 if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                    let _nothing = fill_answers(held, &mut sink);
+                    let _nothing = fill_answers(held, u64::MAX, &mut sink);
                 }
                 self.own.extend(sink.records);
             } else {
@@ -306,13 +322,20 @@ fn fill_batch(stream: &mut OutStream, sink: &mut dyn RecordSink) -> Filled {
     Filled::Nothing
 }
 
-fn fill_answers(held: &mut InStream, sink: &mut dyn RecordSink) -> Filled {
+/// `limit` is the largest payload that the sender takes.
+fn fill_answers(held: &mut InStream, limit: u64, sink: &mut dyn RecordSink) -> Filled {
     loop {
         let mut left = sink.room().saturating_sub(BATCH_OVERHEAD);
         let unlimited = sink.room() == usize::MAX;
         let mut replies = Vec::new();
         let mut large = false;
+        let mut too_large = None;
         for reply in held.unsent() {
+            let size = reply.payload_len();
+            if size as u64 > limit {
+                too_large = Some(size);
+                break;
+            }
             let need = reply.weight() + ITEM_OVERHEAD;
             if !unlimited && need > LARGE {
                 // Alone, so that what stands before it need not wait for it.
@@ -327,6 +350,13 @@ fn fill_answers(held: &mut InStream, sink: &mut dyn RecordSink) -> Filled {
             }
             left -= need;
             replies.push(reply.as_wire());
+        }
+        if replies.is_empty()
+            && let Some(size) = too_large
+        {
+            let message = format!("an output of {size} bytes is larger than the caller's limit of {limit}");
+            held.replace_next(failure(FailureKind::PayloadTooLarge, &message));
+            continue;
         }
         if replies.is_empty() {
             if held.unsent().next().is_some() {

@@ -6,7 +6,7 @@ use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, MigrationSettings};
-use mesh_daemon_core::runtime::{ArrivalPolicy, Role, RuntimeOptions, SpawnRequest};
+use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, Role, RuntimeError, RuntimeOptions, SpawnRequest};
 use mesh_daemon_core::wire::migration::Stage;
 
 use super::in_world;
@@ -255,5 +255,69 @@ fn hazard_65_the_target_moves_the_daemon_on_at_once_when_the_source_has_let_go()
         world.run_for(Duration::from_secs(1));
         assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [2]);
         world.assert_nothing_left();
+    });
+}
+
+/// Takes no more in a payload than a megabyte; all others take 64.
+const MODEST: usize = 1;
+const MODEST_LIMIT: u64 = 1 << 20;
+
+fn modest_world(seed: u64) -> World {
+    World::with_options(seed, 3, |node| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        max_payload: if node == MODEST { MODEST_LIMIT } else { RuntimeOptions::default().max_payload },
+        ..RuntimeOptions::default()
+    })
+}
+
+#[test]
+fn a_payload_beyond_the_hosts_limit_fails_alone_and_at_once() {
+    in_world(modest_world(1), |world| {
+        let origin = world.spawn(MODEST, 1, "prompt");
+        let before = world.call(0, origin);
+        let request = world.request(0, 0);
+        let large = world.call_with(0, origin, request, 5 << 20);
+        let behind = world.call(0, origin);
+        match world.failure(large) {
+            RuntimeError::PayloadTooLarge { size, max } => assert!(size > 5 << 20 && max == MODEST_LIMIT),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!((world.outputs(before).1, world.outputs(behind).1), (1, 2), "those beside it ran");
+        // Where more is taken it is taken.
+        assert_eq!(world.moved(MODEST, origin, 2), Ok(()));
+        let request = world.request(0, 0);
+        let large = world.call_with(0, origin, request, 5 << 20);
+        assert_eq!(world.outputs(large).1, 3);
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn an_output_beyond_the_callers_limit_is_an_error_for_that_caller_alone() {
+    in_world(modest_world(2), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let request = world.request(0, 5 << 20);
+        let large = world.call_with(MODEST, origin, request, 0);
+        let behind = world.call(MODEST, origin);
+        assert!(matches!(world.failure(large), RuntimeError::OutputTooLarge(_)));
+        assert_eq!(world.outputs(behind).1, 2, "it ran, and so did the next one");
+        let request = world.request(0, 5 << 20);
+        let other = world.call_with(2, origin, request, 0);
+        assert_eq!(world.outputs(other).1, 3);
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_send_that_found_no_host_does_not_say_that_a_mailbox_is_full() {
+    in_world(World::new(3, 2), |world| {
+        // It may host the daemon, and cannot be asked.
+        world.cut(0, 1, Duration::from_secs(100_000));
+        world.run_for(Duration::from_secs(1));
+        let origin = World::daemon_key(9).origin_hash();
+        let ticket = world.send(0, origin);
+        assert_eq!(world.failure(ticket), RuntimeError::PeerLost { origin, executed: Executed::No });
     });
 }

@@ -277,13 +277,13 @@ impl World {
     }
 
     pub(crate) fn identity(&self, node: usize) -> PeerIdentity {
-        let Node { keypair, incarnation, .. } = &self.nodes[node];
+        let Node { keypair, incarnation, options, .. } = &self.nodes[node];
         PeerIdentity {
             node: keypair.node_id(),
             entity: keypair.entity_id(),
             incarnation: *incarnation,
             static_key: *NodeStaticSecret::derive(keypair).expect("a full key pair").public(),
-            max_payload: 64 << 20,
+            max_payload: options.max_payload,
         }
     }
 
