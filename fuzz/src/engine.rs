@@ -254,6 +254,7 @@ impl World {
                 items: Vec::new(),
                 total: Some(0),
                 marks: Vec::new(),
+                ledger: Some(&[]),
             },
             5 => {
                 claim = claim_for(&node(), Epoch::new(4));

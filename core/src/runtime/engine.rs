@@ -26,6 +26,7 @@ use super::receiving::ChunkPlacement;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
+use super::subscriptions::ChannelSide;
 use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
@@ -81,6 +82,8 @@ pub(super) struct Slot {
     pub(super) homes: Homes,
     /// Streams that hold events for which the mailbox had no room.
     pub(super) starved: Vec<u32>,
+    /// Channels may have something for it.
+    pub(super) receives: bool,
 }
 
 /// Everything that one runtime knows.
@@ -111,6 +114,7 @@ pub struct Engine {
     pub(super) called_off: VecDeque<(NodeId, MoveId)>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reaching: Reaching,
+    pub(super) channels: ChannelSide,
     /// Moves whose sources are being looked for.
     pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
     /// Orchestrators of daemons that have not wholly arrived here.
@@ -178,6 +182,7 @@ impl Engine {
             called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
+            channels: ChannelSide::default(),
             sought: HashMap::new(),
             early_inquiries: Vec::new(),
             drain: None,
@@ -260,6 +265,7 @@ impl Engine {
         for key in keys {
             self.remove_daemon(key, StopReason::Shutdown, DaemonEvent::Stopped);
         }
+        self.end_requests();
         self.factories.clear();
         self.timers.clear();
     }
@@ -362,6 +368,7 @@ impl Engine {
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
                 TimerKey::Drain => self.tick_drain(now),
+                TimerKey::Outputs => self.publish_all_outputs(now),
                 TimerKey::Sweep => {
                     self.sweep_streams(now);
                     self.sweep_arrivals(now);

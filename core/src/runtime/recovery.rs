@@ -59,10 +59,11 @@ impl Engine {
 
     /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
     pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, ledger, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
+        self.keep_ledger(key, ledger);
         self.work.push(Work::ReleaseState { daemon: key });
         let epoch = two_on(source.id.epoch);
         self.begin_new_life(key, epoch, None, now);
@@ -111,6 +112,7 @@ impl Engine {
         self.announce(key);
         self.end_streams(ended);
         self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        self.go_on_receiving(key, true);
         self.pump(key, now);
     }
 
@@ -136,7 +138,7 @@ impl Engine {
 
     /// The target discarded its copy though it was released: the daemon goes on here, two epochs on, with every event.
     pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, origin, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, origin, ledger, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
@@ -154,6 +156,7 @@ impl Engine {
         slot.host.standing = Standing::Live;
         slot.host.progress_at = now.instant;
         slot.claim = claim;
+        slot.host.ledger = ledger;
         let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
         for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
@@ -164,7 +167,15 @@ impl Engine {
             self.on_moved(&own, me, epoch, now);
         }
         self.feed_all(key, now);
+        self.go_on_receiving(key, true);
         self.pump(key, now);
+    }
+
+    /// What it handed over of its channels is its own again.
+    fn keep_ledger(&mut self, key: DaemonKey, ledger: bytes::Bytes) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.host.ledger = ledger;
+        }
     }
 
     fn note_kept(&mut self, source: &Source) {

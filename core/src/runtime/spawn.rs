@@ -89,6 +89,10 @@ impl Engine {
             });
         }
 
+        if let Some(channel) = &request.config.output_channel {
+            self.open_output_channel(channel)?;
+        }
+
         let lineage = Lineage::new((self.entropy)());
         let key = self.next_key();
         let mut host = DaemonHost::new(
@@ -131,6 +135,7 @@ impl Engine {
             claim: None,
             homes: Homes::default(),
             starved: Vec::new(),
+            receives: false,
         });
         debug_assert_eq!(index, key.slot as usize);
         self.by_origin.insert(origin, key);
@@ -245,6 +250,7 @@ impl Engine {
         if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
             self.announce(key);
         }
+        self.go_on_receiving(key, false);
         self.settle_own(now);
     }
 
@@ -304,6 +310,7 @@ impl Engine {
         let Some(slot) = self.take_slot(key) else { return };
         let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
         let origin = host.origin;
+        self.stop_receiving(key, host.entity(), false);
         let ended = match reason {
             StopReason::Shutdown => RuntimeError::ShuttingDown,
             StopReason::Stopped | StopReason::Migrated | StopReason::Fenced => RuntimeError::Stopped(origin),

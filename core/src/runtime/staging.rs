@@ -48,7 +48,8 @@ impl Engine {
     }
 
     fn stage(&mut self, entity: EntityId, from: NodeId, body: &Bytes, now: Now) -> Result<(), FailureReason> {
-        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, .. }) = codec::decode(body)
+        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, ledger, .. }) =
+            codec::decode(body)
         else {
             return Ok(());
         };
@@ -69,7 +70,7 @@ impl Engine {
                     link,
                     payload,
                     received_at: item.received_at,
-                    channel: None,
+                    channel: item.channel.map(Into::into),
                     reply: ReplyTo::Stream { stream, number: item.number, call },
                     expires: None,
                     accepted_at: now.instant,
@@ -92,6 +93,9 @@ impl Engine {
             if let Some(held) = slot.inbound.get_mut(stream) {
                 held.advance(mark.next);
             }
+        }
+        if let Some(ledger) = ledger {
+            slot.host.ledger = Bytes::copy_from_slice(ledger);
         }
         self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
         if total.is_some()
@@ -173,6 +177,7 @@ impl Engine {
         if let Some(own) = self.own_stream_to(entity, lineage) {
             self.on_moved(&own, me, epoch, now);
         }
+        self.go_on_receiving(key, true);
         self.pump(key, now);
         self.feed_all(key, now);
     }

@@ -29,6 +29,8 @@ pub(super) enum TimerKey {
     Orchestration(OriginHash),
     /// Moving every daemon away.
     Drain,
+    /// Outputs for channels that took nothing.
+    Outputs,
     /// Streams whose senders are silent.
     Sweep,
 }

@@ -376,7 +376,7 @@ impl OfMigration<'_> {
             Self::Buffered { id, first, stream, at, number, total, mark } => {
                 let payload = payload(stream, number.0);
                 let item = Item::Call(Event { link, payload: &payload });
-                let items = vec![StagedItem { stream: at % 3, number: number.0, item, received_at: 0 }];
+                let items = vec![StagedItem { stream: at % 3, number: number.0, item, received_at: 0, channel: None }];
                 let marks = mark.into_iter().map(|next| StreamMark { stream: stream.id(), next: next.0 }).collect();
                 let (streams, total) = (vec![stream.id(); 2], total.map(|total| total.0));
                 let first = first.0;
@@ -387,6 +387,7 @@ impl OfMigration<'_> {
                     items,
                     total,
                     marks,
+                    ledger: total.map(|_| &[][..]),
                 });
             }
             Self::ReplayComplete { id, staged, complete } => {

@@ -21,12 +21,13 @@ use tokio::time::Instant;
 
 use super::daemon::Objects;
 
+mod channels;
 mod embedder;
 mod frames;
 mod meddling;
 mod users;
 
-use frames::{Sink, name_of};
+pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied};
 
 /// What a frame holds.
@@ -75,6 +76,7 @@ pub(crate) struct Node {
     pub(crate) keypair: EntityKeypair,
     pub(crate) incarnation: Incarnation,
     pub(crate) objects: Objects,
+    pub(crate) channels: Option<std::sync::Arc<SimChannels>>,
     pub(crate) options: RuntimeOptions,
     /// The node that the policy admits when it is asked; nothing admits all.
     pub(crate) admits_orchestrator: Option<usize>,
@@ -234,6 +236,7 @@ impl World {
                 keypair,
                 incarnation,
                 objects: Objects::default(),
+                channels: None,
                 options,
                 admits_orchestrator: None,
                 life: 0,
@@ -332,6 +335,7 @@ impl World {
     fn peer_event(&mut self, node: usize, event: &PeerEvent) {
         let now = self.present();
         self.nodes[node].engine.peer(event, now);
+        self.channels_peer(node, event);
         self.settle(node);
     }
 
@@ -417,73 +421,6 @@ impl World {
         self.sessions.contains_key(&pair(one, other))
     }
 
-    /// Sends what a node has for its peers, as much as may be on the way at once.
-    fn transmit(&mut self, from: usize) {
-        for to in 0..self.nodes.len() {
-            if to == from {
-                continue;
-            }
-            for lane in [Lane::Fast, Lane::Bulk] {
-                while self.transmit_frame(from, to, lane) {}
-            }
-        }
-    }
-
-    fn transmit_frame(&mut self, from: usize, to: usize, lane: Lane) -> bool {
-        let Some(session) = self.sessions.get(&pair(from, to)).copied() else { return false };
-        if self.wires[&(from, to)].in_flight >= IN_FLIGHT {
-            return false;
-        }
-        let mut sink = Sink { left: FRAME, records: Vec::new() };
-        let (now, peer) = (self.present(), self.id(to));
-        let more = self.nodes[from].engine.fill(peer, lane, &mut sink, now);
-        if sink.records.is_empty() {
-            assert!(!more, "n{from} has more for n{to}, but nothing fits an empty frame");
-            return false;
-        }
-        let records = self.meddle((from, to), session, lane, sink.records);
-        let bytes: usize = records.iter().map(|record| record.body.len()).sum();
-        let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
-        self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
-        let mut springs = None;
-        for name in names {
-            self.messages.push((from, to, name));
-            if let Some(trap) = &mut self.trap
-                && trap.message == name
-            {
-                if trap.nth == 0 {
-                    springs = self.trap.take();
-                } else {
-                    trap.nth -= 1;
-                }
-            }
-        }
-        if let Some(trap) = springs {
-            self.sprung = true;
-            if trap.arrives {
-                let mut records = records;
-                let (now, id) = (self.present(), self.id(from));
-                self.nodes[to].engine.records(id, lane, &mut records, now);
-            }
-            self.cut(from, to, trap.heal_after);
-            if trap.arrives {
-                self.settle(to);
-            }
-            return false;
-        }
-        let micros = self.rng.random_range(self.delay.clone());
-        let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
-        wire.in_flight += 1;
-        let mut arrival = self.now + Duration::from_micros(micros);
-        if let Some(last) = wire.last_arrival {
-            arrival = arrival.max(last);
-        }
-        wire.last_arrival = Some(arrival);
-        let delay = arrival - self.now;
-        self.at(delay, Event::Frame { from, to, session, lane, records, counted: true });
-        true
-    }
-
     // The users.
 
     fn next_instant(&self) -> Option<Instant> {
@@ -537,15 +474,14 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Frame { from, to, session, lane, mut records, counted } => {
+            Event::Frame { from, to, session, lane, records, counted } => {
                 if self.sessions.get(&pair(from, to)) != Some(&session) {
                     return;
                 }
                 if counted && let Some(wire) = self.wires.get_mut(&(from, to)) {
                     wire.in_flight -= 1;
                 }
-                let (now, id) = (self.present(), self.id(from));
-                self.nodes[to].engine.records(id, lane, &mut records, now);
+                self.arrive(from, to, lane, records);
                 self.settle(to);
                 self.transmit(from);
             }

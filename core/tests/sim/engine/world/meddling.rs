@@ -6,7 +6,8 @@ use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 
-use super::{Event, World, name_of};
+use super::frames::name_of;
+use super::{Event, World};
 
 /// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
