@@ -7,9 +7,9 @@ use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
 use super::reaching::Then;
 use super::work::{MigrationRequest, Work};
-use crate::daemon::{HostConfig, Standing};
-use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
-use crate::migration::{Subject, Target, TargetState};
+use crate::daemon::Standing;
+use crate::identity::{MigrationId, NodeId, OriginHash};
+use crate::migration::{MigrationFailure, Outcome, Subject, Target, TargetState};
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Unwelcome};
 
 /// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
@@ -210,7 +210,7 @@ impl Engine {
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
             let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
-            self.arrival_input(id.entity, now, Target::called_off);
+            self.arrival_input(id.entity, now, |target| target.called_off(FailureReason::Cancelled, Outcome::Source));
             if let Some(former) = former {
                 self.arrived.forget(&former);
             }
@@ -341,12 +341,16 @@ impl Engine {
         let settings = &self.options.migration;
         let limits = (settings.silence, settings.handover_hold);
         let (target, actions) = Target::new(id, (from, source), limits, now.instant);
-        let arrival = Arrival::new(target, kind, transport_identity, announced);
-        self.places.give_up(&id.entity, |target| target.orchestrator == from);
-        if let Some(former) = self.arrivals.insert(id.entity, arrival)
-            && former.target.orchestrator != from
-        {
-            self.places.keep(former);
+        let arrival = Arrival::new(target, kind, transport_identity, welcome);
+        self.give_up_places(&id.entity, &FailureReason::Cancelled, |target| target.orchestrator == from);
+        if let Some(former) = self.arrivals.insert(id.entity, arrival) {
+            let target = &former.target;
+            if target.orchestrator != from {
+                self.places.keep(former);
+            } else if target.id.migration != id.migration {
+                let failure = MigrationFailure::Refused(FailureReason::Cancelled, Outcome::Source);
+                self.note_arrival(&target.id, target.source, None, Some(failure));
+            }
         }
         self.arrive(id.entity, actions, now);
     }

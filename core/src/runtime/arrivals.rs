@@ -108,7 +108,8 @@ impl Engine {
     }
 
     pub(super) fn tick_arrival(&mut self, entity: EntityId, now: Now) {
-        self.places.give_up(&entity, |target| target.deadline().is_none_or(|at| at <= now.instant));
+        let silent = FailureReason::Timeout { detail: "the source was not heard".to_owned() };
+        self.give_up_places(&entity, &silent, |target| target.deadline().is_none_or(|at| at <= now.instant));
         self.arrival_input(entity, now, |target| target.tick(now.instant));
     }
 
@@ -144,7 +145,17 @@ impl Engine {
                 TargetAction::Activate => self.activate(entity, now),
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
                 TargetAction::AskSource => self.say(source, &MigrationMessage::StatusQuery { id }),
-                TargetAction::Discard(reason) => self.discard(entity, reason, now),
+                TargetAction::Discard(reason) => {
+                    self.drop_arrival(entity, reason.clone(), Outcome::Source, now);
+                    // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
+                    self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
+                    // One that has released the daemon to this copy takes it back.
+                    self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
+                    if orchestrator != source {
+                        self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
+                    }
+                }
+                TargetAction::CallOff(reason, outcome) => self.drop_arrival(entity, reason, outcome, now),
                 TargetAction::StillAtWork => {
                     let stage = arrival.target.stage();
                     let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
@@ -292,7 +303,7 @@ impl Engine {
         self.settle_own(now);
     }
 
-    fn discard(&mut self, entity: EntityId, reason: Option<FailureReason>, now: Now) {
+    fn drop_arrival(&mut self, entity: EntityId, reason: FailureReason, outcome: Outcome, now: Now) {
         let Some(arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);
@@ -309,17 +320,7 @@ impl Engine {
         }
         drop(arrival);
         self.free_room(&id, now);
-        if let Some(reason) = reason {
-            let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
-            self.note_arrival(&id, source, None, Some(failure));
-            // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
-            self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
-            // One that has released the daemon to this copy takes it back.
-            self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
-            if orchestrator != source {
-                self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
-            }
-        }
+        self.note_arrival(&id, source, None, Some(MigrationFailure::Refused(reason, outcome)));
         // Whoever else was promised a place for it may still come.
         if let Some(other) = self.places.take_newest(&entity) {
             self.arrivals.insert(entity, other);

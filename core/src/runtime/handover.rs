@@ -279,7 +279,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(target) {
             peer.transfers.retain(|moving| *moving != entity);
         }
-        let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
+        let failure = MigrationFailure::Refused(reason.clone(), Outcome::told_by(self.me(), &reason));
         self.note_migration(Role::Source, &id, (self.me(), target), None, Some(failure));
         self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
         self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });

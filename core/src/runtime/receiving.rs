@@ -72,8 +72,15 @@ impl Engine {
             arrival.claim = Some(claim);
         }
         // The source has decided whose move it is.
-        self.places.give_up(&id.entity, |_| true);
-        match self.reassembler.reserve(transfer(&id), total, now.instant) {
+        self.give_up_places(&id.entity, &FailureReason::AlreadyMigrating, |_| true);
+        if !self.asks_about_size(from, &id, total, now) {
+            self.make_room(from, &id, total, now);
+        }
+    }
+
+    /// Reserves room for a state, or has its source wait for some.
+    pub(super) fn make_room(&mut self, source: NodeId, id: &MoveId, total: u64, now: Now) {
+        match self.reassembler.reserve(transfer(id), total, now.instant) {
             Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
             Ok(Reservation::Waiting) => {}
             Ok(Reservation::TooLarge { size, max }) => {

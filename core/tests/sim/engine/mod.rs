@@ -6,6 +6,7 @@
 mod daemon;
 mod drains;
 mod driven;
+mod ends;
 mod events;
 mod failures;
 mod forged;
@@ -15,6 +16,7 @@ mod load;
 mod losses;
 mod moves;
 mod out_of_reach;
+mod phases;
 mod recovery;
 mod sealing;
 mod steps;
