@@ -33,6 +33,11 @@ impl Places {
         self.waiting.values().map(Vec::len).sum()
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arrival> {
+        self.waiting.values().flatten()
+    }
+
     /// Whether there are as many for this daemon as there may be.
     pub(super) fn full(&self, entity: &EntityId) -> bool {
         self.all(entity).len() >= MOST
@@ -83,11 +88,6 @@ impl Places {
 }
 
 impl Engine {
-    /// A source asks for room for a move that this orchestrator drives: that place is the one to use, if there is one.
-    pub(super) fn choose_place(&mut self, id: &MoveId, source: NodeId, orchestrator: NodeId) {
-        let meant = |target: &Target| (target.id, target.source, target.orchestrator) == (*id, source, orchestrator);
-        let Some(newest) = self.arrivals.get_mut(&id.entity) else { return };
-        if newest.target.state != TargetState::Prepared || meant(&newest.target) {
     /// Forgets places of a daemon for which something holds; whoever watches this node's part hears why.
     pub(super) fn give_up_places(&mut self, entity: &EntityId, reason: &FailureReason, gone: impl Fn(&Target) -> bool) {
         for place in self.places.take(entity, gone) {
@@ -105,6 +105,11 @@ impl Engine {
         }
     }
 
+    /// A source asks for room for a move that this orchestrator drives: that place is the one to use, if there is one.
+    pub(super) fn choose_place(&mut self, id: &MoveId, source: NodeId, orchestrator: NodeId) {
+        let meant = |target: &Target| (target.id, target.source, target.orchestrator) == (*id, source, orchestrator);
+        let Some(newest) = self.arrivals.get_mut(&id.entity) else { return };
+        if newest.target.state != TargetState::Prepared || meant(&newest.target) {
             return;
         }
         let places = self.places.waiting.get_mut(&id.entity).into_iter().flatten();
