@@ -1,4 +1,5 @@
-import type { MigrationRequest } from './migration';
+import type { ChannelError } from '../errors/classes';
+import type { MigrationEvent, MigrationRequest } from './migration';
 import type { Millis, WaitOptions } from './values';
 
 /**
@@ -57,7 +58,11 @@ export interface DaemonHostConfig {
   mailboxCapacity?: number;
   /** Bytes that may wait. Default 16 MiB. */
   mailboxBytes?: number;
-  /** Channel of this node that outputs are published to. Reserved: checked, without effect until there are channels. */
+  /**
+   * Channel of the hosting node that every output is published to, reliably and in order. One that is not registered is made
+   * as `registerChannel({ name })` would; register it before for anything else. When the daemon moves, its new host
+   * publishes, on its own channel of this name: made like that of the former host, unless it has one.
+   */
   outputChannel?: string;
 }
 
@@ -86,6 +91,8 @@ export interface DaemonStats {
   readonly mailboxLength: number;
   /** Bytes that wait now. */
   readonly mailboxBytes: number;
+  /** Messages of channels that were published as fire and forget and found no room; counted anew on each node. */
+  readonly messagesDropped: bigint;
 }
 
 /**
@@ -109,6 +116,21 @@ export interface DaemonSubscription {
 }
 
 /**
+ * Something happened to what a daemon of this runtime receives: a subscription ended without being asked to (the publisher
+ * is lost, or lets it in no longer), or goes on after a move with a gap.
+ *
+ * @public
+ */
+export type DaemonSubscriptionEvent = DaemonSubscription & { readonly originHash: bigint } & (
+    | { readonly type: 'ended'; readonly error: ChannelError }
+    | {
+        readonly type: 'gap';
+        /** So many messages are gone at most; those that need no acknowledgement count too. */
+        readonly missed: bigint;
+      }
+  );
+
+/**
  * Something happened to a daemon of this runtime.
  *
  * @public
@@ -117,4 +139,18 @@ export interface DaemonLifeEvent {
   readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
   readonly originHash: bigint;
   readonly kind: string;
+}
+
+/**
+ * What a runtime emits.
+ *
+ * @public
+ */
+export interface DaemonRuntimeEvents {
+  /** A move that this node takes part in reached a phase, or failed. */
+  migration: MigrationEvent;
+  /** A daemon came or went. */
+  daemon: DaemonLifeEvent;
+  /** What a daemon receives from a channel ended, or has a gap. */
+  subscription: DaemonSubscriptionEvent;
 }

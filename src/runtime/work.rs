@@ -17,6 +17,7 @@ use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice, Env, Object};
 use napi_derive::napi;
 
 use super::calls::link_numbers;
+use super::channels::describe_subscription;
 use super::failures::{of_migration, outcome_name};
 use super::migrations::role_name;
 use super::scratch::{EVENT, HEADER, ThrownRecord, Writer};
@@ -357,6 +358,7 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
             object.set("originHash", BigInt::from(origin.get()))?;
             object.set("kind", kind.as_deref().unwrap_or_default())
         }
+        notice @ Notice::Subscription { .. } => describe_subscription(env, object, notice),
         Notice::Phase { migration, stage } => {
             object.set("type", "phase")?;
             object.set("migration", BigInt::from(migration.get()))?;

@@ -299,6 +299,7 @@ impl Engine {
             arrival.key = Some(key);
             arrival.state = state;
         }
+        self.bring_output_channel(key).map_err(|e| failed(&e.to_string()))?;
         let (origin, purpose) = (entity.origin_hash(), ConstructFor::Arrival);
         self.work.push(Work::Construct { daemon: key, origin, entity, kind: Some(kind), purpose, spawn: None });
         Ok(())

@@ -32,6 +32,7 @@ impl Engine {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
         let mut shipped = departure.source.shipped;
+        let ledger = departure.ledger.clone();
         let own = self.stream_for_own(entity, key);
         let Some(slot) = self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
         let total = slot.host.mailbox.len() as u64;
@@ -80,6 +81,7 @@ impl Engine {
                     number,
                     item: if call { Item::Call(event) } else { Item::Send(event) },
                     received_at: delivery.received_at,
+                    channel: delivery.channel.as_deref(),
                 });
                 bytes += delivery.payload.len();
                 shipped += 1;
@@ -101,7 +103,8 @@ impl Engine {
                 Vec::new()
             };
             let total = (last && done).then_some(shipped);
-            let message = MigrationMessage::BufferedEvents { id, first, streams, items, total, marks };
+            let ledger = total.map(|_| &*ledger);
+            let message = MigrationMessage::BufferedEvents { id, first, streams, items, total, marks, ledger };
             bodies.push(codec::encode(&message));
             if done {
                 break;
@@ -143,6 +146,10 @@ impl Engine {
                 }
                 if let Some(slot) = self.slot_mut(key) {
                     slot.host.standing = Standing::Closed(id.migration);
+                }
+                let ledger = self.channel_ledger(key);
+                if let Some(departure) = self.departures.get_mut(&entity) {
+                    departure.ledger = ledger;
                 }
             }
             Err(error) => {
@@ -294,6 +301,7 @@ impl Engine {
             }
         }
         self.feed_all(key, now);
+        self.receive_more(key, now);
         self.pump(key, now);
         self.arm_callback_timeout(key, now);
     }
@@ -306,6 +314,7 @@ impl Engine {
         self.departed.note(&source.id, source.orchestrator, End::Left);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         if let Some(slot) = self.take_slot(key) {
+            self.stop_receiving(key, entity, true);
             let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {
                 Control::Snapshot(ticket) | Control::Stop(ticket) => Some(*ticket),
                 Control::AutoSnapshot | Control::MoveSnapshot(_) => None,

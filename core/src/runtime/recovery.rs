@@ -59,10 +59,11 @@ impl Engine {
 
     /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
     pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, ledger, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
+        self.keep_ledger(key, ledger);
         self.work.push(Work::ReleaseState { daemon: key });
         let epoch = two_on(source.id.epoch);
         self.begin_new_life(key, epoch, None, now);
@@ -107,10 +108,12 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
+        self.place(key);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
         self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        self.go_on_receiving(key, true);
         self.pump(key, now);
     }
 
@@ -136,7 +139,7 @@ impl Engine {
 
     /// The target discarded its copy though it was released: the daemon goes on here, two epochs on, with every event.
     pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, origin, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, origin, ledger, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
@@ -154,6 +157,7 @@ impl Engine {
         slot.host.standing = Standing::Live;
         slot.host.progress_at = now.instant;
         slot.claim = claim;
+        slot.host.ledger = ledger;
         let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
         for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
@@ -164,7 +168,15 @@ impl Engine {
             self.on_moved(&own, me, epoch, now);
         }
         self.feed_all(key, now);
+        self.go_on_receiving(key, true);
         self.pump(key, now);
+    }
+
+    /// What it handed over of its channels is its own again.
+    fn keep_ledger(&mut self, key: DaemonKey, ledger: bytes::Bytes) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.host.ledger = ledger;
+        }
     }
 
     fn note_kept(&mut self, source: &Source) {
@@ -221,7 +233,7 @@ impl Engine {
         }
     }
 
-    fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
+    pub(super) fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
         match self.claim_of(key) {
             Ok(claim) => self.say_claim(peer, &claim),
             Err(error) => tracing::warn!(%error, "cannot claim a daemon that was taken over"),
@@ -297,8 +309,9 @@ impl Engine {
         let here = self.by_origin.get(&origin).copied().filter(|key| {
             self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch < body.epoch)
         });
-        let tied = self.local(origin).ok().filter(|key| {
-            self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
+        let claimed = self.local(origin).is_ok() || self.is_spawning(origin);
+        let tied = self.by_origin.get(&origin).copied().filter(|key| {
+            claimed && self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
         });
         if let Some(key) = here.or(tied) {
             match self.slot(key).map(|slot| slot.host.standing) {

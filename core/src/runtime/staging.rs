@@ -68,7 +68,8 @@ impl Engine {
     }
 
     fn stage(&mut self, entity: EntityId, from: NodeId, body: &Bytes, now: Now) -> Result<(), FailureReason> {
-        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, .. }) = codec::decode(body)
+        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, ledger, .. }) =
+            codec::decode(body)
         else {
             return Ok(());
         };
@@ -90,7 +91,7 @@ impl Engine {
                     link,
                     payload,
                     received_at: item.received_at,
-                    channel: None,
+                    channel: item.channel.map(Into::into),
                     reply: ReplyTo::Stream { stream, number: item.number, call },
                     expires: None,
                     accepted_at: now.instant,
@@ -112,6 +113,9 @@ impl Engine {
             if let Some(held) = slot.inbound.get_mut(stream) {
                 held.advance(mark.next);
             }
+        }
+        if let Some(ledger) = ledger {
+            slot.host.ledger = Bytes::copy_from_slice(ledger);
         }
         self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
         if total.is_some()
@@ -188,10 +192,12 @@ impl Engine {
         self.pointers.forget(origin);
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
+        self.place(key);
         // This node's own stream to the daemon leads to itself now.
         if let Some(own) = self.own_stream_to(entity, lineage) {
             self.on_moved(&own, me, epoch, now);
         }
+        self.go_on_receiving(key, true);
         self.pump(key, now);
         self.feed_all(key, now);
     }

@@ -216,9 +216,13 @@ fn requirement_92_waiting_events_that_come_before_their_turn_are_bounded_in_byte
         let stream = StreamId { sender, incarnation, entity, lineage: Lineage::new(1), opening: Opening::new(1, 1) };
         for first in 1..20 {
             let item = Item::Send(Event { link, payload: &payload });
-            let items = vec![StagedItem { stream: 0, number: first, item, received_at: 0 }];
+            let items = vec![StagedItem { stream: 0, number: first, item, received_at: 0, channel: None }];
             let (streams, marks) = (vec![stream], Vec::new());
-            world.forge(0, 1, &MigrationMessage::BufferedEvents { id, first, streams, items, total: None, marks });
+            world.forge(
+                0,
+                1,
+                &MigrationMessage::BufferedEvents { id, first, streams, items, total: None, marks, ledger: None },
+            );
         }
         let full = Err(MigrationFailure::Refused(FailureReason::BufferFull, Outcome::Source));
         assert_eq!(world.wait_migration(0, migration), full);

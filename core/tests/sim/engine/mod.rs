@@ -3,6 +3,7 @@
 #![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
+mod channels;
 mod daemon;
 mod drains;
 mod driven;
@@ -11,6 +12,7 @@ mod events;
 mod failures;
 mod forged;
 mod forged_streams;
+mod homes;
 mod limits;
 mod load;
 mod losses;

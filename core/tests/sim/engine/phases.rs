@@ -68,8 +68,22 @@ fn stray<'a>(world: &World, id: MoveId, first: u64, payload: &'a [u8]) -> Migrat
     let (entity, lineage, opening) = (id.entity, Lineage::new(7), Opening::new(1, 7));
     let streams = vec![StreamId { sender, incarnation, entity, lineage, opening }];
     let link = CausalLink::genesis(id.entity.origin_hash());
-    let items = vec![StagedItem { stream: 0, number: 1, item: Item::Send(Event { link, payload }), received_at: 0 }];
-    MigrationMessage::BufferedEvents { id, first, streams, items, total: Some(first + 1), marks: Vec::new() }
+    let items = vec![StagedItem {
+        stream: 0,
+        number: 1,
+        item: Item::Send(Event { link, payload }),
+        received_at: 0,
+        channel: None,
+    }];
+    MigrationMessage::BufferedEvents {
+        id,
+        first,
+        streams,
+        items,
+        total: Some(first + 1),
+        marks: Vec::new(),
+        ledger: None,
+    }
 }
 
 #[test]

@@ -22,11 +22,13 @@ impl World {
             }
         }
         loop {
+            self.serve_channels(node);
             while let Some(work) = self.nodes[node].engine.next_work(now) {
                 self.work(node, work);
             }
+            let served = self.nodes[node].engine.serve_channels(now);
             let wanted = self.nodes[node].engine.take_wanted();
-            if wanted.is_empty() {
+            if wanted.is_empty() && !served && !self.nodes[node].engine.has_work() {
                 break;
             }
             // Nobody relays here.
@@ -141,6 +143,7 @@ impl World {
                 let before = self.nodes[node].over.insert(migration.get(), result);
                 assert!(before.is_none(), "a migration ends once");
             }
+            Notice::Subscription { .. } => self.note(&format!("n{node} {notice:?}")),
             Notice::Daemon { event, .. } => {
                 self.note(&format!("n{node} daemon {event:?}"));
                 self.daemon_events.push((node, event));
