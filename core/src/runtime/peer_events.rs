@@ -34,6 +34,7 @@ impl Engine {
                     for (query, origin) in self.lookups.peer_answers(*node) {
                         self.ask_where(*node, query, origin);
                     }
+                    self.drain_peer_back(*node, now);
                 }
             }
             PeerEvent::Suspected { node } => {

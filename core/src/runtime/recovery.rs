@@ -19,7 +19,7 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
 use crate::wire::events::EventsMessage;
-use crate::wire::migration::{FailureReason, MigrationMessage};
+use crate::wire::migration::{FailureReason, MigrationMessage, Stage};
 
 impl Engine {
     /// The operator's word that the other copy of a daemon is gone: a copy of this node that waits for that copy's host goes
@@ -75,6 +75,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, key) = (arrival.target.id, arrival.key);
         self.arrived.note(&id, arrival.target.orchestrator, End::Arrived);
+        self.note_arrival(&id, arrival.target.source, Some(Stage::Complete), None);
         self.free_room(&id, now);
         if let Some(key) = key {
             self.begin_new_life(key, two_on(id.epoch), arrival.into_claim(), now);
@@ -316,7 +317,9 @@ impl Engine {
             match self.slot(key).map(|slot| slot.host.standing) {
                 None => {}
                 Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
-                Some(Standing::Arriving(_)) => self.arrival_input(entity, now, Target::called_off),
+                Some(Standing::Arriving(_)) => {
+                    self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
+                }
                 // It went live there and lives on: this frozen copy is the former one.
                 Some(Standing::Released(_)) => self.departure_input(entity, now, Source::activated),
                 Some(Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_)) => {
@@ -332,7 +335,7 @@ impl Engine {
         if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
             self.timers.disarm(TimerKey::Departure(entity));
             self.departed.note(&source.id, source.orchestrator, End::Kept);
-            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None };
+            let reason = outdone();
             let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
             self.say(source.target, &message);
             self.say(source.orchestrator, &message);
@@ -349,6 +352,10 @@ impl Engine {
         }
         self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
     }
+}
+
+fn outdone() -> FailureReason {
+    FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None }
 }
 
 fn two_on(epoch: Epoch) -> Epoch {

@@ -344,7 +344,33 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         MigrationMessage::CanHost { query, .. } => {
             Some(codec::encode(&MigrationMessage::Hosts { query, kinds: Vec::new(), open: false, daemons: 0 }))
         }
-        _ => None,
+        // Of a runtime that has ended: no copy is kept here, and no drive goes on.
+        MigrationMessage::ActivateAck { id } => Some(codec::encode(&MigrationMessage::CleanupComplete { id })),
+        MigrationMessage::CutoverNotify { id } => Some(codec::encode(&MigrationMessage::InDoubt { id })),
+        MigrationMessage::TakeSnapshot { id, .. } | MigrationMessage::Cancel { id, .. } => {
+            let reason = FailureReason::DaemonNotFound;
+            Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
+        }
+        MigrationMessage::Prepared { .. }
+        | MigrationMessage::Reserve { .. }
+        | MigrationMessage::Reserved { .. }
+        | MigrationMessage::Chunk { .. }
+        | MigrationMessage::SnapshotReady { .. }
+        | MigrationMessage::RestoreComplete { .. }
+        | MigrationMessage::BufferedEvents { .. }
+        | MigrationMessage::ReplayComplete { .. }
+        | MigrationMessage::ActivateTarget { .. }
+        | MigrationMessage::CleanupComplete { .. }
+        | MigrationMessage::MigrationFailed { .. }
+        | MigrationMessage::Status { .. }
+        | MigrationMessage::StatusQuery { .. }
+        | MigrationMessage::StatusAnswer { .. }
+        | MigrationMessage::TooLate { .. }
+        | MigrationMessage::InDoubt { .. }
+        | MigrationMessage::NowReady { .. }
+        | MigrationMessage::Described { .. }
+        | MigrationMessage::Declined { .. }
+        | MigrationMessage::Hosts { .. } => None,
     }
 }
 
@@ -365,7 +391,15 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
             Some(codec::encode(&EventsMessage::Unknown { stream, first: 0 }))
         }
-        _ => None,
+        EventsMessage::Await { .. }
+        | EventsMessage::Accepted { .. }
+        | EventsMessage::Replies { .. }
+        | EventsMessage::Withdraw { .. }
+        | EventsMessage::Moved { .. }
+        | EventsMessage::Unknown { .. }
+        | EventsMessage::Close { .. }
+        | EventsMessage::Again { .. }
+        | EventsMessage::Full { .. } => None,
     }
 }
 
