@@ -1528,7 +1528,11 @@ interface MeshNodeOptions {
     relay?: boolean;
     /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
     subnet?: SubnetOptions;
-    /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
+    /**
+     * Addresses (`host:port`) of nodes to find the mesh through; one that is there is enough. Each is tried until it is there,
+     * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
+     * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
+     */
     seeds?: readonly string[];
     /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
     capabilityGcIntervalMs?: number;
@@ -1625,6 +1629,12 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
      */
     connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
+    /**
+     * Joins the mesh that the node at `addr` belongs to, as with `seeds`, but once: resolves when there is a session with it,
+     * and rejects as {@link MeshNode.connect} does. The other members are learnt of when this node and that one have started.
+     * What members say of each other are hints: who answers at an address proves to be the one that was meant.
+     */
+    join(addr: string, options?: WaitOptions): Promise<void>;
     /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
     accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
     /**

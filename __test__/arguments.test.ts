@@ -140,6 +140,7 @@ const MESH: Table = {
     optional(u64('nodeId')),
     wait,
   ],
+  join: [address('addr'), wait],
   accept: [u64('nodeId'), wait],
   start: [],
   peers: [],
@@ -262,7 +263,7 @@ async function accepted(
 }
 
 const PROMISES =
-  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|accept|(un)?subscribeChannel|publish|wait.*)$/;
+  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|wait.*)$/;
 
 async function fuzz(object: object, table: Table, code: RegExp): Promise<string[]> {
   const complaints: string[] = [];

@@ -203,6 +203,8 @@ export interface MeshConfig {
   relay: boolean
   /** Its place, 1 to 4 levels. */
   subnet?: Uint8Array
+  /** `host:port` of nodes to join through. */
+  seeds: Array<string>
 }
 
 /** Opens a session, or finds the one that there is; settles with the peer's node id. */
@@ -228,6 +230,9 @@ export interface MeshFacts {
 
 /** Ends all nodes of this environment and waits for their goodbyes, `patience_ms` at most. */
 export declare function meshGoodbye(patienceMs: number): void
+
+/** Joins the mesh of the node there; settles when there is a session with it. */
+export declare function meshJoin(operation: number, mesh: number, addr: string): void
 
 /** A peer as it is now. */
 export interface MeshPeer {

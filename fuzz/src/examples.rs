@@ -10,7 +10,7 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, DataHead, Fragment, RefusalReason};
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
 use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
 };
@@ -40,9 +40,14 @@ pub fn examples() -> Vec<Example> {
     let claim = claim();
     let migration: Vec<_> = migration(&claim).iter().map(codec::encode).collect();
     let directory: Vec<_> = [
-        DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2) },
-        DirectoryMessage::Answer { query: 1, claim: None },
-        DirectoryMessage::Answer { query: 1, claim: Some(&claim) },
+        DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: None, hosting: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None },
+        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None },
+        DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: Some(3), hosting: Some(true) },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: Some(Few(vec![NodeId::new(4)])), settled: Some(true) },
+        DirectoryMessage::Claim { claim: &claim },
+        DirectoryMessage::Place { anew: true, hosted: vec![OriginHash::new(2)], gone: Vec::new(), settled: Some(3) },
+        DirectoryMessage::Rivals { rivals: vec![Rival { origin: OriginHash::new(2), host: NodeId::new(4) }] },
     ]
     .iter()
     .map(codec::encode)
@@ -59,6 +64,7 @@ pub fn examples() -> Vec<Example> {
         ("events", events),
         ("migration", migration),
         ("directory", directory),
+        ("membership", super::membership::messages()),
         ("relay", relay()),
         ("session", session),
         ("frame", frames),

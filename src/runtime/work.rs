@@ -235,8 +235,8 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
             name(&mut object, "restore", daemon)?;
             object.set("state", external(env, state)?)?;
         }
-        // Batches are packed, never described.
-        Work::Run { daemon, .. } | Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
+        Work::Run { .. } => return Err(napi::Error::from_reason("a batch is packed, never described")),
+        Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
         Work::Abort { daemon } => name(&mut object, "abort", daemon)?,
         Work::Snapshot { daemon } => name(&mut object, "snapshot", daemon)?,
         Work::ReadState { daemon, offset, len } => {

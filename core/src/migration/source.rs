@@ -224,7 +224,14 @@ impl Source {
                 self.state = SourceState::Snapshotting { until: now + callback_timeout };
                 vec![SourceAction::TakeSnapshot]
             }
-            _ => Vec::new(),
+            SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -242,7 +249,14 @@ impl Source {
                 self.state = SourceState::Reserving { until: now + freeze_timeout, transfer: Box::new(transfer) };
                 vec![SourceAction::Reserve, SourceAction::Report(Stage::Transfer)]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -254,7 +268,14 @@ impl Source {
                 self.state = SourceState::Sending(transfer);
                 vec![SourceAction::Transfer]
             }
-            other => {
+            other @ (SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone) => {
                 self.state = other;
                 Vec::new()
             }
@@ -269,7 +290,14 @@ impl Source {
                 self.state = SourceState::AwaitRestore;
                 vec![SourceAction::Report(Stage::Restore)]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -281,7 +309,14 @@ impl Source {
                 self.state = SourceState::Staging;
                 vec![SourceAction::Ship { last: false }, SourceAction::Report(Stage::Replay)]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -306,7 +341,13 @@ impl Source {
                     Vec::new()
                 }
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -348,7 +389,14 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::Cleanup]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -364,18 +412,23 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeBack]
             }
-            _ => Vec::new(),
+            (
+                SourceState::Freezing { .. }
+                | SourceState::Snapshotting { .. }
+                | SourceState::Reserving { .. }
+                | SourceState::Sending(_)
+                | SourceState::AwaitRestore
+                | SourceState::Staging
+                | SourceState::Closing { .. }
+                | SourceState::Gone,
+                CopyState::Undecided | CopyState::Active | CopyState::Discarded,
+            ) => Vec::new(),
         }
     }
 
     /// The target or the orchestrator gave up, or a local step failed.
     pub fn failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
         self.resume(reason)
-    }
-
-    /// The target dropped its copy and says why: nothing ran there.
-    pub fn target_failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
-        if self.is_released() { self.target_copy(CopyState::Discarded) } else { self.resume(reason) }
     }
 
     /// The operator's word that the target's copy is gone. Nothing while the target is in reach.
@@ -385,7 +438,15 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeOver]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { in_doubt: false, .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 

@@ -30,8 +30,9 @@ pub(super) struct Departure {
     pub(super) origin: OriginHash,
     /// The claim that the target gets, made before the decision: it must not fail behind it.
     pub(super) claim: Option<Claim>,
-    /// Events of this node that came while the mailbox was closed.
+    /// Events of this node that came while the mailbox was closed, and how many bytes they are.
     pub(super) held: VecDeque<Outgoing>,
+    pub(super) held_bytes: usize,
     /// The stream of this node that its waiting callers go on in.
     pub(super) own: Option<StreamId>,
     /// What it had to do with channels when its mailbox was closed.
@@ -100,8 +101,16 @@ impl Engine {
         let settings = &self.options.migration;
         let limits = (settings.freeze_timeout, settings.silence);
         let (source, actions) = Source::new(id, (from, target), transport, limits, now.instant);
-        let departure =
-            Departure { source, key, origin, claim: None, held: VecDeque::new(), own: None, ledger: Bytes::new() };
+        let departure = Departure {
+            source,
+            key,
+            origin,
+            claim: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            own: None,
+            ledger: Bytes::new(),
+        };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
     }

@@ -23,6 +23,8 @@ const SHIP_BYTES: usize = 16 * 1024;
 const SHIP_EVENTS: usize = 512;
 /// Held events of this node while its daemon's mailbox is closed.
 const MOST_HELD: usize = 4096;
+/// Most of their payload bytes; a single event may be larger.
+const MOST_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 impl Engine {
     /// Sends waiting events that were not sent yet to be staged.
@@ -174,13 +176,15 @@ impl Engine {
     /// An event of this node for a daemon whose mailbox is closed for the hand-over.
     pub(super) fn hold_for_hand_over(&mut self, outgoing: Outgoing, origin: OriginHash) -> Result<(), RuntimeError> {
         let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
-        match departure {
-            Some(departure) if departure.held.len() < MOST_HELD => {
-                departure.held.push_back(outgoing);
-                Ok(())
-            }
-            _ => Err(RuntimeError::MailboxFull(origin)),
+        let Some(departure) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
+        let bytes = departure.held_bytes + outgoing.payload.len();
+        let fits = departure.held.len() < MOST_HELD && bytes <= MOST_HELD_BYTES;
+        if !fits && !departure.held.is_empty() {
+            return Err(RuntimeError::MailboxFull(origin));
         }
+        departure.held.push_back(outgoing);
+        departure.held_bytes = bytes;
+        Ok(())
     }
 
     /// The decision: from here on the daemon is the target's.
@@ -286,7 +290,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(target) {
             peer.transfers.retain(|moving| *moving != entity);
         }
-        let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
+        let failure = MigrationFailure::Refused(reason.clone(), Outcome::told_by(self.me(), &reason));
         self.note_migration(Role::Source, &id, (self.me(), target), None, Some(failure));
         self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
         self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });

@@ -10,6 +10,7 @@ mod direct;
 mod drains;
 mod engine;
 mod error;
+mod finding;
 mod forwards;
 #[cfg(feature = "test-hooks")]
 mod gates;
@@ -21,6 +22,7 @@ mod outputs;
 mod peer_events;
 mod peers;
 mod places;
+mod placing;
 mod policy;
 mod reaching;
 mod receiving;

@@ -19,7 +19,7 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
 use crate::wire::events::EventsMessage;
-use crate::wire::migration::{FailureReason, MigrationMessage};
+use crate::wire::migration::{FailureReason, MigrationMessage, Stage};
 
 impl Engine {
     /// The operator's word that the other copy of a daemon is gone: a copy of this node that waits for that copy's host goes
@@ -75,6 +75,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, key) = (arrival.target.id, arrival.key);
         self.arrived.note(&id, arrival.target.orchestrator, End::Arrived);
+        self.note_arrival(&id, arrival.target.source, Some(Stage::Complete), None);
         self.free_room(&id, now);
         if let Some(key) = key {
             self.begin_new_life(key, two_on(id.epoch), arrival.into_claim(), now);
@@ -107,6 +108,7 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
+        self.place(key);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
@@ -231,7 +233,7 @@ impl Engine {
         }
     }
 
-    fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
+    pub(super) fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
         match self.claim_of(key) {
             Ok(claim) => self.say_claim(peer, &claim),
             Err(error) => tracing::warn!(%error, "cannot claim a daemon that was taken over"),
@@ -307,14 +309,17 @@ impl Engine {
         let here = self.by_origin.get(&origin).copied().filter(|key| {
             self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch < body.epoch)
         });
-        let tied = self.local(origin).ok().filter(|key| {
-            self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
+        let claimed = self.local(origin).is_ok() || self.is_spawning(origin);
+        let tied = self.by_origin.get(&origin).copied().filter(|key| {
+            claimed && self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
         });
         if let Some(key) = here.or(tied) {
             match self.slot(key).map(|slot| slot.host.standing) {
                 None => {}
                 Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
-                Some(Standing::Arriving(_)) => self.arrival_input(entity, now, Target::called_off),
+                Some(Standing::Arriving(_)) => {
+                    self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
+                }
                 // It went live there and lives on: this frozen copy is the former one.
                 Some(Standing::Released(_)) => self.departure_input(entity, now, Source::activated),
                 Some(Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_)) => {
@@ -330,7 +335,7 @@ impl Engine {
         if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
             self.timers.disarm(TimerKey::Departure(entity));
             self.departed.note(&source.id, source.orchestrator, End::Kept);
-            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None };
+            let reason = outdone();
             let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
             self.say(source.target, &message);
             self.say(source.orchestrator, &message);
@@ -347,6 +352,10 @@ impl Engine {
         }
         self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
     }
+}
+
+fn outdone() -> FailureReason {
+    FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None }
 }
 
 fn two_on(epoch: Epoch) -> Epoch {

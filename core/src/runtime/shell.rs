@@ -303,6 +303,10 @@ impl SubprotocolHandler for Shared {
         self.act_from_outside(|engine, now| engine.peer(event, now));
     }
 
+    fn members(&self, members: &[NodeId]) {
+        self.act_from_outside(|engine, now| engine.members(members, now));
+    }
+
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
         let fill = |engine: &mut Engine, now: Now| {
             let more = engine.fill(to, lane, sink, now);
@@ -340,14 +344,45 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         MigrationMessage::CanHost { query, .. } => {
             Some(codec::encode(&MigrationMessage::Hosts { query, kinds: Vec::new(), open: false, daemons: 0 }))
         }
-        _ => None,
+        // Of a runtime that has ended: no copy is kept here, and no drive goes on.
+        MigrationMessage::ActivateAck { id } => Some(codec::encode(&MigrationMessage::CleanupComplete { id })),
+        MigrationMessage::CutoverNotify { id } => Some(codec::encode(&MigrationMessage::InDoubt { id })),
+        MigrationMessage::TakeSnapshot { id, .. } | MigrationMessage::Cancel { id, .. } => {
+            let reason = FailureReason::DaemonNotFound;
+            Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
+        }
+        MigrationMessage::Prepared { .. }
+        | MigrationMessage::Reserve { .. }
+        | MigrationMessage::Reserved { .. }
+        | MigrationMessage::Chunk { .. }
+        | MigrationMessage::SnapshotReady { .. }
+        | MigrationMessage::RestoreComplete { .. }
+        | MigrationMessage::BufferedEvents { .. }
+        | MigrationMessage::ReplayComplete { .. }
+        | MigrationMessage::ActivateTarget { .. }
+        | MigrationMessage::CleanupComplete { .. }
+        | MigrationMessage::MigrationFailed { .. }
+        | MigrationMessage::Status { .. }
+        | MigrationMessage::StatusQuery { .. }
+        | MigrationMessage::StatusAnswer { .. }
+        | MigrationMessage::TooLate { .. }
+        | MigrationMessage::InDoubt { .. }
+        | MigrationMessage::NowReady { .. }
+        | MigrationMessage::Described { .. }
+        | MigrationMessage::Declined { .. }
+        | MigrationMessage::Hosts { .. } => None,
     }
 }
 
 fn know_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
-        DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer { query, claim: None })),
-        DirectoryMessage::Answer { .. } | DirectoryMessage::Claim { .. } => None,
+        DirectoryMessage::Lookup { query, .. } => {
+            Some(codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None }))
+        }
+        DirectoryMessage::Answer { .. }
+        | DirectoryMessage::Claim { .. }
+        | DirectoryMessage::Place { .. }
+        | DirectoryMessage::Rivals { .. } => None,
     }
 }
 
@@ -356,7 +391,15 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
             Some(codec::encode(&EventsMessage::Unknown { stream, first: 0 }))
         }
-        _ => None,
+        EventsMessage::Await { .. }
+        | EventsMessage::Accepted { .. }
+        | EventsMessage::Replies { .. }
+        | EventsMessage::Withdraw { .. }
+        | EventsMessage::Moved { .. }
+        | EventsMessage::Unknown { .. }
+        | EventsMessage::Close { .. }
+        | EventsMessage::Again { .. }
+        | EventsMessage::Full { .. } => None,
     }
 }
 

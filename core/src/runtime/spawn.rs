@@ -14,7 +14,7 @@ use crate::causal::ChainBuilder;
 use crate::daemon::{
     Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
 };
-use crate::directory::{Claim, Haste};
+use crate::directory::{Claim, Haste, Homes};
 use crate::events::Inbound;
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
@@ -44,7 +44,12 @@ pub(super) struct Spawning {
     state: Option<Bytes>,
     /// The directory has not answered yet whether the daemon lives elsewhere.
     looking: bool,
+    /// Nodes that are about to host it as well: once it lives they are shown its claim.
+    rivals: Vec<NodeId>,
 }
+
+/// Most nodes that are remembered for that.
+const MOST_RIVALS: usize = 8;
 
 impl Engine {
     /// Spawns a daemon; `ticket` is settled with [`Settlement::Spawned`].
@@ -101,9 +106,13 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Box::new(Spawning { ticket, state, looking: true })));
+        self.insert(
+            host,
+            Inbound::new(),
+            Some(Box::new(Spawning { ticket, state, looking: true, rivals: Vec::new() })),
+        );
         self.arm_callback_timeout(key, now);
-        if self.peers.connected().next().is_some() {
+        if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);
@@ -124,6 +133,7 @@ impl Engine {
             reader: None,
             spawning,
             claim: None,
+            homes: Homes::default(),
             starved: Vec::new(),
             receives: false,
         });
@@ -215,6 +225,16 @@ impl Engine {
         }
     }
 
+    /// Another node is about to host what is being spawned here.
+    pub(super) fn spawn_has_rival(&mut self, origin: OriginHash, rival: NodeId) {
+        let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
+        if let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut())
+            && spawning.rivals.len() < MOST_RIVALS
+        {
+            spawning.rivals.push(rival);
+        }
+    }
+
     fn finish_spawn(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(spawning) = slot.spawning.take() else { return };
@@ -223,6 +243,9 @@ impl Engine {
         self.timers.disarm(TimerKey::Daemon(key));
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
+        for rival in spawning.rivals {
+            self.show_claim(about.0, rival);
+        }
         self.notice_daemon(DaemonEvent::Spawned, about);
         if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
             self.announce(key);

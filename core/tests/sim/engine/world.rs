@@ -1,7 +1,7 @@
 //! Engines on a simulated network with simulated users, driven by one virtual clock and one seeded source of chance.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticS
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
-    ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
+    ArrivalPolicy, DaemonEvent, Engine, MigrationRequest, NodeSelf, Now, Role, RuntimeError, RuntimeOptions,
+    Settlement, StopReason,
 };
 use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::migration::Stage;
@@ -28,7 +29,7 @@ mod meddling;
 mod users;
 
 pub(crate) use channels::SimChannels;
-pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied};
+pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -80,9 +81,16 @@ pub(crate) struct Node {
     pub(crate) options: RuntimeOptions,
     /// The node that the policy admits when it is asked; nothing admits all.
     pub(crate) admits_orchestrator: Option<usize>,
+    /// The largest state that the policy admits when it is asked, and what it was asked.
+    pub(crate) admits_bytes: u64,
+    pub(crate) asked: Vec<MigrationRequest>,
     life: u64,
     /// What was told of this node's parts in migrations.
     pub(crate) stages: Vec<(Role, Stage)>,
+    /// Those that began, and of which no end was told.
+    pub(crate) open: BTreeSet<(u128, &'static str)>,
+    /// How those ended that failed.
+    pub(crate) failed: Vec<(Role, MigrationFailure)>,
     /// Phases of each migration that this node drives, in order.
     pub(crate) phases: BTreeMap<u128, Vec<Stage>>,
     pub(crate) over: BTreeMap<u128, Result<(), MigrationFailure>>,
@@ -93,16 +101,6 @@ pub(crate) struct Node {
 struct Wire {
     in_flight: usize,
     last_arrival: Option<Instant>,
-}
-
-/// When a connection is to break: at the `nth` message of this name.
-#[derive(Clone, Debug)]
-pub(crate) struct Trap {
-    pub(crate) message: &'static str,
-    pub(crate) nth: usize,
-    /// Whether the message still arrives.
-    pub(crate) arrives: bool,
-    pub(crate) heal_after: Duration,
 }
 
 /// What came of a ticket, and what it was for.
@@ -156,6 +154,10 @@ pub(crate) struct World {
     speaking: BTreeMap<u64, (DaemonKey, u64)>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
+    /// Who each node has as members of the mesh; nobody where that is empty.
+    members: Vec<Vec<usize>>,
+    /// How many messages of the directory were sent.
+    pub(crate) directory_messages: usize,
 }
 
 fn pair(one: usize, other: usize) -> (usize, usize) {
@@ -221,6 +223,8 @@ impl World {
             sink: None,
             speaking: BTreeMap::new(),
             slow_takes: 0..3_000,
+            members: vec![Vec::new(); count],
+            directory_messages: 0,
         };
         for index in 0..count {
             let options = options(index);
@@ -233,8 +237,12 @@ impl World {
                 channels: None,
                 options,
                 admits_orchestrator: None,
+                admits_bytes: u64::MAX,
+                asked: Vec::new(),
                 life: 0,
                 stages: Vec::new(),
+                open: BTreeSet::new(),
+                failed: Vec::new(),
                 phases: BTreeMap::new(),
                 over: BTreeMap::new(),
                 progress: BTreeMap::new(),
@@ -386,20 +394,6 @@ impl World {
         }
     }
 
-    /// Kills the process of a node for good. Its peers give it up after a silence.
-    pub(crate) fn kill(&mut self, index: usize) {
-        self.note(&format!("n{index} dies"));
-        self.lose_all(index);
-        self.begin_life(index);
-    }
-
-    /// All peers of a node give it up after a silence, and it them.
-    pub(crate) fn lose_all(&mut self, index: usize) {
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.lose(index, other, Loss::Silence);
-        }
-    }
-
     /// Starts a node anew, alone. Returns who it was before.
     fn begin_life(&mut self, index: usize) -> PeerIdentity {
         let life = self.nodes[index].life + 1;
@@ -408,12 +402,15 @@ impl World {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
         }
         let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
+        let members = std::mem::take(&mut self.members[index]);
         let node = &mut self.nodes[index];
         node.engine = engine;
         node.keypair = keypair;
         node.incarnation = incarnation;
         node.objects = Objects::default();
+        node.open.clear();
         node.life = life;
+        self.tell_members(index, &members);
         old
     }
 

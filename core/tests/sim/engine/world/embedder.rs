@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, Ticket};
-use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, RuntimeError, Settlement, Work};
+use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, Role, RuntimeError, Settlement, Work};
+use mesh_daemon_core::wire::migration::Stage;
 use rand::Rng;
 
 use super::super::daemon::{HANG, Ledger, Manner, Object, Request, Working, error};
@@ -112,7 +113,11 @@ impl World {
                 self.retired.push((node, reason));
                 self.nodes[node].objects.map.remove(&daemon);
             }
-            Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
+            Work::Admit { question, request } => {
+                let yes = request.state_bytes <= self.nodes[node].admits_bytes;
+                self.nodes[node].asked.push(request);
+                self.nodes[node].engine.admitted(question, yes, now);
+            }
             Work::AdmitOrchestrator { question, node: asking } => {
                 let yes = self.nodes[node].admits_orchestrator.is_none_or(|admitted| self.id(admitted) == asking);
                 self.nodes[node].engine.admitted(question, yes, now);
@@ -143,9 +148,21 @@ impl World {
                 self.note(&format!("n{node} daemon {event:?}"));
                 self.daemon_events.push((node, event));
             }
-            Notice::Migration { role, stage, failure, .. } => {
+            Notice::Migration { migration, role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
-                self.nodes[node].stages.extend(stage.map(|stage| (role, stage)));
+                let node = &mut self.nodes[node];
+                let part = match role {
+                    Role::Source => "source",
+                    Role::Target => "target",
+                    Role::Orchestrator => "orchestrator",
+                };
+                if failure.is_some() || stage == Some(Stage::Complete) {
+                    node.open.remove(&(migration.get(), part));
+                } else {
+                    node.open.insert((migration.get(), part));
+                }
+                node.stages.extend(stage.map(|stage| (role, stage)));
+                node.failed.extend(failure.map(|failure| (role, failure)));
             }
             Notice::TooLate { .. } => self.note(&format!("n{node} too late")),
             #[cfg(feature = "test-hooks")]
