@@ -112,6 +112,10 @@ const RUNTIME: Table = {
   deliverMany: [u64('originHash'), { path: 'payloads', good: [Buffer.alloc(1)] }],
   call: [u64('originHash'), bytes('payload'), options('options', { timeoutMs: -1, signal: 5 })],
   send: [u64('originHash'), bytes('payload')],
+  // What comes behind the address is of channels; daemon-channels.test.ts has it.
+  subscribeChannel: [u64('originHash')],
+  unsubscribeChannel: [u64('originHash')],
+  subscriptions: [u64('originHash')],
   locate: [u64('originHash')],
   expectMigration: [name('kind'), u64('originHash'), config()],
   registerMigrationTargetIdentity: [name('kind'), identity('identity'), config()],
