@@ -112,6 +112,10 @@ const RUNTIME: Table = {
   deliverMany: [u64('originHash'), { path: 'payloads', good: [Buffer.alloc(1)] }],
   call: [u64('originHash'), bytes('payload'), options('options', { timeoutMs: -1, signal: 5 })],
   send: [u64('originHash'), bytes('payload')],
+  // What comes behind the address is of channels; daemon-channels.test.ts has it.
+  subscribeChannel: [u64('originHash')],
+  unsubscribeChannel: [u64('originHash')],
+  subscriptions: [u64('originHash')],
   locate: [u64('originHash')],
   expectMigration: [name('kind'), u64('originHash'), config()],
   registerMigrationTargetIdentity: [name('kind'), identity('identity'), config()],
@@ -136,6 +140,7 @@ const MESH: Table = {
     optional(u64('nodeId')),
     wait,
   ],
+  join: [address('addr'), wait],
   accept: [u64('nodeId'), wait],
   start: [],
   peers: [],
@@ -258,7 +263,7 @@ async function accepted(
 }
 
 const PROMISES =
-  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|accept|(un)?subscribeChannel|publish|wait.*)$/;
+  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|wait.*)$/;
 
 async function fuzz(object: object, table: Table, code: RegExp): Promise<string[]> {
   const complaints: string[] = [];

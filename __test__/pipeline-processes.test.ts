@@ -112,10 +112,10 @@ test('a two-daemon pipeline that is moved under load: counts are exact', async (
     }
     await Promise.all(reports);
   })();
-  let over = false;
-  void publishing.then(() => (over = true));
+  const published = { over: false };
+  void publishing.then(() => (published.over = true));
   let moves = 0;
-  for (let turn = 0; !over || turn < 6; turn += 1) {
+  for (let turn = 0; !published.over || turn < 6; turn += 1) {
     const daemon = turn % 2 === 0 ? stage : tally;
     const target = nodes[(turn + 1) % nodes.length] ?? here.id;
     await (await here.rt.migrate(daemon.originHash, target)).wait();

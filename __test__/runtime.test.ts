@@ -230,6 +230,7 @@ test('requirement 25: an echo gives one identical output, counts 1 and 1, and is
     snapshotsTaken: 0n,
     mailboxLength: 0,
     mailboxBytes: 0,
+    messagesDropped: 0n,
   });
   expect(await handle.snapshot()).toBeNull();
   expect(handle.lastSnapshot()).toBeNull();
@@ -421,7 +422,7 @@ describe('hazard 19: wrong arguments', () => {
     });
     expect(thrown(() => rt.once(any('daemons'), () => undefined))).toMatchObject({
       code,
-      message: "name must be one of 'migration', 'daemon'",
+      message: "name must be one of 'migration', 'daemon', 'subscription'",
     });
     expect(thrown(() => mesh.off(any('x'), () => undefined))).toMatchObject({ code: 'ERR_MESH_INVALID_ARGUMENT' });
     expect(thrown(() => DaemonRuntime.create(any({})))).toMatchObject({ code, message: 'mesh must be a MeshNode' });

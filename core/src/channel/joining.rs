@@ -44,6 +44,9 @@ pub(super) struct Subscription {
     members: BTreeMap<Subscriber, Membership>,
 }
 
+/// Whether a member is in, the last message that it has taken, and its token.
+pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
+
 /// One subscriber's part in it.
 #[derive(Debug)]
 struct Membership {
@@ -145,8 +148,8 @@ impl Subscription {
         self.acknowledged = self.acknowledged.min(from);
     }
 
-    /// Of a member that is not leaving: whether it is in, the last message that it has taken, and its token.
-    pub(super) fn member(&self, subscriber: Subscriber) -> Option<(bool, Option<u64>, Option<&[u8]>)> {
+    /// A member that is not leaving.
+    pub(super) fn member(&self, subscriber: Subscriber) -> Option<Member<'_>> {
         let membership = self.members.get(&subscriber).filter(|membership| membership.takes())?;
         Some((membership.accepted, membership.through, membership.token.as_deref()))
     }

@@ -29,7 +29,7 @@ impl ChannelMachine {
     fn on_record(&mut self, from: NodeId, body: &Bytes, now: Moment) {
         match codec::decode(body) {
             // The payload stays a slice of the frame that it came in.
-            Ok(ChannelMessage::Data { head, payload }) => self.on_data(from, head, body.slice_ref(payload), now),
+            Ok(ChannelMessage::Data { head, payload }) => self.on_data(from, head, &body.slice_ref(payload), now),
             Ok(message) => self.on_membership(from, message, now),
             Err(error) => self.refuse(from, "message", &error),
         }
@@ -61,7 +61,7 @@ impl ChannelMachine {
             }
             ChannelMessage::Ack { channel, through } => self.on_ack(from, ChannelId(channel), through),
             ChannelMessage::Data { head, payload } => {
-                self.on_data(from, head, Bytes::copy_from_slice(payload), now);
+                self.on_data(from, head, &Bytes::copy_from_slice(payload), now);
             }
         }
     }
@@ -85,7 +85,7 @@ impl ChannelMachine {
                 }
                 if !wanted {
                     // Nobody here wants it any more: it is not kept, and not asked for again.
-                    return self.on_data(from, head, Bytes::new(), now);
+                    return self.on_data(from, head, &Bytes::new(), now);
                 }
                 // The length is only a hint until bytes arrive: memory grows with them.
                 peer.assembly = Some(Assembly { head, total, bytes: Vec::new() });
@@ -100,7 +100,7 @@ impl ChannelMachine {
             Ordering::Less => {}
             Ordering::Equal => {
                 if let Some(assembly) = peer.assembly.take() {
-                    self.on_data(from, assembly.head, assembly.bytes.into(), now);
+                    self.on_data(from, assembly.head, &assembly.bytes.into(), now);
                 }
             }
             Ordering::Greater => {
@@ -112,7 +112,7 @@ impl ChannelMachine {
 
     /// A message has wholly arrived. A session keeps the order of a channel and repeats from the first message that was not
     /// acknowledged, so one whose number is not above the last one is for daemons that have yet to take it, if for anybody.
-    pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: Bytes, now: Moment) {
+    pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: &Bytes, now: Moment) {
         let key = (from, ChannelId(head.channel));
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             // Nobody here wants it any more: it is not asked for again.
@@ -135,7 +135,7 @@ impl ChannelMachine {
                 received_at: now.unix,
             }));
         }
-        self.hold(key, head, &payload, now);
+        self.hold(key, head, payload, now);
         if !head.reliable {
             return;
         }

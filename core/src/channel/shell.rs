@@ -264,7 +264,7 @@ impl Channels {
     }
 
     pub(super) fn flush(&self) {
-        let told = self.shared.state.lock().to_tell();
+        let told = self.shared.state.lock().take_told();
         self.shared.tell(told);
     }
 
@@ -342,7 +342,7 @@ impl State {
     }
 
     /// Whoever has to hear of what was done, once nothing is locked.
-    fn to_tell(&mut self) -> Told {
+    fn take_told(&mut self) -> Told {
         let before = self.deadline;
         self.deadline = self.machine.next_deadline();
         let sooner = self.deadline.is_some_and(|after| before.is_none_or(|before| after < before));
@@ -396,7 +396,7 @@ impl Shared {
             let mut state = self.state.lock();
             let result = act(&mut state, now);
             state.take_events();
-            (result, state.to_tell())
+            (result, state.take_told())
         };
         self.tell(told);
         result
@@ -432,7 +432,7 @@ impl Shared {
             state.end_own(key, &ReaderEnd::Left);
         }
         state.take_events();
-        let told = state.to_tell();
+        let told = state.take_told();
         drop(state);
         self.tell(told);
     }

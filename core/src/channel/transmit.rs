@@ -127,7 +127,7 @@ impl ChannelMachine {
                 if let Some(done) = own.sent(key) {
                     self.delivery_ended(done.job, me, done.started, Ok(()));
                 }
-                self.on_data(me, head, payload, now);
+                self.on_data(me, head, &payload, now);
             } else {
                 break;
             }

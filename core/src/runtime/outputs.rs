@@ -119,9 +119,9 @@ impl Engine {
     }
 
     /// An output has reached all its subscribers that are still there.
-    pub(super) fn output_published(&mut self, id: PublishId, result: Result<PublishReport, ChannelError>, now: Now) {
+    pub(super) fn output_published(&mut self, id: PublishId, result: &Result<PublishReport, ChannelError>, now: Now) {
         let Some(key) = self.channels.publications.remove(&id) else { return };
-        if let Ok(PublishReport { errors, .. }) = &result
+        if let Ok(PublishReport { errors, .. }) = result
             && let Some((node, error)) = errors.first()
         {
             tracing::debug!(peer = %node, %error, "an output did not reach a subscriber");

@@ -302,7 +302,7 @@ impl Engine {
             return;
         }
         let publishes = host.config.output_channel.is_some();
-        let mut published = Vec::new();
+        let mut emitted = Vec::new();
         let mut links = Vec::new();
         let mut answered: Vec<u32> = Vec::new();
         for outcome in outcomes {
@@ -315,7 +315,7 @@ impl Engine {
             let result = conclude(host, outcome, max, &mut links);
             match &result {
                 Ok(outputs) if publishes => {
-                    published.extend(links.iter().copied().zip(outputs.iter().cloned()));
+                    emitted.extend(links.iter().copied().zip(outputs.iter().cloned()));
                 }
                 Ok(_) => {}
                 Err(_) => host.stats.errors += 1,
@@ -355,8 +355,8 @@ impl Engine {
         for stream in answered {
             self.answer(key, stream);
         }
-        if !published.is_empty() {
-            self.enter_outputs(key, published, now);
+        if !emitted.is_empty() {
+            self.enter_outputs(key, emitted, now);
         }
         self.pump(key, now);
         self.settle_own(now);

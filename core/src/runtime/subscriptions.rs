@@ -171,7 +171,7 @@ impl Engine {
                 }
                 None => {}
             },
-            ChannelEvent::Published { id, result } => self.output_published(id, result, now),
+            ChannelEvent::Published { id, result } => self.output_published(id, &result, now),
             ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Daemon(entity), error } => {
                 // A copy that was handed over is not asked.
                 if let Some(key) = self.receiver(entity)

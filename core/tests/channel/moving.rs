@@ -256,7 +256,7 @@ struct Wanderer {
     at: usize,
     epoch: u64,
     /// Where it goes on from, while its new host has not asked yet.
-    coming: Option<Option<Position>>,
+    coming: Option<Position>,
     got: Vec<u64>,
 }
 
@@ -327,10 +327,7 @@ impl World {
         if wanderer.coming.is_some() || wanderer.at == to {
             return false;
         }
-        let position = self.net.position(wanderer.at, &wanderer.keypair);
-        if position.is_none() {
-            return false;
-        }
+        let Some(position) = self.net.position(wanderer.at, &wanderer.keypair) else { return false };
         let now = self.net.now;
         self.net.nodes[wanderer.at].machine.moved_on(wanderer.keypair.entity_id(), now);
         wanderer.at = to;
@@ -343,7 +340,7 @@ impl World {
         let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
         let Some(position) = coming.take() else { return };
         let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
-        self.net.ask_from(at, P, "a", &keypair, None, Epoch::new(epoch), position).expect("connected");
+        self.net.ask_from(at, P, "a", &keypair, None, Epoch::new(epoch), Some(position)).expect("connected");
     }
 
     fn take(&mut self, which: usize) {
