@@ -76,6 +76,11 @@ interface MigrationRequest {
     readonly kind: string;
     readonly sourceNode: bigint;
     readonly orchestrator: bigint;
+    /**
+     * Size of its state, as far as it is known: that of its newest snapshot, `0n` when none was taken yet. When the state that
+     * is about to come turns out to be over 64 KiB larger than that, the predicate is asked again, with its real size, before
+     * any of it arrives.
+     */
     readonly stateBytes: bigint;
 }
 /**
@@ -853,7 +858,10 @@ interface DaemonRuntimeOptions {
     /**
      * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
      * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind. A predicate
-     * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason.
+     * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason. A
+     * predicate is asked before the daemon is stopped for its move, and once more when its state is larger than was known then
+     * (see {@link MigrationRequest.stateBytes}). At most 1 024 daemons that were not announced may be on their way for one
+     * orchestrator, and 8 192 for all; others have to wait (`not-ready`).
      */
     acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
     /**
@@ -874,7 +882,10 @@ interface DaemonRuntimeOptions {
     silenceMs?: Millis;
     /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min, at least 1 ms. */
     handoverHoldMs?: Millis;
-    /** Memory for states that are arriving. Default: a quarter of the machine's. */
+    /**
+     * Memory for states that are arriving, and as much again for the events that wait for them. Default: a quarter of the
+     * machine's.
+     */
     arrivalBudgetBytes?: number | bigint;
 }
 /**

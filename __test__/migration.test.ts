@@ -462,7 +462,11 @@ describe('held at a message by a gate (hazards 24, 25, 28, 29)', () => {
     expect(error).toBeInstanceOf(MigrationError);
     expect(error).toMatchObject({ kind: 'cancelled', outcome: 'lost' });
     expect(told).toContainEqual(
-      expect.objectContaining({ type: 'failed', role: 'source', error: expect.objectContaining({ outcome: 'lost' }) }),
+      expect.objectContaining({
+        type: 'failed',
+        role: 'source',
+        error: expect.objectContaining({ outcome: 'lost' }) as unknown,
+      }),
     );
   });
 
