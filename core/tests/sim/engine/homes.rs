@@ -142,9 +142,9 @@ fn callers_find_every_daemon_while_members_come_and_go() {
                 world.tell_members(node, &group);
                 let pause = world.chance(15_000);
                 world.run_for(Duration::from_micros(pause));
-                let (caller, called) = (world.chance(6), world.chance(18));
-                let origin = origins[usize::try_from(called).expect("small")];
-                let found = world.located(usize::try_from(caller).expect("small"), origin);
+                let (asking, sought) = (world.chance(6), world.chance(18));
+                let origin = origins[usize::try_from(sought).expect("small")];
+                let found = world.located(usize::try_from(asking).expect("small"), origin);
                 assert!(found.is_some(), "round {round}: {origin}");
             }
         }

@@ -209,13 +209,10 @@ fn run(world: &mut World, case: Case) {
     assert!(world.waits.values().all(|wait| wait.result.is_some()), "{case:?}: every wait is answered");
     world.assert_nothing_left();
     // Whatever happened, the daemon goes on and can move again; or its identity can be spawned anew.
-    let host = match hosts(world, origin).first() {
-        Some(host) => *host,
-        None => {
-            assert_eq!(world.spawn(CALLER, 1, case.kind), origin);
-            CALLER
-        }
-    };
+    let host = hosts(world, origin).first().copied().unwrap_or_else(|| {
+        assert_eq!(world.spawn(CALLER, 1, case.kind), origin);
+        CALLER
+    });
     // The first one may find that its stream leads to a life that has ended.
     let first = world.call(CALLER, origin);
     let _answered = world.wait_for(first);
