@@ -16,6 +16,8 @@ use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 pub enum SourceAction {
     /// Stop handing out events; say when nothing runs.
     Freeze,
+    /// Say when nothing is on its way any more that the daemon sent.
+    Hush,
     /// Ask the daemon for its state.
     TakeSnapshot,
     /// Ask the target for room.
@@ -68,6 +70,11 @@ pub enum SourceAction {
 pub enum SourceState {
     /// What is in flight finishes.
     Freezing {
+        /// Then it is undone.
+        until: Instant,
+    },
+    /// Nothing runs; what the daemon sent through its contexts is on its way from this node, and would be lost with it.
+    Hushing {
         /// Then it is undone.
         until: Instant,
     },
@@ -175,7 +182,9 @@ impl Source {
     /// The phase as others see it.
     pub fn stage(&self) -> Stage {
         match self.state {
-            SourceState::Freezing { .. } | SourceState::Snapshotting { .. } => Stage::Snapshot,
+            SourceState::Freezing { .. } | SourceState::Hushing { .. } | SourceState::Snapshotting { .. } => {
+                Stage::Snapshot
+            }
             SourceState::Reserving { .. } | SourceState::Sending(_) => Stage::Transfer,
             SourceState::AwaitRestore => Stage::Restore,
             SourceState::Staging => Stage::Replay,
@@ -189,6 +198,7 @@ impl Source {
         match &self.state {
             SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.progress(),
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::AwaitRestore
             | SourceState::Staging
@@ -203,6 +213,7 @@ impl Source {
         match &self.state {
             SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.held(),
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::AwaitRestore
             | SourceState::Staging
@@ -217,10 +228,21 @@ impl Source {
         self.heard_at = now;
     }
 
-    /// Nothing runs any more.
-    pub fn frozen(&mut self, callback_timeout: Duration, now: Instant) -> Vec<SourceAction> {
+    /// Nothing runs any more, so nothing new is sent either.
+    pub fn frozen(&mut self) -> Vec<SourceAction> {
         match self.state {
-            SourceState::Freezing { .. } => {
+            SourceState::Freezing { until } => {
+                self.state = SourceState::Hushing { until };
+                vec![SourceAction::Hush]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// All that the daemon sent was accepted, and what it called has answered.
+    pub fn hushed(&mut self, callback_timeout: Duration, now: Instant) -> Vec<SourceAction> {
+        match self.state {
+            SourceState::Hushing { .. } => {
                 self.state = SourceState::Snapshotting { until: now + callback_timeout };
                 vec![SourceAction::TakeSnapshot]
             }
@@ -325,6 +347,7 @@ impl Source {
             }
             SourceState::Gone => Vec::new(),
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
@@ -457,6 +480,7 @@ impl Source {
         match &self.state {
             // The others hear that it is still at work.
             SourceState::Freezing { until }
+            | SourceState::Hushing { until }
             | SourceState::Snapshotting { until }
             | SourceState::Reserving { until, .. } => Some((*until).min(self.reported_at + self.silence / 4)),
             SourceState::Released { believed_at: Some(at), .. } => Some(*at),
@@ -475,6 +499,7 @@ impl Source {
             return Vec::new();
         }
         if let SourceState::Freezing { until }
+        | SourceState::Hushing { until }
         | SourceState::Snapshotting { until }
         | SourceState::Reserving { until, .. } = &self.state
             && *until > now
@@ -484,6 +509,7 @@ impl Source {
         }
         let waited_for = match &self.state {
             SourceState::Freezing { .. } => "the daemon to finish its event",
+            SourceState::Hushing { .. } => "what the daemon sent to be accepted, and what it called to answer",
             SourceState::Snapshotting { .. } => "the daemon's snapshot",
             // The daemon goes on; the orchestrator asks again.
             SourceState::Reserving { .. } => return self.resume(FailureReason::NotReady),
