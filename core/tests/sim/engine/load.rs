@@ -346,6 +346,7 @@ fn hazard_57_a_freeze_is_undone_in_time_when_what_the_daemon_sent_is_not_accepte
         assert_eq!(world.moved(0, origin, 1), Ok(()));
         assert_eq!(world.seen(origin).len(), 11);
         assert_eq!(world.seen(sink), world.seen(origin));
+        world.run_for(Duration::from_secs(1));
         world.assert_nothing_left();
     });
 }
