@@ -2,6 +2,150 @@
 // Generated from lib/ by `npm run build:lib`; do not edit.
 import { inspect, InspectOptions } from 'node:util';
 
+/**
+ * A duration in milliseconds.
+ *
+ * @public
+ */
+type Millis = number | bigint;
+/**
+ * What every method that waits accepts as its last argument.
+ *
+ * @public
+ */
+interface WaitOptions {
+    /** Stops the waiting; the promise then rejects with `signal.reason`, also when it was aborted before the call. */
+    signal?: AbortSignal;
+}
+/**
+ * What `setLogger` passes on: one event of the native part.
+ *
+ * @public
+ */
+interface LogRecord {
+    readonly level: LogLevel;
+    /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
+    readonly target: string;
+    readonly message: string;
+    readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
+}
+/**
+ * How urgent a log record is; each level includes those before it.
+ *
+ * @public
+ */
+type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
+/**
+ * Receives log records.
+ *
+ * @public
+ */
+type Logger = (record: LogRecord) => void;
+
+/**
+ * Where a move stands.
+ *
+ * @public
+ */
+type MigrationPhase = 'snapshot' | 'transfer' | 'restore' | 'replay' | 'cutover' | 'complete';
+/**
+ * What this node does in a move.
+ *
+ * @public
+ */
+type MigrationRole = 'source' | 'target' | 'orchestrator';
+/**
+ * How a daemon is moved.
+ *
+ * @public
+ */
+interface MigrationOptions {
+    /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+    transportIdentity?: boolean;
+    /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
+    retryNotReadyMs?: Millis;
+}
+/**
+ * A daemon asks to come in; see {@link DaemonRuntimeOptions.acceptMigrations}.
+ *
+ * @public
+ */
+interface MigrationRequest {
+    readonly originHash: bigint;
+    readonly entityId: Buffer;
+    readonly kind: string;
+    readonly sourceNode: bigint;
+    readonly orchestrator: bigint;
+    readonly stateBytes: bigint;
+}
+/**
+ * A move that this node takes part in.
+ *
+ * @public
+ */
+interface MigrationInfo {
+    readonly originHash: bigint;
+    readonly role: MigrationRole;
+    readonly sourceNode: bigint;
+    readonly targetNode: bigint;
+    readonly phase: MigrationPhase;
+    readonly attempt: number;
+}
+/**
+ * How far a move got.
+ *
+ * @public
+ */
+interface MigrationProgress {
+    readonly phase: MigrationPhase;
+    readonly bytesSent: bigint;
+    readonly bytesTotal: bigint;
+    readonly eventsBuffered: bigint;
+    readonly eventsReplayed: bigint;
+    readonly elapsedMs: number;
+}
+/**
+ * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
+ * `node:diagnostics_channel` named `mesh-daemon:migration`.
+ *
+ * @public
+ */
+type MigrationEvent = (MigrationInfo & {
+    readonly type: 'phase';
+}) | (MigrationInfo & {
+    readonly type: 'failed';
+    readonly error: MigrationError;
+});
+/**
+ * Options of `drain`.
+ *
+ * @public
+ */
+interface DrainOptions extends WaitOptions {
+    /** How long all moves together may take. Default: as long as they take. */
+    timeoutMs?: Millis;
+}
+/**
+ * What `drain` did with one daemon.
+ *
+ * @public
+ */
+interface DrainReport {
+    readonly originHash: bigint;
+    readonly outcome: MigrationOutcome;
+    /** Where it went, or may have gone. */
+    readonly targetNode?: bigint;
+    /** Why it did not surely go: what the last attempt came to, or that there was none. */
+    readonly error?: MigrationError;
+}
+/**
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
+ * at the instant of the hand-over), or lost with its host.
+ *
+ * @public
+ */
+type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';
+
 /** All codes, with the class of their errors and the kind they stand for. */
 declare const ERROR_TABLE: {
     readonly ERR_MESH_DAEMON: {
@@ -701,150 +845,6 @@ declare class NotConnectedError extends MeshDaemonError {
 }
 
 /**
- * A duration in milliseconds.
- *
- * @public
- */
-type Millis = number | bigint;
-/**
- * What every method that waits accepts as its last argument.
- *
- * @public
- */
-interface WaitOptions {
-    /** Stops the waiting; the promise then rejects with `signal.reason`, also when it was aborted before the call. */
-    signal?: AbortSignal;
-}
-/**
- * What `setLogger` passes on: one event of the native part.
- *
- * @public
- */
-interface LogRecord {
-    readonly level: LogLevel;
-    /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
-    readonly target: string;
-    readonly message: string;
-    readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
-}
-/**
- * How urgent a log record is; each level includes those before it.
- *
- * @public
- */
-type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
-/**
- * Receives log records.
- *
- * @public
- */
-type Logger = (record: LogRecord) => void;
-
-/**
- * Where a move stands.
- *
- * @public
- */
-type MigrationPhase = 'snapshot' | 'transfer' | 'restore' | 'replay' | 'cutover' | 'complete';
-/**
- * What this node does in a move.
- *
- * @public
- */
-type MigrationRole = 'source' | 'target' | 'orchestrator';
-/**
- * How a daemon is moved.
- *
- * @public
- */
-interface MigrationOptions {
-    /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
-    transportIdentity?: boolean;
-    /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
-    retryNotReadyMs?: Millis;
-}
-/**
- * A daemon asks to come in; see {@link DaemonRuntimeOptions.acceptMigrations}.
- *
- * @public
- */
-interface MigrationRequest {
-    readonly originHash: bigint;
-    readonly entityId: Buffer;
-    readonly kind: string;
-    readonly sourceNode: bigint;
-    readonly orchestrator: bigint;
-    readonly stateBytes: bigint;
-}
-/**
- * A move that this node takes part in.
- *
- * @public
- */
-interface MigrationInfo {
-    readonly originHash: bigint;
-    readonly role: MigrationRole;
-    readonly sourceNode: bigint;
-    readonly targetNode: bigint;
-    readonly phase: MigrationPhase;
-    readonly attempt: number;
-}
-/**
- * How far a move got.
- *
- * @public
- */
-interface MigrationProgress {
-    readonly phase: MigrationPhase;
-    readonly bytesSent: bigint;
-    readonly bytesTotal: bigint;
-    readonly eventsBuffered: bigint;
-    readonly eventsReplayed: bigint;
-    readonly elapsedMs: number;
-}
-/**
- * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
- * `node:diagnostics_channel` named `mesh-daemon:migration`.
- *
- * @public
- */
-type MigrationEvent = (MigrationInfo & {
-    readonly type: 'phase';
-}) | (MigrationInfo & {
-    readonly type: 'failed';
-    readonly error: MigrationError;
-});
-/**
- * Options of `drain`.
- *
- * @public
- */
-interface DrainOptions extends WaitOptions {
-    /** How long all moves together may take. Default: as long as they take. */
-    timeoutMs?: Millis;
-}
-/**
- * What `drain` did with one daemon.
- *
- * @public
- */
-interface DrainReport {
-    readonly originHash: bigint;
-    readonly outcome: MigrationOutcome;
-    /** Where it went, or may have gone. */
-    readonly targetNode?: bigint;
-    /** Why it did not surely go: what the last attempt came to, or that there was none. */
-    readonly error?: MigrationError;
-}
-/**
- * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
- * at the instant of the hand-over), or lost with its host.
- *
- * @public
- */
-type MigrationOutcome = 'source' | 'target' | 'unknown' | 'lost';
-
-/**
  * How a runtime treats daemons that want to come or go.
  *
  * @public
@@ -893,7 +893,11 @@ interface DaemonHostConfig {
     mailboxCapacity?: number;
     /** Bytes that may wait. Default 16 MiB. */
     mailboxBytes?: number;
-    /** Channel of this node that outputs are published to. Reserved: checked, without effect until there are channels. */
+    /**
+     * Channel of the hosting node that every output is published to, reliably and in order. One that is not registered is made
+     * as `registerChannel({ name })` would; register it before for anything else. When the daemon moves, its new host
+     * publishes, on its own channel of this name: made like that of the former host, unless it has one.
+     */
     outputChannel?: string;
 }
 /**
@@ -920,6 +924,8 @@ interface DaemonStats {
     readonly mailboxLength: number;
     /** Bytes that wait now. */
     readonly mailboxBytes: number;
+    /** Messages of channels that were published as fire and forget and found no room; counted anew on each node. */
+    readonly messagesDropped: bigint;
 }
 /**
  * Options of `call`.
@@ -940,6 +946,22 @@ interface DaemonSubscription {
     readonly channel: string;
 }
 /**
+ * Something happened to what a daemon of this runtime receives: a subscription ended without being asked to (the publisher
+ * is lost, or lets it in no longer), or goes on after a move with a gap.
+ *
+ * @public
+ */
+type DaemonSubscriptionEvent = DaemonSubscription & {
+    readonly originHash: bigint;
+} & ({
+    readonly type: 'ended';
+    readonly error: ChannelError;
+} | {
+    readonly type: 'gap';
+    /** So many messages are gone at most; those that need no acknowledgement count too. */
+    readonly missed: bigint;
+});
+/**
  * Something happened to a daemon of this runtime.
  *
  * @public
@@ -948,6 +970,19 @@ interface DaemonLifeEvent {
     readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
     readonly originHash: bigint;
     readonly kind: string;
+}
+/**
+ * What a runtime emits.
+ *
+ * @public
+ */
+interface DaemonRuntimeEvents {
+    /** A move that this node takes part in reached a phase, or failed. */
+    migration: MigrationEvent;
+    /** A daemon came or went. */
+    daemon: DaemonLifeEvent;
+    /** What a daemon receives from a channel ended, or has a gap. */
+    subscription: DaemonSubscriptionEvent;
 }
 
 /** The handle of a daemon of this runtime. */
@@ -1493,7 +1528,11 @@ interface MeshNodeOptions {
     relay?: boolean;
     /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
     subnet?: SubnetOptions;
-    /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
+    /**
+     * Addresses (`host:port`) of nodes to find the mesh through; one that is there is enough. Each is tried until it is there,
+     * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
+     * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
+     */
     seeds?: readonly string[];
     /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
     capabilityGcIntervalMs?: number;
@@ -1590,6 +1629,12 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
      */
     connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
+    /**
+     * Joins the mesh that the node at `addr` belongs to, as with `seeds`, but once: resolves when there is a session with it,
+     * and rejects as {@link MeshNode.connect} does. The other members are learnt of when this node and that one have started.
+     * What members say of each other are hints: who answers at an address proves to be the one that was meant.
+     */
+    join(addr: string, options?: WaitOptions): Promise<void>;
     /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
     accept(nodeId: bigint, options?: WaitOptions): Promise<string>;
     /**
@@ -1763,6 +1808,8 @@ interface DaemonContext {
     call(originHash: bigint, payload: Uint8Array): Promise<Buffer[]>;
     /** Sends to a daemon on any node as this daemon; resolves when its host has the event in the mailbox. */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
+    /** Publishes on a channel of the node that the daemon lives on now. Subscribed daemons see this one as the emitter. */
+    publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
     /** Signs with the daemon's key; 64 bytes. */
     sign(message: Uint8Array): Buffer;
 }
@@ -1809,17 +1856,6 @@ declare class MigrationHandle {
 
 /** The daemon runtime of a mesh node. */
 
-/**
- * What a runtime emits.
- *
- * @public
- */
-interface DaemonRuntimeEvents {
-    /** A move that this node takes part in reached a phase, or failed. */
-    migration: MigrationEvent;
-    /** A daemon came or went. */
-    daemon: DaemonLifeEvent;
-}
 /**
  * Hosts daemons on a mesh node, delivers events to them wherever they live, and moves them.
  *
@@ -1882,6 +1918,16 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
     /** The node id of a daemon's host; `null` when no connected node knows it. */
     locate(originHash: bigint): Promise<bigint | null>;
+    /**
+     * Has a daemon of this runtime receive a channel, as events with `event.channel` set; resolves when the publisher has
+     * agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
+     * publisher. The subscription moves with the daemon and ends with it.
+     */
+    subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
+    /** Ends that; resolves when the publisher knows. One that is not subscribed resolves too. */
+    unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: WaitOptions): Promise<void>;
+    /** What a daemon of this runtime receives, as far as the publishers have agreed. */
+    subscriptions(originHash: bigint): DaemonSubscription[];
     /** Announces a daemon that will arrive with its key. */
     expectMigration(kind: string, originHash: bigint, config?: DaemonHostConfig): void;
     /** Announces a daemon that will arrive and whose key is here. */
@@ -2030,4 +2076,4 @@ type StandbyRole = 'active' | 'standby';
 declare function version(): string;
 
 export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, Token, TokenChain, TokenError, channelHash, delegateToken, setLogger, version };
-export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, WaitOptions };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DaemonSubscriptionEvent, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, WaitOptions };

@@ -136,6 +136,7 @@ const MESH: Table = {
     optional(u64('nodeId')),
     wait,
   ],
+  join: [address('addr'), wait],
   accept: [u64('nodeId'), wait],
   start: [],
   peers: [],
@@ -258,7 +259,7 @@ async function accepted(
 }
 
 const PROMISES =
-  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|accept|(un)?subscribeChannel|publish|wait.*)$/;
+  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|wait.*)$/;
 
 async function fuzz(object: object, table: Table, code: RegExp): Promise<string[]> {
   const complaints: string[] = [];

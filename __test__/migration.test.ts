@@ -319,6 +319,27 @@ describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
     expect(asked[0]).toMatchObject({ originHash: origin, kind: 'counter', sourceNode: a.id, orchestrator: a.id });
   });
 
+  test('a policy that refuses large states refuses one whose size was not known when it was first asked', async () => {
+    const sizes: bigint[] = [];
+    const [a, b] = await pair(
+      {},
+      {
+        acceptMigrations: ({ stateBytes }) => {
+          sizes.push(stateBytes);
+          return stateBytes <= 1_000_000n;
+        },
+      },
+    );
+    b.rt.registerFactory('counter', () => new Counter());
+    const daemon = { process: () => payload, snapshot: () => Buffer.alloc(2_000_000) };
+    const { originHash } = await a.rt.spawnWithDaemon(Identity.generate(), daemon, { kind: 'counter' });
+    const error = await failure((await a.rt.migrate(originHash, b.id)).wait());
+    expect(error).toMatchObject({ kind: 'factory-not-found', outcome: 'source' });
+    expect(sizes).toEqual([0n, expect.any(BigInt)]);
+    expect(sizes[1]).toBeGreaterThan(2_000_000n);
+    expect(await a.rt.call(originHash, payload)).toEqual([payload]);
+  });
+
   test('two at once: one wins, the other is already-migrating', async () => {
     const { a, b, origin } = await movable();
     const results = await Promise.allSettled([a.rt.migrate(origin, b.id), a.rt.migrate(origin, b.id)]);
@@ -434,8 +455,48 @@ describe('held at a message by a gate (hazards 24, 25, 28, 29)', () => {
     const move = await a.rt.migrate(origin, b.id);
     await held.reached;
     const waiting = failure(move.wait());
+    const told: MigrationEvent[] = [];
+    a.rt.on('migration', (event) => told.push(event));
     await a.rt.shutdown();
-    expect(await waiting).toBeInstanceOf(MigrationError);
+    const error = await waiting;
+    expect(error).toBeInstanceOf(MigrationError);
+    expect(error).toMatchObject({ kind: 'cancelled', outcome: 'lost' });
+    expect(told).toContainEqual(
+      expect.objectContaining({ type: 'failed', role: 'source', error: expect.objectContaining({ outcome: 'lost' }) }),
+    );
+  });
+
+  test('shutdown of the source runtime behind the decision cannot say where the daemon is', async () => {
+    const { a, b, origin } = await movable();
+    const held = gate(a.rt, 'ActivateAck');
+    const move = await a.rt.migrate(origin, b.id);
+    await held.reached;
+    const waiting = failure(move.wait());
+    await a.rt.shutdown();
+    expect(await waiting).toMatchObject({ kind: 'cancelled', outcome: 'unknown' });
+    expect(await b.rt.call(origin, payload)).toHaveLength(1);
+  });
+
+  test('whoever listens on the target hears that a move was called off', async () => {
+    const { a, b, origin } = await movable();
+    const told: MigrationEvent[] = [];
+    const over = new Promise<MigrationEvent>((resolve) => {
+      b.rt.on('migration', (event) => {
+        told.push(event);
+        if (event.type === 'failed') resolve(event);
+      });
+    });
+    const held = gate(a.rt, 'Reserved');
+    const move = await a.rt.migrate(origin, b.id);
+    await held.reached;
+    await move.cancel();
+    expect(await over).toMatchObject({
+      role: 'target',
+      originHash: origin,
+      phase: 'transfer',
+      error: expect.objectContaining({ kind: 'cancelled', outcome: 'source' }) as unknown,
+    });
+    expect(told.map(({ type }) => type)).toEqual(['phase', 'phase', 'failed']);
   });
 });
 

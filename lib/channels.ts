@@ -3,7 +3,7 @@
 import { native } from './binding';
 import { readChannelConfig, readChannelName } from './channel-config';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
-import type { ReadMessage } from './native';
+import type { PublishSettings, ReadMessage } from './native';
 import { onNotice } from './notices';
 import { operation } from './operations';
 import { readTokenLike } from './token';
@@ -90,6 +90,25 @@ export async function publish(
   options: PublishOptions | undefined,
   checkLive: CheckLive,
 ): Promise<PublishReport> {
+  const { name, content, settings, signal } = readPublish(channel, payload, options);
+  checkLive();
+  return await operation<PublishReport>(
+    (op) => {
+      native.channelPublish(op, mesh, name, content, settings);
+    },
+    { signal },
+  );
+}
+
+/** What is to be published, checked. */
+export interface Publishing {
+  readonly name: string;
+  readonly content: Uint8Array;
+  readonly settings: PublishSettings;
+  readonly signal: AbortSignal | undefined;
+}
+
+export function readPublish(channel: string, payload: Uint8Array, options: PublishOptions | undefined): Publishing {
   const name = readChannelName('channel', channel);
   const content = bytes(channelArea, 'payload', payload);
   const read = readOptions(channelArea, 'options', options, {
@@ -109,13 +128,7 @@ export async function publish(
   ]);
   const maxInflight = integer(channelArea, 'options.maxInflight', read.maxInflight ?? 32, { min: 1 });
   const signal = readSignal(channelArea, 'options.signal', read.signal);
-  checkLive();
-  return await operation<PublishReport>(
-    (op) => {
-      native.channelPublish(op, mesh, name, content, { reliable: reliability === 'reliable', onFailure, maxInflight });
-    },
-    { signal },
-  );
+  return { name, content, settings: { reliable: reliability === 'reliable', onFailure, maxInflight }, signal };
 }
 
 /** Subscribes a node and reads. */
@@ -131,7 +144,8 @@ export function openSubscription(
   return new ChannelSubscription(mesh, asked);
 }
 
-interface Asked {
+/** What is to be subscribed to, checked. */
+export interface Asked {
   readonly publisher: bigint;
   readonly channel: string;
   readonly token: Uint8Array | undefined;
@@ -254,7 +268,7 @@ class ChannelSubscription implements Subscription {
   }
 }
 
-function readSubscribe(publisher: bigint, channel: string, options: SubscribeOptions | undefined): Asked {
+export function readSubscribe(publisher: bigint, channel: string, options: SubscribeOptions | undefined): Asked {
   const from = u64(channelArea, 'publisher', publisher);
   const name = readChannelName('channel', channel);
   const read = readOptions(channelArea, 'options', options, { token: true, signal: true });

@@ -3,9 +3,11 @@
 // Not the global, which is read through a getter.
 import { Buffer } from 'node:buffer';
 import { inspect, type InspectOptions } from 'node:util';
+import { readPublish, type Publishing } from './channels';
 import { turnBegan } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import type { Block } from './runtime-scratch';
+import type { PublishOptions, PublishReport } from './types/channels';
 import type { CausalEvent, DaemonContext } from './types/daemon';
 import { bytes, daemonArea, u64 } from './validate/index';
 
@@ -99,6 +101,7 @@ export class Event implements CausalEvent {
 export interface ContextHost {
   callAs(emitter: bigint, origin: bigint, payload: Uint8Array): Promise<Buffer[]>;
   sendAs(emitter: bigint, origin: bigint, payload: Uint8Array): Promise<void>;
+  publishAs(emitter: bigint, asked: Publishing): Promise<PublishReport>;
   signAs(slot: number, generation: number, message: Uint8Array): Buffer | null;
 }
 
@@ -171,6 +174,12 @@ export class Context implements DaemonContext {
     const checked = bytes(daemonArea, 'payload', payload);
     this.#checkAlive();
     await onItsWay(this.#daemon, this.#daemon.host.sendAs(this.#daemon.originHash, origin, checked));
+  }
+
+  async publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport> {
+    const asked = readPublish(channel, payload, options);
+    this.#checkAlive();
+    return await this.#daemon.host.publishAs(this.#daemon.originHash, asked);
   }
 
   sign(message: Uint8Array): Buffer {

@@ -8,6 +8,8 @@
 // Not the global, which is read through a getter.
 import { Buffer } from 'node:buffer';
 import { native } from './binding';
+import type { Publishing } from './channels';
+import { publishAs } from './daemon-channels';
 import { abort, Event, type ContextHost } from './daemon-event';
 import { thrownRecord } from './daemon-outputs';
 import { Direct, shuttingDown } from './dispatcher-direct';
@@ -19,9 +21,18 @@ import { resolveOutputs, Runner } from './dispatcher-run';
 import { hasTime, nextTurn } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
-import type { GateNotice, MigrationNotice, MoveNotice, DaemonNotice, RareWork, SettleWork } from './runtime-work';
+import type {
+  DaemonNotice,
+  GateNotice,
+  MigrationNotice,
+  MoveNotice,
+  RareWork,
+  SettleWork,
+  SubscriptionNotice,
+} from './runtime-work';
 import { CALL, DELIVER, Journal, SEND, SMALL } from './runtime-journal';
 import { Scratch } from './runtime-scratch';
+import type { PublishReport } from './types/channels';
 import type { MigrationRequest } from './types/migration';
 
 const CALL_TIMEOUT_MS = 60_000;
@@ -34,6 +45,7 @@ const NO_CHANNELS: readonly string[] = [];
 /** What the dispatcher tells its runtime. */
 export interface Audience {
   daemon(notice: DaemonNotice): void;
+  subscription(notice: SubscriptionNotice): void;
   migration(notice: MigrationNotice): void;
   move(notice: MoveNotice): void;
   gate(notice: GateNotice): void;
@@ -227,6 +239,9 @@ export class Dispatcher implements ContextHost {
         return;
       case 'daemon':
         this.#audience.daemon(work);
+        return;
+      case 'subscription':
+        this.#audience.subscription(work);
         return;
       case 'migration':
         this.#audience.migration(work);
@@ -425,6 +440,10 @@ export class Dispatcher implements ContextHost {
 
   sendAs(emitter: bigint, origin: bigint, payload: Uint8Array): Promise<void> {
     return this.send(emitter, origin, payload);
+  }
+
+  publishAs(emitter: bigint, asked: Publishing): Promise<PublishReport> {
+    return publishAs(this.id, emitter, asked);
   }
 
   signAs(slot: number, generation: number, message: Uint8Array): Buffer | null {

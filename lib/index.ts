@@ -15,7 +15,6 @@ export type { LoggerOptions } from './logger';
 export { MeshNode } from './mesh';
 export { MigrationHandle } from './migration';
 export { DaemonRuntime } from './runtime';
-export type { DaemonRuntimeEvents } from './runtime';
 export { Token, TokenChain } from './token';
 export type * from './types/index';
 

@@ -44,6 +44,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     reconnect: true,
     maxPayloadBytes: DEFAULTS.maxPayloadBytes,
     maxPeers: DEFAULTS.maxPeers,
+    seeds: [],
     relay: true,
   };
   if (read.identitySeed !== undefined) {
@@ -65,7 +66,9 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
   if (read.relay !== undefined) config.relay = boolean(meshArea, 'options.relay', read.relay);
   const subnet = readSubnet(read.subnet as SubnetOptions | undefined);
   if (subnet !== undefined) config.subnet = subnet;
-  if (read.seeds !== undefined) list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
+  if (read.seeds !== undefined) {
+    config.seeds = list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
+  }
   if (read.capabilityGcIntervalMs !== undefined) {
     millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
   }

@@ -130,6 +130,23 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     );
   }
 
+  /**
+   * Joins the mesh that the node at `addr` belongs to, as with `seeds`, but once: resolves when there is a session with it,
+   * and rejects as {@link MeshNode.connect} does. The other members are learnt of when this node and that one have started.
+   * What members say of each other are hints: who answers at an address proves to be the one that was meant.
+   */
+  async join(addr: string, options?: WaitOptions): Promise<void> {
+    const address = readAddress('addr', addr);
+    const signal = readWait(options);
+    this.#checkLive();
+    await operation<undefined>(
+      (op) => {
+        native.meshJoin(op, this.#id, address);
+      },
+      { signal },
+    );
+  }
+
   /** Resolves with the peer's address once it has a session, at once if it has one. Keeps no process alive. */
   async accept(nodeId: bigint, options?: WaitOptions): Promise<string> {
     const id = u64(meshArea, 'nodeId', nodeId);

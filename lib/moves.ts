@@ -40,7 +40,8 @@ export class Moves {
     const failure = {
       code: 'ERR_MIGRATION_CANCELLED',
       message: 'the runtime was shut down',
-      fields: { outcome: 'source' },
+      // The native part tells of every move that it knows; of any other one nothing is known.
+      fields: { outcome: 'unknown' },
     };
     for (const move of this.#begun.values()) move.take({ type: 'over', migration: move.id, failure });
     this.#begun.clear();

@@ -77,6 +77,8 @@ export interface DaemonCounters {
   mailboxLength: number
   /** Bytes that wait. */
   mailboxBytes: number
+  /** Messages of channels that found no room and need no acknowledgement. */
+  messagesDropped: bigint
 }
 
 /** One row of the table, as the generator of the TypeScript side reads it. */
@@ -201,6 +203,8 @@ export interface MeshConfig {
   relay: boolean
   /** Its place, 1 to 4 levels. */
   subnet?: Uint8Array
+  /** `host:port` of nodes to join through. */
+  seeds: Array<string>
 }
 
 /** Opens a session, or finds the one that there is; settles with the peer's node id. */
@@ -226,6 +230,9 @@ export interface MeshFacts {
 
 /** Ends all nodes of this environment and waits for their goodbyes, `patience_ms` at most. */
 export declare function meshGoodbye(patienceMs: number): void
+
+/** Joins the mesh of the node there; settles when there is a session with it. */
+export declare function meshJoin(operation: number, mesh: number, addr: string): void
 
 /** A peer as it is now. */
 export interface MeshPeer {
@@ -425,6 +432,9 @@ export declare function runtimeMigrationPhase(runtime: number, origin: bigint): 
 /** All parts that this node has in migrations. */
 export declare function runtimeMigrations(runtime: number): Array<MigrationPart>
 
+/** Publishes for a daemon; settles with the report. */
+export declare function runtimePublish(operation: number, runtime: number, emitter: bigint, channel: string, payload: Uint8Array, settings: PublishSettings): void
+
 /**
  * Reports what came of events of a batch, which is described in the outbox. Nothing is given back when every caller here
  * gets what JavaScript knows already; else the outcomes of all of them.
@@ -482,6 +492,12 @@ export declare function runtimeStats(runtime: number, slot: number, generation: 
 /** Stops a daemon behind the events that it accepted; `ticket` is settled. */
 export declare function runtimeStop(runtime: number, ticket: number, origin: bigint): void
 
+/** Has a daemon subscribe; `ticket` is settled when the publisher has agreed. */
+export declare function runtimeSubscribe(runtime: number, ticket: number, origin: bigint, publisher: bigint, channel: string, token?: Uint8Array | undefined | null): void
+
+/** What a daemon has subscribed to. */
+export declare function runtimeSubscriptions(runtime: number, origin: bigint): Array<SubscribedChannel>
+
 /**
  * The work just taken, as an object. The public key of a daemon to construct is in the inbox: a Buffer of its own would
  * cost several times its bytes.
@@ -497,8 +513,19 @@ export declare function runtimeTakeWork(runtime: number): number
  */
 export declare function runtimeTold(runtime: number, bytes: number, unused: number): Array<LocalOutcome> | null
 
+/** Has a daemon leave a channel; `ticket` is settled when the publisher knows. */
+export declare function runtimeUnsubscribe(runtime: number, ticket: number, origin: bigint, publisher: bigint, channel: string): void
+
 /** The caller does not wait any longer. */
 export declare function runtimeWithdraw(runtime: number, ticket: number, origin: bigint): void
+
+/** A channel that a daemon receives. */
+export interface SubscribedChannel {
+  /** Node id. */
+  publisher: bigint
+  /** Its name. */
+  channel: string
+}
 
 /** Takes all news; called when JavaScript was woken. */
 export declare function takeNotices(): Notices

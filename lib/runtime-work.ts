@@ -94,6 +94,16 @@ export interface DaemonNotice extends OfDaemon {
   readonly kind: string;
 }
 
+/** A subscription of a daemon ended by itself (`failure`), or has a gap (`missed`). */
+export interface SubscriptionNotice {
+  readonly type: 'subscription';
+  readonly originHash: bigint;
+  readonly publisher: bigint;
+  readonly channel: string;
+  readonly failure?: ErrorRecord;
+  readonly missed?: bigint;
+}
+
 /** A move that this node drives went on or ended. */
 export type MoveNotice =
   | { readonly type: 'phase'; readonly migration: bigint; readonly phase: MigrationPhase }
@@ -129,6 +139,7 @@ export type RareWork =
   | AdmitOrchestratorWork
   | SettleWork
   | DaemonNotice
+  | SubscriptionNotice
   | MoveNotice
   | MigrationNotice
   | GateNotice;

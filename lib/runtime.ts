@@ -4,6 +4,7 @@ import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { DaemonHandle, internal as internalHandle } from './daemon';
 import { publishMigration } from './diagnostics';
+import { subscribeDaemon, subscriptionEvent, subscriptionsOf, unsubscribeDaemon } from './daemon-channels';
 import { Dispatcher } from './dispatcher';
 import { faultOfDaemon } from './dispatcher-life';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
@@ -18,21 +19,17 @@ import { operation } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
-import type {
-  DrainOptions,
-  DrainReport,
-  MigrationEvent,
-  MigrationInfo,
-  MigrationOptions,
-  MigrationPhase,
-} from './types/migration';
+import type { SubscribeOptions } from './types/channels';
+import type { DrainOptions, DrainReport, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
 import type {
   CallOptions,
   DaemonHostConfig,
   DaemonInstanceConfig,
-  DaemonLifeEvent,
+  DaemonRuntimeEvents,
   DaemonRuntimeOptions,
+  DaemonSubscription,
 } from './types/runtime';
+import type { WaitOptions } from './types/values';
 // The two of every event by themselves: what an index passes on is read through a getter.
 import { bytes, bytesArray } from './validate/bytes';
 import { daemonArea } from './validate/area';
@@ -43,18 +40,6 @@ const CALL_TIMEOUT_MS = 60_000;
 
 /** Only this module can make a runtime. */
 const internal = Symbol('internal');
-
-/**
- * What a runtime emits.
- *
- * @public
- */
-export interface DaemonRuntimeEvents {
-  /** A move that this node takes part in reached a phase, or failed. */
-  migration: MigrationEvent;
-  /** A daemon came or went. */
-  daemon: DaemonLifeEvent;
-}
 
 let dispatcherOf: (runtime: DaemonRuntime) => Dispatcher;
 let watchGates: (runtime: DaemonRuntime, listener: (message: string) => void) => void;
@@ -92,7 +77,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   private constructor(key: typeof internal, mesh: MeshNode, given: DaemonRuntimeOptions | undefined) {
     if (key !== internal) throw daemonArea('use DaemonRuntime.create()');
-    super(daemonArea, { migration: true, daemon: true });
+    super(daemonArea, { migration: true, daemon: true, subscription: true });
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
     const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
@@ -104,6 +89,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
         admitOrchestrator,
         daemon: (notice) => {
           this.#tellDaemon(notice);
+        },
+        subscription: (notice) => {
+          Emitter.emit<DaemonRuntimeEvents, 'subscription'>(this, 'subscription', subscriptionEvent(notice));
         },
         migration: (notice) => {
           this.#tellMigration(notice);
@@ -308,6 +296,25 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
       },
       (work) => work.node ?? null,
     );
+  }
+
+  /**
+   * Has a daemon of this runtime receive a channel, as events with `event.channel` set; resolves when the publisher has
+   * agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
+   * publisher. The subscription moves with the daemon and ends with it.
+   */
+  subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
+    return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
+  }
+
+  /** Ends that; resolves when the publisher knows. One that is not subscribed resolves too. */
+  unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: WaitOptions): Promise<void> {
+    return unsubscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
+  }
+
+  /** What a daemon of this runtime receives, as far as the publishers have agreed. */
+  subscriptions(originHash: bigint): DaemonSubscription[] {
+    return subscriptionsOf(this.#liveDispatcher, originHash);
   }
 
   /** Announces a daemon that will arrive with its key. */
@@ -538,6 +545,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
+  readonly #liveDispatcher = (): Dispatcher => this.#live(this.#dispatcher);
   #live<T>(value?: T): T {
     if (this.#shutdown !== undefined) {
       throw new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });

@@ -68,7 +68,8 @@ impl NodeChannels {
         }
     }
 
-    fn get(&self, mesh: u32) -> Option<Channels> {
+    /// The channels of a node.
+    pub(crate) fn get(&self, mesh: u32) -> Option<Channels> {
         self.0.lock().get(&mesh).cloned()
     }
 }
@@ -94,7 +95,7 @@ impl From<ChannelError> for Failure {
             ChannelError::Throttled(_) => ErrorCode::ChannelThrottled,
             ChannelError::RateLimited { .. } => ErrorCode::ChannelRateLimited,
             ChannelError::PayloadTooLarge { .. } => ErrorCode::ChannelPayloadTooLarge,
-            ChannelError::PeerLost(_) | ChannelError::Left(_) => ErrorCode::ChannelPeerLost,
+            ChannelError::PeerLost(_) | ChannelError::Left(_) | ChannelError::Moved(_) => ErrorCode::ChannelPeerLost,
             ChannelError::Backpressure(_) => ErrorCode::Backpressure,
             ChannelError::NotConnected(_) => ErrorCode::NotConnected,
             ChannelError::ShutDown => ErrorCode::MeshShutDown,
@@ -161,7 +162,7 @@ pub struct ReadBatch<'env> {
 #[napi]
 pub fn channel_register(env: Env, mesh: u32, options: ChannelOptions) -> Result<()> {
     let channels = channels(&env, mesh)?;
-    let mut config = ChannelConfig::new(name(&env, &options.name)?);
+    let mut config = ChannelConfig::new(channel_name(&env, &options.name)?);
     config.visibility = match options.visibility.as_str() {
         "subnet-local" => Visibility::SubnetLocal,
         "parent-visible" => Visibility::ParentVisible,
@@ -189,7 +190,7 @@ pub fn channel_subscribe(
     token: Option<&[u8]>,
 ) -> Result<()> {
     let channels = channels(&env, mesh)?;
-    let told = channels.subscribe(NodeId::new(u64_from(&publisher)?), &name(&env, &channel)?, token);
+    let told = channels.subscribe(NodeId::new(u64_from(&publisher)?), &channel_name(&env, &channel)?, token);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
 }
 
@@ -197,7 +198,7 @@ pub fn channel_subscribe(
 #[napi]
 pub fn channel_unsubscribe(env: Env, operation: f64, mesh: u32, publisher: BigInt, channel: String) -> Result<()> {
     let channels = channels(&env, mesh)?;
-    let told = channels.unsubscribe(NodeId::new(u64_from(&publisher)?), &name(&env, &channel)?);
+    let told = channels.unsubscribe(NodeId::new(u64_from(&publisher)?), &channel_name(&env, &channel)?);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
 }
 
@@ -212,7 +213,8 @@ pub fn channel_open(
     token: Option<&[u8]>,
 ) -> Result<BigInt> {
     let channels = channels(&env, mesh)?;
-    let (reader, told) = channels.open_reader(NodeId::new(u64_from(&publisher)?), &name(&env, &channel)?, token);
+    let (reader, told) =
+        channels.open_reader(NodeId::new(u64_from(&publisher)?), &channel_name(&env, &channel)?, token);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })?;
     Ok(reader.0.into())
 }
@@ -252,7 +254,7 @@ pub fn channel_close(
 ) -> Result<()> {
     let channels = channels(&env, mesh)?;
     let (reader, publisher) = (ReaderId(u64_from(&reader)?), NodeId::new(u64_from(&publisher)?));
-    let told = channels.close_reader(reader, publisher, &name(&env, &channel)?);
+    let told = channels.close_reader(reader, publisher, &channel_name(&env, &channel)?);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
 }
 
@@ -267,7 +269,14 @@ pub fn channel_publish(
     settings: PublishSettings,
 ) -> Result<()> {
     let channels = channels(&env, mesh)?;
-    let options = PublishOptions {
+    let options = publish_options(&settings)?;
+    let told = channels.publish(&channel_name(&env, &channel)?, &Bytes::copy_from_slice(payload), options);
+    operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
+}
+
+/// How a message is published; `lib` has checked it.
+pub(crate) fn publish_options(settings: &PublishSettings) -> Result<PublishOptions> {
+    Ok(PublishOptions {
         reliable: settings.reliable,
         on_failure: match settings.on_failure.as_str() {
             "best_effort" => OnFailure::BestEffort,
@@ -276,9 +285,8 @@ pub fn channel_publish(
             _ => return Err(napi::Error::new(Status::InvalidArg, "no such way to fail")),
         },
         max_inflight: settings.max_inflight,
-    };
-    let told = channels.publish(&name(&env, &channel)?, &Bytes::copy_from_slice(payload), options);
-    operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
+        all_or_none: false,
+    })
 }
 
 impl From<ArrivedMessage> for ReadMessage {
@@ -299,6 +307,7 @@ fn channels(env: &Env, mesh: u32) -> Result<Channels> {
     EnvState::of(env)?.channels.get(mesh).ok_or_else(|| Failure::from(MeshError::ShutDown).throw(env))
 }
 
-fn name(env: &Env, text: &str) -> Result<ChannelName> {
+/// A canonical channel name.
+pub(crate) fn channel_name(env: &Env, text: &str) -> Result<ChannelName> {
     ChannelName::new(text).map_err(|error| Failure::from(error).throw(env))
 }

@@ -108,6 +108,8 @@ pub struct MeshOptions {
     pub relay: bool,
     /// Its place, 1 to 4 levels.
     pub subnet: Option<Uint8Array>,
+    /// `host:port` of nodes to join through.
+    pub seeds: Vec<String>,
 }
 
 /// What never changes of a node.
@@ -220,6 +222,16 @@ pub fn mesh_connect(
     )
 }
 
+/// Joins the mesh of the node there; settles when there is a session with it.
+#[napi]
+pub fn mesh_join(env: Env, operation: f64, mesh: u32, addr: String) -> Result<()> {
+    let node = node(&env, mesh)?;
+    operation::spawn(&env, operation, async move {
+        node.join(&addr).await?;
+        Ok(Value::Nothing)
+    })
+}
+
 /// Settles with the peer's address once it has a session.
 #[napi]
 pub fn mesh_accept(env: Env, operation: f64, mesh: u32, node_id: BigInt) -> Result<()> {
@@ -304,6 +316,7 @@ fn config_from(options: &MeshOptions) -> Result<MeshConfig> {
         reconnect: options.reconnect,
         max_payload: options.max_payload_bytes.into(),
         max_peers: options.max_peers.try_into().unwrap_or(usize::MAX),
+        seeds: options.seeds.clone(),
         relay: options.relay,
         ..MeshConfig::new(options.bind_addr.clone(), Psk::new(*psk), identity)
     })

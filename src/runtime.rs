@@ -4,6 +4,7 @@
 //! runtime only says that there is some ([`Waker`]).
 
 mod calls;
+mod channels;
 mod failures;
 mod journal;
 mod migrations;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mesh_daemon_core::channel::Channels;
 use mesh_daemon_core::daemon::{DaemonKey, Delivery, HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, NodeId, OriginHash};
 use mesh_daemon_core::runtime::{
@@ -66,6 +68,8 @@ impl Embedder for Waker {
 pub(crate) struct Entry {
     runtime: DaemonRuntime,
     waker: Arc<Waker>,
+    /// The channels of its node.
+    channels: Option<Channels>,
     scratch: RefCell<Scratch>,
     /// Work that was taken and did not fit what is handed out now.
     stash: RefCell<Option<Work>>,
@@ -167,8 +171,13 @@ pub fn runtime_create(
         let _context = executor::handle().map_err(|failure| failure.throw(&env))?.enter();
         DaemonRuntime::create(&node, options, waker.clone()).map_err(|error| Failure::from(error).throw(&env))?
     };
+    let channels = EnvState::of(&env)?.channels.get(mesh);
+    if let Some(channels) = &channels {
+        runtime.attach_channels(channels);
+    }
     let scratch = RefCell::new(Scratch::new(inbox, outbox, journal)?);
-    let entry = Rc::new(Entry { runtime, waker, scratch, stash: RefCell::default(), unfetched: RefCell::default() });
+    let (stash, unfetched) = (RefCell::default(), RefCell::default());
+    let entry = Rc::new(Entry { runtime, waker, channels, scratch, stash, unfetched });
     let id = EnvState::of(&env)?.runtimes.0.borrow_mut().insert(entry);
     Ok(u32::try_from(id).unwrap_or(u32::MAX))
 }
@@ -308,22 +317,27 @@ pub struct DaemonCounters {
     pub mailbox_length: f64,
     /// Bytes that wait.
     pub mailbox_bytes: f64,
+    /// Messages of channels that found no room and need no acknowledgement.
+    pub messages_dropped: BigInt,
 }
 
 /// Counters of a daemon; nothing once it is gone.
 #[napi]
 pub fn runtime_stats(env: Env, runtime: u32, slot: u32, generation: u32) -> Result<Option<DaemonCounters>> {
     let key = DaemonKey { slot, generation };
-    let found = entry(&env, runtime)?
-        .with(|engine, _| engine.stats(key).map(|stats| (stats, engine.mailbox_bytes(key).unwrap_or_default())));
+    let found = entry(&env, runtime)?.with(|engine, _| {
+        let rest = (engine.mailbox_bytes(key).unwrap_or_default(), engine.messages_dropped(key));
+        engine.stats(key).map(|stats| (stats, rest))
+    });
     #[allow(clippy::cast_precision_loss)] // bounded by memory
-    Ok(found.map(|((stats, length), bytes)| DaemonCounters {
+    Ok(found.map(|((stats, length), (bytes, dropped))| DaemonCounters {
         events_processed: stats.events_processed.into(),
         events_emitted: stats.events_emitted.into(),
         errors: stats.errors.into(),
         snapshots_taken: stats.snapshots_taken.into(),
         mailbox_length: length as f64,
         mailbox_bytes: bytes as f64,
+        messages_dropped: dropped.into(),
     }))
 }
 

@@ -51,9 +51,10 @@ const script = `
     onStop(reason) { if (reason === 'fenced') console.log('onStop ' + reason); }
   }
   (async () => {
-    const [psk, stays, ...peers] = process.argv.slice(1);
+    const [psk, role, ...peers] = process.argv.slice(1);
+    const seeds = role === 'joins' ? peers.splice(0) : [];
     const options = { heartbeatIntervalMs: 100, sessionTimeoutMs: 1000, reconnect: false };
-    const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk, ...options });
+    const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk, seeds, ...options });
     const rt = DaemonRuntime.create(mesh, { acceptMigrations: true, orchestrators: 'any' });
     rt.registerFactory('counter', () => new Counter());
     rt.on('daemon', (e) => { if (e.type === 'fenced') console.log('event ' + e.type); });
@@ -61,7 +62,7 @@ const script = `
     await mesh.start();
     const { originHash } = await rt.spawn('counter', Identity.generate());
     for (const peer of peers) await mesh.connect(peer);
-    if (stays !== 'stays') mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
+    if (role === 'ends') mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
     process.stdin.on('end', () => mesh.shutdown());
     const commands = {
       async migrate(...numbers) {
@@ -83,9 +84,13 @@ const script = `
     console.log([mesh.localAddr(), mesh.nodeId(), originHash].join(' '));
   })();`;
 
-/** Another process with a ready node that accepts counters and any orchestrator, connected to these addresses. */
-export async function other(peers: string[] = [], { stays = false } = {}): Promise<Other> {
-  const args = ['-e', script, PSK, stays ? 'stays' : 'ends', ...peers];
+/**
+ * Another process with a ready node that accepts counters and any orchestrator, connected to these addresses, or joining
+ * through them.
+ */
+export async function other(peers: string[] = [], { stays = false, joins = false } = {}): Promise<Other> {
+  const role = joins ? 'joins' : stays ? 'stays' : 'ends';
+  const args = ['-e', script, PSK, role, ...peers];
   const child = spawn(process.execPath, args, { cwd: ROOT });
   children.add(child);
   child.stderr.pipe(process.stderr);

@@ -11,6 +11,7 @@
 //! | [`snapshot`] | the snapshot format and its reassembly from chunks |
 //! | [`wire`] | message types, their codec, frame constants, version numbers |
 //! | [`session`] | Noise handshake and transport, lanes, credit; no sockets |
+//! | [`membership`] | who belongs to the mesh, and who is taken for down |
 //! | [`mesh`] | nodes, peers, dialling, heartbeats, failure detection |
 //! | [`channel`] | channels: names, rosters, membership, publishing |
 //! | [`daemon`] | mailboxes, the execution fence, factories |
@@ -31,6 +32,7 @@ pub mod daemon;
 pub mod directory;
 pub mod events;
 pub mod identity;
+pub mod membership;
 pub mod mesh;
 pub mod migration;
 pub mod runtime;

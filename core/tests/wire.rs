@@ -73,6 +73,7 @@ fn buffered(seed: u64, payloads: &[Vec<u8>]) -> MigrationMessage<'_> {
             number: seed,
             item: Item::Call(event(seed, payload)),
             received_at: seed,
+            channel: payload.first().map(|_| "a/channel"),
         })
         .collect();
     let marks = vec![StreamMark { stream: stream(seed), next: seed }];
@@ -83,6 +84,7 @@ fn buffered(seed: u64, payloads: &[Vec<u8>]) -> MigrationMessage<'_> {
         items,
         total: Some(seed),
         marks,
+        ledger: payloads.first().map(Vec::as_slice),
     }
 }
 
@@ -190,7 +192,7 @@ fn requirement_70_texts_are_cut_when_written_and_refused_when_too_long() {
 
 #[test]
 fn requirement_71_a_number_that_nothing_can_be_added_to_is_refused() {
-    let item = StagedItem { stream: 0, number: u64::MAX, item: Item::Skip, received_at: 0 };
+    let item = StagedItem { stream: 0, number: u64::MAX, item: Item::Skip, received_at: 0, channel: None };
     let mark = StreamMark { stream: stream(1), next: u64::MAX };
     assert!(codec::decode::<StagedItem<'_>>(&codec::encode(&item)).is_err());
     assert!(codec::decode::<StreamMark>(&codec::encode(&mark)).is_err());

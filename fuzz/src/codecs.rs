@@ -91,6 +91,7 @@ pub fn frame(data: &[u8]) -> bool {
             Some(Subprotocol::Events) => events(&body),
             Some(Subprotocol::Migration) => migration(&body),
             Some(Subprotocol::Directory) => directory(&body),
+            Some(Subprotocol::Membership) => super::membership(&body),
             Some(Subprotocol::Relay) => relay(&body),
             Some(Subprotocol::Channels) => channels(&body),
             Some(Subprotocol::Groups | Subprotocol::Capabilities) | None => false,

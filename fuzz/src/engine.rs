@@ -254,6 +254,7 @@ impl World {
                 items: Vec::new(),
                 total: Some(0),
                 marks: Vec::new(),
+                ledger: Some(&[]),
             },
             5 => {
                 claim = claim_for(&node(), Epoch::new(4));
@@ -268,7 +269,8 @@ impl World {
     fn session(&mut self, second: bool, what: u8) {
         let keypair = peer(second);
         let node = keypair.node_id();
-        let event = match what % 5 {
+        let members = [self::node().node_id(), peer(false).node_id(), peer(true).node_id()];
+        let event = match what % 8 {
             which @ (0 | 1) => PeerEvent::Connected {
                 peer: PeerIdentity {
                     node,
@@ -280,6 +282,9 @@ impl World {
                 resumed: which == 1,
             },
             2 => PeerEvent::Suspected { node },
+            5 => return self.engine.members(&members, self.now),
+            6 => return self.engine.members(&members[..2], self.now),
+            7 => return self.engine.members(&[], self.now),
             3 => PeerEvent::Lost { node, incarnation: LIFE, how: Loss::Silence },
             _ => PeerEvent::Lost { node, incarnation: LIFE, how: Loss::Goodbye },
         };

@@ -10,7 +10,7 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, DataHead, Fragment, RefusalReason};
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
 use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
 };
@@ -40,9 +40,14 @@ pub fn examples() -> Vec<Example> {
     let claim = claim();
     let migration: Vec<_> = migration(&claim).iter().map(codec::encode).collect();
     let directory: Vec<_> = [
-        DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2) },
-        DirectoryMessage::Answer { query: 1, claim: None },
-        DirectoryMessage::Answer { query: 1, claim: Some(&claim) },
+        DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: None, hosting: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None },
+        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None },
+        DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: Some(3), hosting: Some(true) },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: Some(Few(vec![NodeId::new(4)])), settled: Some(true) },
+        DirectoryMessage::Claim { claim: &claim },
+        DirectoryMessage::Place { anew: true, hosted: vec![OriginHash::new(2)], gone: Vec::new(), settled: Some(3) },
+        DirectoryMessage::Rivals { rivals: vec![Rival { origin: OriginHash::new(2), host: NodeId::new(4) }] },
     ]
     .iter()
     .map(codec::encode)
@@ -59,6 +64,7 @@ pub fn examples() -> Vec<Example> {
         ("events", events),
         ("migration", migration),
         ("directory", directory),
+        ("membership", super::membership::messages()),
         ("relay", relay()),
         ("session", session),
         ("frame", frames),
@@ -85,22 +91,27 @@ fn channels() -> Vec<Vec<u8>> {
     let keypair = keypair(1);
     let (request, channel, daemon) = (7, CHANNEL, keypair.entity_id());
     let signature = keypair.sign(b"statement").expect("a full key pair");
-    let head = DataHead { channel: 1, number: u64::MAX, reliable: true };
+    let link = Some(CausalLink::genesis(keypair.origin_hash()).to_bytes().into());
+    let head = DataHead { channel: 1, number: u64::MAX, reliable: true, after: Some(7), link };
+    let bare = DataHead { after: None, link: None, ..head };
     let messages = [
         ChannelMessage::Subscribe {
             request,
             channel,
-            daemon: Some(DaemonProof { entity: daemon, signature }),
+            daemon: Some(DaemonProof { entity: daemon, signature, epoch: Epoch::FIRST }),
             token: Some(&[1; 169]),
             subnet: Some(&[1, 2]),
+            from: Some(3),
         },
-        ChannelMessage::Subscribe { request, channel, daemon: None, token: None, subnet: None },
-        ChannelMessage::Subscribed { request },
+        ChannelMessage::Subscribe { request, channel, daemon: None, token: None, subnet: None, from: None },
+        ChannelMessage::Subscribed { request, position: Some(3), missed: Some(2) },
         ChannelMessage::Refused { request, reason: RefusalReason::Throttled },
         ChannelMessage::Unsubscribe { request, channel, daemon: Some(daemon) },
         ChannelMessage::Unsubscribed { request },
         ChannelMessage::Ended { channel: 1, daemon: None, reason: RefusalReason::Expired },
+        ChannelMessage::Ended { channel: 1, daemon: Some(daemon), reason: RefusalReason::Moved },
         ChannelMessage::Data { head, payload: b"payload" },
+        ChannelMessage::Data { head: bare, payload: b"payload" },
         ChannelMessage::Ack { channel: 1, through: 2 },
     ];
     let piece = Bytes::from_static(b"piece");
@@ -173,7 +184,8 @@ fn events() -> Vec<EventsMessage<'static>> {
 fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
     let entity = EntityId::from_bytes([6; 32]);
     let id = MoveId { entity, migration: MigrationId::new(10), attempt: 1, epoch: Epoch::new(2) };
-    let item = StagedItem { stream: 0, number: 4, item: Item::Call(event(b"staged")), received_at: 11 };
+    let item = Item::Call(event(b"staged"));
+    let item = StagedItem { stream: 0, number: 4, item, received_at: 11, channel: Some(CHANNEL) };
     let node = NodeId::new(12);
     vec![
         MigrationMessage::Prepare { id, kind: "counter", source: node, transport_identity: true, state_bytes: 99 },
@@ -191,6 +203,7 @@ fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
             items: vec![item],
             total: Some(1),
             marks: vec![StreamMark { stream: stream(), next: 5 }],
+            ledger: Some(b"ledger"),
         },
         MigrationMessage::ReplayComplete { id, staged: 1, head: 3, complete: true },
         MigrationMessage::CutoverNotify { id },

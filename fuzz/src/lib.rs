@@ -8,6 +8,7 @@ mod codecs;
 mod engine;
 mod examples;
 mod identity;
+mod membership;
 mod sessions;
 mod snapshots;
 
@@ -15,6 +16,7 @@ pub use codecs::{channels, directory, events, frame, migration, relay, session};
 pub use engine::engine;
 pub use examples::examples;
 pub use identity::{claim, envelope, identity, token};
+pub use membership::membership;
 pub use sessions::{handshake, transport};
 pub use snapshots::{reassembler, snapshot, streams};
 
@@ -32,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("handshake", handshake),
     ("identity", identity),
+    ("membership", membership),
     ("migration", migration),
     ("reassembler", reassembler),
     ("relay", relay),

@@ -1,4 +1,5 @@
 import type { CapabilityFilter, CapabilitySet } from './capabilities';
+import type { PublishOptions, PublishReport } from './channels';
 
 /**
  * What `process` gives back: nothing, one payload, or several. Each payload becomes one link of the daemon's chain.
@@ -147,6 +148,9 @@ export interface DaemonContext {
 
   /** Sends to a daemon on any node as this daemon; resolves when its host has the event in the mailbox. */
   send(originHash: bigint, payload: Uint8Array): Promise<void>;
+
+  /** Publishes on a channel of the node that the daemon lives on now. Subscribed daemons see this one as the emitter. */
+  publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
 
   /** Signs with the daemon's key; 64 bytes. */
   sign(message: Uint8Array): Buffer;

@@ -27,7 +27,11 @@ export interface MeshNodeOptions {
   relay?: boolean;
   /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
   subnet?: SubnetOptions;
-  /** Addresses of nodes to find the mesh through. Reserved: checked, but nobody is dialled yet; use `connect()`. */
+  /**
+   * Addresses (`host:port`) of nodes to find the mesh through; one that is there is enough. Each is tried until it is there,
+   * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
+   * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
+   */
   seeds?: readonly string[];
   /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
   capabilityGcIntervalMs?: number;

@@ -38,6 +38,11 @@ export interface MigrationRequest {
   readonly kind: string;
   readonly sourceNode: bigint;
   readonly orchestrator: bigint;
+  /**
+   * Size of its state, as far as it is known: that of its newest snapshot, `0n` when none was taken yet. When the state that
+   * is about to come turns out to be over 64 KiB larger than that, the predicate is asked again, with its real size, before
+   * any of it arrives.
+   */
   readonly stateBytes: bigint;
 }
 

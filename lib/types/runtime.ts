@@ -1,4 +1,5 @@
-import type { MigrationRequest } from './migration';
+import type { ChannelError } from '../errors/classes';
+import type { MigrationEvent, MigrationRequest } from './migration';
 import type { Millis, WaitOptions } from './values';
 
 /**
@@ -10,7 +11,10 @@ export interface DaemonRuntimeOptions {
   /**
    * Which daemons may arrive. `false` (the default): only origins that were announced with `expectMigration` or
    * `registerMigrationTargetIdentity`. `true`, or a predicate that agrees: any daemon of a registered kind. A predicate
-   * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason.
+   * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason. A
+   * predicate is asked before the daemon is stopped for its move, and once more when its state is larger than was known then
+   * (see {@link MigrationRequest.stateBytes}). At most 1 024 daemons that were not announced may be on their way for one
+   * orchestrator, and 8 192 for all; others have to wait (`not-ready`).
    */
   acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
   /**
@@ -31,7 +35,10 @@ export interface DaemonRuntimeOptions {
   silenceMs?: Millis;
   /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min, at least 1 ms. */
   handoverHoldMs?: Millis;
-  /** Memory for states that are arriving. Default: a quarter of the machine's. */
+  /**
+   * Memory for states that are arriving, and as much again for the events that wait for them. Default: a quarter of the
+   * machine's.
+   */
   arrivalBudgetBytes?: number | bigint;
 }
 
@@ -51,7 +58,11 @@ export interface DaemonHostConfig {
   mailboxCapacity?: number;
   /** Bytes that may wait. Default 16 MiB. */
   mailboxBytes?: number;
-  /** Channel of this node that outputs are published to. Reserved: checked, without effect until there are channels. */
+  /**
+   * Channel of the hosting node that every output is published to, reliably and in order. One that is not registered is made
+   * as `registerChannel({ name })` would; register it before for anything else. When the daemon moves, its new host
+   * publishes, on its own channel of this name: made like that of the former host, unless it has one.
+   */
   outputChannel?: string;
 }
 
@@ -80,6 +91,8 @@ export interface DaemonStats {
   readonly mailboxLength: number;
   /** Bytes that wait now. */
   readonly mailboxBytes: number;
+  /** Messages of channels that were published as fire and forget and found no room; counted anew on each node. */
+  readonly messagesDropped: bigint;
 }
 
 /**
@@ -103,6 +116,21 @@ export interface DaemonSubscription {
 }
 
 /**
+ * Something happened to what a daemon of this runtime receives: a subscription ended without being asked to (the publisher
+ * is lost, or lets it in no longer), or goes on after a move with a gap.
+ *
+ * @public
+ */
+export type DaemonSubscriptionEvent = DaemonSubscription & { readonly originHash: bigint } & (
+    | { readonly type: 'ended'; readonly error: ChannelError }
+    | {
+        readonly type: 'gap';
+        /** So many messages are gone at most; those that need no acknowledgement count too. */
+        readonly missed: bigint;
+      }
+  );
+
+/**
  * Something happened to a daemon of this runtime.
  *
  * @public
@@ -111,4 +139,18 @@ export interface DaemonLifeEvent {
   readonly type: 'spawned' | 'stopped' | 'migrated-in' | 'migrated-out' | 'fenced';
   readonly originHash: bigint;
   readonly kind: string;
+}
+
+/**
+ * What a runtime emits.
+ *
+ * @public
+ */
+export interface DaemonRuntimeEvents {
+  /** A move that this node takes part in reached a phase, or failed. */
+  migration: MigrationEvent;
+  /** A daemon came or went. */
+  daemon: DaemonLifeEvent;
+  /** What a daemon receives from a channel ended, or has a gap. */
+  subscription: DaemonSubscriptionEvent;
 }

@@ -53,6 +53,7 @@ impl From<RuntimeError> for Failure {
             }
             RuntimeError::RuntimeExists => plain(ErrorCode::DaemonRuntimeExists),
             RuntimeError::InvalidArgument(_) => plain(ErrorCode::DaemonInvalidArgument),
+            RuntimeError::Channel(error) => Self::from(error),
             RuntimeError::Migration(failure) => of_migration(failure, None),
             RuntimeError::TargetUnavailable(node) => plain(ErrorCode::MigrationTargetUnavailable)
                 .with("nodeId", Field::U64(node.get()))

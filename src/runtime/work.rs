@@ -18,6 +18,7 @@ use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice, Env, Object};
 use napi_derive::napi;
 
 use super::calls::link_numbers;
+use super::channels::describe_subscription;
 use super::failures::{of_migration, outcome_name};
 use super::migrations::role_name;
 use super::scratch::{EVENT, HEADER, ThrownRecord, Writer};
@@ -235,8 +236,8 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
             name(&mut object, "restore", daemon)?;
             object.set("state", external(env, state)?)?;
         }
-        // Batches are packed, never described.
-        Work::Run { daemon, .. } | Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
+        Work::Run { .. } => return Err(napi::Error::from_reason("a batch is packed, never described")),
+        Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
         Work::Abort { daemon } => name(&mut object, "abort", daemon)?,
         Work::Hush { daemon } => name(&mut object, "hush", daemon)?,
         Work::Snapshot { daemon } => name(&mut object, "snapshot", daemon)?,
@@ -365,6 +366,7 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
             object.set("originHash", BigInt::from(origin.get()))?;
             object.set("kind", kind.as_deref().unwrap_or_default())
         }
+        notice @ Notice::Subscription { .. } => describe_subscription(env, object, notice),
         Notice::Phase { migration, stage } => {
             object.set("type", "phase")?;
             object.set("migration", BigInt::from(migration.get()))?;

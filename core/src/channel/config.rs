@@ -67,6 +67,11 @@ impl ChannelName {
         &self.text
     }
 
+    /// The name, shared.
+    pub fn shared(&self) -> Arc<str> {
+        self.text.clone()
+    }
+
     /// What stands for it.
     pub const fn id(&self) -> ChannelId {
         ChannelId(self.hash)

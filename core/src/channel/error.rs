@@ -44,6 +44,9 @@ pub enum ChannelError {
     /// The subscriber left before a message reached it, or before it was let in.
     #[error("node {0} has left the channel")]
     Left(NodeId),
+    /// The daemon has gone on from another node.
+    #[error("the daemon receives '{0}' on another node now")]
+    Moved(String),
     /// A queue is full.
     #[error("{0}")]
     Backpressure(&'static str),

@@ -4,7 +4,7 @@ use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
 use super::roster::{Grant, Rules};
 use super::{ChannelError, ChannelId, ChannelName, Subnet};
-use crate::identity::{EntityId, NodeId, PermissionToken, TokenChain};
+use crate::identity::{EntityId, Epoch, NodeId, PermissionToken, TokenChain};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 
 /// Most subscriptions of one peer.
@@ -20,12 +20,25 @@ pub(super) struct Asking<'a> {
     pub(super) daemon: Option<DaemonProof>,
     pub(super) token: Option<&'a [u8]>,
     pub(super) subnet: Option<&'a [u8]>,
+    pub(super) from: Option<u64>,
+}
+
+/// Where a subscriber stands that was let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LetIn {
+    /// It gets what comes after this number.
+    pub(super) position: u64,
+    /// So many numbers before that are gone, at most.
+    pub(super) missed: u64,
 }
 
 impl ChannelMachine {
     pub(super) fn on_subscribe(&mut self, from: NodeId, request: u64, asking: &Asking<'_>, now: Moment) {
         let answer = match self.admit(from, asking, now) {
-            Ok(()) => ChannelMessage::Subscribed { request },
+            Ok(LetIn { position, missed }) => {
+                let missed = Some(missed).filter(|missed| *missed > 0);
+                ChannelMessage::Subscribed { request, position: Some(position), missed }
+            }
             Err(reason) => {
                 tracing::debug!(peer = %from, channel = asking.channel, ?reason, "subscription refused");
                 ChannelMessage::Refused { request, reason }
@@ -36,7 +49,7 @@ impl ChannelMachine {
         }
     }
 
-    fn admit(&mut self, from: NodeId, asking: &Asking<'_>, now: Moment) -> Result<(), RefusalReason> {
+    fn admit(&mut self, from: NodeId, asking: &Asking<'_>, now: Moment) -> Result<LetIn, RefusalReason> {
         let name = ChannelName::new(asking.channel).map_err(|_| RefusalReason::Unknown)?;
         let id = name.id();
         self.sweep_channel(id, now);
@@ -45,8 +58,10 @@ impl ChannelMachine {
         let known = self.channels.get(&id).filter(|channel| channel.config.name == name);
         // Asked again after a reconnection, with what it was let in with.
         let granted = known.and_then(|channel| channel.grant(from, subscriber));
-        if granted.is_some_and(|grant| token.as_ref().is_ok_and(|token| *token == grant.token)) {
-            return Ok(());
+        let epoch = asking.daemon.map_or(Epoch::FIRST, |proof| proof.epoch);
+        let same = |grant: &Grant| grant.epoch == epoch && token.as_ref().is_ok_and(|token| *token == grant.token);
+        if granted.is_some_and(same) {
+            return Ok(self.stands_at(id, from, asking.from));
         }
         if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(now.instant)) {
             return Err(RefusalReason::Throttled);
@@ -56,11 +71,20 @@ impl ChannelMachine {
         let grant =
             asking.subnet.map_or(Ok(Subnet::default()), Subnet::new).ok().zip(token.ok()).map(|(subnet, token)| {
                 let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
-                Grant { token, presenter, subnet }
+                Grant { token, presenter, subnet, epoch }
             });
         let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
-        let statement = subscription_statement(id, self.me.entity, self.me.incarnation, peer.entity);
-        let proven = asking.daemon.is_none_or(|proof| proof.entity.verify(&statement, &proof.signature).is_ok());
+        let proven = asking.daemon.is_none_or(|proof| {
+            let statement = subscription_statement(id, self.me.entity, self.me.incarnation, peer.entity, epoch);
+            proof.entity.verify(&statement, &proof.signature).is_ok()
+        });
+        // A daemon has one host: the later one.
+        let elsewhere = asking.daemon.filter(|_| proven).map(|proof| channel.elsewhere(proof.entity, from));
+        if elsewhere.iter().flatten().any(|(_, theirs)| *theirs > epoch) {
+            return Err(RefusalReason::Moved);
+        }
+        let former = elsewhere.into_iter().flatten().filter(|(_, theirs)| *theirs < epoch);
+        let former: Vec<_> = former.map(|(node, _)| node).collect();
         let checked = grant
             .filter(|_| proven)
             .ok_or(RefusalReason::Unauthorized)
@@ -68,6 +92,7 @@ impl ChannelMachine {
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {
+                self.left(id, subscriber, &former);
                 if self.throttles.len() >= MAX_THROTTLES {
                     self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
                 }
@@ -75,7 +100,8 @@ impl ChannelMachine {
                 return Err(reason);
             }
         };
-        if granted.is_none() && peer.grants >= MAX_GRANTS {
+        let was_in = granted.is_some();
+        if !was_in && peer.grants >= MAX_GRANTS {
             return Err(RefusalReason::TooMany);
         }
         // Only what had to be proven shows that it is no guesser.
@@ -84,15 +110,27 @@ impl ChannelMachine {
         if gated && let Some(throttle) = self.throttles.get_mut(&from) {
             throttle.succeeded();
         }
-        if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from))
-            && channel.insert(from, subscriber, grant)
-        {
-            peer.grants += 1;
+        if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {
+            if !channel.has_node(from) {
+                peer.bases.insert(id, channel.last);
+            }
+            if matches!(subscriber, Subscriber::Daemon(_)) {
+                channel.ring.open(channel.last);
+            }
+            if channel.insert(from, subscriber, grant) {
+                peer.grants += 1;
+            }
         }
         if let Some(end) = end.filter(|_| gated) {
             self.sweep_by(end, now);
         }
-        Ok(())
+        let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
+        let stands = self.goes_on(id, from, &waiting, asking.from);
+        if asking.from.is_some() {
+            self.hand_on(id, &former, from, stands.position);
+        }
+        self.left(id, subscriber, &former);
+        Ok(stands)
     }
 
     pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, channel: &str, daemon: Option<EntityId>) {
@@ -119,7 +157,7 @@ impl ChannelMachine {
     }
 
     /// Takes a subscriber out of a roster; true when it was in. With the last one on its node, what waits for it goes.
-    fn put_out(&mut self, id: ChannelId, node: NodeId, subscriber: Subscriber) -> bool {
+    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, subscriber: Subscriber) -> bool {
         let Some(channel) = self.channels.get_mut(&id) else { return false };
         if !channel.remove(node, subscriber) {
             return false;
@@ -127,6 +165,9 @@ impl ChannelMachine {
         let empty = !channel.has_node(node);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.grants -= 1;
+            if empty {
+                peer.bases.remove(&id);
+            }
         }
         if empty {
             self.deliveries_dropped(node, Some(id), &ChannelError::Left(node));

@@ -5,24 +5,28 @@
 
 use std::collections::BTreeMap;
 
-use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeAs, Subscriber};
+use super::holding::HeldMessages;
+use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::{ChannelError, ChannelId, ChannelName};
-use crate::identity::{EntityId, Incarnation, NodeId};
+use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 
-/// What a daemon signs to subscribe: that it wants this channel of this life of the publisher on that node.
+/// What a daemon signs to subscribe: that it wants this channel of this life of the publisher on that node, its host since
+/// that epoch.
 pub fn subscription_statement(
     channel: ChannelId,
     publisher: EntityId,
     incarnation: Incarnation,
     node: EntityId,
+    epoch: Epoch,
 ) -> Vec<u8> {
-    let parts: [&[u8]; 5] = [
+    let parts: [&[u8]; 6] = [
         b"mesh-daemon channel subscription v1",
         publisher.as_bytes(),
         &incarnation.to_bytes(),
         node.as_bytes(),
         &channel.0.to_le_bytes(),
+        &epoch.get().to_le_bytes(),
     ];
     parts.concat()
 }
@@ -31,8 +35,12 @@ pub fn subscription_statement(
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) name: ChannelName,
-    /// The number of the last accepted message.
-    pub(super) through: u64,
+    /// The highest number that has arrived.
+    pub(super) received: u64,
+    /// What daemons have yet to take.
+    pub(super) held: HeldMessages,
+    /// The number through which the publisher was told that everything was taken.
+    acknowledged: u64,
     members: BTreeMap<Subscriber, Membership>,
 }
 
@@ -44,6 +52,8 @@ struct Membership {
     question: Option<Question>,
     token: Option<Vec<u8>>,
     proof: Option<DaemonProof>,
+    /// The last message that a daemon has taken, once that is known. It takes none before.
+    through: Option<u64>,
     /// Who waits for the answer.
     waiting: Vec<RequestId>,
 }
@@ -67,11 +77,78 @@ impl Question {
     }
 }
 
+impl Membership {
+    /// Whether it takes messages: it is in, or on the way in, and not on the way out.
+    const fn takes(&self) -> bool {
+        !matches!(self.question, Some(Question::Leave(_)))
+    }
+}
+
 impl Subscription {
-    /// Who takes messages: whoever is in or on the way in. The publisher may have let it in already.
-    pub(super) fn receivers(&self) -> Vec<Subscriber> {
-        let takes = |membership: &Membership| !matches!(membership.question, Some(Question::Leave(_)));
-        self.members.iter().filter(|(_, membership)| takes(membership)).map(|(&subscriber, _)| subscriber).collect()
+    fn new(name: &ChannelName) -> Self {
+        let (held, members) = (HeldMessages::default(), BTreeMap::new());
+        Self { name: name.clone(), received: 0, held, acknowledged: 0, members }
+    }
+
+    /// Whether a message has a number above all before. Whoever is on the way in may have been let in already.
+    pub(super) fn is_for_node(&mut self, number: u64) -> bool {
+        let is_new = number > self.received;
+        self.received = self.received.max(number);
+        is_new && self.members.get(&Subscriber::Node).is_some_and(Membership::takes)
+    }
+
+    /// Daemons that have yet to take a message. One of which nothing else is known begins with this one.
+    pub(super) fn wanted_by(&mut self, number: u64) -> Vec<EntityId> {
+        let taking = self.members.iter_mut().filter(|(_, membership)| membership.takes());
+        let wanted = taking.filter_map(|(subscriber, membership)| match subscriber {
+            Subscriber::Node => None,
+            Subscriber::Daemon(daemon) => {
+                let through = *membership.through.get_or_insert(number.saturating_sub(1));
+                (number > through).then_some(*daemon)
+            }
+        });
+        wanted.collect()
+    }
+
+    /// The last message that a daemon has taken; nothing while it takes none.
+    pub(super) fn taken_by(&self, daemon: EntityId) -> Option<u64> {
+        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.takes())?.through
+    }
+
+    /// A daemon has taken a message.
+    pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
+        if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
+            membership.through = membership.through.max(Some(number));
+        }
+    }
+
+    /// The number through which every daemon has taken everything.
+    pub(super) fn taken_by_all(&self) -> u64 {
+        let daemons = self.members.values().filter(|membership| membership.takes());
+        daemons.filter_map(|membership| membership.through).min().map_or(self.received, |all| all.min(self.received))
+    }
+
+    /// Whether the publisher has yet to hear that everything through a number was taken.
+    pub(super) fn acknowledge(&mut self, through: u64) -> bool {
+        let news = through > self.acknowledged;
+        self.acknowledged = self.acknowledged.max(through);
+        news
+    }
+
+    /// Whether the publisher was told that this message was taken.
+    pub(super) const fn has_acknowledged(&self, number: u64) -> bool {
+        number <= self.acknowledged
+    }
+
+    /// Nothing beyond a number counts as acknowledged.
+    pub(super) fn hold_back(&mut self, from: u64) {
+        self.acknowledged = self.acknowledged.min(from);
+    }
+
+    /// Of a member that is not leaving: whether it is in, the last message that it has taken, and its token.
+    pub(super) fn member(&self, subscriber: Subscriber) -> Option<(bool, Option<u64>, Option<&[u8]>)> {
+        let membership = self.members.get(&subscriber).filter(|membership| membership.takes())?;
+        Some((membership.accepted, membership.through, membership.token.as_deref()))
     }
 
     /// Who is in.
@@ -91,23 +168,22 @@ impl ChannelMachine {
         now: Moment,
     ) -> Result<RequestId, ChannelError> {
         let peer = self.peers.get(&publisher).ok_or(ChannelError::NotConnected(publisher))?;
-        let (subscriber, proof) = match subscriber {
-            SubscribeAs::Node => (Subscriber::Node, None),
-            SubscribeAs::Daemon(keypair) => {
-                let statement = subscription_statement(name.id(), peer.entity, peer.incarnation, self.me.entity);
+        let (subscriber, proof, from) = match subscriber {
+            SubscribeAs::Node => (Subscriber::Node, None, None),
+            SubscribeAs::Daemon(DaemonSubscriber { keypair, epoch, from }) => {
+                let (id, own) = (name.id(), self.me.entity);
+                let statement = subscription_statement(id, peer.entity, peer.incarnation, own, epoch);
                 let signature =
                     keypair.sign(&statement).map_err(|error| ChannelError::InvalidArgument(error.to_string()))?;
                 let entity = keypair.entity_id();
-                (Subscriber::Daemon(entity), Some(DaemonProof { entity, signature }))
+                // In another life of the publisher numbers begin anew.
+                let from = from.filter(|from| from.incarnation == peer.incarnation).map(|from| from.number);
+                (Subscriber::Daemon(entity), Some(DaemonProof { entity, signature, epoch }), from)
             }
         };
         let request = self.next_request();
         let key = (publisher, name.id());
-        let subscription = self.subscriptions.entry(key).or_insert_with(|| Subscription {
-            name: name.clone(),
-            through: 0,
-            members: BTreeMap::new(),
-        });
+        let subscription = self.subscriptions.entry(key).or_insert_with(|| Subscription::new(name));
         if subscription.name != *name {
             return Err(ChannelError::Unknown(name.as_str().to_owned()));
         }
@@ -116,18 +192,27 @@ impl ChannelMachine {
             question: None,
             token: None,
             proof: None,
+            through: None,
             waiting: Vec::new(),
         });
         if let Some(Question::Leave(_)) = membership.question {
             // It left, and comes again.
             membership.accepted = false;
             let left = std::mem::take(&mut membership.waiting);
+            membership.through = None;
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
         membership.token = token.map(<[u8]>::to_vec);
         membership.proof = proof;
         membership.waiting.push(request);
         membership.question = Some(Question::Join(request.0));
+        membership.through = from.or(membership.through);
+        if let Subscriber::Daemon(daemon) = subscriber {
+            self.daemons.joined(daemon, key);
+        }
+        if let Some(from) = from {
+            self.hold_back(key, from);
+        }
         self.ask(key, subscriber);
         self.settle_own(now);
         Ok(request)
@@ -180,6 +265,7 @@ impl ChannelMachine {
         let Some(subscription) = self.subscriptions.get(&key) else { return };
         let Some(membership) = subscription.members.get(&subscriber) else { return };
         let (name, token, proof) = (subscription.name.clone(), membership.token.clone(), membership.proof);
+        let from = membership.through;
         let subnet = self.subnet.clone();
         let daemon = match subscriber {
             Subscriber::Node => None,
@@ -193,6 +279,7 @@ impl ChannelMachine {
                 daemon: proof,
                 token: token.as_deref(),
                 subnet: subnet.levels(),
+                from,
             },
             Some(Question::Leave(request)) => ChannelMessage::Unsubscribe { request, channel: name.as_str(), daemon },
         };
@@ -230,7 +317,7 @@ impl ChannelMachine {
         })
     }
 
-    pub(super) fn on_subscribed(&mut self, from: NodeId, request: u64) {
+    pub(super) fn on_subscribed(&mut self, from: NodeId, request: u64, position: Option<u64>, missed: Option<u64>) {
         let Some((key, subscriber)) = self.asked(from, request) else { return };
         let Some(membership) = self.membership(key, subscriber) else { return };
         if matches!(membership.question, Some(Question::Leave(_))) {
@@ -239,7 +326,23 @@ impl ChannelMachine {
         membership.question = None;
         membership.accepted = true;
         let told = std::mem::take(&mut membership.waiting);
-        self.events.extend(told.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
+        let Subscriber::Daemon(daemon) = subscriber else { return self.settled(told, &Ok(())) };
+        let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
+        if passed || membership.through.is_none() {
+            membership.through = position;
+        }
+        self.settled(told, &Ok(()));
+        if let (true, Some(count), Some(subscription)) = (passed, missed, self.subscriptions.get(&key)) {
+            let (publisher, channel) = (from, subscription.name.clone());
+            self.events.push_back(ChannelEvent::Missed { publisher, channel, daemon, count });
+        }
+        self.settle_held(key);
+        self.look_again(daemon);
+    }
+
+    fn settled(&mut self, requests: Vec<RequestId>, result: &Result<(), ChannelError>) {
+        let settled = |request| ChannelEvent::Settled { request, result: result.clone() };
+        self.events.extend(requests.into_iter().map(settled));
     }
 
     pub(super) fn on_refused(&mut self, from: NodeId, request: u64, reason: RefusalReason) {
@@ -252,8 +355,7 @@ impl ChannelMachine {
             Some(Question::Join(_)) if membership.accepted => {
                 membership.question = None;
                 let told = std::mem::take(&mut membership.waiting);
-                let settled = |request| ChannelEvent::Settled { request, result: Err(error.clone()) };
-                self.events.extend(told.into_iter().map(settled));
+                self.settled(told, &Err(error));
             }
             Some(Question::Join(_) | Question::Stay(_)) => self.leave_membership(key, subscriber, &error),
             Some(Question::Leave(_)) | None => {}
@@ -267,7 +369,7 @@ impl ChannelMachine {
             return;
         }
         let told = std::mem::take(&mut membership.waiting);
-        self.events.extend(told.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
+        self.settled(told, &Ok(()));
         self.remove_membership(key, subscriber);
     }
 
@@ -309,8 +411,7 @@ impl ChannelMachine {
         let Some(membership) = self.remove_membership(key, subscriber) else { return };
         let leaving = matches!(membership.question, Some(Question::Leave(_)));
         let result = if leaving { Ok(()) } else { Err(error.clone()) };
-        let settled = |request| ChannelEvent::Settled { request, result: result.clone() };
-        self.events.extend(membership.waiting.into_iter().map(settled));
+        self.settled(membership.waiting, &result);
         if membership.accepted && !leaving {
             let (publisher, _) = key;
             let error = error.clone();
@@ -328,6 +429,10 @@ impl ChannelMachine {
         if subscription.members.is_empty() {
             self.subscriptions.remove(&key);
         }
+        if let Subscriber::Daemon(daemon) = subscriber {
+            self.daemons.gone(daemon, key);
+            self.settle_held(key);
+        }
         Some(membership)
     }
 }
@@ -338,6 +443,7 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::Unknown => return ChannelError::Unknown(channel),
         RefusalReason::Throttled => return ChannelError::Throttled(channel),
         RefusalReason::TooMany => return ChannelError::Backpressure("the publisher takes no more subscriptions"),
+        RefusalReason::Moved => return ChannelError::Moved(channel),
         RefusalReason::Unauthorized => "not authorised",
         RefusalReason::Expired => "the token has expired",
         RefusalReason::Revoked => "the token was revoked",

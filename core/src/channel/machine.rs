@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::holding::Daemons;
 use super::joining::Subscription;
-use super::peers::Peer;
+use super::peers::{LaneKey, Peer};
 use super::publishing::{Jobs, PublishId, PublishReport};
 use super::roster::{Channel, Rules};
 use super::throttle::AuthThrottle;
 use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
-use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, RevocationFloors};
+use crate::causal::CausalLink;
+use crate::identity::{EntityId, EntityKeypair, Epoch, Incarnation, NodeId, RevocationFloors};
 use crate::mesh::PeerEvent;
 use crate::wire::channels::{ChannelMessage, RefusalReason};
 use crate::wire::codec;
@@ -46,8 +48,28 @@ pub enum Subscriber {
 pub enum SubscribeAs<'a> {
     /// The node, which its session proves.
     Node,
-    /// A daemon; its key has to be here.
-    Daemon(&'a EntityKeypair),
+    /// A daemon.
+    Daemon(DaemonSubscriber<'a>),
+}
+
+/// A daemon that subscribes.
+#[derive(Clone, Copy, Debug)]
+pub struct DaemonSubscriber<'a> {
+    /// Its key, which has to be here.
+    pub keypair: &'a EntityKeypair,
+    /// How often its hosting changed hands.
+    pub epoch: Epoch,
+    /// The last message that it has taken, when it goes on from another node.
+    pub from: Option<Position>,
+}
+
+/// Where a subscriber stands in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The life of the publisher in which the number counts.
+    pub incarnation: Incarnation,
+    /// The number of the last message that it has taken.
+    pub number: u64,
 }
 
 /// Names a request to a publisher.
@@ -71,8 +93,21 @@ pub enum ChannelEvent {
         /// Whom it reached; an error only when it was to fail fast.
         result: Result<PublishReport, ChannelError>,
     },
-    /// A message arrived.
+    /// A message for this node arrived.
     Message(ArrivedMessage),
+    /// A daemon can take messages, with [`ChannelMachine::next_for`].
+    Ready(EntityId),
+    /// A daemon that went on from another node came too late for some messages.
+    Missed {
+        /// Whose channel.
+        publisher: NodeId,
+        /// Which channel.
+        channel: ChannelName,
+        /// Which daemon.
+        daemon: EntityId,
+        /// How many numbers were passed over; those of messages that need no acknowledgement count too.
+        count: u64,
+    },
     /// A subscription ended without being asked to.
     Ended {
         /// Whose channel.
@@ -86,7 +121,7 @@ pub enum ChannelEvent {
     },
 }
 
-/// A message for subscribers on this node.
+/// A message for a subscriber on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArrivedMessage {
     /// Who published it.
@@ -97,10 +132,12 @@ pub struct ArrivedMessage {
     pub number: u64,
     /// What it says.
     pub payload: Bytes,
+    /// Its place in the chain of the daemon that emitted it.
+    pub link: Option<CausalLink>,
+    /// Whether it was published as reliable.
+    pub reliable: bool,
     /// When it arrived, since 1970.
     pub received_at: Duration,
-    /// Whom it is for.
-    pub to: Vec<Subscriber>,
 }
 
 /// Who this node is.
@@ -122,6 +159,8 @@ pub struct ChannelMachine {
     pub(super) floors: RevocationFloors,
     pub(super) throttles: BTreeMap<NodeId, AuthThrottle>,
     pub(super) subscriptions: BTreeMap<(NodeId, ChannelId), Subscription>,
+    /// Daemons of this node that have to do with channels.
+    pub(super) daemons: Daemons,
     pub(super) last_request: u64,
     pub(super) jobs: Jobs,
     pub(super) events: VecDeque<ChannelEvent>,
@@ -145,6 +184,7 @@ impl ChannelMachine {
             floors: RevocationFloors::default(),
             throttles: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            daemons: Daemons::default(),
             last_request: 0,
             jobs: Jobs::default(),
             events: VecDeque::new(),
@@ -168,7 +208,12 @@ impl ChannelMachine {
                 return Err(ChannelError::InvalidArgument(message));
             }
             Some(channel) => {
+                let former = LaneKey::new(channel.config.priority, id);
                 channel.reconfigure(config, now);
+                let key = LaneKey::new(channel.config.priority, id);
+                if key != former {
+                    self.peers.values_mut().for_each(|peer| peer.rank(former, key));
+                }
                 let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
                 for (node, subscriber, error) in channel.outdated(rules) {
                     self.evict(id, node, subscriber, error.into());
@@ -233,6 +278,7 @@ impl ChannelMachine {
             self.sweep_channel(id, now);
         }
         self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
+        self.forget_moved(now);
         let next = self.channels.values().filter_map(Channel::next_end).min();
         self.sweep_at = next.map(|end| sweep_time(end, now));
         self.settle_own(now);
@@ -254,8 +300,8 @@ impl ChannelMachine {
     }
 
     /// When [`tick`](Self::tick) is to be called.
-    pub const fn next_deadline(&self) -> Option<Instant> {
-        self.sweep_at
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.sweep_at.into_iter().chain(self.daemons.next_forgotten()).min()
     }
 
     /// The next thing to tell.
@@ -266,6 +312,16 @@ impl ChannelMachine {
     /// Peers that something waits for.
     pub fn take_wakes(&mut self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.wakes)
+    }
+
+    /// How a channel of this node was made, with the issuers of its tokens named.
+    pub fn config_of(&self, name: &ChannelName) -> Option<ChannelConfig> {
+        let channel = self.channels.get(&name.id()).filter(|channel| channel.config.name == *name)?;
+        let mut config = channel.config.clone();
+        if config.is_gated() && config.token_roots.is_empty() {
+            config.token_roots.push(self.me.entity);
+        }
+        Some(config)
     }
 
     /// Who is let in on a channel of this node.
@@ -286,7 +342,11 @@ impl ChannelMachine {
     /// Whether nothing is held for any peer: for tests that look for what is left behind.
     pub fn is_idle(&self) -> bool {
         let idle = |peer: &Peer| peer.lanes.is_empty() && peer.control.is_empty() && peer.assembly.is_none();
-        self.jobs.is_empty() && self.events.is_empty() && self.peers.values().all(idle)
+        let empty = |subscription: &Subscription| subscription.held.is_empty();
+        self.jobs.is_empty()
+            && self.events.is_empty()
+            && self.peers.values().all(idle)
+            && self.subscriptions.values().all(empty)
     }
 
     /// Enters a message for a peer that is not lost; false when it cannot be kept.

@@ -14,20 +14,30 @@
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
 //! | `joining` | the subscriber's side of it |
+//! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
+//! | `holding` | messages that daemons of this node have yet to take |
 //! | `publishing` | messages that are being sent, and their reports |
 //! | `transmit`, `receiving` | records out and in |
 //! | `shell`, `reader` | the machine on a node; what readers have not read |
+//! | `port`, `daemons` | what a daemon runtime asks of it |
+//! | `ledger` | what a daemon has to do with channels, as it travels |
 
 mod config;
+mod daemons;
 mod error;
 mod gate;
+mod holding;
 mod joining;
+mod ledger;
 mod machine;
+mod moving;
 mod peers;
+mod port;
 mod publishing;
 mod rate;
 mod reader;
 mod receiving;
+mod ring;
 mod roster;
 mod shell;
 mod throttle;
@@ -35,10 +45,14 @@ mod transmit;
 
 pub use config::{ChannelConfig, ChannelId, ChannelName, Subnet, Visibility};
 pub use error::ChannelError;
+pub use holding::DaemonSubscription;
 pub use joining::subscription_statement;
+pub use ledger::ChannelLedger;
 pub use machine::{
-    ArrivedMessage, ChannelEvent, ChannelMachine, MAX_CHANNELS, Moment, RequestId, SubscribeAs, Subscriber,
+    ArrivedMessage, ChannelEvent, ChannelMachine, DaemonSubscriber, MAX_CHANNELS, Moment, Position, RequestId,
+    SubscribeAs, Subscriber,
 };
+pub use port::{DaemonChannels, DaemonChannelsObserver};
 pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use shell::{ChannelObserver, Channels};

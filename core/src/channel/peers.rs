@@ -1,6 +1,6 @@
 //! What waits to be sent to each peer, and what arrives in pieces.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -15,6 +15,11 @@ const CONTROL_BYTES: usize = 4 * 1024 * 1024;
 const MAX_WAITING: usize = 4096;
 /// Most bytes of them; one message of any size finds room in an empty queue.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Most reliable messages of a channel that a peer has been sent and has not acknowledged: it holds what its daemons have no
+/// room for.
+pub(super) const WINDOW: usize = 1024;
+/// Most bytes of them; one message of any size is always sent.
+pub(super) const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// A peer that is not lost, or this node itself.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(super) struct Peer {
     control_bytes: usize,
     /// What is to be acknowledged: the last number of each channel.
     pub(super) acks: BTreeMap<ChannelId, u64>,
+    /// For each channel that it is let in to, the number through which it is owed nothing.
+    pub(super) bases: BTreeMap<ChannelId, u64>,
     pub(super) lanes: BTreeMap<LaneKey, Lane>,
     waiting: usize,
     waiting_bytes: usize,
@@ -57,12 +64,15 @@ pub(super) struct Lane {
     entries: VecDeque<Entry>,
     /// How many of them were sent.
     sent: usize,
+    /// The bytes of those.
+    sent_bytes: usize,
 }
 
 /// One message for one peer.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) job: PublishId,
+    /// [`after`](DataHead::after) is filled in when it is sent.
     pub(super) head: DataHead,
     pub(super) payload: Bytes,
     /// Whether it takes one of the places that its job has for messages under way.
@@ -94,8 +104,20 @@ impl LaneKey {
 
 impl Lane {
     /// The next message to send.
-    pub(super) fn next(&self) -> Option<&Entry> {
+    fn next(&self) -> Option<&Entry> {
         self.entries.get(self.sent)
+    }
+
+    /// Whether the subscriber has room for it, as far as is known.
+    fn has_room_for(&self, entry: &Entry) -> bool {
+        let room = self.sent < WINDOW && self.sent_bytes + entry.payload.len() <= WINDOW_BYTES;
+        !entry.head.reliable || self.sent == 0 || room
+    }
+
+    /// Begins again at this entry.
+    fn rewind_to(&mut self, index: usize) {
+        self.sent = self.sent.min(index);
+        self.sent_bytes = self.entries.iter().take(self.sent).map(|entry| entry.payload.len()).sum();
     }
 }
 
@@ -109,6 +131,7 @@ impl Peer {
             control: VecDeque::new(),
             control_bytes: 0,
             acks: BTreeMap::new(),
+            bases: BTreeMap::new(),
             lanes: BTreeMap::new(),
             waiting: 0,
             waiting_bytes: 0,
@@ -139,7 +162,7 @@ impl Peer {
     /// Enters a message; false when too much waits.
     pub(super) fn push(&mut self, key: LaneKey, entry: Entry) -> bool {
         let len = entry.payload.len();
-        if self.waiting >= MAX_WAITING || (self.waiting > 0 && self.waiting_bytes + len > MAX_WAITING_BYTES) {
+        if !self.has_room(len) {
             return false;
         }
         self.waiting += 1;
@@ -149,14 +172,16 @@ impl Peer {
     }
 
     /// The lane whose next message is to be sent now: of the highest priority, and among equals each in turn. Passes over
-    /// those whose next message is not of this size, or has to wait for a place in its job.
+    /// those whose next message is not of this size, or has to wait for a place in its job or at the subscriber.
     pub(super) fn pick(&self, jobs: &Jobs, large: bool) -> Option<LaneKey> {
         let mut first: Option<LaneKey> = None;
         for (&key, lane) in &self.lanes {
             if first.is_some_and(|first| first.rank != key.rank) {
                 break;
             }
-            let fits = lane.next().is_some_and(|next| next.is_large() == large && jobs.may_send(next));
+            let fits = lane
+                .next()
+                .is_some_and(|next| next.is_large() == large && jobs.may_send(next) && lane.has_room_for(next));
             if !fits {
                 continue;
             }
@@ -172,7 +197,9 @@ impl Peer {
     pub(super) fn sent(&mut self, key: LaneKey) -> Option<Entry> {
         self.turn = Some(key);
         let lane = self.lanes.get_mut(&key)?;
-        if lane.next()?.head.reliable {
+        let next = lane.next()?;
+        if next.head.reliable {
+            lane.sent_bytes += next.payload.len();
             lane.sent += 1;
             return None;
         }
@@ -187,20 +214,88 @@ impl Peer {
         lane.entries.get_mut(lane.sent)
     }
 
+    /// The head of the next message of a lane, as it is sent.
+    pub(super) fn next_head(&self, key: LaneKey) -> Option<DataHead> {
+        let lane = self.lanes.get(&key)?;
+        let before = lane.sent.checked_sub(1).and_then(|index| lane.entries.get(index));
+        let after = before.map_or_else(|| self.bases.get(&key.channel).copied(), |before| Some(before.head.number));
+        Some(DataHead { after, ..lane.next()?.head })
+    }
+
+    /// The channel has another priority.
+    pub(super) fn rank(&mut self, former: LaneKey, key: LaneKey) {
+        if let Some(lane) = self.lanes.remove(&former) {
+            self.lanes.insert(key, lane);
+        }
+        if let Some(bulk) = self.bulk.as_mut().filter(|bulk| bulk.lane == former) {
+            bulk.lane = key;
+        }
+    }
+
+    /// Whether a message of this size finds room.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.waiting < MAX_WAITING && (self.waiting == 0 || self.waiting_bytes + bytes <= MAX_WAITING_BYTES)
+    }
+
+    /// Whether a publication's message waits in a lane.
+    pub(super) fn has_job(&self, key: LaneKey, job: PublishId) -> bool {
+        self.lanes.get(&key).is_some_and(|lane| lane.entries.iter().any(|entry| entry.job == job))
+    }
+
+    /// Has a message that was entered for no report count for one; false when it is not there.
+    pub(super) fn adopt_job(&mut self, key: LaneKey, number: u64, job: PublishId) -> bool {
+        let entries = self.lanes.get_mut(&key).map(|lane| &mut lane.entries);
+        let entry = entries.into_iter().flatten().find(|entry| entry.head.number == number);
+        // It may have been sent, and takes no place of this one's then.
+        entry.map(|entry| (entry.job, entry.started) = (job, false)).is_some()
+    }
+
+    /// What is in a lane and is to be acknowledged.
+    pub(super) fn reliable_in(&self, key: LaneKey) -> impl Iterator<Item = &Entry> {
+        self.lanes.get(&key).into_iter().flat_map(|lane| &lane.entries).filter(|entry| entry.head.reliable)
+    }
+
+    /// The numbers in a lane that are behind this one.
+    pub(super) fn numbers_behind(&self, key: LaneKey, from: u64) -> BTreeSet<u64> {
+        let numbers = self.lanes.get(&key).into_iter().flat_map(|lane| &lane.entries).map(|entry| entry.head.number);
+        numbers.filter(|number| *number > from).collect()
+    }
+
+    /// Through which number it is owed nothing: a subscriber that is in gets what comes after it.
+    pub(super) fn settled_through(&self, key: LaneKey, last: u64) -> u64 {
+        let owed = self.lanes.get(&key).is_some_and(|lane| lane.entries.iter().any(|entry| entry.head.reliable));
+        if owed { self.bases.get(&key.channel).copied().unwrap_or(last) } else { last }
+    }
+
+    /// A subscriber goes on behind this number: what comes after it is sent again, together with `missing`, which is in
+    /// order and not in the lane.
+    pub(super) fn go_back(&mut self, key: LaneKey, from: u64, missing: Vec<Entry>) {
+        self.bases.entry(key.channel).and_modify(|base| *base = (*base).min(from)).or_insert(from);
+        if !missing.is_empty() {
+            self.waiting += missing.len();
+            self.waiting_bytes += missing.iter().map(|entry| entry.payload.len()).sum::<usize>();
+            self.lanes.entry(key).or_default().entries.extend(missing);
+        }
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        // What was sent stays in front: it is acknowledged up to where it is behind `from`.
+        lane.entries.make_contiguous().sort_by_key(|entry| entry.head.number);
+        let first = lane.entries.partition_point(|entry| entry.head.number <= from);
+        lane.rewind_to(first);
+    }
+
     /// Takes out what was sent and is acknowledged.
-    pub(super) fn acknowledged(&mut self, channel: ChannelId, through: u64) -> Vec<Entry> {
+    pub(super) fn acknowledged(&mut self, key: LaneKey, through: u64) -> Vec<Entry> {
         let mut done = Vec::new();
-        let keys: Vec<_> = self.lanes.keys().copied().filter(|key| key.channel == channel).collect();
-        for key in keys {
-            while let Some(lane) = self.lanes.get_mut(&key)
-                && lane.sent > 0
-                && lane.entries.front().is_some_and(|entry| entry.head.number <= through)
-                && let Some(entry) = lane.entries.pop_front()
-            {
-                lane.sent -= 1;
-                self.left(key, &entry);
-                done.push(entry);
-            }
+        while let Some(lane) = self.lanes.get_mut(&key)
+            && lane.sent > 0
+            && lane.entries.front().is_some_and(|entry| entry.head.number <= through)
+            && let Some(entry) = lane.entries.pop_front()
+        {
+            lane.sent -= 1;
+            lane.sent_bytes -= entry.payload.len();
+            self.bases.entry(key.channel).and_modify(|base| *base = entry.head.number.max(*base));
+            self.left(key, &entry);
+            done.push(entry);
         }
         done
     }
@@ -220,6 +315,7 @@ impl Peer {
                 }
                 if index < lane.sent {
                     lane.sent -= 1;
+                    lane.sent_bytes -= entry.payload.len();
                 }
                 if let Some(entry) = lane.entries.remove(index) {
                     self.left(key, &entry);
@@ -236,7 +332,7 @@ impl Peer {
         self.assembly = None;
         let mut begun = Vec::new();
         for lane in self.lanes.values_mut() {
-            lane.sent = 0;
+            lane.rewind_to(0);
             for entry in &mut lane.entries {
                 if std::mem::take(&mut entry.started) {
                     begun.push(entry.job);

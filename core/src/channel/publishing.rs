@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use minicbor::bytes::ByteArray;
 
 use super::machine::{ChannelEvent, ChannelMachine, Moment};
 use super::peers::{Entry, LaneKey};
-use super::{ChannelError, ChannelName};
+use super::ring::Recent;
+use super::{ChannelError, ChannelId, ChannelName};
+use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::channels::DataHead;
 
@@ -28,6 +31,8 @@ pub struct PublishOptions {
     pub on_failure: OnFailure,
     /// To how many peers it may be under way at once; at least 1.
     pub max_inflight: u32,
+    /// Refuses the whole when the queue to any subscriber is full, instead of leaving that one out.
+    pub all_or_none: bool,
 }
 
 /// What a failed delivery does.
@@ -55,7 +60,7 @@ pub struct PublishReport {
 
 impl Default for PublishOptions {
     fn default() -> Self {
-        Self { reliable: false, on_failure: OnFailure::BestEffort, max_inflight: 32 }
+        Self { reliable: false, on_failure: OnFailure::BestEffort, max_inflight: 32, all_or_none: false }
     }
 }
 
@@ -69,6 +74,7 @@ pub(super) struct Jobs {
 
 #[derive(Debug)]
 struct Job {
+    channel: ChannelId,
     options: PublishOptions,
     size: usize,
     report: PublishReport,
@@ -98,6 +104,20 @@ impl Jobs {
 
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
+    }
+
+    /// Whether it is not over.
+    pub(super) fn is_open(&self, id: PublishId) -> bool {
+        self.map.contains_key(&id)
+    }
+
+    /// A delivery goes on to another node.
+    pub(super) fn moved(&mut self, id: PublishId, (from, to): (NodeId, NodeId), started: bool) {
+        if let Some(job) = self.map.get_mut(&id) {
+            job.active -= u32::from(started);
+            job.waiting.remove(&from);
+            job.waiting.insert(to);
+        }
     }
 
     fn has_room(&self, size: usize) -> bool {
@@ -163,11 +183,13 @@ impl Job {
 }
 
 impl ChannelMachine {
-    /// Publishes on a channel of this node. What comes of it is a [`ChannelEvent::Published`].
+    /// Publishes on a channel of this node. What comes of it is a [`ChannelEvent::Published`]. A message of a daemon has its
+    /// place in that daemon's chain.
     pub fn publish(
         &mut self,
         name: &ChannelName,
         payload: &Bytes,
+        link: Option<&CausalLink>,
         mut options: PublishOptions,
         now: Moment,
     ) -> Result<PublishId, ChannelError> {
@@ -184,23 +206,33 @@ impl ChannelMachine {
         }
         self.sweep_channel(name.id(), now);
         let channel = self.channels.get_mut(&name.id()).ok_or_else(unknown)?;
+        let nodes: Vec<_> = channel.nodes().collect();
+        let full = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.has_room(size));
+        if options.all_or_none && nodes.iter().any(full) {
+            return Err(ChannelError::Backpressure("the queue to a subscriber is full"));
+        }
         channel.admit_message(now)?;
         options.reliable |= channel.config.reliable;
         channel.last += 1;
-        let head = DataHead { channel: name.id().0, number: channel.last, reliable: options.reliable };
+        let (number, reliable) = (channel.last, options.reliable);
+        let link = link.map(|link| ByteArray::from(link.to_bytes()));
+        let head = DataHead { channel: name.id().0, number, reliable, after: None, link };
         let key = LaneKey::new(channel.config.priority, name.id());
-        let nodes: Vec<_> = channel.nodes().collect();
 
         self.jobs.last += 1;
         let id = PublishId(self.jobs.last);
+        if reliable {
+            channel.ring.push(Recent { head, payload: payload.clone(), job: id });
+        }
         let report = PublishReport { attempted: nodes.len(), ..PublishReport::default() };
         if nodes.is_empty() {
+            channel.ring.trim(&self.jobs);
             self.events.push_back(ChannelEvent::Published { id, result: Ok(report) });
             return Ok(id);
         }
         self.jobs.bytes += size;
-        let waiting = nodes.iter().copied().collect();
-        self.jobs.map.insert(id, Job { options, size, report, left: nodes.len(), active: 0, waiting });
+        let (channel, waiting) = (name.id(), nodes.iter().copied().collect());
+        self.jobs.map.insert(id, Job { channel, options, size, report, left: nodes.len(), active: 0, waiting });
         for node in nodes {
             let entry = Entry { job: id, head, payload: payload.clone(), started: false };
             if let Err(error) = self.enter(node, key, entry) {
@@ -235,8 +267,14 @@ impl ChannelMachine {
         started: bool,
         outcome: Result<(), ChannelError>,
     ) {
+        let channel = self.jobs.map.get(&id).map(|job| job.channel);
         let (ended, next) = self.jobs.ended(id, node, started, outcome);
         self.wakes.extend(next);
+        if !matches!(ended, Ended::One)
+            && let Some(channel) = channel.and_then(|channel| self.channels.get_mut(&channel))
+        {
+            channel.ring.trim(&self.jobs);
+        }
         match ended {
             Ended::One => {}
             Ended::All(report) => self.events.push_back(ChannelEvent::Published { id, result: Ok(report) }),
@@ -264,7 +302,7 @@ impl ChannelMachine {
     }
 
     /// Nothing of a channel, or of all, goes to a node any more.
-    pub(super) fn deliveries_dropped(&mut self, node: NodeId, channel: Option<super::ChannelId>, why: &ChannelError) {
+    pub(super) fn deliveries_dropped(&mut self, node: NodeId, channel: Option<ChannelId>, why: &ChannelError) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let lost = peer.take(|key, _| channel.is_none_or(|channel| key.channel == channel));
         for entry in lost {

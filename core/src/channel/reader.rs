@@ -91,7 +91,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::{ChannelName, Subscriber};
+    use super::super::ChannelName;
     use super::*;
     use crate::identity::NodeId;
 
@@ -101,8 +101,9 @@ mod tests {
             channel: ChannelName::new("a").expect("canonical"),
             number,
             payload: Bytes::from(vec![0; len]),
+            link: None,
+            reliable: true,
             received_at: Duration::ZERO,
-            to: vec![Subscriber::Node],
         }
     }
 

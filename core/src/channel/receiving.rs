@@ -5,8 +5,10 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::ChannelId;
+use super::joining::Subscription;
 use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment};
-use super::peers::Assembly;
+use super::peers::{Assembly, LaneKey};
+use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::mesh::Record;
 use crate::wire::channels::{ChannelMessage, DataHead, Fragment};
@@ -42,13 +44,16 @@ impl ChannelMachine {
 
     fn on_membership(&mut self, from: NodeId, message: ChannelMessage<'_>, now: Moment) {
         match message {
-            ChannelMessage::Subscribe { request, channel, daemon, token, subnet } => {
-                self.on_subscribe(from, request, &super::gate::Asking { channel, daemon, token, subnet }, now);
+            ChannelMessage::Subscribe { request, channel, daemon, token, subnet, from: position } => {
+                let asking = super::gate::Asking { channel, daemon, token, subnet, from: position };
+                self.on_subscribe(from, request, &asking, now);
             }
             ChannelMessage::Unsubscribe { request, channel, daemon } => {
                 self.on_unsubscribe(from, request, channel, daemon);
             }
-            ChannelMessage::Subscribed { request } => self.on_subscribed(from, request),
+            ChannelMessage::Subscribed { request, position, missed } => {
+                self.on_subscribed(from, request, position, missed);
+            }
             ChannelMessage::Refused { request, reason } => self.on_refused(from, request, reason),
             ChannelMessage::Unsubscribed { request } => self.on_unsubscribed(from, request),
             ChannelMessage::Ended { channel, daemon, reason } => {
@@ -106,36 +111,51 @@ impl ChannelMachine {
     }
 
     /// A message has wholly arrived. A session keeps the order of a channel and repeats from the first message that was not
-    /// acknowledged, so a number that is not above the last one was seen before.
+    /// acknowledged, so one whose number is not above the last one is for daemons that have yet to take it, if for anybody.
     pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: Bytes, now: Moment) {
-        let channel = ChannelId(head.channel);
-        let Some(peer) = self.peers.get_mut(&from) else { return };
-        if head.reliable {
-            let through = peer.acks.entry(channel).or_default();
-            *through = head.number.max(*through);
-            self.wakes.insert(from);
-        }
-        let Some(subscription) = self.subscriptions.get_mut(&(from, channel)) else { return };
-        if head.number <= subscription.through {
+        let key = (from, ChannelId(head.channel));
+        let Some(subscription) = self.subscriptions.get_mut(&key) else {
+            // Nobody here wants it any more: it is not asked for again.
+            if head.reliable {
+                let known = self.peers.get(&from).and_then(|peer| peer.acks.get(&key.1)).copied();
+                self.acknowledge(from, key.1, head.number.max(known.unwrap_or_default()));
+            }
             return;
-        }
-        subscription.through = head.number;
-        let to = subscription.receivers();
-        if !to.is_empty() {
+        };
+        let repeated = subscription.has_acknowledged(head.number);
+        if subscription.is_for_node(head.number) {
+            let channel = subscription.name.clone();
             self.events.push_back(ChannelEvent::Message(ArrivedMessage {
                 publisher: from,
-                channel: subscription.name.clone(),
+                channel,
                 number: head.number,
-                payload,
+                payload: payload.clone(),
+                link: head.link.map(|link| CausalLink::from_bytes(&link)),
+                reliable: head.reliable,
                 received_at: now.unix,
-                to,
             }));
+        }
+        self.hold(key, head, &payload, now);
+        if !head.reliable {
+            return;
+        }
+        if repeated {
+            let through = self.subscriptions.get(&key).map_or(head.number, Subscription::taken_by_all);
+            self.acknowledge(from, key.1, through);
+        } else {
+            self.settle_held(key);
         }
     }
 
     pub(super) fn on_ack(&mut self, from: NodeId, channel: ChannelId, through: u64) {
-        let Some(peer) = self.peers.get_mut(&from) else { return };
-        for entry in peer.acknowledged(channel, through) {
+        let (Some(peer), Some(channel)) = (self.peers.get_mut(&from), self.channels.get(&channel)) else { return };
+        let key = LaneKey::new(channel.config.priority, channel.config.name.id());
+        let done = peer.acknowledged(key, through);
+        if peer.next_mut(key).is_some() {
+            // There is room for more.
+            self.wakes.insert(from);
+        }
+        for entry in done {
             self.delivery_ended(entry.job, from, entry.started, Ok(()));
         }
     }

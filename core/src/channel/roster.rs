@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::config::Subnet;
 use super::machine::{Moment, Subscriber};
 use super::rate::RateLimit;
+use super::ring::Ring;
 use super::{ChannelConfig, ChannelError};
 use crate::identity::{
-    EntityId, NodeId, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenRequest, TokenScope,
+    EntityId, Epoch, NodeId, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenRequest, TokenScope,
 };
 
 /// A registered channel.
@@ -16,6 +17,7 @@ pub(super) struct Channel {
     pub(super) config: ChannelConfig,
     /// The number of the last message.
     pub(super) last: u64,
+    pub(super) ring: Ring,
     rate: Option<RateLimit>,
     /// Nodes, and who is let in on each; none is empty.
     members: BTreeMap<NodeId, BTreeMap<Subscriber, Grant>>,
@@ -30,6 +32,8 @@ pub(super) struct Grant {
     pub(super) presenter: EntityId,
     /// Where its node is.
     pub(super) subnet: Subnet,
+    /// Of a daemon: how often its hosting changed hands.
+    pub(super) epoch: Epoch,
 }
 
 /// What a channel's gate decides by.
@@ -44,7 +48,7 @@ pub(super) struct Rules<'a> {
 impl Channel {
     pub(super) fn new(config: ChannelConfig, now: Moment) -> Self {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
-        Self { config, last: 0, rate, members: BTreeMap::new() }
+        Self { config, last: 0, ring: Ring::default(), rate, members: BTreeMap::new() }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
@@ -108,6 +112,18 @@ impl Channel {
     /// Forgets a node.
     pub(super) fn remove_node(&mut self, node: NodeId) {
         self.members.remove(&node);
+    }
+
+    /// The other nodes on which a daemon is let in, and since which epoch.
+    pub(super) fn elsewhere(&self, daemon: EntityId, node: NodeId) -> Vec<(NodeId, Epoch)> {
+        let others = self.members.iter().filter(|(at, _)| **at != node);
+        let grants = others.filter_map(|(&at, on_node)| Some((at, on_node.get(&Subscriber::Daemon(daemon))?.epoch)));
+        grants.collect()
+    }
+
+    /// How many on a node are let in.
+    pub(super) fn members_on(&self, node: NodeId) -> usize {
+        self.members.get(&node).map_or(0, BTreeMap::len)
     }
 
     /// Whether anybody on a node is let in.

@@ -1,6 +1,6 @@
 //! The channels of a mesh node: the machine with a mesh below it, readers above it, and a clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -12,10 +12,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::daemons::Attached;
 use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeAs, Subscriber};
+use super::port::DaemonChannelsObserver;
 use super::publishing::{PublishId, PublishOptions, PublishReport};
 use super::reader::{Reader, ReaderEnd, ReaderId};
 use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
+use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::wire::{Lane, Subprotocol};
@@ -42,19 +45,34 @@ struct Shared {
     closed: CancellationToken,
 }
 
-struct State {
-    machine: ChannelMachine,
+pub(super) struct State {
+    pub(super) machine: ChannelMachine,
+    /// A runtime with daemons on this node.
+    pub(super) daemons: Attached,
     requests: HashMap<RequestId, Request>,
     publications: HashMap<PublishId, oneshot::Sender<Result<PublishReport, ChannelError>>>,
     readers: BTreeMap<ReaderId, Reader>,
     last_reader: u64,
     /// Readers that something happened to.
     touched: Vec<ReaderId>,
+    /// Those of them that have news and were not told yet.
+    news: Vec<ReaderId>,
+    /// The deadline that the clock knows of.
+    deadline: Option<Instant>,
     /// What this node itself subscribes to.
     own: BTreeMap<Key, Own>,
 }
 
 type Key = (NodeId, ChannelId);
+
+/// Whoever has to hear of something.
+struct Told {
+    wakes: BTreeSet<NodeId>,
+    readers: Vec<ReaderId>,
+    /// The clock has to look earlier than it thinks.
+    sooner: bool,
+    daemons: Option<Arc<dyn DaemonChannelsObserver>>,
+}
 
 /// A request and who waits for its answer.
 struct Request {
@@ -96,6 +114,9 @@ impl Channels {
                 readers: BTreeMap::new(),
                 last_reader: 0,
                 touched: Vec::new(),
+                news: Vec::new(),
+                deadline: None,
+                daemons: Attached::default(),
                 own: BTreeMap::new(),
             }),
             mesh: mesh.clone(),
@@ -207,8 +228,19 @@ impl Channels {
         payload: &Bytes,
         options: PublishOptions,
     ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
+        self.publish_as(name, payload, None, options)
+    }
+
+    /// The same for a daemon, in whose chain the message has a place.
+    pub fn publish_as(
+        &self,
+        name: &ChannelName,
+        payload: &Bytes,
+        link: Option<&CausalLink>,
+        options: PublishOptions,
+    ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            let id = state.machine.publish(name, payload, options, now)?;
+            let id = state.machine.publish(name, payload, link, options, now)?;
             let (tell, told) = oneshot::channel();
             state.publications.insert(id, tell);
             Ok(told)
@@ -224,6 +256,16 @@ impl Channels {
     /// Looks at the machine.
     pub fn look<T>(&self, act: impl FnOnce(&ChannelMachine) -> T) -> T {
         act(&self.shared.state.lock().machine)
+    }
+
+    /// Does something with the state; what comes of it waits for [`flush`](Self::flush).
+    pub(super) fn with_state<T>(&self, act: impl FnOnce(&mut State, Moment) -> T) -> T {
+        act(&mut self.shared.state.lock(), present())
+    }
+
+    pub(super) fn flush(&self) {
+        let told = self.shared.state.lock().to_tell();
+        self.shared.tell(told);
     }
 
     /// Ends it: whoever waits is told, and the node stops answering for its channels. Idempotent.
@@ -261,13 +303,15 @@ impl State {
         told
     }
 
-    /// Carries out what the machine tells; gives the readers that have news.
-    fn take_events(&mut self) -> Vec<ReaderId> {
-        let mut news = Vec::new();
+    /// Carries out what the machine tells.
+    pub(super) fn take_events(&mut self) {
         while let Some(event) = self.machine.next_event() {
             match event {
                 ChannelEvent::Settled { request, result } => {
-                    let Some(waiting) = self.requests.remove(&request) else { continue };
+                    let Some(waiting) = self.requests.remove(&request) else {
+                        self.daemons.keep(ChannelEvent::Settled { request, result });
+                        continue;
+                    };
                     if let Some(joining) = waiting.joining {
                         self.joined(joining, result.as_ref().err());
                     }
@@ -275,30 +319,39 @@ impl State {
                     let _unheard = waiting.tell.send(result);
                 }
                 ChannelEvent::Published { id, result } => {
-                    if let Some(tell) = self.publications.remove(&id) {
-                        let _unheard = tell.send(result);
-                    }
+                    let Some(tell) = self.publications.remove(&id) else {
+                        self.daemons.keep(ChannelEvent::Published { id, result });
+                        continue;
+                    };
+                    let _unheard = tell.send(result);
                 }
                 ChannelEvent::Message(message) => self.deliver(&message),
                 ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Node, error } => {
                     self.end_own((publisher, channel.id()), &ReaderEnd::Failed(error));
                 }
-                ChannelEvent::Ended { subscriber: Subscriber::Daemon(_), .. } => {}
+                event @ (ChannelEvent::Ended { subscriber: Subscriber::Daemon(_), .. }
+                | ChannelEvent::Ready(_)
+                | ChannelEvent::Missed { .. }) => self.daemons.keep(event),
             }
         }
         for id in std::mem::take(&mut self.touched) {
             if self.readers.get_mut(&id).is_some_and(Reader::is_news) {
-                news.push(id);
+                self.news.push(id);
             }
         }
-        news
+    }
+
+    /// Whoever has to hear of what was done, once nothing is locked.
+    fn to_tell(&mut self) -> Told {
+        let before = self.deadline;
+        self.deadline = self.machine.next_deadline();
+        let sooner = self.deadline.is_some_and(|after| before.is_none_or(|before| after < before));
+        let (wakes, readers) = (self.machine.take_wakes(), std::mem::take(&mut self.news));
+        Told { wakes, readers, sooner, daemons: self.daemons.to_tell() }
     }
 
     fn deliver(&mut self, message: &ArrivedMessage) {
         let Some(own) = self.own.get(&(message.publisher, message.channel.id())) else { return };
-        if !message.to.contains(&Subscriber::Node) {
-            return;
-        }
         for id in &own.readers {
             if let Some(reader) = self.readers.get_mut(id) {
                 reader.push(message.clone());
@@ -339,25 +392,29 @@ impl State {
 impl Shared {
     fn act<T>(&self, act: impl FnOnce(&mut State, Moment) -> T) -> T {
         let now = present();
-        let (result, wakes, news, sooner) = {
+        let (result, told) = {
             let mut state = self.state.lock();
-            let before = state.machine.next_deadline();
             let result = act(&mut state, now);
-            let news = state.take_events();
-            let after = state.machine.next_deadline();
-            let sooner = after.is_some_and(|after| before.is_none_or(|before| after < before));
-            (result, state.machine.take_wakes(), news, sooner)
+            state.take_events();
+            (result, state.to_tell())
         };
-        for node in wakes {
+        self.tell(told);
+        result
+    }
+
+    fn tell(&self, told: Told) {
+        for node in told.wakes {
             self.mesh.wake(node);
         }
-        if sooner {
+        if told.sooner {
             self.timer_changed.notify_one();
         }
-        for reader in news {
+        for reader in told.readers {
             self.observer.readable(reader);
         }
-        result
+        if let Some(daemons) = told.daemons {
+            daemons.channel_news();
+        }
     }
 
     fn close(&self) {
@@ -374,11 +431,10 @@ impl Shared {
             // Asked for, so a reader just comes to its end.
             state.end_own(key, &ReaderEnd::Left);
         }
-        let news = state.take_events();
+        state.take_events();
+        let told = state.to_tell();
         drop(state);
-        for reader in news {
-            self.observer.readable(reader);
-        }
+        self.tell(told);
     }
 }
 

@@ -45,9 +45,10 @@ impl ChannelMachine {
         }
         while let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.ready)
             && let Some(key) = peer.pick(&self.jobs, false)
+            && let Some(head) = peer.next_head(key)
             && let Some(entry) = peer.next_mut(key)
         {
-            let data = ChannelMessage::Data { head: entry.head, payload: &entry.payload };
+            let data = ChannelMessage::Data { head, payload: &entry.payload };
             if sink.record(Subprotocol::Channels, &mut |out| codec::encode_into(&data, out)).is_none() {
                 return true;
             }
@@ -66,11 +67,12 @@ impl ChannelMachine {
         while let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.ready) {
             if peer.bulk.is_none() {
                 let Some(key) = peer.pick(&self.jobs, true) else { break };
+                let Some(head) = peer.next_head(key) else { break };
                 let Some(entry) = peer.next_mut(key) else { break };
                 if !std::mem::replace(&mut entry.started, true) {
                     self.jobs.begun(entry.job, to);
                 }
-                let (head, payload) = (entry.head, entry.payload.clone());
+                let payload = entry.payload.clone();
                 peer.bulk = Some(UnderWay { lane: key, head, payload, sent: 0 });
             }
             let Some(under_way) = &mut peer.bulk else { break };
@@ -115,12 +117,13 @@ impl ChannelMachine {
             } else if let Some((channel, through)) = own.acks.pop_first() {
                 self.on_ack(me, channel, through);
             } else if let Some(key) = own.pick(&self.jobs, false).or_else(|| own.pick(&self.jobs, true))
+                && let Some(head) = own.next_head(key)
                 && let Some(entry) = own.next_mut(key)
             {
                 if !std::mem::replace(&mut entry.started, true) {
                     self.jobs.begun(entry.job, me);
                 }
-                let (head, payload) = (entry.head, entry.payload.clone());
+                let payload = entry.payload.clone();
                 if let Some(done) = own.sent(key) {
                     self.delivery_ended(done.job, me, done.started, Ok(()));
                 }

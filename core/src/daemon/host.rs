@@ -147,7 +147,7 @@ pub struct DaemonHost {
     pub standing: Standing,
     /// The newest automatic snapshot.
     pub last_snapshot: Option<Bytes>,
-    /// Opaque subscription ledger.
+    /// What it came with of channels, encoded, until it is live.
     pub ledger: Bytes,
     /// When it began to wait for its turn, or last gave a sign of progress.
     pub progress_at: Instant,
@@ -272,6 +272,8 @@ impl DaemonHost {
             && matches!(self.running, Running::Idle)
             && self.control.is_empty()
             && self.mailbox.is_empty()
+            // Its outputs go elsewhere too, and it waits when there are too many.
+            && self.config.output_channel.is_none()
     }
 
     /// Counts an event that runs without having been in the mailbox. It goes before all that waits: control operations

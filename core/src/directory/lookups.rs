@@ -1,4 +1,5 @@
-//! Questions under way: who hosts this daemon? All connected peers are asked; the best answer wins.
+//! Questions under way: who hosts this daemon? Its home nodes are asked, and peers that are no members; then whoever they
+//! name. The best claim wins.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use crate::identity::{NodeId, OriginHash};
 
 /// When nobody's silence is waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// When somebody who did not know yet whether it knows is asked again, the first time; then twice as long, and so on.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Numbers a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +23,7 @@ pub struct Query(pub u64);
 pub enum Finding {
     /// The best claim that anyone knows.
     Found(Found),
-    /// Every connected peer was asked and knows of none: perhaps of one that its own host denies.
+    /// Everybody who would know was asked and knows of none: perhaps of one that its own host denies.
     NotFound(Option<Claim>),
     /// Some did not answer in time, and the others know of none.
     Unanswered,
@@ -35,6 +38,17 @@ pub enum Haste {
     SkipSilent,
 }
 
+/// What somebody answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This claim is the best that it knows.
+    Claim(Claim),
+    /// It knows of no host.
+    Nothing,
+    /// It knows of none, but not whether it would.
+    Unsure,
+}
+
 #[derive(Debug)]
 struct Open {
     origin: OriginHash,
@@ -42,9 +56,13 @@ struct Open {
     waiting_for: BTreeSet<NodeId>,
     /// Who cannot be asked yet.
     silent: BTreeSet<NodeId>,
+    /// Who is to be asked again.
+    unsure: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
     until: Instant,
+    again: Instant,
+    pause: Duration,
 }
 
 /// A claim that was found, and who told of it: the host itself, or one that it left and that forwards to it.
@@ -81,11 +99,19 @@ impl Open {
         let own_word =
             |(by, claim): (&NodeId, &Option<Claim>)| claim.as_ref().is_some_and(|claim| claim.body().node() == *by);
         let nobody_left = self.waiting_for.is_empty()
+            && self.unsure.is_empty()
             && match self.haste {
                 Haste::WaitForAll => self.silent.is_empty(),
                 Haste::SkipSilent => true,
             };
         nobody_left || self.until <= now || self.answers.iter().any(own_word)
+    }
+
+    fn involves(&self, node: NodeId) -> bool {
+        self.answers.contains_key(&node)
+            || self.waiting_for.contains(&node)
+            || self.silent.contains(&node)
+            || self.unsure.contains(&node)
     }
 }
 
@@ -122,29 +148,98 @@ impl Lookups {
             haste,
             waiting_for: nodes(asked),
             silent: nodes(silent),
+            unsure: BTreeSet::new(),
             answers: BTreeMap::new(),
             until: now + PATIENCE,
+            again: now + AGAIN,
+            pause: AGAIN,
         };
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
     }
 
-    /// An answer arrived.
-    pub fn answer(&mut self, query: Query, from: NodeId, claim: Option<Claim>) {
+    /// An answer arrived. What that node was not asked is not heard.
+    pub fn answer(&mut self, query: Query, from: NodeId, answer: Answer) {
         let Some(open) = self.open.get_mut(&query) else { return };
         if !open.waiting_for.remove(&from) {
             return;
         }
-        let claim = claim.filter(|claim| claim.body().entity.origin_hash() == open.origin);
-        open.answers.insert(from, claim);
+        match answer {
+            Answer::Claim(claim) => {
+                let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
+                open.answers.insert(from, claim);
+            }
+            Answer::Nothing => {
+                open.answers.insert(from, None);
+            }
+            Answer::Unsure => {
+                open.unsure.insert(from);
+            }
+        }
     }
 
-    /// A peer has a new session: what it was asked before is lost, and it cannot be asked yet.
-    pub fn peer_silent(&mut self, node: NodeId) {
-        for open in self.open.values_mut() {
-            open.waiting_for.remove(&node);
+    /// Takes another node into a question, with whether it answers; true when it is to be asked now. What is not open, and
+    /// who was asked before, is left alone.
+    pub fn ask_too(&mut self, query: Query, node: NodeId, answers: bool) -> bool {
+        let Some(open) = self.open.get_mut(&query).filter(|open| !open.involves(node)) else { return false };
+        if answers { open.waiting_for.insert(node) } else { !open.silent.insert(node) }
+    }
+
+    /// The same for a node that a home names as the host: whoever is in haste waits for it too.
+    pub fn ask_host(&mut self, query: Query, node: NodeId, answers: bool) -> bool {
+        let Some(open) = self.open.get_mut(&query).filter(|open| !open.answers.contains_key(&node)) else {
+            return false;
+        };
+        let asked = open.waiting_for.contains(&node) && !open.silent.contains(&node);
+        open.unsure.remove(&node);
+        if answers {
+            open.silent.remove(&node);
+        } else {
+            // Both: it is asked once it can be.
             open.silent.insert(node);
+        }
+        open.waiting_for.insert(node);
+        answers && !asked
+    }
+
+    /// What an open question is about.
+    pub fn open_origin(&self, query: Query) -> Option<OriginHash> {
+        self.open.get(&query).map(|open| open.origin)
+    }
+
+    /// Whether that node was asked this.
+    pub fn is_asked(&self, query: Query, node: NodeId) -> bool {
+        self.open.get(&query).is_some_and(|open| open.waiting_for.contains(&node))
+    }
+
+    /// The questions that are open.
+    pub fn open(&self) -> Vec<(Query, OriginHash)> {
+        self.open.iter().map(|(query, open)| (*query, open.origin)).collect()
+    }
+
+    /// Takes those who are to be asked again.
+    pub fn again(&mut self, now: Instant) -> Vec<(Query, OriginHash, NodeId)> {
+        let mut again = Vec::new();
+        for (query, open) in self.open.iter_mut().filter(|(_, open)| open.again <= now && !open.unsure.is_empty()) {
+            open.pause *= 2;
+            open.again = now + open.pause;
+            for node in std::mem::take(&mut open.unsure) {
+                open.waiting_for.insert(node);
+                again.push((*query, open.origin, node));
+            }
+        }
+        again
+    }
+
+    /// A peer has a new session: what it was asked before is lost, and it cannot be asked yet. One that is no member is asked
+    /// whatever is open.
+    pub fn peer_silent(&mut self, node: NodeId, member: bool) {
+        for open in self.open.values_mut() {
+            let asked = open.waiting_for.remove(&node) | open.unsure.remove(&node);
+            if asked || !member {
+                open.silent.insert(node);
+            }
         }
     }
 
@@ -152,25 +247,28 @@ impl Lookups {
     pub fn peer_answers(&mut self, node: NodeId) -> Vec<(Query, OriginHash)> {
         let mut questions = Vec::new();
         for (query, open) in &mut self.open {
-            open.silent.remove(&node);
-            if !open.answers.contains_key(&node) && open.waiting_for.insert(node) {
+            if open.silent.remove(&node) && !open.answers.contains_key(&node) {
+                open.waiting_for.insert(node);
                 questions.push((*query, open.origin));
             }
         }
         questions
     }
 
-    /// A peer will not answer any more.
-    pub fn peer_gone(&mut self, node: NodeId) {
+    /// A peer's session is lost. A member may still be reached otherwise; of another peer nobody hears any more.
+    pub fn peer_gone(&mut self, node: NodeId, member: bool) {
         for open in self.open.values_mut() {
-            open.waiting_for.remove(&node);
-            open.silent.remove(&node);
+            let asked = open.waiting_for.remove(&node) | open.unsure.remove(&node) | open.silent.remove(&node);
+            if asked && member {
+                open.silent.insert(node);
+            }
         }
     }
 
-    /// The next instant at which a question runs out of patience.
+    /// The next instant at which a question runs out of patience, or somebody is to be asked again.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.open.values().map(|open| open.until).min()
+        let next = |open: &Open| if open.unsure.is_empty() { open.until } else { open.until.min(open.again) };
+        self.open.values().map(next).min()
     }
 
     /// Takes the questions that are over.
@@ -183,7 +281,9 @@ impl Lookups {
                 self.by_origin.remove(&open.origin);
                 let finding = match open.best() {
                     Some(found) => Finding::Found(found),
-                    None if open.waiting_for.is_empty() && open.silent.is_empty() => Finding::NotFound(open.denied()),
+                    None if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
+                        Finding::NotFound(open.denied())
+                    }
                     None => Finding::Unanswered,
                 };
                 (open.origin, finding)
@@ -215,7 +315,7 @@ mod tests {
         assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
         let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
         assert_eq!(endings(&mut lookups), []);
-        lookups.answer(query, OTHER, None);
+        lookups.answer(query, OTHER, Answer::Nothing);
         assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
     }
 
@@ -232,12 +332,12 @@ mod tests {
     fn a_peer_that_comes_while_a_question_is_open_is_asked_too() {
         let mut lookups = Lookups::default();
         let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
-        lookups.peer_silent(OTHER);
-        lookups.answer(query, ONE, None);
+        lookups.peer_silent(OTHER, false);
+        lookups.answer(query, ONE, Answer::Nothing);
         assert_eq!(endings(&mut lookups), [], "the other one may know");
         assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
         assert_eq!(lookups.peer_answers(ONE), [], "it has answered");
-        lookups.answer(query, OTHER, None);
+        lookups.answer(query, OTHER, Answer::Nothing);
         assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
     }
 
@@ -245,11 +345,37 @@ mod tests {
     fn a_peer_with_a_new_session_is_asked_again() {
         let mut lookups = Lookups::default();
         let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
-        lookups.peer_silent(ONE);
-        lookups.answer(query, ONE, None);
+        lookups.peer_silent(ONE, false);
+        lookups.answer(query, ONE, Answer::Nothing);
         assert_eq!(endings(&mut lookups), [], "an answer of the former session");
         assert_eq!(lookups.peer_answers(ONE), [(query, ORIGIN)]);
-        lookups.peer_gone(ONE);
+        lookups.peer_gone(ONE, false);
         assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
+    }
+
+    #[test]
+    fn who_is_not_sure_is_asked_again_and_ends_no_question() {
+        let mut lookups = Lookups::default();
+        let now = Instant::now();
+        let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true)]).expect("new");
+        lookups.answer(query, ONE, Answer::Nothing);
+        lookups.answer(query, OTHER, Answer::Unsure);
+        assert_eq!(endings(&mut lookups), [], "it would perhaps know");
+        assert_eq!(lookups.again(now), []);
+        assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
+        lookups.answer(query, OTHER, Answer::Unsure);
+        let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
+        assert_eq!(late, [Finding::Unanswered]);
+    }
+
+    #[test]
+    fn a_member_without_a_session_is_waited_for_and_another_peer_is_not() {
+        let mut lookups = Lookups::default();
+        begin(&mut lookups, Haste::WaitForAll, &[(ONE, true), (OTHER, true)]);
+        lookups.peer_gone(ONE, false);
+        lookups.peer_gone(OTHER, true);
+        assert_eq!(endings(&mut lookups), []);
+        assert_eq!(lookups.peer_answers(OTHER).len(), 1);
+        assert_eq!(lookups.peer_answers(ONE).len(), 0);
     }
 }

@@ -1,11 +1,15 @@
-//! Claims: which node hosts which daemon, at which epoch; lookups; pointers that former hosts keep.
+//! Claims: which node hosts which daemon, at which epoch; home nodes, lookups, pointers that former hosts keep.
 
 mod claim;
 mod graves;
+mod homes;
+mod hosts;
 mod lookups;
 mod pointers;
 
 pub use claim::{Claim, ClaimBody, ClaimError};
 pub use graves::Graves;
-pub use lookups::{Finding, Found, Haste, Lookups, Query};
+pub use homes::{Homes, View, ViewName};
+pub use hosts::{Full, Hosts};
+pub use lookups::{Answer, Finding, Found, Haste, Lookups, Query};
 pub use pointers::{Pointer, Pointers};

@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use crate::identity::EntityKeypair;
+use crate::membership::MembershipConfig;
 use crate::session::Psk;
 
 /// Shortest heartbeat interval; asking more often would only be load.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(10);
+
+/// Shortest and longest pause between two probes of members.
+const MIN_PROBE: Duration = Duration::from_millis(50);
+const MAX_PROBE: Duration = Duration::from_secs(2);
 
 /// What [`MeshNode::create`](super::MeshNode::create) needs.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub struct MeshConfig {
     pub max_payload: u64,
     /// Most peers at a time.
     pub max_peers: usize,
+    /// Addresses (`host:port`) of nodes to join the mesh through. Each is tried until it is there, and again when it is lost.
+    pub seeds: Vec<String>,
     /// Whether this node forwards sessions of its peers that have none with each other. It never sees what is in them.
     pub relay: bool,
 }
@@ -43,6 +50,7 @@ impl MeshConfig {
             reconnect: true,
             max_payload: 64 * 1024 * 1024,
             max_peers: 1024,
+            seeds: Vec::new(),
             relay: true,
         }
     }
@@ -53,5 +61,12 @@ impl MeshConfig {
         let timeout = self.session_timeout.max(4 * MIN_HEARTBEAT);
         let heartbeat = self.heartbeat_interval.clamp(MIN_HEARTBEAT, timeout / 4);
         (heartbeat, timeout)
+    }
+
+    /// How members are probed. Suspicion lasts long enough for several rounds of probes to reach the suspected one.
+    pub(super) fn membership(&self) -> MembershipConfig {
+        let (heartbeat, timeout) = self.times();
+        let probe_period = (heartbeat / 2).clamp(MIN_PROBE, MAX_PROBE);
+        MembershipConfig { probe_period, suspicion: (timeout / 2).max(3 * probe_period) }
     }
 }

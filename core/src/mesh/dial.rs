@@ -97,6 +97,7 @@ async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>)
     let result = match &target.way {
         Way::Direct(addr) => {
             let stream = tcp_connect(addr).await?;
+            inner.reached_from(&stream);
             prepare(&stream).map_err(|error| failed(target, HandshakeFailure::Io(Arc::new(error))))?;
             timeout(HANDSHAKE_DEADLINE, shake_hands(inner, target, expected, stream)).await
         }

@@ -99,6 +99,10 @@ pub trait SubprotocolHandler: Send + Sync + 'static {
     /// A peer came, is suspected or went.
     fn peer(&self, event: &PeerEvent);
 
+    /// The live members of the mesh that keep claims for others, sorted, this node among them if it does: told when the
+    /// handler is installed and whenever it changes. None while this node takes no part in the membership.
+    fn members(&self, _members: &[NodeId]) {}
+
     /// Writes pending records for `to` in `lane` until nothing is left or the sink is full; returns whether more is
     /// waiting.
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool;

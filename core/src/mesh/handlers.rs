@@ -49,7 +49,7 @@ impl Handlers {
     /// Whether `subprotocols` could be installed.
     pub(super) fn check(&self, subprotocols: &[Subprotocol]) -> Result<(), InstallError> {
         for &subprotocol in subprotocols {
-            if matches!(subprotocol, Subprotocol::Session | Subprotocol::Relay) {
+            if matches!(subprotocol, Subprotocol::Session | Subprotocol::Membership | Subprotocol::Relay) {
                 return Err(InstallError::Reserved(subprotocol));
             }
             if self.installed.iter().any(|installed| installed.subprotocols.contains(&subprotocol)) {
@@ -97,6 +97,12 @@ impl Handlers {
         }
         for (_, observer) in &self.observers {
             observer(event);
+        }
+    }
+
+    pub(super) fn members(&self, members: &[NodeId]) {
+        for installed in &self.installed {
+            installed.handler.members(members);
         }
     }
 

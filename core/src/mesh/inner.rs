@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -23,12 +24,14 @@ use super::handler::{PeerEvent, PeerIdentity};
 use super::handlers::Handlers;
 use super::limits::HalfOpen;
 use super::link::Link;
+use super::members::Members;
 use super::reader::Reader;
 use super::relay::Relay;
 use super::stream::{ByteStream, MessageReader};
 use super::table::{Action, Activity, CloseReason, ConnId, PeerTable, Way};
 use super::writer::Writer;
 use crate::identity::NodeId;
+use crate::membership::Membership;
 use crate::session::{Established, LocalIdentity};
 use crate::wire::Subprotocol;
 
@@ -43,6 +46,7 @@ pub(super) struct Inner {
     pub(super) counters: Counters,
     pub(super) half_open: HalfOpen,
     pub(super) relay: Arc<Relay>,
+    pub(super) members: Arc<Members>,
     /// Everything that runs, but for the sessions.
     pub(super) tasks: TaskTracker,
     pub(super) sessions: TaskTracker,
@@ -99,6 +103,7 @@ impl Inner {
         local: LocalIdentity,
         local_addr: SocketAddr,
         table: PeerTable,
+        membership: Membership,
         forwards: bool,
         salt: u64,
     ) -> Arc<Self> {
@@ -111,6 +116,7 @@ impl Inner {
             counters: Counters::default(),
             half_open: HalfOpen::default(),
             relay: Relay::new(this.clone(), forwards, salt),
+            members: Members::new(this.clone(), membership),
             tasks: TaskTracker::new(),
             sessions: TaskTracker::new(),
             relayed_sessions: TaskTracker::new(),
@@ -121,6 +127,7 @@ impl Inner {
             clocks: (Instant::now(), SystemTime::now()),
         });
         inner.handlers.write().install(Arc::new(inner.relay.clone()), &[Subprotocol::Relay]);
+        inner.handlers.write().install(Arc::new(inner.members.clone()), &[Subprotocol::Membership]);
         inner
     }
 
@@ -132,6 +139,15 @@ impl Inner {
     /// The session with a peer. May be called from a handler.
     pub(super) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
         self.present.get(&node)?.link.clone()
+    }
+
+    /// A connection shows by which address of this machine others reach it. That matters when the node listens on all.
+    pub(super) fn reached_from(&self, stream: &TcpStream) {
+        if let Ok(local) = stream.local_addr()
+            && self.local_addr.ip().is_unspecified()
+        {
+            self.members.listens_at(SocketAddr::new(local.ip(), self.local_addr.port()));
+        }
     }
 
     /// Whether this node has a session of its own with `node`.

@@ -43,6 +43,7 @@ pub(super) async fn listen(inner: Arc<Inner>, listener: TcpListener) {
                     tracing::debug!(%from, %error, "cannot set a connection up");
                     continue;
                 }
+                inner.reached_from(&stream);
                 inner.tasks.spawn(serve(inner.clone(), stream, Way::Direct(from.to_string()), permit));
             }
             Err(error) => {

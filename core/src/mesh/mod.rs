@@ -2,7 +2,8 @@
 //!
 //! [`MeshNode`] is the tokio shell around [`session`](crate::session) and the [`PeerTable`](table::PeerTable): it listens
 //! and dials, runs a reader and a writer per session, and carries the records of the layers above, which implement
-//! [`SubprotocolHandler`]. Which peer has which session is decided by the table alone.
+//! [`SubprotocolHandler`]. Which peer has which session is decided by the table alone; who else belongs to the mesh, and is
+//! to be dialled, by the [`membership`](crate::membership).
 
 mod config;
 mod counters;
@@ -14,6 +15,7 @@ mod inner;
 mod limits;
 mod link;
 mod listen;
+mod members;
 mod node;
 mod reader;
 mod relay;

@@ -18,8 +18,9 @@ use super::handler::{PeerEvent, PeerIdentity, SubprotocolHandler};
 use super::handlers::{ObserverId, PeerObserver, Responder};
 use super::inner::Inner;
 use super::table::{Backoff, DialTarget, PeerState, PeerTable, TableConfig, Way};
-use super::{dial, listen, relay};
+use super::{dial, listen, members, relay};
 use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, NodeId, Signature};
+use crate::membership::Membership;
 use crate::session::{BULK_WINDOW, LocalIdentity};
 use crate::wire::Subprotocol;
 
@@ -63,7 +64,7 @@ pub struct PeerInfo {
 impl MeshNode {
     /// Makes a node; it is bound and accepting sessions when this resolves. Runs on the tokio runtime it is awaited in.
     pub async fn create(config: MeshConfig) -> Result<Self, MeshError> {
-        let (heartbeat, session_timeout) = config.times();
+        let ((heartbeat, session_timeout), probing) = (config.times(), config.membership());
         let incarnation = fresh_incarnation();
         let entity = config.identity.entity_id();
         let local = LocalIdentity::new(config.psk, config.identity, incarnation, config.max_payload, BULK_WINDOW)
@@ -83,9 +84,15 @@ impl MeshNode {
                 backoff: Backoff::new(random_u64()),
             },
         );
-        let inner = Inner::new(local, local_addr, table, config.relay, random_u64());
+        let listens = if local_addr.ip().is_unspecified() { Vec::new() } else { vec![local_addr] };
+        let keypair = local.keypair().clone();
+        let membership = Membership::new(keypair, incarnation, listens, &probing, random_u64())
+            .map_err(|error| MeshError::InvalidArgument(format!("the node's identity cannot be used: {error}")))?;
+        let inner = Inner::new(local, local_addr, table, membership, config.relay, random_u64());
         inner.tasks.spawn(listen::listen(inner.clone(), listener));
         inner.tasks.spawn(inner.clone().keep_time());
+        inner.tasks.spawn(members::drive(inner.clone()));
+        members::seek(&inner, config.seeds);
         inner.tasks.spawn(inner.clone().close_idle_circuits(IDLE_CIRCUIT.max(2 * session_timeout)));
         let end = Arc::new(inner.root.clone().drop_guard());
         Ok(Self { inner, _end: end })
@@ -127,8 +134,22 @@ impl MeshNode {
         if self.inner.control.lock().leaving {
             return Err(MeshError::ShutDown);
         }
-        let target = DialTarget { way: Way::Direct(addr.to_owned()), pin_key, pin_node };
+        let target = DialTarget { way: Way::Direct(addr.to_owned()), pin_key, pin_node, hearsay: false };
         self.in_background(dial::connect(self.inner.clone(), target)).await
+    }
+
+    /// Joins the mesh that the node at `addr` (`host:port`) belongs to, which takes part from now on as this one does. Resolves
+    /// when there is a session with it. Nodes that take part learn of each other as soon as both ends have started, and
+    /// form sessions by themselves.
+    pub async fn join(&self, addr: &str) -> Result<NodeId, MeshError> {
+        let node = self.connect(addr, None, None).await?;
+        self.inner.members.join_through(node);
+        Ok(node)
+    }
+
+    /// The live members of the mesh beside this node, sorted. Empty while it takes no part.
+    pub fn members(&self) -> Vec<NodeId> {
+        self.inner.members.live()
     }
 
     /// Makes a session with `node` through a peer that has one with both, or finds the one that there is. Peers are asked
@@ -258,7 +279,11 @@ impl MeshNode {
                 handler.peer(&PeerEvent::Suspected { node: peer.identity.node });
             }
         }
+        handler.members(&self.inner.members.keepers());
         self.inner.handlers.write().install(handler, subprotocols);
+        if subprotocols.contains(&Subprotocol::Directory) {
+            self.inner.members.keeps_directory(true);
+        }
         for link in control.links.values() {
             link.wake();
         }
@@ -269,6 +294,9 @@ impl MeshNode {
     pub fn uninstall(&self, subprotocols: &[Subprotocol]) {
         let taken = {
             let _control = self.inner.control.lock();
+            if subprotocols.contains(&Subprotocol::Directory) {
+                self.inner.members.keeps_directory(false);
+            }
             self.inner.handlers.write().uninstall(subprotocols)
         };
         drop(taken);

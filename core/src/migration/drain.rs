@@ -1,7 +1,8 @@
 //! Moves every daemon of a node away: which one goes where, and what came of it.
 //!
 //! Peers say what they can host and how much lives there; each daemon goes to the least loaded of those that can take it,
-//! a bounded number at a time. What one peer refuses is offered to the next one.
+//! a bounded number at a time. What one peer refuses is offered to the next one; a peer that only has no room now, or whose
+//! session broke, is asked again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -17,8 +18,10 @@ use crate::wire::migration::{FailureReason, Unwelcome};
 const MOST_MOVING: usize = 32;
 /// How long peers may take to say what they can host.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often daemons that somebody else is moving are looked at again.
+/// How often daemons that somebody else is moving, or that a peer could not take just then, are looked at again; each time
+/// that a daemon finds no room it waits twice as long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(16);
 /// How long moves may take to end once they were given up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -41,6 +44,10 @@ struct Item {
     origin: OriginHash,
     kind: Arc<str>,
     refused_by: BTreeSet<NodeId>,
+    /// Those of them that may take it later.
+    later: BTreeSet<NodeId>,
+    /// How long it waits when nobody has room for it.
+    patience: Duration,
     /// What became of the last attempt.
     failure: Option<MigrationFailure>,
 }
@@ -61,12 +68,13 @@ pub struct Drain {
     /// Every kind that was asked about, in the order of the question.
     kinds: Vec<Arc<str>>,
     asked: BTreeSet<NodeId>,
+    /// Peers whose session broke, or that are back and were asked again: until then nobody is given up for want of them.
+    away: BTreeMap<NodeId, Instant>,
     offers: BTreeMap<NodeId, Offer>,
     answers_until: Instant,
     waiting: VecDeque<Item>,
-    /// Somebody else moves them.
-    blocked: Vec<Item>,
-    look_at: Option<Instant>,
+    /// They are looked at again then: somebody else moves them, or nobody had room.
+    blocked: Vec<(Instant, Item)>,
     moving: BTreeMap<OriginHash, (Item, NodeId)>,
     reports: Vec<DrainReport>,
     until: Option<Instant>,
@@ -87,11 +95,11 @@ impl Drain {
             known: HashSet::new(),
             kinds: Vec::new(),
             asked: peers.into_iter().collect(),
+            away: BTreeMap::new(),
             offers: BTreeMap::new(),
             answers_until: now + PATIENCE,
             waiting: VecDeque::new(),
             blocked: Vec::new(),
-            look_at: None,
             moving: BTreeMap::new(),
             reports: Vec::new(),
             until: timeout.map(|timeout| now + timeout),
@@ -110,7 +118,14 @@ impl Drain {
                 self.stays(origin, MigrationFailure::Refused(reason, Outcome::Source));
                 continue;
             };
-            self.waiting.push_back(Item { origin, kind, refused_by: BTreeSet::new(), failure: None });
+            self.waiting.push_back(Item {
+                origin,
+                kind,
+                refused_by: BTreeSet::new(),
+                later: BTreeSet::new(),
+                patience: LOOK_AGAIN,
+                failure: None,
+            });
         }
     }
 
@@ -121,17 +136,27 @@ impl Drain {
 
     /// A peer says which of these kinds it can build, by their places in the question.
     pub fn offered(&mut self, node: NodeId, kinds: &[u32], open: bool, load: u64) {
-        if self.asked.remove(&node) {
+        if self.asked.remove(&node) || self.away.remove(&node).is_some() {
             let named = |place: &u32| self.kinds.get(usize::try_from(*place).ok()?).cloned();
             let kinds = kinds.iter().filter_map(named).collect();
             self.offers.insert(node, Offer { kinds, open, load });
         }
     }
 
-    /// The session with a peer broke.
-    pub fn peer_gone(&mut self, node: NodeId) {
-        self.asked.remove(&node);
-        self.offers.remove(&node);
+    /// The session with a peer broke. It may come back.
+    pub fn peer_gone(&mut self, node: NodeId, now: Instant) {
+        let counted = self.asked.remove(&node) || self.offers.remove(&node).is_some();
+        if counted {
+            self.away.insert(node, now + PATIENCE);
+        }
+    }
+
+    /// A peer came, or came back. Gives what it is to be asked about.
+    pub fn peer_back(&mut self, node: NodeId, now: Instant) -> &[Arc<str>] {
+        if !self.asked.contains(&node) && !self.offers.contains_key(&node) {
+            self.away.insert(node, now + PATIENCE);
+        }
+        &self.kinds
     }
 
     /// Whether this daemon is, or was, taken care of.
@@ -157,7 +182,16 @@ impl Drain {
                 .filter(|(node, offer)| takes(**node, offer))
                 .min_by_key(|(node, offer)| (!offer.open, offer.load, **node));
             let Some((node, offer)) = best else {
-                self.stays(item.origin, item.failure.unwrap_or(MigrationFailure::NoTargetAvailable));
+                let hopes = item.later.iter().any(|node| self.offers.contains_key(node));
+                if hopes || self.away.values().any(|until| *until > now) {
+                    item.refused_by.retain(|node| !item.later.contains(node));
+                    item.later.clear();
+                    let wait = item.patience;
+                    item.patience = (wait * 2).min(LONGEST_WAIT);
+                    self.blocked.push((now + wait, item));
+                } else {
+                    self.stays(item.origin, item.failure.unwrap_or(MigrationFailure::NoTargetAvailable));
+                }
                 continue;
             };
             offer.load += 1;
@@ -181,6 +215,9 @@ impl Drain {
                 if self.ending {
                     self.stays(origin, failure);
                 } else {
+                    if may_pass(&failure) {
+                        item.later.insert(node);
+                    }
                     item.failure = Some(failure);
                     self.waiting.push_back(item);
                 }
@@ -196,8 +233,7 @@ impl Drain {
             if let Some(offer) = self.offers.get_mut(&node) {
                 offer.load = offer.load.saturating_sub(1);
             }
-            self.blocked.push(item);
-            self.look_at.get_or_insert(now + LOOK_AGAIN);
+            self.blocked.push((now + LOOK_AGAIN, item));
         }
     }
 
@@ -217,15 +253,13 @@ impl Drain {
     /// The next instant at which [`tick`](Self::tick) or [`next`](Self::next) has something to do by itself.
     pub fn deadline(&self) -> Option<Instant> {
         let answers = (!self.asked.is_empty()).then_some(self.answers_until);
-        [answers, self.look_at, self.until].into_iter().flatten().min()
+        let blocked = self.blocked.iter().map(|(at, _)| *at).min();
+        [answers, blocked, self.until].into_iter().flatten().min()
     }
 
     /// A deadline passed. Gives the moves that are to be given up.
     pub fn tick(&mut self, now: Instant) -> Vec<OriginHash> {
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.look_at = None;
-            self.waiting.extend(self.blocked.drain(..));
-        }
+        self.waiting.extend(self.blocked.extract_if(.., |(at, _)| *at <= now).map(|(_, item)| item));
         if self.until.is_none_or(|until| until > now) {
             return Vec::new();
         }
@@ -245,8 +279,9 @@ impl Drain {
         self.ending = true;
         self.until = Some(now + LAST_WORDS);
         self.asked.clear();
-        self.look_at = None;
-        let left: Vec<Item> = self.waiting.drain(..).chain(self.blocked.drain(..)).collect();
+        self.away.clear();
+        let blocked = self.blocked.drain(..).map(|(_, item)| item);
+        let left: Vec<Item> = self.waiting.drain(..).chain(blocked).collect();
         for item in left {
             self.stays(item.origin, MigrationFailure::Refused(out_of_time(), Outcome::Source));
         }
@@ -273,6 +308,20 @@ impl Drain {
     /// What became of all of them.
     pub fn into_reports(self) -> Vec<DrainReport> {
         self.reports
+    }
+}
+
+/// Whether the same target may take it a little later.
+fn may_pass(failure: &MigrationFailure) -> bool {
+    match failure {
+        MigrationFailure::Refused(reason, _) => {
+            matches!(reason, FailureReason::NotReady | FailureReason::PeerLost { .. })
+        }
+        MigrationFailure::NotReadyTimeout { .. } | MigrationFailure::TargetUnavailable(_) => true,
+        MigrationFailure::DaemonNotFound(_)
+        | MigrationFailure::NotAuthorized { .. }
+        | MigrationFailure::WrongPeer { .. }
+        | MigrationFailure::NoTargetAvailable => false,
     }
 }
 

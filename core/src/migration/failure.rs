@@ -16,6 +16,32 @@ pub enum Outcome {
     Lost,
 }
 
+impl Outcome {
+    /// Where the reason that ended a move from `source` leaves the daemon before the hand-over: a source that names itself as
+    /// lost takes the daemon with it.
+    pub fn told_by(source: NodeId, reason: &FailureReason) -> Self {
+        match reason {
+            FailureReason::PeerLost { node: Some(node), .. } if *node == source => Self::Lost,
+            FailureReason::NotReady
+            | FailureReason::FactoryNotFound { .. }
+            | FailureReason::ComputeNotSupported
+            | FailureReason::StateFailed { .. }
+            | FailureReason::AlreadyMigrating
+            | FailureReason::IdentityTransportFailed { .. }
+            | FailureReason::NotAuthorized
+            | FailureReason::WrongPeer
+            | FailureReason::SnapshotTooLarge { .. }
+            | FailureReason::BufferFull
+            | FailureReason::Cancelled
+            | FailureReason::Timeout { .. }
+            | FailureReason::PeerLost { .. }
+            | FailureReason::DaemonNotFound
+            | FailureReason::TargetUnavailable
+            | FailureReason::WrongPhase { .. } => Self::Source,
+        }
+    }
+}
+
 /// A failed migration, as its caller learns of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MigrationFailure {

@@ -169,7 +169,7 @@ impl Orchestrator {
                     self.wanted.source = node;
                     self.inquire_anew(now)
                 }
-                _ => self.failed(reason, Outcome::Source, now),
+                Some(_) | None => self.failed(reason, Outcome::Source, now),
             },
             // The answer to a question that was repeated: it was let go to the target, or is gone.
             State::Driving { .. } | State::Deciding { .. } => {
@@ -416,6 +416,25 @@ impl Orchestrator {
             }
             State::Doubting { .. } | State::Over => Vec::new(),
         }
+    }
+
+    /// The runtime of this node shuts down. `takes_daemon_along` when the daemon lives here and goes with it; behind the word
+    /// for the cutover nobody here can say any more where it will be.
+    pub fn shut_down(&mut self, takes_daemon_along: bool) -> Vec<OrchestratorAction> {
+        let mut actions = Vec::new();
+        let outcome = match self.state {
+            State::Over => return actions,
+            _ if takes_daemon_along => Outcome::Lost,
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => Outcome::Source,
+            State::Driving { .. } => {
+                // Source and target need not wait for a silence.
+                actions.push(OrchestratorAction::Ask(Ask::Cancel(FailureReason::Cancelled)));
+                Outcome::Source
+            }
+            State::Deciding { .. } | State::Doubting { .. } => Outcome::Unknown,
+        };
+        self.finish(Err(MigrationFailure::Refused(FailureReason::Cancelled, outcome)), &mut actions);
+        actions
     }
 
     /// The source has decided already: what was asked for last is void.

@@ -230,24 +230,16 @@ impl Source {
 
     /// Nothing runs any more, so nothing new is sent either.
     pub fn frozen(&mut self) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Freezing { until } => {
-                self.state = SourceState::Hushing { until };
-                vec![SourceAction::Hush]
-            }
-            _ => Vec::new(),
-        }
+        let SourceState::Freezing { until } = self.state else { return Vec::new() };
+        self.state = SourceState::Hushing { until };
+        vec![SourceAction::Hush]
     }
 
     /// All that the daemon sent was accepted, and what it called has answered.
     pub fn hushed(&mut self, callback_timeout: Duration, now: Instant) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Hushing { .. } => {
-                self.state = SourceState::Snapshotting { until: now + callback_timeout };
-                vec![SourceAction::TakeSnapshot]
-            }
-            _ => Vec::new(),
-        }
+        let SourceState::Hushing { .. } = self.state else { return Vec::new() };
+        self.state = SourceState::Snapshotting { until: now + callback_timeout };
+        vec![SourceAction::TakeSnapshot]
     }
 
     /// The daemon gave its state, or has none.
@@ -264,7 +256,15 @@ impl Source {
                 self.state = SourceState::Reserving { until: now + freeze_timeout, transfer: Box::new(transfer) };
                 vec![SourceAction::Reserve, SourceAction::Report(Stage::Transfer)]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -276,7 +276,15 @@ impl Source {
                 self.state = SourceState::Sending(transfer);
                 vec![SourceAction::Transfer]
             }
-            other => {
+            other @ (SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone) => {
                 self.state = other;
                 Vec::new()
             }
@@ -291,7 +299,15 @@ impl Source {
                 self.state = SourceState::AwaitRestore;
                 vec![SourceAction::Report(Stage::Restore)]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -303,7 +319,15 @@ impl Source {
                 self.state = SourceState::Staging;
                 vec![SourceAction::Ship { last: false }, SourceAction::Report(Stage::Replay)]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -328,7 +352,14 @@ impl Source {
                     Vec::new()
                 }
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Released { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -371,7 +402,15 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::Cleanup]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 
@@ -387,18 +426,24 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeBack]
             }
-            _ => Vec::new(),
+            (
+                SourceState::Freezing { .. }
+                | SourceState::Hushing { .. }
+                | SourceState::Snapshotting { .. }
+                | SourceState::Reserving { .. }
+                | SourceState::Sending(_)
+                | SourceState::AwaitRestore
+                | SourceState::Staging
+                | SourceState::Closing { .. }
+                | SourceState::Gone,
+                CopyState::Undecided | CopyState::Active | CopyState::Discarded,
+            ) => Vec::new(),
         }
     }
 
     /// The target or the orchestrator gave up, or a local step failed.
     pub fn failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
         self.resume(reason)
-    }
-
-    /// The target dropped its copy and says why: nothing ran there.
-    pub fn target_failed(&mut self, reason: FailureReason) -> Vec<SourceAction> {
-        if self.is_released() { self.target_copy(CopyState::Discarded) } else { self.resume(reason) }
     }
 
     /// The operator's word that the target's copy is gone. Nothing while the target is in reach.
@@ -408,7 +453,16 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeOver]
             }
-            _ => Vec::new(),
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { in_doubt: false, .. }
+            | SourceState::Gone => Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::failure::Outcome;
 use crate::identity::NodeId;
 use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 
@@ -28,8 +29,10 @@ pub enum TargetAction {
     Acknowledge,
     /// Ask the source whether it released the daemon.
     AskSource,
-    /// Drop what arrived. Tell the others why, when there is a reason they do not know.
-    Discard(Option<FailureReason>),
+    /// A step failed here: drop what arrived, and tell the others why.
+    Discard(FailureReason),
+    /// The others gave it up, or are gone: drop what arrived.
+    CallOff(FailureReason, Outcome),
     /// The source let go: the move is over here too.
     Finish,
     /// The source is gone, and this copy is all that is left: go on here as a new life.
@@ -149,7 +152,13 @@ impl Target {
                 self.state = TargetState::Receiving;
                 vec![TargetAction::Grant]
             }
-            _ => Vec::new(),
+            TargetState::Prepared
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. }
+            | TargetState::Active
+            | TargetState::Over => Vec::new(),
         }
     }
 
@@ -163,7 +172,13 @@ impl Target {
                 self.state = TargetState::Building;
                 vec![TargetAction::Build]
             }
-            _ => Vec::new(),
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. }
+            | TargetState::Active
+            | TargetState::Over => Vec::new(),
         }
     }
 
@@ -175,7 +190,13 @@ impl Target {
                 vec![TargetAction::Restore]
             }
             TargetState::Building => self.restored(),
-            _ => Vec::new(),
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Restoring
+            | TargetState::Staged { .. }
+            | TargetState::Active
+            | TargetState::Over => Vec::new(),
         }
     }
 
@@ -186,7 +207,12 @@ impl Target {
                 self.state = TargetState::Staged { complete: false };
                 vec![TargetAction::SayRestored]
             }
-            _ => Vec::new(),
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Staged { .. }
+            | TargetState::Active
+            | TargetState::Over => Vec::new(),
         }
     }
 
@@ -199,7 +225,13 @@ impl Target {
                 *complete = *complete || total == Some(now_staged);
                 vec![TargetAction::SayStaged]
             }
-            _ => Vec::new(),
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Active
+            | TargetState::Over => Vec::new(),
         }
     }
 
@@ -230,27 +262,38 @@ impl Target {
                 self.state = TargetState::Over;
                 vec![TargetAction::Finish]
             }
-            _ => Vec::new(),
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. }
+            | TargetState::Over => Vec::new(),
         }
     }
 
     /// A step failed here: say so.
     pub fn fail(&mut self, reason: FailureReason) -> Vec<TargetAction> {
-        self.discard(Some(reason))
+        self.end_with(TargetAction::Discard(reason))
     }
 
-    /// The source or the orchestrator gave up.
-    pub fn called_off(&mut self) -> Vec<TargetAction> {
-        self.discard(None)
+    /// The source or the orchestrator gave up, or is gone. `outcome` is where that leaves the daemon.
+    pub fn called_off(&mut self, reason: FailureReason, outcome: Outcome) -> Vec<TargetAction> {
+        self.end_with(TargetAction::CallOff(reason, outcome))
     }
 
-    fn discard(&mut self, reason: Option<FailureReason>) -> Vec<TargetAction> {
+    fn end_with(&mut self, end: TargetAction) -> Vec<TargetAction> {
         match self.state {
-            TargetState::Active | TargetState::Over => Vec::new(),
-            _ => {
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. } => {
                 self.state = TargetState::Over;
-                vec![TargetAction::Discard(reason)]
+                vec![end]
             }
+            TargetState::Active | TargetState::Over => Vec::new(),
         }
     }
 
@@ -259,7 +302,12 @@ impl Target {
         match self.state {
             TargetState::Active => CopyState::Active,
             TargetState::Over => CopyState::Discarded,
-            _ => CopyState::Undecided,
+            TargetState::Prepared
+            | TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { .. } => CopyState::Undecided,
         }
     }
 
@@ -277,7 +325,10 @@ impl Target {
             | TargetState::Receiving
             | TargetState::Building
             | TargetState::Restoring
-            | TargetState::Staged { .. } => self.discard(None),
+            | TargetState::Staged { .. } => {
+                let outcome = if dead { Outcome::Lost } else { Outcome::Source };
+                self.called_off(FailureReason::lost("source", self.source), outcome)
+            }
             // The source's copy died with it: this one is the daemon.
             TargetState::Active if dead => {
                 self.state = TargetState::Over;
@@ -326,7 +377,7 @@ impl Target {
     /// have said so.
     pub fn source_answered(&mut self, copy: CopyState) -> Vec<TargetAction> {
         match copy {
-            CopyState::Active | CopyState::Discarded => self.called_off(),
+            CopyState::Active | CopyState::Discarded => self.called_off(FailureReason::Cancelled, Outcome::Source),
             CopyState::Undecided => Vec::new(),
         }
     }
@@ -354,27 +405,30 @@ impl Target {
 
     /// A deadline passed.
     pub fn tick(&mut self, now: Instant) -> Vec<TargetAction> {
-        match self.deadline() {
-            Some(deadline) if deadline <= now => match self.state {
-                TargetState::Building | TargetState::Restoring if self.working_until > now => {
-                    self.reported_at = now;
-                    vec![TargetAction::StillAtWork]
-                }
-                TargetState::Building | TargetState::Restoring => {
-                    let detail = "factory or restore did not settle in time".to_owned();
-                    self.discard(Some(FailureReason::StateFailed { detail }))
-                }
-                TargetState::Active if self.cut_off => {
-                    self.state = TargetState::Over;
-                    vec![TargetAction::Finish]
-                }
-                TargetState::Active => {
-                    self.heard_at = now;
-                    vec![TargetAction::Acknowledge]
-                }
-                _ => self.discard(Some(FailureReason::Timeout { detail: "the source was not heard".to_owned() })),
-            },
-            _ => Vec::new(),
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return Vec::new();
+        }
+        match self.state {
+            TargetState::Building | TargetState::Restoring if self.working_until > now => {
+                self.reported_at = now;
+                vec![TargetAction::StillAtWork]
+            }
+            TargetState::Building | TargetState::Restoring => {
+                let detail = "factory or restore did not settle in time".to_owned();
+                self.fail(FailureReason::StateFailed { detail })
+            }
+            TargetState::Active if self.cut_off => {
+                self.state = TargetState::Over;
+                vec![TargetAction::Finish]
+            }
+            TargetState::Active => {
+                self.heard_at = now;
+                vec![TargetAction::Acknowledge]
+            }
+            TargetState::Prepared | TargetState::Waiting | TargetState::Receiving | TargetState::Staged { .. } => {
+                self.fail(FailureReason::Timeout { detail: "the source was not heard".to_owned() })
+            }
+            TargetState::Over => Vec::new(),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::arrivals::Arrival;
+use super::arrivals::{Arrival, Welcome};
 use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
 use super::reaching::Then;
 use super::work::{MigrationRequest, Work};
-use crate::daemon::{HostConfig, Standing};
-use crate::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
-use crate::migration::{Subject, Target, TargetState};
+use crate::daemon::Standing;
+use crate::identity::{MigrationId, NodeId, OriginHash};
+use crate::migration::{MigrationFailure, Outcome, Subject, Target, TargetState};
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Unwelcome};
 
 /// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
@@ -17,10 +17,19 @@ const MOST_QUESTIONS: usize = 4096;
 /// Most orchestrators that wait until this node is ready, or until a daemon has wholly arrived here.
 const MOST_EARLY: usize = 4096;
 
+/// Most daemons that one orchestrator is promised a place for, and that all of them are, as long as they have not come;
+/// daemons that were announced do not count. Whoever comes then is told that this node is not ready.
+const MOST_PROMISED_TO_ONE: usize = 1024;
+const MOST_PROMISED: usize = 8192;
+/// A state may be so much larger than its source had said before the policy is asked again.
+const UNTOLD_BYTES: u64 = 64 * 1024;
+
 /// A question to the embedder's policy.
 pub(super) enum Question {
     /// May this daemon come?
-    Arrival { from: NodeId, id: MoveId, kind: Arc<str>, source: NodeId, transport_identity: bool },
+    Arrival { from: NodeId, id: MoveId, kind: Arc<str>, source: NodeId, transport_identity: bool, state_bytes: u64 },
+    /// May it still, now that its state has shown to be so large?
+    Size { source: NodeId, id: MoveId, kind: Arc<str>, total: u64 },
     /// May this node be told of a daemon that it wants to move?
     Inquiry(Inquiry),
     /// May it move that daemon?
@@ -31,7 +40,7 @@ impl Question {
     /// Who asked.
     pub(super) fn from(&self) -> NodeId {
         match self {
-            Self::Arrival { from, .. } | Self::Departure { from, .. } => *from,
+            Self::Arrival { from, .. } | Self::Departure { from, .. } | Self::Size { source: from, .. } => *from,
             Self::Inquiry(inquiry) => inquiry.from,
         }
     }
@@ -39,9 +48,9 @@ impl Question {
     /// Whether it is about this attempt of that orchestrator.
     pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
         match self {
-            Self::Arrival { from: asker, id: about, .. } | Self::Departure { from: asker, id: about, .. } => {
-                *asker == from && about == id
-            }
+            Self::Arrival { from: asker, id: about, .. }
+            | Self::Departure { from: asker, id: about, .. }
+            | Self::Size { source: asker, id: about, .. } => *asker == from && about == id,
             Self::Inquiry(_) => false,
         }
     }
@@ -210,7 +219,7 @@ impl Engine {
         if undone {
             // A source that begins anew has not released the daemon to the copy that may still be here.
             let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
-            self.arrival_input(id.entity, now, Target::called_off);
+            self.arrival_input(id.entity, now, |target| target.called_off(FailureReason::Cancelled, Outcome::Source));
             if let Some(former) = former {
                 self.arrived.forget(&former);
             }
@@ -264,7 +273,11 @@ impl Engine {
                 return self.decline(from, id, unwelcome(Unwelcome::ExpectedOtherwise));
             }
             let (kind, config) = (expected.kind.clone(), expected.config.clone());
-            return self.agree(from, id, kind, source, transport_identity, Some((config, provisioned)), now);
+            let arrival = Welcome::Announced { config, provisioned };
+            return self.agree(from, id, kind, source, transport_identity, arrival, now);
+        }
+        if own.is_none() && self.has_promised_enough(from) {
+            return self.decline(from, id, FailureReason::NotReady);
         }
         let not_expected = unwelcome(Unwelcome::NotExpected);
         let Some(kind) = self.factories.kind(kind) else {
@@ -272,17 +285,65 @@ impl Engine {
         };
         match self.options.arrivals {
             ArrivalPolicy::Announced => self.decline(from, id, not_expected),
-            ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, None, now),
+            ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, Welcome::Any, now),
             ArrivalPolicy::Ask => {
                 if self.asked.len() >= MOST_QUESTIONS {
                     return self.decline(from, id, FailureReason::NotReady);
                 }
                 let request =
                     MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator: from, state_bytes };
-                let question = self.enter_question(Question::Arrival { from, id, kind, source, transport_identity });
+                let question = Question::Arrival { from, id, kind, source, transport_identity, state_bytes };
+                let question = self.enter_question(question);
                 self.work.push(Work::Admit { question, request });
             }
         }
+    }
+
+    /// Whether no more may be promised to an orchestrator: a flood of its questions must not fill this node, and not shut
+    /// out others.
+    fn has_promised_enough(&self, orchestrator: NodeId) -> bool {
+        let all = self.arrivals.len() + self.places.count() + self.asked.len();
+        if all < MOST_PROMISED_TO_ONE {
+            return false;
+        }
+        let asked = self.asked.values().filter_map(|question| match question {
+            Question::Arrival { from, .. } => Some(*from),
+            Question::Size { .. } | Question::Inquiry(_) | Question::Departure { .. } => None,
+        });
+        let promised = self.arrivals.values().chain(self.places.iter()).filter(|arrival| !arrival.is_announced());
+        let promised = asked.chain(promised.map(|arrival| arrival.target.orchestrator));
+        let (mut all, mut own) = (0, 0);
+        for to in promised {
+            all += 1;
+            own += usize::from(to == orchestrator);
+        }
+        all >= MOST_PROMISED || own >= MOST_PROMISED_TO_ONE
+    }
+
+    /// Room is asked for. Whether the policy, which was told another size, is asked first.
+    pub(super) fn asks_about_size(&mut self, source: NodeId, id: &MoveId, total: u64, now: Now) -> bool {
+        let Some(arrival) = self.arrivals.get(&id.entity) else { return false };
+        if arrival.admitted_bytes().is_none_or(|admitted| total <= admitted.saturating_add(UNTOLD_BYTES)) {
+            return false;
+        }
+        let asked = self.asked.values().any(|question| match question {
+            Question::Size { id: about, .. } => about == id,
+            Question::Arrival { .. } | Question::Inquiry(_) | Question::Departure { .. } => false,
+        });
+        if asked {
+            return true;
+        }
+        let (kind, orchestrator) = (arrival.kind(), arrival.target.orchestrator);
+        let request =
+            MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator, state_bytes: total };
+        let question = Question::Size { source, id: *id, kind, total };
+        if self.asked.len() >= MOST_QUESTIONS {
+            self.answer_question(question, None, now);
+        } else {
+            let question = self.enter_question(question);
+            self.work.push(Work::Admit { question, request });
+        }
+        true
     }
 
     /// The embedder's policy decided.
@@ -298,12 +359,15 @@ impl Engine {
         let refusal =
             answer.map_or(Some(FailureReason::NotReady), |yes| (!yes).then_some(FailureReason::NotAuthorized));
         match question {
-            Question::Arrival { from, id, kind, source, transport_identity } => {
+            Question::Arrival { from, id, kind, source, transport_identity, state_bytes } => {
                 let held = self.arrivals.get(&id.entity);
                 let taken = self.by_origin.contains_key(&id.entity.origin_hash())
                     || held.is_some_and(|arrival| arrival.target.state != TargetState::Prepared);
                 match answer {
-                    Some(true) if !taken => self.agree(from, id, kind, source, transport_identity, None, now),
+                    Some(true) if !taken => {
+                        let welcome = Welcome::ByPolicy { state_bytes };
+                        self.agree(from, id, kind, source, transport_identity, welcome, now);
+                    }
                     Some(true) => self.decline(from, id, FailureReason::AlreadyMigrating),
                     Some(false) => {
                         let why = Unwelcome::ByPolicy;
@@ -311,6 +375,23 @@ impl Engine {
                         self.decline(from, id, reason.bounded());
                     }
                     None => self.decline(from, id, FailureReason::NotReady),
+                }
+            }
+            Question::Size { id, kind, total, .. } => {
+                let waits = self.arrivals.get_mut(&id.entity).filter(|arrival| arrival.target.id == id);
+                let Some(arrival) = waits else { return };
+                match answer {
+                    Some(true) => {
+                        arrival.admit(total);
+                        let source = arrival.target.source;
+                        self.make_room(source, &id, total, now);
+                    }
+                    Some(false) => {
+                        let reason =
+                            FailureReason::FactoryNotFound { kind: kind.to_string(), why: Unwelcome::ByPolicy };
+                        self.arrival_input(id.entity, now, |target| target.fail(reason.bounded()));
+                    }
+                    None => self.arrival_input(id.entity, now, |target| target.fail(FailureReason::NotReady)),
                 }
             }
             Question::Inquiry(inquiry) => match refusal {
@@ -332,7 +413,7 @@ impl Engine {
         kind: Arc<str>,
         source: NodeId,
         transport_identity: bool,
-        announced: Option<(HostConfig, Option<EntityKeypair>)>,
+        welcome: Welcome,
         now: Now,
     ) {
         if source != from && !self.peers.is_up(source) {
@@ -341,12 +422,16 @@ impl Engine {
         let settings = &self.options.migration;
         let limits = (settings.silence, settings.handover_hold);
         let (target, actions) = Target::new(id, (from, source), limits, now.instant);
-        let arrival = Arrival::new(target, kind, transport_identity, announced);
-        self.places.give_up(&id.entity, |target| target.orchestrator == from);
-        if let Some(former) = self.arrivals.insert(id.entity, arrival)
-            && former.target.orchestrator != from
-        {
-            self.places.keep(former);
+        let arrival = Arrival::new(target, kind, transport_identity, welcome);
+        self.give_up_places(&id.entity, &FailureReason::Cancelled, |target| target.orchestrator == from);
+        if let Some(former) = self.arrivals.insert(id.entity, arrival) {
+            let target = &former.target;
+            if target.orchestrator != from {
+                self.places.keep(former);
+            } else if target.id.migration != id.migration {
+                let failure = MigrationFailure::Refused(FailureReason::Cancelled, Outcome::Source);
+                self.note_arrival(&target.id, target.source, None, Some(failure));
+            }
         }
         self.arrive(id.entity, actions, now);
     }
@@ -364,6 +449,8 @@ impl Engine {
                     self.decline(from, id, reason.clone());
                 }
                 Question::Inquiry(inquiry) => self.decline_inquiry(&inquiry, reason.clone(), None),
+                // Its arrival has ended.
+                Question::Size { .. } => {}
             }
         }
     }

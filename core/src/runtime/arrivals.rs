@@ -21,15 +21,21 @@ use crate::snapshot::{SnapshotDigest, StateSnapshot};
 use crate::wire::events::Thrown;
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage, truncate};
 
+/// Why a daemon may come.
+pub(super) enum Welcome {
+    /// It was announced here, with how it is to be hosted, and perhaps with its key.
+    Announced { config: HostConfig, provisioned: Option<EntityKeypair> },
+    /// Any of a registered kind may.
+    Any,
+    /// The embedder's policy agreed to a state of this size; 0 when the size was not known.
+    ByPolicy { state_bytes: u64 },
+}
+
 /// A daemon that comes.
 pub(super) struct Arrival {
     pub(super) target: Target,
     kind: Arc<str>,
-    pub(super) config: HostConfig,
-    /// The key that was provisioned for it.
-    provisioned: Option<EntityKeypair>,
-    /// It was announced without a key, so the key must come with it.
-    key_must_come: bool,
+    welcome: Welcome,
     transport_identity: bool,
     /// The source's claim, and then this node's own.
     pub(super) claim: Option<Claim>,
@@ -38,26 +44,18 @@ pub(super) struct Arrival {
     pub(super) seal: Option<Seal>,
     state: Option<Bytes>,
     pub(super) key: Option<DaemonKey>,
-    /// Waiting events that came before their turn, by position.
+    /// Waiting events that came before their turn, by position, and how many bytes they are.
     pub(super) early: BTreeMap<u64, Bytes>,
+    pub(super) early_bytes: usize,
 }
 
 impl Arrival {
-    /// One that was agreed to; `announced` is what was provisioned for it here.
-    pub(super) fn new(
-        target: Target,
-        kind: Arc<str>,
-        transport_identity: bool,
-        announced: Option<(HostConfig, Option<EntityKeypair>)>,
-    ) -> Self {
-        let key_must_come = announced.as_ref().is_some_and(|(_, key)| key.is_none());
-        let (config, provisioned) = announced.unwrap_or_default();
+    /// One that was agreed to.
+    pub(super) fn new(target: Target, kind: Arc<str>, transport_identity: bool, welcome: Welcome) -> Self {
         Self {
             target,
             kind,
-            config,
-            provisioned,
-            key_must_come,
+            welcome,
             transport_identity,
             claim: None,
             snapshot: None,
@@ -65,7 +63,37 @@ impl Arrival {
             state: None,
             key: None,
             early: BTreeMap::new(),
+            early_bytes: 0,
         }
+    }
+
+    /// How it will be hosted.
+    pub(super) fn config(&self) -> HostConfig {
+        match &self.welcome {
+            Welcome::Announced { config, .. } => config.clone(),
+            Welcome::Any | Welcome::ByPolicy { .. } => HostConfig::default(),
+        }
+    }
+
+    /// Whether it was announced here.
+    pub(super) fn is_announced(&self) -> bool {
+        match self.welcome {
+            Welcome::Announced { .. } => true,
+            Welcome::Any | Welcome::ByPolicy { .. } => false,
+        }
+    }
+
+    /// How large a state the policy agreed to, if it was asked.
+    pub(super) fn admitted_bytes(&self) -> Option<u64> {
+        match self.welcome {
+            Welcome::ByPolicy { state_bytes } => Some(state_bytes),
+            Welcome::Announced { .. } | Welcome::Any => None,
+        }
+    }
+
+    /// The policy agreed to a state of this size.
+    pub(super) fn admit(&mut self, state_bytes: u64) {
+        self.welcome = Welcome::ByPolicy { state_bytes };
     }
 
     /// The daemon's kind.
@@ -108,7 +136,8 @@ impl Engine {
     }
 
     pub(super) fn tick_arrival(&mut self, entity: EntityId, now: Now) {
-        self.places.give_up(&entity, |target| target.deadline().is_none_or(|at| at <= now.instant));
+        let silent = FailureReason::Timeout { detail: "the source was not heard".to_owned() };
+        self.give_up_places(&entity, &silent, |target| target.deadline().is_none_or(|at| at <= now.instant));
         self.arrival_input(entity, now, |target| target.tick(now.instant));
     }
 
@@ -144,7 +173,17 @@ impl Engine {
                 TargetAction::Activate => self.activate(entity, now),
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
                 TargetAction::AskSource => self.say(source, &MigrationMessage::StatusQuery { id }),
-                TargetAction::Discard(reason) => self.discard(entity, reason, now),
+                TargetAction::Discard(reason) => {
+                    self.drop_arrival(entity, reason.clone(), Outcome::Source, now);
+                    // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
+                    self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
+                    // One that has released the daemon to this copy takes it back.
+                    self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
+                    if orchestrator != source {
+                        self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
+                    }
+                }
+                TargetAction::CallOff(reason, outcome) => self.drop_arrival(entity, reason, outcome, now),
                 TargetAction::StillAtWork => {
                     let stage = arrival.target.stage();
                     let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
@@ -221,7 +260,12 @@ impl Engine {
         if head.entity != entity || head.epoch != id.epoch || head.lineage != claim.body().lineage {
             return Err(failed("the state is of another daemon, or of another time"));
         }
-        let keypair = match (&seal.envelope, &arrival.provisioned) {
+        // `None`: the key may be missing. `Some(None)`: it was announced without one, so the key must come with it.
+        let provisioned = match &arrival.welcome {
+            Welcome::Announced { provisioned, .. } => Some(provisioned.as_ref()),
+            Welcome::Any | Welcome::ByPolicy { .. } => None,
+        };
+        let keypair = match (&seal.envelope, provisioned) {
             // A bad envelope never falls back to a provisioned key.
             (Some(envelope), _) => {
                 let context = EnvelopeContext {
@@ -237,14 +281,14 @@ impl Engine {
             (None, _) if arrival.transport_identity => {
                 return Err(identity_failed("the key was announced and did not come".into()));
             }
-            (None, Some(provisioned)) => provisioned.clone(),
-            (None, None) if arrival.key_must_come => {
+            (None, Some(Some(provisioned))) => provisioned.clone(),
+            (None, Some(None)) => {
                 return Err(identity_failed("no key is provisioned here and none came".into()));
             }
             (None, None) => EntityKeypair::public_only(entity),
         };
         let inbound = Inbound::decode(&head.streams, source, now.instant).map_err(|e| failed(&e.to_string()))?;
-        let (kind, config) = (arrival.kind.clone(), arrival.config.clone());
+        let (kind, config) = (arrival.kind.clone(), arrival.config());
         let (lineage, epoch) = (head.lineage, head.epoch);
         let key = self.next_key();
         let standing = Standing::Arriving(id.migration);
@@ -255,6 +299,7 @@ impl Engine {
             arrival.key = Some(key);
             arrival.state = state;
         }
+        self.bring_output_channel(key).map_err(|e| failed(&e.to_string()))?;
         let (origin, purpose) = (entity.origin_hash(), ConstructFor::Arrival);
         self.work.push(Work::Construct { daemon: key, origin, entity, kind: Some(kind), purpose, spawn: None });
         Ok(())
@@ -292,7 +337,7 @@ impl Engine {
         self.settle_own(now);
     }
 
-    fn discard(&mut self, entity: EntityId, reason: Option<FailureReason>, now: Now) {
+    fn drop_arrival(&mut self, entity: EntityId, reason: FailureReason, outcome: Outcome, now: Now) {
         let Some(arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);
@@ -309,17 +354,7 @@ impl Engine {
         }
         drop(arrival);
         self.free_room(&id, now);
-        if let Some(reason) = reason {
-            let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
-            self.note_arrival(&id, source, None, Some(failure));
-            // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
-            self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
-            // One that has released the daemon to this copy takes it back.
-            self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
-            if orchestrator != source {
-                self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
-            }
-        }
+        self.note_arrival(&id, source, None, Some(MigrationFailure::Refused(reason, outcome)));
         // Whoever else was promised a place for it may still come.
         if let Some(other) = self.places.take_newest(&entity) {
             self.arrivals.insert(entity, other);

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::engine::{Engine, Now};
 use super::policy::Verdict;
 use super::reaching::Then;
@@ -28,10 +30,13 @@ pub(super) struct Departure {
     pub(super) origin: OriginHash,
     /// The claim that the target gets, made before the decision: it must not fail behind it.
     pub(super) claim: Option<Claim>,
-    /// Events of this node that came while the mailbox was closed.
+    /// Events of this node that came while the mailbox was closed, and how many bytes they are.
     pub(super) held: VecDeque<Outgoing>,
+    pub(super) held_bytes: usize,
     /// The stream of this node that its waiting callers go on in.
     pub(super) own: Option<StreamId>,
+    /// What it had to do with channels when its mailbox was closed.
+    pub(super) ledger: Bytes,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -96,7 +101,16 @@ impl Engine {
         let settings = &self.options.migration;
         let limits = (settings.freeze_timeout, settings.silence);
         let (source, actions) = Source::new(id, (from, target), transport, limits, now.instant);
-        let departure = Departure { source, key, origin, claim: None, held: VecDeque::new(), own: None };
+        let departure = Departure {
+            source,
+            key,
+            origin,
+            claim: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            own: None,
+            ledger: Bytes::new(),
+        };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
     }
@@ -288,7 +302,9 @@ impl Engine {
                 if state_len.is_some() {
                     slot.host.stats.snapshots_taken += 1;
                 }
-                let head = snapshot_head(&slot.host, encode_streams(&slot.inbound), now);
+                let ledger = self.channel_ledger(key);
+                let Some(slot) = self.slot(key) else { return };
+                let head = snapshot_head(&slot.host, encode_streams(&slot.inbound), ledger, now);
                 let sequence = head.through_seq().get();
                 Transfer::new(&head, state_len).map(|transfer| (transfer, sequence)).map_err(|e| e.to_string())
             }

@@ -114,9 +114,18 @@ impl Engine {
     /// The session with a peer broke.
     pub(super) fn drain_peer_gone(&mut self, node: NodeId, now: Now) {
         if let Some(draining) = &mut self.drain {
-            draining.machine.peer_gone(node);
+            draining.machine.peer_gone(node, now.instant);
             self.timers.arm(TimerKey::Drain, now.instant + SOON);
         }
+    }
+
+    /// A peer answers now, for the first time or again: it may take what is left.
+    pub(super) fn drain_peer_back(&mut self, node: NodeId, now: Now) {
+        let Some(draining) = self.drain.as_mut().filter(|draining| !draining.machine.is_ending()) else { return };
+        let kinds = draining.machine.peer_back(node, now.instant).to_vec();
+        let kinds = kinds.iter().map(|kind| &**kind).collect();
+        let query = draining.query;
+        self.say(node, &MigrationMessage::CanHost { query, kinds });
     }
 
     /// A migration that this node drove is over: it may be one of a drain.
@@ -175,7 +184,8 @@ impl Engine {
     fn begin_draining(&mut self, origin: OriginHash, target: NodeId, now: Now) {
         let me = self.me();
         let here = self.local(origin).ok().and_then(|key| self.slot(key));
-        // A daemon whose key is not here goes without one.
+        // A daemon whose key is not here goes without one. Who has no room now is asked again by the drain itself, which
+        // offers the daemon to others meanwhile.
         let transport_identity = here.is_some_and(|slot| !slot.host.keypair.is_read_only());
         let options = MigrationOptions { transport_identity, retry_not_ready: Duration::ZERO };
         let begun = self.drive_from(origin, me, target, false, options, now);

@@ -19,16 +19,18 @@ use super::forwards::Forwards;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::places::Places;
+use super::placing::Placing;
 use super::policy::RuntimeOptions;
 use super::reaching::Reaching;
 use super::receiving::ChunkPlacement;
 use super::routes::Route;
 use super::spans::Spans;
 use super::state_reader::StateReader;
+use super::subscriptions::ChannelSide;
 use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
-use crate::directory::{Claim, Graves, Lookups, Pointers};
+use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
 use crate::events::{HeldBytes, Inbound};
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
 use crate::migration::EndedMoves;
@@ -76,8 +78,12 @@ pub(super) struct Slot {
     pub(super) spawning: Option<Box<super::spawn::Spawning>>,
     /// The claim, once somebody asked for it.
     pub(super) claim: Option<Claim>,
+    /// The nodes that were told that it lives here.
+    pub(super) homes: Homes,
     /// Streams that hold events for which the mailbox had no room.
     pub(super) starved: Vec<u32>,
+    /// Channels may have something for it.
+    pub(super) receives: bool,
 }
 
 /// Everything that one runtime knows.
@@ -97,6 +103,8 @@ pub struct Engine {
     pub(super) graves: Graves,
     pub(super) departures: HashMap<EntityId, Departure>,
     pub(super) arrivals: HashMap<EntityId, Arrival>,
+    /// What this node is told as a home of daemons, and tells the homes of its own.
+    pub(super) placing: Placing,
     /// Places for daemons that others than the newest who asked were promised.
     pub(super) places: Places,
     /// Moves that ended here as source, and as target.
@@ -106,6 +114,7 @@ pub struct Engine {
     pub(super) called_off: VecDeque<(NodeId, MoveId)>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reaching: Reaching,
+    pub(super) channels: ChannelSide,
     /// Moves whose sources are being looked for.
     pub(super) sought: HashMap<OriginHash, Vec<Sought>>,
     /// Orchestrators of daemons that have not wholly arrived here.
@@ -166,12 +175,14 @@ impl Engine {
             graves: Graves::default(),
             departures: HashMap::new(),
             arrivals: HashMap::new(),
+            placing: Placing::default(),
             places: Places::default(),
             departed: EndedMoves::default(),
             arrived: EndedMoves::default(),
             called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
+            channels: ChannelSide::default(),
             sought: HashMap::new(),
             early_inquiries: Vec::new(),
             drain: None,
@@ -254,6 +265,7 @@ impl Engine {
         for key in keys {
             self.remove_daemon(key, StopReason::Shutdown, DaemonEvent::Stopped);
         }
+        self.end_requests();
         self.factories.clear();
         self.timers.clear();
     }
@@ -302,6 +314,7 @@ impl Engine {
             self.by_origin.remove(&slot.host.origin);
         }
         self.timers.disarm(TimerKey::Daemon(key));
+        self.placing.left(slot.host.origin, slot.homes);
         if self.daemons.is_empty() {
             // A flood of daemons that has gone leaves no tables behind.
             self.daemons.shrink_to_fit();
@@ -332,6 +345,7 @@ impl Engine {
                 self.wakes.insert(to);
             } else {
                 tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
+                self.placing.lost_something(to, subprotocol);
             }
         }
     }
@@ -348,14 +362,17 @@ impl Engine {
                 TimerKey::Daemon(key) => self.check_callback_timeout(key, now),
                 TimerKey::Route(origin) => self.check_route(origin, now),
                 TimerKey::Lookups => self.check_lookups(now),
+                TimerKey::Placing => self.tick_placing(now),
                 TimerKey::Acknowledge => self.acknowledge_all(),
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
                 TimerKey::Drain => self.tick_drain(now),
+                TimerKey::Outputs => self.publish_all_outputs(now),
                 TimerKey::Sweep => {
                     self.sweep_streams(now);
                     self.sweep_arrivals(now);
+                    self.sweep_placing();
                 }
             }
         }

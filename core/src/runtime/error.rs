@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::channel::ChannelError;
 use crate::identity::{NodeId, OriginHash};
 use crate::migration::MigrationFailure;
 use crate::wire::events::Thrown;
@@ -127,6 +128,9 @@ pub enum RuntimeError {
     /// An argument that cannot be used; the message begins with its path.
     #[error("{0}")]
     InvalidArgument(String),
+    /// Something with a channel did not work.
+    #[error("{0}")]
+    Channel(ChannelError),
     /// A migration failed.
     #[error("migration failed: {0}")]
     Migration(MigrationFailure),

@@ -109,15 +109,15 @@ impl Engine {
             }
             return stream.incarnation == self.node.incarnation;
         }
-        match self.forwards.streams.get(stream) {
-            Some(way) => {
-                let to = self.way_to(stream.sender, way.from);
-                // Its host keeps it, and is asked for it when the sender begins again.
-                if to != from && self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
-                    self.forwards.set_due(stream, true);
-                }
-            }
-            None => self.refuse(from, "answer", &"for a stream that does not come through here"),
+        let Some(way) = self.forwards.streams.get(stream) else {
+            // Forged, or late: its sender began another one since.
+            tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
+            return false;
+        };
+        let to = self.way_to(stream.sender, way.from);
+        // Its host keeps it, and is asked for it when the sender begins again.
+        if to != from && self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
+            self.forwards.set_due(stream, true);
         }
         false
     }

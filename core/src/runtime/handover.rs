@@ -23,6 +23,8 @@ const SHIP_BYTES: usize = 16 * 1024;
 const SHIP_EVENTS: usize = 512;
 /// Held events of this node while its daemon's mailbox is closed.
 const MOST_HELD: usize = 4096;
+/// Most of their payload bytes; a single event may be larger.
+const MOST_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 impl Engine {
     /// Sends waiting events that were not sent yet to be staged.
@@ -30,6 +32,7 @@ impl Engine {
         let Some(departure) = self.departures.get(&entity) else { return };
         let (id, key, target) = (departure.source.id, departure.key, departure.source.target);
         let mut shipped = departure.source.shipped;
+        let ledger = departure.ledger.clone();
         let own = self.stream_for_own(entity, key);
         let Some(slot) = self.daemons.get(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
         let total = slot.host.mailbox.len() as u64;
@@ -78,6 +81,7 @@ impl Engine {
                     number,
                     item: if call { Item::Call(event) } else { Item::Send(event) },
                     received_at: delivery.received_at,
+                    channel: delivery.channel.as_deref(),
                 });
                 bytes += delivery.payload.len();
                 shipped += 1;
@@ -99,7 +103,8 @@ impl Engine {
                 Vec::new()
             };
             let total = (last && done).then_some(shipped);
-            let message = MigrationMessage::BufferedEvents { id, first, streams, items, total, marks };
+            let ledger = total.map(|_| &*ledger);
+            let message = MigrationMessage::BufferedEvents { id, first, streams, items, total, marks, ledger };
             bodies.push(codec::encode(&message));
             if done {
                 break;
@@ -142,6 +147,10 @@ impl Engine {
                 if let Some(slot) = self.slot_mut(key) {
                     slot.host.standing = Standing::Closed(id.migration);
                 }
+                let ledger = self.channel_ledger(key);
+                if let Some(departure) = self.departures.get_mut(&entity) {
+                    departure.ledger = ledger;
+                }
             }
             Err(error) => {
                 let detail = format!("cannot name the next host: {error}");
@@ -167,13 +176,15 @@ impl Engine {
     /// An event of this node for a daemon whose mailbox is closed for the hand-over.
     pub(super) fn hold_for_hand_over(&mut self, outgoing: Outgoing, origin: OriginHash) -> Result<(), RuntimeError> {
         let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
-        match departure {
-            Some(departure) if departure.held.len() < MOST_HELD => {
-                departure.held.push_back(outgoing);
-                Ok(())
-            }
-            _ => Err(RuntimeError::MailboxFull(origin)),
+        let Some(departure) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
+        let bytes = departure.held_bytes + outgoing.payload.len();
+        let fits = departure.held.len() < MOST_HELD && bytes <= MOST_HELD_BYTES;
+        if !fits && !departure.held.is_empty() {
+            return Err(RuntimeError::MailboxFull(origin));
         }
+        departure.held.push_back(outgoing);
+        departure.held_bytes = bytes;
+        Ok(())
     }
 
     /// The decision: from here on the daemon is the target's.
@@ -279,7 +290,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(target) {
             peer.transfers.retain(|moving| *moving != entity);
         }
-        let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
+        let failure = MigrationFailure::Refused(reason.clone(), Outcome::told_by(self.me(), &reason));
         self.note_migration(Role::Source, &id, (self.me(), target), None, Some(failure));
         self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
         self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
@@ -290,6 +301,7 @@ impl Engine {
             }
         }
         self.feed_all(key, now);
+        self.receive_more(key, now);
         self.pump(key, now);
         self.arm_callback_timeout(key, now);
     }
@@ -302,6 +314,7 @@ impl Engine {
         self.departed.note(&source.id, source.orchestrator, End::Left);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         if let Some(slot) = self.take_slot(key) {
+            self.stop_receiving(key, entity, true);
             let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {
                 Control::Snapshot(ticket) | Control::Stop(ticket) => Some(*ticket),
                 Control::AutoSnapshot | Control::MoveSnapshot(_) => None,

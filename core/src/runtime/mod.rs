@@ -10,6 +10,7 @@ mod direct;
 mod drains;
 mod engine;
 mod error;
+mod finding;
 mod forwards;
 #[cfg(feature = "test-hooks")]
 mod gates;
@@ -17,9 +18,11 @@ mod handover;
 mod inbox;
 mod moves;
 mod orchestrations;
+mod outputs;
 mod peer_events;
 mod peers;
 mod places;
+mod placing;
 mod policy;
 mod reaching;
 mod receiving;
@@ -34,6 +37,7 @@ mod spans;
 mod spawn;
 mod staging;
 mod state_reader;
+mod subscriptions;
 mod timeouts;
 mod timers;
 mod transmit;
@@ -47,5 +51,6 @@ pub use run::{LocalResult, Rest};
 pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
-    ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason, Work,
+    ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason,
+    SubscriptionNews, Work,
 };

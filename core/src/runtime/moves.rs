@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::admission::Inquiry;
 use super::engine::{Engine, Now};
+use super::work::Role;
 use crate::identity::{EntityId, NodeId};
-use crate::migration::{Source, Target, TargetState};
+use crate::migration::{MigrationFailure, Outcome, Source, Target, TargetState};
 use crate::wire::codec;
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
@@ -199,14 +200,16 @@ impl Engine {
                 return;
             }
         }
-        self.places
-            .give_up(&id.entity, |target| target.id == *id && (target.source == from || target.orchestrator == from));
+        self.give_up_places(&id.entity, reason, |target| {
+            target.id == *id && (target.source == from || target.orchestrator == from)
+        });
         if let Some(arrival) = self.arrivals.get(&id.entity) {
             let target = &arrival.target;
             // An orchestrator's word ends only what is not fully staged: behind that the source may have decided.
             let undecided = !matches!(target.state, TargetState::Staged { complete: true });
             if target.id == *id && (target.source == from || (target.orchestrator == from && undecided)) {
-                self.arrival_input(id.entity, now, Target::called_off);
+                let outcome = Outcome::told_by(target.source, reason);
+                self.arrival_input(id.entity, now, |target| target.called_off(reason.clone(), outcome));
             }
         }
         let message = MigrationMessage::MigrationFailed { id: *id, reason: reason.clone() };
@@ -249,7 +252,7 @@ impl Engine {
         self.turned_away.retain(|(from, ..)| *from != node);
         self.asked.retain(|_, question| question.from() != node);
         self.early_inquiries.retain(|inquiry| inquiry.from != node);
-        self.places.give_up_all(|target| target.source == node);
+        self.give_up_all_places(&FailureReason::lost("source", node), |target| target.source == node);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.peer_lost(node, dead));
         }
@@ -268,11 +271,12 @@ impl Engine {
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.orchestrator_lost(node));
         }
-        self.places.give_up_all(|target| target.orchestrator == node);
+        let lost = FailureReason::lost("orchestrator", node);
+        self.give_up_all_places(&lost, |target| target.orchestrator == node);
         for entity in self.arriving() {
             self.arrival_input(entity, now, |target| {
                 let unheard = target.state == TargetState::Prepared && target.orchestrator == node;
-                if unheard { target.called_off() } else { Vec::new() }
+                if unheard { target.called_off(lost.clone(), Outcome::Source) } else { Vec::new() }
             });
         }
         self.settle_own(now);
@@ -306,17 +310,25 @@ impl Engine {
 
     /// The runtime shuts down: what is undecided is called off.
     pub(super) fn end_migrations(&mut self, now: Now) {
-        self.places.give_up_all(|_| true);
+        self.give_up_all_places(&FailureReason::Cancelled, |_| true);
+        self.settle_own(now);
+        self.end_drain();
+        // First those who drive: they know what the roles of this node, which end now, are in.
+        self.end_drives(now);
+        let me = self.me();
         for entity in self.departing() {
-            self.departure_input(entity, now, |source| source.failed(FailureReason::Cancelled));
+            // What is not released ends with this runtime.
+            self.departure_input(entity, now, |source| source.failed(FailureReason::lost("source", me)));
         }
         for entity in self.arriving() {
             self.arrival_input(entity, now, |target| target.fail(FailureReason::Cancelled));
         }
         self.settle_own(now);
-        self.end_drain();
-        self.end_drives(now);
-        self.departures.clear();
+        for (_, departure) in std::mem::take(&mut self.departures) {
+            let source = departure.source;
+            let failure = MigrationFailure::Refused(FailureReason::Cancelled, Outcome::Unknown);
+            self.note_migration(Role::Source, &source.id, (me, source.target), None, Some(failure));
+        }
         self.arrivals.clear();
         self.early_inquiries.clear();
         self.decline_asked();

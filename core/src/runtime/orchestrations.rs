@@ -265,7 +265,7 @@ impl Engine {
                 | MigrationFailure::DaemonNotFound(_)
                 | MigrationFailure::NoTargetAvailable => FailureReason::Cancelled,
             };
-            if let (Outcome::Source, Some(id)) = (failure.outcome(), id) {
+            if let (Outcome::Source | Outcome::Lost, Some(id)) = (failure.outcome(), id) {
                 self.say(part.target, &MigrationMessage::MigrationFailed { id, reason: reason.bounded() });
             }
             self.note_part(part, None, Some(failure.clone()));
@@ -408,7 +408,10 @@ impl Engine {
                 Vec::new()
             }
             MigrationMessage::CleanupComplete { .. } if from_source => machine.completed(),
-            MigrationMessage::MigrationFailed { reason, .. } if from_source || machine.asks_target() => {
+            MigrationMessage::MigrationFailed { reason, .. } if from_source => {
+                machine.failed(reason.clone(), Outcome::told_by(from, reason), instant)
+            }
+            MigrationMessage::MigrationFailed { reason, .. } if machine.asks_target() => {
                 machine.failed(reason.clone(), Outcome::Source, instant)
             }
             MigrationMessage::TooLate { .. } if from_source => {
@@ -420,8 +423,34 @@ impl Engine {
                 machine.failed(FailureReason::lost("target", machine.wanted.target), Outcome::Unknown, instant)
             }
             MigrationMessage::StatusAnswer { copy, .. } if from_target => machine.target_copy(*copy, instant),
-            // Not for this role, or not from the node that has the role to say so.
-            _ => return,
+            // From a node that has not the role to say so.
+            MigrationMessage::Prepared { .. }
+            | MigrationMessage::RestoreComplete { .. }
+            | MigrationMessage::ReplayComplete { .. }
+            | MigrationMessage::CleanupComplete { .. }
+            | MigrationMessage::MigrationFailed { .. }
+            | MigrationMessage::TooLate { .. }
+            | MigrationMessage::InDoubt { .. }
+            | MigrationMessage::StatusAnswer { .. }
+            // Not for this role.
+            | MigrationMessage::Prepare { .. }
+            | MigrationMessage::TakeSnapshot { .. }
+            | MigrationMessage::Reserve { .. }
+            | MigrationMessage::Reserved { .. }
+            | MigrationMessage::Chunk { .. }
+            | MigrationMessage::SnapshotReady { .. }
+            | MigrationMessage::BufferedEvents { .. }
+            | MigrationMessage::CutoverNotify { .. }
+            | MigrationMessage::ActivateTarget { .. }
+            | MigrationMessage::ActivateAck { .. }
+            | MigrationMessage::StatusQuery { .. }
+            | MigrationMessage::Cancel { .. }
+            | MigrationMessage::NowReady { .. }
+            | MigrationMessage::Inquire { .. }
+            | MigrationMessage::Described { .. }
+            | MigrationMessage::Declined { .. }
+            | MigrationMessage::CanHost { .. }
+            | MigrationMessage::Hosts { .. } => return,
         };
         self.drive(origin, actions, now);
     }
@@ -450,9 +479,9 @@ impl Engine {
     /// The runtime shuts down: whoever waits for a migration learns that this node gives it up.
     pub(super) fn end_drives(&mut self, now: Now) {
         for origin in self.driven() {
-            self.drive_input(origin, now, |machine| {
-                machine.failed(FailureReason::Cancelled, Outcome::Source, now.instant)
-            });
+            // Frozen or not, what this node has not released is here.
+            let here = self.local(origin).is_ok();
+            self.drive_input(origin, now, |machine| machine.shut_down(here));
         }
         for (_, sought) in std::mem::take(&mut self.sought) {
             for Sought { ticket, .. } in sought {

@@ -20,7 +20,7 @@ impl Engine {
                     self.routes_resume(node);
                     self.answers_resume(node);
                 }
-                self.lookups.peer_silent(node);
+                self.lookups.peer_silent(node, self.placing.view.contains(node));
                 self.routes_back(node, now);
                 self.forwards_back(node);
                 self.migrations_back(node, now);
@@ -30,9 +30,11 @@ impl Engine {
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.ready = true;
+                    self.place_anew(*node, now);
                     for (query, origin) in self.lookups.peer_answers(*node) {
                         self.ask_where(*node, query, origin);
                     }
+                    self.drain_peer_back(*node, now);
                 }
             }
             PeerEvent::Suspected { node } => {
@@ -56,7 +58,8 @@ impl Engine {
                 self.routes_lost(*node, now);
                 self.peers.remove(*node);
                 self.forwards_lost(*node);
-                self.lookups.peer_gone(*node);
+                self.lookups.peer_gone(*node, self.placing.view.contains(*node));
+                self.placing.hosts.forget(*node);
                 self.check_lookups(now);
             }
         }
@@ -69,6 +72,7 @@ impl Engine {
                 held.queued = false;
             }
         }
+        self.placing.hosts.unsettle(node);
         self.routes_cut(node, now);
         self.migrations_cut(node, dead, now);
     }

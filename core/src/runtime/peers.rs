@@ -190,6 +190,11 @@ impl Peers {
         self.map.remove(&node);
     }
 
+    /// Bytes of control messages that wait for a peer.
+    pub(super) fn waiting_bytes(&self, node: NodeId) -> usize {
+        self.map.get(&node).map_or(0, |peer| peer.control_bytes)
+    }
+
     /// Whether anything waits for a connected peer.
     pub(super) fn any_waiting(&self) -> bool {
         self.map.values().any(|peer| peer.up && (peer.has_fast() || peer.has_bulk()))

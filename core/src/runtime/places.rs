@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::arrivals::Arrival;
 use super::engine::Engine;
 use crate::identity::{EntityId, NodeId};
-use crate::migration::{Target, TargetState};
-use crate::wire::migration::MoveId;
+use crate::migration::{MigrationFailure, Outcome, Target, TargetState};
+use crate::wire::migration::{FailureReason, MoveId};
 
 /// Most orchestrators that are promised a place for one daemon besides the newest.
 const MOST: usize = 16;
@@ -31,6 +31,11 @@ impl Places {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.waiting.values().map(Vec::len).sum()
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arrival> {
+        self.waiting.values().flatten()
     }
 
     /// Whether there are as many for this daemon as there may be.
@@ -58,22 +63,14 @@ impl Places {
         newest
     }
 
-    /// Forgets those of a daemon for which something holds.
-    pub(super) fn give_up(&mut self, entity: &EntityId, gone: impl Fn(&Target) -> bool) {
-        if let Some(places) = self.waiting.get_mut(entity) {
-            places.retain(|place| !gone(&place.target));
-            if places.is_empty() {
-                self.waiting.remove(entity);
-            }
+    /// Takes out those of a daemon for which something holds.
+    fn take(&mut self, entity: &EntityId, gone: impl Fn(&Target) -> bool) -> Vec<Arrival> {
+        let Some(places) = self.waiting.get_mut(entity) else { return Vec::new() };
+        let taken = places.extract_if(.., |place| gone(&place.target)).collect();
+        if places.is_empty() {
+            self.waiting.remove(entity);
         }
-    }
-
-    /// The same for all daemons.
-    pub(super) fn give_up_all(&mut self, gone: impl Fn(&Target) -> bool) {
-        self.waiting.retain(|_, places| {
-            places.retain(|place| !gone(&place.target));
-            !places.is_empty()
-        });
+        taken
     }
 
     /// The source of a move is at work.
@@ -91,6 +88,23 @@ impl Places {
 }
 
 impl Engine {
+    /// Forgets places of a daemon for which something holds; whoever watches this node's part hears why.
+    pub(super) fn give_up_places(&mut self, entity: &EntityId, reason: &FailureReason, gone: impl Fn(&Target) -> bool) {
+        for place in self.places.take(entity, gone) {
+            let failure = MigrationFailure::Refused(reason.clone(), Outcome::Source);
+            self.note_arrival(&place.target.id, place.target.source, None, Some(failure));
+        }
+    }
+
+    /// The same for all daemons.
+    pub(super) fn give_up_all_places(&mut self, reason: &FailureReason, gone: impl Fn(&Target) -> bool) {
+        let mut entities: Vec<EntityId> = self.places.waiting.keys().copied().collect();
+        entities.sort_unstable();
+        for entity in entities {
+            self.give_up_places(&entity, reason, &gone);
+        }
+    }
+
     /// A source asks for room for a move that this orchestrator drives: that place is the one to use, if there is one.
     pub(super) fn choose_place(&mut self, id: &MoveId, source: NodeId, orchestrator: NodeId) {
         let meant = |target: &Target| (target.id, target.source, target.orchestrator) == (*id, source, orchestrator);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::admission::Inquiry;
 use super::engine::{Engine, Now};
-use crate::daemon::Ticket;
+use crate::daemon::{DaemonKey, Ticket};
 use crate::directory::Found;
 use crate::identity::{NodeId, OriginHash};
 use crate::migration::MigrationOptions;
@@ -30,6 +30,10 @@ pub(super) enum Then {
     Depart { from: NodeId, id: MoveId, target: NodeId, transport: bool },
     /// Send events to the host that was found.
     Route { origin: OriginHash, found: Found },
+    /// Show the node, which says to host it too, the claim for a daemon of this one.
+    ShowClaim { origin: OriginHash },
+    /// Let a daemon of this node go on receiving what that node publishes.
+    Receive { key: DaemonKey, publisher: NodeId },
 }
 
 /// The wishes of an engine.
@@ -97,6 +101,8 @@ impl Engine {
                 Then::Describe(inquiry) => self.answer_inquiry(inquiry),
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, &found, now),
+                Then::ShowClaim { origin } => self.show_claim(origin, node),
+                Then::Receive { key, publisher } => self.receive_from(key, publisher),
             }
         }
     }

@@ -7,7 +7,9 @@ use super::engine::{Engine, Now};
 use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, Signature};
 use crate::migration::{Target, TargetState};
-use crate::snapshot::{Placement, ReassemblerEvent, Reservation, SnapshotDigest, TransferId, TransferKey};
+use crate::snapshot::{
+    Placement, ReassembleError, ReassemblerEvent, Reservation, SnapshotDigest, TransferId, TransferKey,
+};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 /// States of at most so many chunks are put together at once, for what that takes is less than handing it to another thread.
@@ -72,15 +74,25 @@ impl Engine {
             arrival.claim = Some(claim);
         }
         // The source has decided whose move it is.
-        self.places.give_up(&id.entity, |_| true);
-        match self.reassembler.reserve(transfer(&id), total, now.instant) {
+        self.give_up_places(&id.entity, &FailureReason::AlreadyMigrating, |_| true);
+        if !self.asks_about_size(from, &id, total, now) {
+            self.make_room(from, &id, total, now);
+        }
+    }
+
+    /// Reserves room for a state, or has its source wait for some.
+    pub(super) fn make_room(&mut self, source: NodeId, id: &MoveId, total: u64, now: Now) {
+        match self.reassembler.reserve(transfer(id), total, now.instant) {
             Ok(Reservation::Granted) => self.arrival_input(id.entity, now, Target::granted),
             Ok(Reservation::Waiting) => {}
             Ok(Reservation::TooLarge { size, max }) => {
                 let reason = FailureReason::SnapshotTooLarge { size, max };
                 self.arrival_input(id.entity, now, |target| target.fail(reason));
             }
-            Err(error) => self.refuse(from, "reservation", &error),
+            Err(ReassembleError::TooManyTransfers(_)) => {
+                self.arrival_input(id.entity, now, |target| target.fail(FailureReason::NotReady));
+            }
+            Err(error) => self.refuse(source, "reservation", &error),
         }
         // Feeding forgets silent transfers, so room may have come free for others.
         self.reassembler_events(now);
@@ -180,7 +192,7 @@ impl Engine {
 
     fn received(&mut self, entity: EntityId, now: Now) {
         if self.arrivals.get(&entity).is_some_and(|arrival| arrival.snapshot.is_some() && arrival.seal.is_some()) {
-            let timeout = self.arrivals.get(&entity).map(|arrival| arrival.config.callback_timeout);
+            let timeout = self.arrivals.get(&entity).map(|arrival| arrival.config().callback_timeout);
             let timeout = timeout.unwrap_or_default();
             self.arrival_input(entity, now, |target| target.received(timeout, now.instant));
         }

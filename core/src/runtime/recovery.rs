@@ -19,7 +19,7 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
 use crate::wire::events::EventsMessage;
-use crate::wire::migration::{FailureReason, MigrationMessage};
+use crate::wire::migration::{FailureReason, MigrationMessage, Stage};
 
 impl Engine {
     /// The operator's word that the other copy of a daemon is gone: a copy of this node that waits for that copy's host goes
@@ -59,10 +59,11 @@ impl Engine {
 
     /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
     pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, ledger, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
+        self.keep_ledger(key, ledger);
         self.work.push(Work::ReleaseState { daemon: key });
         let epoch = two_on(source.id.epoch);
         self.begin_new_life(key, epoch, None, now);
@@ -74,6 +75,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Arrival(entity));
         let (id, key) = (arrival.target.id, arrival.key);
         self.arrived.note(&id, arrival.target.orchestrator, End::Arrived);
+        self.note_arrival(&id, arrival.target.source, Some(Stage::Complete), None);
         self.free_room(&id, now);
         if let Some(key) = key {
             self.begin_new_life(key, two_on(id.epoch), arrival.into_claim(), now);
@@ -106,10 +108,12 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
+        self.place(key);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
         self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        self.go_on_receiving(key, true);
         self.pump(key, now);
     }
 
@@ -135,7 +139,7 @@ impl Engine {
 
     /// The target discarded its copy though it was released: the daemon goes on here, two epochs on, with every event.
     pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, origin, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, origin, ledger, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
@@ -153,6 +157,7 @@ impl Engine {
         slot.host.standing = Standing::Live;
         slot.host.progress_at = now.instant;
         slot.claim = claim;
+        slot.host.ledger = ledger;
         let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
         for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
@@ -163,7 +168,15 @@ impl Engine {
             self.on_moved(&own, me, epoch, now);
         }
         self.feed_all(key, now);
+        self.go_on_receiving(key, true);
         self.pump(key, now);
+    }
+
+    /// What it handed over of its channels is its own again.
+    fn keep_ledger(&mut self, key: DaemonKey, ledger: bytes::Bytes) {
+        if let Some(slot) = self.slot_mut(key) {
+            slot.host.ledger = ledger;
+        }
     }
 
     fn note_kept(&mut self, source: &Source) {
@@ -220,7 +233,7 @@ impl Engine {
         }
     }
 
-    fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
+    pub(super) fn announce_to(&mut self, key: DaemonKey, peer: NodeId) {
         match self.claim_of(key) {
             Ok(claim) => self.say_claim(peer, &claim),
             Err(error) => tracing::warn!(%error, "cannot claim a daemon that was taken over"),
@@ -296,14 +309,17 @@ impl Engine {
         let here = self.by_origin.get(&origin).copied().filter(|key| {
             self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch < body.epoch)
         });
-        let tied = self.local(origin).ok().filter(|key| {
-            self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
+        let claimed = self.local(origin).is_ok() || self.is_spawning(origin);
+        let tied = self.by_origin.get(&origin).copied().filter(|key| {
+            claimed && self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
         });
         if let Some(key) = here.or(tied) {
             match self.slot(key).map(|slot| slot.host.standing) {
                 None => {}
                 Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
-                Some(Standing::Arriving(_)) => self.arrival_input(entity, now, Target::called_off),
+                Some(Standing::Arriving(_)) => {
+                    self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
+                }
                 // It went live there and lives on: this frozen copy is the former one.
                 Some(Standing::Released(_)) => self.departure_input(entity, now, Source::activated),
                 Some(Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_)) => {
@@ -319,7 +335,7 @@ impl Engine {
         if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
             self.timers.disarm(TimerKey::Departure(entity));
             self.departed.note(&source.id, source.orchestrator, End::Kept);
-            let reason = FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None };
+            let reason = outdone();
             let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
             self.say(source.target, &message);
             self.say(source.orchestrator, &message);
@@ -336,6 +352,10 @@ impl Engine {
         }
         self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
     }
+}
+
+fn outdone() -> FailureReason {
+    FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None }
 }
 
 fn two_on(epoch: Epoch) -> Epoch {

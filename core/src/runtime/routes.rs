@@ -12,12 +12,11 @@ use super::replies::remote_as_error;
 use super::timers::TimerKey;
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
-use crate::directory::{Claim, ClaimBody, Finding, Found, Haste, Pointer, Query};
+use crate::directory::{ClaimBody, Found, Haste, Pointer};
 use crate::events::{KeptReply, OutStream, Outgoing};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::directory::DirectoryMessage;
 use crate::wire::events::{EventsMessage, Opening, Reply, StreamId};
 
 /// Most events of this node that wait for one daemon.
@@ -61,6 +60,11 @@ impl Route {
     /// Whether events of this node are on the way that a later one must not overtake.
     pub(super) fn has_unaccepted(&self) -> bool {
         !self.waiting.is_empty() || self.stream.as_ref().is_some_and(OutStream::has_unaccepted)
+    }
+
+    /// Whether events wait for the host to be found.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn next_expiry(&self) -> Option<Instant> {
@@ -128,57 +132,12 @@ impl Engine {
 
     /// Where a daemon went, while that node is expected back and cannot be asked. Otherwise it is asked: the daemon may have
     /// ended there, and may live another life.
-    fn pointer_to_silent(&self, origin: OriginHash) -> Option<Pointer> {
+    pub(super) fn pointer_to_silent(&self, origin: OriginHash) -> Option<Pointer> {
         let pointer = self.pointers.get(origin)?;
         self.peers.get(pointer.node).is_some_and(|peer| !peer.ready).then_some(*pointer)
     }
 
-    /// Asks every connected peer who hosts a daemon.
-    pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
-        let peers: Vec<(NodeId, bool)> = match haste {
-            // Who is out of reach for the moment may host it.
-            Haste::WaitForAll => self.peers.all().collect(),
-            Haste::SkipSilent => self.peers.connected().collect(),
-        };
-        if let Some(query) = self.lookups.begin(origin, haste, peers.iter().copied(), now.instant) {
-            for (peer, _) in peers.into_iter().filter(|(_, ready)| *ready) {
-                self.ask_where(peer, query, origin);
-            }
-        }
-        self.check_lookups(now);
-    }
-
-    pub(super) fn ask_where(&mut self, peer: NodeId, query: Query, origin: OriginHash) {
-        let body = codec::encode(&DirectoryMessage::Lookup { query: query.0, origin });
-        self.send(peer, Subprotocol::Directory, body);
-    }
-
-    /// Ends the questions that are answered or out of patience.
-    pub(super) fn check_lookups(&mut self, now: Now) {
-        for (origin, finding) in self.lookups.finished(now.instant) {
-            match finding {
-                Finding::Found(found) => self.located(origin, Some(&found), now),
-                Finding::NotFound(former) => {
-                    self.spawn_where_none_lives(origin, former.as_ref());
-                    self.located(origin, None, now);
-                }
-                // Whoever still waits does so for as long as [`PATIENCE`] says; a spawn or `locate` does not.
-                Finding::Unanswered => {
-                    let waits = self.routes.get(&origin).is_some_and(|route| !route.waiting.is_empty());
-                    self.finish_locating(origin, None, now);
-                    self.spawn_looked_up(origin, None, now);
-                    if waits {
-                        self.look_up(origin, Haste::WaitForAll, now);
-                    }
-                }
-            }
-        }
-        if let Some(at) = self.lookups.next_deadline() {
-            self.timers.arm(TimerKey::Lookups, at);
-        }
-    }
-
-    fn located(&mut self, origin: OriginHash, found: Option<&Found>, now: Now) {
+    pub(super) fn located(&mut self, origin: OriginHash, found: Option<&Found>, now: Now) {
         let claim = found.map(|found| &found.claim);
         self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
@@ -239,108 +198,6 @@ impl Engine {
         route.stream = Some(stream);
         self.has_unsent(origin);
         self.settle_own(now);
-    }
-
-    /// Where a daemon lives; `ticket` is settled with [`Settlement::Located`].
-    pub fn locate(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
-        self.check_ready()?;
-        if self.local(origin).is_ok() {
-            let me = self.me();
-            self.settle(ticket, Ok(Settlement::Located(Some(me))));
-        } else if let Some(pointer) = self.pointer_to_silent(origin) {
-            self.settle(ticket, Ok(Settlement::Located(Some(pointer.node))));
-        } else {
-            self.locating.entry(origin).or_default().push(ticket);
-            self.look_up(origin, Haste::SkipSilent, now);
-        }
-        Ok(())
-    }
-
-    fn finish_locating(&mut self, origin: OriginHash, node: Option<NodeId>, now: Now) {
-        for ticket in self.locating.remove(&origin).unwrap_or_default() {
-            self.settle(ticket, Ok(Settlement::Located(node)));
-        }
-        self.sought_found(origin, node, now);
-    }
-
-    /// A message of the directory arrived.
-    pub(super) fn on_directory(&mut self, from: NodeId, body: &[u8], now: Now) {
-        match codec::decode(body) {
-            Ok(DirectoryMessage::Lookup { query, origin }) => {
-                let claim = self.claim_for(origin);
-                let body = codec::encode(&DirectoryMessage::Answer { query, claim: claim.as_deref() });
-                self.send(from, Subprotocol::Directory, body);
-            }
-            Ok(DirectoryMessage::Answer { query, claim }) => {
-                let claim = match claim.map(Claim::decode) {
-                    None => None,
-                    // A former host that knows only that the daemon came here.
-                    Some(Ok(claim)) if claim.body().node() == self.me() && !self.is_hosted(&claim) => None,
-                    Some(Ok(claim)) => Some(claim),
-                    Some(Err(error)) => {
-                        self.refuse(from, "claim", &error);
-                        None
-                    }
-                };
-                let claim = claim.filter(|claim| !self.is_outlived(claim));
-                self.lookups.answer(Query(query), from, claim);
-                self.check_lookups(now);
-            }
-            Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
-            Err(error) => self.refuse(from, "directory message", &error),
-        }
-    }
-
-    fn is_hosted(&self, claim: &Claim) -> bool {
-        let key = self.by_origin.get(&claim.body().entity.origin_hash()).copied();
-        key.and_then(|key| self.slot(key)).is_some_and(|slot| slot.spawning.is_none())
-    }
-
-    fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
-        let Ok(key) = self.local(origin) else {
-            // One that left, or that its former host has yet to release to this node.
-            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
-        };
-        match self.claim_of(key) {
-            Ok(claim) => Some(claim.encode()),
-            Err(error) => {
-                tracing::warn!(%origin, %error, "cannot claim a daemon that lives here");
-                None
-            }
-        }
-    }
-
-    /// Whether a takeover that this node knows of refuses the copy that a claim names.
-    fn is_outlived(&self, claim: &Claim) -> bool {
-        let body = claim.body();
-        let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
-        known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
-    }
-
-    /// The claim of a daemon that left. Once its host is given up this node knows of no daemon, as for its own callers.
-    fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
-        let claim = self.pointers.claim(origin)?;
-        self.peers.get(claim.body().node()).is_some().then_some(claim)
-    }
-
-    /// The claim for a daemon of this node, signed on first need.
-    pub(super) fn claim_of(&mut self, key: crate::daemon::DaemonKey) -> Result<Claim, crate::directory::ClaimError> {
-        let (host, incarnation) = (self.node.keypair.entity_id(), self.node.incarnation);
-        let Some(slot) = self.slot_mut(key) else { return Err(crate::directory::ClaimError::NoKey) };
-        if let Some(claim) = &slot.claim {
-            return Ok(claim.clone());
-        }
-        let body = ClaimBody {
-            entity: slot.host.entity(),
-            lineage: slot.host.lineage,
-            epoch: slot.host.epoch,
-            min_epoch: slot.host.min_epoch,
-            host,
-            incarnation: Some(incarnation),
-        };
-        let claim = Claim::sign(body, &slot.host.keypair)?;
-        slot.claim = Some(claim.clone());
-        Ok(claim)
     }
 
     /// The host accepted events of a stream of this node, and perhaps answers some.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::engine::{Engine, Now};
+use super::engine::{Engine, Now, Slot};
 use super::error::RuntimeError;
 use super::replies::{failure, thrown_as_error};
 use super::routes::Route;
@@ -125,7 +125,8 @@ impl Engine {
         }
     }
 
-    fn link_of(&mut self, emitter: Option<OriginHash>) -> CausalLink {
+    /// The link of an event that a daemon of this node emits, or the node itself.
+    pub fn link_of(&mut self, emitter: Option<OriginHash>) -> CausalLink {
         let link = self.own_link();
         CausalLink { origin: emitter.unwrap_or(link.origin), ..link }
     }
@@ -214,7 +215,9 @@ impl Engine {
         match host.standing {
             Standing::Freezing(_) => {
                 host.running = Running::Idle;
-                self.departure_frozen(key, now);
+                if !self.has_outputs_under_way(key) {
+                    self.departure_frozen(key, now);
+                }
                 return;
             }
             Standing::Live => {}
@@ -237,6 +240,10 @@ impl Engine {
             return;
         }
         if !host.mailbox.is_empty() && matches!(host.running, Running::Idle) {
+            if self.outputs_pile_up(key) {
+                return;
+            }
+            let Some(Slot { host, .. }) = self.slot_mut(key) else { return };
             host.running = Running::Queued;
             host.progress_at = now.instant;
             self.work.runnable(key);
@@ -261,6 +268,7 @@ impl Engine {
                     }
                     let batch = slot.host.take_batch(now.instant);
                     self.feed_starved(key, now);
+                    self.receive_more(key, now);
                     return Some(Work::Run { daemon: key, batch });
                 }
             }
@@ -287,12 +295,14 @@ impl Engine {
     ) {
         let max = self.options.max_payload;
         let Some(slot) = self.slot_mut(key) else { return };
-        let super::engine::Slot { host, inbound, .. } = slot;
+        let Slot { host, inbound, .. } = slot;
         let Running::Batch(mut in_flight) = std::mem::replace(&mut host.running, Running::Idle) else { return };
         if in_flight.id != batch {
             host.running = Running::Batch(in_flight);
             return;
         }
+        let publishes = host.config.output_channel.is_some();
+        let mut to_publish = Vec::new();
         let mut links = Vec::new();
         let mut answered: Vec<u32> = Vec::new();
         for outcome in outcomes {
@@ -303,8 +313,12 @@ impl Engine {
                 continue;
             }
             let result = conclude(host, outcome, max, &mut links);
-            if result.is_err() {
-                host.stats.errors += 1;
+            match &result {
+                Ok(outputs) if publishes => {
+                    to_publish.extend(links.iter().copied().zip(outputs.iter().cloned()));
+                }
+                Ok(_) => {}
+                Err(_) => host.stats.errors += 1,
             }
             host.count_towards_snapshot();
             match delivery.reply {
@@ -340,6 +354,9 @@ impl Engine {
         }
         for stream in answered {
             self.answer(key, stream);
+        }
+        if !to_publish.is_empty() {
+            self.enter_outputs(key, to_publish, now);
         }
         self.pump(key, now);
         self.settle_own(now);

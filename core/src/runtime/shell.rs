@@ -1,7 +1,7 @@
 //! The engine with a mesh below it, an embedder above it, and a clock.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use super::error::RuntimeError;
 use super::policy::RuntimeOptions;
 use super::receiving::ChunkPlacement;
 use super::work::Work;
+use crate::channel::{Channels, DaemonChannels, DaemonChannelsObserver};
 use crate::identity::{NodeId, NodeStaticSecret};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::wire::codec;
@@ -47,6 +48,7 @@ struct Shared {
     engine: Mutex<Engine>,
     mesh: MeshNode,
     embedder: Arc<dyn Embedder>,
+    channels: OnceLock<Channels>,
     placing: Mutex<Placing>,
     timer_changed: Notify,
     said_last: Notify,
@@ -80,6 +82,7 @@ impl DaemonRuntime {
             engine: Mutex::new(Engine::new(node, options, Box::new(random_bits))),
             mesh: mesh.clone(),
             embedder,
+            channels: OnceLock::new(),
             placing: Mutex::default(),
             timer_changed: Notify::new(),
             said_last: Notify::new(),
@@ -91,6 +94,15 @@ impl DaemonRuntime {
         })?;
         mesh.tasks().spawn(shared.clone().keep_time());
         Ok(Self { shared })
+    }
+
+    /// Lets daemons of this runtime receive channels and publish on those of its node. Once.
+    pub fn attach_channels(&self, channels: &Channels) {
+        if self.shared.channels.set(channels.clone()).is_ok() {
+            self.with(|engine, _| engine.attach_channels(Arc::new(channels.clone())));
+            let this: Weak<Shared> = self.shared.this.clone();
+            channels.attach(this);
+        }
     }
 
     /// The mesh below.
@@ -140,23 +152,27 @@ impl DaemonRuntime {
 impl Shared {
     fn act<T>(&self, act: impl FnOnce(&mut Engine, Now) -> T) -> (T, bool) {
         let now = present();
-        let (result, wakes, wanted, has_work, sooner) = {
+        let (result, wakes, wanted, has_work, sooner, flush) = {
             let mut engine = self.engine.lock();
             let before = engine.next_deadline();
             let result = act(&mut engine, now);
+            let flush = engine.serve_channels(now);
             let after = engine.next_deadline();
             let sooner = match (before, after) {
                 (None, Some(_)) => true,
                 (Some(before), Some(after)) => after < before,
                 (_, None) => false,
             };
-            (result, engine.take_wakes(), engine.take_wanted(), engine.has_work(), sooner)
+            (result, engine.take_wakes(), engine.take_wanted(), engine.has_work(), sooner, flush)
         };
         for node in wakes {
             self.mesh.wake(node);
         }
         for node in wanted {
             self.reach(node);
+        }
+        if flush && let Some(channels) = self.channels.get() {
+            channels.flush();
         }
         if sooner {
             self.timer_changed.notify_one();
@@ -251,8 +267,17 @@ impl Shared {
     fn close(&self) {
         if !self.closed.is_cancelled() {
             self.closed.cancel();
+            if let Some(channels) = self.channels.get() {
+                channels.detach();
+            }
             self.mesh.uninstall(&SUBPROTOCOLS);
         }
+    }
+}
+
+impl DaemonChannelsObserver for Shared {
+    fn channel_news(&self) {
+        self.act_from_outside(Engine::channel_news);
     }
 }
 
@@ -276,6 +301,10 @@ impl SubprotocolHandler for Shared {
 
     fn peer(&self, event: &PeerEvent) {
         self.act_from_outside(|engine, now| engine.peer(event, now));
+    }
+
+    fn members(&self, members: &[NodeId]) {
+        self.act_from_outside(|engine, now| engine.members(members, now));
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
@@ -315,14 +344,45 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         MigrationMessage::CanHost { query, .. } => {
             Some(codec::encode(&MigrationMessage::Hosts { query, kinds: Vec::new(), open: false, daemons: 0 }))
         }
-        _ => None,
+        // Of a runtime that has ended: no copy is kept here, and no drive goes on.
+        MigrationMessage::ActivateAck { id } => Some(codec::encode(&MigrationMessage::CleanupComplete { id })),
+        MigrationMessage::CutoverNotify { id } => Some(codec::encode(&MigrationMessage::InDoubt { id })),
+        MigrationMessage::TakeSnapshot { id, .. } | MigrationMessage::Cancel { id, .. } => {
+            let reason = FailureReason::DaemonNotFound;
+            Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
+        }
+        MigrationMessage::Prepared { .. }
+        | MigrationMessage::Reserve { .. }
+        | MigrationMessage::Reserved { .. }
+        | MigrationMessage::Chunk { .. }
+        | MigrationMessage::SnapshotReady { .. }
+        | MigrationMessage::RestoreComplete { .. }
+        | MigrationMessage::BufferedEvents { .. }
+        | MigrationMessage::ReplayComplete { .. }
+        | MigrationMessage::ActivateTarget { .. }
+        | MigrationMessage::CleanupComplete { .. }
+        | MigrationMessage::MigrationFailed { .. }
+        | MigrationMessage::Status { .. }
+        | MigrationMessage::StatusQuery { .. }
+        | MigrationMessage::StatusAnswer { .. }
+        | MigrationMessage::TooLate { .. }
+        | MigrationMessage::InDoubt { .. }
+        | MigrationMessage::NowReady { .. }
+        | MigrationMessage::Described { .. }
+        | MigrationMessage::Declined { .. }
+        | MigrationMessage::Hosts { .. } => None,
     }
 }
 
 fn know_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
-        DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer { query, claim: None })),
-        DirectoryMessage::Answer { .. } | DirectoryMessage::Claim { .. } => None,
+        DirectoryMessage::Lookup { query, .. } => {
+            Some(codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None }))
+        }
+        DirectoryMessage::Answer { .. }
+        | DirectoryMessage::Claim { .. }
+        | DirectoryMessage::Place { .. }
+        | DirectoryMessage::Rivals { .. } => None,
     }
 }
 
@@ -331,7 +391,15 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
             Some(codec::encode(&EventsMessage::Unknown { stream, first: 0 }))
         }
-        _ => None,
+        EventsMessage::Await { .. }
+        | EventsMessage::Accepted { .. }
+        | EventsMessage::Replies { .. }
+        | EventsMessage::Withdraw { .. }
+        | EventsMessage::Moved { .. }
+        | EventsMessage::Unknown { .. }
+        | EventsMessage::Close { .. }
+        | EventsMessage::Again { .. }
+        | EventsMessage::Full { .. } => None,
     }
 }
 

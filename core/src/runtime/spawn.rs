@@ -14,7 +14,7 @@ use crate::causal::ChainBuilder;
 use crate::daemon::{
     Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
 };
-use crate::directory::{Claim, Haste};
+use crate::directory::{Claim, Haste, Homes};
 use crate::events::Inbound;
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
@@ -44,7 +44,12 @@ pub(super) struct Spawning {
     state: Option<Bytes>,
     /// The directory has not answered yet whether the daemon lives elsewhere.
     looking: bool,
+    /// Nodes that are about to host it as well: once it lives they are shown its claim.
+    rivals: Vec<NodeId>,
 }
+
+/// Most nodes that are remembered for that.
+const MOST_RIVALS: usize = 8;
 
 impl Engine {
     /// Spawns a daemon; `ticket` is settled with [`Settlement::Spawned`].
@@ -84,6 +89,10 @@ impl Engine {
             });
         }
 
+        if let Some(channel) = &request.config.output_channel {
+            self.open_output_channel(channel)?;
+        }
+
         let lineage = Lineage::new((self.entropy)());
         let key = self.next_key();
         let mut host = DaemonHost::new(
@@ -97,9 +106,13 @@ impl Engine {
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
-        self.insert(host, Inbound::new(), Some(Box::new(Spawning { ticket, state, looking: true })));
+        self.insert(
+            host,
+            Inbound::new(),
+            Some(Box::new(Spawning { ticket, state, looking: true, rivals: Vec::new() })),
+        );
         self.arm_callback_timeout(key, now);
-        if self.peers.connected().next().is_some() {
+        if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);
@@ -114,8 +127,16 @@ impl Engine {
 
     pub(super) fn insert(&mut self, host: DaemonHost, inbound: Inbound, spawning: Option<Box<Spawning>>) {
         let (key, origin) = (host.key, host.origin);
-        let index =
-            self.daemons.insert(Slot { host, inbound, reader: None, spawning, claim: None, starved: Vec::new() });
+        let index = self.daemons.insert(Slot {
+            host,
+            inbound,
+            reader: None,
+            spawning,
+            claim: None,
+            homes: Homes::default(),
+            starved: Vec::new(),
+            receives: false,
+        });
         debug_assert_eq!(index, key.slot as usize);
         self.by_origin.insert(origin, key);
     }
@@ -204,6 +225,16 @@ impl Engine {
         }
     }
 
+    /// Another node is about to host what is being spawned here.
+    pub(super) fn spawn_has_rival(&mut self, origin: OriginHash, rival: NodeId) {
+        let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
+        if let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut())
+            && spawning.rivals.len() < MOST_RIVALS
+        {
+            spawning.rivals.push(rival);
+        }
+    }
+
     fn finish_spawn(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(spawning) = slot.spawning.take() else { return };
@@ -212,10 +243,14 @@ impl Engine {
         self.timers.disarm(TimerKey::Daemon(key));
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
+        for rival in spawning.rivals {
+            self.show_claim(about.0, rival);
+        }
         self.notice_daemon(DaemonEvent::Spawned, about);
         if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
             self.announce(key);
         }
+        self.go_on_receiving(key, false);
         self.settle_own(now);
     }
 
@@ -275,6 +310,7 @@ impl Engine {
         let Some(slot) = self.take_slot(key) else { return };
         let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
         let origin = host.origin;
+        self.stop_receiving(key, host.entity(), false);
         let ended = match reason {
             StopReason::Shutdown => RuntimeError::ShuttingDown,
             StopReason::Stopped | StopReason::Migrated | StopReason::Fenced => RuntimeError::Stopped(origin),

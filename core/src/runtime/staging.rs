@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::arrivals::Arrival;
 use super::engine::{Engine, Now};
 use super::work::DaemonEvent;
 use crate::daemon::{Delivery, ReplyTo, Standing};
@@ -17,7 +18,7 @@ const MOST_EARLY: usize = 4096;
 
 /// Most waiting events that are taken over with a daemon.
 const MOST_STAGED: usize = 1 << 20;
-/// Most of their payload bytes.
+/// Most of their bytes. Those of all arriving daemons together may be as many as their states.
 const MOST_STAGED_BYTES: usize = 256 * 1024 * 1024;
 
 impl Engine {
@@ -29,9 +30,14 @@ impl Engine {
             return;
         }
         if first > target.staged {
-            if arrival.early.len() < MOST_EARLY {
-                arrival.early.insert(first, body.clone());
+            let known = arrival.early.get(&first).map_or(0, Bytes::len);
+            let more = body.len().saturating_sub(known);
+            if arrival.early.len() >= MOST_EARLY || more > self.room_for_staged(&id.entity) {
+                return self.arrival_input(id.entity, now, |target| target.fail(FailureReason::BufferFull));
             }
+            let Some(arrival) = self.arrivals.get_mut(&id.entity) else { return };
+            arrival.early_bytes = arrival.early_bytes - known + body.len();
+            arrival.early.insert(first, body.clone());
             return;
         }
         let mut due = Some(body.clone());
@@ -43,17 +49,33 @@ impl Engine {
             let staged = arrival.target.staged;
             if arrival.early.first_key_value().is_some_and(|(first, _)| *first <= staged) {
                 due = arrival.early.pop_first().map(|(_, body)| body);
+                arrival.early_bytes -= due.as_ref().map_or(0, Bytes::len);
             }
         }
     }
 
+    /// How many more bytes of waiting events are taken for a daemon that arrives.
+    fn room_for_staged(&self, entity: &EntityId) -> usize {
+        let staged_with = |arrival: &Arrival| {
+            let undecided = arrival.key.filter(|_| arrival.target.copy() == CopyState::Undecided);
+            let mailbox = undecided.and_then(|key| self.slot(key)).map_or(0, |slot| slot.host.mailbox.bytes());
+            mailbox + arrival.early_bytes
+        };
+        let own = self.arrivals.get(entity).map_or(0, staged_with);
+        let all: usize = self.arrivals.values().map(staged_with).sum();
+        let budget = usize::try_from(self.options.migration.arrival_budget).unwrap_or(usize::MAX);
+        MOST_STAGED_BYTES.saturating_sub(own).min(budget.saturating_sub(all))
+    }
+
     fn stage(&mut self, entity: EntityId, from: NodeId, body: &Bytes, now: Now) -> Result<(), FailureReason> {
-        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, .. }) = codec::decode(body)
+        let Ok(MigrationMessage::BufferedEvents { first, streams, items, total, marks, ledger, .. }) =
+            codec::decode(body)
         else {
             return Ok(());
         };
         let Some(arrival) = self.arrivals.get(&entity) else { return Ok(()) };
         let (already, key) = (arrival.target.staged, arrival.key);
+        let mut room = self.room_for_staged(&entity);
         let Some(slot) = key.and_then(|key| self.slot_mut(key)) else { return Ok(()) };
         let mut staged = already;
         for (position, item) in (first..).zip(&items) {
@@ -69,17 +91,16 @@ impl Engine {
                     link,
                     payload,
                     received_at: item.received_at,
-                    channel: None,
+                    channel: item.channel.map(Into::into),
                     reply: ReplyTo::Stream { stream, number: item.number, call },
                     expires: None,
                     accepted_at: now.instant,
                 };
                 // The bounds here may be tighter, and what was handed out there and given back stands above them.
-                if slot.host.mailbox.len() >= MOST_STAGED
-                    || slot.host.mailbox.bytes() + delivery.weight() > MOST_STAGED_BYTES
-                {
+                if slot.host.mailbox.len() >= MOST_STAGED || delivery.weight() > room {
                     return Err(FailureReason::BufferFull);
                 }
+                room -= delivery.weight();
                 slot.host.take_over(delivery);
             }
             if let Some(held) = slot.inbound.get_mut(stream) {
@@ -92,6 +113,9 @@ impl Engine {
             if let Some(held) = slot.inbound.get_mut(stream) {
                 held.advance(mark.next);
             }
+        }
+        if let Some(ledger) = ledger {
+            slot.host.ledger = Bytes::copy_from_slice(ledger);
         }
         self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
         if total.is_some()
@@ -168,10 +192,12 @@ impl Engine {
         self.pointers.forget(origin);
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
+        self.place(key);
         // This node's own stream to the daemon leads to itself now.
         if let Some(own) = self.own_stream_to(entity, lineage) {
             self.on_moved(&own, me, epoch, now);
         }
+        self.go_on_receiving(key, true);
         self.pump(key, now);
         self.feed_all(key, now);
     }

@@ -66,7 +66,9 @@ impl Engine {
             Ok(None) => self.finish_snapshot(key, reader, Ok(None), now),
             Ok(state_len) => {
                 slot.host.stats.snapshots_taken += 1;
-                let head = snapshot_head(&slot.host, Bytes::new(), now);
+                let ledger = self.channel_ledger(key);
+                let Some(slot) = self.slot_mut(key) else { return };
+                let head = snapshot_head(&slot.host, Bytes::new(), ledger, now);
                 match Transfer::new(&head, state_len) {
                     Err(error) => self.finish_snapshot(key, reader, Err(invalid(&error)), now),
                     Ok(transfer) => {
@@ -186,7 +188,7 @@ impl Engine {
 }
 
 /// What stands in a snapshot beside the state.
-pub(super) fn snapshot_head(host: &DaemonHost, streams: Bytes, now: Now) -> SnapshotHead {
+pub(super) fn snapshot_head(host: &DaemonHost, streams: Bytes, ledger: Bytes, now: Now) -> SnapshotHead {
     SnapshotHead {
         kind: host.kind.clone(),
         entity: host.entity(),
@@ -201,7 +203,7 @@ pub(super) fn snapshot_head(host: &DaemonHost, streams: Bytes, now: Now) -> Snap
             snapshots_taken: host.stats.snapshots_taken,
         },
         streams,
-        ledger: host.ledger.clone(),
+        ledger,
         created_at_ns: now.unix_ns,
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum TimerKey {
     Route(OriginHash),
     /// Questions to the directory.
     Lookups,
+    /// Naming this node's daemons to their homes.
+    Placing,
     /// Finished replies and accepted events that were not told on the way.
     Acknowledge,
     /// This node's part as source.
@@ -27,6 +29,8 @@ pub(super) enum TimerKey {
     Orchestration(OriginHash),
     /// Moving every daemon away.
     Drain,
+    /// Outputs for channels that took nothing.
+    Outputs,
     /// Streams whose senders are silent.
     Sweep,
 }

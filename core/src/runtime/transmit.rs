@@ -165,6 +165,7 @@ impl Engine {
             Subprotocol::Directory => self.on_directory(from, &record.body, now),
             Subprotocol::Migration => self.on_migration(from, &record.body, now),
             Subprotocol::Session
+            | Subprotocol::Membership
             | Subprotocol::Relay
             | Subprotocol::Groups
             | Subprotocol::Channels

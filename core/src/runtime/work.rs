@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::RuntimeError;
+use crate::channel::{ChannelError, ChannelName};
 use crate::daemon::{BatchId, DaemonKey, Ticket};
 use crate::events::{OutputRecord, Outputs};
 use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
@@ -220,6 +221,15 @@ pub enum DaemonEvent {
     Fenced,
 }
 
+/// What happened to a subscription of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionNews {
+    /// It ended without being asked to.
+    Ended(ChannelError),
+    /// It goes on after a move, and its publisher does not have so many numbers any more.
+    Missed(u64),
+}
+
 /// Which part this node has in a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -244,6 +254,17 @@ pub enum Notice {
         kind: Option<Arc<str>>,
         /// Its name here; stale when it has gone.
         daemon: DaemonKey,
+    },
+    /// To what a daemon receives.
+    Subscription {
+        /// The daemon's address.
+        origin: OriginHash,
+        /// Whose channel.
+        publisher: NodeId,
+        /// Which channel.
+        channel: ChannelName,
+        /// What.
+        news: SubscriptionNews,
     },
     /// A migration that this node drives entered a phase.
     Phase {

@@ -5,10 +5,12 @@
 //! [`CONTINUED`]. A session has one large message under way at a time.
 
 use bytes::Bytes;
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use super::codec::{self, DecodeError};
-use crate::identity::{EntityId, Signature};
+use crate::causal::LINK_LEN;
+use crate::identity::{EntityId, Epoch, Signature};
 
 /// A message about a channel of the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -33,6 +35,9 @@ pub enum ChannelMessage<'b> {
         #[b(4)]
         #[cbor(with = "minicbor::bytes")]
         subnet: Option<&'b [u8]>,
+        /// The last message that a daemon has taken, when it goes on from another node: the next one follows that.
+        #[n(5)]
+        from: Option<u64>,
     },
     /// Publisher → subscriber: it is in.
     #[n(1)]
@@ -40,6 +45,12 @@ pub enum ChannelMessage<'b> {
         /// The asker's number.
         #[n(0)]
         request: u64,
+        /// It gets what comes after this number.
+        #[n(1)]
+        position: Option<u64>,
+        /// Before that, this many numbers at most are gone that a daemon should have got.
+        #[n(2)]
+        missed: Option<u64>,
     },
     /// Publisher → subscriber: it is not.
     #[n(2)]
@@ -118,6 +129,9 @@ pub struct DaemonProof {
     #[n(1)]
     #[cbor(with = "signature")]
     pub signature: Signature,
+    /// How often its hosting changed hands: a later host outranks earlier ones.
+    #[n(2)]
+    pub epoch: Epoch,
 }
 
 /// What a message is, beside its payload.
@@ -133,6 +147,13 @@ pub struct DataHead {
     /// Whether it is to be acknowledged.
     #[n(2)]
     pub reliable: bool,
+    /// The reliable message before it on the way to this subscriber, acknowledged or not: who has not got that one is to
+    /// get others first.
+    #[n(3)]
+    pub after: Option<u64>,
+    /// Its place in the chain of the daemon that emitted it.
+    #[n(4)]
+    pub link: Option<ByteArray<LINK_LEN>>,
 }
 
 /// Why a subscriber is not, or no longer, in. A peer learns no more than this.
@@ -157,6 +178,9 @@ pub enum RefusalReason {
     /// The token was revoked.
     #[n(5)]
     Revoked,
+    /// The daemon has gone on from another node.
+    #[n(6)]
+    Moved,
 }
 
 mod signature {
@@ -187,7 +211,7 @@ pub const CONTINUED: u64 = 0;
 pub const FRAGMENT_OVERHEAD: usize = LEN + 2 + MAX_HEAD;
 
 const LEN: usize = 8;
-const MAX_HEAD: usize = 32;
+const MAX_HEAD: usize = 80;
 
 /// A piece of a large message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +236,7 @@ impl Fragment {
             Self::First { head, total, piece } => {
                 let head = codec::encode(head);
                 out.extend_from_slice(&total.to_le_bytes());
-                // Three numbers of 9 bytes at most.
+                // Three numbers of 9 bytes and a link of 34 at most.
                 out.extend_from_slice(&u16::try_from(head.len()).unwrap_or(u16::MAX).to_le_bytes());
                 out.extend_from_slice(&head);
                 out.extend_from_slice(piece);

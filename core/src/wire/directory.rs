@@ -1,8 +1,15 @@
 //! Messages of the directory (subprotocol 0x0600).
 
+use minicbor::decode::{Decoder, Error};
 use minicbor::{Decode, Encode};
 
-use crate::identity::OriginHash;
+use super::codec::bounded_array;
+use crate::identity::{NodeId, OriginHash};
+
+/// Most daemons that one message names.
+pub const MOST_NAMED: usize = 4096;
+/// Most hosts that an answer names.
+const MOST_HOSTS: u64 = 8;
 
 /// A message of the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -16,6 +23,12 @@ pub enum DirectoryMessage<'b> {
         /// The daemon's address.
         #[n(1)]
         origin: OriginHash,
+        /// The members that the asker sees, by name; none when it takes no part in the membership.
+        #[n(2)]
+        view: Option<u64>,
+        /// The asker is about to host it, and is to be remembered for that.
+        #[n(3)]
+        hosting: Option<bool>,
     },
     /// The best claim that the answerer holds, encoded; none when it knows of no host.
     #[n(1)]
@@ -27,6 +40,12 @@ pub enum DirectoryMessage<'b> {
         #[b(1)]
         #[cbor(with = "minicbor::bytes")]
         claim: Option<&'b [u8]>,
+        /// Nodes that say that they host it: to be asked for their claims.
+        #[n(2)]
+        hosts: Option<Few>,
+        /// Every member that both see has named its daemons to the answerer. Without that, knowing of none says nothing.
+        #[n(3)]
+        settled: Option<bool>,
     },
     /// Unasked: a daemon was taken over, or lives on at a later epoch than the receiver said.
     #[n(2)]
@@ -36,4 +55,63 @@ pub enum DirectoryMessage<'b> {
         #[cbor(with = "minicbor::bytes")]
         claim: &'b [u8],
     },
+    /// To a home node: daemons of the sender.
+    #[n(3)]
+    Place {
+        /// Nothing that the sender named before counts any more.
+        #[n(0)]
+        anew: bool,
+        /// Daemons that it hosts.
+        #[n(1)]
+        #[cbor(decode_with = "read_named")]
+        hosted: Vec<OriginHash>,
+        /// Daemons that it does not host any more, or that have another home.
+        #[n(2)]
+        #[cbor(decode_with = "read_named")]
+        gone: Vec<OriginHash>,
+        /// All that it hosts is named, for the view of this name.
+        #[n(3)]
+        settled: Option<u64>,
+    },
+    /// From a home node: others say as well that they host these daemons. The receiver is to show them its claims.
+    #[n(4)]
+    Rivals {
+        /// Which ones.
+        #[n(0)]
+        #[cbor(decode_with = "read_rivals")]
+        rivals: Vec<Rival>,
+    },
+}
+
+/// A daemon that another node says it hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Rival {
+    /// Which one.
+    #[n(0)]
+    pub origin: OriginHash,
+    /// Who.
+    #[n(1)]
+    pub host: NodeId,
+}
+
+/// A few nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Few(
+    #[n(0)]
+    #[cbor(decode_with = "few")]
+    pub Vec<NodeId>,
+);
+
+fn few<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<NodeId>, Error> {
+    bounded_array(d, MOST_HOSTS, "hosts")
+}
+
+fn read_named<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<OriginHash>, Error> {
+    bounded_array(d, MOST_NAMED as u64, "daemons")
+}
+
+fn read_rivals<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Rival>, Error> {
+    bounded_array(d, MOST_NAMED as u64, "rivals")
 }

@@ -83,6 +83,9 @@ pub struct StagedItem<'b> {
     /// When it was received, unix nanoseconds.
     #[n(3)]
     pub received_at: u64,
+    /// The channel that it came through.
+    #[b(4)]
+    pub channel: Option<&'b str>,
 }
 
 /// How far a stream was accepted.
@@ -227,6 +230,10 @@ pub enum MigrationMessage<'b> {
         /// Where every stream stands; only with the final message. Numbers that were given up leave no item.
         #[n(5)]
         marks: Vec<StreamMark>,
+        /// What the daemon has to do with channels; only with the final message.
+        #[b(6)]
+        #[cbor(with = "minicbor::bytes")]
+        ledger: Option<&'b [u8]>,
     },
     /// Target → source and orchestrator: this many are staged.
     #[n(9)]

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod events;
 mod failure_reason;
 pub mod frame;
+pub mod membership;
 pub mod migration;
 mod outputs;
 pub mod relay;

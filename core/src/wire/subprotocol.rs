@@ -6,6 +6,8 @@
 pub enum Subprotocol {
     /// The session itself: heartbeats, credit, goodbye.
     Session = 0x0001,
+    /// Who belongs to the mesh, and failure detection.
+    Membership = 0x0300,
     /// Event streams.
     Events = 0x0400,
     /// Migration.
@@ -27,6 +29,7 @@ impl Subprotocol {
     pub const fn from_id(id: u16) -> Option<Self> {
         Some(match id {
             0x0001 => Self::Session,
+            0x0300 => Self::Membership,
             0x0400 => Self::Events,
             0x0500 => Self::Migration,
             0x0600 => Self::Directory,

@@ -287,7 +287,7 @@ fn who_leaves_is_not_waited_for() {
 #[test]
 fn nobody_makes_a_node_keep_what_it_did_not_ask_for() {
     let mut net = Net::connected(2);
-    let head = DataHead { channel: name("a").id().0, number: 1, reliable: true };
+    let head = DataHead { channel: name("a").id().0, number: 1, reliable: true, after: None, link: None };
     let piece = bytes::Bytes::from(vec![0; 1000]);
     let send = |net: &mut Net, fragment: &Fragment| {
         let mut body = Vec::new();

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod membership;
+mod moving;
 mod net;
 mod nodes;
 mod simulation;

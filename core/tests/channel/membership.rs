@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelError, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
-use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use mesh_daemon_core::wire::channels::{ChannelMessage, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
 
@@ -91,18 +91,19 @@ fn hazard_42_one_daemon_leaving_does_not_unsubscribe_the_other() {
     net.subscribe(S, P, "a", None, None).expect("let in");
     net.publish(P, "a", b"1", RELIABLE).expect("sent");
     net.run();
-    let mut to = net.messages(S).pop().expect("one message for all").to;
-    to.sort_unstable();
-    let mut all = vec![Subscriber::Node, Subscriber::Daemon(one.entity_id()), Subscriber::Daemon(two.entity_id())];
-    all.sort_unstable();
-    assert_eq!(to, all);
+    let all = |net: &mut Net| {
+        let daemons = [&one, &two].map(|daemon| net.take_all(S, daemon).len());
+        (net.messages(S).len(), daemons)
+    };
+    assert_eq!(all(&mut net), (1, [1, 1]), "one for each");
 
     net.leave(S, P, "a", Subscriber::Daemon(one.entity_id()));
     net.leave(S, P, "a", Subscriber::Node);
     net.run();
     let id = net.publish(P, "a", b"2", RELIABLE).expect("sent");
     net.run();
-    assert_eq!(net.messages(S).pop().expect("for the other").to, [Subscriber::Daemon(two.entity_id())]);
+    assert_eq!(all(&mut net), (0, [0, 1]), "for the other");
+    net.run();
     assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
     net.leave(S, P, "a", Subscriber::Daemon(two.entity_id()));
     net.run();
@@ -134,10 +135,12 @@ fn a_daemon_subscribes_with_its_own_key_only() {
         other.nodes[P].keypair.entity_id(),
         mesh_daemon_core::identity::Incarnation { started_at_ms: 1, salt: 0 },
         other.nodes[S].keypair.entity_id(),
+        Epoch::FIRST,
     );
     let proof = mesh_daemon_core::wire::channels::DaemonProof {
         entity: one.entity_id(),
         signature: one.sign(&statement).expect("full"),
+        epoch: Epoch::FIRST,
     };
     for (from, let_in) in [(S, true), (2, false)] {
         let ask = ChannelMessage::Subscribe {
@@ -146,6 +149,7 @@ fn a_daemon_subscribes_with_its_own_key_only() {
             daemon: Some(proof),
             token: Some(&token),
             subnet: None,
+            from: None,
         };
         other.inject(from, P, Lane::Fast, codec::encode(&ask));
         let is_in = other.nodes[P].machine.roster(&name("gated")).iter().any(|(node, _)| *node == other.id(from));
@@ -362,7 +366,7 @@ fn requirement_123_only_the_publisher_that_was_asked_can_answer() {
     let request = net.ask(S, P, "a", None, None).expect("asked");
     for number in 0..20 {
         for answer in [
-            ChannelMessage::Subscribed { request: number },
+            ChannelMessage::Subscribed { request: number, position: None, missed: None },
             ChannelMessage::Unsubscribed { request: number },
             ChannelMessage::Refused { request: number, reason: RefusalReason::Unknown },
             ChannelMessage::Ended { channel: name("a").id().0, daemon: None, reason: RefusalReason::Unknown },
@@ -383,13 +387,20 @@ fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
     net.register(P, open("open"));
     assert!(refused(&net.subscribe(S, P, "gated", None, Some(&[1])).expect_err("no token")));
     assert!(refused(&net.subscribe(S, P, "open", None, Some(&[1])).expect_err("no token, though none is needed")));
-    let ask = ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: None };
+    let ask =
+        ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: None, from: None };
     let mut body = codec::encode(&ask);
     body.push(0);
     net.inject(S, P, Lane::Fast, body);
     assert_eq!(net.nodes[P].machine.roster(&name("open")), []);
-    let far =
-        ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: Some(&[1; 5]) };
+    let far = ChannelMessage::Subscribe {
+        request: 1,
+        channel: "open",
+        daemon: None,
+        token: None,
+        subnet: Some(&[1; 5]),
+        from: None,
+    };
     net.inject(S, P, Lane::Fast, codec::encode(&far));
     assert_eq!(net.nodes[P].machine.roster(&name("open")), [], "a subnet has 4 levels at most");
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, Moment, OnFailure,
-    PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, DaemonSubscriber, Moment,
+    OnFailure, Position, PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
 };
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, PermissionToken, TokenGrant, TokenScope};
+use mesh_daemon_core::identity::{EntityKeypair, Epoch, Incarnation, NodeId, PermissionToken, TokenGrant, TokenScope};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
 use mesh_daemon_core::wire::{Lane, MAX_RECORD_BODY, Subprotocol};
 use tokio::time::Instant;
 
 pub(crate) const MAX_PAYLOAD: u64 = 1024 * 1024;
 pub(crate) const RELIABLE: PublishOptions =
-    PublishOptions { reliable: true, on_failure: OnFailure::BestEffort, max_inflight: 32 };
+    PublishOptions { reliable: true, on_failure: OnFailure::BestEffort, max_inflight: 32, all_or_none: false };
 /// 2023-11-14.
 const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -248,11 +248,62 @@ impl Net {
         daemon: Option<&EntityKeypair>,
         token: Option<&[u8]>,
     ) -> Result<RequestId, ChannelError> {
+        match daemon {
+            None => self.ask_as(at, publisher, channel, SubscribeAs::Node, token),
+            Some(keypair) => self.ask_from(at, publisher, channel, keypair, token, Epoch::FIRST, None),
+        }
+    }
+
+    /// A daemon asks, perhaps to go on from another node.
+    #[allow(clippy::too_many_arguments)] // what a daemon says of itself
+    pub(crate) fn ask_from(
+        &mut self,
+        at: usize,
+        publisher: usize,
+        channel: &str,
+        keypair: &EntityKeypair,
+        token: Option<&[u8]>,
+        epoch: Epoch,
+        from: Option<Position>,
+    ) -> Result<RequestId, ChannelError> {
+        let who = SubscribeAs::Daemon(DaemonSubscriber { keypair, epoch, from });
+        self.ask_as(at, publisher, channel, who, token)
+    }
+
+    fn ask_as(
+        &mut self,
+        at: usize,
+        publisher: usize,
+        channel: &str,
+        who: SubscribeAs<'_>,
+        token: Option<&[u8]>,
+    ) -> Result<RequestId, ChannelError> {
         let (publisher, now) = (self.id(publisher), self.now);
-        let who = daemon.map_or(SubscribeAs::Node, SubscribeAs::Daemon);
         let request = self.nodes[at].machine.subscribe(publisher, &name(channel), who, token, now);
         self.collect(at);
         request
+    }
+
+    /// What comes next for a daemon; it takes that when it has room.
+    pub(crate) fn next_for(&mut self, at: usize, daemon: &EntityKeypair, has_room: bool) -> Option<ArrivedMessage> {
+        let now = self.now;
+        let machine = &mut self.nodes[at].machine;
+        let message = machine.next_for(daemon.entity_id())?;
+        if has_room {
+            machine.took(daemon.entity_id(), &message, now);
+        }
+        self.collect(at);
+        Some(message)
+    }
+
+    /// A daemon takes everything there is.
+    pub(crate) fn take_all(&mut self, at: usize, daemon: &EntityKeypair) -> Vec<ArrivedMessage> {
+        std::iter::from_fn(|| self.next_for(at, daemon, true)).collect()
+    }
+
+    /// Where a daemon stands in its only channel.
+    pub(crate) fn position(&self, at: usize, daemon: &EntityKeypair) -> Option<Position> {
+        self.nodes[at].machine.subscriptions_of(daemon.entity_id()).pop()?.position
     }
 
     /// Subscribes, and lets that be answered.
@@ -293,7 +344,7 @@ impl Net {
         options: PublishOptions,
     ) -> Result<PublishId, ChannelError> {
         let now = self.now;
-        let id = self.nodes[at].machine.publish(&name(channel), &Bytes::copy_from_slice(payload), options, now);
+        let id = self.nodes[at].machine.publish(&name(channel), &Bytes::copy_from_slice(payload), None, options, now);
         self.collect(at);
         id
     }

@@ -146,7 +146,7 @@ impl World {
         let reliable = self.random.random_bool(0.6);
         let len = if self.random.random_bool(0.1) { 150_000 } else { 10 };
         let max_inflight = self.random.random_range(1..4);
-        let options = PublishOptions { reliable, on_failure: OnFailure::Collect, max_inflight };
+        let options = PublishOptions { reliable, on_failure: OnFailure::Collect, max_inflight, all_or_none: false };
         let number = self.last.entry((at, channel)).or_default();
         *number += 1;
         let id = self.net.publish(at, CHANNELS[channel], &vec![1; len], options).expect("within all limits");

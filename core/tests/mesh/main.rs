@@ -2,6 +2,7 @@
 
 mod bulk;
 mod failures;
+mod joining;
 mod lifecycle;
 mod proxy;
 mod refusals;

@@ -162,7 +162,7 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
                     let count = state.len() as u64;
                     EventOutcome::Outputs(vec![Bytes::copy_from_slice(&count.to_le_bytes())].into())
                 })
-                .collect();
+                .collect::<Vec<_>>();
             runtime.with(|engine, now| {
                 engine.ran(daemon, batch, outcomes, Rest::Continues, now, &mut |ticket, result| {
                     settle(shared, ticket, result.map(Settlement::Outputs));

@@ -5,7 +5,7 @@ use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::identity::{Epoch, Lineage, MigrationId, NodeId};
 use mesh_daemon_core::wire::Subprotocol;
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Failure, FailureKind, Item, Reply, StreamId};
 use mesh_daemon_core::wire::migration::{
     CopyState, FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark,
@@ -113,6 +113,10 @@ pub(super) enum OfStreams<'a> {
 pub(super) enum OfDirectory<'a> {
     Lookup { query: Number, theirs: bool },
     Answer { query: Number, claim: Option<&'a [u8]> },
+    HomeLookup { query: Number, theirs: bool, view: Number, hosting: bool },
+    HomeAnswer { query: Number, hosts: [bool; 2], settled: bool },
+    Place { anew: bool, hosted: [bool; 2], gone: [bool; 2], settled: Option<Number> },
+    Rivals { theirs: bool, second: bool },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -260,11 +264,34 @@ impl Chosen<'_> {
 
 impl OfDirectory<'_> {
     fn encode(self) -> Vec<u8> {
+        let origin = |theirs| daemon(theirs).origin_hash();
         codec::encode(&match self {
             Self::Lookup { query, theirs } => {
-                DirectoryMessage::Lookup { query: query.0, origin: daemon(theirs).origin_hash() }
+                DirectoryMessage::Lookup { query: query.0, origin: origin(theirs), view: None, hosting: None }
             }
-            Self::Answer { query, claim } => DirectoryMessage::Answer { query: query.0, claim },
+            Self::Answer { query, claim } => {
+                DirectoryMessage::Answer { query: query.0, claim, hosts: None, settled: None }
+            }
+            Self::HomeLookup { query, theirs, view, hosting } => DirectoryMessage::Lookup {
+                query: query.0,
+                origin: origin(theirs),
+                view: Some(view.0),
+                hosting: Some(hosting),
+            },
+            Self::HomeAnswer { query, hosts, settled } => {
+                let hosts = Some(Few(hosts.map(|second| peer(second).node_id()).to_vec()));
+                DirectoryMessage::Answer { query: query.0, claim: None, hosts, settled: Some(settled) }
+            }
+            Self::Place { anew, hosted, gone, settled } => DirectoryMessage::Place {
+                anew,
+                hosted: hosted.map(origin).to_vec(),
+                gone: gone.map(origin).to_vec(),
+                settled: settled.map(|view| view.0),
+            },
+            Self::Rivals { theirs, second } => {
+                let rival = Rival { origin: origin(theirs), host: peer(second).node_id() };
+                DirectoryMessage::Rivals { rivals: vec![rival] }
+            }
         })
     }
 }
@@ -349,7 +376,7 @@ impl OfMigration<'_> {
             Self::Buffered { id, first, stream, at, number, total, mark } => {
                 let payload = payload(stream, number.0);
                 let item = Item::Call(Event { link, payload: &payload });
-                let items = vec![StagedItem { stream: at % 3, number: number.0, item, received_at: 0 }];
+                let items = vec![StagedItem { stream: at % 3, number: number.0, item, received_at: 0, channel: None }];
                 let marks = mark.into_iter().map(|next| StreamMark { stream: stream.id(), next: next.0 }).collect();
                 let (streams, total) = (vec![stream.id(); 2], total.map(|total| total.0));
                 let first = first.0;
@@ -360,6 +387,7 @@ impl OfMigration<'_> {
                     items,
                     total,
                     marks,
+                    ledger: total.map(|_| &[][..]),
                 });
             }
             Self::ReplayComplete { id, staged, complete } => {

@@ -30,7 +30,7 @@ pub(in crate::mesh) async fn reach(inner: Arc<Inner>, node: NodeId) -> Result<()
     let mut failure = nobody;
     // Answers that come while one peer is tried wait in the channel.
     while let Ok(Some(by)) = timeout_at(until.max(Instant::now()), relays.recv()).await {
-        let target = DialTarget { way: Way::Relayed { by }, pin_key: None, pin_node: Some(node) };
+        let target = DialTarget { way: Way::Relayed { by }, pin_key: None, pin_node: Some(node), hearsay: false };
         match dial::connect(inner.clone(), target).await {
             Ok(_) => return Ok(()),
             Err(error) => failure = error,

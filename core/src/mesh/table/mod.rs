@@ -74,6 +74,8 @@ pub struct DialTarget {
     pub pin_key: Option<[u8; 32]>,
     /// The node that must answer.
     pub pin_node: Option<NodeId>,
+    /// Others said that the node is there: once it is lost for long, it is not dialled again.
+    pub hearsay: bool,
 }
 
 /// Times and limits of the table.

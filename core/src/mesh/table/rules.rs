@@ -9,6 +9,8 @@ use crate::mesh::handler::Loss;
 
 /// How long a peer that said goodbye is dialled again: long enough for a restart.
 const REDIAL_AFTER_GOODBYE: Duration = Duration::from_secs(600);
+/// How long a lost peer is dialled again that nobody here asked for by its address.
+const REDIAL_IN_VAIN: Duration = Duration::from_secs(600);
 
 impl PeerTable {
     /// A dial has proven who listens at `target`. `expected` is the peer that a background dial was for.
@@ -268,6 +270,9 @@ impl PeerTable {
         if let Some(entry) = self.peers.get_mut(&node) {
             // Whoever needs it will ask the peers of that time.
             entry.redial.take_if(|redial| redial.target.way.via().is_some());
+            if let Some(redial) = entry.redial.as_mut().filter(|redial| redial.target.hearsay) {
+                redial.until.get_or_insert(now + REDIAL_IN_VAIN);
+            }
         }
         self.event(PeerEvent::Lost { node, incarnation, how });
     }
@@ -285,7 +290,8 @@ impl PeerTable {
         }
         let Some(entry) = self.peers.get_mut(&node) else { return };
         let relayed = target.way.via().is_some();
-        if relayed && entry.redial.as_ref().is_some_and(|redial| redial.target.way.via().is_none()) {
+        let better = |known: &DialTarget| known.way.via().is_none() && (relayed || (target.hearsay && !known.hearsay));
+        if entry.redial.as_ref().is_some_and(|redial| better(&redial.target)) {
             return;
         }
         let settled = entry.healthy().is_some() && (relayed || !entry.is_relayed());

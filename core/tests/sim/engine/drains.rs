@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::identity::OriginHash;
-use mesh_daemon_core::migration::{DrainReport, MigrationFailure, Outcome};
+use mesh_daemon_core::migration::{DrainReport, MigrationFailure, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeError, RuntimeOptions, Settlement};
 use mesh_daemon_core::wire::migration::{FailureReason, Unwelcome};
 
@@ -106,6 +106,65 @@ fn what_one_peer_fails_to_take_goes_to_another_one() {
         assert_eq!(hosts_of(world, &origins), BTreeMap::from([(2, 8)]));
         world.assert_nothing_left();
     });
+}
+
+#[test]
+fn a_peer_that_has_no_room_now_is_asked_again() {
+    let migration = MigrationSettings { arrival_budget: 150_000, ..MigrationSettings::default() };
+    let options = RuntimeOptions { arrivals: ArrivalPolicy::AnyKind, migration, ..RuntimeOptions::default() };
+    in_world(World::with_options(1, 2, |_| options.clone()), |world| {
+        world.nodes[0].objects.fresh.ballast = 100_000;
+        // Longer than a source waits for its grant.
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(12));
+        let origins: Vec<_> = (1..=3).map(|n| world.spawn(0, n, "prompt")).collect();
+        let ticket = drain(world, 0, None);
+        let reports = reports(world, ticket);
+        assert!(reports.iter().all(|report| report.outcome == Outcome::Target), "{reports:?}");
+        assert_eq!(hosts_of(world, &origins), BTreeMap::from([(1, 3)]));
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn while_one_peer_has_no_room_others_take_the_daemons() {
+    let options = |node| {
+        let arrival_budget = if node == 1 { 150_000 } else { 10_000_000 };
+        let migration = MigrationSettings { arrival_budget, ..MigrationSettings::default() };
+        RuntimeOptions { arrivals: ArrivalPolicy::AnyKind, migration, ..RuntimeOptions::default() }
+    };
+    in_world(World::with_options(1, 3, options), |world| {
+        world.nodes[0].objects.fresh.ballast = 100_000;
+        world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(100));
+        let origins: Vec<_> = (1..=6).map(|n| world.spawn(0, n, "prompt")).collect();
+        let ticket = drain(world, 0, None);
+        let began = world.now;
+        let reports = reports(world, ticket);
+        assert!(reports.iter().all(|report| report.outcome == Outcome::Target), "{reports:?}");
+        assert_eq!(hosts_of(world, &origins), BTreeMap::from([(1, 1), (2, 5)]));
+        assert!(world.now - began < Duration::from_secs(110), "nothing waited for the full one but what it holds");
+    });
+}
+
+#[test]
+fn a_peer_that_comes_back_is_asked_again() {
+    for away in [Duration::from_millis(5), Duration::from_millis(1_500)] {
+        in_world(World::new(1, 2), |world| {
+            let origins: Vec<_> = (1..=40).map(|n| world.spawn(0, n, "slow")).collect();
+            let ticket = drain(world, 0, None);
+            let some = world.run_until(Duration::from_secs(5), |world| world.nodes[1].engine.daemon_count() > 5);
+            assert!(some && !world.is_answered(ticket));
+            world.cut(0, 1, away);
+            let reports = reports(world, ticket);
+            // Of those that were just released it cannot be known.
+            let stayed = reports.iter().any(|report| matches!(report.outcome, Outcome::Source | Outcome::Lost));
+            assert!(reports.len() == 40 && !stayed, "{reports:?}");
+            world.run_for(Duration::from_secs(1));
+            assert_eq!(hosts_of(world, &origins), BTreeMap::from([(1, 40)]));
+            world.run_for(Duration::from_secs(1));
+            world.assert_nothing_left();
+        });
+    }
 }
 
 #[test]

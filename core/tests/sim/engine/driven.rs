@@ -252,6 +252,7 @@ fn hazard_33_what_a_fourth_node_forges_changes_nothing_for_any_role() {
                 items: Vec::new(),
                 total: Some(0),
                 marks: Vec::new(),
+                ledger: Some(b""),
             },
             MigrationMessage::ReplayComplete { id, staged: 0, head: 0, complete: true },
             MigrationMessage::CutoverNotify { id },

@@ -123,6 +123,56 @@ fn hazards_35_62_a_thousand_half_finished_arrivals_stay_within_the_bound_and_are
     });
 }
 
+/// A member asks a node for places for so many daemons.
+fn ask_for_places(world: &mut World, member: usize, node: usize, count: u32) {
+    let source = world.id(member);
+    for number in 0..count {
+        let mut seed = [member as u8; 32];
+        seed[..4].copy_from_slice(&number.to_le_bytes());
+        let id = move_id(EntityKeypair::from_seed(&seed).entity_id(), u128::from(number) << 8 | member as u128);
+        let prepare =
+            MigrationMessage::Prepare { id, kind: "prompt", source, transport_identity: false, state_bytes: 0 };
+        world.forge(member, node, &prepare);
+    }
+}
+
+#[test]
+fn hazard_35_a_flood_of_questions_of_one_member_fills_no_node_and_shuts_nobody_else_out() {
+    in_world(World::new(1, 3), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        ask_for_places(world, 2, 1, 5_000);
+        assert_eq!(world.nodes[1].engine.census().migrations, 1024);
+        assert_eq!(world.moved(0, origin, 1), Ok(()), "an honest one is not behind it");
+        let refused = world.messages.iter().filter(|message| **message == (1, 2, "MigrationFailed")).count();
+        assert!(refused >= 5_000 - 1024, "the others were told so: {refused}");
+        let own = world.spawn(2, 2, "prompt");
+        world.run_for(Duration::from_secs(1));
+        let ticket = world.migrate(2, own, 1);
+        let migration = world.migration(ticket).expect("it begins");
+        world.run_for(Duration::from_secs(1));
+        assert!(!world.nodes[2].over.contains_key(&migration.get()), "who floods has to wait");
+        world.run_for(Duration::from_secs(100));
+        assert_eq!(world.nodes[1].engine.census().migrations, 0);
+        assert!(world.nodes[1].open.is_empty(), "and whoever watches heard the end of each");
+    });
+}
+
+#[test]
+fn hazard_35_floods_of_many_members_together_are_bounded_and_what_was_announced_still_comes() {
+    in_world(World::new(1, 11), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        for member in 2..11 {
+            ask_for_places(world, member, 1, 1_100);
+        }
+        assert_eq!(world.nodes[1].engine.census().migrations, 8192);
+        let target = &mut world.nodes[1].engine;
+        target.expect_migration("prompt", origin, HostConfig::default(), None).expect("announced");
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        world.run_for(Duration::from_secs(100));
+        world.assert_nothing_left();
+    });
+}
+
 #[test]
 fn hazard_33_a_place_that_a_stranger_was_promised_shuts_out_no_driver_before_or_behind_it() {
     for first in [true, false] {

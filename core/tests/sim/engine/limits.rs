@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::HostConfig;
-use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
-use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, MigrationSettings};
-use mesh_daemon_core::runtime::{ArrivalPolicy, Role, RuntimeOptions, SpawnRequest};
-use mesh_daemon_core::wire::migration::Stage;
+use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, MigrationId, OriginHash};
+use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, MigrationSettings, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, Role, RuntimeError, RuntimeOptions, SpawnRequest};
+use mesh_daemon_core::wire::events::{Event, Item, Opening, StreamId};
+use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage, StagedItem, Unwelcome};
 
 use super::in_world;
 use super::world::{How, Meddler, World};
@@ -170,6 +171,125 @@ fn a_source_for_which_there_is_no_room_at_all_gives_up_when_its_time_is_over() {
             world.assert_nothing_left();
         });
     }
+}
+
+#[test]
+fn requirements_86_92_waiting_events_count_against_what_a_node_allows_for_arriving_daemons() {
+    in_world(with_budget(3, 100_000), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        world.nodes[0].objects.faults.snapshot_takes = Some(Duration::from_secs(1));
+        let migration = start(world, 0, origin, 1);
+        world.run_for(Duration::from_millis(10));
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let request = world.request(0, 0);
+                world.call_with(2, origin, request, 2_000)
+            })
+            .collect();
+        let full = Err(MigrationFailure::Refused(FailureReason::BufferFull, Outcome::Source));
+        assert_eq!(world.wait_migration(0, migration), full);
+        for ticket in waiting {
+            world.outputs(ticket);
+        }
+        assert_eq!(world.hosts(origin)[0].0, 0, "it went on where it was");
+        assert_eq!(world.seen(origin), (1..=100).collect::<Vec<_>>(), "with all that was staged, and all that was not");
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn requirement_92_waiting_events_that_come_before_their_turn_are_bounded_in_bytes() {
+    in_world(with_budget(3, 100_000), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let late = How::Delay(Duration::from_secs(5));
+        world.meddler = Some(Meddler { message: "CutoverNotify", nth: 0, how: late });
+        let ticket = world.drive(0, origin, 0, 1);
+        let migration = world.migration(ticket).expect("it begins");
+        let staged = (Role::Target, Stage::Replay);
+        assert!(world.run_until(Duration::from_secs(5), |world| world.nodes[1].stages.contains(&staged)));
+        let entity = World::daemon_key(1).entity_id();
+        let id = MoveId { entity, migration, attempt: 1, epoch: Epoch::FIRST };
+        let payload = vec![0; 20_000];
+        let link = CausalLink::genesis(origin);
+        let (sender, incarnation) = (world.id(2), world.nodes[2].incarnation);
+        let stream = StreamId { sender, incarnation, entity, lineage: Lineage::new(1), opening: Opening::new(1, 1) };
+        for first in 1..20 {
+            let item = Item::Send(Event { link, payload: &payload });
+            let items = vec![StagedItem { stream: 0, number: first, item, received_at: 0, channel: None }];
+            let (streams, marks) = (vec![stream], Vec::new());
+            world.forge(
+                0,
+                1,
+                &MigrationMessage::BufferedEvents { id, first, streams, items, total: None, marks, ledger: None },
+            );
+        }
+        let full = Err(MigrationFailure::Refused(FailureReason::BufferFull, Outcome::Source));
+        assert_eq!(world.wait_migration(0, migration), full);
+        world.run_for(Duration::from_secs(10));
+        assert_eq!(world.hosts(origin)[0].0, 0);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_is_held_while_the_mailbox_is_closed_is_bounded_in_bytes() {
+    in_world(World::new(1, 2), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let late = How::Delay(Duration::from_secs(5));
+        // The answer to the last events: the mailbox is closed until it comes.
+        world.meddler = Some(Meddler { message: "ReplayComplete", nth: 1, how: late });
+        let migration = start(world, 0, origin, 1);
+        let closed = (Role::Source, Stage::Cutover);
+        assert!(world.run_until(Duration::from_secs(5), |world| world.nodes[0].stages.contains(&closed)));
+        let large = |world: &mut World| {
+            let request = world.request(0, 0);
+            world.call_with(0, origin, request, 10 << 20)
+        };
+        let first = large(world);
+        let second = large(world);
+        assert_eq!(world.failure(second), RuntimeError::MailboxFull(origin), "not more than 16 MiB are held");
+        assert_eq!(world.wait_migration(0, migration), Ok(()));
+        world.outputs(first);
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+/// Node 1 asks its policy, which admits states up to so many bytes.
+fn with_policy(most: u64) -> World {
+    let options = |_| RuntimeOptions { arrivals: ArrivalPolicy::Ask, ..RuntimeOptions::default() };
+    let mut world = World::with_options(1, 2, options);
+    world.nodes[1].admits_bytes = most;
+    world
+}
+
+#[test]
+fn a_policy_that_refuses_large_states_refuses_one_whose_size_was_not_known_before_any_of_it_comes() {
+    in_world(with_policy(200_000), |world| {
+        world.nodes[0].objects.fresh.ballast = 300_000;
+        let origin = world.spawn(0, 1, "prompt");
+        let why = FailureReason::FactoryNotFound { kind: "prompt".into(), why: Unwelcome::ByPolicy };
+        assert_eq!(world.moved(0, origin, 1), Err(MigrationFailure::Refused(why, Outcome::Source)));
+        let sizes: Vec<u64> = world.nodes[1].asked.iter().map(|request| request.state_bytes).collect();
+        assert!(matches!(sizes[..], [0, known] if known > 300_000), "{sizes:?}");
+        assert!(world.messages.iter().all(|(.., name)| *name != "Chunk"), "nothing of it came");
+        let ticket = world.call(1, origin);
+        assert_eq!((world.outputs(ticket).1, world.hosts(origin)[0].0), (1, 0));
+        world.nodes[1].admits_bytes = 400_000;
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_policy_is_asked_once_about_a_small_state() {
+    in_world(with_policy(200_000), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        assert_eq!(world.nodes[1].asked.len(), 1);
+    });
 }
 
 #[test]

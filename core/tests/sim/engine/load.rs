@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) capacity: usize,
     /// Nodes that neither hold nor get the daemon are killed and started again.
     pub(crate) restarts: bool,
+    /// The nodes are members of a mesh: homes are asked.
+    pub(crate) members: bool,
 }
 
 impl Default for Plan {
@@ -42,6 +44,7 @@ impl Default for Plan {
             gap: false,
             capacity: 4096,
             restarts: false,
+            members: false,
         }
     }
 }
@@ -52,6 +55,9 @@ pub(crate) fn run(world: &mut World, plan: Plan) {
     if plan.gap {
         // Node 0 never reaches the last one.
         world.lose(0, count - 1, mesh_daemon_core::mesh::Loss::Silence);
+    }
+    if plan.members {
+        world.take_part();
     }
     world.nodes[0].objects.fresh.ballast = plan.ballast;
     let config = HostConfig { mailbox_capacity: plan.capacity, ..HostConfig::default() };
@@ -356,6 +362,15 @@ fn hazard_60_senders_that_restart_while_the_daemon_moves() {
     for_seeds(0..80, 4, |world| {
         let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };
         run(world, Plan { kind, restarts: true, cuts: world.seed % 3 == 0, ..Plan::default() });
+    });
+}
+
+#[test]
+fn members_ask_homes_and_moves_under_load_keep_every_promise() {
+    for_seeds(0..60, 5, |world| {
+        let kind = if world.seed % 2 == 0 { "prompt" } else { "slow" };
+        let (cuts, restarts) = (world.seed % 3 == 1, world.seed % 3 == 2);
+        run(world, Plan { kind, members: true, cuts, restarts, hops: 6, ..Plan::default() });
     });
 }
 

@@ -3,18 +3,22 @@
 #![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
+mod channels;
 mod daemon;
 mod drains;
 mod driven;
+mod ends;
 mod events;
 mod failures;
 mod forged;
 mod forged_streams;
+mod homes;
 mod limits;
 mod load;
 mod losses;
 mod moves;
 mod out_of_reach;
+mod phases;
 mod recovery;
 mod sealing;
 mod steps;

@@ -109,10 +109,10 @@ fn struck_at(world: &mut World, case: Case, origin: OriginHash) -> (Progress, Op
     let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
     calls(world, origin, None);
     let migration = world.migration(ticket).expect("it begins");
-    let came = world.run_until(Duration::from_secs(5), |world| {
+    let reached = world.run_until(Duration::from_secs(5), |world| {
         world.messages.iter().filter(|(.., sent)| *sent == name).count() > nth
     });
-    assert!(came, "{case:?}: the step came");
+    assert!(reached, "{case:?}: the step came");
     if read {
         let longest = Duration::from_micros(world.delay.end);
         world.run_for(longest);

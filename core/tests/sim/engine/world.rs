@@ -1,7 +1,7 @@
 //! Engines on a simulated network with simulated users, driven by one virtual clock and one seeded source of chance.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticS
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
-    ArrivalPolicy, DaemonEvent, Engine, NodeSelf, Now, Role, RuntimeError, RuntimeOptions, Settlement, StopReason,
+    ArrivalPolicy, DaemonEvent, Engine, MigrationRequest, NodeSelf, Now, Role, RuntimeError, RuntimeOptions,
+    Settlement, StopReason,
 };
 use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::migration::Stage;
@@ -21,13 +22,14 @@ use tokio::time::Instant;
 
 use super::daemon::{Objects, Speech};
 
+mod channels;
 mod embedder;
 mod frames;
 mod meddling;
 mod users;
 
-use frames::{Sink, name_of};
-pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied};
+pub(crate) use channels::SimChannels;
+pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -75,12 +77,20 @@ pub(crate) struct Node {
     pub(crate) keypair: EntityKeypair,
     pub(crate) incarnation: Incarnation,
     pub(crate) objects: Objects,
+    pub(crate) channels: Option<std::sync::Arc<SimChannels>>,
     pub(crate) options: RuntimeOptions,
     /// The node that the policy admits when it is asked; nothing admits all.
     pub(crate) admits_orchestrator: Option<usize>,
+    /// The largest state that the policy admits when it is asked, and what it was asked.
+    pub(crate) admits_bytes: u64,
+    pub(crate) asked: Vec<MigrationRequest>,
     life: u64,
     /// What was told of this node's parts in migrations.
     pub(crate) stages: Vec<(Role, Stage)>,
+    /// Those that began, and of which no end was told.
+    pub(crate) open: BTreeSet<(u128, &'static str)>,
+    /// How those ended that failed.
+    pub(crate) failed: Vec<(Role, MigrationFailure)>,
     /// Phases of each migration that this node drives, in order.
     pub(crate) phases: BTreeMap<u128, Vec<Stage>>,
     pub(crate) over: BTreeMap<u128, Result<(), MigrationFailure>>,
@@ -91,16 +101,6 @@ pub(crate) struct Node {
 struct Wire {
     in_flight: usize,
     last_arrival: Option<Instant>,
-}
-
-/// When a connection is to break: at the `nth` message of this name.
-#[derive(Clone, Debug)]
-pub(crate) struct Trap {
-    pub(crate) message: &'static str,
-    pub(crate) nth: usize,
-    /// Whether the message still arrives.
-    pub(crate) arrives: bool,
-    pub(crate) heal_after: Duration,
 }
 
 /// What came of a ticket, and what it was for.
@@ -151,6 +151,10 @@ pub(crate) struct World {
     pub(crate) speech: Speech,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
+    /// Who each node has as members of the mesh; nobody where that is empty.
+    members: Vec<Vec<usize>>,
+    /// How many messages of the directory were sent.
+    pub(crate) directory_messages: usize,
 }
 
 fn pair(one: usize, other: usize) -> (usize, usize) {
@@ -215,6 +219,8 @@ impl World {
             tokens: 0,
             speech: Speech::default(),
             slow_takes: 0..3_000,
+            members: vec![Vec::new(); count],
+            directory_messages: 0,
         };
         for index in 0..count {
             let options = options(index);
@@ -224,10 +230,15 @@ impl World {
                 keypair,
                 incarnation,
                 objects: Objects::default(),
+                channels: None,
                 options,
                 admits_orchestrator: None,
+                admits_bytes: u64::MAX,
+                asked: Vec::new(),
                 life: 0,
                 stages: Vec::new(),
+                open: BTreeSet::new(),
+                failed: Vec::new(),
                 phases: BTreeMap::new(),
                 over: BTreeMap::new(),
                 progress: BTreeMap::new(),
@@ -322,6 +333,7 @@ impl World {
     fn peer_event(&mut self, node: usize, event: &PeerEvent) {
         let now = self.present();
         self.nodes[node].engine.peer(event, now);
+        self.channels_peer(node, event);
         self.settle(node);
     }
 
@@ -378,20 +390,6 @@ impl World {
         }
     }
 
-    /// Kills the process of a node for good. Its peers give it up after a silence.
-    pub(crate) fn kill(&mut self, index: usize) {
-        self.note(&format!("n{index} dies"));
-        self.lose_all(index);
-        self.begin_life(index);
-    }
-
-    /// All peers of a node give it up after a silence, and it them.
-    pub(crate) fn lose_all(&mut self, index: usize) {
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.lose(index, other, Loss::Silence);
-        }
-    }
-
     /// Starts a node anew, alone. Returns who it was before.
     fn begin_life(&mut self, index: usize) -> PeerIdentity {
         let life = self.nodes[index].life + 1;
@@ -401,12 +399,15 @@ impl World {
         }
         self.speech.forget(index);
         let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
+        let members = std::mem::take(&mut self.members[index]);
         let node = &mut self.nodes[index];
         node.engine = engine;
         node.keypair = keypair;
         node.incarnation = incarnation;
         node.objects = Objects::default();
+        node.open.clear();
         node.life = life;
+        self.tell_members(index, &members);
         old
     }
 
@@ -418,73 +419,6 @@ impl World {
 
     pub(crate) fn is_connected(&self, one: usize, other: usize) -> bool {
         self.sessions.contains_key(&pair(one, other))
-    }
-
-    /// Sends what a node has for its peers, as much as may be on the way at once.
-    fn transmit(&mut self, from: usize) {
-        for to in 0..self.nodes.len() {
-            if to == from {
-                continue;
-            }
-            for lane in [Lane::Fast, Lane::Bulk] {
-                while self.transmit_frame(from, to, lane) {}
-            }
-        }
-    }
-
-    fn transmit_frame(&mut self, from: usize, to: usize, lane: Lane) -> bool {
-        let Some(session) = self.sessions.get(&pair(from, to)).copied() else { return false };
-        if self.wires[&(from, to)].in_flight >= IN_FLIGHT {
-            return false;
-        }
-        let mut sink = Sink { left: FRAME, records: Vec::new() };
-        let (now, peer) = (self.present(), self.id(to));
-        let more = self.nodes[from].engine.fill(peer, lane, &mut sink, now);
-        if sink.records.is_empty() {
-            assert!(!more, "n{from} has more for n{to}, but nothing fits an empty frame");
-            return false;
-        }
-        let records = self.meddle((from, to), session, lane, sink.records);
-        let bytes: usize = records.iter().map(|record| record.body.len()).sum();
-        let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
-        self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
-        let mut springs = None;
-        for name in names {
-            self.messages.push((from, to, name));
-            if let Some(trap) = &mut self.trap
-                && trap.message == name
-            {
-                if trap.nth == 0 {
-                    springs = self.trap.take();
-                } else {
-                    trap.nth -= 1;
-                }
-            }
-        }
-        if let Some(trap) = springs {
-            self.sprung = true;
-            if trap.arrives {
-                let mut records = records;
-                let (now, id) = (self.present(), self.id(from));
-                self.nodes[to].engine.records(id, lane, &mut records, now);
-            }
-            self.cut(from, to, trap.heal_after);
-            if trap.arrives {
-                self.settle(to);
-            }
-            return false;
-        }
-        let micros = self.rng.random_range(self.delay.clone());
-        let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
-        wire.in_flight += 1;
-        let mut arrival = self.now + Duration::from_micros(micros);
-        if let Some(last) = wire.last_arrival {
-            arrival = arrival.max(last);
-        }
-        wire.last_arrival = Some(arrival);
-        let delay = arrival - self.now;
-        self.at(delay, Event::Frame { from, to, session, lane, records, counted: true });
-        true
     }
 
     // The users.
@@ -540,15 +474,14 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Frame { from, to, session, lane, mut records, counted } => {
+            Event::Frame { from, to, session, lane, records, counted } => {
                 if self.sessions.get(&pair(from, to)) != Some(&session) {
                     return;
                 }
                 if counted && let Some(wire) = self.wires.get_mut(&(from, to)) {
                     wire.in_flight -= 1;
                 }
-                let (now, id) = (self.present(), self.id(from));
-                self.nodes[to].engine.records(id, lane, &mut records, now);
+                self.arrive(from, to, lane, records);
                 self.settle(to);
                 self.transmit(from);
             }

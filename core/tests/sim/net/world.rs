@@ -246,7 +246,7 @@ impl World {
                 0 if self.faults => Way::Relayed { by: NodeId::new(0) },
                 _ => Way::Direct(format!("n{other}")),
             };
-            let target = DialTarget { way, pin_key: None, pin_node };
+            let target = DialTarget { way, pin_key: None, pin_node, hearsay: false };
             let id = self.node_id(other);
             if again && self.nodes[node].table.session(id).is_some() {
                 self.nodes[node].table.found_at(id, &target);

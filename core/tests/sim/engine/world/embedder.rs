@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, Ticket};
 use mesh_daemon_core::migration::SliceHash;
-use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, RuntimeError, Settlement, Work};
+use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, Role, RuntimeError, Settlement, Work};
 use mesh_daemon_core::wire::events::Thrown;
+use mesh_daemon_core::wire::migration::Stage;
 use rand::Rng;
 
 use super::super::daemon::{HANG, Ledger, Manner, Object, Request, Working, error};
@@ -24,11 +25,13 @@ impl World {
             }
         }
         loop {
+            self.serve_channels(node);
             while let Some(work) = self.nodes[node].engine.next_work(now) {
                 self.work(node, work);
             }
+            let served = self.nodes[node].engine.serve_channels(now);
             let wanted = self.nodes[node].engine.take_wanted();
-            if wanted.is_empty() {
+            if wanted.is_empty() && !served && !self.nodes[node].engine.has_work() {
                 break;
             }
             // Nobody relays here.
@@ -116,7 +119,11 @@ impl World {
                 self.retired.push((node, reason));
                 self.nodes[node].objects.map.remove(&daemon);
             }
-            Work::Admit { question, .. } => self.nodes[node].engine.admitted(question, true, now),
+            Work::Admit { question, request } => {
+                let yes = request.state_bytes <= self.nodes[node].admits_bytes;
+                self.nodes[node].asked.push(request);
+                self.nodes[node].engine.admitted(question, yes, now);
+            }
             Work::AdmitOrchestrator { question, node: asking } => {
                 let yes = self.nodes[node].admits_orchestrator.is_none_or(|admitted| self.id(admitted) == asking);
                 self.nodes[node].engine.admitted(question, yes, now);
@@ -160,13 +167,26 @@ impl World {
                 let before = self.nodes[node].over.insert(migration.get(), result);
                 assert!(before.is_none(), "a migration ends once");
             }
+            Notice::Subscription { .. } => self.note(&format!("n{node} {notice:?}")),
             Notice::Daemon { event, .. } => {
                 self.note(&format!("n{node} daemon {event:?}"));
                 self.daemon_events.push((node, event));
             }
-            Notice::Migration { role, stage, failure, .. } => {
+            Notice::Migration { migration, role, stage, failure, .. } => {
                 self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
-                self.nodes[node].stages.extend(stage.map(|stage| (role, stage)));
+                let node = &mut self.nodes[node];
+                let part = match role {
+                    Role::Source => "source",
+                    Role::Target => "target",
+                    Role::Orchestrator => "orchestrator",
+                };
+                if failure.is_some() || stage == Some(Stage::Complete) {
+                    node.open.remove(&(migration.get(), part));
+                } else {
+                    node.open.insert((migration.get(), part));
+                }
+                node.stages.extend(stage.map(|stage| (role, stage)));
+                node.failed.extend(failure.map(|failure| (role, failure)));
             }
             Notice::TooLate { .. } => self.note(&format!("n{node} too late")),
             #[cfg(feature = "test-hooks")]

@@ -1,13 +1,18 @@
 //! Frames on the simulated network, and what is recognised in them.
 
+use std::time::Duration;
+
 use mesh_daemon_core::mesh::{Record, RecordSink};
 use mesh_daemon_core::wire::migration::MigrationMessage;
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
+use rand::Rng;
+
+use super::{Event, FRAME, IN_FLIGHT, World, pair};
 
 /// Room for one frame.
-pub(super) struct Sink {
-    pub(super) left: usize,
-    pub(super) records: Vec<Record>,
+struct Sink {
+    left: usize,
+    records: Vec<Record>,
 }
 
 impl RecordSink for Sink {
@@ -44,4 +49,73 @@ pub(super) fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
         _ => return None,
     };
     codec::decode::<MigrationMessage<'_>>(&body).ok().map(|message| message.name())
+}
+
+impl World {
+    /// Sends what a node has for its peers, as much as may be on the way at once.
+    pub(super) fn transmit(&mut self, from: usize) {
+        for to in 0..self.nodes.len() {
+            if to == from {
+                continue;
+            }
+            // Behind a large message of a channel, small ones may wait.
+            for lane in [Lane::Fast, Lane::Bulk, Lane::Fast] {
+                while self.transmit_frame(from, to, lane) {}
+            }
+        }
+    }
+
+    fn transmit_frame(&mut self, from: usize, to: usize, lane: Lane) -> bool {
+        let Some(session) = self.sessions.get(&pair(from, to)).copied() else { return false };
+        if self.wires[&(from, to)].in_flight >= IN_FLIGHT {
+            return false;
+        }
+        let mut sink = Sink { left: FRAME, records: Vec::new() };
+        let (now, peer) = (self.present(), self.id(to));
+        let more = self.nodes[from].engine.fill(peer, lane, &mut sink, now);
+        self.fill_channels((from, to), lane, &mut sink);
+        if sink.records.is_empty() {
+            assert!(!more, "n{from} has more for n{to}, but nothing fits an empty frame");
+            return false;
+        }
+        let records = self.meddle((from, to), session, lane, sink.records);
+        let bytes: usize = records.iter().map(|record| record.body.len()).sum();
+        let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
+        self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
+        let mut springs = None;
+        for name in names {
+            self.messages.push((from, to, name));
+            if let Some(trap) = &mut self.trap
+                && trap.message == name
+            {
+                if trap.nth == 0 {
+                    springs = self.trap.take();
+                } else {
+                    trap.nth -= 1;
+                }
+            }
+        }
+        if let Some(trap) = springs {
+            self.sprung = true;
+            if trap.arrives {
+                self.arrive(from, to, lane, records);
+            }
+            self.cut(from, to, trap.heal_after);
+            if trap.arrives {
+                self.settle(to);
+            }
+            return false;
+        }
+        let micros = self.rng.random_range(self.delay.clone());
+        let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
+        wire.in_flight += 1;
+        let mut arrival = self.now + Duration::from_micros(micros);
+        if let Some(last) = wire.last_arrival {
+            arrival = arrival.max(last);
+        }
+        wire.last_arrival = Some(arrival);
+        let delay = arrival - self.now;
+        self.at(delay, Event::Frame { from, to, session, lane, records, counted: true });
+        true
+    }
 }

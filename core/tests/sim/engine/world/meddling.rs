@@ -6,7 +6,8 @@ use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 
-use super::{Event, World, name_of};
+use super::frames::name_of;
+use super::{Event, World};
 
 /// What happens to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,16 @@ pub(crate) struct Meddler {
     pub(crate) message: &'static str,
     pub(crate) nth: usize,
     pub(crate) how: How,
+}
+
+/// When a connection is to break: at the `nth` message of this name.
+#[derive(Clone, Debug)]
+pub(crate) struct Trap {
+    pub(crate) message: &'static str,
+    pub(crate) nth: usize,
+    /// Whether the message still arrives.
+    pub(crate) arrives: bool,
+    pub(crate) heal_after: Duration,
 }
 
 /// A message of a migration as it was sent.
@@ -71,6 +82,7 @@ impl World {
     ) -> Vec<Record> {
         let mut passed = Vec::with_capacity(records.len());
         for record in records {
+            self.directory_messages += usize::from(record.subprotocol == Subprotocol::Directory);
             let Some(name) = name_of(&record, lane) else {
                 if self.spying && lane == Lane::Fast && record.subprotocol == Subprotocol::Events {
                     let message =

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
-use mesh_daemon_core::identity::{EntityKeypair, MigrationId, OriginHash};
-use mesh_daemon_core::mesh::Record;
+use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
+use mesh_daemon_core::mesh::{Loss, Record};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
+use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::EventsMessage;
 use mesh_daemon_core::wire::migration::MigrationMessage;
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
@@ -224,6 +225,58 @@ impl World {
         }
     }
 
+    // Members, and their end.
+
+    /// Kills the process of a node for good. Its peers give it up after a silence.
+    pub(crate) fn kill(&mut self, index: usize) {
+        self.note(&format!("n{index} dies"));
+        self.lose_all(index);
+        self.begin_life(index);
+    }
+
+    /// All peers of a node give it up after a silence, and it them.
+    pub(crate) fn lose_all(&mut self, index: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.lose(index, other, Loss::Silence);
+        }
+    }
+
+    /// Tells a node who the members are.
+    pub(crate) fn tell_members(&mut self, node: usize, members: &[usize]) {
+        self.members[node] = members.to_vec();
+        let ids: Vec<NodeId> = members.iter().map(|&member| self.id(member)).collect();
+        self.note(&format!("n{node} has the members {members:?}"));
+        let now = self.present();
+        self.nodes[node].engine.members(&ids, now);
+        self.settle(node);
+    }
+
+    /// All nodes are members, and have told each other what they host.
+    pub(crate) fn take_part(&mut self) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        for &node in &all {
+            self.tell_members(node, &all);
+        }
+        self.run_for(Duration::from_millis(100));
+    }
+
+    /// A message of the directory that a node never meant to send.
+    pub(crate) fn forge_directory(&mut self, from: usize, to: usize, message: &DirectoryMessage<'_>) {
+        let mut records = vec![Record { subprotocol: Subprotocol::Directory, body: codec::encode(message).into() }];
+        let (now, id) = (self.present(), self.id(from));
+        self.nodes[to].engine.records(id, Lane::Fast, &mut records, now);
+        self.settle(to);
+    }
+
+    /// Where a node finds a daemon.
+    pub(crate) fn located(&mut self, node: usize, origin: OriginHash) -> Option<NodeId> {
+        let ticket = self.act(node, None, |engine, ticket, now| engine.locate(ticket, origin, now));
+        match self.wait_for(ticket) {
+            Ok(Settlement::Located(found)) => *found,
+            other => panic!("located: {other:?}"),
+        }
+    }
+
     // Time.
 
     /// The nodes on which the daemon lives, with its object.
@@ -252,6 +305,7 @@ impl World {
         for (index, node) in self.nodes.iter().enumerate() {
             let census = node.engine.census();
             assert_eq!(census.migrations, 0, "n{index}: {:?}", node.engine.migrations());
+            assert!(node.open.is_empty(), "n{index}: whoever watches hears every end, not of {:?}", node.open);
             assert_eq!(census.arriving_bytes, 0, "n{index} holds no arriving bytes");
             assert_eq!(census.daemons, node.objects.map.len(), "n{index}: one object for each daemon");
             assert!(self.may_refuse || census.refused_messages == 0, "n{index} refused nothing");

@@ -1,0 +1,328 @@
+//! Messages that daemons of this node have yet to take.
+//!
+//! What arrives for daemons waits here until each has room for it, and is acknowledged when all have taken it. A daemon
+//! takes the messages of a channel in order and passes none over: one that does not follow what it has taken waits until
+//! the publisher has sent those before it. The publisher sends no more than its window, so what waits is bounded; what
+//! needs no acknowledgement is dropped beyond a bound.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::joining::Subscription;
+use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Position, Subscriber};
+use super::peers::{WINDOW, WINDOW_BYTES};
+use super::{ChannelId, ChannelName};
+use crate::causal::CausalLink;
+use crate::identity::{EntityId, NodeId};
+use crate::wire::channels::DataHead;
+
+/// Most messages that wait for daemons in one channel: a window, and another one that was sent once more.
+const MOST_HELD: usize = 2 * WINDOW;
+/// Most bytes of them; one message of any size is kept.
+const MOST_HELD_BYTES: usize = 2 * WINDOW_BYTES;
+/// Most of them that need no acknowledgement.
+const MOST_LOSSY: usize = 256;
+/// How long the subscriptions of a daemon that moved away are kept for its new host to go on with.
+const KEPT_FOR_MOVED: Duration = Duration::from_secs(10);
+
+type Key = (NodeId, ChannelId);
+
+/// A message that some daemon has yet to take.
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    /// The reliable message before it.
+    after: u64,
+    reliable: bool,
+    link: Option<CausalLink>,
+    payload: Bytes,
+    received_at: Duration,
+}
+
+/// Those of one channel, in order.
+#[derive(Debug, Default)]
+pub(super) struct HeldMessages {
+    queue: VecDeque<Held>,
+    bytes: usize,
+    lossy: usize,
+}
+
+/// Daemons of this node that have to do with channels.
+#[derive(Debug, Default)]
+pub(super) struct Daemons(BTreeMap<EntityId, Taking>);
+
+/// One of them.
+#[derive(Debug, Default)]
+struct Taking {
+    keys: BTreeSet<Key>,
+    /// The channel that it took from last.
+    turn: Option<Key>,
+    /// It was told that there is something, and has not come to the end since.
+    told: bool,
+    /// It lives elsewhere, and until then its new host may come for what it had here.
+    moved: Option<Instant>,
+    /// Messages that it had no room for and that need no acknowledgement.
+    dropped: u64,
+}
+
+/// What a daemon has subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonSubscription {
+    /// Whose channel.
+    pub publisher: NodeId,
+    /// Which channel.
+    pub channel: ChannelName,
+    /// The publisher has agreed.
+    pub accepted: bool,
+    /// How far it has taken messages.
+    pub position: Option<Position>,
+    /// What it is let in with.
+    pub token: Option<Bytes>,
+}
+
+impl HeldMessages {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Enters a message unless it is here; false when there is no room.
+    fn insert(&mut self, held: Held) -> bool {
+        let at = self.queue.partition_point(|other| other.number < held.number);
+        if let Some(same) = self.queue.get_mut(at).filter(|other| other.number == held.number) {
+            // Sent once more for a daemon that stands behind the others.
+            same.after = same.after.min(held.after);
+            return true;
+        }
+        let full = self.queue.len() >= MOST_HELD || self.bytes + held.payload.len() > MOST_HELD_BYTES;
+        if (full && !self.queue.is_empty()) || (!held.reliable && self.lossy >= MOST_LOSSY) {
+            return false;
+        }
+        self.bytes += held.payload.len();
+        self.lossy += usize::from(!held.reliable);
+        self.queue.insert(at, held);
+        true
+    }
+
+    /// What comes next for one who has taken everything through a number.
+    fn next_behind(&self, through: u64) -> Option<&Held> {
+        let next = self.queue.get(self.queue.partition_point(|held| held.number <= through))?;
+        (next.after <= through).then_some(next)
+    }
+
+    /// Everybody has taken everything through this number.
+    fn release(&mut self, through: u64) {
+        while self.queue.front().is_some_and(|held| held.number <= through)
+            && let Some(held) = self.queue.pop_front()
+        {
+            self.bytes -= held.payload.len();
+            self.lossy -= usize::from(!held.reliable);
+        }
+    }
+}
+
+impl Daemons {
+    pub(super) fn joined(&mut self, daemon: EntityId, key: Key) {
+        let taking = self.0.entry(daemon).or_default();
+        taking.keys.insert(key);
+        taking.moved = None;
+    }
+
+    pub(super) fn gone(&mut self, daemon: EntityId, key: Key) {
+        if let Some(taking) = self.0.get_mut(&daemon) {
+            taking.keys.remove(&key);
+            if taking.keys.is_empty() {
+                self.0.remove(&daemon);
+            }
+        }
+    }
+
+    /// When the next one that moved is forgotten.
+    pub(super) fn next_forgotten(&self) -> Option<Instant> {
+        self.0.values().filter_map(|taking| taking.moved).min()
+    }
+
+    /// There may be something for a daemon: whether it has to be told.
+    fn ready(&mut self, daemon: EntityId) -> bool {
+        self.0
+            .get_mut(&daemon)
+            .is_some_and(|taking| taking.moved.is_none() && !std::mem::replace(&mut taking.told, true))
+    }
+}
+
+impl ChannelMachine {
+    /// What comes next for a daemon, each of its channels in turn. After [`ChannelEvent::Ready`] this is asked until there is
+    /// nothing; with a pause for as long as the daemon has no room.
+    pub fn next_for(&mut self, daemon: EntityId) -> Option<ArrivedMessage> {
+        let taking = self.daemons.0.get_mut(&daemon).filter(|taking| taking.moved.is_none())?;
+        let later = taking.keys.iter().filter(|key| taking.turn.is_some_and(|turn| **key > turn));
+        let keys = later.chain(taking.keys.iter().filter(|key| taking.turn.is_none_or(|turn| **key <= turn)));
+        for &(publisher, channel) in keys {
+            let Some(subscription) = self.subscriptions.get(&(publisher, channel)) else { continue };
+            let Some(through) = subscription.taken_by(daemon) else { continue };
+            if let Some(held) = subscription.held.next_behind(through) {
+                return Some(ArrivedMessage {
+                    publisher,
+                    channel: subscription.name.clone(),
+                    number: held.number,
+                    payload: held.payload.clone(),
+                    link: held.link,
+                    reliable: held.reliable,
+                    received_at: held.received_at,
+                });
+            }
+        }
+        taking.told = false;
+        None
+    }
+
+    /// A daemon has taken the message that was next for it.
+    pub fn took(&mut self, daemon: EntityId, message: &ArrivedMessage, now: Moment) {
+        let key = (message.publisher, message.channel.id());
+        if let Some(taking) = self.daemons.0.get_mut(&daemon) {
+            taking.turn = Some(key);
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.advance(daemon, message.number);
+            self.settle_held(key);
+            self.settle_own(now);
+        }
+    }
+
+    /// A daemon had no room for the message that was next for it, and nobody waits for it to be acknowledged.
+    pub fn passed_over(&mut self, daemon: EntityId, message: &ArrivedMessage, now: Moment) {
+        if let Some(taking) = self.daemons.0.get_mut(&daemon) {
+            taking.dropped += 1;
+        }
+        self.took(daemon, message, now);
+    }
+
+    /// How many messages a daemon had no room for, of those that need no acknowledgement.
+    pub fn dropped_for(&self, daemon: EntityId) -> u64 {
+        self.daemons.0.get(&daemon).map_or(0, |taking| taking.dropped)
+    }
+
+    /// What a daemon has subscribed to, or is about to.
+    pub fn subscriptions_of(&self, daemon: EntityId) -> Vec<DaemonSubscription> {
+        let keys = self.daemons.0.get(&daemon).into_iter().flat_map(|taking| &taking.keys);
+        keys.filter_map(|&(publisher, channel)| {
+            let incarnation = self.peers.get(&publisher)?.incarnation;
+            self.subscriptions.get(&(publisher, channel))?.of_daemon(daemon, publisher, incarnation)
+        })
+        .collect()
+    }
+
+    /// A daemon lives elsewhere now. What it has not taken here stays unacknowledged for a while, for its new host to go on
+    /// with; then it leaves its channels.
+    pub fn moved_on(&mut self, daemon: EntityId, now: Moment) {
+        if let Some(taking) = self.daemons.0.get_mut(&daemon) {
+            taking.moved = Some(now.instant + KEPT_FOR_MOVED);
+        }
+    }
+
+    /// Ends what the new hosts of daemons did not come for.
+    pub(super) fn forget_moved(&mut self, now: Moment) {
+        let due = |taking: &Taking| taking.moved.is_some_and(|until| until <= now.instant);
+        let gone: Vec<_> = self.daemons.0.iter().filter(|(_, taking)| due(taking)).map(|(&daemon, _)| daemon).collect();
+        for daemon in gone {
+            self.leave_all(daemon, now);
+        }
+    }
+
+    /// Has a daemon leave all its channels.
+    pub fn leave_all(&mut self, daemon: EntityId, now: Moment) {
+        let Some(taking) = self.daemons.0.get_mut(&daemon) else { return };
+        taking.moved = None;
+        let keys: Vec<_> = taking.keys.iter().copied().collect();
+        for (publisher, channel) in keys {
+            if let Some(name) = self.subscriptions.get(&(publisher, channel)).map(|held| held.name.clone()) {
+                self.unsubscribe(publisher, &name, Subscriber::Daemon(daemon), now);
+            }
+        }
+    }
+
+    /// A message arrived: daemons that have yet to take it get it.
+    pub(super) fn hold(&mut self, key: Key, head: DataHead, payload: &Bytes, now: Moment) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        let wanted = subscription.wanted_by(head.number);
+        if wanted.is_empty() {
+            return;
+        }
+        let kept = subscription.held.insert(Held {
+            number: head.number,
+            after: head.after.unwrap_or(0),
+            reliable: head.reliable,
+            link: head.link.map(|link| CausalLink::from_bytes(&link)),
+            payload: payload.clone(),
+            received_at: now.unix,
+        });
+        for daemon in wanted {
+            if !kept && let Some(taking) = self.daemons.0.get_mut(&daemon) {
+                taking.dropped += u64::from(!head.reliable);
+            } else if self.daemons.ready(daemon) {
+                self.events.push_back(ChannelEvent::Ready(daemon));
+            }
+        }
+        if !kept && head.reliable {
+            self.refuse(key.0, "message", &"beyond the window of its channel");
+        }
+    }
+
+    /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.
+    pub(super) fn settle_held(&mut self, key: Key) {
+        let (publisher, channel) = key;
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        let through = subscription.taken_by_all();
+        subscription.held.release(through);
+        if subscription.acknowledge(through) {
+            self.acknowledge(publisher, channel, through);
+        }
+    }
+
+    /// Has everything through a number acknowledged.
+    pub(super) fn acknowledge(&mut self, publisher: NodeId, channel: ChannelId, through: u64) {
+        if let Some(peer) = self.peers.get_mut(&publisher) {
+            peer.acks.insert(channel, through);
+            self.wakes.insert(publisher);
+        }
+    }
+
+    /// A daemon begins behind a number: nothing beyond it is acknowledged until it has taken that too.
+    pub(super) fn hold_back(&mut self, key: Key, from: u64) {
+        let (publisher, channel) = key;
+        if let Some(through) = self.peers.get_mut(&publisher).and_then(|peer| peer.acks.get_mut(&channel)) {
+            *through = (*through).min(from);
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            subscription.hold_back(from);
+        }
+    }
+
+    /// There may be something for a daemon that has just come in.
+    pub(super) fn look_again(&mut self, daemon: EntityId) {
+        if self.daemons.ready(daemon) {
+            self.events.push_back(ChannelEvent::Ready(daemon));
+        }
+    }
+}
+
+impl Subscription {
+    /// How it looks from one daemon.
+    fn of_daemon(
+        &self,
+        daemon: EntityId,
+        publisher: NodeId,
+        incarnation: crate::identity::Incarnation,
+    ) -> Option<DaemonSubscription> {
+        let (accepted, through, token) = self.member(Subscriber::Daemon(daemon))?;
+        Some(DaemonSubscription {
+            publisher,
+            channel: self.name.clone(),
+            accepted,
+            position: through.map(|number| Position { incarnation, number }),
+            token: token.map(Bytes::copy_from_slice),
+        })
+    }
+}

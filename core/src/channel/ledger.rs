@@ -1,0 +1,172 @@
+//! What a daemon has to do with channels, as it travels in its snapshot and when it is handed over.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::machine::Position;
+use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Visibility};
+use crate::identity::{EntityId, Incarnation, NodeId};
+use crate::wire::codec;
+
+/// Subscriptions of a daemon with how far it has taken messages, and the channel that its outputs go to.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelLedger {
+    /// What it receives.
+    pub subscriptions: Vec<DaemonSubscription>,
+    /// How the channel of its outputs was made.
+    pub output: Option<ChannelConfig>,
+}
+
+/// The CBOR form. Numbers are never used again for something else.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Wire<'b> {
+    #[b(0)]
+    subscriptions: Vec<WireSubscription<'b>>,
+    #[b(1)]
+    output: Option<WireConfig<'b>>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(array)]
+struct WireSubscription<'b> {
+    #[n(0)]
+    publisher: NodeId,
+    #[b(1)]
+    channel: &'b str,
+    #[n(2)]
+    incarnation: Option<Incarnation>,
+    #[n(3)]
+    number: u64,
+    #[b(4)]
+    #[cbor(with = "minicbor::bytes")]
+    token: Option<&'b [u8]>,
+}
+
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct WireConfig<'b> {
+    #[b(0)]
+    name: &'b str,
+    #[n(1)]
+    visibility: WireVisibility,
+    #[n(2)]
+    reliable: bool,
+    #[n(3)]
+    require_token: bool,
+    #[n(4)]
+    token_roots: Vec<EntityId>,
+    #[n(5)]
+    priority: u8,
+    #[n(6)]
+    max_rate: Option<u32>,
+}
+
+#[derive(Clone, Copy, Encode, Decode)]
+#[cbor(index_only)]
+enum WireVisibility {
+    #[n(0)]
+    SubnetLocal,
+    #[n(1)]
+    ParentVisible,
+    #[n(2)]
+    Exported,
+    #[n(3)]
+    Global,
+}
+
+impl ChannelLedger {
+    /// The encoded form; of nothing it is empty.
+    pub fn encode(&self) -> Bytes {
+        if self.subscriptions.is_empty() && self.output.is_none() {
+            return Bytes::new();
+        }
+        let subscriptions = self.subscriptions.iter().map(|subscription| WireSubscription {
+            publisher: subscription.publisher,
+            channel: subscription.channel.as_str(),
+            incarnation: subscription.position.map(|position| position.incarnation),
+            number: subscription.position.map_or(0, |position| position.number),
+            token: subscription.token.as_deref(),
+        });
+        let output = self.output.as_ref().map(|config| WireConfig {
+            name: config.name.as_str(),
+            visibility: match config.visibility {
+                Visibility::SubnetLocal => WireVisibility::SubnetLocal,
+                Visibility::ParentVisible => WireVisibility::ParentVisible,
+                Visibility::Exported => WireVisibility::Exported,
+                Visibility::Global => WireVisibility::Global,
+            },
+            reliable: config.reliable,
+            require_token: config.require_token,
+            token_roots: config.token_roots.clone(),
+            priority: config.priority,
+            max_rate: config.max_rate,
+        });
+        codec::encode(&Wire { subscriptions: subscriptions.collect(), output }).into()
+    }
+
+    /// Reads what [`encode`](Self::encode) gave.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ChannelError> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let malformed = |error: codec::DecodeError| ChannelError::InvalidArgument(error.to_string());
+        let wire: Wire<'_> = codec::decode(bytes).map_err(malformed)?;
+        let subscriptions = wire.subscriptions.into_iter().map(|subscription| {
+            let position = |incarnation| Position { incarnation, number: subscription.number };
+            Ok(DaemonSubscription {
+                publisher: subscription.publisher,
+                channel: ChannelName::new(subscription.channel)?,
+                accepted: false,
+                position: subscription.incarnation.map(position),
+                token: subscription.token.map(Bytes::copy_from_slice),
+            })
+        });
+        let output = wire.output.map(|config| {
+            Ok(ChannelConfig {
+                visibility: match config.visibility {
+                    WireVisibility::SubnetLocal => Visibility::SubnetLocal,
+                    WireVisibility::ParentVisible => Visibility::ParentVisible,
+                    WireVisibility::Exported => Visibility::Exported,
+                    WireVisibility::Global => Visibility::Global,
+                },
+                reliable: config.reliable,
+                require_token: config.require_token,
+                token_roots: config.token_roots,
+                priority: config.priority,
+                max_rate: config.max_rate,
+                ..ChannelConfig::new(ChannelName::new(config.name)?)
+            })
+        });
+        Ok(Self { subscriptions: subscriptions.collect::<Result<_, _>>()?, output: output.transpose()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirement_56_a_ledger_comes_back_as_it_was_and_an_empty_one_costs_no_bytes() {
+        assert!(ChannelLedger::default().encode().is_empty());
+        let incarnation = Incarnation { started_at_ms: 3, salt: 4 };
+        let subscription = DaemonSubscription {
+            publisher: NodeId::new(7),
+            channel: ChannelName::new("a/b").expect("canonical"),
+            accepted: false,
+            position: Some(Position { incarnation, number: 9 }),
+            token: Some(Bytes::from_static(b"token")),
+        };
+        let mut config = ChannelConfig::new(ChannelName::new("out").expect("canonical"));
+        config.visibility = Visibility::SubnetLocal;
+        config.token_roots = vec![EntityId::from_bytes([1; 32])];
+        config.max_rate = Some(5);
+        let fresh = DaemonSubscription { position: None, token: None, ..subscription.clone() };
+        let ledger = ChannelLedger { subscriptions: vec![subscription, fresh], output: Some(config) };
+        let bytes = ledger.encode();
+        let back = ChannelLedger::decode(&bytes).expect("readable");
+        assert_eq!(back.subscriptions, ledger.subscriptions);
+        assert_eq!(back.encode(), bytes);
+        assert!(ChannelLedger::decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+}

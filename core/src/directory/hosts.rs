@@ -1,0 +1,197 @@
+//! What a home node keeps: which nodes say that they host which daemons.
+//!
+//! An entry is the word of a node about itself, given in its own session, and unsigned: whoever looks a daemon up asks the
+//! named node for its signed claim and believes nothing else. So a node can at most have others ask it in vain.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use foldhash::fast::RandomState;
+
+use super::homes::ViewName;
+use crate::identity::{NodeId, OriginHash};
+
+/// Most daemons of one host.
+const PER_HOST: usize = 1 << 20;
+/// Most daemons in all.
+const MOST: usize = 1 << 22;
+/// Most hosts that are remembered for one daemon: more than one only while copies are being sorted out.
+const RIVALS: usize = 8;
+
+/// The table of one home node.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// The first host of each.
+    first: HashMap<OriginHash, NodeId, RandomState>,
+    /// The others, of the few that have more.
+    more: HashMap<OriginHash, Vec<NodeId>>,
+    counts: HashMap<NodeId, usize>,
+    /// Nodes that have named all their daemons for that view, and name every new one before it lives.
+    settled: HashMap<NodeId, ViewName>,
+}
+
+/// There is no room for another entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Hosts {
+    /// A node hosts a daemon, or is about to.
+    pub fn add(&mut self, host: NodeId, origin: OriginHash) -> Result<(), Full> {
+        if self.of(origin).any(|known| known == host) {
+            return Ok(());
+        }
+        let count = self.counts.entry(host).or_default();
+        if *count >= PER_HOST || self.first.len() >= MOST {
+            return Err(Full);
+        }
+        match self.first.entry(origin) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(host);
+            }
+            Entry::Occupied(_) => {
+                let more = self.more.entry(origin).or_default();
+                if more.len() + 1 >= RIVALS {
+                    return Err(Full);
+                }
+                more.push(host);
+            }
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// A node does not host a daemon any more.
+    pub fn remove(&mut self, host: NodeId, origin: OriginHash) {
+        let Some(first) = self.first.get_mut(&origin) else { return };
+        if *first == host {
+            match self.more.get_mut(&origin).and_then(Vec::pop) {
+                Some(next) => *first = next,
+                None => {
+                    self.first.remove(&origin);
+                }
+            }
+        } else {
+            let more = self.more.get_mut(&origin);
+            let Some((at, more)) = more.and_then(|more| Some((more.iter().position(|&node| node == host)?, more)))
+            else {
+                return;
+            };
+            more.swap_remove(at);
+        }
+        if self.more.get(&origin).is_some_and(Vec::is_empty) {
+            self.more.remove(&origin);
+        }
+        if let Some(count) = self.counts.get_mut(&host) {
+            *count -= 1;
+        }
+    }
+
+    /// Nothing that a node named counts any more.
+    pub fn forget(&mut self, host: NodeId) {
+        self.settled.remove(&host);
+        if self.counts.remove(&host).is_none_or(|count| count == 0) {
+            return;
+        }
+        let Self { first, more, .. } = self;
+        more.retain(|_, nodes| {
+            nodes.retain(|&node| node != host);
+            !nodes.is_empty()
+        });
+        first.retain(|origin, node| {
+            if *node != host {
+                return true;
+            }
+            let next = more.get_mut(origin).and_then(Vec::pop);
+            if more.get(origin).is_some_and(Vec::is_empty) {
+                more.remove(origin);
+            }
+            next.inspect(|&next| *node = next).is_some()
+        });
+        if first.is_empty() {
+            first.shrink_to_fit();
+        }
+    }
+
+    /// A node has named all its daemons for a view.
+    pub fn settle(&mut self, host: NodeId, view: ViewName) {
+        self.settled.insert(host, view);
+    }
+
+    /// The session with a node broke: it may host what it could not name.
+    pub fn unsettle(&mut self, host: NodeId) {
+        self.settled.remove(&host);
+    }
+
+    /// Whether that node has named all its daemons for that view.
+    pub fn is_settled(&self, host: NodeId, view: ViewName) -> bool {
+        self.settled.get(&host) == Some(&view)
+    }
+
+    /// Who says to host a daemon.
+    pub fn of(&self, origin: OriginHash) -> impl Iterator<Item = NodeId> {
+        let first = self.first.get(&origin).copied();
+        first.into_iter().chain(self.more.get(&origin).into_iter().flatten().copied())
+    }
+
+    /// How many daemons are known.
+    pub fn len(&self) -> usize {
+        self.first.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NodeId = NodeId::new(1);
+    const OTHER: NodeId = NodeId::new(2);
+    const ORIGIN: OriginHash = OriginHash::new(7);
+
+    fn of(hosts: &Hosts) -> Vec<NodeId> {
+        hosts.of(ORIGIN).collect()
+    }
+
+    #[test]
+    fn rivals_are_both_remembered_until_one_withdraws_or_leaves() {
+        let mut hosts = Hosts::default();
+        assert_eq!(hosts.add(ONE, ORIGIN), Ok(()));
+        assert_eq!(hosts.add(OTHER, ORIGIN), Ok(()));
+        assert_eq!(hosts.add(ONE, ORIGIN), Ok(()), "known");
+        assert_eq!(of(&hosts), [ONE, OTHER]);
+        hosts.remove(ONE, ORIGIN);
+        hosts.remove(ONE, ORIGIN);
+        assert_eq!(of(&hosts), [OTHER]);
+        hosts.add(ONE, ORIGIN).expect("room");
+        hosts.forget(OTHER);
+        assert_eq!(of(&hosts), [ONE]);
+        hosts.forget(ONE);
+        assert!(hosts.is_empty() && hosts.more.is_empty() && hosts.counts.is_empty());
+    }
+
+    #[test]
+    fn nobody_can_fill_an_address_or_the_table() {
+        let mut hosts = Hosts::default();
+        let added = (0..100).filter(|&node| hosts.add(NodeId::new(node), ORIGIN).is_ok()).count();
+        assert_eq!(added, RIVALS);
+        let mut hosts = Hosts::default();
+        let room =
+            (0..2 * PER_HOST as u64).take_while(|origin| hosts.add(ONE, OriginHash::new(*origin)).is_ok()).count();
+        assert_eq!(room, PER_HOST);
+        assert_eq!(hosts.add(OTHER, ORIGIN), Ok(()), "others have their own room");
+    }
+
+    #[test]
+    fn a_node_is_settled_for_the_view_that_it_named_last_and_until_its_session_breaks() {
+        let mut hosts = Hosts::default();
+        hosts.settle(ONE, ViewName(1));
+        hosts.settle(ONE, ViewName(2));
+        assert!(hosts.is_settled(ONE, ViewName(2)) && !hosts.is_settled(ONE, ViewName(1)));
+        hosts.unsettle(ONE);
+        assert!(!hosts.is_settled(ONE, ViewName(2)));
+    }
+}

@@ -1,0 +1,289 @@
+//! Drives the [membership](crate::membership) of one node: its messages inside sessions, its timers, its dials.
+//!
+//! [`Members`] is the handler of the subprotocol. Its locks come after all others of the mesh. What needs one of those, to
+//! dial or to tell the layers above, is left to [`drive`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::error::{HandshakeFailure, MeshError};
+use super::handler::{Loss, PeerEvent, Record, RecordSink, SubprotocolHandler};
+use super::inner::Inner;
+use super::table::{DialTarget, PeerRefusal, Way};
+use super::{dial, relay};
+use crate::identity::{Incarnation, NodeId};
+use crate::membership::{Card, Membership, Output};
+use crate::wire::{Lane, Subprotocol};
+
+/// Messages that wait for one peer; packets beyond are lost, as packets may be.
+const MOST_WAITING: usize = 64;
+/// Pauses between attempts to reach a seed: the first, and the longest, which is also how often one is looked after that
+/// was reached.
+const SEED_PAUSE: Duration = Duration::from_millis(250);
+const SEED_CHECK: Duration = Duration::from_secs(15);
+
+/// The membership of one node and what it has to say.
+pub(super) struct Members {
+    inner: Weak<Inner>,
+    state: Mutex<State>,
+    /// Messages for each peer. Apart from the rest, which checks signatures: frames are filled without waiting for that.
+    waiting: Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>,
+    /// There are dials, news or a sooner deadline for [`drive`].
+    stir: Notify,
+}
+
+struct State {
+    machine: Membership,
+    dials: Vec<(NodeId, Vec<SocketAddr>)>,
+    changed: bool,
+}
+
+impl State {
+    /// Sorts what the machine wants; gives who is to be woken.
+    fn sort_out(&mut self, waiting: &Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>) -> Vec<NodeId> {
+        let mut wakes = Vec::new();
+        while let Some(output) = self.machine.take_output() {
+            match output {
+                Output::Send { to, body } => {
+                    let mut waiting = waiting.lock();
+                    let waiting = waiting.entry(to).or_default();
+                    if waiting.len() < MOST_WAITING {
+                        waiting.push_back(body);
+                        wakes.push(to);
+                    }
+                }
+                Output::Dial { node, addrs } => self.dials.push((node, addrs)),
+                Output::Changed => self.changed = true,
+            }
+        }
+        wakes
+    }
+
+    fn keepers(&self) -> Vec<NodeId> {
+        if !self.machine.takes_part() {
+            return Vec::new();
+        }
+        let all = self.machine.members().chain([self.machine.card()]);
+        let mut keepers: Vec<_> = all.filter(|card| card.directory).map(Card::node).collect();
+        keepers.sort_unstable();
+        keepers
+    }
+}
+
+impl Members {
+    pub(super) fn new(inner: Weak<Inner>, machine: Membership) -> Arc<Self> {
+        let state = Mutex::new(State { machine, dials: Vec::new(), changed: false });
+        Arc::new(Self { inner, state, waiting: Mutex::default(), stir: Notify::new() })
+    }
+
+    /// Does something with the machine, and sees to what it wants. May be called from a handler.
+    fn with<T>(&self, act: impl FnOnce(&mut Membership, Instant) -> T) -> T {
+        let (result, wakes, stir) = {
+            let mut state = self.state.lock();
+            let before = state.machine.next_deadline();
+            let result = act(&mut state.machine, Instant::now());
+            let wakes = state.sort_out(&self.waiting);
+            let stir = state.changed || !state.dials.is_empty() || state.machine.next_deadline() != before;
+            (result, wakes, stir)
+        };
+        if let Some(inner) = self.inner.upgrade() {
+            for link in wakes.into_iter().filter_map(|node| inner.link(node)) {
+                link.wake();
+            }
+        }
+        if stir {
+            self.stir.notify_one();
+        }
+        result
+    }
+
+    /// Takes part from now on.
+    fn take_part(&self) {
+        self.with(Membership::take_part);
+    }
+
+    /// Joins through a peer.
+    pub(super) fn join_through(&self, node: NodeId) {
+        self.with(|machine, now| machine.join_through(node, now));
+    }
+
+    /// This node listens there too.
+    pub(super) fn listens_at(&self, addr: SocketAddr) {
+        self.with(|machine, now| machine.listens_at(addr, now));
+    }
+
+    /// Whether this node keeps claims for others.
+    pub(super) fn keeps_directory(&self, keeps: bool) {
+        self.with(|machine, now| machine.keeps_directory(keeps, now));
+        self.state.lock().changed = true;
+        self.stir.notify_one();
+    }
+
+    /// The live members beside this node, sorted.
+    pub(super) fn live(&self) -> Vec<NodeId> {
+        let mut live: Vec<_> = self.state.lock().machine.members().map(Card::node).collect();
+        live.sort_unstable();
+        live
+    }
+
+    /// The live members that keep claims, this node among them if it does.
+    pub(super) fn keepers(&self) -> Vec<NodeId> {
+        self.state.lock().keepers()
+    }
+
+    fn disconnected(&self, node: NodeId, left: Option<Incarnation>) {
+        self.waiting.lock().remove(&node);
+        self.with(|machine, now| machine.disconnected(node, left, now));
+    }
+}
+
+/// Serves timers, dials members and tells the layers above who they are, until the node is shut down.
+pub(super) async fn drive(inner: Arc<Inner>) {
+    let members = inner.members.clone();
+    loop {
+        let stirred = members.stir.notified();
+        let (deadline, dials, changed) = {
+            let mut state = members.state.lock();
+            let changed = std::mem::take(&mut state.changed);
+            (state.machine.next_deadline(), std::mem::take(&mut state.dials), changed)
+        };
+        if changed {
+            // Under `control`, as handlers are installed: none misses the newest.
+            let _control = inner.control.lock();
+            let keepers = members.keepers();
+            inner.handlers.read().members(&keepers);
+        }
+        for (node, addrs) in dials {
+            inner.tasks.spawn(dial_member(inner.clone(), node, addrs));
+        }
+        let sleep = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = inner.root.cancelled() => return,
+            () = stirred => {}
+            () = sleep => members.with(Membership::tick),
+        }
+    }
+}
+
+/// Makes a session with a member: at one of its addresses, else through a common peer. Whoever answers proves to be it.
+async fn dial_member(inner: Arc<Inner>, node: NodeId, addrs: Vec<SocketAddr>) {
+    let attempt = async {
+        for addr in addrs.into_iter().filter(|addr| addr.port() != 0 && !addr.ip().is_unspecified()) {
+            let way = Way::Direct(addr.to_string());
+            let target = DialTarget { way, pin_key: None, pin_node: Some(node), hearsay: true };
+            match dial::connect(inner.clone(), target).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(member = %node, %error, "cannot dial a member"),
+            }
+        }
+        if let Err(error) = relay::reach(inner.clone(), node).await {
+            tracing::debug!(member = %node, %error, "cannot reach a member");
+        }
+    };
+    tokio::select! {
+        biased;
+        () = inner.root.cancelled() => return,
+        () = attempt => {}
+    }
+    inner.members.with(|machine, now| machine.dial_ended(node, now));
+}
+
+/// Joins through each of these addresses, in the background.
+pub(super) fn seek(inner: &Arc<Inner>, seeds: Vec<String>) {
+    if !seeds.is_empty() {
+        inner.members.take_part();
+    }
+    for seed in seeds {
+        let (root, seeking) = (inner.root.clone(), seek_one(inner.clone(), seed));
+        inner.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = root.cancelled() => {}
+                () = seeking => {}
+            }
+        });
+    }
+}
+
+async fn seek_one(inner: Arc<Inner>, addr: String) {
+    let mut found = None;
+    let mut pause = SEED_PAUSE;
+    loop {
+        if !found.is_some_and(|node| inner.has_session(node)) {
+            let target = DialTarget { way: Way::Direct(addr.clone()), pin_key: None, pin_node: None, hearsay: false };
+            match dial::connect(inner.clone(), target).await {
+                Ok(node) => {
+                    inner.members.join_through(node);
+                    found = Some(node);
+                    pause = SEED_CHECK;
+                }
+                Err(MeshError::HandshakeFailed {
+                    reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), ..
+                }) => {
+                    // One list of seeds serves all nodes.
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%addr, %error, "a seed cannot be reached");
+                    pause = (2 * pause).min(SEED_CHECK);
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl SubprotocolHandler for Arc<Members> {
+    fn records(&self, from: NodeId, _lane: Lane, records: &mut Vec<Record>) {
+        self.with(|machine, now| {
+            for record in records.drain(..) {
+                if let Err(error) = machine.message(from, &record.body, now) {
+                    tracing::debug!(peer = %from, %error, "membership message refused");
+                }
+            }
+        });
+    }
+
+    fn peer(&self, event: &PeerEvent) {
+        match event {
+            PeerEvent::Connected { peer, resumed: _ } => {
+                self.waiting.lock().remove(&peer.node);
+                self.with(|machine, _| machine.connected(peer.node));
+            }
+            PeerEvent::Ready { node } => self.with(|machine, _| machine.ready(*node)),
+            PeerEvent::Suspected { node } => self.with(|machine, _| machine.paused(*node)),
+            PeerEvent::Lost { node, incarnation, how } => match how {
+                Loss::Goodbye => self.disconnected(*node, Some(*incarnation)),
+                Loss::NewerIncarnation | Loss::Silence => self.disconnected(*node, None),
+            },
+        }
+    }
+
+    fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
+        if lane == Lane::Bulk {
+            return false;
+        }
+        let mut all = self.waiting.lock();
+        let Some(waiting) = all.get_mut(&to) else { return false };
+        while let Some(body) = waiting.front() {
+            if sink.record(Subprotocol::Membership, &mut |out| out.extend_from_slice(body)).is_none() {
+                return true;
+            }
+            waiting.pop_front();
+        }
+        all.remove(&to);
+        false
+    }
+}

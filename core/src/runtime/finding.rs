@@ -1,0 +1,245 @@
+//! Questions to the directory, and answers: who hosts a daemon?
+//!
+//! Whoever looks for a daemon asks its home nodes, this one perhaps among them, and peers that are no members; then the
+//! nodes that a home names, for their signed claims. That a home knows of no host counts only if asker and home see the
+//! same members and each of those has named its daemons to the home: otherwise the home is asked again.
+
+use super::engine::{Engine, Now};
+use super::error::RuntimeError;
+use super::timers::TimerKey;
+use super::work::Settlement;
+use crate::daemon::{DaemonKey, Ticket};
+use crate::directory::{Answer, Claim, ClaimBody, ClaimError, Finding, Haste, Query};
+use crate::identity::{NodeId, OriginHash};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::directory::{DirectoryMessage, Few};
+
+impl Engine {
+    /// Asks for the host of a daemon.
+    pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
+        let peers: Vec<(NodeId, bool)> = match haste {
+            // Who is out of reach for the moment may host it.
+            Haste::WaitForAll => self.peers.all().collect(),
+            Haste::SkipSilent => self.peers.connected().collect(),
+        };
+        let view = &self.placing.view;
+        let outsiders = peers.into_iter().filter(|(peer, _)| !view.contains(*peer));
+        let homes = view.homes_of(origin);
+        let homes = homes.as_slice().iter().map(|&home| (home, self.answers(home)));
+        let asked: Vec<(NodeId, bool)> = outsiders.chain(homes).collect();
+        if let Some(query) = self.lookups.begin(origin, haste, asked.iter().copied(), now.instant) {
+            for (node, answers) in asked {
+                if answers {
+                    self.ask_where(node, query, origin);
+                } else if self.placing.view.contains(node) {
+                    self.want_peer(node);
+                }
+            }
+        }
+        self.check_lookups(now);
+    }
+
+    /// Whether a node can be asked now.
+    fn answers(&self, node: NodeId) -> bool {
+        node == self.me() || self.peers.get(node).is_some_and(|peer| peer.up && peer.ready)
+    }
+
+    pub(super) fn ask_where(&mut self, node: NodeId, query: Query, origin: OriginHash) {
+        let view = (!self.placing.view.is_empty()).then(|| self.placing.view.name().0);
+        if node == self.me() {
+            // This node is a home itself, and is asked because it does not host the daemon.
+            let (hosts, settled) = self.as_home(node, origin, view.unwrap_or_default(), false);
+            return self.on_answer(query, node, None, &hosts.unwrap_or_default(), settled == Some(true));
+        }
+        let hosting = view.is_some().then(|| self.is_spawning(origin));
+        if hosting == Some(true) {
+            self.note_home(origin, node);
+        }
+        let body = codec::encode(&DirectoryMessage::Lookup { query: query.0, origin, view, hosting });
+        self.send(node, Subprotocol::Directory, body);
+    }
+
+    /// The members have changed: what is open is asked of the new homes as well.
+    pub(super) fn ask_new_homes(&mut self, now: Now) {
+        for (query, origin) in self.lookups.open() {
+            for &home in self.placing.view.homes_of(origin).as_slice() {
+                self.ask_too(query, origin, home);
+            }
+        }
+        self.check_lookups(now);
+    }
+
+    fn ask_too(&mut self, query: Query, origin: OriginHash, node: NodeId) {
+        let answers = self.answers(node);
+        if self.lookups.ask_too(query, node, answers) {
+            self.ask_where(node, query, origin);
+        } else if !answers {
+            self.want_peer(node);
+        }
+    }
+
+    /// Ends the questions that are answered or out of patience, and asks again who was not sure.
+    pub(super) fn check_lookups(&mut self, now: Now) {
+        for (query, origin, node) in self.lookups.again(now.instant) {
+            self.ask_where(node, query, origin);
+        }
+        for (origin, finding) in self.lookups.finished(now.instant) {
+            match finding {
+                Finding::Found(found) => self.located(origin, Some(&found), now),
+                Finding::NotFound(former) => {
+                    self.spawn_where_none_lives(origin, former.as_ref());
+                    self.located(origin, None, now);
+                }
+                // Whoever still waits does so for as long as its patience lasts; a spawn or `locate` does not.
+                Finding::Unanswered => {
+                    let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
+                    self.finish_locating(origin, None, now);
+                    self.spawn_looked_up(origin, None, now);
+                    if waits {
+                        self.look_up(origin, Haste::WaitForAll, now);
+                    }
+                }
+            }
+        }
+        if let Some(at) = self.lookups.next_deadline() {
+            self.timers.arm(TimerKey::Lookups, at);
+        }
+    }
+
+    /// Where a daemon lives; `ticket` is settled with [`Settlement::Located`].
+    pub fn locate(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        if self.local(origin).is_ok() {
+            let me = self.me();
+            self.settle(ticket, Ok(Settlement::Located(Some(me))));
+        } else if let Some(pointer) = self.pointer_to_silent(origin) {
+            self.settle(ticket, Ok(Settlement::Located(Some(pointer.node))));
+        } else {
+            self.locating.entry(origin).or_default().push(ticket);
+            self.look_up(origin, Haste::SkipSilent, now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_locating(&mut self, origin: OriginHash, node: Option<NodeId>, now: Now) {
+        for ticket in self.locating.remove(&origin).unwrap_or_default() {
+            self.settle(ticket, Ok(Settlement::Located(node)));
+        }
+        self.sought_found(origin, node, now);
+    }
+
+    /// A message of the directory arrived.
+    pub(super) fn on_directory(&mut self, from: NodeId, body: &[u8], now: Now) {
+        match codec::decode(body) {
+            Ok(DirectoryMessage::Lookup { query, origin, view, hosting }) => {
+                if hosting == Some(true) {
+                    self.spawn_has_rival(origin, from);
+                }
+                let claim = self.claim_for(origin);
+                let (hosts, settled) = match view {
+                    Some(view) => self.as_home(from, origin, view, hosting == Some(true)),
+                    None => (None, None),
+                };
+                let hosts = hosts.map(Few);
+                let answer = DirectoryMessage::Answer { query, claim: claim.as_deref(), hosts, settled };
+                self.send(from, Subprotocol::Directory, codec::encode(&answer));
+            }
+            Ok(DirectoryMessage::Answer { query, claim, hosts, settled }) => {
+                let sure = settled.unwrap_or_else(|| !self.placing.view.contains(from));
+                self.on_answer(Query(query), from, claim, &hosts.unwrap_or_default().0, sure);
+                self.check_lookups(now);
+            }
+            Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
+            Ok(DirectoryMessage::Place { anew, hosted, gone, settled }) => {
+                self.on_place(from, anew, &hosted, &gone, settled);
+            }
+            Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(&rivals),
+            Err(error) => self.refuse(from, "directory message", &error),
+        }
+    }
+
+    fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, hosts: &[NodeId], sure: bool) {
+        let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
+        let Some(origin) = open else { return };
+        let claim = match claim.map(Claim::decode) {
+            None => None,
+            // A former host that knows only that the daemon came here.
+            Some(Ok(claim)) if claim.body().node() == self.me() && !self.is_hosted(&claim) => None,
+            Some(Ok(claim)) => Some(claim),
+            Some(Err(error)) => {
+                self.refuse(from, "claim", &error);
+                None
+            }
+        };
+        let claim = claim.filter(|claim| !self.is_outlived(claim));
+        for &host in hosts.iter().filter(|&&host| host != from) {
+            let answers = self.answers(host);
+            if host == self.me() {
+                // It would have answered itself.
+            } else if self.lookups.ask_host(query, host, answers) {
+                self.ask_where(host, query, origin);
+            } else if !answers {
+                self.want_peer(host);
+            }
+        }
+        let answer = match claim {
+            Some(claim) => Answer::Claim(claim),
+            None if sure => Answer::Nothing,
+            None => Answer::Unsure,
+        };
+        self.lookups.answer(query, from, answer);
+    }
+
+    fn is_hosted(&self, claim: &Claim) -> bool {
+        let key = self.by_origin.get(&claim.body().entity.origin_hash()).copied();
+        key.and_then(|key| self.slot(key)).is_some_and(|slot| slot.spawning.is_none())
+    }
+
+    fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
+        let Ok(key) = self.local(origin) else {
+            // One that left, or that its former host has yet to release to this node.
+            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
+        };
+        match self.claim_of(key) {
+            Ok(claim) => Some(claim.encode()),
+            Err(error) => {
+                tracing::warn!(%origin, %error, "cannot claim a daemon that lives here");
+                None
+            }
+        }
+    }
+
+    /// Whether a takeover that this node knows of refuses the copy that a claim names.
+    fn is_outlived(&self, claim: &Claim) -> bool {
+        let body = claim.body();
+        let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
+        known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
+    }
+
+    /// The claim of a daemon that left. Once its host is given up this node knows of no daemon, as for its own callers.
+    fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
+        let claim = self.pointers.claim(origin)?;
+        self.peers.get(claim.body().node()).is_some().then_some(claim)
+    }
+
+    /// The claim for a daemon of this node, signed on first need.
+    pub(super) fn claim_of(&mut self, key: DaemonKey) -> Result<Claim, ClaimError> {
+        let (host, incarnation) = (self.node.keypair.entity_id(), self.node.incarnation);
+        let Some(slot) = self.slot_mut(key) else { return Err(ClaimError::NoKey) };
+        if let Some(claim) = &slot.claim {
+            return Ok(claim.clone());
+        }
+        let body = ClaimBody {
+            entity: slot.host.entity(),
+            lineage: slot.host.lineage,
+            epoch: slot.host.epoch,
+            min_epoch: slot.host.min_epoch,
+            host,
+            incarnation: Some(incarnation),
+        };
+        let claim = Claim::sign(body, &slot.host.keypair)?;
+        slot.claim = Some(claim.clone());
+        Ok(claim)
+    }
+}

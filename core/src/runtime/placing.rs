@@ -1,0 +1,320 @@
+//! Home nodes: this one as a home of others' daemons, and what it tells the homes of its own.
+//!
+//! A spawn names its daemon to the homes with the question whether it lives elsewhere; an arrival names it when it goes
+//! live. When the members change, or a home has a new session, the daemons that this concerns are named in batches, and at
+//! the end of such a pass every home is told that all are named for this view of the members. What is said is unsigned:
+//! claims are signed when somebody asks for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::engine::{Engine, Now, Slot};
+use super::reaching::Then;
+use super::timers::TimerKey;
+use crate::daemon::{DaemonKey, Standing};
+use crate::directory::{Homes, Hosts, View, ViewName};
+use crate::identity::{NodeId, OriginHash};
+use crate::wire::Subprotocol;
+use crate::wire::codec;
+use crate::wire::directory::{DirectoryMessage, Rival};
+
+/// Daemons that are looked at in one step of a pass. No message names more than a home can be told by one step.
+const STEP: usize = 2048;
+/// Changes that come within so short a time make one pass.
+const TOGETHER: Duration = Duration::from_millis(30);
+/// Pause between two steps.
+const BREATH: Duration = Duration::from_millis(1);
+/// Pause of a pass while some peer has much to take.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Control messages for one peer beyond which a pass waits.
+const MUCH: usize = 1024 * 1024;
+/// Most rivals that one message names: the rest is found when they are looked up.
+const MOST_RIVALS: usize = 256;
+/// Daemons that left and are still named at their homes; beyond this they are withdrawn at once.
+const MOST_LEFT: usize = 65_536;
+
+/// What an engine keeps for the directory.
+#[derive(Debug, Default)]
+pub(super) struct Placing {
+    /// The members that keep addresses, this node among them.
+    pub(super) view: View,
+    /// As a home: who hosts what.
+    pub(super) hosts: Hosts,
+    /// The slot at which the pass under way goes on.
+    cursor: Option<usize>,
+    /// Homes that know nothing of this node's daemons any more.
+    anew: BTreeSet<NodeId>,
+    /// Those of them that have not been told so in this pass.
+    untold: BTreeSet<NodeId>,
+    /// Daemons that left since the last sweep, and before it. A home goes on naming this node for a while: it knows where
+    /// they went.
+    left: Vec<(OriginHash, Homes)>,
+    left_before: Vec<(OriginHash, Homes)>,
+}
+
+#[derive(Debug, Default)]
+struct News {
+    hosted: Vec<OriginHash>,
+    gone: Vec<OriginHash>,
+}
+
+impl Placing {
+    /// A daemon is not here any more.
+    pub(super) fn left(&mut self, origin: OriginHash, homes: Homes) {
+        if !homes.as_slice().is_empty() {
+            self.left.push((origin, homes));
+        }
+    }
+
+    /// Something for a peer was dropped: it is told everything anew.
+    pub(super) fn lost_something(&mut self, to: NodeId, subprotocol: Subprotocol) {
+        if subprotocol == Subprotocol::Directory && self.view.contains(to) {
+            self.anew.insert(to);
+        }
+    }
+}
+
+impl Engine {
+    /// The live members that keep addresses, this node among them if it does; none while it takes no part.
+    pub fn members(&mut self, members: &[NodeId], now: Now) {
+        let view = View::new(members);
+        if view == self.placing.view {
+            return;
+        }
+        self.placing.view = view;
+        self.begin_pass(now);
+        self.ask_new_homes(now);
+        self.settle_own(now);
+    }
+
+    /// A home has a new session: what it was told before may be lost.
+    pub(super) fn place_anew(&mut self, home: NodeId, now: Now) {
+        if !self.placing.view.is_empty() {
+            self.placing.anew.insert(home);
+            self.begin_pass(now);
+        }
+    }
+
+    fn begin_pass(&mut self, now: Now) {
+        self.placing.cursor = Some(0);
+        self.placing.untold = self.placing.anew.clone();
+        self.timers.arm(TimerKey::Placing, now.instant + TOGETHER);
+    }
+
+    /// Goes on with a pass.
+    pub(super) fn tick_placing(&mut self, now: Now) {
+        let Some(cursor) = self.placing.cursor else { return };
+        let me = self.me();
+        if self.placing.view.nodes().iter().any(|&home| self.peers.waiting_bytes(home) > MUCH) {
+            self.timers.arm(TimerKey::Placing, now.instant + PAUSE);
+            return;
+        }
+        let end = cursor + STEP;
+        let mut news: BTreeMap<NodeId, News> = BTreeMap::new();
+        let Self { daemons, placing, peers, .. } = self;
+        for index in cursor..end {
+            let Some(slot) = daemons.get_mut(index).filter(|slot| is_named(slot)) else { continue };
+            let origin = slot.host.origin;
+            let homes = placing.view.homes_of(origin).filtered(|home| home != me && peers.is_up(home));
+            for &home in homes.as_slice() {
+                if !slot.homes.contains(home) || placing.anew.contains(&home) {
+                    news.entry(home).or_default().hosted.push(origin);
+                }
+            }
+            for &home in slot.homes.as_slice() {
+                if !homes.contains(home) {
+                    news.entry(home).or_default().gone.push(origin);
+                }
+            }
+            slot.homes = homes;
+        }
+        for (home, News { hosted, gone }) in news {
+            let anew = self.placing.untold.remove(&home);
+            self.say_place(home, anew, hosted, gone, None);
+        }
+        if end < self.daemons.capacity() {
+            self.placing.cursor = Some(end);
+            self.timers.arm(TimerKey::Placing, now.instant + BREATH);
+        } else {
+            self.end_pass();
+        }
+    }
+
+    fn end_pass(&mut self) {
+        let me = self.me();
+        self.placing.cursor = None;
+        let settled = Some(self.placing.view.name().0);
+        let homes: Vec<NodeId> = self.placing.view.nodes().iter().copied().filter(|&home| home != me).collect();
+        for home in homes {
+            if self.peers.is_up(home) {
+                let anew = self.placing.untold.remove(&home);
+                self.say_place(home, anew, Vec::new(), Vec::new(), settled);
+            }
+        }
+        self.placing.anew.clear();
+        self.placing.untold.clear();
+    }
+
+    fn say_place(
+        &mut self,
+        home: NodeId,
+        anew: bool,
+        hosted: Vec<OriginHash>,
+        gone: Vec<OriginHash>,
+        settled: Option<u64>,
+    ) {
+        let body = codec::encode(&DirectoryMessage::Place { anew, hosted, gone, settled });
+        self.send(home, Subprotocol::Directory, body);
+    }
+
+    /// Names a daemon that has begun to live here to those of its homes that do not know.
+    pub(super) fn place(&mut self, key: DaemonKey) {
+        let me = self.me();
+        let Some(slot) = self.slot(key) else { return };
+        let (origin, known) = (slot.host.origin, slot.homes);
+        let homes = self.placing.view.homes_of(origin).filtered(|home| home != me && self.peers.is_up(home));
+        for &home in homes.as_slice() {
+            if !known.contains(home) {
+                self.say_place(home, false, vec![origin], Vec::new(), None);
+            }
+        }
+        if let Some(slot) = self.slot_mut(key) {
+            slot.homes = homes;
+        }
+    }
+
+    /// Whether a spawn of this daemon is being looked up.
+    pub(super) fn is_spawning(&self, origin: OriginHash) -> bool {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
+        slot.is_some_and(|slot| slot.host.standing == Standing::Starting)
+    }
+
+    /// A home was told with a question that this node is about to host a daemon.
+    pub(super) fn note_home(&mut self, origin: OriginHash, home: NodeId) {
+        let me = self.me();
+        if home == me || !self.placing.view.homes_of(origin).contains(home) {
+            return;
+        }
+        if let Some(slot) = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key)) {
+            slot.homes = slot.homes.as_slice().iter().copied().filter(|&known| known != home).chain([home]).collect();
+        }
+    }
+
+    /// Withdraws daemons that left a while ago.
+    pub(super) fn sweep_placing(&mut self) {
+        let left = std::mem::take(&mut self.placing.left);
+        let mut over = std::mem::replace(&mut self.placing.left_before, left);
+        if self.placing.left_before.len() > MOST_LEFT {
+            over.append(&mut self.placing.left_before);
+        }
+        let mut gone: BTreeMap<NodeId, Vec<OriginHash>> = BTreeMap::new();
+        for (origin, homes) in over {
+            if self.by_origin.contains_key(&origin) {
+                continue;
+            }
+            for &home in homes.as_slice() {
+                gone.entry(home).or_default().push(origin);
+            }
+        }
+        for (home, origins) in gone {
+            for origins in origins.chunks(STEP) {
+                self.say_place(home, false, Vec::new(), origins.to_vec(), None);
+            }
+        }
+    }
+
+    /// Answers as a home: who hosts a daemon, and whether knowing of none means that there is none.
+    pub(super) fn as_home(
+        &mut self,
+        from: NodeId,
+        origin: OriginHash,
+        view: u64,
+        hosting: bool,
+    ) -> (Option<Vec<NodeId>>, Option<bool>) {
+        let me = self.me();
+        let hosts: Vec<NodeId> = self.placing.hosts.of(origin).filter(|&host| host != from && host != me).collect();
+        if hosting && from != me && self.placing.hosts.add(from, origin).is_err() {
+            tracing::debug!(host = %from, %origin, "no room to remember a host");
+        }
+        let Placing { view: mine, hosts: known, .. } = &self.placing;
+        let view = ViewName(view);
+        let others = mine.nodes().iter().filter(|&&member| member != me && member != from);
+        let settled = mine.name() == view && others.into_iter().all(|&member| known.is_settled(member, view));
+        ((!hosts.is_empty()).then_some(hosts), Some(settled))
+    }
+
+    /// A node names its daemons.
+    pub(super) fn on_place(
+        &mut self,
+        from: NodeId,
+        anew: bool,
+        hosted: &[OriginHash],
+        gone: &[OriginHash],
+        settled: Option<u64>,
+    ) {
+        let hosts = &mut self.placing.hosts;
+        if anew {
+            hosts.forget(from);
+        }
+        for &origin in gone {
+            hosts.remove(from, origin);
+        }
+        let mut rivals = Vec::new();
+        for &origin in hosted {
+            if hosts.add(from, origin).is_err() {
+                tracing::debug!(host = %from, %origin, "no room to remember a host");
+            }
+            rivals.extend(hosts.of(origin).filter(|&host| host != from).map(|host| Rival { origin, host }));
+        }
+        if let Some(view) = settled {
+            hosts.settle(from, ViewName(view));
+        }
+        // A home hosts as well.
+        let mine = hosted.iter().filter(|&&origin| self.local(origin).is_ok());
+        rivals.extend(mine.map(|&origin| Rival { origin, host: self.me() }));
+        rivals.truncate(MOST_RIVALS);
+        if !rivals.is_empty() {
+            self.send(from, Subprotocol::Directory, codec::encode(&DirectoryMessage::Rivals { rivals }));
+        }
+    }
+
+    /// Others say that they host daemons of this node: each of them is shown this node's claim, and either gives way or
+    /// shows a better one.
+    pub(super) fn on_rivals(&mut self, rivals: &[Rival]) {
+        for &Rival { origin, host } in rivals.iter().take(MOST_RIVALS) {
+            if host == self.me() || self.local(origin).is_err() {
+                continue;
+            }
+            if self.peers.is_up(host) {
+                self.show_claim(origin, host);
+            } else {
+                self.reach_first(host, || Then::ShowClaim { origin });
+            }
+        }
+    }
+
+    /// Shows a node the claim for a daemon of this one.
+    pub(super) fn show_claim(&mut self, origin: OriginHash, to: NodeId) {
+        if let Ok(key) = self.local(origin) {
+            self.announce_to(key, to);
+        }
+    }
+
+    /// Entries of other nodes' daemons that this node keeps, for figures and tests.
+    pub fn kept_addresses(&self) -> usize {
+        self.placing.hosts.len()
+    }
+}
+
+/// Whether homes are to know of it: not while it has yet to arrive.
+fn is_named(slot: &Slot) -> bool {
+    match slot.host.standing {
+        Standing::Arriving(_) => false,
+        Standing::Starting
+        | Standing::Live
+        | Standing::Freezing(_)
+        | Standing::Frozen(_)
+        | Standing::Closed(_)
+        | Standing::Released(_) => true,
+    }
+}

@@ -1,0 +1,367 @@
+//! What daemons of this node receive from channels, and what becomes of that when they move.
+//!
+//! The machine of the node's channels knows who has subscribed to what and how far it got. The engine asks it for the next
+//! message whenever a daemon's mailbox has room, so what has no room stays unacknowledged at its publisher. When a
+//! mailbox is closed for a hand-over, positions and tokens go to the new host, which goes on from there once it is live.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::engine::{Engine, Now};
+use super::error::RuntimeError;
+use super::outputs::Outbox;
+use super::reaching::Then;
+use super::work::{Notice, Settlement, SubscriptionNews, Work};
+use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
+use crate::channel::{
+    ArrivedMessage, ChannelError, ChannelEvent, ChannelLedger, ChannelName, DaemonChannels, DaemonSubscriber,
+    DaemonSubscription, PublishId, RequestId, Subscriber,
+};
+use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing, Ticket};
+use crate::identity::{EntityId, NodeId, OriginHash};
+
+/// What the engine has to do with channels.
+#[derive(Default)]
+pub(super) struct ChannelSide {
+    /// The channels of the node; none in a runtime that was not given any.
+    port: Option<Arc<dyn DaemonChannels>>,
+    /// It was asked for something since it was last served.
+    touched: bool,
+    requests: HashMap<RequestId, Request>,
+    /// Subscriptions that daemons came with and whose publishers are not in reach yet.
+    wishes: BTreeMap<DaemonKey, Vec<DaemonSubscription>>,
+    /// Outputs on their way into channels, also of daemons that are gone.
+    pub(super) outboxes: BTreeMap<DaemonKey, Outbox>,
+    pub(super) publications: HashMap<PublishId, DaemonKey>,
+}
+
+/// A question to a publisher, and who waits for the answer.
+enum Request {
+    Asked(Ticket),
+    /// A daemon that moved here goes on.
+    GoesOn {
+        origin: OriginHash,
+        publisher: NodeId,
+        channel: ChannelName,
+    },
+}
+
+impl Engine {
+    /// Gives the engine the channels of its node.
+    pub fn attach_channels(&mut self, port: Arc<dyn DaemonChannels>) {
+        self.channels.port = Some(port);
+    }
+
+    /// Whether the channels were asked for something whose effects wait: they are to be flushed. Serves what came of it.
+    pub fn serve_channels(&mut self, now: Now) -> bool {
+        let touched = std::mem::take(&mut self.channels.touched);
+        if touched {
+            self.channel_news(now);
+            self.channels.touched = false;
+        }
+        touched
+    }
+
+    pub(super) fn port(&mut self) -> Option<Arc<dyn DaemonChannels>> {
+        self.channels.touched |= self.channels.port.is_some();
+        self.channels.port.clone()
+    }
+
+    fn port_or_error(&mut self) -> Result<Arc<dyn DaemonChannels>, RuntimeError> {
+        self.port().ok_or(RuntimeError::Channel(ChannelError::ShutDown))
+    }
+
+    /// Has a daemon of this node subscribe; `ticket` is settled when the publisher has agreed.
+    pub fn subscribe_channel(
+        &mut self,
+        ticket: Ticket,
+        origin: OriginHash,
+        publisher: NodeId,
+        channel: &ChannelName,
+        token: Option<&[u8]>,
+    ) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        let key = self.local(origin)?;
+        let port = self.port_or_error()?;
+        let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
+        if matches!(slot.host.standing, Standing::Closed(_)) {
+            return Err(RuntimeError::NotFound(origin));
+        }
+        let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from: None };
+        let request = port.subscribe(publisher, channel, daemon, token).map_err(RuntimeError::Channel)?;
+        self.drop_wish(key, publisher, channel);
+        self.channels.requests.insert(request, Request::Asked(ticket));
+        Ok(())
+    }
+
+    /// Has a daemon of this node leave a channel; `ticket` is settled when the publisher knows.
+    pub fn unsubscribe_channel(
+        &mut self,
+        ticket: Ticket,
+        origin: OriginHash,
+        publisher: NodeId,
+        channel: &ChannelName,
+    ) -> Result<(), RuntimeError> {
+        self.check_ready()?;
+        let key = self.local(origin)?;
+        let port = self.port_or_error()?;
+        let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
+        let request = port.unsubscribe(publisher, channel, slot.host.entity());
+        self.drop_wish(key, publisher, channel);
+        self.channels.requests.insert(request, Request::Asked(ticket));
+        Ok(())
+    }
+
+    /// What a daemon of this node has subscribed to.
+    pub fn subscriptions(&mut self, origin: OriginHash) -> Result<Vec<(NodeId, ChannelName)>, RuntimeError> {
+        self.check_ready()?;
+        let key = self.local(origin)?;
+        let all = self.all_subscriptions(key);
+        let here = all.into_iter().filter(|one| one.accepted || one.position.is_some());
+        Ok(here.map(|one| (one.publisher, one.channel)).collect())
+    }
+
+    fn all_subscriptions(&self, key: DaemonKey) -> Vec<DaemonSubscription> {
+        let entity = self.slot(key).map(|slot| slot.host.entity());
+        let port = self.channels.port.as_ref().zip(entity);
+        let mut all = port.map(|(port, entity)| port.subscriptions_of(entity)).unwrap_or_default();
+        all.extend(self.channels.wishes.get(&key).into_iter().flatten().cloned());
+        all
+    }
+
+    /// How many messages of channels a daemon had no room for, of those that need no acknowledgement.
+    pub fn messages_dropped(&self, key: DaemonKey) -> u64 {
+        let slot = self.slot(key).zip(self.channels.port.as_ref());
+        slot.map_or(0, |(slot, port)| port.dropped_for(slot.host.entity()))
+    }
+
+    /// Something that concerns daemons happened in a channel.
+    pub fn channel_news(&mut self, now: Now) {
+        let Some(port) = self.port() else { return };
+        loop {
+            let events = port.events();
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
+                self.on_channel_event(event, now);
+            }
+        }
+        self.settle_own(now);
+    }
+
+    fn on_channel_event(&mut self, event: ChannelEvent, now: Now) {
+        match event {
+            ChannelEvent::Ready(entity) => {
+                if let Some(key) = self.receiver(entity) {
+                    self.receive(key, now);
+                }
+            }
+            ChannelEvent::Settled { request, result } => match self.channels.requests.remove(&request) {
+                Some(Request::Asked(ticket)) => {
+                    let result = result.map(|()| Settlement::Done).map_err(RuntimeError::Channel);
+                    self.settle(ticket, result);
+                }
+                Some(Request::GoesOn { origin, publisher, channel }) => {
+                    if let Err(error) = result {
+                        self.tell_subscription(origin, publisher, channel, SubscriptionNews::Ended(error));
+                    }
+                }
+                None => {}
+            },
+            ChannelEvent::Published { id, result } => self.output_published(id, result, now),
+            ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Daemon(entity), error } => {
+                // A copy that was handed over is not asked.
+                if let Some(key) = self.receiver(entity)
+                    && !matches!(error, ChannelError::Moved(_))
+                    && let Some(origin) = self.slot(key).map(|slot| slot.host.origin)
+                {
+                    self.tell_subscription(origin, publisher, channel, SubscriptionNews::Ended(error));
+                }
+            }
+            ChannelEvent::Missed { publisher, channel, daemon, count } => {
+                let origin = daemon.origin_hash();
+                self.tell_subscription(origin, publisher, channel, SubscriptionNews::Missed(count));
+            }
+            // Of the node itself.
+            ChannelEvent::Message(_) | ChannelEvent::Ended { subscriber: Subscriber::Node, .. } => {}
+        }
+    }
+
+    fn tell_subscription(
+        &mut self,
+        origin: OriginHash,
+        publisher: NodeId,
+        channel: ChannelName,
+        news: SubscriptionNews,
+    ) {
+        self.work.push(Work::Notice(Notice::Subscription { origin, publisher, channel, news }));
+    }
+
+    fn receiver(&self, entity: EntityId) -> Option<DaemonKey> {
+        let key = self.by_origin.get(&entity.origin_hash()).copied()?;
+        self.slot(key).filter(|slot| slot.host.entity() == entity).map(|slot| slot.host.key)
+    }
+
+    /// Takes what channels have for a daemon while its mailbox has room.
+    pub(super) fn receive(&mut self, key: DaemonKey, now: Now) {
+        let Some(port) = self.port() else { return };
+        let mut accepted = false;
+        loop {
+            let Some(slot) = self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key) else {
+                return;
+            };
+            slot.receives = true;
+            if !slot.host.accepts() {
+                break;
+            }
+            let entity = slot.host.entity();
+            let Some(message) = port.next_for(entity) else {
+                slot.receives = false;
+                break;
+            };
+            if slot.host.mailbox.has_room(message.payload.len()) {
+                let publisher = self.peers.get(message.publisher).map(|peer| peer.identity.entity);
+                let publisher = publisher.unwrap_or_else(|| self.node.keypair.entity_id());
+                // There is room: it was looked for above.
+                accepted |= slot.host.accept(delivery(&message, publisher, now)).is_ok();
+                port.took(entity, &message);
+            } else if message.reliable {
+                break;
+            } else {
+                port.passed_over(entity, &message);
+            }
+        }
+        if accepted {
+            self.pump(key, now);
+        }
+    }
+
+    /// A mailbox has room again.
+    pub(super) fn receive_more(&mut self, key: DaemonKey, now: Now) {
+        if self.slot(key).is_some_and(|slot| slot.receives) {
+            self.receive(key, now);
+        }
+    }
+
+    /// All that a daemon has to do with channels, as it travels.
+    pub(super) fn channel_ledger(&self, key: DaemonKey) -> Bytes {
+        let Some((slot, port)) = self.slot(key).zip(self.channels.port.as_ref()) else { return Bytes::new() };
+        if !slot.host.ledger.is_empty() {
+            // It came with this one, and has not gone on yet.
+            return slot.host.ledger.clone();
+        }
+        let output = output_channel(&slot.host).and_then(|name| port.config_of(&name));
+        ChannelLedger { subscriptions: self.all_subscriptions(key), output }.encode()
+    }
+
+    /// A daemon is live that came with a ledger: it goes on receiving from where it stood, or from now on.
+    pub(super) fn go_on_receiving(&mut self, key: DaemonKey, positions: bool) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let (origin, ledger) = (slot.host.origin, std::mem::take(&mut slot.host.ledger));
+        let subscriptions = match ChannelLedger::decode(&ledger) {
+            Ok(ledger) => ledger.subscriptions,
+            Err(error) => return tracing::warn!(daemon = %origin, %error, "its subscriptions cannot be read"),
+        };
+        for mut subscription in subscriptions {
+            if !positions {
+                subscription.position = None;
+            }
+            self.go_on_with(key, subscription);
+        }
+    }
+
+    fn go_on_with(&mut self, key: DaemonKey, subscription: DaemonSubscription) {
+        let Some(port) = self.port() else { return };
+        let publisher = subscription.publisher;
+        let Some(slot) = self.slot(key) else { return };
+        let (origin, from) = (slot.host.origin, subscription.position);
+        let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from };
+        let asked = port.subscribe(publisher, &subscription.channel, daemon, subscription.token.as_deref());
+        match asked {
+            Ok(request) => {
+                let channel = subscription.channel;
+                self.channels.requests.insert(request, Request::GoesOn { origin, publisher, channel });
+            }
+            Err(ChannelError::NotConnected(_)) if self.reach_first(publisher, || Then::Receive { key, publisher }) => {
+                self.channels.wishes.entry(key).or_default().push(subscription);
+            }
+            Err(error) => {
+                self.tell_subscription(origin, publisher, subscription.channel, SubscriptionNews::Ended(error));
+            }
+        }
+    }
+
+    /// A publisher that a daemon came for is in reach, or will not be.
+    pub(super) fn receive_from(&mut self, key: DaemonKey, publisher: NodeId) {
+        let Some(wishes) = self.channels.wishes.remove(&key) else { return };
+        let (due, later): (Vec<_>, Vec<_>) = wishes.into_iter().partition(|wish| wish.publisher == publisher);
+        if !later.is_empty() {
+            self.channels.wishes.insert(key, later);
+        }
+        for wish in due {
+            self.go_on_with(key, wish);
+        }
+    }
+
+    fn drop_wish(&mut self, key: DaemonKey, publisher: NodeId, channel: &ChannelName) {
+        if let Some(wishes) = self.channels.wishes.get_mut(&key) {
+            wishes.retain(|wish| (wish.publisher, &wish.channel) != (publisher, channel));
+            if wishes.is_empty() {
+                self.channels.wishes.remove(&key);
+            }
+        }
+    }
+
+    /// The runtime shuts down: nobody is answered any more.
+    pub(super) fn end_requests(&mut self) {
+        for (_, request) in std::mem::take(&mut self.channels.requests) {
+            if let Request::Asked(ticket) = request {
+                self.settle(ticket, Err(RuntimeError::ShuttingDown));
+            }
+        }
+        self.channels.outboxes.clear();
+        self.channels.publications.clear();
+    }
+
+    /// A daemon is gone from this node: it leaves its channels, or goes on receiving elsewhere.
+    pub(super) fn stop_receiving(&mut self, key: DaemonKey, entity: EntityId, moved: bool) {
+        self.channels.wishes.remove(&key);
+        // Daemons without channels cost nothing here.
+        let Some(port) = self.channels.port.clone().filter(|port| !port.subscriptions_of(entity).is_empty()) else {
+            return;
+        };
+        self.channels.touched = true;
+        if moved {
+            port.moved_on(entity);
+        } else {
+            port.leave_all(entity);
+        }
+    }
+}
+
+/// The channel that a daemon's outputs go to.
+pub(super) fn output_channel(host: &DaemonHost) -> Option<ChannelName> {
+    host.config.output_channel.as_deref().and_then(|name| ChannelName::new(name).ok())
+}
+
+/// An event of a channel. One of no daemon has the publisher as emitter, and its number there.
+fn delivery(message: &ArrivedMessage, publisher: EntityId, now: Now) -> Delivery {
+    let link = message.link.unwrap_or_else(|| CausalLink {
+        origin: publisher.origin_hash(),
+        horizon: HorizonBloom::default(),
+        sequence: Sequence::new(message.number),
+        parent_hash: ParentHash::default(),
+    });
+    Delivery {
+        link,
+        payload: message.payload.clone(),
+        received_at: u64::try_from(message.received_at.as_nanos()).unwrap_or(u64::MAX),
+        channel: Some(message.channel.shared()),
+        reply: ReplyTo::Nobody,
+        expires: None,
+        accepted_at: now.instant,
+    }
+}

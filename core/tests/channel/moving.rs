@@ -1,0 +1,393 @@
+//! Daemons that take messages as they have room, and that go on from another node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, ChannelEvent, Position, Subscriber};
+use mesh_daemon_core::identity::{EntityKeypair, Epoch};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::net::{Granted, Net, RELIABLE, name, open};
+
+const P: usize = 0;
+const S: usize = 1;
+const T: usize = 2;
+
+fn daemon(seed: u8) -> EntityKeypair {
+    EntityKeypair::from_seed(&[seed; 32])
+}
+
+fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
+    messages.iter().map(|message| message.number).collect()
+}
+
+/// A publisher of channel `a`, and two nodes; a daemon on the first of these is in.
+fn subscribed(daemon: &EntityKeypair) -> Net {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", Some(daemon), None).expect("let in");
+    net
+}
+
+fn publish(net: &mut Net, count: usize) {
+    for _ in 0..count {
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    }
+    net.run();
+}
+
+/// The daemon lives on another node from now on, and goes on from where it stood.
+fn go_on(net: &mut Net, daemon: &EntityKeypair, from: usize, to: usize, epoch: u64) -> Result<(), ChannelError> {
+    let position = net.position(from, daemon);
+    let now = net.now;
+    net.nodes[from].machine.moved_on(daemon.entity_id(), now);
+    let request = net.ask_from(to, P, "a", daemon, None, Epoch::new(epoch), position)?;
+    net.run();
+    net.answer(to, request).expect("answered")
+}
+
+#[test]
+fn a_daemon_without_room_holds_back_the_acknowledgement_and_loses_nothing() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    let id = net.publish(P, "a", b"1", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(net.next_for(S, &one, false).expect("it is there").number, 1);
+    net.run();
+    assert!(net.report(P, id).is_none(), "nobody has taken it");
+    assert_eq!(numbers(&net.take_all(S, &one)), [1]);
+    net.run();
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    assert_eq!(net.take_all(S, &one), []);
+}
+
+#[test]
+fn a_full_daemon_is_sent_no_more_than_a_window_and_gets_all_of_it_later() {
+    let (one, two) = (daemon(1), daemon(2));
+    let mut net = subscribed(&one);
+    net.subscribe(S, P, "a", Some(&two), None).expect("let in");
+    publish(&mut net, 3000);
+    // The other one goes on as far as the window goes.
+    let mut got = numbers(&net.take_all(S, &two));
+    net.run();
+    assert_eq!(got.len(), 1024);
+    assert_eq!(net.take_all(S, &two), []);
+    let mut of_one = Vec::new();
+    for _ in 0..10 {
+        of_one.extend(numbers(&net.take_all(S, &one)));
+        net.run();
+        got.extend(numbers(&net.take_all(S, &two)));
+        net.run();
+    }
+    let all: Vec<u64> = (1..=3000).collect();
+    assert!(of_one == all && got == all, "{} and {}", of_one.len(), got.len());
+    net.run();
+    net.nodes[P].events.clear();
+    net.nodes[S].events.clear();
+    assert!(net.nodes[P].machine.is_idle() && net.nodes[S].machine.is_idle());
+}
+
+#[test]
+fn what_needs_no_acknowledgement_is_dropped_and_counted_when_a_daemon_does_not_keep_up() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    let lossy = mesh_daemon_core::channel::PublishOptions::default();
+    for _ in 0..1000 {
+        net.publish(P, "a", b"x", lossy).expect("sent");
+        net.run();
+    }
+    let got = net.take_all(S, &one).len() as u64;
+    let dropped = net.nodes[S].machine.dropped_for(one.entity_id());
+    assert!(got > 0 && dropped > 0);
+    assert_eq!(got + dropped, 1000);
+}
+
+#[test]
+fn hazard_43_a_daemon_goes_on_behind_what_it_took_and_misses_nothing() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    publish(&mut net, 5);
+    let mut got: Vec<u64> = (0..2).map(|_| net.next_for(S, &one, true).expect("there").number).collect();
+    net.run();
+    let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    go_on(&mut net, &one, S, T, 2).expect("let in");
+    got.extend(numbers(&net.take_all(T, &one)));
+    net.run();
+    assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+    let report = net.report(P, id).expect("over").expect("sent");
+    assert_eq!((report.attempted, report.delivered, report.errors), (1, 1, vec![]), "it was for one daemon");
+    assert_eq!(net.nodes[P].machine.roster(&name("a")), [(net.id(T), Subscriber::Daemon(one.entity_id()))]);
+    assert_eq!(net.nodes[S].machine.subscriptions_of(one.entity_id()), []);
+}
+
+#[test]
+fn hazard_42_others_on_both_nodes_are_not_disturbed_by_a_daemon_that_moves() {
+    let (one, stays, there) = (daemon(1), daemon(2), daemon(3));
+    let mut net = subscribed(&one);
+    net.subscribe(S, P, "a", Some(&stays), None).expect("let in");
+    net.subscribe(T, P, "a", Some(&there), None).expect("let in");
+    net.subscribe(T, P, "a", None, None).expect("let in");
+    publish(&mut net, 4);
+    let (mut one_got, mut there_got) = (Vec::new(), numbers(&net.take_all(T, &there)));
+    one_got.push(net.next_for(S, &one, true).expect("there").number);
+    net.run();
+    go_on(&mut net, &one, S, T, 2).expect("let in");
+    publish(&mut net, 2);
+    one_got.extend(numbers(&net.take_all(T, &one)));
+    there_got.extend(numbers(&net.take_all(T, &there)));
+    assert_eq!((one_got, there_got), ((1..=6).collect::<Vec<_>>(), (1..=6).collect()));
+    assert_eq!(numbers(&net.take_all(S, &stays)), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers(&net.messages(T)), [1, 2, 3, 4, 5, 6], "the node gets each once");
+}
+
+#[test]
+fn a_former_host_is_outranked_and_takes_nothing_back() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    publish(&mut net, 2);
+    let stale = net.position(S, &one);
+    go_on(&mut net, &one, S, T, 2).expect("let in");
+    let request = net.ask_from(S, P, "a", &one, None, Epoch::FIRST, stale).expect("asked");
+    net.run();
+    assert!(matches!(net.answer(S, request), Some(Err(ChannelError::Moved(_)))));
+    assert_eq!(net.nodes[P].machine.roster(&name("a")), [(net.id(T), Subscriber::Daemon(one.entity_id()))]);
+    assert_eq!(numbers(&net.take_all(T, &one)), [1, 2]);
+}
+
+#[test]
+fn hazard_43_an_expired_or_revoked_token_does_not_survive_a_move() {
+    for revoked in [false, true] {
+        let one = daemon(1);
+        let mut net = Net::connected(3);
+        let mut gated = open("a");
+        gated.require_token = true;
+        net.register(P, gated);
+        let token = net.token(P, &Granted { subject: &one, channel: "a", ttl: 60 });
+        net.subscribe(S, P, "a", Some(&one), Some(&token)).expect("let in");
+        publish(&mut net, 2);
+        // The publisher is out of reach of the former host, which cannot be told.
+        net.cut(S, P);
+        if revoked {
+            let (issuer, now) = (net.nodes[P].keypair.entity_id(), net.now);
+            net.nodes[P].machine.revoke_below(issuer, 1, now);
+            net.collect(P);
+        } else {
+            net.pass(Duration::from_secs(61));
+        }
+        let position = net.position(S, &one);
+        let request = net.ask_from(T, P, "a", &one, Some(&token), Epoch::new(2), position).expect("asked");
+        net.run();
+        assert!(matches!(net.answer(T, request), Some(Err(ChannelError::Unauthorized { .. }))));
+        assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+        assert_eq!(net.take_all(T, &one), []);
+    }
+}
+
+#[test]
+fn what_the_ring_has_passed_is_told() {
+    let (one, other) = (daemon(1), daemon(2));
+    let mut net = subscribed(&one);
+    publish(&mut net, 1);
+    net.take_all(S, &one);
+    let position = net.position(S, &one);
+    net.subscribe(T, P, "a", Some(&other), None).expect("let in");
+    net.lose(S, P);
+    for _ in 0..3 {
+        publish(&mut net, 1000);
+        net.take_all(T, &other);
+        net.run();
+    }
+    let request = net.ask_from(T, P, "a", &one, None, Epoch::new(2), position).expect("asked");
+    net.run();
+    net.answer(T, request).expect("answered").expect("let in");
+    let missed = net.nodes[T].events.iter().find_map(|event| match event {
+        ChannelEvent::Missed { daemon, count, .. } => Some((*daemon, *count)),
+        _ => None,
+    });
+    let got = numbers(&net.take_all(T, &one));
+    let first = got[0];
+    assert_eq!(missed, Some((one.entity_id(), first - 2)));
+    assert_eq!(got, (first..=3001).collect::<Vec<_>>());
+    assert!(got.len() >= 1000);
+}
+
+#[test]
+fn a_publisher_that_began_a_new_life_is_subscribed_to_anew() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    publish(&mut net, 3);
+    let mut position = net.position(S, &one).expect("known");
+    position.incarnation.started_at_ms += 1;
+    let request = net.ask_from(T, P, "a", &one, None, Epoch::new(2), Some(position)).expect("asked");
+    net.run();
+    net.answer(T, request).expect("answered").expect("let in");
+    publish(&mut net, 1);
+    assert_eq!(numbers(&net.take_all(T, &one)), [4], "from now on");
+}
+
+#[test]
+fn what_a_new_host_does_not_come_for_is_left_after_a_while() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    publish(&mut net, 2);
+    let now = net.now;
+    net.nodes[S].machine.moved_on(one.entity_id(), now);
+    net.pass(Duration::from_secs(11));
+    net.run();
+    assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+    assert!(net.nodes[S].machine.is_idle());
+    net.nodes[P].events.clear();
+    assert!(net.nodes[P].machine.is_idle());
+}
+
+/// Daemons that move among nodes while a publisher publishes, connections break, and daemons have room or not.
+struct World {
+    net: Net,
+    random: SmallRng,
+    daemons: Vec<Wanderer>,
+    published: u64,
+    /// The numbers of reliable messages.
+    reliable: Vec<u64>,
+}
+
+struct Wanderer {
+    keypair: EntityKeypair,
+    at: usize,
+    epoch: u64,
+    /// Where it goes on from, while its new host has not asked yet.
+    coming: Option<Option<Position>>,
+    got: Vec<u64>,
+}
+
+#[test]
+fn hazard_43_no_reliable_message_is_lost_or_taken_twice_while_subscribers_move() {
+    let mut moves = 0;
+    for seed in 0..200 {
+        let mut world = World::new(seed);
+        for _ in 0..400 {
+            moves += usize::from(world.step());
+        }
+        world.settle(seed);
+    }
+    assert!(moves > 2000, "{moves}: the worlds are too quiet to show anything");
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut net = Net::connected(4);
+        net.register(P, open("a"));
+        let mut daemons = Vec::new();
+        for index in 0..3_u8 {
+            let keypair = daemon(10 + index);
+            let at = 1 + usize::from(index) % 3;
+            net.subscribe(at, P, "a", Some(&keypair), None).expect("let in");
+            daemons.push(Wanderer { keypair, at, epoch: 1, coming: None, got: Vec::new() });
+        }
+        // One lives with the publisher.
+        let keypair = daemon(20);
+        net.subscribe(P, P, "a", Some(&keypair), None).expect("let in");
+        daemons.push(Wanderer { keypair, at: P, epoch: 1, coming: None, got: Vec::new() });
+        Self { net, random: SmallRng::seed_from_u64(seed), daemons, published: 0, reliable: Vec::new() }
+    }
+
+    fn step(&mut self) -> bool {
+        let (one, other) = (self.random.random_range(0..4), self.random.random_range(0..4));
+        let which = self.random.random_range(0..self.daemons.len());
+        match self.random.random_range(0..100) {
+            0..25 => {
+                let len = if self.random.random_bool(0.1) { 150_000 } else { 10 };
+                let reliable = self.random.random_bool(0.8);
+                let options = mesh_daemon_core::channel::PublishOptions { reliable, ..RELIABLE };
+                self.net.publish(P, "a", &vec![1; len], options).expect("within all limits");
+                self.published += 1;
+                if reliable {
+                    self.reliable.push(self.published);
+                }
+            }
+            25..30 if one != other && self.net.is_connected(one, other) => self.net.cut(one, other),
+            30..40 if one != other && !self.net.is_connected(one, other) => self.net.connect(one, other, true),
+            40..48 => return self.leave(which, other),
+            48..60 => self.arrive(which),
+            60..75 => self.take(which),
+            75..88 if one != other => {
+                self.net.send(one, other);
+            }
+            88..100 if one != other => {
+                self.net.arrive(one, other);
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// The daemon's mailbox is closed here, and it is handed over with its position.
+    fn leave(&mut self, which: usize, to: usize) -> bool {
+        let wanderer = &mut self.daemons[which];
+        if wanderer.coming.is_some() || wanderer.at == to {
+            return false;
+        }
+        let position = self.net.position(wanderer.at, &wanderer.keypair);
+        if position.is_none() {
+            return false;
+        }
+        let now = self.net.now;
+        self.net.nodes[wanderer.at].machine.moved_on(wanderer.keypair.entity_id(), now);
+        wanderer.at = to;
+        wanderer.epoch += 1;
+        wanderer.coming = Some(position);
+        true
+    }
+
+    fn arrive(&mut self, which: usize) {
+        let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
+        let Some(position) = coming.take() else { return };
+        let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
+        self.net.ask_from(at, P, "a", &keypair, None, Epoch::new(epoch), position).expect("connected");
+    }
+
+    fn take(&mut self, which: usize) {
+        let most = self.random.random_range(1..5);
+        let wanderer = &mut self.daemons[which];
+        if wanderer.coming.is_some() {
+            return;
+        }
+        for _ in 0..most {
+            let Some(message) = self.net.next_for(wanderer.at, &wanderer.keypair, true) else { break };
+            assert!(wanderer.got.last() < Some(&message.number), "{} after {:?}", message.number, wanderer.got);
+            if message.reliable {
+                wanderer.got.push(message.number);
+            }
+        }
+    }
+
+    fn settle(&mut self, seed: u64) {
+        for a in 0..4 {
+            for b in 0..a {
+                if !self.net.is_connected(a, b) {
+                    self.net.connect(a, b, true);
+                }
+            }
+        }
+        for which in 0..self.daemons.len() {
+            self.arrive(which);
+        }
+        for _ in 0..300 {
+            self.net.run();
+            (0..self.daemons.len()).for_each(|which| self.take(which));
+        }
+        for wanderer in &self.daemons {
+            assert_eq!(wanderer.got, self.reliable, "seed {seed}, a daemon on {}", wanderer.at);
+        }
+        self.net.pass(Duration::from_secs(60));
+        self.net.run();
+        let mut roster = BTreeMap::new();
+        for (node, subscriber) in self.net.nodes[P].machine.roster(&name("a")) {
+            assert!(roster.insert(subscriber, node).is_none(), "seed {seed}: {subscriber:?} is in twice");
+        }
+        for node in &mut self.net.nodes {
+            node.events.clear();
+            assert!(node.machine.is_idle(), "seed {seed}: {:?}", node.machine);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Home nodes: who is asked, what is believed, and what becomes of copies that came to be on both sides of a partition.
+
+use std::time::Duration;
+
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::directory::{Claim, ClaimBody, View};
+use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
+use mesh_daemon_core::mesh::Loss;
+use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest};
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few};
+
+use super::world::World;
+use super::{for_seeds, in_world};
+
+const SOON: Duration = Duration::from_millis(200);
+
+fn key(number: u32) -> EntityKeypair {
+    let mut seed = [0x5a; 32];
+    seed[..4].copy_from_slice(&number.to_le_bytes());
+    EntityKeypair::from_seed(&seed)
+}
+
+fn begin_spawn(world: &mut World, node: usize, number: u32) -> Ticket {
+    let (kind, keypair, config) = (Some("prompt".to_owned()), key(number), HostConfig::default());
+    let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
+    world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
+}
+
+fn spawn(world: &mut World, node: usize, number: u32) -> OriginHash {
+    let ticket = begin_spawn(world, node, number);
+    assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+    key(number).origin_hash()
+}
+
+fn nodes(world: &World) -> std::ops::Range<usize> {
+    0..world.nodes.len()
+}
+
+/// The homes of a daemon, as indices.
+fn homes(world: &World, origin: OriginHash) -> Vec<usize> {
+    let ids: Vec<NodeId> = nodes(world).map(|node| world.id(node)).collect();
+    let homes = View::new(&ids).homes_of(origin);
+    nodes(world).filter(|&node| homes.contains(ids[node])).collect()
+}
+
+/// Cuts two groups off from each other; each side takes the other one for down.
+fn part(world: &mut World, one: &[usize], other: &[usize]) {
+    for &here in one {
+        for &there in other {
+            world.lose(here, there, Loss::Silence);
+        }
+    }
+    for group in [one, other] {
+        for &node in group {
+            world.tell_members(node, group);
+        }
+    }
+    world.run_for(SOON);
+}
+
+/// They hear of each other again: sessions first, then views, each node in its time.
+fn heal(world: &mut World, one: &[usize], other: &[usize]) {
+    for &here in one {
+        for &there in other {
+            world.connect(here, there, false);
+        }
+    }
+    let all: Vec<usize> = nodes(world).collect();
+    for &node in &all {
+        let pause = world.chance(20_000);
+        world.run_for(Duration::from_micros(pause));
+        world.tell_members(node, &all);
+    }
+    world.run_for(SOON);
+}
+
+#[test]
+fn homes_are_asked_and_nobody_else() {
+    for_seeds(0..10, 12, |world| {
+        world.take_part();
+        let origins: Vec<_> = (0..36).map(|number| spawn(world, number as usize % 12, number)).collect();
+        for (number, origin) in origins.iter().enumerate() {
+            // What was asked before and is answered without need.
+            world.run_for(Duration::from_millis(5));
+            let before = world.directory_messages;
+            let caller = (number + 5) % 12;
+            let ticket = world.call(caller, *origin);
+            world.outputs(ticket);
+            let asked = world.directory_messages - before;
+            // A question and an answer for each of three homes and the host.
+            assert!((2..=8).contains(&asked), "{asked} messages for one address");
+            assert_eq!(world.located((number + 7) % 12, *origin), Some(world.id(number % 12)));
+        }
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn not_found_is_certain_and_prompt_once_all_have_named_their_daemons() {
+    for_seeds(0..10, 8, |world| {
+        world.take_part();
+        let before = world.now;
+        let ticket = world.call(3, key(1).origin_hash());
+        assert_eq!(world.failure(ticket), RuntimeError::NotFound(key(1).origin_hash()));
+        assert!(world.now - before < Duration::from_millis(50), "{:?}", world.now - before);
+        assert_eq!(world.located(4, key(1).origin_hash()), None);
+    });
+}
+
+#[test]
+fn a_daemon_of_a_member_that_has_yet_to_name_it_is_waited_for() {
+    for_seeds(0..20, 6, |world| {
+        let origin = spawn(world, 5, 1);
+        let all: Vec<usize> = nodes(world).collect();
+        for node in 0..5 {
+            world.tell_members(node, &all);
+        }
+        world.run_for(SOON);
+        let early: Vec<Ticket> = (0..5).map(|node| world.call(node, origin)).collect();
+        let nobody = world.call(0, key(2).origin_hash());
+        world.run_for(Duration::from_secs(5));
+        assert!(!world.is_answered(nobody), "it may be with the sixth node for all that is known");
+        world.tell_members(5, &all);
+        for ticket in early {
+            world.outputs(ticket);
+        }
+        assert_eq!(world.failure(nobody), RuntimeError::NotFound(key(2).origin_hash()));
+    });
+}
+
+#[test]
+fn callers_find_every_daemon_while_members_come_and_go() {
+    for_seeds(0..20, 9, |world| {
+        let all: Vec<usize> = nodes(world).collect();
+        world.take_part();
+        let origins: Vec<_> = (0..18).map(|number| spawn(world, number as usize % 6, number)).collect();
+        for round in 0..6 {
+            // Nodes 6 to 8 host nothing, and are taken for down or for members again, by each node in its time.
+            let gone = 6 + usize::try_from(world.chance(3)).expect("small");
+            let group: Vec<usize> = all.iter().copied().filter(|&node| round % 2 == 1 || node != gone).collect();
+            for &node in &all {
+                world.tell_members(node, &group);
+                let pause = world.chance(15_000);
+                world.run_for(Duration::from_micros(pause));
+                let (caller, called) = (world.chance(6), world.chance(18));
+                let origin = origins[usize::try_from(called).expect("small")];
+                let found = world.located(usize::try_from(caller).expect("small"), origin);
+                assert!(found.is_some(), "round {round}: {origin}");
+            }
+        }
+        for origin in origins {
+            let ticket = world.call(8, origin);
+            world.outputs(ticket);
+        }
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn one_identity_spawned_on_many_nodes_at_once_lives_once() {
+    for_seeds(0..60, 8, |world| {
+        world.take_part();
+        let tickets: Vec<Ticket> = (0..4)
+            .map(|node| {
+                let pause = world.chance(400);
+                world.run_for(Duration::from_micros(pause));
+                begin_spawn(world, node, 7)
+            })
+            .collect();
+        world.run_for(Duration::from_secs(3));
+        let origin = key(7).origin_hash();
+        let hosts = world.hosts(origin);
+        assert_eq!(hosts.len(), 1, "{hosts:?}");
+        for ticket in tickets {
+            match world.wait_for(ticket) {
+                Ok(_) | Err(RuntimeError::AlreadyRegistered(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(world.located(6, origin), Some(world.id(hosts[0].0)));
+        let ticket = world.call(5, origin);
+        world.outputs(ticket);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn copies_on_both_sides_of_a_partition_are_one_when_it_heals() {
+    for_seeds(0..40, 6, |world| {
+        let (one, other) = ([0, 1, 2], [3, 4, 5]);
+        world.take_part();
+        part(world, &one, &other);
+        // The same identity on both sides, and others that meet nobody.
+        let origin = spawn(world, 0, 1);
+        assert_eq!(spawn(world, 3, 1), origin);
+        let quiet = [spawn(world, 1, 2), spawn(world, 4, 3)];
+        assert_eq!(world.hosts(origin).len(), 2);
+        heal(world, &one, &other);
+        world.run_for(Duration::from_secs(1));
+        let hosts = world.hosts(origin);
+        assert_eq!(hosts.len(), 1, "{hosts:?}");
+        let fenced: Vec<_> = world.daemon_events.iter().filter(|(_, event)| *event == DaemonEvent::Fenced).collect();
+        assert_eq!(fenced.len(), 1, "{fenced:?}");
+        for node in nodes(world) {
+            assert_eq!(world.located(node, origin), Some(world.id(hosts[0].0)), "n{node}");
+            for origin in [origin, quiet[0], quiet[1]] {
+                let ticket = world.call(node, origin);
+                world.outputs(ticket);
+            }
+        }
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_daemon_that_moved_is_found_where_it_is_by_whoever_never_called_it() {
+    for_seeds(0..20, 8, |world| {
+        world.take_part();
+        let origin = spawn(world, 0, 1);
+        for hop in 1..8 {
+            assert_eq!(world.moved(hop - 1, origin, hop), Ok(()));
+            let caller = (hop + 3) % 8;
+            assert_eq!(world.located(caller, origin), Some(world.id(hop)), "hop {hop}");
+            let ticket = world.call(caller, origin);
+            world.outputs(ticket);
+        }
+        // Former hosts are withdrawn from the homes after a while.
+        world.run_for(Duration::from_secs(120));
+        let before = world.directory_messages;
+        assert_eq!(world.located(3, origin), Some(world.id(7)));
+        assert!(world.directory_messages - before <= 8, "{}", world.directory_messages - before);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_member_that_says_it_hosts_what_it_does_not_is_asked_in_vain() {
+    for_seeds(0..20, 7, |world| {
+        world.take_part();
+        let origin = key(1).origin_hash();
+        let squat = DirectoryMessage::Place { anew: false, hosted: vec![origin], gone: Vec::new(), settled: None };
+        for home in homes(world, origin).into_iter().filter(|&home| home != 6) {
+            world.forge_directory(6, home, &squat);
+        }
+        assert_eq!(spawn(world, 0, 1), origin, "it keeps nobody from spawning it");
+        for node in 1..6 {
+            let ticket = world.call(node, origin);
+            world.outputs(ticket);
+            assert_eq!(world.located(node, origin), Some(world.id(0)));
+        }
+        assert_eq!(world.hosts(origin).len(), 1);
+    });
+}
+
+#[test]
+fn a_claim_that_the_daemons_key_did_not_sign_is_refused_wherever_it_comes_from() {
+    in_world(World::new(1, 6), |world| {
+        world.may_refuse = true;
+        world.take_part();
+        let origin = spawn(world, 0, 1);
+        let thief = world.nodes[5].keypair.clone();
+        let (entity, host) = (key(1).entity_id(), thief.entity_id());
+        let epoch = Epoch::new(9);
+        let body = ClaimBody { entity, lineage: Lineage::new(1), epoch, min_epoch: epoch, host, incarnation: None };
+        let genuine = Claim::sign(body, &key(1)).expect("its own key").encode();
+        let mut forged = genuine.clone();
+        *forged.last_mut().expect("not empty") ^= 1;
+        for node in 0..5 {
+            world.forge_directory(5, node, &DirectoryMessage::Claim { claim: &forged });
+            // Answers that were not asked for, whatever is in them.
+            for query in 0..8 {
+                let (hosts, settled) = (Some(Few(vec![world.id(5)])), Some(true));
+                world.forge_directory(
+                    5,
+                    node,
+                    &DirectoryMessage::Answer { query, claim: Some(&forged), hosts, settled },
+                );
+            }
+        }
+        world.run_for(SOON);
+        for node in 1..5 {
+            assert_eq!(world.located(node, origin), Some(world.id(0)));
+            let ticket = world.call(node, origin);
+            world.outputs(ticket);
+        }
+        assert_eq!(world.hosts(origin).len(), 1);
+        assert!(world.daemon_events.iter().all(|(_, event)| *event != DaemonEvent::Fenced));
+    });
+}
+
+#[test]
+fn many_daemons_are_named_to_their_homes_in_few_messages() {
+    const DAEMONS: u32 = 5_000;
+    in_world(World::new(1, 6), |world| {
+        // Nobody is there yet: nothing is asked and nothing is named.
+        for other in 1..6 {
+            world.lose(0, other, Loss::Silence);
+        }
+        for number in 0..DAEMONS {
+            spawn(world, 0, number);
+        }
+        let before = world.directory_messages;
+        for other in 1..6 {
+            world.connect(0, other, false);
+        }
+        world.take_part();
+        let sent = world.directory_messages - before;
+        assert!(sent < 80, "{sent} messages");
+        let own = (0..DAEMONS).filter(|&number| homes(world, key(number).origin_hash()).contains(&0)).count();
+        let kept: usize = (1..6).map(|node| world.nodes[node].engine.kept_addresses()).sum();
+        assert_eq!(kept, 3 * DAEMONS as usize - own);
+        // A member goes: what it kept finds another home, and no more.
+        let before = world.directory_messages;
+        for node in 0..5 {
+            world.tell_members(node, &[0, 1, 2, 3, 4]);
+        }
+        world.run_for(SOON);
+        assert!(world.directory_messages - before < 60, "{}", world.directory_messages - before);
+        for number in (0..DAEMONS).step_by(501) {
+            let caller = 1 + number as usize % 4;
+            assert_eq!(world.located(caller, key(number).origin_hash()), Some(world.id(0)));
+        }
+        // The host goes, and its entries with it.
+        world.restart(0);
+        world.run_for(SOON);
+        assert!((1..6).all(|node| world.nodes[node].engine.kept_addresses() == 0));
+    });
+}

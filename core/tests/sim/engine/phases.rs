@@ -1,0 +1,157 @@
+//! Messages of the hand-over that come too early, too late or for nothing, from the very node that may send them.
+
+use std::time::Duration;
+
+use mesh_daemon_core::causal::CausalLink;
+use mesh_daemon_core::identity::{Epoch, Lineage, MigrationId, OriginHash};
+use mesh_daemon_core::migration::MigrationFailure;
+use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeOptions};
+use mesh_daemon_core::wire::events::{Event, Item, Opening, StreamId};
+use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage, StagedItem};
+
+use super::in_world;
+use super::world::{How, Meddler, World};
+
+const SOURCE: usize = 0;
+const TARGET: usize = 1;
+const THIRD: usize = 2;
+
+fn open_world() -> World {
+    let mut world = World::with_options(1, 3, |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Any,
+        ..RuntimeOptions::default()
+    });
+    world.may_refuse = true;
+    world
+}
+
+/// Begins a move that the third node drives, and runs it to where the message is held up for a while.
+fn held_at(world: &mut World, message: &'static str) -> (OriginHash, MoveId) {
+    let origin = world.spawn(SOURCE, 1, "prompt");
+    world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(2)) });
+    let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
+    let migration = world.migration(ticket).expect("it begins");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.meddled, 1, "{message} is held up");
+    (origin, move_of(migration))
+}
+
+fn move_of(migration: MigrationId) -> MoveId {
+    let entity = World::daemon_key(1).entity_id();
+    MoveId { entity, migration, attempt: 1, epoch: Epoch::FIRST }
+}
+
+/// The move completes, the daemon answers on the target alone, and it processed only what was sent.
+fn completes(world: &mut World, origin: OriginHash, id: MoveId) {
+    assert_eq!(world.wait_migration(THIRD, id.migration), Ok(()));
+    lives_alone(world, origin, TARGET);
+}
+
+fn lives_alone(world: &mut World, origin: OriginHash, host: usize) {
+    let ticket = world.call(THIRD, origin);
+    world.outputs(ticket);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [host]);
+    assert_eq!(world.seen(origin).len(), world.requests(), "nothing else ran");
+    world.assert_nothing_left();
+}
+
+fn stage_of(world: &World, role: Role) -> Option<Stage> {
+    let node = if role == Role::Target { TARGET } else { SOURCE };
+    world.nodes[node].engine.migrations().into_iter().find(|part| part.0 == role).and_then(|part| part.4)
+}
+
+/// An event that nobody sent.
+fn stray<'a>(world: &World, id: MoveId, first: u64, payload: &'a [u8]) -> MigrationMessage<'a> {
+    let (sender, incarnation) = (world.id(THIRD), world.nodes[THIRD].incarnation);
+    let (entity, lineage, opening) = (id.entity, Lineage::new(7), Opening::new(1, 7));
+    let streams = vec![StreamId { sender, incarnation, entity, lineage, opening }];
+    let link = CausalLink::genesis(id.entity.origin_hash());
+    let items = vec![StagedItem {
+        stream: 0,
+        number: 1,
+        item: Item::Send(Event { link, payload }),
+        received_at: 0,
+        channel: None,
+    }];
+    MigrationMessage::BufferedEvents {
+        id,
+        first,
+        streams,
+        items,
+        total: Some(first + 1),
+        marks: Vec::new(),
+        ledger: None,
+    }
+}
+
+#[test]
+fn requirement_87_an_activation_that_fails_leaves_the_target_staging() {
+    in_world(open_world(), |world| {
+        let (origin, id) = held_at(world, "CutoverNotify");
+        assert_eq!(stage_of(world, Role::Target), Some(Stage::Replay));
+        world.forge(SOURCE, TARGET, &MigrationMessage::ActivateTarget { id, claim: b"no claim" });
+        assert_eq!(stage_of(world, Role::Target), Some(Stage::Replay));
+        assert_eq!(world.hosts(origin).len(), 1, "it did not go live");
+        completes(world, origin, id);
+    });
+}
+
+#[test]
+fn requirements_88_89_waiting_events_that_come_behind_the_activation_are_not_taken() {
+    for message in ["CleanupComplete", "none"] {
+        in_world(open_world(), |world| {
+            let (origin, id) = if message == "none" {
+                let origin = world.spawn(SOURCE, 1, "prompt");
+                let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
+                let migration = world.migration(ticket).expect("it begins");
+                assert_eq!(world.wait_migration(THIRD, migration), Ok(()));
+                world.run_for(Duration::from_secs(1));
+                (origin, move_of(migration))
+            } else {
+                held_at(world, message)
+            };
+            let payload = world.request(0, 0).encode(0);
+            for first in [0, 1] {
+                let event = stray(world, id, first, &payload);
+                world.forge(SOURCE, TARGET, &event);
+            }
+            completes(world, origin, id);
+        });
+    }
+}
+
+#[test]
+fn requirement_93_a_cleanup_outside_the_cutover_or_for_nothing_unregisters_no_daemon() {
+    for message in ["Reserve", "SnapshotReady", "CutoverNotify", "ActivateTarget"] {
+        in_world(open_world(), |world| {
+            let (origin, id) = held_at(world, message);
+            world.forge(SOURCE, TARGET, &MigrationMessage::CleanupComplete { id });
+            world.forge(TARGET, SOURCE, &MigrationMessage::CleanupComplete { id });
+            completes(world, origin, id);
+            let id = MoveId { migration: MigrationId::new(99), ..id };
+            for host in [SOURCE, TARGET] {
+                world.forge(THIRD, host, &MigrationMessage::CleanupComplete { id });
+            }
+            lives_alone(world, origin, TARGET);
+        });
+    }
+}
+
+#[test]
+fn requirement_94_a_cutover_that_does_not_fit_the_phase_is_told_as_such_and_changes_nothing() {
+    for (message, expected) in [("Reserve", "transfer"), ("RestoreComplete", "restore")] {
+        in_world(open_world(), |world| {
+            let (origin, id) = held_at(world, message);
+            world.forge(THIRD, SOURCE, &MigrationMessage::CutoverNotify { id });
+            let (expected, got) = (expected.to_owned(), "CutoverNotify".to_owned());
+            let reason = FailureReason::WrongPhase { expected, got };
+            let told = |(role, failure): &(Role, MigrationFailure)| {
+                *role == Role::Source && matches!(failure, MigrationFailure::Refused(told, _) if *told == reason)
+            };
+            assert!(world.nodes[SOURCE].failed.iter().any(told), "{:?}", world.nodes[SOURCE].failed);
+            completes(world, origin, id);
+        });
+    }
+}
