@@ -721,7 +721,7 @@ interface DaemonErrorOptions<Code extends string = DaemonErrorCode> extends Mesh
  */
 declare class DaemonError extends MeshDaemonError {
     readonly code: DaemonErrorCode | MigrationErrorCode | GroupErrorCode;
-    /** With `ERR_DAEMON_PEER_LOST`: whether the event may have run. */
+    /** With `ERR_DAEMON_PEER_LOST`, and with `ERR_DAEMON_SHUTTING_DOWN` of an event that was on its way: whether the event may have run. */
     readonly executed?: 'no' | 'unknown';
     constructor(message: string, options?: DaemonErrorOptions<DaemonErrorCode | MigrationErrorCode | GroupErrorCode>);
 }

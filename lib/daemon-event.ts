@@ -112,6 +112,10 @@ export interface ContextDaemon {
   readonly generation: number;
   readonly originHash: bigint;
   readonly entityId: Buffer;
+  /** How many events of its contexts are on their way. */
+  sent: number;
+  /** One of them arrived, or will not. */
+  arrived(): void;
 }
 
 let endContext: (context: Context) => void;
@@ -159,14 +163,17 @@ export class Context implements DaemonContext {
     const origin = u64(daemonArea, 'originHash', originHash);
     const checked = bytes(daemonArea, 'payload', payload);
     this.#checkAlive();
-    return await this.#daemon.host.callAs(this.#daemon.originHash, origin, checked);
+    const daemon = this.#daemon;
+    const asked = daemon.host.callAs(daemon.originHash, origin, checked);
+    // What waits in its own mailbox moves with it.
+    return await (origin === daemon.originHash ? asked : onItsWay(daemon, asked));
   }
 
   async send(originHash: bigint, payload: Uint8Array): Promise<void> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const checked = bytes(daemonArea, 'payload', payload);
     this.#checkAlive();
-    await this.#daemon.host.sendAs(this.#daemon.originHash, origin, checked);
+    await onItsWay(this.#daemon, this.#daemon.host.sendAs(this.#daemon.originHash, origin, checked));
   }
 
   async publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport> {
@@ -185,6 +192,16 @@ export class Context implements DaemonContext {
 
   #checkAlive(): void {
     if (!this.#alive) throw dead();
+  }
+}
+
+/** Its daemon does not leave meanwhile. */
+async function onItsWay<T>(daemon: ContextDaemon, event: Promise<T>): Promise<T> {
+  daemon.sent += 1;
+  try {
+    return await event;
+  } finally {
+    daemon.arrived();
   }
 }
 

@@ -4,6 +4,7 @@ import { native } from './binding';
 import type { ContextHost } from './daemon-event';
 import { copyOf, isOwn, isThenable, thrownRecord } from './daemon-outputs';
 import { DaemonRecord } from './dispatcher-record';
+import { nextTurn } from './dispatcher-turn';
 import type { Scratch } from './runtime-scratch';
 import type { ConstructWork, PlainWork, ReadStateWork, RestoreWork } from './runtime-work';
 import type { DaemonFactory, MeshDaemon, StopReason } from './types/daemon';
@@ -84,11 +85,17 @@ export class Life {
       case 'restore':
         this.#restore(record, work.state);
         return;
+      case 'hush':
+        this.#hush(record);
+        return;
       case 'snapshot':
         this.#snapshot(record);
         return;
       case 'read-state':
-        this.#readState(record, work.offset, work.length);
+        this.#readState(record, native.runtimeStateSlice, work.offset, work.length);
+        return;
+      case 'check-state':
+        this.#readState(record, native.runtimeStateChecked, work.offset, work.length);
         return;
       case 'release-state':
         record.state = undefined;
@@ -182,6 +189,21 @@ export class Life {
     );
   }
 
+  #hush(record: DaemonRecord): void {
+    const answer = (): void => {
+      // Another event of it may have run meanwhile, and a later question waits.
+      if (record.gone || record.sent > 0 || this.#host.closed) return;
+      native.runtimeHushed(this.#host.id, record.slot, record.generation);
+      this.#host.schedule();
+    };
+    // Behind what it does with the last answer.
+    if (record.sent > 0)
+      record.hush = () => {
+        nextTurn(answer);
+      };
+    else answer();
+  }
+
   #snapshot(record: DaemonRecord): void {
     const { id } = this.#host;
     const { slot, generation } = record;
@@ -207,16 +229,16 @@ export class Life {
     );
   }
 
-  #readState(record: DaemonRecord, offset: number, length: number): void {
+  #readState(record: DaemonRecord, give: typeof native.runtimeStateSlice, offset: number, length: number): void {
     const { id } = this.#host;
     const { slot, generation, state, stateLength } = record;
     if (state?.byteLength !== stateLength || !isOwn(state)) {
       const error = new Error('the Buffer that snapshot returned was detached or resized while it was read');
       record.thrown = { value: error };
-      native.runtimeStateSlice(id, slot, generation, offset, undefined, thrownRecord(error));
+      give(id, slot, generation, offset, undefined, thrownRecord(error));
       return;
     }
-    native.runtimeStateSlice(id, slot, generation, offset, state.subarray(offset, offset + length));
+    give(id, slot, generation, offset, state.subarray(offset, offset + length));
   }
 
   /** Calls code of the daemon's; a synchronous one costs no promise. What `done` throws counts as thrown by it. */

@@ -66,6 +66,10 @@ export class DaemonRecord implements ContextDaemon {
   thrown: { readonly value: unknown } | undefined;
   /** Whether its state is being taken, or could not be: without it, it is no daemon yet. */
   restoring = false;
+  /** Events of its contexts that are on their way: not accepted, or, of a call, not answered. */
+  sent = 0;
+  /** Called when there are none. */
+  hush: (() => void) | undefined;
   /** It is not here any more. */
   gone = false;
 
@@ -78,4 +82,12 @@ export class DaemonRecord implements ContextDaemon {
     readonly kind: string,
     readonly instance: MeshDaemon,
   ) {}
+
+  arrived(): void {
+    this.sent -= 1;
+    if (this.sent > 0) return;
+    const { hush } = this;
+    this.hush = undefined;
+    hush?.();
+  }
 }

@@ -257,8 +257,10 @@ export class Dispatcher implements ContextHost {
         return;
       case 'construct':
       case 'restore':
+      case 'hush':
       case 'snapshot':
       case 'read-state':
+      case 'check-state':
       case 'release-state':
         this.life.work(work);
         return;

@@ -408,6 +408,9 @@ export declare function runtimeExpectMigration(runtime: number, kind: string, or
 /** Forgets a runtime that was shut down; its number is free. */
 export declare function runtimeForget(runtime: number): void
 
+/** Nothing is on its way that the daemon sent. */
+export declare function runtimeHushed(runtime: number, slot: number, generation: number): void
+
 /** Whether daemons may be spawned. */
 export declare function runtimeIsReady(runtime: number): boolean
 
@@ -476,6 +479,9 @@ export declare function runtimeStart(runtime: number): void
 
 /** Starts a migration; `ticket` is settled when it is under way. */
 export declare function runtimeStartMigration(runtime: number, ticket: number, origin: bigint, source: bigint | undefined | null, target: bigint, transportIdentity: boolean, retryNotReadyMs: number): void
+
+/** A slice of the state as it is now, which is only hashed, or why it cannot be read any more. */
+export declare function runtimeStateChecked(runtime: number, slot: number, generation: number, offset: number, bytes?: Uint8Array | undefined | null, thrown?: ThrownRecord | undefined | null): void
 
 /** A slice of the state, or why it cannot be read any more. */
 export declare function runtimeStateSlice(runtime: number, slot: number, generation: number, offset: number, bytes?: Uint8Array | undefined | null, thrown?: ThrownRecord | undefined | null): void

@@ -33,9 +33,9 @@ export interface RestoreWork extends OfDaemon {
   readonly state: Buffer;
 }
 
-/** Read a slice of what `snapshot` returned. */
+/** Read a slice of what `snapshot` returned, or see whether one that was read has changed. */
 export interface ReadStateWork extends OfDaemon {
-  readonly type: 'read-state';
+  readonly type: 'read-state' | 'check-state';
   readonly offset: number;
   readonly length: number;
 }
@@ -48,7 +48,7 @@ export interface RetireWork extends OfDaemon {
 
 /** Something of a daemon that needs no more than its name. */
 export interface PlainWork extends OfDaemon {
-  readonly type: 'yield' | 'abort' | 'snapshot' | 'release-state';
+  readonly type: 'yield' | 'abort' | 'hush' | 'snapshot' | 'release-state';
 }
 
 /** Ask the policy. */

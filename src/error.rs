@@ -83,8 +83,9 @@ error_table! {
 
     /// The runtime was not started yet.
     DaemonNotReady = DaemonError "ERR_DAEMON_NOT_READY" [];
-    /// The runtime was shut down.
-    DaemonShuttingDown = DaemonError "ERR_DAEMON_SHUTTING_DOWN" [];
+    /// The runtime was shut down, or the daemon stopped; of an event that was on its way, `executed` tells whether it may have
+    /// run.
+    DaemonShuttingDown = DaemonError "ERR_DAEMON_SHUTTING_DOWN" [executed];
     /// The kind has a factory already.
     DaemonFactoryAlreadyRegistered = DaemonError "ERR_DAEMON_FACTORY_ALREADY_REGISTERED" [];
     /// No factory was registered for the kind.

@@ -96,6 +96,8 @@ fn runtime() -> Vec<Failure> {
     let errors = [
         RuntimeError::NotReady,
         RuntimeError::ShuttingDown,
+        RuntimeError::ShutDownMeanwhile { executed: Executed::No },
+        RuntimeError::ShutDownMeanwhile { executed: Executed::Unknown },
         RuntimeError::Stopped(ORIGIN),
         RuntimeError::Draining,
         RuntimeError::FactoryAlreadyRegistered(kind()),

@@ -15,7 +15,7 @@ use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, Epoch, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret,
 };
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
-use mesh_daemon_core::migration::MigrationOptions;
+use mesh_daemon_core::migration::{MigrationOptions, SliceHash};
 use mesh_daemon_core::runtime::{
     ArrivalPolicy, Engine, NodeSelf, Now, OrchestratorPolicy, Rest, Role, RuntimeOptions, SpawnRequest, Work,
 };
@@ -328,10 +328,19 @@ impl World {
         match *work {
             Work::Construct { daemon, .. } => self.engine.constructed(daemon, done(), now),
             Work::Restore { daemon, .. } => self.engine.restored(daemon, done(), now),
+            Work::Hush { daemon } => {
+                if willing {
+                    self.engine.hushed(daemon, now);
+                }
+            }
             Work::Snapshot { daemon } => self.engine.snapshot_taken(daemon, done().map(|()| Some(3)), now),
             Work::ReadState { daemon, offset, len } => {
                 let slice = done().map(|()| Bytes::from(vec![5; len as usize]));
                 self.engine.state_slice(daemon, offset, slice, now);
+            }
+            Work::CheckState { daemon, offset, len } => {
+                let hash = done().map(|()| SliceHash::of(&vec![5; len as usize]));
+                self.engine.state_checked(daemon, offset, hash, now);
             }
             Work::Admit { question, .. } | Work::AdmitOrchestrator { question, .. } => {
                 self.engine.admitted(question, willing, now);

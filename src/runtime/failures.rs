@@ -43,11 +43,10 @@ impl From<RuntimeError> for Failure {
             RuntimeError::Backpressure(_) => plain(ErrorCode::Backpressure),
             RuntimeError::MovedTooOften(_) => plain(ErrorCode::DaemonMovedTooOften),
             RuntimeError::PeerLost { executed, .. } => {
-                let executed = match executed {
-                    Executed::No => "no",
-                    Executed::Unknown => "unknown",
-                };
-                plain(ErrorCode::DaemonPeerLost).with("executed", Field::Text(executed.into()))
+                plain(ErrorCode::DaemonPeerLost).with("executed", executed_field(executed))
+            }
+            RuntimeError::ShutDownMeanwhile { executed } => {
+                plain(ErrorCode::DaemonShuttingDown).with("executed", executed_field(executed))
             }
             RuntimeError::PayloadTooLarge { .. } | RuntimeError::OutputTooLarge(_) => {
                 plain(ErrorCode::DaemonPayloadTooLarge)
@@ -130,4 +129,12 @@ pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Unknown => "unknown",
         Outcome::Lost => "lost",
     }
+}
+
+fn executed_field(executed: Executed) -> Field {
+    let executed = match executed {
+        Executed::No => "no",
+        Executed::Unknown => "unknown",
+    };
+    Field::Text(executed.into())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use mesh_daemon_core::daemon::{BatchId, DaemonKey, Delivery, ReplyTo, Ticket};
 use mesh_daemon_core::events::OutputRecord;
+use mesh_daemon_core::migration::SliceHash;
 use mesh_daemon_core::runtime::{
     ConstructFor, DaemonEvent, MigrationStarted, Notice, RuntimeError, Settlement, StopReason, Work,
 };
@@ -238,9 +239,16 @@ fn describe(env: &Env, work: Work) -> Result<Object<'_>> {
         Work::Run { .. } => return Err(napi::Error::from_reason("a batch is packed, never described")),
         Work::Yield { daemon } => name(&mut object, "yield", daemon)?,
         Work::Abort { daemon } => name(&mut object, "abort", daemon)?,
+        Work::Hush { daemon } => name(&mut object, "hush", daemon)?,
         Work::Snapshot { daemon } => name(&mut object, "snapshot", daemon)?,
         Work::ReadState { daemon, offset, len } => {
             name(&mut object, "read-state", daemon)?;
+            #[allow(clippy::cast_precision_loss)] // an offset into a JavaScript buffer
+            object.set("offset", offset as f64)?;
+            object.set("length", len)?;
+        }
+        Work::CheckState { daemon, offset, len } => {
+            name(&mut object, "check-state", daemon)?;
             #[allow(clippy::cast_precision_loss)] // an offset into a JavaScript buffer
             object.set("offset", offset as f64)?;
             object.set("length", len)?;
@@ -456,6 +464,13 @@ pub fn runtime_restored(
     Ok(())
 }
 
+/// Nothing is on its way that the daemon sent.
+#[napi]
+pub fn runtime_hushed(env: Env, runtime: u32, slot: u32, generation: u32) -> Result<()> {
+    entry(&env, runtime)?.with(|engine, now| engine.hushed(DaemonKey { slot, generation }, now));
+    Ok(())
+}
+
 /// The object gave its state of so many bytes, or is stateless (-1), or failed.
 #[napi]
 pub fn runtime_snapshot_taken(
@@ -485,6 +500,23 @@ pub fn runtime_state_slice(
     let result = outcome(thrown).map(|()| bytes.map_or_else(Bytes::new, Bytes::copy_from_slice));
     entry(&env, runtime)?
         .with(|engine, now| engine.state_slice(DaemonKey { slot, generation }, whole(offset), result, now));
+    Ok(())
+}
+
+/// A slice of the state as it is now, which is only hashed, or why it cannot be read any more.
+#[napi]
+pub fn runtime_state_checked(
+    env: Env,
+    runtime: u32,
+    slot: u32,
+    generation: u32,
+    offset: f64,
+    bytes: Option<&[u8]>,
+    thrown: Option<ThrownRecord>,
+) -> Result<()> {
+    let result = outcome(thrown).map(|()| SliceHash::of(bytes.unwrap_or_default()));
+    entry(&env, runtime)?
+        .with(|engine, now| engine.state_checked(DaemonKey { slot, generation }, whole(offset), result, now));
     Ok(())
 }
 

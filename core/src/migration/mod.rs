@@ -22,4 +22,4 @@ pub use orchestrator::Orchestrator;
 pub use settings::{MigrationOptions, MigrationSettings};
 pub use source::{Source, SourceAction, SourceState};
 pub use target::{Target, TargetAction, TargetState};
-pub use transfer::{Chunk, Transfer};
+pub use transfer::{Chunk, SliceHash, StateChanged, Transfer, Want};

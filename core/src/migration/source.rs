@@ -16,6 +16,8 @@ use crate::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 pub enum SourceAction {
     /// Stop handing out events; say when nothing runs.
     Freeze,
+    /// Say when nothing is on its way any more that the daemon sent.
+    Hush,
     /// Ask the daemon for its state.
     TakeSnapshot,
     /// Ask the target for room.
@@ -68,6 +70,11 @@ pub enum SourceAction {
 pub enum SourceState {
     /// What is in flight finishes.
     Freezing {
+        /// Then it is undone.
+        until: Instant,
+    },
+    /// Nothing runs; what the daemon sent through its contexts is on its way from this node, and would be lost with it.
+    Hushing {
         /// Then it is undone.
         until: Instant,
     },
@@ -175,7 +182,9 @@ impl Source {
     /// The phase as others see it.
     pub fn stage(&self) -> Stage {
         match self.state {
-            SourceState::Freezing { .. } | SourceState::Snapshotting { .. } => Stage::Snapshot,
+            SourceState::Freezing { .. } | SourceState::Hushing { .. } | SourceState::Snapshotting { .. } => {
+                Stage::Snapshot
+            }
             SourceState::Reserving { .. } | SourceState::Sending(_) => Stage::Transfer,
             SourceState::AwaitRestore => Stage::Restore,
             SourceState::Staging => Stage::Replay,
@@ -189,6 +198,7 @@ impl Source {
         match &self.state {
             SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.progress(),
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::AwaitRestore
             | SourceState::Staging
@@ -203,6 +213,7 @@ impl Source {
         match &self.state {
             SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.held(),
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::AwaitRestore
             | SourceState::Staging
@@ -217,22 +228,18 @@ impl Source {
         self.heard_at = now;
     }
 
-    /// Nothing runs any more.
-    pub fn frozen(&mut self, callback_timeout: Duration, now: Instant) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Freezing { .. } => {
-                self.state = SourceState::Snapshotting { until: now + callback_timeout };
-                vec![SourceAction::TakeSnapshot]
-            }
-            SourceState::Snapshotting { .. }
-            | SourceState::Reserving { .. }
-            | SourceState::Sending(_)
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone => Vec::new(),
-        }
+    /// Nothing runs any more, so nothing new is sent either.
+    pub fn frozen(&mut self) -> Vec<SourceAction> {
+        let SourceState::Freezing { until } = self.state else { return Vec::new() };
+        self.state = SourceState::Hushing { until };
+        vec![SourceAction::Hush]
+    }
+
+    /// All that the daemon sent was accepted, and what it called has answered.
+    pub fn hushed(&mut self, callback_timeout: Duration, now: Instant) -> Vec<SourceAction> {
+        let SourceState::Hushing { .. } = self.state else { return Vec::new() };
+        self.state = SourceState::Snapshotting { until: now + callback_timeout };
+        vec![SourceAction::TakeSnapshot]
     }
 
     /// The daemon gave its state, or has none.
@@ -250,6 +257,7 @@ impl Source {
                 vec![SourceAction::Reserve, SourceAction::Report(Stage::Transfer)]
             }
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
             | SourceState::AwaitRestore
@@ -269,6 +277,7 @@ impl Source {
                 vec![SourceAction::Transfer]
             }
             other @ (SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Sending(_)
             | SourceState::AwaitRestore
@@ -291,6 +300,7 @@ impl Source {
                 vec![SourceAction::Report(Stage::Restore)]
             }
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::AwaitRestore
@@ -310,6 +320,7 @@ impl Source {
                 vec![SourceAction::Ship { last: false }, SourceAction::Report(Stage::Replay)]
             }
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
@@ -342,6 +353,7 @@ impl Source {
                 }
             }
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
@@ -366,6 +378,7 @@ impl Source {
             }
             SourceState::Gone => Vec::new(),
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
@@ -390,6 +403,7 @@ impl Source {
                 vec![SourceAction::Cleanup]
             }
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
@@ -414,6 +428,7 @@ impl Source {
             }
             (
                 SourceState::Freezing { .. }
+                | SourceState::Hushing { .. }
                 | SourceState::Snapshotting { .. }
                 | SourceState::Reserving { .. }
                 | SourceState::Sending(_)
@@ -439,6 +454,7 @@ impl Source {
                 vec![SourceAction::TakeOver]
             }
             SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
@@ -518,6 +534,7 @@ impl Source {
         match &self.state {
             // The others hear that it is still at work.
             SourceState::Freezing { until }
+            | SourceState::Hushing { until }
             | SourceState::Snapshotting { until }
             | SourceState::Reserving { until, .. } => Some((*until).min(self.reported_at + self.silence / 4)),
             SourceState::Released { believed_at: Some(at), .. } => Some(*at),
@@ -536,6 +553,7 @@ impl Source {
             return Vec::new();
         }
         if let SourceState::Freezing { until }
+        | SourceState::Hushing { until }
         | SourceState::Snapshotting { until }
         | SourceState::Reserving { until, .. } = &self.state
             && *until > now
@@ -545,6 +563,7 @@ impl Source {
         }
         let waited_for = match &self.state {
             SourceState::Freezing { .. } => "the daemon to finish its event",
+            SourceState::Hushing { .. } => "what the daemon sent to be accepted, and what it called to answer",
             SourceState::Snapshotting { .. } => "the daemon's snapshot",
             // The daemon goes on; the orchestrator asks again.
             SourceState::Reserving { .. } => return self.resume(FailureReason::NotReady),

@@ -1,11 +1,16 @@
 //! The state on its way: pulled from the daemon's own buffer in slices, sent in chunks, hashed as it passes.
 //!
 //! At most [`AHEAD`] bytes of it are held here at any time; the snapshot is never copied whole. The daemon's own thread only
-//! copies: hashing is left to whoever takes the chunks.
+//! copies: the digest is left to whoever takes the chunks.
+//!
+//! Other code of the user's runs between two slices, and may write into the buffer. So what took more than one slice is looked
+//! at a second time once all of it was read: slices that still are what they were then make up the state of that moment.
+//! A quick hash of each is kept for this ([`SliceHash`]).
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::snapshot::{SNAPSHOT_CHUNK_LEN, SnapshotDigest, SnapshotError, SnapshotHead, SnapshotWriter, chunk_count};
 
@@ -16,6 +21,43 @@ const SLICE: u64 = 256 * 1024;
 const AHEAD: u64 = 8 * SLICE;
 /// With so much left ahead, more is asked for: several slices for each time that the daemon's thread is woken.
 const LOW: u64 = AHEAD - 4 * SLICE;
+/// Most slices that are being looked at a second time.
+const MOST_CHECKS: usize = 8;
+
+/// Tells whether a slice is what it was. Against mistakes of the daemon's own process, not against forgery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceHash(u64);
+
+impl SliceHash {
+    /// Of the bytes of a slice.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(xxh3_64(bytes))
+    }
+}
+
+/// A slice is not what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the Buffer that snapshot returned was changed while it was read")]
+pub struct StateChanged;
+
+/// What is wanted of the daemon's own thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The bytes of a slice.
+    Slice {
+        /// Its first byte.
+        offset: u64,
+        /// How many.
+        len: u32,
+    },
+    /// The hash of a slice that was read.
+    Check {
+        /// Its first byte.
+        offset: u64,
+        /// How many.
+        len: u32,
+    },
+}
 
 /// A snapshot being sent.
 #[derive(Debug)]
@@ -25,6 +67,11 @@ pub struct Transfer {
     state_len: u64,
     asked: u64,
     got: u64,
+    /// What each slice was when it was read, and where it begins.
+    read: Vec<(u64, SliceHash)>,
+    /// How many of them are asked for a second time, and how many were found to be what they were.
+    asked_again: usize,
+    unchanged: usize,
     /// Slices are being asked for, until there are enough.
     asking: bool,
     /// What was not sent.
@@ -64,6 +111,9 @@ impl Transfer {
             state_len,
             asked: 0,
             got: 0,
+            read: Vec::new(),
+            asked_again: 0,
+            unchanged: 0,
             asking: true,
             first_hashed: true,
             pending_bytes: prefix.len() as u64,
@@ -91,8 +141,11 @@ impl Transfer {
         self.pending_bytes
     }
 
-    /// The next slice of state to ask for, as offset and length, when there is room for it.
-    pub fn want(&mut self) -> Option<(u64, u32)> {
+    /// The next slice of state to ask for, when there is room for it.
+    pub fn want(&mut self) -> Option<Want> {
+        if self.got == self.state_len {
+            return self.want_check();
+        }
         let ahead = self.pending_bytes + (self.asked - self.got);
         self.asking = ahead + SLICE <= AHEAD && (self.asking || ahead <= LOW);
         if self.asked == self.state_len || !self.asking {
@@ -102,7 +155,36 @@ impl Transfer {
         let before = self.total - self.suffix_len - self.state_len + offset;
         let len = (SLICE - before % SLICE).min(self.state_len - offset);
         self.asked += len;
-        Some((offset, u32::try_from(len).unwrap_or(u32::MAX)))
+        Some(Want::Slice { offset, len: u32::try_from(len).unwrap_or(u32::MAX) })
+    }
+
+    /// Everything was read.
+    fn want_check(&mut self) -> Option<Want> {
+        if self.read.len() < 2 || self.asked_again - self.unchanged == MOST_CHECKS {
+            return None;
+        }
+        let (offset, _) = *self.read.get(self.asked_again)?;
+        self.asked_again += 1;
+        let end = self.read.get(self.asked_again).map_or(self.state_len, |(next, _)| *next);
+        Some(Want::Check { offset, len: u32::try_from(end - offset).unwrap_or(u32::MAX) })
+    }
+
+    /// A slice was looked at a second time. One that is not due changes nothing.
+    pub fn checked(&mut self, offset: u64, hash: SliceHash) -> Result<(), StateChanged> {
+        match self.read.get(self.unchanged) {
+            Some((due, _)) if *due != offset || self.unchanged == self.asked_again => Ok(()),
+            Some((_, read)) if *read != hash => Err(StateChanged),
+            Some(_) => {
+                self.unchanged += 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what was read is the state of one moment.
+    fn is_whole(&self) -> bool {
+        self.got == self.state_len && (self.read.len() < 2 || self.unchanged == self.read.len())
     }
 
     /// A slice arrived. One that is not due changes nothing.
@@ -112,6 +194,7 @@ impl Transfer {
             return;
         }
         self.got = end;
+        self.read.push((offset, SliceHash::of(&bytes)));
         self.pending_bytes += bytes.len() as u64;
         self.pending.push_back(bytes);
     }
@@ -171,9 +254,9 @@ impl Transfer {
         Ok(part)
     }
 
-    /// The digest of the whole, once every chunk was taken.
+    /// The digest of the whole, once every chunk was taken and the state is known to be that of one moment.
     pub fn seal(&self) -> Option<SnapshotDigest> {
-        if self.sent == self.total { self.digest } else { None }
+        if self.sent == self.total && self.is_whole() { self.digest } else { None }
     }
 }
 
@@ -200,6 +283,11 @@ mod tests {
         }
     }
 
+    fn part(state: Option<&[u8]>, offset: u64, len: u32) -> Bytes {
+        let start = usize::try_from(offset).expect("small");
+        Bytes::copy_from_slice(&state.unwrap_or_default()[start..start + len as usize])
+    }
+
     /// Sends a state, with slices that arrive late; the bytes of all chunks, and the digest.
     fn send(state: Option<&[u8]>) -> (Vec<u8>, SnapshotDigest) {
         let mut transfer = Transfer::new(&head(), state.map(|state| state.len() as u64)).expect("small");
@@ -209,10 +297,13 @@ mod tests {
             while let Some(ask) = transfer.want() {
                 asked.push_back(ask);
             }
-            if let Some((offset, len)) = asked.pop_front() {
-                let start = usize::try_from(offset).expect("small");
-                let slice = &state.unwrap_or_default()[start..start + len as usize];
-                transfer.slice(offset, Bytes::copy_from_slice(slice));
+            match asked.pop_front() {
+                Some(Want::Slice { offset, len }) => transfer.slice(offset, part(state, offset, len)),
+                Some(Want::Check { offset, len }) => {
+                    let hash = SliceHash::of(&part(state, offset, len));
+                    transfer.checked(offset, hash).expect("the same bytes");
+                }
+                None => {}
             }
             assert!(transfer.held() <= AHEAD + SNAPSHOT_CHUNK_LEN as u64, "{} held", transfer.held());
             while let Some(chunk) = transfer.chunk().expect("in order") {
@@ -235,5 +326,64 @@ mod tests {
         let (whole, digest) = send(None);
         assert_eq!(StateSnapshot::decode(&Bytes::from(whole.clone())).expect("well formed").state, None);
         assert_eq!(SnapshotDigest::of(&whole), Ok(digest));
+    }
+    /// Reads a state, has `change` write into it so many slices later, and looks at it a second time.
+    fn read_while_changing(len: u64, after: usize, change: impl Fn(&mut [u8])) -> Result<bool, StateChanged> {
+        let mut state = vec![1; usize::try_from(len).expect("small")];
+        let mut transfer = Transfer::new(&head(), Some(len)).expect("small");
+        let mut steps = 0;
+        while let Some(want) = transfer.want() {
+            if steps == after {
+                change(&mut state);
+            }
+            match want {
+                Want::Slice { offset, len } => transfer.slice(offset, part(Some(&state), offset, len)),
+                Want::Check { offset, len } => {
+                    transfer.checked(offset, SliceHash::of(&part(Some(&state), offset, len)))?;
+                }
+            }
+            while transfer.chunk().expect("in order").is_some() {}
+            steps += 1;
+        }
+        Ok(transfer.seal().is_some())
+    }
+
+    #[test]
+    fn hazard_70_a_state_that_changes_while_it_is_read_is_not_sealed() {
+        let len = 4 * SLICE;
+        let nothing = |_: &mut [u8]| {};
+        assert_eq!(read_while_changing(len, 0, nothing), Ok(true));
+        // Five slices, as the first one makes up for the head.
+        for after in 1..=5 {
+            assert_eq!(read_while_changing(len, after, |state| state.fill(2)), Err(StateChanged), "{after}");
+            assert_eq!(read_while_changing(len, after, |state| state[0] = 2), Err(StateChanged), "{after}");
+        }
+        let last = |state: &mut [u8]| *state.last_mut().expect("some") = 2;
+        assert_eq!(read_while_changing(len, 5, last), Err(StateChanged));
+        assert_eq!(read_while_changing(len, 4, last), Ok(true), "it changed before it was read, and not since");
+        assert_eq!(read_while_changing(SLICE / 2, 1, |state| state.fill(2)), Ok(true), "one slice is of one moment");
+    }
+
+    #[test]
+    fn a_state_is_not_sealed_before_all_of_it_was_looked_at_twice() {
+        let state = vec![3; usize::try_from(2 * SLICE).expect("small")];
+        let mut transfer = Transfer::new(&head(), Some(2 * SLICE)).expect("small");
+        let mut checks = Vec::new();
+        while let Some(want) = transfer.want() {
+            match want {
+                Want::Slice { offset, len } => transfer.slice(offset, part(Some(&state), offset, len)),
+                Want::Check { offset, len } => checks.push((offset, SliceHash::of(&part(Some(&state), offset, len)))),
+            }
+            while transfer.chunk().expect("in order").is_some() {}
+        }
+        assert_eq!(transfer.progress().0, transfer.total(), "all of it is sent");
+        assert_eq!(checks.len(), 3);
+        for (offset, hash) in checks {
+            assert_eq!(transfer.seal(), None);
+            // What is not due, as an answer of an earlier attempt, counts for nothing.
+            transfer.checked(offset + 1, SliceHash::of(b"another")).expect("not due");
+            transfer.checked(offset, hash).expect("the same bytes");
+        }
+        assert!(transfer.seal().is_some());
     }
 }

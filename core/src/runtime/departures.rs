@@ -174,6 +174,7 @@ impl Engine {
                     }
                     self.pump(key, now);
                 }
+                SourceAction::Hush => self.work.push(Work::Hush { daemon: key }),
                 SourceAction::TakeSnapshot => {
                     if let Some(slot) = self.slot_mut(key) {
                         slot.host.standing = Standing::Frozen(id.migration);
@@ -273,8 +274,16 @@ impl Engine {
     /// Nothing of the daemon runs any more.
     pub(super) fn departure_frozen(&mut self, key: DaemonKey, now: Now) {
         let Some(entity) = self.slot(key).map(|slot| slot.host.entity()) else { return };
-        let timeout = self.slot(key).map(|slot| slot.host.config.callback_timeout).unwrap_or_default();
-        self.departure_input(entity, now, |source| source.frozen(timeout, now.instant));
+        self.departure_input(entity, now, Source::frozen);
+    }
+
+    /// All that a daemon sent through its contexts was accepted, and what it called has answered. While one of its events
+    /// runs that may be over at once, so it counts for one whose freeze has come that far.
+    pub fn hushed(&mut self, key: DaemonKey, now: Now) {
+        let Some(slot) = self.slot(key) else { return };
+        let (entity, timeout) = (slot.host.entity(), slot.host.config.callback_timeout);
+        self.departure_input(entity, now, |source| source.hushed(timeout, now.instant));
+        self.settle_own(now);
     }
 
     /// The daemon gave its state.

@@ -14,7 +14,7 @@ use super::admission::{Inquiry, Question};
 use super::arrivals::Arrival;
 use super::departures::Departure;
 use super::drains::Draining;
-use super::error::RuntimeError;
+use super::error::{Executed, RuntimeError};
 use super::forwards::Forwards;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
@@ -254,7 +254,7 @@ impl Engine {
         self.end_migrations(now);
         let origins: Vec<OriginHash> = self.routes.keys().copied().collect();
         for origin in origins {
-            self.end_route(origin, |_| RuntimeError::ShuttingDown);
+            self.end_route(origin, shut_down);
         }
         for (_, tickets) in std::mem::take(&mut self.locating) {
             for ticket in tickets {
@@ -431,6 +431,11 @@ impl Engine {
     pub(super) fn note_state_bytes(&mut self) {
         self.peak_state_bytes = self.peak_state_bytes.max(self.state_bytes());
     }
+}
+
+/// What the caller of an event hears that `maybe` ran.
+pub(super) const fn shut_down(maybe: bool) -> RuntimeError {
+    RuntimeError::ShutDownMeanwhile { executed: Executed::of(maybe) }
 }
 
 /// Counts of what is alive in a runtime.

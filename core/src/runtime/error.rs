@@ -10,10 +10,17 @@ use crate::wire::events::Thrown;
 /// Whether an event whose answer is lost may have run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Executed {
-    /// It never left this node.
+    /// It did not.
     No,
     /// It may have.
     Unknown,
+}
+
+impl Executed {
+    /// What is known of an event that `maybe` ran.
+    pub(super) const fn of(maybe: bool) -> Self {
+        if maybe { Self::Unknown } else { Self::No }
+    }
 }
 
 /// A failed operation of the runtime.
@@ -25,6 +32,12 @@ pub enum RuntimeError {
     /// The runtime is shut down.
     #[error("the runtime is shutting down")]
     ShuttingDown,
+    /// The runtime was shut down while an event was on its way.
+    #[error("the runtime is shutting down")]
+    ShutDownMeanwhile {
+        /// Whether the event may have run.
+        executed: Executed,
+    },
     /// The daemon was stopped, here or on its host, before it answered.
     #[error("daemon {0} was stopped")]
     Stopped(OriginHash),

@@ -363,5 +363,5 @@ fn two_on(epoch: Epoch) -> Epoch {
 }
 
 pub(super) fn peer_lost(origin: OriginHash, maybe: bool) -> RuntimeError {
-    RuntimeError::PeerLost { origin, executed: if maybe { Executed::Unknown } else { Executed::No } }
+    RuntimeError::PeerLost { origin, executed: Executed::of(maybe) }
 }

@@ -9,7 +9,7 @@ use super::work::Work;
 use crate::daemon::DaemonKey;
 use crate::identity::{EntityId, EnvelopeContext, IdentityEnvelope, NodeId, Signature};
 use crate::mesh::RecordSink;
-use crate::migration::SourceState;
+use crate::migration::{SliceHash, SourceState};
 use crate::snapshot::{SNAPSHOT_CHUNK_LEN, SnapshotDigest};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -27,8 +27,8 @@ impl Engine {
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let SourceState::Sending(transfer) = &mut departure.source.state else { return };
         let daemon = departure.key;
-        while let Some((offset, len)) = transfer.want() {
-            self.work.push(Work::ReadState { daemon, offset, len });
+        while let Some(want) = transfer.want() {
+            self.work.push(Work::of_state(daemon, want));
         }
     }
 
@@ -41,15 +41,44 @@ impl Engine {
             Ok(bytes) => {
                 transfer.slice(offset, bytes);
                 self.note_state_bytes();
+                self.pull_state(entity);
                 self.offer_transfer(entity);
             }
-            Err(thrown) => {
-                let detail = format!("snapshot failed: {}", thrown.message);
-                let reason = FailureReason::StateFailed { detail }.bounded();
-                self.departure_input(entity, now, |source| source.failed(reason));
-                self.settle_own(now);
-            }
+            Err(thrown) => self.state_failed(entity, &thrown.message, now),
         }
+    }
+
+    /// A slice was looked at a second time.
+    pub(super) fn departure_checked(
+        &mut self,
+        key: DaemonKey,
+        offset: u64,
+        result: Result<SliceHash, Thrown>,
+        now: Now,
+    ) {
+        let Some(entity) = self.slot(key).map(|slot| slot.host.entity()) else { return };
+        let Some(departure) = self.departures.get_mut(&entity) else { return };
+        let SourceState::Sending(transfer) = &mut departure.source.state else { return };
+        let checked = result
+            .map_err(|thrown| thrown.message)
+            .and_then(|hash| transfer.checked(offset, hash).map_err(|changed| changed.to_string()));
+        match checked {
+            Ok(()) => {
+                departure.source.heard(now.instant);
+                if offset % SAY_EVERY < SNAPSHOT_CHUNK_LEN as u64 {
+                    self.say_status(entity, Stage::Transfer);
+                }
+                self.pull_state(entity);
+                self.offer_transfer(entity);
+            }
+            Err(message) => self.state_failed(entity, &message, now),
+        }
+    }
+
+    fn state_failed(&mut self, entity: EntityId, message: &str, now: Now) {
+        let reason = FailureReason::StateFailed { detail: format!("snapshot failed: {message}") }.bounded();
+        self.departure_input(entity, now, |source| source.failed(reason));
+        self.settle_own(now);
     }
 
     /// Tells the mesh that chunks are ready.

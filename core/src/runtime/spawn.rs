@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::engine::{Engine, Lifecycle, Now, Slot};
+use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::RuntimeError;
 use super::recovery::peer_lost;
 use super::timers::TimerKey;
@@ -330,7 +330,11 @@ impl Engine {
         }
         let fenced = reason == StopReason::Fenced;
         // Of a fenced copy nothing is said any more; whoever waits for what had begun cannot know.
-        let gone = |maybe| if fenced { peer_lost(origin, maybe) } else { ended.clone() };
+        let gone = |maybe| match reason {
+            StopReason::Fenced => peer_lost(origin, maybe),
+            StopReason::Shutdown => shut_down(maybe),
+            StopReason::Stopped | StopReason::Migrated => ended.clone(),
+        };
         let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
             Running::Batch(batch) => batch.events.into_iter().map(|delivery| (delivery, true)).collect(),
             Running::Control(Control::Snapshot(ticket)) => {

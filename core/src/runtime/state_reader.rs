@@ -8,7 +8,7 @@ use super::work::{Settlement, Work};
 use crate::daemon::{Control, DaemonHost, DaemonKey, Running, Ticket};
 use crate::events::Inbound;
 use crate::identity::OriginHash;
-use crate::migration::Transfer;
+use crate::migration::{SliceHash, StateChanged, Transfer};
 use crate::snapshot::{SnapshotError, SnapshotHead, SnapshotStats};
 use crate::wire::events::Thrown;
 
@@ -99,6 +99,21 @@ impl Engine {
         }
     }
 
+    /// A slice of a daemon's state was looked at a second time: another than before fails the operation.
+    pub fn state_checked(&mut self, key: DaemonKey, offset: u64, result: Result<SliceHash, Thrown>, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(reader) = &mut slot.reader else { return self.departure_checked(key, offset, result, now) };
+        let who = reader.reader;
+        let checked = result.and_then(|hash| reader.transfer.checked(offset, hash).map_err(changed));
+        match checked {
+            Ok(()) => self.read_on(key, now),
+            Err(thrown) => {
+                slot.reader = None;
+                self.finish_snapshot(key, who, Err(RuntimeError::SnapshotFailed(thrown)), now);
+            }
+        }
+    }
+
     fn read_on(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(reader) = &mut slot.reader else { return };
@@ -113,17 +128,14 @@ impl Engine {
                 }
             }
         }
-        let mut asks = Vec::new();
-        while let Some(ask) = reader.transfer.want() {
-            asks.push(ask);
-        }
+        let wants: Vec<_> = std::iter::from_fn(|| reader.transfer.want()).collect();
         if reader.transfer.seal().is_some() {
             let snapshot = std::mem::take(&mut reader.out);
             slot.reader = None;
             self.finish_snapshot(key, who, Ok(Some(snapshot.into())), now);
         }
-        for (offset, len) in asks {
-            self.work.push(Work::ReadState { daemon: key, offset, len });
+        for want in wants {
+            self.work.push(Work::of_state(key, want));
         }
     }
 
@@ -199,6 +211,10 @@ pub(super) fn snapshot_head(host: &DaemonHost, streams: Bytes, ledger: Bytes, no
 /// The streams of a daemon as they travel.
 pub(super) fn encode_streams(inbound: &Inbound) -> Bytes {
     inbound.encode().into()
+}
+
+fn changed(error: StateChanged) -> Thrown {
+    Thrown { name: "Error".to_owned(), message: error.to_string(), stack: None }
 }
 
 fn invalid(error: &SnapshotError) -> RuntimeError {

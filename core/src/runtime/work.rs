@@ -14,7 +14,7 @@ use crate::channel::{ChannelError, ChannelName};
 use crate::daemon::{BatchId, DaemonKey, Ticket};
 use crate::events::{OutputRecord, Outputs};
 use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
-use crate::migration::{DrainReport, MigrationFailure, Progress};
+use crate::migration::{DrainReport, MigrationFailure, Progress, Want};
 use crate::wire::migration::Stage;
 
 /// Why a daemon's object is let go.
@@ -82,6 +82,13 @@ pub enum Work {
         /// Which daemon.
         daemon: DaemonKey,
     },
+    /// Answer `hushed` as soon as nothing is on its way that the daemon's events sent: each of their sends was accepted and
+    /// each of their calls answered, awaited or not. Their calls to the daemon itself wait in its own mailbox, and do not
+    /// count. Never answered when that takes longer than the move waits.
+    Hush {
+        /// Which daemon.
+        daemon: DaemonKey,
+    },
     /// Call the object's `snapshot` and keep what it returns; answer `snapshot_taken` with its length.
     Snapshot {
         /// Which daemon.
@@ -89,6 +96,15 @@ pub enum Work {
     },
     /// Read a slice of what `snapshot` returned; answer `state_slice`.
     ReadState {
+        /// Which daemon.
+        daemon: DaemonKey,
+        /// First byte.
+        offset: u64,
+        /// How many.
+        len: u32,
+    },
+    /// Hash a slice of what `snapshot` returned once more; answer `state_checked`.
+    CheckState {
         /// Which daemon.
         daemon: DaemonKey,
         /// First byte.
@@ -131,6 +147,16 @@ pub enum Work {
     },
     /// Something happened that nobody waits for.
     Notice(Notice),
+}
+
+impl Work {
+    /// What is wanted of a daemon's state.
+    pub(super) fn of_state(daemon: DaemonKey, want: Want) -> Self {
+        match want {
+            Want::Slice { offset, len } => Self::ReadState { daemon, offset, len },
+            Want::Check { offset, len } => Self::CheckState { daemon, offset, len },
+        }
+    }
 }
 
 /// What a migration asks of its target's policy.

@@ -42,7 +42,8 @@ pub struct SnapshotHead {
     pub horizon: Horizon,
     /// Its counters.
     pub stats: SnapshotStats,
-    /// Stream marks and unacknowledged messages, encoded by the layer that knows them.
+    /// Of the streams that lead to the daemon: marks and kept replies, encoded by the layer that knows them. Of what the daemon
+    /// sent itself nothing is on its way when a move takes its snapshot.
     pub streams: Bytes,
     /// Subscriptions, encoded by the layer that knows them.
     pub ledger: Bytes,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
-use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
+use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, SliceHash};
 use mesh_daemon_core::runtime::{
     ArrivalPolicy, DaemonRuntime, Embedder, Notice, OrchestratorPolicy, Rest, RuntimeError, RuntimeOptions, Settlement,
     SpawnRequest, Work,
@@ -169,6 +169,8 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
                 });
             });
         }
+        // Counters send nothing.
+        Work::Hush { daemon } => runtime.with(|engine, now| engine.hushed(daemon, now)),
         Work::Snapshot { daemon } => {
             let len = shared.lock().counters[&daemon].len() as u64;
             runtime.with(|engine, now| engine.snapshot_taken(daemon, Ok(Some(len)), now));
@@ -177,6 +179,11 @@ fn run(runtime: &DaemonRuntime, shared: &Mutex<Shared>, work: Work) {
             let (from, len) = (usize::try_from(offset).expect("small"), len as usize);
             let slice = Bytes::copy_from_slice(&shared.lock().counters[&daemon][from..from + len]);
             runtime.with(|engine, now| engine.state_slice(daemon, offset, Ok(slice), now));
+        }
+        Work::CheckState { daemon, offset, len } => {
+            let from = usize::try_from(offset).expect("small");
+            let hash = SliceHash::of(&shared.lock().counters[&daemon][from..from + len as usize]);
+            runtime.with(|engine, now| engine.state_checked(daemon, offset, Ok(hash), now));
         }
         Work::Retire { daemon, .. } => {
             shared.lock().counters.remove(&daemon);

@@ -1,10 +1,11 @@
 //! The user's side of a node: objects that count events, at once or slowly, and the embedder that runs them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::daemon::{BatchId, DaemonKey, Delivery, EventOutcome};
+use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::wire::events::{Failure, FailureKind, Thrown};
 
 /// Makes an event's handler fail when it stands in the payload's flags.
@@ -44,6 +45,8 @@ pub(crate) struct Faults {
     pub(crate) snapshot_takes: Option<Duration>,
     /// Slices of the snapshot cannot be read.
     pub(crate) detached: bool,
+    /// The snapshot is written into whenever a slice of it was read.
+    pub(crate) changed: bool,
 }
 
 /// An event as tests write it: who it is, what it makes the handler do, how large the answer is.
@@ -157,4 +160,27 @@ pub(crate) struct Objects {
     /// Ballast and statelessness of objects that a spawn makes.
     pub(crate) fresh: Ledger,
     pub(crate) constructed: u64,
+}
+
+/// What slow daemons tell of the events that they process.
+#[derive(Debug, Default)]
+pub(crate) struct Speech {
+    /// Whom they tell of each event, before it settles.
+    pub(crate) sink: Option<OriginHash>,
+    /// They do not wait for that.
+    pub(crate) unawaited: bool,
+    /// Daemons that wait, by ticket, with their work in progress.
+    pub(crate) awaited: BTreeMap<u64, (DaemonKey, u64)>,
+    /// What is on its way without being waited for, by ticket: the node and its daemon.
+    pub(crate) murmured: BTreeMap<u64, (usize, DaemonKey)>,
+    /// Daemons whose engines want to hear when nothing is.
+    pub(crate) hushing: BTreeSet<(usize, DaemonKey)>,
+}
+
+impl Speech {
+    /// The process of a node is gone.
+    pub(crate) fn forget(&mut self, index: usize) {
+        self.murmured.retain(|_, (node, _)| *node != index);
+        self.hushing.retain(|(node, _)| *node != index);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, MigrationSettings, Outcome};
-use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeError, RuntimeOptions};
+use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeError, RuntimeOptions, Settlement};
 use mesh_daemon_core::wire::migration::FailureReason;
 
 use super::daemon::HANG;
@@ -87,6 +87,40 @@ fn hazard_70_the_buffer_of_the_snapshot_is_detached() {
             |reason| matches!(reason, FailureReason::StateFailed { detail } if detail.contains("detached")),
         );
     });
+}
+
+#[test]
+fn hazard_70_the_buffer_of_the_snapshot_is_changed_while_it_is_read() {
+    for (ballast, fails_so) in [(300_000, true), (5_000_000, true), (60_000, false)] {
+        in_world(World::new(1, 2), |world| {
+            world.nodes[0].objects.fresh.ballast = ballast;
+            let origin = world.spawn(0, 1, "prompt");
+            world.nodes[0].objects.faults.changed = true;
+            match (world.moved(0, origin, 1), fails_so) {
+                (Err(MigrationFailure::Refused(FailureReason::StateFailed { detail }, Outcome::Source)), true) => {
+                    assert!(detail.contains("changed while it was read"), "{detail}");
+                    world.nodes[0].objects.faults.changed = false;
+                    let ticket = world.act(0, None, |engine, ticket, now| engine.snapshot(ticket, origin, now));
+                    assert!(matches!(world.wait_for(ticket), Ok(Settlement::Snapshot(Some(_)))));
+                    world.nodes[0].objects.faults.changed = true;
+                    let ticket = world.act(0, None, |engine, ticket, now| engine.snapshot(ticket, origin, now));
+                    match world.failure(ticket) {
+                        RuntimeError::SnapshotFailed(thrown) => assert!(thrown.message.contains("changed")),
+                        other => panic!("{other:?}"),
+                    }
+                    world.nodes[0].objects.faults.changed = false;
+                    world.moved(0, origin, 1).expect("unchanged now");
+                }
+                // One slice is the state of one moment.
+                (Ok(()), false) => {}
+                (other, _) => panic!("{ballast} bytes: {other:?}"),
+            }
+            let ticket = world.call(1, origin);
+            world.outputs(ticket);
+            world.run_for(Duration::from_secs(1));
+            world.assert_nothing_left();
+        });
+    }
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 use mesh_daemon_core::causal::{CausalLink, ChainHead};
 use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::identity::OriginHash;
-use mesh_daemon_core::migration::Outcome;
+use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{Executed, RuntimeError, Settlement};
+use mesh_daemon_core::wire::migration::FailureReason;
 
 use super::daemon::FAIL;
 use super::world::World;
@@ -266,7 +267,7 @@ fn hazard_61_what_a_daemon_sends_while_it_moves_arrives_once_and_in_order() {
     for_seeds(0..60, 4, |world| {
         // Node 3 holds whom it tells and takes no part in the moves.
         let sink = world.spawn(3, 2, "prompt");
-        world.sink = Some(sink);
+        world.speech.sink = Some(sink);
         let origin = world.spawn(0, 1, "slow");
         let cuts = world.seed % 2 == 1;
         for hop in 1..=6 {
@@ -295,6 +296,63 @@ fn hazard_61_what_a_daemon_sends_while_it_moves_arrives_once_and_in_order() {
         let accepted = world.waits.values().filter(|w| w.request.is_some() && matches!(w.result, Some(Ok(_))));
         assert_eq!(ran.len(), accepted.count());
         assert_eq!(world.seen(sink), ran, "it told of each event once, in the order in which they ran");
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn hazard_61_what_a_daemon_sent_without_waiting_is_not_lost_with_its_former_host() {
+    for_seeds(0..60, 4, |world| {
+        let sink = world.spawn(3, 2, "prompt");
+        (world.speech.sink, world.speech.unawaited) = (Some(sink), true);
+        world.slow_takes = 0..200;
+        let origin = world.spawn(0, 1, "slow");
+        for hop in 1..=6 {
+            let (host, _) = world.hosts(origin)[0];
+            let sent: Vec<_> = (0..50).map(|_| world.send(3, origin)).collect();
+            for ticket in sent {
+                assert!(world.wait_for(ticket).is_ok());
+            }
+            // What it sends from here on stays here for a while.
+            world.cut(host, 3, Duration::from_millis(50));
+            assert_eq!(world.moved(host, origin, hop % 3), Ok(()));
+            world.restart(host);
+            let settled = world.run_until(Duration::from_secs(60), |world| world.is_connected(host, 3));
+            assert!(settled, "the former host is back");
+        }
+        world.run_for(Duration::from_secs(100));
+        let ran = world.seen(origin);
+        assert_eq!(ran.len(), 300);
+        assert_eq!(world.seen(sink), ran, "it told of each event once, in the order in which they ran");
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn hazard_57_a_freeze_is_undone_in_time_when_what_the_daemon_sent_is_not_accepted() {
+    for_seeds(0..10, 4, |world| {
+        let sink = world.spawn(3, 2, "prompt");
+        (world.speech.sink, world.speech.unawaited) = (Some(sink), true);
+        let origin = world.spawn(0, 1, "slow");
+        // It knows the way.
+        world.send(1, origin);
+        world.run_for(Duration::from_secs(1));
+        world.cut(0, 3, Duration::from_secs(15));
+        let sent: Vec<_> = (0..10).map(|_| world.send(1, origin)).collect();
+        match world.moved(0, origin, 1) {
+            Err(MigrationFailure::Refused(FailureReason::Timeout { detail }, Outcome::Source)) => {
+                assert!(detail.contains("what the daemon sent"), "{detail}");
+            }
+            other => panic!("{other:?}"),
+        }
+        for ticket in sent {
+            assert!(world.wait_for(ticket).is_ok());
+        }
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        assert_eq!(world.seen(origin).len(), 11);
+        assert_eq!(world.seen(sink), world.seen(origin));
+        world.run_for(Duration::from_secs(1));
         world.assert_nothing_left();
     });
 }

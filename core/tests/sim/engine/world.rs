@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::DaemonKey;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -20,7 +20,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
-use super::daemon::Objects;
+use super::daemon::{Objects, Speech};
 
 mod channels;
 mod embedder;
@@ -148,10 +148,7 @@ pub(crate) struct World {
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
     pub(crate) delay: std::ops::Range<u64>,
     tokens: u64,
-    /// Whom slow daemons tell of each event, before it settles.
-    pub(crate) sink: Option<OriginHash>,
-    /// What they wait for then, by ticket: the daemon and its work in progress.
-    speaking: BTreeMap<u64, (DaemonKey, u64)>,
+    pub(crate) speech: Speech,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
     /// Who each node has as members of the mesh; nobody where that is empty.
@@ -220,8 +217,7 @@ impl World {
             messages: Vec::new(),
             delay: 20..400,
             tokens: 0,
-            sink: None,
-            speaking: BTreeMap::new(),
+            speech: Speech::default(),
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
             directory_messages: 0,
@@ -401,6 +397,7 @@ impl World {
         for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
         }
+        self.speech.forget(index);
         let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
         let members = std::mem::take(&mut self.members[index]);
         let node = &mut self.nodes[index];

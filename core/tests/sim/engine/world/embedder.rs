@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, Ticket};
+use mesh_daemon_core::migration::SliceHash;
 use mesh_daemon_core::runtime::{ConstructFor, Notice, Rest, Role, RuntimeError, Settlement, Work};
+use mesh_daemon_core::wire::events::Thrown;
 use mesh_daemon_core::wire::migration::Stage;
 use rand::Rng;
 
@@ -81,6 +84,10 @@ impl World {
                 self.run_batch(node, daemon, batch, events);
             }
             Work::Yield { daemon } | Work::Abort { daemon } => self.give_back(node, daemon),
+            Work::Hush { daemon } => {
+                self.speech.hushing.insert((node, daemon));
+                self.hush(node, daemon);
+            }
             Work::Snapshot { daemon } => {
                 let faults = self.nodes[node].objects.faults;
                 if faults.snapshot_hangs {
@@ -92,16 +99,15 @@ impl World {
                 }
             }
             Work::ReadState { daemon, offset, len } => {
-                let objects = &self.nodes[node].objects;
-                let whole = objects.map.get(&daemon).and_then(|object| object.snapshot.clone());
-                let result = match whole {
-                    Some(whole) if !objects.faults.detached => {
-                        let start = usize::try_from(offset).expect("a small state");
-                        Ok(whole.slice(start..start + len as usize))
-                    }
-                    _ => Err(error("the buffer was detached")),
-                };
-                self.nodes[node].engine.state_slice(daemon, offset, result, now);
+                let slice = self.slice_of_state(node, daemon, offset, len);
+                if self.nodes[node].objects.faults.changed {
+                    self.change_state(node, daemon);
+                }
+                self.nodes[node].engine.state_slice(daemon, offset, slice, now);
+            }
+            Work::CheckState { daemon, offset, len } => {
+                let hash = self.slice_of_state(node, daemon, offset, len).map(|slice| SliceHash::of(&slice));
+                self.nodes[node].engine.state_checked(daemon, offset, hash, now);
             }
             Work::ReleaseState { daemon } => {
                 if let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) {
@@ -125,6 +131,24 @@ impl World {
             Work::Settle { ticket, result } => self.answered(node, ticket, result),
             Work::Notice(notice) => self.notice(node, notice),
         }
+    }
+
+    fn slice_of_state(&self, node: usize, daemon: DaemonKey, offset: u64, len: u32) -> Result<Bytes, Thrown> {
+        let objects = &self.nodes[node].objects;
+        match objects.map.get(&daemon).and_then(|object| object.snapshot.as_ref()) {
+            Some(whole) if !objects.faults.detached => {
+                let start = usize::try_from(offset).expect("a small state");
+                Ok(whole.slice(start..start + len as usize))
+            }
+            _ => Err(error("the buffer was detached")),
+        }
+    }
+
+    /// Other code of the user's writes into what `snapshot` returned.
+    fn change_state(&mut self, node: usize, daemon: DaemonKey) {
+        let object = self.nodes[node].objects.map.get_mut(&daemon).expect("an object");
+        let whole = object.snapshot.as_mut().expect("it is read");
+        *whole = whole.iter().map(|byte| byte.wrapping_add(1)).collect();
     }
 
     pub(super) fn notice(&mut self, node: usize, notice: Notice) {
@@ -242,17 +266,31 @@ impl World {
     pub(super) fn step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
         let Some(object) = self.nodes[node].objects.map.get(&daemon) else { return };
         let Some(working) = object.working.as_ref().filter(|working| working.token == token) else { return };
-        if let Some(sink) = self.sink {
+        if let Some(sink) = self.speech.sink {
             let event = working.events.front().expect("a batch in work has events");
             let payload = event.payload.clone();
             let ticket = self.ticket(node, None);
-            self.speaking.insert(ticket.0, (daemon, token));
+            if self.speech.unawaited {
+                self.speech.murmured.insert(ticket.0, (node, daemon));
+            } else {
+                self.speech.awaited.insert(ticket.0, (daemon, token));
+            }
             let now = self.present();
             if let Err(error) = self.nodes[node].engine.send_event(ticket, sink, payload, now) {
                 self.answered(node, ticket, Err(error));
             }
-        } else {
+        }
+        if self.speech.sink.is_none() || self.speech.unawaited {
             self.finish_step(node, daemon, token);
+        }
+    }
+
+    /// Tells an engine that wants to hear it that nothing of a daemon is on its way any more.
+    fn hush(&mut self, node: usize, daemon: DaemonKey) {
+        if !self.speech.murmured.values().any(|of| *of == (node, daemon)) && self.speech.hushing.remove(&(node, daemon))
+        {
+            let now = self.present();
+            self.nodes[node].engine.hushed(daemon, now);
         }
     }
 
@@ -311,7 +349,10 @@ impl World {
         assert!(wait.result.is_none(), "ticket {} was answered twice", ticket.0);
         let done = result.is_ok();
         wait.result = Some(result);
-        match self.speaking.remove(&ticket.0) {
+        if let Some((_, daemon)) = self.speech.murmured.remove(&ticket.0) {
+            self.hush(node, daemon);
+        }
+        match self.speech.awaited.remove(&ticket.0) {
             Some((daemon, token)) if done => self.finish_step(node, daemon, token),
             // Out of reach for now: it tries again.
             Some((daemon, token)) => {
