@@ -456,7 +456,8 @@ type MeshErrorCode = 'ERR_MESH_INVALID_ARGUMENT' | 'ERR_MESH_ADDRESS_IN_USE' | '
  * Codes of {@link DaemonError}.
  *
  * - `ERR_DAEMON_NOT_READY`: The runtime was not started yet.
- * - `ERR_DAEMON_SHUTTING_DOWN`: The runtime was shut down.
+ * - `ERR_DAEMON_SHUTTING_DOWN`: The runtime was shut down, or the daemon stopped; of an event that was on its way,
+ *   `executed` tells whether it may have run. Carries `executed`.
  * - `ERR_DAEMON_FACTORY_ALREADY_REGISTERED`: The kind has a factory already.
  * - `ERR_DAEMON_FACTORY_NOT_FOUND`: No factory was registered for the kind.
  * - `ERR_DAEMON_ALREADY_REGISTERED`: A daemon with this identity lives or is expected.
