@@ -242,10 +242,11 @@ test('hazard_43_requirement_54_55_subscriptions move with the daemon and its tok
   expect(await told(source.rt, origin)).toEqual(sent);
 
   // A token that has ended does not survive; the others do.
-  await source.rt.subscribeChannel(origin, from, 'brief', { token: token('brief', 1) });
+  const brief = token('brief', 1);
+  await source.rt.subscribeChannel(origin, from, 'brief', { token: brief });
   const ended: DaemonSubscriptionEvent[] = [];
   for (const { rt } of [source, target]) rt.on('subscription', (event) => ended.push(event));
-  await new Promise((done) => setTimeout(done, 1100));
+  while (!brief.isExpired()) await new Promise((done) => setImmediate(done));
   await (await source.rt.migrate(origin, target.id)).wait();
   while (ended.length === 0) await new Promise((done) => setImmediate(done));
   expect(ended[0]).toMatchObject({ type: 'ended', originHash: origin, publisher: from, channel: 'brief' });

@@ -75,7 +75,7 @@ pub struct Found {
 }
 
 impl Open {
-    /// The best claim. What a former host says is not believed against the word of the host that it names.
+    /// The best claim. What a former host says is not believed against the later word of the host that it names.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
@@ -168,6 +168,13 @@ impl Lookups {
         match answer {
             Answer::Claim(claim) => {
                 let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
+                // A host that knew of none before this claim was heard may have got the daemon meanwhile.
+                if let Some(host) = claim.as_ref().map(|claim| claim.body().node())
+                    && matches!(open.answers.get(&host), Some(None))
+                {
+                    open.answers.remove(&host);
+                    open.unsure.insert(host);
+                }
                 open.answers.insert(from, claim);
             }
             Answer::Nothing => {
@@ -295,6 +302,8 @@ impl Lookups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::ClaimBody;
+    use crate::identity::{EntityKeypair, Epoch, Lineage};
 
     const ORIGIN: OriginHash = OriginHash::new(1);
     const ONE: NodeId = NodeId::new(1);
@@ -366,6 +375,31 @@ mod tests {
         lookups.answer(query, OTHER, Answer::Unsure);
         let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
         assert_eq!(late, [Finding::Unanswered]);
+    }
+
+    #[test]
+    fn a_host_that_knew_of_none_before_it_was_named_is_asked_again() {
+        let mut lookups = Lookups::default();
+        let now = Instant::now();
+        let [host, daemon] = [EntityKeypair::generate(), EntityKeypair::generate()];
+        let (origin, named) = (daemon.origin_hash(), host.node_id());
+        let body = ClaimBody {
+            entity: daemon.entity_id(),
+            lineage: Lineage::new(1),
+            epoch: Epoch::new(2),
+            min_epoch: Epoch::default(),
+            host: host.entity_id(),
+            incarnation: None,
+        };
+        let claim = Claim::sign(body, &daemon).expect("a full key pair");
+        let peers = [(ONE, true), (named, true)];
+        let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), now).expect("new");
+        lookups.answer(query, named, Answer::Nothing);
+        lookups.answer(query, ONE, Answer::Claim(claim.clone()));
+        assert_eq!(endings(&mut lookups), [], "it may have come there in between");
+        assert_eq!(lookups.again(now + 2 * AGAIN), [(query, origin, named)]);
+        lookups.answer(query, named, Answer::Nothing);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(claim))], "its later word counts");
     }
 
     #[test]

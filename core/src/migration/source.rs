@@ -397,47 +397,28 @@ impl Source {
 
     /// The target is live.
     pub fn activated(&mut self) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Released { .. } => {
-                self.state = SourceState::Gone;
-                vec![SourceAction::Cleanup]
-            }
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::Reserving { .. }
-            | SourceState::Sending(_)
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Gone => Vec::new(),
+        if !self.is_released() {
+            return Vec::new();
         }
+        self.state = SourceState::Gone;
+        vec![SourceAction::Cleanup]
     }
 
     /// The target says what became of its copy.
     pub fn target_copy(&mut self, copy: CopyState) -> Vec<SourceAction> {
-        match (&self.state, copy) {
-            (SourceState::Released { .. }, CopyState::Active) => self.activated(),
-            (SourceState::Released { .. }, CopyState::Undecided) => {
+        if !self.is_released() {
+            return Vec::new();
+        }
+        match copy {
+            CopyState::Active => self.activated(),
+            CopyState::Undecided => {
                 self.state = SourceState::Released { in_doubt: false, believed_at: None };
                 vec![SourceAction::Activate]
             }
-            (SourceState::Released { .. }, CopyState::Discarded) => {
+            CopyState::Discarded => {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeBack]
             }
-            (
-                SourceState::Freezing { .. }
-                | SourceState::Hushing { .. }
-                | SourceState::Snapshotting { .. }
-                | SourceState::Reserving { .. }
-                | SourceState::Sending(_)
-                | SourceState::AwaitRestore
-                | SourceState::Staging
-                | SourceState::Closing { .. }
-                | SourceState::Gone,
-                CopyState::Undecided | CopyState::Active | CopyState::Discarded,
-            ) => Vec::new(),
         }
     }
 

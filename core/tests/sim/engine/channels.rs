@@ -7,8 +7,8 @@ use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::identity::OriginHash;
 use rand::Rng;
 
-use super::for_seeds;
 use super::world::World;
+use super::{for_seeds, in_world};
 
 /// Moves a daemon to another node, now and without waiting, unless something moves already.
 fn move_on(world: &mut World, origin: OriginHash) -> bool {
@@ -75,38 +75,46 @@ fn hazard_43_messages_of_channels_run_once_in_order_while_their_subscriber_moves
 
 #[test]
 fn outputs_are_published_once_in_order_while_the_daemon_that_emits_them_moves() {
-    for_seeds(0..25, 4, |world| {
-        world.open_channels();
-        let config = HostConfig { output_channel: Some("out".to_owned()), ..HostConfig::default() };
-        let origin = world.spawn_with(1, 1, "prompt", config);
-        for node in 0..4 {
-            world.register_channel(node, "out");
-            world.subscribe_node(0, node, "out");
+    for_seeds(0..25, 4, emits_while_it_moves);
+}
+
+/// Seed 7064: a caller is cut off from the host while the daemon moves to a node that has said that it knows of none.
+#[test]
+fn a_daemon_that_moves_during_a_question_to_one_that_has_answered_is_found() {
+    in_world(World::new(7064, 4), emits_while_it_moves);
+}
+
+fn emits_while_it_moves(world: &mut World) {
+    world.open_channels();
+    let config = HostConfig { output_channel: Some("out".to_owned()), ..HostConfig::default() };
+    let origin = world.spawn_with(1, 1, "prompt", config);
+    for node in 0..4 {
+        world.register_channel(node, "out");
+        world.subscribe_node(0, node, "out");
+    }
+    world.run_for(Duration::from_millis(50));
+    let mut sent = Vec::new();
+    for _ in 0..100 {
+        for _ in 0..world.rng.random_range(0..4) {
+            let node = world.rng.random_range(0..4);
+            sent.push(world.call(node, origin));
         }
-        world.run_for(Duration::from_millis(50));
-        let mut sent = Vec::new();
-        for _ in 0..100 {
-            for _ in 0..world.rng.random_range(0..4) {
-                let node = world.rng.random_range(0..4);
-                sent.push(world.call(node, origin));
-            }
-            move_on(world, origin);
-            if world.rng.random_bool(0.05) {
-                cut_some(world);
-            }
-            let time = Duration::from_micros(world.rng.random_range(100..3_000));
-            world.run_for(time);
+        move_on(world, origin);
+        if world.rng.random_bool(0.05) {
+            cut_some(world);
         }
-        for ticket in &sent {
-            world.wait_for(*ticket).as_ref().expect("it ran");
-        }
-        world.run_for(Duration::from_secs(30));
-        let messages = world.messages_of(0);
-        let id = |payload: &[u8]| u64::from_le_bytes(payload[..8].try_into().expect("an answer"));
-        let published: Vec<u64> = messages.iter().map(|message| id(&message.payload)).collect();
-        assert_eq!(published, world.seen(origin), "what ran, in its order");
-        assert_eq!(published.len(), sent.len());
-        let links = messages.iter().map(|message| message.link.expect("of a daemon").sequence.get());
-        assert!(links.eq(1..=messages.len() as u64), "one chain");
-    });
+        let time = Duration::from_micros(world.rng.random_range(100..3_000));
+        world.run_for(time);
+    }
+    for ticket in &sent {
+        world.wait_for(*ticket).as_ref().expect("it ran");
+    }
+    world.run_for(Duration::from_secs(30));
+    let messages = world.messages_of(0);
+    let id = |payload: &[u8]| u64::from_le_bytes(payload[..8].try_into().expect("an answer"));
+    let published: Vec<u64> = messages.iter().map(|message| id(&message.payload)).collect();
+    assert_eq!(published, world.seen(origin), "what ran, in its order");
+    assert_eq!(published.len(), sent.len());
+    let links = messages.iter().map(|message| message.link.expect("of a daemon").sequence.get());
+    assert!(links.eq(1..=messages.len() as u64), "one chain");
 }
