@@ -1,9 +1,13 @@
-//! Tokens at the gate of a channel: whose clock counts, and what a revocation reaches.
+//! Tokens at the gate of a channel: whose clock counts, what a revocation reaches, and that comings and goings that cross
+//! each other leave nobody behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelConfig, ChannelError, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, PermissionToken, TokenChain, TokenGrant, TokenScope};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use crate::net::{Granted, Net, RELIABLE, name, open};
 
@@ -152,4 +156,93 @@ fn hazard_43_what_was_revoked_while_the_connection_was_broken_is_over_when_it_is
     let report = net.report(P, waiting).expect("over").expect("best effort");
     assert_eq!((report.attempted, report.delivered), (1, 0));
     assert_eq!((net.nodes[P].machine.roster(&name("gated")), net.nodes[S].machine.ledger()), (vec![], vec![]));
+}
+
+#[test]
+fn requirement_124_concurrent_add_and_remove_leave_no_orphan_roster_entry() {
+    let mut most = 0;
+    for seed in 0..200 {
+        most = most.max(comings_and_goings(seed));
+    }
+    assert!(most >= 4, "at most {most} were in at an end: too few to show anything");
+}
+
+/// Nodes and their daemons come and go while connections break, peers are lost and tokens end. Gives how many were in at
+/// the end of it.
+fn comings_and_goings(seed: u64) -> usize {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut net = Net::connected(3);
+    net.register(P, open("open"));
+    net.register(P, gated(&net));
+    let channels = ["open", "gated"];
+    let daemons: Vec<_> = (0..4).map(daemon).collect();
+    // The node itself, or one of the two daemons that live on it.
+    let pick = |random: &mut SmallRng, at: usize| match random.random_range(0..3) {
+        0 => None,
+        which => Some(daemons[(at - 1) * 2 + which - 1].clone()),
+    };
+    for _ in 0..250 {
+        let at = random.random_range(1..3);
+        let channel = channels[random.random_range(0..2)];
+        match random.random_range(0..100) {
+            0..20 => {
+                let who = pick(&mut random, at);
+                let subject = who.clone().unwrap_or_else(|| net.nodes[at].keypair.clone());
+                let token = net.token(P, &Granted { subject: &subject, channel, ttl: random.random_range(1..9) });
+                // Without a session it is refused at once, which is no matter here.
+                let _asked = net.ask(at, P, channel, who.as_ref(), Some(&token));
+            }
+            20..35 => {
+                let who = pick(&mut random, at).map_or(Subscriber::Node, |key| Subscriber::Daemon(key.entity_id()));
+                net.leave(at, P, channel, who);
+            }
+            35..38 if net.is_connected(at, P) => net.cut(at, P),
+            38..46 if !net.is_connected(at, P) => net.connect(at, P, true),
+            46 => {
+                net.lose(at, P);
+                net.connect(at, P, false);
+            }
+            47..50 => net.pass(Duration::from_secs(1)),
+            50..75 => {
+                net.send(at, P);
+                net.send(P, at);
+            }
+            _ => {
+                net.arrive(at, P);
+                net.arrive(P, at);
+            }
+        }
+    }
+    for at in 1..3 {
+        if !net.is_connected(at, P) {
+            net.connect(at, P, true);
+        }
+    }
+    net.run();
+
+    let mut inside = 0;
+    for channel in channels {
+        let roster: BTreeSet<_> = net.nodes[P].machine.roster(&name(channel)).into_iter().collect();
+        let believed: BTreeSet<_> = (1..3)
+            .flat_map(|at| net.nodes[at].machine.ledger().into_iter().map(move |entry| (at, entry)))
+            .filter(|(_, (_, of, _))| of.as_str() == channel)
+            .map(|(at, (_, _, who))| (net.id(at), who))
+            .collect();
+        assert_eq!(roster, believed, "seed {seed}, '{channel}'");
+        inside += roster.len();
+        // Whoever is in leaves; then nobody is, and nothing is sent to anybody.
+        for (node, who) in roster {
+            let at = net.index(node);
+            net.leave(at, P, channel, who);
+        }
+        net.run();
+        assert_eq!(net.nodes[P].machine.roster(&name(channel)), [], "seed {seed}, '{channel}'");
+        let id = net.publish(P, channel, b"x", RELIABLE).expect("published");
+        assert_eq!(net.report(P, id).expect("over").expect("nobody").attempted, 0, "seed {seed}, '{channel}'");
+    }
+    for node in &net.nodes {
+        assert!(node.machine.is_idle(), "seed {seed}: {:?}", node.machine);
+        assert_eq!(node.machine.ledger(), [], "seed {seed}");
+    }
+    inside
 }
