@@ -338,6 +338,19 @@ test('autoSnapshotInterval takes a snapshot every n events, newest only', async 
   expect(again.seen).toBe(6);
 });
 
+test("a snapshot whose caller was told that it took too long is nobody's", async () => {
+  const { rt } = await node();
+  const late = deferred<Buffer>();
+  const daemon = { process: () => null, snapshot: () => late.promise, restore: () => undefined };
+  const handle = await rt.spawnWithDaemon(Identity.generate(), daemon, { callbackTimeoutMs: 50 });
+  expect(await failure(handle.snapshot())).toMatchObject({ code: 'ERR_DAEMON_CALLBACK_TIMEOUT' });
+  late.resolve(Buffer.from('late'));
+  // Runs behind the snapshot.
+  expect(await handle.call(event.payload)).toEqual([]);
+  expect(handle.lastSnapshot()).toBeNull();
+  expect(handle.stats().snapshotsTaken).toBe(0n);
+});
+
 test('deliverMany keeps order over several batches, sync and async, here and elsewhere', async () => {
   const [a, b] = await pair();
   const payloads = Array.from({ length: 1_000 }, (_, index) => Buffer.from(String(index)));

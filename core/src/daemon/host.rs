@@ -85,6 +85,8 @@ pub enum Control {
     AutoSnapshot,
     /// The snapshot that a migration sends.
     MoveSnapshot(MigrationId),
+    /// A snapshot whose caller went when it took too long.
+    AbandonedSnapshot,
     /// The end of the daemon.
     Stop(Ticket),
 }
@@ -303,7 +305,9 @@ impl DaemonHost {
     pub fn waiting_stop(&self) -> Option<Ticket> {
         self.control.iter().find_map(|(_, control)| match control {
             Control::Stop(ticket) => Some(*ticket),
-            Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => None,
+            Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::AbandonedSnapshot => {
+                None
+            }
         })
     }
 

@@ -230,7 +230,10 @@ impl Engine {
         if let Some(control) = host.due_control() {
             match control {
                 Control::Stop(ticket) => self.stop_now(key, ticket),
-                Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => {
+                Control::Snapshot(_)
+                | Control::AutoSnapshot
+                | Control::MoveSnapshot(_)
+                | Control::AbandonedSnapshot => {
                     host.running = Running::Control(control);
                     host.progress_at = now.instant;
                     self.work.push(Work::Snapshot { daemon: key });

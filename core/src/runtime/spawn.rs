@@ -325,7 +325,7 @@ impl Engine {
             match control {
                 Control::Snapshot(ticket) => self.settle(ticket, Err(ended.clone())),
                 Control::Stop(ticket) => self.settle(ticket, Ok(Settlement::Done)),
-                Control::AutoSnapshot | Control::MoveSnapshot(_) => {}
+                Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::AbandonedSnapshot => {}
             }
         }
         let fenced = reason == StopReason::Fenced;

@@ -17,6 +17,8 @@ use crate::wire::events::Thrown;
 pub(super) enum Reader {
     Caller(Ticket),
     Automatic,
+    /// Its caller went.
+    Nobody,
 }
 
 /// A snapshot under way.
@@ -32,7 +34,7 @@ impl StateReader {
     pub(super) fn waiting(&self) -> Option<Ticket> {
         match self.reader {
             Reader::Caller(ticket) => Some(ticket),
-            Reader::Automatic => None,
+            Reader::Automatic | Reader::Nobody => None,
         }
     }
 }
@@ -59,6 +61,8 @@ impl Engine {
             }
             Control::Snapshot(ticket) => Reader::Caller(ticket),
             Control::AutoSnapshot => Reader::Automatic,
+            // It is over; what it came to is not read.
+            Control::AbandonedSnapshot => return self.finish_snapshot(key, Reader::Nobody, Ok(None), now),
             Control::Stop(_) => return,
         };
         match result {
@@ -117,6 +121,8 @@ impl Engine {
     fn read_on(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(reader) = &mut slot.reader else { return };
+        // Reading a large state takes its time; the daemon is not silent meanwhile.
+        slot.host.progress_at = now.instant;
         let who = reader.reader;
         loop {
             match reader.transfer.chunk() {
@@ -161,6 +167,7 @@ impl Engine {
                     tracing::warn!(%error, "an automatic snapshot failed");
                 }
             }
+            Reader::Nobody => {}
         }
         self.pump(key, now);
     }
@@ -174,11 +181,14 @@ impl Engine {
                 // The daemon stays busy until its promise settles; only its caller is let go.
                 self.settle(ticket, Err(error));
                 if let Some(slot) = self.slot_mut(key) {
-                    slot.host.running = Running::Control(Control::AutoSnapshot);
+                    slot.host.running = Running::Control(Control::AbandonedSnapshot);
+                    if let Some(reader) = &mut slot.reader {
+                        reader.reader = Reader::Nobody;
+                    }
                 }
             }
             // A move has its own deadline.
-            Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::Stop(_) => {}
+            Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::AbandonedSnapshot | Control::Stop(_) => {}
         }
         let stop = self.slot(key).and_then(|slot| slot.host.waiting_stop());
         if let Some(ticket) = stop {
