@@ -5,6 +5,7 @@
 
 mod channels;
 mod daemon;
+mod deaths;
 mod drains;
 mod driven;
 mod ends;

@@ -1,5 +1,5 @@
 //! The hand-over step by step: at each message of a move that a third node drives, each role is killed, started anew, cut
-//! off, or given up and back. What becomes of the daemon is the row of the table of deaths.
+//! off, or given up and back; source and target die at once, too. What becomes of the daemon is the row of the table of deaths.
 
 use std::time::Duration;
 
@@ -51,6 +51,9 @@ enum Fault {
     GivenUp,
 }
 
+/// Longer than any case runs.
+const NEVER: Duration = Duration::from_secs(100_000);
+
 const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Restart, Fault::Cut, Fault::GivenUp];
 
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,8 @@ struct Case {
     read: bool,
     fault: Fault,
     victim: usize,
+    /// The target dies at the same instant.
+    both: bool,
     kind: &'static str,
 }
 
@@ -74,8 +79,8 @@ struct Progress {
     only_asked: bool,
 }
 
-fn calls(world: &mut World, origin: OriginHash, dead: Option<usize>) {
-    for node in [SOURCE, TARGET, DRIVER, CALLER, CALLER].into_iter().filter(|node| Some(*node) != dead) {
+fn calls(world: &mut World, origin: OriginHash, dead: &[usize]) {
+    for node in [SOURCE, TARGET, DRIVER, CALLER, CALLER].into_iter().filter(|node| !dead.contains(node)) {
         world.call(node, origin);
     }
 }
@@ -105,9 +110,9 @@ fn strike(world: &mut World, fault: Fault, victim: usize) {
 
 /// Runs a move up to the step and lets the fault happen; how the driver's move ended, if the driver lives to tell.
 fn struck_at(world: &mut World, case: Case, origin: OriginHash) -> (Progress, Option<Result<(), MigrationFailure>>) {
-    let Case { step: (name, nth), read, fault, victim, .. } = case;
+    let Case { step: (name, nth), read, fault, victim, both, .. } = case;
     let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
-    calls(world, origin, None);
+    calls(world, origin, &[]);
     let migration = world.migration(ticket).expect("it begins");
     let reached = world.run_until(Duration::from_secs(5), |world| {
         world.messages.iter().filter(|(.., sent)| *sent == name).count() > nth
@@ -122,8 +127,15 @@ fn struck_at(world: &mut World, case: Case, origin: OriginHash) -> (Progress, Op
         live: hosts(world, origin).contains(&TARGET),
         only_asked: world.messages.iter().all(|(.., sent)| *sent != "TakeSnapshot"),
     };
-    strike(world, fault, victim);
-    calls(world, origin, (fault == Fault::Kill).then_some(victim));
+    let victims: &[usize] = if both { &[SOURCE, TARGET] } else { &[victim] };
+    if both {
+        // Nothing that one of them says of the other's end gets out.
+        let (silently, pause) = (fault == Fault::Kill, if fault == Fault::Kill { NEVER } else { Duration::ZERO });
+        world.crash(victims, silently, pause);
+    } else {
+        strike(world, fault, victim);
+    }
+    calls(world, origin, if fault == Fault::Kill { victims } else { &[] });
     let driver_lives = victim != DRIVER || matches!(fault, Fault::Cut | Fault::GivenUp);
     (progress, driver_lives.then(|| world.wait_migration(DRIVER, migration)))
 }
@@ -143,6 +155,16 @@ fn row(
     let what = format!("{case:?} {progress:?} {told:?}");
     let told = told.map(|result| outcome(&result));
     let died = matches!(case.fault, Fault::Kill | Fault::Restart);
+    if case.both {
+        // Nobody is left who could go on, and only a move that was over before is told to be complete.
+        assert_eq!(hosts(world, origin), [], "{what}: the daemon died with its hosts");
+        match told.expect("the driver lives") {
+            None | Some(Outcome::Target) => assert!(progress.live, "{what}"),
+            Some(Outcome::Source) => assert!(progress.only_asked, "{what}"),
+            Some(Outcome::Unknown | Outcome::Lost) => {}
+        }
+        return;
+    }
     match (case.victim, died) {
         // Its next life takes the daemon in, where the former one had nothing of it yet.
         (TARGET, true) if !progress.decided && case.fault == Fault::Restart && told == Some(None) => {
@@ -233,10 +255,12 @@ fn hazard_64_each_role_is_lost_at_each_step_of_the_hand_over() {
         for step in STEPS {
             for read in [false, true] {
                 for fault in FAULTS {
-                    for victim in [SOURCE, TARGET, DRIVER] {
+                    let died = matches!(fault, Fault::Kill | Fault::Restart);
+                    let alone = [SOURCE, TARGET, DRIVER].map(|victim| (victim, false));
+                    for (victim, both) in alone.into_iter().chain(died.then_some((SOURCE, true))) {
                         cases += 1;
                         let kind = if (seed + cases).is_multiple_of(2) { "prompt" } else { "slow" };
-                        let case = Case { step, read, fault, victim, kind };
+                        let case = Case { step, read, fault, victim, both, kind };
                         let options = |_| RuntimeOptions {
                             arrivals: ArrivalPolicy::AnyKind,
                             orchestrators: OrchestratorPolicy::Any,

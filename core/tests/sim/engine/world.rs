@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::daemon::{Objects, Speech};
 
 mod channels;
+mod deaths;
 mod embedder;
 mod frames;
 mod meddling;
@@ -46,6 +47,9 @@ enum Event {
     Snapshotted { node: usize, life: u64, daemon: DaemonKey },
     Suspect { node: usize, peer: usize, session: u64 },
     Connect { one: usize, other: usize },
+    GiveUp { one: usize, other: usize },
+    Unwall { one: usize, other: usize },
+    Revive { node: usize },
 }
 
 struct Due {
@@ -84,7 +88,7 @@ pub(crate) struct Node {
     /// The largest state that the policy admits when it is asked, and what it was asked.
     pub(crate) admits_bytes: u64,
     pub(crate) asked: Vec<MigrationRequest>,
-    life: u64,
+    pub(crate) life: u64,
     /// What was told of this node's parts in migrations.
     pub(crate) stages: Vec<(Role, Stage)>,
     /// Those that began, and of which no end was told.
@@ -155,6 +159,10 @@ pub(crate) struct World {
     members: Vec<Vec<usize>>,
     /// How many messages of the directory were sent.
     pub(crate) directory_messages: usize,
+    /// Who is dead, who cannot reach whom for long, and who has given whom up.
+    mortality: deaths::Mortality,
+    /// Every event that any object processed, in order.
+    pub(crate) ran: Vec<u64>,
 }
 
 fn pair(one: usize, other: usize) -> (usize, usize) {
@@ -221,6 +229,8 @@ impl World {
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
             directory_messages: 0,
+            mortality: deaths::Mortality::default(),
+            ran: Vec::new(),
         };
         for index in 0..count {
             let options = options(index);
@@ -318,6 +328,7 @@ impl World {
     pub(crate) fn connect(&mut self, one: usize, other: usize, resumed: bool) {
         self.last_session += 1;
         self.sessions.insert(pair(one, other), self.last_session);
+        self.mortality.given_up.remove(&pair(one, other));
         for (from, to) in [(one, other), (other, one)] {
             self.wires.insert((from, to), Wire::default());
         }
@@ -351,6 +362,7 @@ impl World {
     /// Both ends give the other one up, as after a long silence.
     pub(crate) fn lose(&mut self, one: usize, other: usize, how: Loss) {
         self.sessions.remove(&pair(one, other));
+        self.mortality.given_up.insert(pair(one, other));
         self.note(&format!("n{one} and n{other} lost: {how:?}"));
         for (node, peer) in [(one, other), (other, one)] {
             let identity = self.identity(peer);
@@ -513,11 +525,10 @@ impl World {
                     self.peer_event(node, &PeerEvent::Suspected { node: id });
                 }
             }
-            Event::Connect { one, other } => {
-                if !self.is_connected(one, other) {
-                    self.connect(one, other, true);
-                }
-            }
+            Event::Connect { one, other } => self.heal(one, other),
+            Event::GiveUp { one, other } => self.give_up(one, other),
+            Event::Unwall { one, other } => self.unwall(one, other),
+            Event::Revive { node } => self.revive(node),
         }
     }
 

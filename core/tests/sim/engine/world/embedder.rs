@@ -223,6 +223,7 @@ impl World {
                 let mut events = events;
                 let rest = events.split_off(run);
                 let outcomes: Vec<_> = events.iter().map(|event| object.ledger.process(&event.payload)).collect();
+                self.ran.extend(events.iter().map(|event| Request::decode(&event.payload).id));
                 if !rest.is_empty() {
                     self.tokens += 1;
                     object.hanging = true;
@@ -300,6 +301,7 @@ impl World {
         let event = working.events.pop_front().expect("a batch in work has events");
         let batch = working.batch;
         let outcome = object.ledger.process(&event.payload);
+        self.ran.push(Request::decode(&event.payload).id);
         let more = !working.events.is_empty();
         if !more {
             object.working = None;

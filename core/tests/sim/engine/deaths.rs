@@ -1,0 +1,376 @@
+//! Random worlds in which anybody dies at any instant: several daemons under load from everywhere, moved in loops by random
+//! nodes, with cuts, partitions longer than the detection of losses, and crashes of source, target and driver, of two at
+//! once too. What is promised of that is held against everything that any object ever processed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::migration::{MigrationFailure, Outcome};
+use mesh_daemon_core::runtime::Settlement;
+use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, OrchestratorPolicy, Role, RuntimeError, RuntimeOptions};
+
+use super::daemon::FAIL;
+use super::in_world;
+use super::world::World;
+use crate::seeds;
+
+/// What is known of a daemon beside what the engines say.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    /// A process that held it, or a copy of it, died: it may be gone, and what was accepted with it.
+    bereaved: bool,
+    /// Somebody gave the word for a second copy, or spawned the identity anew.
+    doubled: bool,
+}
+
+struct Move {
+    driver: usize,
+    life: u64,
+    ticket: Ticket,
+    origin: OriginHash,
+}
+
+struct Model {
+    daemons: BTreeMap<OriginHash, (u8, &'static str, Fate)>,
+    /// For each request who made it, in which life, and for whom.
+    requests: BTreeMap<u64, (usize, u64, OriginHash)>,
+    moves: Vec<Move>,
+    /// How many of what was processed is checked.
+    checked: usize,
+    ran: BTreeSet<u64>,
+    /// Losses count as the operator's word.
+    recover_lost: bool,
+}
+
+fn options(seed: u64) -> RuntimeOptions {
+    RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        orchestrators: OrchestratorPolicy::Any,
+        recover_lost: seed % 4 == 3,
+        ..RuntimeOptions::default()
+    }
+}
+
+fn pick(world: &mut World, bound: usize) -> usize {
+    usize::try_from(world.chance(bound as u64)).expect("small")
+}
+
+fn living(world: &mut World) -> Option<usize> {
+    let node = pick(world, world.nodes.len());
+    (!world.is_down(node)).then_some(node)
+}
+
+fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
+    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
+}
+
+/// Whether a node holds the daemon or a copy of it, as the source or the target of a move.
+fn holds(world: &World, node: usize, origin: OriginHash) -> bool {
+    let engine = &world.nodes[node].engine;
+    engine.find(origin).is_some()
+        || engine.migrations().iter().any(|(role, of, ..)| *of == origin && *role != Role::Orchestrator)
+}
+
+impl Model {
+    fn new(world: &mut World) -> Self {
+        let mut daemons = BTreeMap::new();
+        let count = world.nodes.len();
+        for seed in 1..=3 {
+            let kind = if seed % 2 == 0 { "slow" } else { "prompt" };
+            let origin = world.spawn(usize::from(seed) % count, seed, kind);
+            daemons.insert(origin, (seed, kind, Fate::default()));
+        }
+        let recover_lost = options(world.seed).recover_lost;
+        Self { daemons, requests: BTreeMap::new(), moves: Vec::new(), checked: 0, ran: BTreeSet::new(), recover_lost }
+    }
+
+    fn any(&self, world: &mut World) -> OriginHash {
+        let nth = pick(world, self.daemons.len());
+        *self.daemons.keys().nth(nth).expect("one of them")
+    }
+
+    fn fate(&mut self, origin: OriginHash) -> &mut Fate {
+        &mut self.daemons.get_mut(&origin).expect("one of them").2
+    }
+
+    fn emit(&mut self, world: &mut World) {
+        for _ in 0..world.chance(5) {
+            let Some(node) = living(world) else { continue };
+            let origin = self.any(world);
+            let flags = if world.chance(20) == 0 { FAIL } else { 0 };
+            let large = if world.chance(30) == 0 { 70_000 } else { 0 };
+            let dice = world.chance(10);
+            match dice {
+                0..3 => {
+                    world.send(node, origin);
+                }
+                3..5 => {
+                    let request = world.request(flags, 0);
+                    world.deliver(node, origin, request);
+                }
+                _ => {
+                    let request = world.request(flags, large);
+                    world.call_with(node, origin, request, usize::try_from(large).expect("small"));
+                }
+            }
+            self.requests.insert(world.last_request, (node, world.nodes[node].life, origin));
+        }
+    }
+
+    fn start_move(&mut self, world: &mut World) {
+        let Some(driver) = living(world) else { return };
+        let origin = self.any(world);
+        let to = pick(world, world.nodes.len());
+        let ticket = world.migrate(driver, origin, to);
+        self.moves.push(Move { driver, life: world.nodes[driver].life, ticket, origin });
+    }
+
+    /// Ends of moves are true.
+    fn reap(&mut self, world: &World) {
+        let daemons = &self.daemons;
+        self.moves.retain(|Move { driver, life, ticket, origin }| {
+            if world.nodes[*driver].life != *life {
+                return false;
+            }
+            let failure = match &world.waits[&ticket.0].result {
+                None => return true,
+                Some(Err(RuntimeError::Migration(failure))) => failure.clone(),
+                Some(Ok(Settlement::Migrating(started))) => {
+                    match world.nodes[*driver].over.get(&started.migration.get()) {
+                        None => return true,
+                        Some(Ok(())) => return false,
+                        Some(Err(failure)) => failure.clone(),
+                    }
+                }
+                Some(other) => panic!("a move: {other:?}"),
+            };
+            let fate = daemons[origin].2;
+            match (&failure, failure.outcome()) {
+                (MigrationFailure::Refused(..), Outcome::Lost) => {
+                    assert!(fate.bereaved, "{origin} is said to be lost, and nobody died: {failure:?}");
+                }
+                (_, Outcome::Source | Outcome::Target | Outcome::Unknown | Outcome::Lost) => {}
+            }
+            false
+        });
+    }
+
+    fn crash(&mut self, world: &mut World) {
+        let origin = self.any(world);
+        let mut victims = BTreeSet::new();
+        // Mostly somebody who takes part.
+        let parts: Vec<usize> = (0..world.nodes.len()).filter(|&node| holds(world, node, origin)).collect();
+        match world.chance(4) {
+            0 => victims.extend(&parts),
+            1 if !parts.is_empty() => {
+                victims.insert(parts[pick(world, parts.len())]);
+            }
+            2 if !self.moves.is_empty() => {
+                let nth = pick(world, self.moves.len());
+                victims.insert(self.moves[nth].driver);
+            }
+            _ => {
+                victims.insert(pick(world, world.nodes.len()));
+            }
+        }
+        victims.retain(|&victim| !world.is_down(victim));
+        if victims.is_empty() {
+            return;
+        }
+        for (origin, (.., fate)) in &mut self.daemons {
+            fate.bereaved |= victims.iter().any(|&victim| holds(world, victim, *origin));
+        }
+        let victims: Vec<usize> = victims.into_iter().collect();
+        let silently = world.chance(2) == 0;
+        let pause = if silently { random_pause(world) } else { Duration::ZERO };
+        world.crash(&victims, silently, pause);
+    }
+
+    /// The operator's word, or the identity anew where nothing is left of the daemon.
+    fn mourn(&mut self, world: &mut World) {
+        let origin = self.any(world);
+        let Some(node) = living(world) else { return };
+        if world.chance(2) == 0 {
+            let lived = world.nodes[node].engine.find(origin).is_some();
+            if world.recover(node, origin).is_ok() && !lived {
+                self.fate(origin).doubled = true;
+            }
+            return;
+        }
+        let somewhere = (0..world.nodes.len()).any(|node| holds(world, node, origin));
+        if !somewhere && self.fate(origin).bereaved {
+            let (seed, kind, _) = self.daemons[&origin];
+            self.fate(origin).doubled = true;
+            world.try_spawn(node, seed, kind, HostConfig::default());
+        }
+    }
+
+    /// What holds at every instant.
+    fn watch(&mut self, world: &World) {
+        for request in &world.ran[self.checked..] {
+            assert!(self.ran.insert(*request), "request {request} ran twice");
+        }
+        self.checked = world.ran.len();
+        for (origin, (.., fate)) in &self.daemons {
+            let hosts = hosts(world, *origin);
+            assert!(hosts.len() <= 1 || fate.doubled || self.recover_lost, "live copies of {origin} on {hosts:?}");
+        }
+    }
+
+    fn run_for(&mut self, world: &mut World, time: Duration) {
+        world.run_until(time, |world| {
+            self.watch(world);
+            false
+        });
+        self.reap(world);
+    }
+
+    /// Answers that are true of what ran.
+    fn check_answers(&self, world: &World) {
+        for wait in world.waits.values() {
+            let result = wait.result.as_ref().expect("every wait is answered");
+            let Some(request) = wait.request else { continue };
+            let (node, life, origin) = self.requests[&request];
+            let fate = self.daemons[&origin].2;
+            let ran = self.ran.contains(&request);
+            match result {
+                Ok(Settlement::Outputs(outputs)) => {
+                    assert!(ran, "request {request} was answered and did not run");
+                    let payload = &outputs[0].payload;
+                    let answers = u64::from_le_bytes(payload[..8].try_into().expect("eight bytes"));
+                    assert_eq!(answers, request, "the reply is to its own request");
+                }
+                Ok(Settlement::Done) => {
+                    let lives = !fate.bereaved && !fate.doubled && !self.recover_lost;
+                    assert!(ran || !lives, "request {request} was accepted, its owner lives, and it did not run");
+                }
+                Err(RuntimeError::ProcessFailed(_)) => assert!(ran, "request {request} failed and did not run"),
+                Err(
+                    RuntimeError::MailboxFull(_)
+                    | RuntimeError::NotFound(_)
+                    | RuntimeError::Backpressure(_)
+                    | RuntimeError::PeerLost { executed: Executed::No, .. },
+                ) => assert!(!ran, "request {request} is said not to have run, and ran: {result:?}"),
+                Err(RuntimeError::PeerLost { executed: Executed::Unknown, .. } | RuntimeError::CallTimeout(_)) => {}
+                // Its own process died.
+                Err(RuntimeError::ShuttingDown) => assert_ne!(world.nodes[node].life, life),
+                other => panic!("request {request}: {other:?}"),
+            }
+        }
+    }
+
+    /// What a copy went through is in the order of each life of each sender.
+    fn check_order(&self, world: &World) {
+        for &origin in self.daemons.keys() {
+            for (host, key) in world.hosts(origin) {
+                let mut last: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+                for request in &world.nodes[host].objects.map[&key].ledger.seen {
+                    let Some(&(node, life, of)) = self.requests.get(request) else { continue };
+                    assert_eq!(of, origin, "request {request} ran where it was sent");
+                    let before = last.insert((node, life), *request);
+                    assert!(before.is_none_or(|before| before < *request), "n{node}: {before:?} before {request}");
+                }
+            }
+        }
+    }
+
+    /// In a whole and quiet world nothing is left of anything, and every daemon that lives is reached from everywhere.
+    fn check_end(&mut self, world: &mut World) {
+        world.assert_nothing_left();
+        let origins: Vec<OriginHash> = self.daemons.keys().copied().collect();
+        for origin in origins {
+            let (seed, kind, fate) = self.daemons[&origin];
+            if hosts(world, origin).is_empty() {
+                assert!(fate.bereaved, "{origin} is gone, and nobody who held it died");
+                assert_eq!(world.spawn(0, seed, kind), origin, "the identity is free");
+            }
+            assert_eq!(hosts(world, origin).len(), 1, "one copy of {origin}");
+            for node in 0..world.nodes.len() {
+                // The first may find that its stream leads to a life that has ended.
+                let first = world.call(node, origin);
+                let _answered = world.wait_for(first);
+                let second = world.call(node, origin);
+                world.outputs(second);
+            }
+            let host = hosts(world, origin)[0];
+            let to = (host + 1) % world.nodes.len();
+            assert_eq!(world.moved(to, origin, to), Ok(()), "{origin} can move on");
+        }
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    }
+}
+
+/// From an instant to far beyond the time that copies are held.
+fn random_pause(world: &mut World) -> Duration {
+    match world.chance(4) {
+        0 => Duration::from_micros(world.chance(5_000)),
+        1 => Duration::from_millis(world.chance(2_000)),
+        2 => Duration::from_secs(world.chance(60)),
+        _ => Duration::from_secs(world.chance(900)),
+    }
+}
+
+fn wander(world: &mut World) {
+    let count = world.nodes.len();
+    world.may_refuse = true;
+    let mut model = Model::new(world);
+    for _ in 0..60 {
+        if model.moves.len() < 3 && world.chance(2) == 0 {
+            model.start_move(world);
+        }
+        model.emit(world);
+        match world.chance(24) {
+            0..2 => {
+                let one = pick(world, count);
+                let other = (one + 1 + pick(world, count - 1)) % count;
+                let heal = Duration::from_micros(200 + world.chance(20_000));
+                world.cut(one, other, heal);
+            }
+            2 => {
+                let one = pick(world, count);
+                let other = (one + 1 + pick(world, count - 1)) % count;
+                let (patience, time) = (random_pause(world).min(Duration::from_secs(20)), random_pause(world));
+                world.part(one, other, patience, time);
+            }
+            3 => model.crash(world),
+            4 => model.mourn(world),
+            _ => {}
+        }
+        // Mostly the time of a few messages, now and then that of a timer.
+        let pause = match world.chance(20) {
+            0 => random_pause(world),
+            _ => Duration::from_micros(world.chance(3_000)),
+        };
+        model.run_for(world, pause);
+    }
+    world.make_whole();
+    // Longer than streams, doubts and undecided copies are kept.
+    model.run_for(world, Duration::from_secs(1_500));
+    assert!(model.moves.is_empty(), "every handle comes to an end");
+    model.check_answers(world);
+    model.check_order(world);
+    model.check_end(world);
+}
+
+fn deaths(seed: u64) -> u64 {
+    let nodes = 3 + usize::try_from(seed % 3).expect("small");
+    in_world(World::with_options(seed, nodes, |_| options(seed)), wander)
+}
+
+#[test]
+fn hazards_23_60_64_69_anybody_dies_at_any_instant_and_every_promise_holds() {
+    for seed in seeds::chosen(3..11) {
+        deaths(seed);
+    }
+}
+
+#[test]
+fn the_same_seed_of_deaths_gives_the_same_trace() {
+    for seed in 0..2 {
+        assert_eq!(deaths(seed), deaths(seed));
+    }
+    assert_ne!(deaths(0), deaths(1));
+}
