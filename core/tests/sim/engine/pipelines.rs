@@ -97,7 +97,12 @@ fn hazard_61_the_end_of_the_former_host_directly_after_the_move_loses_nothing_of
         for hop in 1..=6 {
             pipeline.load(world);
             let moved = pipeline.moved[0];
-            let former = pipeline.move_both(world, hop, |_, _, _| {});
+            let former = pipeline.move_both(world, hop, |world, from, _| {
+                // What it says from here on stays with it for a while.
+                for second in SECOND {
+                    world.cut(from, second, Duration::from_millis(50));
+                }
+            });
             assert_eq!(pipeline.moved[0], moved + 1, "nothing is in the way of the move");
             world.restart(former);
             let back = |world: &World| (0..5).all(|other| other == former || world.is_connected(former, other));
