@@ -20,6 +20,7 @@ mod losses;
 mod moves;
 mod out_of_reach;
 mod phases;
+mod pipelines;
 mod recovery;
 mod sealing;
 mod steps;
