@@ -340,11 +340,12 @@ test('autoSnapshotInterval takes a snapshot every n events, newest only', async 
 
 test("a snapshot whose caller was told that it took too long is nobody's", async () => {
   const { rt } = await node();
-  const late = deferred<Buffer>();
-  const daemon = { process: () => null, snapshot: () => late.promise, restore: () => undefined };
+  const late = deferred();
+  const snapshot = () => late.promise.then(() => Buffer.from('late'));
+  const daemon = { process: () => null, snapshot, restore: () => undefined };
   const handle = await rt.spawnWithDaemon(Identity.generate(), daemon, { callbackTimeoutMs: 50 });
   expect(await failure(handle.snapshot())).toMatchObject({ code: 'ERR_DAEMON_CALLBACK_TIMEOUT' });
-  late.resolve(Buffer.from('late'));
+  late.resolve();
   // Runs behind the snapshot.
   expect(await handle.call(event.payload)).toEqual([]);
   expect(handle.lastSnapshot()).toBeNull();
