@@ -461,10 +461,11 @@ mod tests {
             placing.running = true;
         }
         shared.place();
-        let placing = shared.placing.lock();
-        assert!(placing.frames.is_empty(), "those behind it were taken");
-        assert!(!placing.running, "the next frame gets a thread");
-        drop(placing);
+        let left = {
+            let placing = shared.placing.lock();
+            (placing.frames.len(), placing.running)
+        };
+        assert_eq!(left, (0, false), "those behind it were taken, and the next frame gets a thread");
         runtime.shutdown().await;
         mesh.shutdown().await;
     }
