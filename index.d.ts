@@ -9,7 +9,7 @@ import { inspect, InspectOptions } from 'node:util';
  */
 type Millis = number | bigint;
 /**
- * What every method that waits accepts as its last argument.
+ * What methods with a `signal` in their options accept.
  *
  * @public
  */
@@ -1926,7 +1926,10 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
     /** Calls a daemon on any node; resolves with its outputs. */
     call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;
-    /** Sends to a daemon on any node; resolves when its host has the event in the mailbox. */
+    /**
+     * Sends to a daemon on any node; resolves when its host has the event in the mailbox. While no host answers it is repeated,
+     * for five minutes; then it rejects with `ERR_DAEMON_PEER_LOST`.
+     */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
     /**
      * The node id of a daemon's host; `null` when no connected node knows it. A node that is connected but was not started yet

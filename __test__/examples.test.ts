@@ -118,16 +118,20 @@ describe('demo', () => {
   test.each([
     ['no-such-file', /^there is no file no-such-file\n$/],
     [join(root, 'examples'), /examples is no file\n$/],
+    ['--help', /^usage: demo \[FILE\]\n$/],
   ])('%s is no text', async (file, message) => {
     const ended = await start('demo/main.js', [file]).closed;
     expect(ended).toMatchObject({ status: 1, lines: [], errors: expect.stringMatching(message) as unknown });
   });
 
-  test.each(['SIGINT', 'SIGTERM'] as const)('%s ends all its processes', async (signal) => {
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s ends all its processes, with status %d', async (signal, status) => {
     const demo = start('demo/main.js');
     await demo.line(/hops/);
     demo.child.kill(signal);
-    await expect(demo.closed).resolves.toMatchObject({ status: 130, errors: '' });
+    await expect(demo.closed).resolves.toMatchObject({ status, errors: '' });
   });
 
   test('Ctrl-C while its hosts start ends it like any other', async () => {

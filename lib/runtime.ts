@@ -274,7 +274,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  /** Sends to a daemon on any node; resolves when its host has the event in the mailbox. */
+  /**
+   * Sends to a daemon on any node; resolves when its host has the event in the mailbox. While no host answers it is repeated,
+   * for five minutes; then it rejects with `ERR_DAEMON_PEER_LOST`.
+   */
   send(originHash: bigint, payload: Uint8Array): Promise<void> {
     try {
       const origin = u64(daemonArea, 'originHash', originHash);

@@ -6,6 +6,9 @@ import type { DaemonRuntime } from 'mesh-daemon';
 import type { Host } from './hosts';
 import type { LineStream } from './stream';
 
+/** Fewer hops would prove little. */
+export const ENOUGH_HOPS = 10;
+
 /** How long the counter stays on a host before it moves on. */
 const STAY_MS = 100;
 

@@ -3,20 +3,23 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { DaemonRuntime, MeshNode } from 'mesh-daemon';
-import { Hops } from './hops';
+import { ENOUGH_HOPS, Hops } from './hops';
 import { Hosts } from './hosts';
 import { Progress } from './progress';
 import { LineStream } from './stream';
-import { ENOUGH_HOPS, judge, type Evidence } from './verdict';
+import { judge, type Evidence } from './verdict';
 import { WordCount, type WordReport } from './word-count';
 import type { Text } from './words';
 
-/** What a shell gives a process that Ctrl-C ended. */
-const INTERRUPTED = 130;
+/** What a shell gives a process that a signal ended. */
+const ENDED_BY = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** Runs the demo on a text and resolves with the exit status. Whatever happens, the hosts end with it. */
 export async function lead(program: string, text: Text): Promise<number> {
-  const interrupted = Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]).then(() => INTERRUPTED);
+  const interrupted = Promise.race([
+    once(process, 'SIGINT').then(() => ENDED_BY.SIGINT),
+    once(process, 'SIGTERM').then(() => ENDED_BY.SIGTERM),
+  ]);
   const psk = randomBytes(32).toString('hex');
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   const hosts = new Hosts();
@@ -52,6 +55,8 @@ async function streamAndHop(runtime: DaemonRuntime, counter: bigint, text: Text,
   const sending = async (): Promise<void> => {
     try {
       do {
+        if (readings === 1)
+          console.log(`${text.file} ended after ${hops.live} hops; it is read again until there are ${ENOUGH_HOPS}.`);
         await stream.send(text.lines());
         readings += 1;
       } while (stream.sent > 0 && hops.live < ENOUGH_HOPS);

@@ -12,9 +12,10 @@ import { lead } from './lead';
 import { NoText, Text, defaultFile } from './words';
 
 async function main(): Promise<void> {
-  const [argument, flag] = process.argv.slice(2);
+  const [argument, flag, ...more] = process.argv.slice(2);
   // This program starts itself twice more as a host.
   if (argument === '--host') await runHost(flag === 'with-counter');
+  else if (argument?.startsWith('-') || flag !== undefined || more.length > 0) throw new NoText('usage: demo [FILE]');
   else process.exitCode = await lead(__filename, new Text(argument ?? defaultFile));
 }
 

@@ -1,6 +1,6 @@
 // Shows how far the demo is: a bar on a terminal, a line each second elsewhere.
 
-import type { Hops } from './hops';
+import { ENOUGH_HOPS, type Hops } from './hops';
 import type { LineStream } from './stream';
 import type { Text } from './words';
 
@@ -31,10 +31,15 @@ export class Progress {
     if (this.#terminal) process.stdout.write('\n');
   }
 
+  /** The demo is over when the text was read and the counter has moved often enough. */
+  get #done(): number {
+    return Math.min(this.#text.done, this.#hops.live / ENOUGH_HOPS);
+  }
+
   #show(): void {
     const { answered } = this.#stream;
     const seconds = (performance.now() - this.#start) / 1000;
-    const done = `${Math.floor(this.#text.done * 100)} %`.padStart(5);
+    const done = `${Math.floor(this.#done * 100)} %`.padStart(5);
     const state =
       `${done}  ${number(answered)} lines  ${number(answered / seconds)} lines/s  ` +
       `${this.#hops.live} hops  on ${this.#hops.current.name}`;
@@ -42,7 +47,7 @@ export class Progress {
       console.log(state);
       return;
     }
-    const full = Math.round(this.#text.done * BAR);
+    const full = Math.round(this.#done * BAR);
     process.stdout.write(`\r\x1b[K${'█'.repeat(full)}${'░'.repeat(BAR - full)}${state}`);
   }
 }

@@ -1,13 +1,10 @@
 // Compares the daemon's counts with the straightforward ones and prints the outcome.
 
-import type { Hops } from './hops';
+import { ENOUGH_HOPS, type Hops } from './hops';
 import { number } from './progress';
 import type { LineStream } from './stream';
 import type { WordReport } from './word-count';
 import type { Text } from './words';
-
-/** Fewer hops would prove little. */
-export const ENOUGH_HOPS = 10;
 
 /** What there is to compare. */
 export interface Evidence {

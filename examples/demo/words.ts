@@ -18,7 +18,7 @@ export class NoText extends Error {}
 export class Text {
   readonly file: string;
   readonly #size: number;
-  #read = 0;
+  #furthest = 0;
 
   constructor(file: string) {
     this.file = file;
@@ -29,17 +29,18 @@ export class Text {
     this.#size = found.size;
   }
 
-  /** How much of the present reading is done: 0 to 1. */
+  /** How much of it has been read at least once: 0 to 1. */
   get done(): number {
-    return Math.min(1, this.#read / this.#size);
+    return Math.min(1, this.#furthest / this.#size);
   }
 
   async *lines(): AsyncGenerator<string> {
-    this.#read = 0;
+    let read = 0;
     const input = createReadStream(this.file, 'utf8');
     for await (const line of createInterface({ input, crlfDelay: Infinity })) {
       yield line;
-      this.#read += Buffer.byteLength(line) + 1;
+      read += Buffer.byteLength(line) + 1;
+      this.#furthest = Math.max(this.#furthest, read);
     }
   }
 

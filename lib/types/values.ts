@@ -6,7 +6,7 @@
 export type Millis = number | bigint;
 
 /**
- * What every method that waits accepts as its last argument.
+ * What methods with a `signal` in their options accept.
  *
  * @public
  */

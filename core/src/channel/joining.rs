@@ -53,7 +53,12 @@ struct Membership {
     /// The publisher has agreed.
     accepted: bool,
     question: Option<Question>,
+    /// What it was let in with.
     token: Option<Vec<u8>>,
+    /// What it presents to be let in.
+    offered: Option<Vec<u8>>,
+    /// An answer may have been missed that let it in: a refusal does not say that it is out.
+    uncertain: bool,
     proof: Option<DaemonProof>,
     /// The last message that a daemon has taken, once that is known. It takes none before.
     through: Option<u64>,
@@ -84,6 +89,11 @@ impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     const fn takes(&self) -> bool {
         !matches!(self.question, Some(Question::Leave(_)))
+    }
+
+    /// The token that counts: a new one only once the publisher has taken it.
+    fn token(&self) -> Option<&[u8]> {
+        if self.accepted { self.token.as_deref() } else { self.offered.as_deref() }
     }
 }
 
@@ -151,7 +161,7 @@ impl Subscription {
     /// A member that is not leaving.
     pub(super) fn member(&self, subscriber: Subscriber) -> Option<Member<'_>> {
         let membership = self.members.get(&subscriber).filter(|membership| membership.takes())?;
-        Some((membership.accepted, membership.through, membership.token.as_deref()))
+        Some((membership.accepted, membership.through, membership.token()))
     }
 
     /// Who is in.
@@ -194,6 +204,8 @@ impl ChannelMachine {
             accepted: false,
             question: None,
             token: None,
+            offered: None,
+            uncertain: false,
             proof: None,
             through: None,
             waiting: Vec::new(),
@@ -205,7 +217,8 @@ impl ChannelMachine {
             membership.through = None;
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
-        membership.token = token.map(<[u8]>::to_vec);
+        membership.uncertain |= membership.question.is_some();
+        membership.offered = token.map(<[u8]>::to_vec);
         membership.proof = proof;
         membership.waiting.push(request);
         membership.question = Some(Question::Join(request.0));
@@ -267,7 +280,11 @@ impl ChannelMachine {
         }
         let Some(subscription) = self.subscriptions.get(&key) else { return };
         let Some(membership) = subscription.members.get(&subscriber) else { return };
-        let (name, token, proof) = (subscription.name.clone(), membership.token.clone(), membership.proof);
+        let token = match membership.question {
+            Some(Question::Join(_)) => membership.offered.clone(),
+            Some(Question::Stay(_) | Question::Leave(_)) | None => membership.token.clone(),
+        };
+        let (name, proof) = (subscription.name.clone(), membership.proof);
         let from = membership.through;
         let subnet = self.subnet.clone();
         let daemon = match subscriber {
@@ -298,6 +315,8 @@ impl ChannelMachine {
             self.subscriptions.range_mut((publisher, ChannelId(0))..=(publisher, ChannelId(u64::MAX)))
         {
             for (&subscriber, membership) in &mut subscription.members {
+                // What was asked before may have been answered, and the answer lost.
+                membership.uncertain = true;
                 if membership.question.is_none() {
                     self.last_request += 1;
                     membership.question = Some(Question::Stay(self.last_request));
@@ -326,8 +345,12 @@ impl ChannelMachine {
         if matches!(membership.question, Some(Question::Leave(_))) {
             return;
         }
+        if let Some(Question::Join(_)) = membership.question {
+            membership.token = membership.offered.take();
+        }
         membership.question = None;
         membership.accepted = true;
+        membership.uncertain = false;
         let told = std::mem::take(&mut membership.waiting);
         let Subscriber::Daemon(daemon) = subscriber else { return self.settled(told, &Ok(())) };
         let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
@@ -357,12 +380,30 @@ impl ChannelMachine {
             // It stays in with what it was let in with; the publisher has kept that.
             Some(Question::Join(_)) if membership.accepted => {
                 membership.question = None;
+                membership.offered = None;
                 let told = std::mem::take(&mut membership.waiting);
                 self.settled(told, &Err(error));
+            }
+            Some(Question::Join(_) | Question::Stay(_)) if membership.uncertain => {
+                self.withdraw(key, subscriber, &error);
             }
             Some(Question::Join(_) | Question::Stay(_)) => self.leave_membership(key, subscriber, &error),
             Some(Question::Leave(_)) | None => {}
         }
+    }
+
+    /// The same as [`Self::leave_membership`] where the publisher may have it in: it is gone when the publisher says so.
+    fn withdraw(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber, error: &ChannelError) {
+        let RequestId(request) = self.next_request();
+        let Some(membership) = self.membership(key, subscriber) else { return };
+        let told = std::mem::take(&mut membership.waiting);
+        let was_in = std::mem::take(&mut membership.accepted);
+        membership.question = Some(Question::Leave(request));
+        self.settled(told, &Err(error.clone()));
+        if was_in {
+            self.tell_ended(key, subscriber, error);
+        }
+        self.ask(key, subscriber);
     }
 
     pub(super) fn on_unsubscribed(&mut self, from: NodeId, request: u64) {
@@ -391,7 +432,8 @@ impl ChannelMachine {
         match membership.question {
             // Its answer is on the way.
             Some(Question::Join(_) | Question::Leave(_)) => membership.accepted = false,
-            Some(Question::Stay(_)) | None => self.leave_membership(key, subscriber, &error),
+            Some(Question::Stay(_)) => {}
+            None => self.leave_membership(key, subscriber, &error),
         }
     }
 
@@ -410,16 +452,22 @@ impl ChannelMachine {
 
     /// Ends a subscriber's part against its will: whoever waits to come in is told, and if it was in, so is its owner.
     fn leave_membership(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber, error: &ChannelError) {
-        let Some(name) = self.subscriptions.get(&key).map(|subscription| subscription.name.clone()) else { return };
-        let Some(membership) = self.remove_membership(key, subscriber) else { return };
-        let leaving = matches!(membership.question, Some(Question::Leave(_)));
+        let Some(membership) = self.membership(key, subscriber) else { return };
+        let leaving = !membership.takes();
+        let was_in = membership.accepted && !leaving;
+        let told = std::mem::take(&mut membership.waiting);
         let result = if leaving { Ok(()) } else { Err(error.clone()) };
-        self.settled(membership.waiting, &result);
-        if membership.accepted && !leaving {
-            let (publisher, _) = key;
-            let error = error.clone();
-            self.events.push_back(ChannelEvent::Ended { publisher, channel: name, subscriber, error });
+        self.settled(told, &result);
+        if was_in {
+            self.tell_ended(key, subscriber, error);
         }
+        self.remove_membership(key, subscriber);
+    }
+
+    fn tell_ended(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber, error: &ChannelError) {
+        let Some(subscription) = self.subscriptions.get(&key) else { return };
+        let ((publisher, _), channel, error) = (key, subscription.name.clone(), error.clone());
+        self.events.push_back(ChannelEvent::Ended { publisher, channel, subscriber, error });
     }
 
     fn membership(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber) -> Option<&mut Membership> {

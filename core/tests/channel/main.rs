@@ -6,3 +6,4 @@ mod moving;
 mod net;
 mod nodes;
 mod simulation;
+mod tokens;
