@@ -1014,7 +1014,7 @@ declare class DaemonHandle {
     stats(): DaemonStats;
     /** An encoded snapshot behind the events that it accepted; `null` of a stateless daemon. */
     snapshot(): Promise<Buffer | null>;
-    /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. */
+    /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. Throws, as `stats()`, once it is gone. */
     lastSnapshot(): Buffer | null;
     /** Calls it, wherever it lives now. */
     call(payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;
@@ -1931,7 +1931,10 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * for five minutes; then it rejects with `ERR_DAEMON_PEER_LOST`.
      */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
-    /** The node id of a daemon's host; `null` when no connected node knows it. */
+    /**
+     * The node id of a daemon's host; `null` when no connected node knows it. A node that is connected but was not started yet
+     * is not asked and not waited for: what lives there is not found before its `mesh.start()`.
+     */
     locate(originHash: bigint): Promise<bigint | null>;
     /**
      * Has a daemon of this runtime receive a channel, as events with `event.channel` set; resolves when the publisher has

@@ -219,7 +219,8 @@ describe('hazard 16: code that does not settle', () => {
           return payload;
         },
       },
-      { callbackTimeoutMs: 50 },
+      // What comes later has as long, so it is long enough for a machine that is busy.
+      { callbackTimeoutMs: 1000 },
     );
     expect(await failure(handle.call(payload))).toMatchObject({ code: 'ERR_DAEMON_CALLBACK_TIMEOUT' });
     late.resolve();

@@ -39,7 +39,7 @@ async function unharmed(a: Node, b: Node, origin: bigint, seen: number): Promise
   expect([a.rt.daemonCount(), b.rt.daemonCount()]).toEqual([0, 1]);
 }
 
-test('a daemon moves with its state, calls follow it, each phase comes once and in order', async () => {
+test('requirements 35 and 46: a daemon moves with its state, calls follow it, each phase comes once and in order', async () => {
   const { a, b, origin } = await movable();
   const events: MigrationEvent[] = [];
   a.rt.on('migration', (event) => events.push(event));
@@ -118,14 +118,26 @@ test('hazards 21 and 37: events of several senders that come during the move all
 });
 
 test('hazard 36: chain and stats go on across the move', async () => {
-  const { a, b, origin } = await movable();
+  const [a, b] = await pair();
+  b.rt.registerFactory('counter', () => new Counter());
+  const identity = Identity.generate();
+  const origin = identity.originHash;
+  const counter = new Counter();
+  const handle = await a.rt.spawnWithDaemon(identity, counter, { kind: 'counter' });
   const event = { originHash: 4n, sequence: 1n, payload };
+  await a.rt.deliverCausal(origin, event);
   const [before] = await a.rt.deliverCausal(origin, event);
+  expect(handle.stats()).toMatchObject({ eventsProcessed: 2n, eventsEmitted: 2n, snapshotsTaken: 0n });
   await (await a.rt.migrate(origin, b.id)).wait();
   const [after] = await a.rt.deliverCausal(origin, event);
   expect(after?.sequence).toBe((before?.sequence ?? 0n) + 1n);
   expect(after?.originHash).toBe(origin);
   expect(after?.parentHash).not.toBe(before?.parentHash);
+  // A handle is of the node that spawned it, so what the target counted is read through a snapshot of it.
+  const snapshot = await b.rt.snapshot(origin);
+  await b.rt.stop(origin);
+  const again = await b.rt.spawnFromSnapshot('counter', identity, snapshot!);
+  expect(again.stats()).toMatchObject({ eventsProcessed: 3n, eventsEmitted: 3n, errors: 0n, snapshotsTaken: 2n });
 });
 
 test('hazard 38: to itself is a completed handle; A to B and back a hundred times under load is exact', async () => {
@@ -160,7 +172,7 @@ async function expectFrom(from: Node, to: Node, origin: bigint): Promise<void> {
 }
 
 describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
-  test('before start: not-ready; unknown daemon; unknown target at once', async () => {
+  test('before start: not-ready; unknown daemon; unknown target at once (requirements 34 and 36)', async () => {
     const early = await node({}, { start: false });
     expect(await failure(early.rt.migrate(1n, 2n))).toMatchObject({ kind: 'not-ready' });
     const { a, b, origin } = await movable();
@@ -177,7 +189,7 @@ describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
     await unharmed(a, b, origin, 2);
   });
 
-  test('a node without a runtime: compute-not-supported', async () => {
+  test('a node without a runtime: compute-not-supported (requirement 43)', async () => {
     const { a, origin } = await movable();
     const plain = await bare();
     await a.mesh.connect(plain.localAddr());
@@ -186,7 +198,7 @@ describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
     expect(await a.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
   });
 
-  test('neither announced nor accepted, or without a factory: factory-not-found', async () => {
+  test('neither announced nor accepted, or without a factory: factory-not-found (requirement 38)', async () => {
     const [a, b] = await pair({}, { acceptMigrations: false });
     const { origin } = await counterOn(a);
     const first = await a.rt.migrate(origin, b.id);
@@ -205,7 +217,7 @@ describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
     expect(await failure(a.rt.migrate(originHash, b.id))).toMatchObject({ kind: 'factory-not-found' });
   });
 
-  test('a target that is not ready is asked until it is; with retries off or used up it is an error', async () => {
+  test('a target that is not ready is asked until it is; with retries off or used up it is an error (requirements 39, 40, 44)', async () => {
     const a = await node();
     const b = await node({ acceptMigrations: true }, { start: false });
     await a.mesh.connect(b.mesh.localAddr());

@@ -180,7 +180,7 @@ test('acceptMigrations is told who drives; a bound orchestrator alone brings the
   expect(await a.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
 });
 
-test('a third node brings a daemon without its key to a target that has it', async () => {
+test('requirement 49: a third node brings a daemon without its key to a target that has it', async () => {
   const [a, b, c] = await Promise.all([node({ orchestrators: 'any' }), node(), node()]);
   await c.mesh.connect(a.mesh.localAddr());
   await c.mesh.connect(b.mesh.localAddr());
@@ -207,7 +207,8 @@ test('a third node cancels, and its driving ends with the source resumed', async
   await (await c.rt.startMigration(origin, a.id, b.id)).wait();
 });
 
-test('a source without a runtime knows no daemon', async () => {
+// Its own handlers cannot be missing here: what can be is the runtime, and that is told to whoever asks.
+test('requirement 66: a source without a runtime knows no daemon', async () => {
   const [target, driver, mesh] = await Promise.all([node({ acceptMigrations: true }), node(), bare()]);
   await driver.mesh.connect(target.mesh.localAddr());
   await driver.mesh.connect(mesh.localAddr());

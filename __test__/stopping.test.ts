@@ -129,9 +129,11 @@ test('onStop tells why: moved away, and stopped there', async () => {
 test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let go', async () => {
   const told: string[] = [];
   const { rt } = await node();
+  const begun = deferred();
   const made = deferred();
   const gone = deferred();
   rt.registerFactory('late', async () => {
+    begun.resolve();
     await made.promise;
     return {
       process: () => payload,
@@ -142,9 +144,9 @@ test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let
     };
   });
   const identity = Identity.generate();
-  expect(await failure(rt.spawn('late', identity, { callbackTimeoutMs: 30 }))).toMatchObject({
-    code: 'ERR_DAEMON_CALLBACK_TIMEOUT',
-  });
+  const spawning = failure(rt.spawn('late', identity, { callbackTimeoutMs: 1000 }));
+  await begun.promise;
+  expect(await spawning).toMatchObject({ code: 'ERR_DAEMON_CALLBACK_TIMEOUT' });
   expect(rt.daemonCount()).toBe(0);
   const next = await rt.spawnWithDaemon(identity, { process: () => Buffer.from('next') });
   made.resolve();

@@ -62,10 +62,10 @@ export class DaemonHandle {
     return await this.#runtime.snapshot(this.originHash);
   }
 
-  /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. */
+  /** The newest snapshot that `autoSnapshotInterval` took; `null` before the first. Throws, as `stats()`, once it is gone. */
   lastSnapshot(): Buffer | null {
-    const { live, host, slot, generation } = this.#place;
-    live();
+    this.stats();
+    const { host, slot, generation } = this.#place;
     return native.runtimeLastSnapshot(host.id, slot, generation);
   }
 

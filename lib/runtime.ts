@@ -289,7 +289,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  /** The node id of a daemon's host; `null` when no connected node knows it. */
+  /**
+   * The node id of a daemon's host; `null` when no connected node knows it. A node that is connected but was not started yet
+   * is not asked and not waited for: what lives there is not found before its `mesh.start()`.
+   */
   async locate(originHash: bigint): Promise<bigint | null> {
     const origin = u64(daemonArea, 'originHash', originHash);
     return await this.#start(

@@ -1,12 +1,17 @@
 // npm run fuzz -- --seconds N [TARGET...]: feeds decoders and state machines with what the fuzzer makes up, one after
 // another. Needs a nightly compiler and cargo-fuzz; the tests replay the committed corpus without either.
+// npm run fuzz -- --write | --keep: writes the corpus's valid examples anew, or takes the shortest valid finds into it.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const { values, positionals } = parseArgs({
-  options: { seconds: { type: 'string', default: '60' } },
+  options: {
+    seconds: { type: 'string', default: '60' },
+    write: { type: 'boolean', default: false },
+    keep: { type: 'boolean', default: false },
+  },
   allowPositionals: true,
 });
 if (!/^[1-9]\d*$/.test(values.seconds)) throw new Error(`--seconds must be a positive number, got ${values.seconds}`);
@@ -15,6 +20,16 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const known = readdirSync(`${root}/fuzz/corpus`).sort();
 const unknown = positionals.filter((target) => !known.includes(target));
 if (unknown.length > 0) throw new Error(`no target ${unknown.join(', ')}; there are ${known.join(', ')}`);
+
+const changes = ['write', 'keep'].filter((change) => values[change]);
+if (changes.length > 0) {
+  for (const change of changes) {
+    const cargo = ['scripts/cargo.mjs', 'run', '-p', 'mesh-daemon-core', '--example', 'fuzz_corpus', '--', change];
+    const { status } = spawnSync(process.execPath, cargo, { cwd: root, stdio: 'inherit' });
+    if (status !== 0) process.exit(status ?? 1);
+  }
+  process.exit();
+}
 
 if (spawnSync('cargo', ['+nightly', 'fuzz', '--version'], { stdio: 'ignore' }).status !== 0) {
   console.error(

@@ -76,30 +76,3 @@ fn the_examples_are_valid() {
         assert!(target(&example.bytes) || example.target == "identity", "{} {}", example.target, example.name);
     }
 }
-
-/// `cargo test --test fuzz_corpus -- --ignored` after a change of a format: writes the valid examples anew.
-#[test]
-#[ignore = "changes the corpus"]
-fn write_the_examples() {
-    for example in examples() {
-        let path = fuzz_dir("corpus").join(example.target).join(example.name);
-        fs::write(path, example.bytes).expect("writable");
-    }
-}
-
-/// After fuzzing: takes the shortest valid finds of each target into the corpus.
-#[test]
-#[ignore = "changes the corpus"]
-fn keep_the_shortest_valid_finds() {
-    for (name, target) in TARGETS {
-        let Ok(found) = fs::read_dir(fuzz_dir("grown").join(name)) else { continue };
-        let mut finds: Vec<_> = found
-            .map(|file| fs::read(file.expect("readable").path()).expect("readable"))
-            .filter(|bytes| target(bytes))
-            .collect();
-        finds.sort_by_key(Vec::len);
-        for (at, bytes) in finds.iter().take(4).enumerate() {
-            fs::write(fuzz_dir("corpus").join(name).join(format!("find-{at}")), bytes).expect("writable");
-        }
-    }
-}

@@ -28,6 +28,16 @@ impl ChunkPlacement {
     pub fn place(self) -> Option<MoveId> {
         self.placement.place(&self.bytes).then_some(self.id)
     }
+
+    /// The last chunk of a state of `len` bytes, with as many bytes as `bytes` has.
+    #[cfg(test)]
+    pub(super) fn only_one(id: MoveId, len: u64, bytes: Bytes, now: tokio::time::Instant) -> Self {
+        let mut arriving = crate::snapshot::SnapshotReassembler::new(len, std::time::Duration::from_secs(30));
+        arriving.reserve(transfer(&id), len, now).expect("new");
+        let accepted = usize::try_from(len).expect("a small state");
+        let placement = arriving.accept(transfer(&id), 0, 1, accepted, now).expect("granted").expect("new");
+        Self { id, placement, bytes }
+    }
 }
 
 /// What a source vouches for its snapshot with.

@@ -1,6 +1,7 @@
 //! The engine with a mesh below it, an embedder above it, and a clock.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -238,10 +239,11 @@ impl Shared {
             if consumed.of != Some(from) || consumed.bytes >= CREDIT_BACK {
                 self.give_back(&mut consumed);
             }
-            let whole: Vec<_> = placements.into_iter().filter_map(ChunkPlacement::place).collect();
             consumed = Consumed { of: Some(from), bytes: consumed.bytes + bulk };
-            for id in whole {
-                self.act_from_outside(|engine, now| engine.placed(&id, now));
+            for placement in placements {
+                if let Some(id) = contained(|| placement.place()).flatten() {
+                    self.act_from_outside(|engine, now| engine.placed(&id, now));
+                }
             }
         }
     }
@@ -403,6 +405,16 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
     }
 }
 
+/// Runs what may not take the others down with it. The state of a chunk that panics never becomes whole, so its move fails
+/// when its time is over; the credit goes back and the frames behind it are put in their places.
+fn contained<T>(act: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(act)).ok();
+    if result.is_none() {
+        tracing::error!("a chunk could not be put in its place");
+    }
+    result
+}
+
 fn present() -> Now {
     let unix_ns = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -415,4 +427,46 @@ fn random_bits() -> u128 {
     // Without random numbers no identity could have been made either.
     getrandom::fill(&mut bytes).expect("the operating system has random numbers");
     u128::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{EntityKeypair, Epoch, MigrationId};
+    use crate::mesh::MeshConfig;
+    use crate::session::Psk;
+    use crate::wire::migration::MoveId;
+
+    struct Nobody;
+
+    impl Embedder for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_panics_on_its_way_into_place_costs_its_own_state_only() {
+        let key = EntityKeypair::from_seed(&[1; 32]);
+        let mesh =
+            MeshNode::create(MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), key.clone())).await.expect("binds");
+        let runtime = DaemonRuntime::create(&mesh, RuntimeOptions::default(), Arc::new(Nobody)).expect("the first");
+        let id = MoveId { entity: key.entity_id(), migration: MigrationId::new(1), attempt: 1, epoch: Epoch::FIRST };
+        let frame = |bytes: usize| {
+            let chunk = ChunkPlacement::only_one(id, 10, vec![0; bytes].into(), Instant::now());
+            (mesh.node_id(), bytes, vec![chunk])
+        };
+        let shared = &runtime.shared;
+        {
+            let mut placing = shared.placing.lock();
+            placing.frames.extend([frame(11), frame(10), frame(12), frame(10)]);
+            placing.running = true;
+        }
+        shared.place();
+        let left = {
+            let placing = shared.placing.lock();
+            (placing.frames.len(), placing.running)
+        };
+        assert_eq!(left, (0, false), "those behind it were taken, and the next frame gets a thread");
+        runtime.shutdown().await;
+        mesh.shutdown().await;
+    }
 }

@@ -152,7 +152,7 @@ fn a_state_of_4_gib_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn a_wrong_beginning_is_not_a_snapshot() {
+fn requirement_68_a_wrong_beginning_is_not_a_snapshot() {
     assert_eq!(StateSnapshot::decode(&Bytes::from_static(b"{\"json\":1}")), Err(SnapshotError::BadMagic));
     let got = StateSnapshot::decode(&Bytes::new());
     assert_eq!(got, Err(SnapshotError::Truncated { needed: 10, got: 0 }));
@@ -220,7 +220,7 @@ fn requirement_99_the_link_must_be_of_the_entity() {
 }
 
 #[test]
-fn requirement_104_through_seq_must_be_that_of_the_link() {
+fn requirements_69_104_through_seq_must_be_that_of_the_link() {
     let mut bytes = snapshot().encode().expect("encodable").to_vec();
     let link = head().chain.link().to_bytes();
     let at = position(&bytes, &link);

@@ -3,4 +3,5 @@
 mod engine;
 mod membership;
 mod net;
+mod roles;
 mod seeds;

@@ -168,7 +168,7 @@ fn a_peer_that_comes_back_is_asked_again() {
 }
 
 #[test]
-fn daemons_that_nobody_takes_stay_and_go_on() {
+fn requirement_67_daemons_that_nobody_takes_stay_and_go_on() {
     in_world(World::new(1, 1), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let ticket = drain(world, 0, None);

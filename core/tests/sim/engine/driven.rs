@@ -230,7 +230,7 @@ fn hazard_39_of_two_orchestrators_one_wins() {
 }
 
 #[test]
-fn hazard_33_what_a_fourth_node_forges_changes_nothing_for_any_role() {
+fn hazard_33_requirement_73_what_a_fourth_node_forges_changes_nothing_for_any_role() {
     let forged = |migration, node| {
         let entity = World::daemon_key(1).entity_id();
         let origin = entity.origin_hash();

@@ -28,7 +28,7 @@ fn local_events_run_in_order_and_count() {
 }
 
 #[test]
-fn requirement_17_a_duplicate_spawn_leaves_the_incumbent() {
+fn requirements_17_45_a_duplicate_spawn_leaves_the_incumbent() {
     in_world(World::new(1, 2), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let (_, again) = world.try_spawn(0, 1, "prompt", HostConfig::default());

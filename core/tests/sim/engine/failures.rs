@@ -36,13 +36,13 @@ fn fails(
     }
     assert_eq!(world.hosts(origin)[0].0, 0);
     mend(world);
-    assert_eq!(world.moved(0, origin, 1), Ok(()), "hazard 25: an earlier failure is not told again");
+    assert_eq!(world.moved(0, origin, 1), Ok(()), "hazard 25, requirement 50: an earlier failure is not told again");
     let ticket = world.call(0, origin);
     assert_eq!(world.outputs(ticket).1, 5);
 }
 
 #[test]
-fn hazard_27_restore_fails_on_the_target() {
+fn hazard_27_requirement_98_restore_fails_on_the_target() {
     in_world(World::new(1, 2), |world| {
         fails(
             world,
@@ -144,7 +144,7 @@ fn hazard_31_a_state_beyond_the_budget_of_the_target() {
 }
 
 #[test]
-fn hazard_26_a_target_that_expects_nothing_has_no_factory() {
+fn hazard_26_requirements_38_98_a_target_that_expects_nothing_has_no_factory() {
     let options = |_| RuntimeOptions::default();
     in_world(World::with_options(1, 2, options), |world| {
         let origin = world.spawn(0, 1, "prompt");
@@ -160,7 +160,7 @@ fn hazard_26_a_target_that_expects_nothing_has_no_factory() {
 }
 
 #[test]
-fn hazards_30_38_targets_that_are_no_targets() {
+fn hazards_30_38_requirement_36_targets_that_are_no_targets() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
         assert_eq!(world.moved(0, origin, 0), Ok(()), "hazard 38: to itself");
@@ -245,7 +245,7 @@ fn hazard_39_two_moves_at_once() {
 }
 
 #[test]
-fn hazard_29_a_move_that_takes_more_than_two_minutes_is_waited_for() {
+fn hazard_29_requirement_47_a_move_that_takes_more_than_two_minutes_is_waited_for() {
     in_world(World::new(1, 2), |world| {
         let origin = world.spawn(0, 1, "prompt");
         world.nodes[0].objects.faults.snapshot_takes = Some(Duration::from_secs(40));
@@ -283,7 +283,7 @@ fn hazard_29_a_move_whose_time_is_over_is_given_up_on_all_nodes() {
 }
 
 #[test]
-fn requirement_44_moves_without_the_key() {
+fn requirement_37_moves_without_the_key() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let options = MigrationOptions { transport_identity: false, ..MigrationOptions::default() };
@@ -299,7 +299,7 @@ fn requirement_44_moves_without_the_key() {
 }
 
 #[test]
-fn hazard_26_a_target_that_is_not_ready_is_asked_again() {
+fn hazard_26_requirements_39_40_44_a_target_that_is_not_ready_is_asked_again() {
     in_world(World::new(1, 2), |world| {
         let origin = world.spawn(0, 1, "prompt");
         world.restart_unready(1);

@@ -31,7 +31,7 @@ fn push(world: &mut World, id: MoveId, total: u64, claim: &[u8]) {
 }
 
 #[test]
-fn hazard_66_a_member_pushes_a_state_for_a_placeholder_or_for_a_daemon_that_is_not_its_own() {
+fn hazard_66_requirement_98_a_member_pushes_a_state_for_a_placeholder_or_for_a_daemon_that_is_not_its_own() {
     for announced in [true, false] {
         let arrivals = if announced { ArrivalPolicy::Announced } else { ArrivalPolicy::AnyKind };
         let options = |_| RuntimeOptions { arrivals, ..RuntimeOptions::default() };

@@ -3,6 +3,7 @@
 #![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
+mod chain;
 mod channels;
 mod daemon;
 mod deaths;

@@ -6,7 +6,7 @@ use super::in_world;
 use super::world::World;
 
 #[test]
-fn requirement_63_states_around_the_size_of_a_chunk_and_of_megabytes() {
+fn requirements_62_63_states_around_the_size_of_a_chunk_and_of_megabytes() {
     const CHUNK: usize = 60 * 1024;
     for ballast in [0, 1, CHUNK - 400, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, (1 << 20) - 8, 1 << 20, 5_000_000] {
         in_world(World::new(1, 2), |world| {

@@ -56,7 +56,7 @@ fn sent(world: &World, name: &str) -> usize {
 }
 
 #[test]
-fn hazard_31_a_key_that_is_not_there_is_refused_before_anything_is_frozen() {
+fn hazard_31_requirement_48_a_key_that_is_not_there_is_refused_before_anything_is_frozen() {
     for driver in [1, 2] {
         in_world(open_world(), |world| {
             let origin = world.spawn(0, 1, "prompt");
@@ -75,7 +75,7 @@ fn hazard_31_a_key_that_is_not_there_is_refused_before_anything_is_frozen() {
 }
 
 #[test]
-fn hazard_31_a_seal_that_fails_is_told_to_the_orchestrator_and_nothing_goes_out_unsealed() {
+fn hazard_31_requirement_48_a_seal_that_fails_is_told_to_the_orchestrator_and_nothing_goes_out_unsealed() {
     for driver in [0, 2] {
         in_world(open_world(), |world| {
             let origin = world.spawn(0, 1, "prompt");
