@@ -1771,6 +1771,9 @@ interface DaemonFactoryContext {
 /**
  * An event with its place in the history of its origin. Valid after `process` returned.
  *
+ * Links in a daemon's chain are its outputs. What arrives by `call`, `send` or `context.send` is no output: its `sequence`
+ * counts what its sender's node sent, and `parentHash` and `horizon` are `0n`. With `deliverCausal` they are what was given.
+ *
  * @public
  */
 interface CausalEvent {
