@@ -75,12 +75,15 @@ pub struct Found {
 }
 
 impl Open {
-    /// The best claim. What a former host says is not believed against the later word of the host that it names.
+    /// The best claim. What a former host says is not believed against the later word of the host that it names: that it
+    /// knows of none, or that the daemon has left it as well.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
-            let denied = matches!(self.answers.get(&claim.body().node()), Some(None));
+            let host = claim.body().node();
+            let left = |word: &Claim| word.body().node() != host && word.beats(claim);
+            let denied = self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(left));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
             }
@@ -400,6 +403,34 @@ mod tests {
         assert_eq!(lookups.again(now + 2 * AGAIN), [(query, origin, named)]);
         lookups.answer(query, named, Answer::Nothing);
         assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(claim))], "its later word counts");
+    }
+
+    #[test]
+    fn who_names_a_host_that_the_daemon_has_left_is_not_believed() {
+        let mut lookups = Lookups::default();
+        let [former, last, daemon] = [(); 3].map(|()| EntityKeypair::generate());
+        let named = |host: &EntityKeypair, epoch| {
+            let body = ClaimBody {
+                entity: daemon.entity_id(),
+                lineage: Lineage::new(1),
+                epoch: Epoch::new(epoch),
+                min_epoch: Epoch::default(),
+                host: host.entity_id(),
+                incarnation: None,
+            };
+            Claim::sign(body, &daemon).expect("a full key pair")
+        };
+        let peers = [(ONE, true), (former.node_id(), true), (last.node_id(), true)];
+        let query =
+            lookups.begin(daemon.origin_hash(), Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
+        let later = named(&last, 3);
+        lookups.answer(query, last.node_id(), Answer::Nothing);
+        lookups.answer(query, former.node_id(), Answer::Claim(later.clone()));
+        for (_, _, node) in lookups.again(Instant::now() + 2 * AGAIN) {
+            lookups.answer(query, node, Answer::Nothing);
+        }
+        lookups.answer(query, ONE, Answer::Claim(named(&former, 2)));
+        assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(later))], "it is nowhere");
     }
 
     #[test]

@@ -374,3 +374,11 @@ fn the_same_seed_of_deaths_gives_the_same_trace() {
     }
     assert_ne!(deaths(0), deaths(1));
 }
+
+/// Somebody remembered a host that the daemon had left since; the last host had died. A spawn was refused for ever.
+#[test]
+fn an_address_that_only_former_hosts_remember_is_free() {
+    for seed in [9005, 9071, 9086] {
+        deaths(seed);
+    }
+}
