@@ -44,8 +44,12 @@ export interface Result {
 /** Does something n times and checks that it was done. */
 export type Work = (n: number) => Promise<void>;
 
-/** A side runs at least so long in a round. */
-const ROUND_MS = 250;
+/** A side runs at least so long in one slice: short, so that what else the machine does meets both sides alike. */
+const SLICE_MS = 30;
+/** Slices of each side in a round. Even, so that each side is first as often as the other. */
+const SLICES = 8;
+/** Work is done so long before it is measured. */
+const WARM_MS = 500;
 
 export async function measure(benchmark: Benchmark, rounds: number): Promise<Result> {
   const { name, reference, limit, start } = benchmark;
@@ -73,15 +77,29 @@ export async function measure(benchmark: Benchmark, rounds: number): Promise<Res
   };
 }
 
-/** Rounds that give rates: how often per second each side does its work. Finding out how much work fills a round warms up. */
+/**
+ * Rounds that give rates: how often per second each side does its work. A round is many short slices of both in turns,
+ * in the other order each time. Finding out how much work fills a slice warms up.
+ */
 export async function rates(ours: Work, reference: Work, unit = '1/s'): Promise<Line> {
-  const counts = { ours: await calibrate(ours), reference: await calibrate(reference) };
+  const sides = {
+    ours: { work: ours, n: await calibrate(ours), seconds: 0 },
+    reference: { work: reference, n: await calibrate(reference), seconds: 0 },
+  };
   return {
     unit,
-    round: async () => ({
-      ours: counts.ours / (await seconds(ours, counts.ours)),
-      reference: counts.reference / (await seconds(reference, counts.reference)),
-    }),
+    round: async () => {
+      sides.ours.seconds = sides.reference.seconds = 0;
+      for (let slice = 0; slice < SLICES; slice += 1) {
+        const order = [sides.ours, sides.reference];
+        if (slice % 2 === 1) order.reverse();
+        for (const side of order) side.seconds += await seconds(side.work, side.n);
+      }
+      return {
+        ours: (SLICES * sides.ours.n) / sides.ours.seconds,
+        reference: (SLICES * sides.reference.n) / sides.reference.seconds,
+      };
+    },
   };
 }
 
@@ -114,9 +132,14 @@ export function check(holds: boolean, what: string): void {
   if (!holds) throw new Error(`a benchmark did not do its work: ${what}`);
 }
 
+/**
+ * Finds out how often work is done in a slice. The last figures before it is known are of warm code, so the count is
+ * scaled from them: a mere power of two could make a slice twice as long.
+ */
 async function calibrate(work: Work): Promise<number> {
-  for (let n = 16; ; n *= 2) {
+  for (let done = 0, n = 1; ; n *= 2) {
     const ms = (await seconds(work, n)) * 1000;
-    if (ms >= ROUND_MS) return n;
+    done += ms;
+    if (done >= WARM_MS && ms >= SLICE_MS) return Math.max(1, Math.ceil((n * SLICE_MS) / ms));
   }
 }
