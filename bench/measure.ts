@@ -8,7 +8,7 @@ export interface Sample {
 
 /** One line of the table, ready to be measured. */
 export interface Line {
-  /** What one round of it gives. */
+  /** Takes one sample. */
   round: () => Promise<Sample>;
   unit: string;
   /** Ends what the line started. */
@@ -22,6 +22,10 @@ export interface Benchmark {
   reference: string;
   /** None where the figure is only shown. */
   limit: { atLeast: number } | { atMost: number } | null;
+  /** One where nothing is said. */
+  samplesPerRound?: number;
+  /** Why it cannot be measured here, if so. */
+  missing?: () => string | null;
   start: () => Promise<Line>;
 }
 
@@ -32,10 +36,10 @@ export interface Result {
   unit: string;
   limit: Benchmark['limit'];
   met: boolean;
-  /** Of the ratios of the rounds. */
+  /** Of the samples' ratios. */
   median: number;
   min: number;
-  /** With fewer than a hundred rounds, the largest. */
+  /** With fewer than a hundred samples, the largest. */
   p99: number;
   max: number;
   samples: Sample[];
@@ -52,11 +56,11 @@ const SLICES = 8;
 const WARM_MS = 500;
 
 export async function measure(benchmark: Benchmark, rounds: number): Promise<Result> {
-  const { name, reference, limit, start } = benchmark;
+  const { name, reference, limit, samplesPerRound = 1, start } = benchmark;
   const line = await start();
   const samples: Sample[] = [];
   try {
-    for (let round = 0; round < rounds; round += 1) samples.push(await line.round());
+    for (let i = 0; i < rounds * samplesPerRound; i += 1) samples.push(await line.round());
   } finally {
     await line.end?.();
   }
