@@ -10,7 +10,7 @@ import { deliver } from './lines/deliver';
 import { deliverMany } from './lines/deliver-many';
 import { convergence, directoryBytes } from './lines/directory';
 import { fanOuts } from './lines/fan-out';
-import { fastLane } from './lines/fast-lane';
+import { fastLanes } from './lines/fast-lane';
 import { growthDaemons, growthNodes } from './lines/growth';
 import { idle } from './lines/idle';
 import { loopDelay } from './lines/loop-delay';
@@ -30,7 +30,7 @@ const BENCHMARKS: readonly Benchmark[] = [
   ...calls,
   pause,
   bulkMove,
-  fastLane,
+  ...fastLanes,
   spawn,
   memory,
   loopDelay,

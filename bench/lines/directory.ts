@@ -67,8 +67,7 @@ export const directoryBytes: Benchmark = {
 /** A node here, and the other members in another process. */
 async function joined() {
   const psk = randomBytes(32).toString('hex');
-  // What it joins first is itself: a node without seeds takes no part.
-  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk, seeds: [] });
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   const runtime = DaemonRuntime.create(mesh);
   await mesh.start();
   runtime.start();
