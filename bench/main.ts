@@ -73,7 +73,8 @@ async function main(): Promise<void> {
   printTable(results);
   const file = join(__dirname, 'results.json');
   writeResults(file, rounds, results);
-  console.log(`\nAll samples: ${file}`);
+  const minutes = results.reduce((sum, { seconds }) => sum + seconds, 0) / 60;
+  console.log(`\n${minutes.toFixed(1)} minutes. All samples: ${file}`);
 }
 
 /** Those that can be measured here; says of the others why they cannot, each reason once. */

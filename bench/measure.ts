@@ -43,6 +43,8 @@ export interface Result {
   p99: number;
   max: number;
   samples: Sample[];
+  /** How long all of it took, with the start. */
+  seconds: number;
 }
 
 /** Does something n times and checks that it was done. */
@@ -57,6 +59,7 @@ const WARM_MS = 500;
 
 export async function measure(benchmark: Benchmark, rounds: number): Promise<Result> {
   const { name, reference, limit, samplesPerRound = 1, start } = benchmark;
+  const begin = performance.now();
   const line = await start();
   const samples: Sample[] = [];
   try {
@@ -78,6 +81,7 @@ export async function measure(benchmark: Benchmark, rounds: number): Promise<Res
     p99: quantile(ratios, 0.99),
     max: quantile(ratios, 1),
     samples,
+    seconds: (performance.now() - begin) / 1000,
   };
 }
 
