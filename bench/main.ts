@@ -56,6 +56,7 @@ async function main(): Promise<void> {
       positionals.some((word) => name.split(' ')[0] === word || (/\D/.test(word) && name.includes(word))),
   );
 
+  if (chosen.length === 0) throw new Error(`no line is named ${positionals.join(' or ')}`);
   console.log(`Each line is warmed up, then ours and the reference run in turns, ${rounds} rounds.\n`);
   const results: Result[] = [];
   for (const benchmark of withoutMissing(chosen)) {
@@ -79,13 +80,13 @@ async function main(): Promise<void> {
 
 /** Those that can be measured here; says of the others why they cannot, each reason once. */
 function withoutMissing(benchmarks: readonly Benchmark[]): Benchmark[] {
-  const skipped = new Map<string, number>();
-  const left = benchmarks.filter(({ missing }) => {
+  const skipped = new Map<string, string[]>();
+  const left = benchmarks.filter(({ name, reference, missing }) => {
     const why = missing?.() ?? null;
-    if (why !== null) skipped.set(why, (skipped.get(why) ?? 0) + 1);
+    if (why !== null) skipped.set(why, [...(skipped.get(why) ?? []), `${name} (${reference})`]);
     return why === null;
   });
-  for (const [why, count] of skipped) console.log(`Skipped ${count} lines: ${why}.\n`);
+  for (const [why, lines] of skipped) console.log(`Skipped, for ${why}: ${lines.join('; ')}.\n`);
   return left;
 }
 
