@@ -97,9 +97,18 @@ impl Forwards {
     }
 }
 
+/// How an answer goes to the sender of a stream.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// To itself, when it is in reach: from the host.
+    Straight,
+    /// From one to the other, as the stream came: about its way.
+    Back,
+}
+
 impl Engine {
     /// Whether an answer is for this node. One for another node goes back the way that its stream came.
-    pub(super) fn is_for_me(&mut self, from: NodeId, stream: &StreamId, body: &Bytes) -> bool {
+    pub(super) fn is_for_me(&mut self, from: NodeId, back: Way, stream: &StreamId, body: &Bytes) -> bool {
         if stream.sender == self.me() {
             if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
                 && stream.is_guess_at(&own)
@@ -114,7 +123,10 @@ impl Engine {
             tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
             return false;
         };
-        let to = self.way_to(stream.sender, way.from);
+        let to = match back {
+            Way::Straight => self.way_to(stream.sender, way.from),
+            Way::Back => self.way_back(stream.sender, way.from),
+        };
         // Its host keeps it, and is asked for it when the sender begins again.
         if to != from && self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
             self.forwards.set_due(stream, true);
@@ -212,7 +224,7 @@ impl Engine {
     }
 
     fn say_to_sender(&mut self, id: &StreamId, via: NodeId, message: &EventsMessage<'_>) {
-        let to = self.way_to(id.sender, via);
+        let to = self.way_back(id.sender, via);
         self.send(to, Subprotocol::Events, codec::encode(message));
     }
 
