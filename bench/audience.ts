@@ -1,6 +1,6 @@
 // Another process with many subscribers, each with a connection of its own: nodes, clients of a `ws` server, or of NATS.
 //
-// It is told which, and says when all of them have had as many messages as one burst has.
+// It is told which, and says whenever all of them have had a burst of messages.
 
 import { once } from 'node:events';
 import { MeshNode } from 'mesh-daemon';
@@ -8,8 +8,6 @@ import WebSocket from 'ws';
 import { obey, run } from './child';
 import { natsConnection } from './nats';
 
-/** Messages that are published before all subscribers are waited for: a reader keeps as many unread ones. */
-export const BURST = 500;
 export const CHANNEL = 'news';
 
 type Hears = () => void;
@@ -49,15 +47,16 @@ async function subscribeNats(address: string, count: number, hears: Hears): Prom
   }
 }
 
-/** Orders: `mesh COUNT PSK ADDR`, `ws COUNT PORT`, `nats COUNT ADDRESS`; answered when all are subscribed. */
+/** Orders: `mesh COUNT BURST PSK ADDR`, `ws COUNT BURST PORT`, `nats COUNT BURST ADDRESS`; answered when all are subscribed. */
 async function main(): Promise<void> {
   await obey(async (line) => {
-    const [order, number, first = '', second = ''] = line.split(' ');
+    const [order, number, burst, first = '', second = ''] = line.split(' ');
     const count = Number(number);
+    const all = count * Number(burst);
     let heard = 0;
     const hears = (): void => {
       heard += 1;
-      if (heard % (count * BURST) === 0) console.log('all');
+      if (heard % all === 0) console.log('all');
     };
     if (order === 'mesh') await joinMesh(first, second, count, hears);
     else if (order === 'ws') await openSockets(first, count, hears);
