@@ -358,6 +358,9 @@ fn random_pause(world: &mut World) -> Duration {
 fn wander(world: &mut World) {
     let count = world.nodes.len();
     world.may_refuse = true;
+    if world.seed.is_multiple_of(3) {
+        world.take_part();
+    }
     let mut model = Model::new(world);
     for _ in 0..60 {
         if model.moves.len() < 3 && world.chance(2) == 0 {
