@@ -282,10 +282,13 @@ impl Engine {
     /// shows a better one.
     pub(super) fn on_rivals(&mut self, rivals: &[Rival]) {
         for &Rival { origin, host } in rivals.iter().take(MOST_RIVALS) {
-            if host == self.me() || self.local(origin).is_err() {
+            if host == self.me() {
                 continue;
             }
-            if self.peers.is_up(host) {
+            if self.local(origin).is_err() {
+                // One that is still being spawned shows its claim once it lives.
+                self.spawn_has_rival(origin, host);
+            } else if self.peers.is_up(host) {
                 self.show_claim(origin, host);
             } else {
                 self.reach_first(host, || Then::ShowClaim { origin });

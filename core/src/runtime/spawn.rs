@@ -230,6 +230,7 @@ impl Engine {
         let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
         if let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut())
             && spawning.rivals.len() < MOST_RIVALS
+            && !spawning.rivals.contains(&rival)
         {
             spawning.rivals.push(rival);
         }
