@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
 use super::rerouting::PATIENCE;
-use crate::directory::Pointer;
-use crate::identity::{Epoch, NodeId};
+use crate::directory::{Claim, Pointer};
+use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{EventsMessage, StreamId};
@@ -77,6 +77,11 @@ impl Forwards {
         self.streams.insert(id, Forwarded::new(from, to, now));
     }
 
+    /// Whether streams to that daemon go through this node.
+    fn lead_to(&self, entity: &EntityId) -> bool {
+        self.streams.keys().any(|id| id.entity == *entity)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.streams.len()
     }
@@ -128,6 +133,18 @@ impl Engine {
             && (self.stands_here(stream).is_some() || self.is_released(stream.entity.origin_hash()))
     }
 
+    /// A daemon has gone to the host that this claim names: stragglers are sent on for a while.
+    pub(super) fn remember_left(&mut self, claim: Claim, now: Now) {
+        self.pointers.left(claim, now.instant);
+        self.timers.sweep_later(now);
+    }
+
+    /// Forgets where daemons went, except for those that streams go through this node to.
+    pub(super) fn sweep_pointers(&mut self, now: Now) {
+        let Self { pointers, forwards, .. } = self;
+        pointers.sweep(now.instant, |pointer| forwards.lead_to(&pointer.entity));
+    }
+
     /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
     fn pointer_for(&self, id: &StreamId, epoch: Epoch) -> Option<Pointer> {
         let pointer = self.pointers.get(id.entity.origin_hash())?;
@@ -160,6 +177,7 @@ impl Engine {
             }
             return;
         }
+        self.timers.sweep_later(now);
         if self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             let due = self.forwards.streams.get(id).is_some_and(|way| way.due);

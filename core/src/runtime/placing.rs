@@ -66,6 +66,11 @@ impl Placing {
         }
     }
 
+    /// Whether homes are yet to hear of daemons that left.
+    pub(super) fn is_withdrawing(&self) -> bool {
+        !self.left.is_empty() || !self.left_before.is_empty()
+    }
+
     /// Something for a peer was dropped: it is told everything anew.
     pub(super) fn lost_something(&mut self, to: NodeId, subprotocol: Subprotocol) {
         if subprotocol == Subprotocol::Directory && self.view.contains(to) {

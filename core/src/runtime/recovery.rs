@@ -289,7 +289,7 @@ impl Engine {
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
-            self.pointers.left(claim, now.instant);
+            self.remember_left(claim, now);
         }
         self.settle_own(now);
     }
@@ -316,7 +316,7 @@ impl Engine {
         if let Some(key) = here.or(tied) {
             match self.slot(key).map(|slot| slot.host.standing) {
                 None => {}
-                Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
+                Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
                 Some(Standing::Arriving(_)) => {
                     self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
                 }
@@ -350,7 +350,7 @@ impl Engine {
             self.arrived.note(&arrival.target.id, arrival.target.orchestrator, End::Arrived);
             self.free_room(&arrival.target.id, now);
         }
-        self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
+        self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced, now);
     }
 }
 

@@ -9,7 +9,7 @@ use super::error::RuntimeError;
 use super::reaching::Then;
 use super::recovery::peer_lost;
 use super::replies::remote_as_error;
-use super::timers::TimerKey;
+use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
 use crate::directory::{ClaimBody, Found, Haste, Pointer};
@@ -46,13 +46,14 @@ pub(super) struct Route {
 }
 
 impl Route {
-    fn new(now: Instant) -> Self {
+    fn new(timers: &mut Timers, now: Now) -> Self {
+        timers.sweep_later(now);
         Self {
             stream: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             queued: false,
-            used_at: now,
+            used_at: now.instant,
             silent_since: None,
         }
     }
@@ -77,7 +78,8 @@ impl Route {
 impl Engine {
     /// Enters an event into the stream to its daemon, finding the daemon first if need be.
     pub(super) fn send_out(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
-        let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
+        let Self { routes, timers, .. } = self;
+        let route = routes.entry(origin).or_insert_with(|| Route::new(timers, now));
         route.used_at = now.instant;
         let (count, bytes) = match &route.stream {
             Some(stream) => (stream.len(), stream.pending_bytes()),
@@ -330,7 +332,8 @@ impl Engine {
 
     /// The stream of this node to a daemon, made anew if there is none or it leads to another life of it.
     pub(super) fn own_stream(&mut self, origin: OriginHash, make: OutStream, now: Now) -> Option<&mut OutStream> {
-        let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
+        let Self { routes, timers, .. } = self;
+        let route = routes.entry(origin).or_insert_with(|| Route::new(timers, now));
         if route.stream.as_ref().is_none_or(|stream| stream.id != make.id)
             && let Some(mut former) = route.stream.replace(make)
         {

@@ -73,6 +73,7 @@ impl Engine {
         else {
             return Ok(());
         };
+        self.timers.sweep_later(now);
         let Some(arrival) = self.arrivals.get(&entity) else { return Ok(()) };
         let (already, key) = (arrival.target.staged, arrival.key);
         let mut room = self.room_for_staged(&entity);

@@ -22,6 +22,7 @@ mod moves;
 mod out_of_reach;
 mod phases;
 mod pipelines;
+mod pointers;
 mod recovery;
 mod sealing;
 mod steps;

@@ -496,6 +496,7 @@ impl World {
                 self.arrive(from, to, lane, records);
                 self.settle(to);
                 self.transmit(from);
+                self.follow_up(from);
             }
             Event::Step { node, life, daemon, token } => {
                 if self.nodes[node].life == life {
