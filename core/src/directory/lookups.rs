@@ -60,6 +60,8 @@ struct Open {
     unsure: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
+    /// The newest of the claims that do not hold any more.
+    outdated: Option<Claim>,
     until: Instant,
     again: Instant,
     pause: Duration,
@@ -93,7 +95,7 @@ impl Open {
 
     /// The newest claim of one that has left its host.
     fn denied(&self) -> Option<Claim> {
-        let claims = self.answers.values().flatten();
+        let claims = self.answers.values().flatten().chain(&self.outdated);
         claims.reduce(|best, claim| if claim.beats(best) { claim } else { best }).cloned()
     }
 
@@ -153,6 +155,7 @@ impl Lookups {
             silent: nodes(silent),
             unsure: BTreeSet::new(),
             answers: BTreeMap::new(),
+            outdated: None,
             until: now + PATIENCE,
             again: now + AGAIN,
             pause: AGAIN,
@@ -186,6 +189,15 @@ impl Lookups {
             Answer::Unsure => {
                 open.unsure.insert(from);
             }
+        }
+    }
+
+    /// Somebody named a host of which the asker knows that it has not got the daemon any more.
+    pub fn outdated(&mut self, query: Query, claim: Claim) {
+        if let Some(open) = self.open.get_mut(&query)
+            && open.outdated.as_ref().is_none_or(|known| claim.beats(known))
+        {
+            open.outdated = Some(claim);
         }
     }
 
