@@ -178,6 +178,7 @@ fn events() -> Vec<EventsMessage<'static>> {
         EventsMessage::Close { stream },
         EventsMessage::Again { stream },
         EventsMessage::Full { stream },
+        EventsMessage::Astray { stream },
     ]
 }
 

@@ -17,7 +17,7 @@ use crate::wire::codec;
 use crate::wire::events::{EventsMessage, StreamId};
 
 /// Most times that an event is sent on.
-const MOST_HOPS: u8 = 4;
+pub(super) const MOST_HOPS: u8 = 4;
 /// Most streams of others to one daemon that one node sends on through this one.
 const MOST_OF_OTHERS: usize = 16;
 
@@ -184,7 +184,8 @@ impl Engine {
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
         if passed.hops >= MOST_HOPS {
-            return;
+            let to = self.way_back(id.sender, from);
+            return self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Astray { stream: *id }));
         }
         if !self.forwards.admit(id, from, pointer.node, now.instant) {
             if from != id.sender {

@@ -163,6 +163,11 @@ impl Engine {
                     self.on_full(&stream, from);
                 }
             }
+            EventsMessage::Astray { stream } => {
+                if self.is_for_me(from, Way::Back, &stream, body) {
+                    self.on_astray(&stream, from, now);
+                }
+            }
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)

@@ -9,6 +9,7 @@ use super::error::RuntimeError;
 use super::reaching::Then;
 use super::recovery::peer_lost;
 use super::replies::remote_as_error;
+use super::rerouting::{has_moved_too_often, moved_too_often};
 use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
@@ -144,7 +145,10 @@ impl Engine {
         self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
         match found {
-            Some(found) => self.route_to(origin, found, now),
+            Some(found) => {
+                self.route_to(origin, found, now);
+                self.lead_anew(origin, found, now);
+            }
             None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
                 if self.is_released(origin) {
                     self.end_route(origin, |maybe| peer_lost(origin, maybe));
@@ -256,6 +260,7 @@ impl Engine {
 
     /// Looks whether callers of a daemon have waited long enough.
     pub(super) fn check_route(&mut self, origin: OriginHash, now: Now) {
+        self.look_again(origin, now);
         let me = self.me();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut late = Vec::new();
@@ -280,7 +285,9 @@ impl Engine {
             // Only a host that is in reach, and did not accept it, has no room.
             let reached = (stream.host == me || self.peers.is_up(stream.host)) && !stream.is_detoured();
             for (number, ticket, expires) in stream.expired(now.instant) {
-                let error = if stream.is_call(number) {
+                let error = if !stream.is_accepted_through(number) && has_moved_too_often(stream) {
+                    moved_too_often(origin, stream.was_sent(number), expires.timeout)
+                } else if stream.is_call(number) {
                     RuntimeError::CallTimeout(expires.timeout)
                 } else if reached && !stream.is_doubtful(number) {
                     RuntimeError::MailboxFull(origin)

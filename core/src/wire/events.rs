@@ -308,6 +308,14 @@ pub enum EventsMessage<'b> {
         #[n(0)]
         stream: StreamId,
     },
+    /// Former host → sender: what it sent went from one former host to the next too often, and the daemon is to be looked for
+    /// anew.
+    #[n(10)]
+    Astray {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+    },
 }
 
 impl EventsMessage<'_> {
@@ -323,7 +331,8 @@ impl EventsMessage<'_> {
             | Self::Unknown { stream, .. }
             | Self::Close { stream }
             | Self::Again { stream }
-            | Self::Full { stream } => stream,
+            | Self::Full { stream }
+            | Self::Astray { stream } => stream,
         }
     }
 
@@ -337,7 +346,8 @@ impl EventsMessage<'_> {
             | Self::Moved { .. }
             | Self::Unknown { .. }
             | Self::Again { .. }
-            | Self::Full { .. } => None,
+            | Self::Full { .. }
+            | Self::Astray { .. } => None,
         }
     }
 }

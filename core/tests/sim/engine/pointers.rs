@@ -1,13 +1,15 @@
 //! What former hosts remember of where daemons went: for how long, at what cost, and that nothing goes round in circles.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::HostConfig;
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::identity::{Epoch, OriginHash};
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::runtime::Engine;
+use mesh_daemon_core::runtime::{Engine, Executed, RuntimeError};
 
-use super::in_world;
 use super::world::World;
+use super::{for_seeds, in_world};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -103,5 +105,182 @@ fn a_spawn_that_fails_leaves_no_timer_behind() {
         assert!(world.wait_for(ticket).is_err(), "it lives elsewhere");
         world.run_for(12 * MINUTE);
         assert_asleep(world);
+    });
+}
+
+/// A daemon that went from node 0 over all others up to `last`, and a caller that met it on node 0 and reaches nobody but the
+/// nodes of `reaches`.
+fn far_away(world: &mut World, last: usize, caller: usize, reaches: &[usize]) -> OriginHash {
+    let origin = world.spawn(0, 1, "prompt");
+    let ticket = world.call(caller, origin);
+    world.outputs(ticket);
+    for other in (1..world.nodes.len()).filter(|other| *other != caller && !reaches.contains(other)) {
+        world.lose(other, caller, Loss::Silence);
+    }
+    for host in 0..last {
+        assert_eq!(world.moved(host, origin, host + 1), Ok(()));
+    }
+    origin
+}
+
+fn call_within(world: &mut World, node: usize, origin: OriginHash, timeout: Duration) -> Ticket {
+    let request = world.request(0, 0);
+    let payload = request.encode(0);
+    world.act(node, Some(request.id), |engine, ticket, now| engine.call(ticket, origin, payload, timeout, now))
+}
+
+fn moved_too_often(origin: OriginHash, waited: Duration) -> RuntimeError {
+    RuntimeError::MovedTooOften { origin, executed: Executed::Unknown, waited }
+}
+
+#[test]
+fn four_forwards_reach_a_daemon_and_after_a_fifth_the_deadline_decides() {
+    for last in [4, 5, 6] {
+        in_world(World::new(1, 8), |world| {
+            let origin = far_away(world, last, 7, &[0]);
+            let timeout = Duration::from_secs(20);
+            let ticket = call_within(world, 7, origin, timeout);
+            if last == 4 {
+                world.outputs(ticket);
+            } else {
+                assert_eq!(world.failure(ticket), moved_too_often(origin, timeout));
+            }
+            // One hop nearer it is reached again, and what was given up does not run.
+            if last == 5 {
+                assert_eq!(world.moved(5, origin, 1), Ok(()));
+                let ticket = world.call(7, origin);
+                world.outputs(ticket);
+                assert_eq!(world.seen(origin).len(), 2);
+            }
+        });
+    }
+}
+
+#[test]
+fn what_went_astray_goes_on_through_a_former_host_that_is_nearer() {
+    for_seeds(0..10, 8, |world| {
+        let origin = far_away(world, 6, 7, &[0]);
+        let ticket = world.call(7, origin);
+        world.run_for(Duration::from_secs(10));
+        assert!(!world.is_answered(ticket), "nobody whom it reaches is near enough");
+        world.connect(7, 4, false);
+        world.outputs(ticket);
+        let ticket = world.call(7, origin);
+        world.outputs(ticket);
+        assert_eq!(world.seen(origin).len(), 3);
+        world.run_for(20 * MINUTE);
+        assert_asleep(world);
+    });
+}
+
+#[test]
+fn events_without_a_deadline_that_went_astray_end_after_five_minutes() {
+    in_world(World::new(1, 8), |world| {
+        let origin = far_away(world, 6, 7, &[0]);
+        let request = world.request(0, 0);
+        let ticket = world.deliver(7, origin, request);
+        world.run_for(4 * MINUTE);
+        assert!(!world.is_answered(ticket));
+        world.run_for(2 * MINUTE);
+        assert_eq!(world.failure(ticket), moved_too_often(origin, 5 * MINUTE));
+        world.run_for(20 * MINUTE);
+        assert_asleep(world);
+    });
+}
+
+#[test]
+fn a_daemon_that_outruns_its_caller_moved_too_often_and_one_that_rests_is_reached() {
+    let timeout = Duration::from_millis(150);
+    for_seeds(0..10, 8, |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.call(7, origin);
+        world.outputs(ticket);
+        world.lag.insert(7, Duration::from_millis(200));
+        let hurried = call_within(world, 7, origin, timeout);
+        let patient = world.call(7, origin);
+        for host in 0..6 {
+            assert_eq!(world.moved(host, origin, host + 1), Ok(()));
+        }
+        assert!(!world.is_answered(hurried), "it moved within the deadline");
+        assert_eq!(world.failure(hurried), moved_too_often(origin, timeout));
+        world.outputs(patient);
+        // The daemon was not in a hurry while this one waited.
+        let late = call_within(world, 7, origin, timeout);
+        assert_eq!(world.failure(late), RuntimeError::CallTimeout(timeout));
+    });
+}
+
+/// How often events of that sender were sent on since, after which the record begins anew.
+fn forwarded(world: &mut World, sender: usize) -> usize {
+    let sender = world.id(sender);
+    let spied = std::mem::take(&mut world.streams);
+    let own = spied.iter().filter(|spied| spied.stream.sender == sender);
+    own.filter(|spied| spied.events.is_some_and(|(hops, ..)| hops > 0)).count()
+}
+
+#[test]
+fn a_stale_address_costs_one_forward_and_is_then_corrected() {
+    for_seeds(0..20, 4, |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.call(3, origin);
+        world.outputs(ticket);
+        // It does not hear of the move.
+        world.cut(0, 3, Duration::from_millis(500));
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        world.spying = true;
+        let ticket = world.call(3, origin);
+        world.outputs(ticket);
+        world.run_for(Duration::from_millis(1));
+        assert_eq!(forwarded(world, 3), 1, "the former host sends it on");
+        for _ in 0..5 {
+            let ticket = world.call(3, origin);
+            world.outputs(ticket);
+        }
+        assert_eq!(forwarded(world, 3), 0, "from then on it goes straight");
+        assert_eq!(world.seen(origin).len(), 7);
+    });
+}
+
+#[test]
+fn events_after_a_daemon_that_goes_in_circles_never_do() {
+    for_seeds(0..20, 5, |world| {
+        world.spying = true;
+        for slow in 3..5 {
+            let lag = Duration::from_micros(world.chance(8_000));
+            world.lag.insert(slow, lag);
+        }
+        let origin = world.spawn(0, 1, "prompt");
+        let mut tickets = Vec::new();
+        let mut host = 0;
+        for _ in 0..12 {
+            let (one, other) = (world.chance(5), world.chance(4));
+            let (one, other) = (one as usize, (one as usize + 1 + other as usize) % 5);
+            let heal = Duration::from_micros(world.chance(20_000));
+            world.cut(one, other, heal);
+            tickets.extend((0..5).map(|caller| world.call(caller, origin)));
+            let next = (host + 1 + world.chance(2) as usize) % 3;
+            if next != host && world.moved(host, origin, next).is_ok() {
+                host = next;
+            }
+            tickets.extend((0..5).map(|caller| world.call(caller, origin)));
+        }
+        for ticket in tickets {
+            world.outputs(ticket);
+        }
+        assert_eq!(world.seen(origin).len(), 120, "each ran once");
+        let mut known: BTreeMap<_, Vec<(u8, Epoch)>> = BTreeMap::new();
+        let mut most = 0;
+        for spied in &world.streams {
+            let Some((hops, epoch, first)) = spied.events else { continue };
+            assert!(hops <= 4, "{hops} forwards");
+            most = most.max(hops);
+            let key = (spied.stream.sender, spied.stream.opening, first, spied.from);
+            let before = known.entry(key).or_default();
+            // A node that sends it on again knows a later host: else the way would lead in a circle.
+            let again = before.iter().any(|(passed, knew)| *passed < hops && *knew >= epoch && *passed > 0);
+            assert!(!again, "n{} sent {first} on after {hops} forwards, and knew no later host", spied.from);
+            before.push((hops, epoch));
+        }
+        assert!(most > 0, "something was sent on");
     });
 }

@@ -151,6 +151,8 @@ pub(crate) struct World {
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
     pub(crate) delay: std::ops::Range<u64>,
+    /// What frames of some nodes need more.
+    pub(crate) lag: BTreeMap<usize, Duration>,
     tokens: u64,
     pub(crate) speech: Speech,
     /// Takes events back from slow objects that were in progress, by token.
@@ -224,6 +226,7 @@ impl World {
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
+            lag: BTreeMap::new(),
             tokens: 0,
             speech: Speech::default(),
             slow_takes: 0..3_000,

@@ -109,7 +109,8 @@ impl World {
         let micros = self.rng.random_range(self.delay.clone());
         let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
         wire.in_flight += 1;
-        let mut arrival = self.now + Duration::from_micros(micros);
+        let lag = self.lag.get(&from).copied().unwrap_or_default();
+        let mut arrival = self.now + Duration::from_micros(micros) + lag;
         if let Some(last) = wire.last_arrival {
             arrival = arrival.max(last);
         }
