@@ -158,15 +158,12 @@ impl Engine {
         slot.host.progress_at = now.instant;
         slot.claim = claim;
         slot.host.ledger = ledger;
-        let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
         for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
             let to = self.way_to(stream.sender, via);
             self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
         }
-        if let Some(own) = self.own_stream_to(entity, lineage) {
-            self.on_moved(&own, me, epoch, now);
-        }
+        self.lead_home(key, now);
         self.feed_all(key, now);
         self.go_on_receiving(key, true);
         self.pump(key, now);

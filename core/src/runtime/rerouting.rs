@@ -9,6 +9,7 @@ use super::forwards::MOST_HOPS;
 use super::recovery::peer_lost;
 use super::routes::IDLE_STREAM;
 use super::timers::TimerKey;
+use crate::daemon::DaemonKey;
 use crate::directory::{Found, Haste};
 use crate::events::OutStream;
 use crate::identity::{Epoch, NodeId, OriginHash};
@@ -70,6 +71,19 @@ impl Engine {
         self.repeat_stream(origin, now);
         if !reachable {
             self.want_peer(node);
+        }
+    }
+
+    /// A daemon lives on this node from now on: its stream leads here, and what waits for it is not looked for elsewhere.
+    pub(super) fn lead_home(&mut self, key: DaemonKey, now: Now) {
+        let Some(host) = self.slot(key).map(|slot| &slot.host) else { return };
+        let (entity, lineage, epoch, origin, me) = (host.entity(), host.lineage, host.epoch, host.origin, self.me());
+        self.finish_locating(origin, Some(me), now);
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
+        } else if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) {
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (me, epoch), None, now);
         }
     }
 

@@ -191,7 +191,13 @@ impl Engine {
         (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
     }
 
-    fn open_route(&mut self, id: StreamId, (host, epoch): (NodeId, Epoch), former: Option<NodeId>, now: Now) {
+    pub(super) fn open_route(
+        &mut self,
+        id: StreamId,
+        (host, epoch): (NodeId, Epoch),
+        former: Option<NodeId>,
+        now: Now,
+    ) {
         let origin = id.entity.origin_hash();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);

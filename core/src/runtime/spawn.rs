@@ -251,6 +251,7 @@ impl Engine {
             self.announce(key);
         }
         self.go_on_receiving(key, false);
+        self.lead_home(key, now);
         self.settle_own(now);
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::identity::Epoch;
+use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 
