@@ -7,6 +7,7 @@ mod chain;
 mod channels;
 mod daemon;
 mod deaths;
+mod directory;
 mod drains;
 mod driven;
 mod ends;

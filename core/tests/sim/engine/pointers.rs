@@ -9,7 +9,7 @@ use mesh_daemon_core::identity::{Epoch, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{Engine, Executed, RuntimeError};
 
-use super::world::World;
+use super::world::{Spied, World};
 use super::{for_seeds, in_world};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ fn stop(world: &mut World, node: usize, seed: u8) {
 }
 
 /// No node will ever wake up again, unless something comes from outside.
-fn assert_asleep(world: &World) {
+pub(super) fn assert_asleep(world: &World) {
     let deadlines: Vec<_> = world.nodes.iter().map(|node| Engine::next_deadline(&node.engine)).collect();
     assert!(deadlines.iter().all(Option::is_none), "now {:?}, due {deadlines:?}", world.now);
 }
@@ -211,6 +211,26 @@ fn a_daemon_that_outruns_its_caller_moved_too_often_and_one_that_rests_is_reache
     });
 }
 
+/// Whoever sent an event on knew a later host than whoever had sent it to him: the epochs rise with every hop, so no way is a
+/// circle. Tells how often an event was sent on at most.
+pub(super) fn assert_no_circles(world: &World) -> u8 {
+    let mut arrived: BTreeMap<_, Epoch> = BTreeMap::new();
+    let mut most = 0;
+    for Spied { from, to, stream, events, .. } in &world.streams {
+        let Some((hops, epoch, first)) = *events else { continue };
+        let event = |node, hops| (node, stream.sender, stream.opening, first, hops);
+        if hops > 0 {
+            let came = arrived.get(&event(*from, hops - 1)).expect("what is sent on has come");
+            assert!(*came < epoch, "n{from} sends {first} on to n{to}, which is no later host");
+        }
+        let lowest = arrived.entry(event(*to, hops)).or_insert(epoch);
+        *lowest = epoch.min(*lowest);
+        most = most.max(hops);
+    }
+    assert!(most <= 4, "{most} forwards");
+    most
+}
+
 /// How often events of that sender were sent on since, after which the record begins anew.
 fn forwarded(world: &mut World, sender: usize) -> usize {
     let sender = world.id(sender);
@@ -270,18 +290,7 @@ fn events_after_a_daemon_that_goes_in_circles_never_do() {
             world.outputs(ticket);
         }
         assert_eq!(world.seen(origin).len(), 120, "each ran once");
-        let mut known: BTreeMap<_, Vec<(u8, Epoch)>> = BTreeMap::new();
-        for spied in &world.streams {
-            let Some((hops, epoch, first)) = spied.events else { continue };
-            assert!(hops <= 4, "{hops} forwards");
-            most.set(most.get().max(hops));
-            let key = (spied.stream.sender, spied.stream.opening, first, spied.from);
-            let before = known.entry(key).or_default();
-            // A node that sends it on again knows a later host: else the way would lead in a circle.
-            let again = before.iter().any(|(passed, knew)| *passed < hops && *knew >= epoch && *passed > 0);
-            assert!(!again, "n{} sent {first} on after {hops} forwards, and knew no later host", spied.from);
-            before.push((hops, epoch));
-        }
+        most.set(most.get().max(assert_no_circles(world)));
     });
     assert!(most.get() > 0, "something was sent on");
 }
