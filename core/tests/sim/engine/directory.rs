@@ -256,6 +256,26 @@ impl Model {
         }
     }
 
+    /// Whether a node keeps the address of a daemon of another one.
+    fn is_kept(&self, world: &World, node: usize, origin: OriginHash, host: usize) -> bool {
+        let members: Vec<NodeId> = self.view(world, host).iter().map(|member| world.id(*member)).collect();
+        host != node && View::new(&members).homes_of(origin).contains(world.id(node))
+    }
+
+    /// The liars take back what they said.
+    fn repent(&mut self, world: &mut World, living: &BTreeMap<OriginHash, usize>) {
+        for (to, origin) in std::mem::take(&mut self.lies) {
+            for liar in everybody(world).filter(|liar| *liar != to) {
+                if living.get(&origin) == Some(&liar) && self.is_kept(world, to, origin, liar) {
+                    continue;
+                }
+                let gone = vec![origin];
+                let taken_back = DirectoryMessage::Place { anew: false, hosted: Vec::new(), gone, settled: None };
+                world.forge_directory(liar, to, &taken_back);
+            }
+        }
+    }
+
     /// No table holds anything of what ended, and nobody waits for anything.
     fn check_tables(&self, world: &mut World, living: &BTreeMap<OriginHash, usize>) {
         world.assert_nothing_left();
@@ -265,10 +285,7 @@ impl Model {
             assert_eq!((census.streams_in, census.streams_out, census.streams_through), (0, 0, 0), "routes of n{node}");
             let lives_here = living.values().filter(|host| **host == node).count();
             assert_eq!(census.daemons, lives_here, "n{node}");
-            let kept = |(origin, host): &(&OriginHash, &usize)| {
-                let ids: Vec<NodeId> = self.view(world, **host).iter().map(|member| world.id(*member)).collect();
-                **host != node && View::new(&ids).homes_of(**origin).contains(world.id(node))
-            };
+            let kept = |(origin, host): &(&OriginHash, &usize)| self.is_kept(world, node, **origin, **host);
             assert_eq!(
                 world.nodes[node].engine.kept_addresses(),
                 living.iter().filter(kept).count(),
@@ -338,13 +355,7 @@ fn come_apart(world: &mut World) {
     model.run_for(world, Duration::from_secs(1_500));
     assert_eq!(model.check_agreed(world), living);
     model.check_reached(world, &living);
-    for (to, origin) in std::mem::take(&mut model.lies) {
-        for liar in everybody(world).filter(|liar| *liar != to && living.get(&origin) != Some(liar)) {
-            let gone = vec![origin];
-            let taken_back = DirectoryMessage::Place { anew: false, hosted: Vec::new(), gone, settled: None };
-            world.forge_directory(liar, to, &taken_back);
-        }
-    }
+    model.repent(world, &living);
     model.run_for(world, Duration::from_secs(1_500));
     model.check_tables(world, &living);
     model.check_lookups(world);
