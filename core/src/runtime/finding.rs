@@ -185,6 +185,13 @@ impl Engine {
                 self.want_peer(host);
             }
         }
+        if let Some(host) = claim.as_ref().map(|claim| claim.body().node()).filter(|&host| host != self.me())
+            && self.answers(host)
+            && self.lookups.ask_too(query, host, true)
+        {
+            // A former host may not know yet that the daemon has left that one as well, or ended there.
+            self.ask_where(host, query, origin);
+        }
         let answer = match claim {
             Some(claim) => Answer::Claim(claim),
             // Who is no home speaks for itself alone.
