@@ -349,6 +349,10 @@ fn come_apart(world: &mut World) {
     // Moves come to their ends, copies in doubt too.
     let watch = |world: &World| world.nodes.iter().all(|node| node.engine.census().migrations == 0);
     assert!(world.run_until(Duration::from_secs(1_500), watch), "every move ends");
+    // Copies are noticed where members name them: whoever takes no part and hosts one is not heard of.
+    let hosting = everybody(world).filter(|&node| world.nodes[node].engine.census().daemons > 0);
+    model.members.extend(hosting);
+    model.notice(world, 1);
     model.run_for(world, Duration::from_secs(5));
     let living = model.check_agreed(world);
     // A stream may lead to a life that has ended; nobody uses it for long.
