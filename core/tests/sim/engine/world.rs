@@ -37,7 +37,7 @@ pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
 const FRAME: usize = 65_519 - 1;
 /// Frames of one direction on the way at once.
 const IN_FLIGHT: usize = 4;
-const TRACE_LINES: usize = 400_000;
+const TRACE_LINES: usize = 4000;
 
 /// Something that happens at an instant.
 #[derive(Debug)]
