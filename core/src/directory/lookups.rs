@@ -80,13 +80,15 @@ pub struct Found {
 
 impl Open {
     /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
-    /// none, that it hosts another life of the daemon, or that the daemon has left it as well.
+    /// none, that it hosts another life of the daemon, or that this has left it as well or is another's at the same epoch.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
-            let denied = *by != host && self.answers.contains_key(&host);
+            // A host that the daemon is on its way to still names the one before, at the epoch of that one.
+            let otherwise = |word: &Claim| word.body().node() == host || word.body().epoch >= claim.body().epoch;
+            let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
             }
@@ -113,15 +115,10 @@ impl Open {
         nobody_left || self.until <= now || own_word()
     }
 
-    /// A host that spoke before somebody named it may have got the daemon meanwhile, unless it knew of a later one: it is
-    /// asked again, once.
+    /// A host that knew of none before somebody named it may have got the daemon meanwhile: it is asked again, once.
     fn confront(&mut self, by: NodeId, claim: &Claim) {
         let (host, epoch) = (claim.body().node(), claim.body().epoch);
-        let before = |word: &Claim| word.body().node() != host && !word.beats(claim);
-        if host != by
-            && self.named.insert((host, epoch))
-            && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(before))
-        {
+        if host != by && self.named.insert((host, epoch)) && matches!(self.answers.get(&host), Some(None)) {
             self.answers.remove(&host);
             self.unsure.insert(host);
         }
