@@ -91,9 +91,10 @@ impl World {
                     let message =
                         codec::decode::<EventsMessage<'_>>(&record.body).expect("nodes send what they can read");
                     let again = matches!(message, EventsMessage::Again { .. });
-                    let events = match message {
-                        EventsMessage::Batch { hops, epoch, first, .. } => Some((hops, epoch, first)),
-                        _ => None,
+                    let events = if let EventsMessage::Batch { hops, epoch, first, .. } = message {
+                        Some((hops, epoch, first))
+                    } else {
+                        None
                     };
                     self.streams.push(Spied { from, to, stream: *message.stream(), again, events });
                 }
