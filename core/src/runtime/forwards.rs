@@ -1,7 +1,7 @@
 //! Messages of streams on their way through a node that is not at either end: to where a daemon went that lived here, and
 //! back to senders that reach its host only through this node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
@@ -76,9 +76,9 @@ impl Forwards {
         self.streams.insert(id, Forwarded::new(from, to, now));
     }
 
-    /// Whether streams to that daemon go through this node.
-    fn lead_to(&self, entity: &EntityId) -> bool {
-        self.streams.keys().any(|id| id.entity == *entity)
+    /// The daemons that streams go through this node to.
+    fn destinations(&self) -> HashSet<EntityId, RandomState> {
+        self.streams.keys().map(|id| id.entity).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -148,8 +148,8 @@ impl Engine {
 
     /// Forgets where daemons went, except for those that streams go through this node to.
     pub(super) fn sweep_pointers(&mut self, now: Now) {
-        let Self { pointers, forwards, .. } = self;
-        pointers.sweep(now.instant, |pointer| forwards.lead_to(&pointer.entity));
+        let used = self.forwards.destinations();
+        self.pointers.sweep(now.instant, |pointer| used.contains(&pointer.entity));
     }
 
     /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
