@@ -24,6 +24,7 @@ mod phases;
 mod pipelines;
 mod recovery;
 mod sealing;
+mod snapshots;
 mod steps;
 mod table;
 mod world;

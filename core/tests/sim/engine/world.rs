@@ -45,6 +45,7 @@ enum Event {
     Step { node: usize, life: u64, daemon: DaemonKey, token: u64 },
     Restored { node: usize, life: u64, daemon: DaemonKey },
     Snapshotted { node: usize, life: u64, daemon: DaemonKey },
+    Slice { node: usize, life: u64, daemon: DaemonKey, offset: u64, len: u32 },
     Suspect { node: usize, peer: usize, session: u64 },
     Connect { one: usize, other: usize },
     GiveUp { one: usize, other: usize },
@@ -513,6 +514,12 @@ impl World {
             Event::Snapshotted { node, life, daemon } => {
                 if self.nodes[node].life == life {
                     self.snapshotted(node, daemon);
+                    self.settle(node);
+                }
+            }
+            Event::Slice { node, life, daemon, offset, len } => {
+                if self.nodes[node].life == life {
+                    self.read_slice(node, daemon, offset, len);
                     self.settle(node);
                 }
             }

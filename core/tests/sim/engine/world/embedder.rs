@@ -98,13 +98,10 @@ impl World {
                     None => self.snapshotted(node, daemon),
                 }
             }
-            Work::ReadState { daemon, offset, len } => {
-                let slice = self.slice_of_state(node, daemon, offset, len);
-                if self.nodes[node].objects.faults.changed {
-                    self.change_state(node, daemon);
-                }
-                self.nodes[node].engine.state_slice(daemon, offset, slice, now);
-            }
+            Work::ReadState { daemon, offset, len } => match self.nodes[node].objects.faults.slices_take {
+                Some(takes) => self.at(takes, Event::Slice { node, life, daemon, offset, len }),
+                None => self.read_slice(node, daemon, offset, len),
+            },
             Work::CheckState { daemon, offset, len } => {
                 let hash = self.slice_of_state(node, daemon, offset, len).map(|slice| SliceHash::of(&slice));
                 self.nodes[node].engine.state_checked(daemon, offset, hash, now);
@@ -131,6 +128,15 @@ impl World {
             Work::Settle { ticket, result } => self.answered(node, ticket, result),
             Work::Notice(notice) => self.notice(node, notice),
         }
+    }
+
+    pub(super) fn read_slice(&mut self, node: usize, daemon: DaemonKey, offset: u64, len: u32) {
+        let slice = self.slice_of_state(node, daemon, offset, len);
+        if self.nodes[node].objects.faults.changed {
+            self.change_state(node, daemon);
+        }
+        let now = self.present();
+        self.nodes[node].engine.state_slice(daemon, offset, slice, now);
     }
 
     fn slice_of_state(&self, node: usize, daemon: DaemonKey, offset: u64, len: u32) -> Result<Bytes, Thrown> {
