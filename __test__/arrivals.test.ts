@@ -42,7 +42,7 @@ async function moved(from: Node, to: Node, origin: bigint, options = {}): Promis
   await (await from.rt.migrate(origin, to.id, options)).wait();
 }
 
-test("hazard 7: an entry is keyed by the key pair's own origin and serves that daemon only", async () => {
+test("hazard 7: an entry is keyed by the key pair's own origin and serves that daemon only (requirements 1 and 30)", async () => {
   const { a, b, identity, origin } = await setting();
   b.rt.registerMigrationTargetIdentity('counter', identity);
   expect(b.rt.bindExpectedOrchestrator(origin, a.id)).toBe(true);

@@ -53,7 +53,7 @@ fn is_handled(mesh: &MeshNode) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_2_nobody_sees_a_ready_runtime_without_its_handler() {
+async fn hazard_2_requirement_12_nobody_sees_a_ready_runtime_without_its_handler() {
     for _ in 0..TRIALS {
         let mesh = mesh().await;
         let runtime = runtime_on(&mesh);
@@ -72,7 +72,7 @@ async fn hazard_2_nobody_sees_a_ready_runtime_without_its_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_3_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
+async fn hazard_3_requirement_13_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
     for _ in 0..TRIALS {
         let mesh = mesh().await;
         let runtime = runtime_on(&mesh);
@@ -93,7 +93,7 @@ async fn hazard_3_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_4_a_spawn_that_races_a_shutdown_leaves_no_daemon() {
+async fn hazard_4_requirement_15_a_spawn_that_races_a_shutdown_leaves_no_daemon() {
     for _ in 0..TRIALS {
         let host = Host::start(ArrivalPolicy::AnyKind).await;
         let spawns = async {
@@ -112,7 +112,7 @@ async fn hazard_4_a_spawn_that_races_a_shutdown_leaves_no_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_5_of_32_concurrent_registrations_exactly_one_wins() {
+async fn hazard_5_requirement_10_of_32_concurrent_registrations_exactly_one_wins() {
     let runtime = runtime_on(&mesh().await);
     let won = AtomicUsize::new(0);
     thread::scope(|scope| {

@@ -229,7 +229,7 @@ fn requirement_51_a_shutdown_takes_the_memory_of_failures_along() {
 }
 
 #[test]
-fn requirement_49_a_third_node_drives_a_move_without_the_key() {
+fn requirements_32_49_a_third_node_drives_a_move_without_the_key() {
     in_world(open_world(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         let (source, target) = (world.id(SOURCE), world.id(TARGET));
@@ -241,7 +241,8 @@ fn requirement_49_a_third_node_drives_a_move_without_the_key() {
         assert_eq!(world.wait_migration(THIRD, migration), Ok(()));
         let mut seals = 0;
         for (sent, message) in said(world, "SnapshotReady") {
-            let MigrationMessage::SnapshotReady { envelope, .. } = message else { panic!("{sent:?}") };
+            let MigrationMessage::SnapshotReady { id, envelope, .. } = message else { panic!("{sent:?}") };
+            assert_eq!(id.entity.origin_hash(), origin, "requirement 32: what was asked for");
             assert!(envelope.is_none(), "no key travels");
             seals += 1;
         }

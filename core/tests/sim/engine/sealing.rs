@@ -75,7 +75,7 @@ fn hazard_31_requirement_48_a_key_that_is_not_there_is_refused_before_anything_i
 }
 
 #[test]
-fn hazard_31_requirement_48_a_seal_that_fails_is_told_to_the_orchestrator_and_nothing_goes_out_unsealed() {
+fn hazard_31_requirements_27_28_48_a_seal_that_fails_is_told_to_the_orchestrator_and_nothing_goes_out_unsealed() {
     for driver in [0, 2] {
         in_world(open_world(), |world| {
             let origin = world.spawn(0, 1, "prompt");
@@ -90,7 +90,7 @@ fn hazard_31_requirement_48_a_seal_that_fails_is_told_to_the_orchestrator_and_no
 }
 
 #[test]
-fn hazard_32_a_bad_envelope_never_falls_back_to_a_provisioned_key() {
+fn hazard_32_requirement_30_a_bad_envelope_never_falls_back_to_a_provisioned_key() {
     for driver in [0, 2] {
         in_world(open_world(), |world| {
             let origin = world.spawn(0, 1, "prompt");
@@ -113,7 +113,7 @@ fn hazard_32_a_bad_envelope_never_falls_back_to_a_provisioned_key() {
 }
 
 #[test]
-fn hazard_32_an_envelope_that_was_announced_and_does_not_come_is_an_error() {
+fn hazard_32_requirement_31_an_envelope_that_was_announced_and_does_not_come_is_an_error() {
     in_world(open_world(), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let entity = World::daemon_key(1).entity_id();
