@@ -60,6 +60,8 @@ struct Open {
     unsure: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
+    /// The newest of the claims that do not hold any more.
+    outdated: Option<Claim>,
     until: Instant,
     again: Instant,
     pause: Duration,
@@ -75,15 +77,15 @@ pub struct Found {
 }
 
 impl Open {
-    /// The best claim. What a former host says is not believed against the later word of the host that it names: that it
-    /// knows of none, or that the daemon has left it as well.
+    /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
+    /// none, that it hosts another life of the daemon, or, later, that the daemon has left it as well.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
-            let left = |word: &Claim| word.body().node() != host && word.beats(claim);
-            let denied = self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(left));
+            let otherwise = |word: &Claim| word.body().node() == host || word.beats(claim);
+            let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
             }
@@ -93,21 +95,21 @@ impl Open {
 
     /// The newest claim of one that has left its host.
     fn denied(&self) -> Option<Claim> {
-        let claims = self.answers.values().flatten();
+        let claims = self.answers.values().flatten().chain(&self.outdated);
         claims.reduce(|best, claim| if claim.beats(best) { claim } else { best }).cloned()
     }
 
-    /// A host that speaks for itself ends the question: an older claim is put right by the host that it names.
+    /// A host that speaks for itself ends the question, unless somebody names another one at a later epoch, which is to be
+    /// heard first.
     fn is_over(&self, now: Instant) -> bool {
-        let own_word =
-            |(by, claim): (&NodeId, &Option<Claim>)| claim.as_ref().is_some_and(|claim| claim.body().node() == *by);
+        let own_word = || self.best().is_some_and(|best| best.claim.body().node() == best.by);
         let nobody_left = self.waiting_for.is_empty()
             && self.unsure.is_empty()
             && match self.haste {
                 Haste::WaitForAll => self.silent.is_empty(),
                 Haste::SkipSilent => true,
             };
-        nobody_left || self.until <= now || self.answers.iter().any(own_word)
+        nobody_left || self.until <= now || own_word()
     }
 
     fn involves(&self, node: NodeId) -> bool {
@@ -153,6 +155,7 @@ impl Lookups {
             silent: nodes(silent),
             unsure: BTreeSet::new(),
             answers: BTreeMap::new(),
+            outdated: None,
             until: now + PATIENCE,
             again: now + AGAIN,
             pause: AGAIN,
@@ -186,6 +189,15 @@ impl Lookups {
             Answer::Unsure => {
                 open.unsure.insert(from);
             }
+        }
+    }
+
+    /// Somebody named a host of which the asker knows that it has not got the daemon any more.
+    pub fn outdated(&mut self, query: Query, claim: Claim) {
+        if let Some(open) = self.open.get_mut(&query)
+            && open.outdated.as_ref().is_none_or(|known| claim.beats(known))
+        {
+            open.outdated = Some(claim);
         }
     }
 

@@ -162,17 +162,17 @@ impl Engine {
     fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, hosts: &[NodeId], sure: bool) {
         let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
         let Some(origin) = open else { return };
-        let claim = match claim.map(Claim::decode) {
-            None => None,
-            // A former host that knows only that the daemon came here.
-            Some(Ok(claim)) if claim.body().node() == self.me() && !self.is_hosted(&claim) => None,
-            Some(Ok(claim)) => Some(claim),
-            Some(Err(error)) => {
-                self.refuse(from, "claim", &error);
+        let claim = claim.map(Claim::decode).transpose().unwrap_or_else(|error| {
+            self.refuse(from, "claim", &error);
+            None
+        });
+        let claim = match claim.filter(|claim| claim.body().entity.origin_hash() == origin) {
+            Some(claim) if self.is_outdated(&claim) => {
+                self.lookups.outdated(query, claim);
                 None
             }
+            claim => claim,
         };
-        let claim = claim.filter(|claim| !self.is_outlived(claim));
         for &host in hosts.iter().filter(|&&host| host != from) {
             let answers = self.answers(host);
             if host == self.me() {
@@ -189,6 +189,13 @@ impl Engine {
             None => Answer::Unsure,
         };
         self.lookups.answer(query, from, answer);
+    }
+
+    /// Whether this node knows better than a claim of another's.
+    fn is_outdated(&self, claim: &Claim) -> bool {
+        // A former host that knows only that the daemon came here.
+        let came_here = claim.body().node() == self.me() && !self.is_hosted(claim);
+        came_here || self.is_outlived(claim)
     }
 
     fn is_hosted(&self, claim: &Claim) -> bool {

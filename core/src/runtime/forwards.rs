@@ -32,13 +32,15 @@ struct Forwarded {
     at: Instant,
     /// Something of it was dropped for want of room: nothing more is sent on until its sender was asked to begin again.
     due: bool,
+    /// A word about its way was sent back since its last message: another one could go in a circle.
+    told_back: bool,
     /// Since when the node that it goes to was seen to be out of reach.
     silent_since: Option<Instant>,
 }
 
 impl Forwarded {
     const fn new(from: NodeId, to: NodeId, at: Instant) -> Self {
-        Self { from, to, at, due: false, silent_since: None }
+        Self { from, to, at, due: false, told_back: false, silent_since: None }
     }
 }
 
@@ -97,9 +99,18 @@ impl Forwards {
     }
 }
 
+/// How an answer goes to the sender of a stream.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// To itself, when it is in reach: from the host.
+    Straight,
+    /// From one to the other, as the stream came: about its way.
+    Back,
+}
+
 impl Engine {
     /// Whether an answer is for this node. One for another node goes back the way that its stream came.
-    pub(super) fn is_for_me(&mut self, from: NodeId, stream: &StreamId, body: &Bytes) -> bool {
+    pub(super) fn is_for_me(&mut self, from: NodeId, back: Way, stream: &StreamId, body: &Bytes) -> bool {
         if stream.sender == self.me() {
             if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
                 && stream.is_guess_at(&own)
@@ -109,14 +120,19 @@ impl Engine {
             }
             return stream.incarnation == self.node.incarnation;
         }
-        let Some(way) = self.forwards.streams.get(stream) else {
+        let Some(way) = self.forwards.streams.get_mut(stream) else {
             // Forged, or late: its sender began another one since.
             tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
             return false;
         };
-        let to = self.way_to(stream.sender, way.from);
+        let via = way.from;
+        let to = match back {
+            Way::Straight => self.way_to(stream.sender, via),
+            Way::Back if std::mem::replace(&mut way.told_back, true) => return false,
+            Way::Back => self.way_back(stream.sender, via),
+        };
         // Its host keeps it, and is asked for it when the sender begins again.
-        if to != from && self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
+        if self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
             self.forwards.set_due(stream, true);
         }
         false
@@ -212,7 +228,7 @@ impl Engine {
     }
 
     fn say_to_sender(&mut self, id: &StreamId, via: NodeId, message: &EventsMessage<'_>) {
-        let to = self.way_to(id.sender, via);
+        let to = self.way_back(id.sender, via);
         self.send(to, Subprotocol::Events, codec::encode(message));
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
+use super::forwards::Way;
 use super::replies::failed;
 use super::timers::TimerKey;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
@@ -135,32 +136,32 @@ impl Engine {
                 self.on_withdraw(from, &stream, Passed { epoch, hops }, number, now);
             }
             EventsMessage::Accepted { stream, through } => {
-                if self.is_for_me(from, &stream, body) {
+                if self.is_for_me(from, Way::Straight, &stream, body) {
                     self.on_answers(&stream, through, &[], body, now);
                 }
             }
             EventsMessage::Replies { stream, through, replies } => {
-                if self.is_for_me(from, &stream, body) {
+                if self.is_for_me(from, Way::Straight, &stream, body) {
                     self.on_answers(&stream, through, &replies, body, now);
                 }
             }
             EventsMessage::Moved { stream, node, epoch } => {
-                if self.is_for_me(from, &stream, body) {
+                if self.is_for_me(from, Way::Straight, &stream, body) {
                     self.on_told_moved(from, &stream, node, epoch, now);
                 }
             }
             EventsMessage::Unknown { stream, first } => {
-                if !self.may_have_back(&stream) && self.is_for_me(from, &stream, body) {
+                if !self.may_have_back(&stream) && self.is_for_me(from, Way::Back, &stream, body) {
                     self.on_unknown(&stream, from, first, now);
                 }
             }
             EventsMessage::Again { stream } => {
-                if self.is_for_me(from, &stream, body) {
+                if self.is_for_me(from, Way::Back, &stream, body) {
                     self.on_again(&stream, from, now);
                 }
             }
             EventsMessage::Full { stream } => {
-                if self.is_for_me(from, &stream, body) {
+                if self.is_for_me(from, Way::Back, &stream, body) {
                     self.on_full(&stream, from);
                 }
             }
@@ -327,7 +328,7 @@ impl Engine {
         let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
         let untold = held.map_or(0, InStream::untold);
         if again && let Some(held) = held {
-            let (id, to) = (held.id, self.way_to(held.id.sender, held.via));
+            let (id, to) = (held.id, self.way_back(held.id.sender, held.via));
             self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id }));
         }
         if untold > 0 {

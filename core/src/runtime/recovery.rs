@@ -132,7 +132,7 @@ impl Engine {
     /// Tells the senders of streams that these lead nowhere any more.
     pub(super) fn refuse_streams(&mut self, ended: &Inbound) {
         for (_, stream) in ended.iter() {
-            let to = self.way_to(stream.id.sender, stream.via);
+            let to = self.way_back(stream.id.sender, stream.via);
             self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
         }
     }

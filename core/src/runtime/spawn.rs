@@ -375,7 +375,7 @@ impl Engine {
     // event asks where the daemon lives then, and is not refused for the sake of its former life.
     pub(super) fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
-            let to = self.way_to(stream.id.sender, stream.via);
+            let to = self.way_back(stream.id.sender, stream.via);
             let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
             if !replies.is_empty() || stream.untold() > 0 {
                 let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
@@ -389,9 +389,15 @@ impl Engine {
     /// Tells the senders of events that were held here and never accepted that they will not run.
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
-            let to = self.way_to(stream.id.sender, stream.via);
+            let to = self.way_back(stream.id.sender, stream.via);
             self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
         }
+    }
+
+    /// The node to which a word about the way of a stream goes: the one that spoke for it. Its sender believes nobody but the
+    /// one that it speaks to.
+    pub(super) fn way_back(&self, sender: NodeId, via: NodeId) -> NodeId {
+        if sender != self.me() && self.peers.is_up(via) { via } else { sender }
     }
 
     /// The node through which a sender is reached: itself, when it is connected.

@@ -229,10 +229,10 @@ impl Model {
 
     /// Answers that are true of what ran.
     fn check_answers(&self, world: &World) {
-        for wait in world.waits.values() {
-            let result = wait.result.as_ref().expect("every wait is answered");
-            let Some(request) = wait.request else { continue };
-            let (node, life, origin) = self.requests[&request];
+        for (ticket, wait) in &world.waits {
+            let asked = wait.request.map(|request| (request, self.requests[&request]));
+            let Some(result) = &wait.result else { panic!("ticket {ticket} of n{} has no answer: {asked:?}", wait.node) };
+            let Some((request, (node, life, origin))) = asked else { continue };
             let fate = self.daemons[&origin].2;
             let ran = self.ran.contains(&request);
             match result {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use crate::seeds;
 use mesh_daemon_core::daemon::DaemonKey;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
@@ -133,6 +134,8 @@ pub(crate) struct World {
     /// Emitters' chains of tests: one for each node, so that links are distinct.
     pub(crate) last_request: u64,
     trace: VecDeque<String>,
+    /// Whether messages are put into words in the trace: for somebody who reads it.
+    talkative: bool,
     hasher: DefaultHasher,
     pub(crate) meddler: Option<Meddler>,
     pub(crate) intruder: Option<Intruder>,
@@ -211,6 +214,7 @@ impl World {
             last_ticket: 0,
             last_request: 0,
             trace: VecDeque::new(),
+            talkative: seeds::is_single(),
             hasher: DefaultHasher::new(),
             trap: None,
             meddler: None,
