@@ -405,7 +405,7 @@ impl Engine {
         if sender == self.me() || self.peers.is_up(sender) { sender } else { via }
     }
 
-    /// Announces that a daemon will arrive.
+    /// Announces that a daemon will arrive. A key that is provisioned for it is the one of that address.
     pub fn expect_migration(
         &mut self,
         kind: &str,
@@ -419,6 +419,9 @@ impl Engine {
         let Some(kind) = self.factories.kind(kind) else {
             return Err(RuntimeError::FactoryNotFound(kind.to_owned()));
         };
+        if keypair.as_ref().is_some_and(|keypair| keypair.origin_hash() != origin) {
+            return Err(RuntimeError::InvalidArgument("identity must be the one of originHash".into()));
+        }
         if self.by_origin.contains_key(&origin)
             || !self.factories.expect(origin, Expectation { kind, config, keypair, orchestrator: None })
         {

@@ -231,7 +231,9 @@ impl Model {
     fn check_answers(&self, world: &World) {
         for (ticket, wait) in &world.waits {
             let asked = wait.request.map(|request| (request, self.requests[&request]));
-            let Some(result) = &wait.result else { panic!("ticket {ticket} of n{} has no answer: {asked:?}", wait.node) };
+            let Some(result) = &wait.result else {
+                panic!("ticket {ticket} of n{} has no answer: {asked:?}", wait.node)
+            };
             let Some((request, (node, life, origin))) = asked else { continue };
             let fate = self.daemons[&origin].2;
             let ran = self.ran.contains(&request);

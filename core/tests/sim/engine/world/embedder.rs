@@ -165,7 +165,8 @@ impl World {
                 assert!(phases.last().is_none_or(|last| *last < stage), "phases come once and in order");
                 phases.push(stage);
             }
-            Notice::Progress { migration, progress, .. } => {
+            Notice::Progress { migration, progress, elapsed, .. } => {
+                self.note(&format!("n{node} after {elapsed:?} of it: {progress:?}"));
                 self.nodes[node].progress.entry(migration.get()).or_default().push(progress.bytes_sent);
             }
             Notice::MigrationOver { migration, result } => {

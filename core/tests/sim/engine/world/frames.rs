@@ -58,8 +58,11 @@ pub(super) fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
 impl World {
     /// What a message of streams or of the directory says, for a reader of the trace.
     fn told(&self, record: &Record) -> Option<String> {
-        let who = |node: NodeId| self.nodes.iter().position(|known| known.keypair.node_id() == node).unwrap_or(usize::MAX);
-        let stream = |id: &StreamId| format!("{}..{:?}/{:?} of n{}", id.entity.origin_hash(), id.lineage, id.opening, who(id.sender));
+        let who =
+            |node: NodeId| self.nodes.iter().position(|known| known.keypair.node_id() == node).unwrap_or(usize::MAX);
+        let stream = |id: &StreamId| {
+            format!("{}..{:?}/{:?} of n{}", id.entity.origin_hash(), id.lineage, id.opening, who(id.sender))
+        };
         let claim = |claim: Option<&[u8]>| {
             claim.and_then(|claim| Claim::decode(claim).ok()).map_or("none".to_owned(), |claim| {
                 let body = claim.body();
