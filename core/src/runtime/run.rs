@@ -387,5 +387,8 @@ fn conclude(
 /// The outputs as they are answered.
 fn linked(outputs: Outputs<Bytes>, links: &[CausalLink]) -> Outputs<OutputRecord> {
     let mut links = links.iter();
-    outputs.map(|payload| OutputRecord { link: *links.next().expect("each output got a link"), payload })
+    outputs.map(|payload| OutputRecord {
+        link: *links.next().expect("a host that emits makes one link for each output"),
+        payload,
+    })
 }
