@@ -766,6 +766,8 @@ declare class MigrationError extends DaemonError {
 /**
  * What a {@link GroupError} carries.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
@@ -775,6 +777,8 @@ interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
 }
 /**
  * A group could not do what it was asked.
+ *
+ * Reserved: nothing throws it yet, as there are no groups.
  *
  * @public
  */
@@ -1233,6 +1237,8 @@ declare abstract class Emitter<Events extends object> {
 /**
  * What a node can do. Every field is optional.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface CapabilitySet {
@@ -1247,6 +1253,8 @@ interface CapabilitySet {
 }
 /**
  * What a node is made of.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1263,6 +1271,8 @@ interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GpuCapability {
@@ -1277,6 +1287,8 @@ interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface AcceleratorCapability {
@@ -1288,6 +1300,8 @@ interface AcceleratorCapability {
 }
 /**
  * What runs on a node.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1302,11 +1316,15 @@ interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 type NamedVersion = readonly [name: string, version: string];
 /**
  * A model that a node serves.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1324,6 +1342,8 @@ interface ModelCapability {
 /**
  * A tool that a node offers.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ToolCapability {
@@ -1339,6 +1359,8 @@ interface ToolCapability {
 /**
  * What a node takes at most.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ResourceLimits {
@@ -1351,6 +1373,8 @@ interface ResourceLimits {
 }
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
+ *
+ * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
  *
  * @public
  */
@@ -1374,6 +1398,8 @@ interface CapabilityFilter {
 /**
  * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface CapabilityRequirement {
@@ -1385,6 +1411,8 @@ interface CapabilityRequirement {
 }
 /**
  * Which part of the mesh a search looks at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1741,11 +1769,11 @@ interface MeshDaemon {
     snapshot?(): Uint8Array | null | Promise<Uint8Array | null>;
     /** Takes over the state of a snapshot; called once, before the first event. The Buffer may be kept. */
     restore?(state: Buffer): void | Promise<void>;
-    /** What a node must offer to be given this daemon. */
+    /** What a node must offer to be given this daemon. Reserved: not used yet, any node may get it. */
     requirements?: CapabilityFilter;
-    /** The tag-set form of hard placement needs. */
+    /** The tag-set form of hard placement needs. Reserved: not used yet. */
     requiredCapabilities?: CapabilitySet;
-    /** What a node had better offer. */
+    /** What a node had better offer. Reserved: not used yet. */
     optionalCapabilities?: CapabilitySet;
     /**
      * The daemon does not live here any more. Nothing waits for what this returns; a failure goes to the logger at `warn`.
@@ -1995,11 +2023,15 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
 /**
  * How a group picks the member that gets a request.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 type Strategy = 'round-robin' | 'weighted-round-robin' | 'least-connections' | 'weighted-least-connections' | 'random' | 'weighted-random' | 'consistent-hash' | 'least-latency' | 'least-load' | 'power-of-two' | 'adaptive';
 /**
  * What routing may look at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2013,6 +2045,8 @@ interface RequestContext {
 /**
  * One member of a group.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface MemberInfo {
@@ -2025,6 +2059,8 @@ interface MemberInfo {
 /**
  * How a group is.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GroupHealth {
@@ -2034,6 +2070,8 @@ interface GroupHealth {
 }
 /**
  * How a group of interchangeable members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2047,6 +2085,8 @@ interface ReplicaGroupConfig {
 /**
  * How a group of forks is made.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ForkGroupConfig {
@@ -2056,6 +2096,8 @@ interface ForkGroupConfig {
 }
 /**
  * How a group of one active and several standby members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2068,6 +2110,8 @@ interface StandbyGroupConfig {
 }
 /**
  * Where a fork comes from.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2082,6 +2126,8 @@ interface ForkRecord {
 }
 /**
  * What a member of a standby group is.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
