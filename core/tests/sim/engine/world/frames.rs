@@ -80,15 +80,15 @@ impl World {
                 EventsMessage::Withdraw { stream: id, hops, number, .. } => {
                     format!("Withdraw {} hops {hops} {number}", stream(&id))
                 }
-                EventsMessage::Accepted { stream: id, through } => format!("Accepted {} {through}", stream(&id)),
+                EventsMessage::Accepted { stream: id, through, .. } => format!("Accepted {} {through}", stream(&id)),
                 EventsMessage::Replies { stream: id, through, .. } => format!("Replies {} {through}", stream(&id)),
-                EventsMessage::Moved { stream: id, node, epoch } => {
+                EventsMessage::Moved { stream: id, node, epoch, .. } => {
                     format!("Moved {} n{} {epoch:?}", stream(&id), who(node))
                 }
-                EventsMessage::Unknown { stream: id, first } => format!("Unknown {} {first}", stream(&id)),
+                EventsMessage::Unknown { stream: id, first, .. } => format!("Unknown {} {first}", stream(&id)),
                 EventsMessage::Close { stream: id } => format!("Close {}", stream(&id)),
-                EventsMessage::Again { stream: id } => format!("Again {}", stream(&id)),
-                EventsMessage::Full { stream: id } => format!("Full {}", stream(&id)),
+                EventsMessage::Again { stream: id, .. } => format!("Again {}", stream(&id)),
+                EventsMessage::Full { stream: id, .. } => format!("Full {}", stream(&id)),
             },
             Subprotocol::Directory => match codec::decode::<DirectoryMessage<'_>>(&record.body).ok()? {
                 DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
