@@ -122,7 +122,7 @@ test('hazard 8: a bound orchestrator is the only one that may bring the daemon',
   const { a, b, origin } = await setting();
   b.rt.expectMigration('counter', origin);
   expect(b.rt.bindExpectedOrchestrator(origin, 99n)).toBe(true);
-  expect((await failure(moved(a, b, origin))).kind).toBeDefined();
+  expect(await failure(moved(a, b, origin))).toMatchObject({ kind: 'wrong-peer', outcome: 'source' });
   expect([a.rt.daemonCount(), b.rt.daemonCount()]).toEqual([1, 0]);
   expect(await a.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
 });
