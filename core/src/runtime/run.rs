@@ -230,7 +230,7 @@ impl Engine {
         if let Some(control) = host.due_control() {
             match control {
                 Control::Stop(ticket) => {
-                    self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped);
+                    self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped, now);
                     self.settle(ticket, Ok(Settlement::Done));
                 }
                 Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => {

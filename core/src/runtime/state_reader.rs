@@ -130,7 +130,7 @@ impl Engine {
 
     /// A control operation of the daemon's own code did not settle in time. The daemon stays busy until its promise
     /// settles; only its caller is let go.
-    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control) {
+    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control, now: Now) {
         let Some(slot) = self.slot(key) else { return };
         let error = RuntimeError::CallbackTimeout(slot.host.config.callback_timeout);
         match control {
@@ -138,7 +138,7 @@ impl Engine {
             // Nobody waits for the first, and a move has its own deadline.
             Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::Stop(_) => {}
         }
-        self.stop_late(key);
+        self.stop_late(key, now);
     }
 }
 

@@ -101,7 +101,7 @@ impl Engine {
         match host.standing {
             Standing::Starting => {
                 if look(host.progress_at + timeout, now.instant) {
-                    self.fail_spawn(key, RuntimeError::CallbackTimeout(timeout));
+                    self.fail_spawn(key, RuntimeError::CallbackTimeout(timeout), now);
                     return;
                 }
             }
@@ -131,11 +131,11 @@ impl Engine {
             self.fail_delivery(key, &delivery, FailureKind::CallbackTimeout, timeout, origin);
         }
         if let Some(control) = late_control {
-            self.control_timed_out(key, control);
+            self.control_timed_out(key, control, now);
         }
         if abort {
             self.work.push(Work::Abort { daemon: key });
-            self.stop_late(key);
+            self.stop_late(key, now);
         }
     }
 

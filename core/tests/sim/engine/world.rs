@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::seeds;
 use mesh_daemon_core::daemon::DaemonKey;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, OriginHash, NodeStaticSecret};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -159,6 +159,8 @@ pub(crate) struct World {
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
     pub(crate) delay: std::ops::Range<u64>,
+    /// What frames of some nodes need more.
+    pub(crate) lag: BTreeMap<usize, Duration>,
     tokens: u64,
     pub(crate) speech: Speech,
     /// Takes events back from slow objects that were in progress, by token.
@@ -250,6 +252,7 @@ impl World {
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
+            lag: BTreeMap::new(),
             tokens: 0,
             speech: Speech::default(),
             slow_takes: 0..3_000,
@@ -522,6 +525,7 @@ impl World {
                 self.arrive(from, to, lane, records);
                 self.settle(to);
                 self.transmit(from);
+                self.follow_up(from);
             }
             Event::Step { node, life, daemon, token } => {
                 if self.nodes[node].life == life {
