@@ -767,6 +767,8 @@ declare class MigrationError extends DaemonError {
 /**
  * What a {@link GroupError} carries.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
@@ -776,6 +778,8 @@ interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
 }
 /**
  * A group could not do what it was asked.
+ *
+ * Reserved: nothing throws it yet, as there are no groups.
  *
  * @public
  */
@@ -1234,6 +1238,8 @@ declare abstract class Emitter<Events extends object> {
 /**
  * What a node can do. Every field is optional.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface CapabilitySet {
@@ -1248,6 +1254,8 @@ interface CapabilitySet {
 }
 /**
  * What a node is made of.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1264,6 +1272,8 @@ interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GpuCapability {
@@ -1278,6 +1288,8 @@ interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface AcceleratorCapability {
@@ -1289,6 +1301,8 @@ interface AcceleratorCapability {
 }
 /**
  * What runs on a node.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1303,11 +1317,15 @@ interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 type NamedVersion = readonly [name: string, version: string];
 /**
  * A model that a node serves.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1325,6 +1343,8 @@ interface ModelCapability {
 /**
  * A tool that a node offers.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ToolCapability {
@@ -1340,6 +1360,8 @@ interface ToolCapability {
 /**
  * What a node takes at most.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ResourceLimits {
@@ -1352,6 +1374,8 @@ interface ResourceLimits {
 }
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
+ *
+ * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
  *
  * @public
  */
@@ -1375,6 +1399,8 @@ interface CapabilityFilter {
 /**
  * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface CapabilityRequirement {
@@ -1386,6 +1412,8 @@ interface CapabilityRequirement {
 }
 /**
  * Which part of the mesh a search looks at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1742,11 +1770,11 @@ interface MeshDaemon {
     snapshot?(): Uint8Array | null | Promise<Uint8Array | null>;
     /** Takes over the state of a snapshot; called once, before the first event. The Buffer may be kept. */
     restore?(state: Buffer): void | Promise<void>;
-    /** What a node must offer to be given this daemon. */
+    /** What a node must offer to be given this daemon. Reserved: not used yet, any node may get it. */
     requirements?: CapabilityFilter;
-    /** The tag-set form of hard placement needs. */
+    /** The tag-set form of hard placement needs. Reserved: not used yet. */
     requiredCapabilities?: CapabilitySet;
-    /** What a node had better offer. */
+    /** What a node had better offer. Reserved: not used yet. */
     optionalCapabilities?: CapabilitySet;
     /**
      * The daemon does not live here any more. Nothing waits for what this returns; a failure goes to the logger at `warn`.
@@ -1996,11 +2024,15 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
 /**
  * How a group picks the member that gets a request.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 type Strategy = 'round-robin' | 'weighted-round-robin' | 'least-connections' | 'weighted-least-connections' | 'random' | 'weighted-random' | 'consistent-hash' | 'least-latency' | 'least-load' | 'power-of-two' | 'adaptive';
 /**
  * What routing may look at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2014,6 +2046,8 @@ interface RequestContext {
 /**
  * One member of a group.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface MemberInfo {
@@ -2026,6 +2060,8 @@ interface MemberInfo {
 /**
  * How a group is.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GroupHealth {
@@ -2035,6 +2071,8 @@ interface GroupHealth {
 }
 /**
  * How a group of interchangeable members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2048,6 +2086,8 @@ interface ReplicaGroupConfig {
 /**
  * How a group of forks is made.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ForkGroupConfig {
@@ -2057,6 +2097,8 @@ interface ForkGroupConfig {
 }
 /**
  * How a group of one active and several standby members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2069,6 +2111,8 @@ interface StandbyGroupConfig {
 }
 /**
  * Where a fork comes from.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2083,6 +2127,8 @@ interface ForkRecord {
 }
 /**
  * What a member of a standby group is.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
