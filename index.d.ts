@@ -1808,7 +1808,7 @@ interface DeliveredEvent {
 }
 /**
  * What a daemon can do while it processes an event. It is dead once that event settled or timed out: its methods then
- * reject.
+ * reject. What begins behind that event (a call to the daemon itself, its stop, snapshot or move) cannot be waited for here.
  *
  * @public
  */
@@ -1971,7 +1971,8 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /**
      * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
      * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
+     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
+     * that lives here it does nothing.
      */
     recover(originHash: bigint): Promise<void>;
     /**
@@ -1983,7 +1984,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * @example
      * ```ts
      * process.once('SIGTERM', () => {
-     *   void runtime.drain({ timeoutMs: 30_000 }).finally(() => mesh.shutdown());
+     *   void runtime.drain({ timeoutMs: 30_000 }).catch(console.error).finally(() => mesh.shutdown());
      * });
      * ```
      */

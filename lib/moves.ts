@@ -6,10 +6,18 @@ import type { Move } from './migration';
 import type { MigrationNotice, MoveNotice } from './runtime-work';
 import type { MigrationEvent, MigrationPhase } from './types/migration';
 
+/** Gives a failure of a move between these nodes with what may have caused it. */
+export type Explain = (failure: ErrorRecord, nodes: readonly bigint[]) => ErrorRecord;
+
 export class Moves {
+  readonly #explain: Explain;
   readonly #begun = new Map<bigint, Move>();
   /** How far parts of this node in moves were when they were last heard of. */
   readonly #phases = new Map<string, MigrationPhase>();
+
+  constructor(explain: Explain) {
+    this.#explain = explain;
+  }
 
   /** A move that somebody here holds a handle of. */
   began(move: Move): void {
@@ -19,8 +27,14 @@ export class Moves {
   /** News for the handle of a move. */
   take(notice: MoveNotice): void {
     const move = this.#begun.get(notice.migration);
+    if (move === undefined) return;
+    if (notice.type === 'over' && notice.failure !== undefined) {
+      const failure = this.#explain(notice.failure, [move.sourceNode, move.targetNode]);
+      move.take({ ...notice, failure });
+    } else {
+      move.take(notice);
+    }
     if (notice.type === 'over') this.#begun.delete(notice.migration);
-    move?.take(notice);
   }
 
   /** What listeners are told of a part of this node. A failure comes without its phase: it is the last one heard of. */
@@ -32,7 +46,7 @@ export class Moves {
     const info = { originHash, role, sourceNode, targetNode, phase: known, attempt };
     return failure === undefined
       ? { type: 'phase', ...info }
-      : { type: 'failed', ...info, error: migrationError(failure) };
+      : { type: 'failed', ...info, error: migrationError(this.#explain(failure, [sourceNode, targetNode])) };
   }
 
   /** The runtime is shut down: every handle ends. */

@@ -90,7 +90,7 @@ impl std::fmt::Display for MigrationFailure {
         match self {
             Self::Refused(reason, _) => reason.fmt(f),
             Self::NotReadyTimeout { attempts } => {
-                write!(f, "the target was not ready, or had no room: asked {attempts} times")
+                write!(f, "the target was not started, was being drained, or had no room: asked {attempts} times")
             }
             Self::TargetUnavailable(node) => write!(f, "the target node {node} is not connected"),
             Self::DaemonNotFound(origin) => write!(f, "no daemon {origin} is known"),
