@@ -76,6 +76,21 @@ test('a move, a drain and a call that fail because a node was not started say wh
   });
 });
 
+test('an address that a node without sessions does not know is not found, and that may be why', async () => {
+  const alone = await node();
+  const lonely = {
+    code: 'ERR_DAEMON_NOT_FOUND',
+    message: 'daemon 7 was not found; this node has no session with any other',
+  };
+  expect(await failure(alone.rt.call(7n, payload))).toMatchObject(lonely);
+  expect(await failure(alone.rt.send(7n, payload))).toMatchObject(lonely);
+  expect(await failure(alone.rt.deliver(7n, { originHash: 1n, sequence: 1n, payload }))).toMatchObject(lonely);
+  // Of what is asked of this node alone, others would know nothing.
+  expect(await failure(alone.rt.stop(7n))).toMatchObject({ message: 'daemon 7 was not found' });
+  const [a] = await pair();
+  expect(await failure(a.rt.call(7n, payload))).toMatchObject({ message: 'daemon 7 was not found' });
+});
+
 test('a call waits for a peer that starts later, whoever dialled', async () => {
   for (const dialler of [0, 1]) {
     const [a, b] = [await node(), await quiet()];

@@ -329,7 +329,9 @@ export class Dispatcher implements ContextHost {
     this.#paused = work.migration !== undefined;
     if (work.failure !== undefined) {
       const thrown = brought?.thrown ?? this.life.thrownBy(waiter.origin, work.failure.code);
-      waiter.reject(errorFromNative(this.explain(work.failure), thrown?.value));
+      // What else may be asked for is asked of this node.
+      const failure = waiter.read === undefined ? this.explain(work.failure) : work.failure;
+      waiter.reject(errorFromNative(failure, thrown?.value));
     } else if (waiter.shape === OTHER) {
       try {
         (waiter.resolve as (value: unknown) => void)(waiter.read?.(work));

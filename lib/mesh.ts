@@ -316,9 +316,12 @@ const NOT_ANSWERED: readonly string[] = [
   'ERR_MIGRATION_NO_TARGET_AVAILABLE',
 ];
 
-/** A failure with what may have caused it: that this node was not started, or one of its peers, or of those among them. */
+/** A failure with what may have caused it: that this node is alone, or was not started, or one of its peers or of those. */
 export function explained(mesh: MeshNode, failure: ErrorRecord, among?: readonly bigint[]): ErrorRecord {
-  const cause = NOT_ANSWERED.includes(failure.code) ? whatIsNotStarted(mesh, among) : undefined;
+  let cause: string | undefined;
+  if (NOT_ANSWERED.includes(failure.code)) cause = whatIsNotStarted(mesh, among);
+  else if (failure.code === 'ERR_DAEMON_NOT_FOUND' && mesh.peerCount() === 0)
+    cause = 'this node has no session with any other';
   return cause === undefined ? failure : { ...failure, message: `${failure.message}; ${cause}` };
 }
 
