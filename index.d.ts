@@ -1665,8 +1665,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     registerChannel(config: ChannelConfig): void;
     /**
      * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
-     * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Messages are read with
-     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+     * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Waits for the `start()` of both, however
+     * long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /** Leaves a channel; resolves when the publisher knows. Whoever reads it comes to an end. Not to be in it is fine. */

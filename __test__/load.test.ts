@@ -15,6 +15,7 @@ const triple = basename(binary)
 
 interface Outcome {
   version?: string;
+  name?: string;
   code?: string;
   message?: string;
   cause?: boolean;

@@ -199,8 +199,8 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
 
   /**
    * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
-   * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Messages are read with
-   * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+   * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Waits for the `start()` of both, however
+   * long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
    */
   async subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     await subscribe(this.#id, publisher, channel, options, () => {
