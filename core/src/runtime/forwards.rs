@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
@@ -14,7 +13,7 @@ use crate::directory::Pointer;
 use crate::identity::{Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, StreamId};
+use crate::wire::events::{Course, EventsMessage, StreamId};
 
 /// Most times that an event is sent on.
 const MOST_HOPS: u8 = 4;
@@ -32,15 +31,13 @@ struct Forwarded {
     at: Instant,
     /// Something of it was dropped for want of room: nothing more is sent on until its sender was asked to begin again.
     due: bool,
-    /// A word about its way was sent back since its last message: another one could go in a circle.
-    told_back: bool,
     /// Since when the node that it goes to was seen to be out of reach.
     silent_since: Option<Instant>,
 }
 
 impl Forwarded {
     const fn new(from: NodeId, to: NodeId, at: Instant) -> Self {
-        Self { from, to, at, due: false, told_back: false, silent_since: None }
+        Self { from, to, at, due: false, silent_since: None }
     }
 }
 
@@ -99,49 +96,43 @@ impl Forwards {
     }
 }
 
-/// How an answer goes to the sender of a stream.
-#[derive(Clone, Copy)]
-pub(super) enum Way {
-    /// To itself, when it is in reach: from the host.
-    Straight,
-    /// From one to the other, as the stream came: about its way.
-    Back,
-}
-
 impl Engine {
-    /// Whether an answer is for this node. One for another node goes back the way that its stream came.
-    pub(super) fn is_for_me(&mut self, from: NodeId, back: Way, stream: &StreamId, body: &Bytes) -> bool {
-        if stream.sender == self.me() {
-            if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
-                && stream.is_guess_at(&own)
-            {
-                self.refuse(from, "answer", &"for a stream whose name it does not know");
-                return false;
-            }
-            return stream.incarnation == self.node.incarnation;
-        }
-        let Some(way) = self.forwards.streams.get_mut(stream) else {
-            // Forged, or late: its sender began another one since.
-            tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
+    /// Whether somebody who answers a stream of this node knows its whole name.
+    pub(super) fn knows_name(&mut self, from: NodeId, stream: &StreamId) -> bool {
+        if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
+            && stream.is_guess_at(&own)
+        {
+            self.refuse(from, "answer", &"for a stream whose name it does not know");
             return false;
-        };
-        let via = way.from;
-        let to = match back {
-            Way::Straight => self.way_to(stream.sender, via),
-            Way::Back if std::mem::replace(&mut way.told_back, true) => return false,
-            Way::Back => self.way_back(stream.sender, via),
-        };
-        // Its host keeps it, and is asked for it when the sender begins again.
-        if self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
-            self.forwards.set_due(stream, true);
         }
-        false
+        stream.incarnation == self.node.incarnation
     }
 
-    /// Whether the daemon of another's stream came back, or may: then it is nobody else's to say that it is gone.
-    pub(super) fn may_have_back(&self, stream: &StreamId) -> bool {
-        stream.sender != self.me()
-            && (self.stands_here(stream).is_some() || self.is_released(stream.entity.origin_hash()))
+    /// An answer for another node goes to it, or back the way that its stream came.
+    pub(super) fn send_back(&mut self, from: NodeId, message: EventsMessage<'_>) {
+        let stream = *message.stream();
+        // Whether a daemon that came back, or may, is gone is nobody else's to say.
+        let may_have_back = self.stands_here(&stream).is_some() || self.is_released(stream.entity.origin_hash());
+        if may_have_back && matches!(message, EventsMessage::Unknown { .. }) {
+            return;
+        }
+        let Some(way) = self.forwards.streams.get(&stream).copied() else {
+            // Forged, or late: its sender began another one since.
+            tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
+            return;
+        };
+        let to = match message.course() {
+            Course::Back => self.way_back(stream.sender, way.from),
+            Course::ToHost | Course::ToSender => self.way_to(stream.sender, way.from),
+        };
+        // Of daemons that went to and fro, each of two nodes may take the other for the way.
+        if message.hops() >= MOST_HOPS {
+            return;
+        }
+        // Its host keeps it, and is asked for it when the sender begins again.
+        if self.peers.is_up(to) && !self.pass_on(to, codec::encode(&message.sent_on())) {
+            self.forwards.set_due(&stream, true);
+        }
     }
 
     /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
@@ -163,7 +154,7 @@ impl Engine {
             return self.say_unknown(from, id, 0);
         };
         if self.way_to(id.sender, from) == id.sender {
-            let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch };
+            let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch, hops: 0 };
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
         if passed.hops >= MOST_HOPS {
@@ -172,7 +163,7 @@ impl Engine {
         if !self.forwards.admit(id, from, pointer.node, now.instant) {
             if from != id.sender {
                 self.refuse(from, "event", &"it sends too many streams of others to one daemon");
-                self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id }));
+                self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id, hops: 0 }));
             }
             return;
         }
@@ -194,7 +185,7 @@ impl Engine {
             // What comes from there begins again by itself.
             self.forwards.set_due(&id, false);
             if way.to == node && self.is_sent_on_to(&id, node) {
-                self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id });
+                self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id, hops: 0 });
             }
         }
     }
@@ -209,7 +200,7 @@ impl Engine {
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
         if self.is_sent_on_to(id, way.to) {
-            self.say_to_sender(id, way.from, &EventsMessage::Unknown { stream: *id, first: 0 });
+            self.say_to_sender(id, way.from, &EventsMessage::Unknown { stream: *id, first: 0, hops: 0 });
         }
     }
 
@@ -218,7 +209,7 @@ impl Engine {
         let on_the_way = |id: &StreamId, way: &Forwarded| way.to == node || way.from == node || id.sender == node;
         for (id, way) in self.forwards.which(|id, way| way.due && on_the_way(id, way)) {
             self.forwards.set_due(&id, false);
-            self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id });
+            self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id, hops: 0 });
         }
     }
 

@@ -262,7 +262,7 @@ impl Engine {
                 self.send(
                     to,
                     Subprotocol::Events,
-                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch }),
+                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch, hops: 0 }),
                 );
             }
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
-use super::forwards::Way;
 use super::replies::failed;
 use super::timers::TimerKey;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
@@ -13,7 +12,7 @@ use crate::events::{Held, InStream};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, FailureKind, Item, StreamId};
+use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
 
 /// How often silent streams are looked for.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -119,9 +118,16 @@ impl Engine {
             Ok(message) => message,
             Err(error) => return self.refuse(from, "event message", &error),
         };
-        // A session proves which node speaks: what was not sent on comes from its sender.
-        if message.hops() == Some(0) && message.stream().sender != from {
-            return self.refuse(from, "event message", &"in the name of another node");
+        match message.course() {
+            // A session proves which node speaks: what was not sent on comes from its sender.
+            Course::ToHost if message.hops() == 0 && message.stream().sender != from => {
+                return self.refuse(from, "event message", &"in the name of another node");
+            }
+            Course::ToSender | Course::Back if message.stream().sender != self.me() => {
+                return self.send_back(from, message);
+            }
+            Course::ToSender | Course::Back if !self.knows_name(from, message.stream()) => return,
+            Course::ToHost | Course::ToSender | Course::Back => {}
         }
         match message {
             EventsMessage::Batch { stream, epoch, hops, first, items, replies_through } => {
@@ -135,36 +141,14 @@ impl Engine {
             EventsMessage::Withdraw { stream, epoch, hops, number } => {
                 self.on_withdraw(from, &stream, Passed { epoch, hops }, number, now);
             }
-            EventsMessage::Accepted { stream, through } => {
-                if self.is_for_me(from, Way::Straight, &stream, body) {
-                    self.on_answers(&stream, through, &[], body, now);
-                }
+            EventsMessage::Accepted { stream, through, .. } => self.on_answers(&stream, through, &[], body, now),
+            EventsMessage::Replies { stream, through, replies, .. } => {
+                self.on_answers(&stream, through, &replies, body, now);
             }
-            EventsMessage::Replies { stream, through, replies } => {
-                if self.is_for_me(from, Way::Straight, &stream, body) {
-                    self.on_answers(&stream, through, &replies, body, now);
-                }
-            }
-            EventsMessage::Moved { stream, node, epoch } => {
-                if self.is_for_me(from, Way::Straight, &stream, body) {
-                    self.on_told_moved(from, &stream, node, epoch, now);
-                }
-            }
-            EventsMessage::Unknown { stream, first } => {
-                if !self.may_have_back(&stream) && self.is_for_me(from, Way::Back, &stream, body) {
-                    self.on_unknown(&stream, from, first, now);
-                }
-            }
-            EventsMessage::Again { stream } => {
-                if self.is_for_me(from, Way::Back, &stream, body) {
-                    self.on_again(&stream, from, now);
-                }
-            }
-            EventsMessage::Full { stream } => {
-                if self.is_for_me(from, Way::Back, &stream, body) {
-                    self.on_full(&stream, from);
-                }
-            }
+            EventsMessage::Moved { stream, node, epoch, .. } => self.on_told_moved(from, &stream, node, epoch, now),
+            EventsMessage::Unknown { stream, first, .. } => self.on_unknown(&stream, from, first, now),
+            EventsMessage::Again { stream, .. } => self.on_again(&stream, from, now),
+            EventsMessage::Full { stream, .. } => self.on_full(&stream, from),
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)
@@ -258,7 +242,7 @@ impl Engine {
         let begun = slot.inbound.begin(*id, from, now.instant);
         if begun.is_none() {
             self.refuse(from, "event stream", &"it began too many to one daemon");
-            self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id }));
+            self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id, hops: 0 }));
         }
         begun
     }
@@ -280,7 +264,7 @@ impl Engine {
         if id.sender == me {
             self.on_moved(id, me, epoch, now);
         } else {
-            let moved = EventsMessage::Moved { stream: *id, node: me, epoch };
+            let moved = EventsMessage::Moved { stream: *id, node: me, epoch, hops: 0 };
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
     }
@@ -329,7 +313,7 @@ impl Engine {
         let untold = held.map_or(0, InStream::untold);
         if again && let Some(held) = held {
             let (id, to) = (held.id, self.way_back(held.id.sender, held.via));
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id }));
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id, hops: 0 }));
         }
         if untold > 0 {
             if sends || untold >= TELL_AT {
@@ -447,7 +431,7 @@ impl Engine {
     }
 
     pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64) {
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first });
+        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0 });
         self.send(to, Subprotocol::Events, body);
     }
 

@@ -133,7 +133,11 @@ impl Engine {
     pub(super) fn refuse_streams(&mut self, ended: &Inbound) {
         for (_, stream) in ended.iter() {
             let to = self.way_back(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
+            self.send(
+                to,
+                Subprotocol::Events,
+                codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 }),
+            );
         }
     }
 
@@ -162,7 +166,11 @@ impl Engine {
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
         for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
             let to = self.way_to(stream.sender, via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
+            self.send(
+                to,
+                Subprotocol::Events,
+                codec::encode(&EventsMessage::Moved { stream, node: me, epoch, hops: 0 }),
+            );
         }
         if let Some(own) = self.own_stream_to(entity, lineage) {
             self.on_moved(&own, me, epoch, now);

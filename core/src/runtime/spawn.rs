@@ -375,10 +375,11 @@ impl Engine {
             let to = self.way_back(stream.id.sender, stream.via);
             let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
             if !replies.is_empty() || stream.untold() > 0 {
-                let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
+                let message =
+                    EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies, hops: 0 };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
-            let message = EventsMessage::Unknown { stream: stream.id, first: 0 };
+            let message = EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 };
             self.send(to, Subprotocol::Events, codec::encode(&message));
         }
     }
@@ -387,7 +388,11 @@ impl Engine {
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
             let to = self.way_back(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
+            self.send(
+                to,
+                Subprotocol::Events,
+                codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 }),
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::seeds;
 use mesh_daemon_core::daemon::DaemonKey;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, OriginHash, NodeStaticSecret};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -132,6 +132,8 @@ pub(crate) struct World {
     last_ticket: u64,
     /// Emitters' chains of tests: one for each node, so that links are distinct.
     pub(crate) last_request: u64,
+    /// Moves whose target went live, with daemon and target.
+    pub(crate) landed: BTreeMap<u128, (OriginHash, NodeId)>,
     trace: VecDeque<String>,
     /// Whether messages are put into words in the trace: for somebody who reads it.
     talkative: bool,
@@ -212,6 +214,7 @@ impl World {
             waits: BTreeMap::new(),
             last_ticket: 0,
             last_request: 0,
+            landed: BTreeMap::new(),
             trace: VecDeque::new(),
             talkative: seeds::is_single(),
             hasher: DefaultHasher::new(),

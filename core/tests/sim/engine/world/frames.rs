@@ -58,8 +58,11 @@ pub(super) fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
 impl World {
     /// What a message of streams or of the directory says, for a reader of the trace.
     fn told(&self, record: &Record) -> Option<String> {
-        let who = |node: NodeId| self.nodes.iter().position(|known| known.keypair.node_id() == node).unwrap_or(usize::MAX);
-        let stream = |id: &StreamId| format!("{}..{:?}/{:?} of n{}", id.entity.origin_hash(), id.lineage, id.opening, who(id.sender));
+        let who =
+            |node: NodeId| self.nodes.iter().position(|known| known.keypair.node_id() == node).unwrap_or(usize::MAX);
+        let stream = |id: &StreamId| {
+            format!("{}..{:?}/{:?} of n{}", id.entity.origin_hash(), id.lineage, id.opening, who(id.sender))
+        };
         let claim = |claim: Option<&[u8]>| {
             claim.and_then(|claim| Claim::decode(claim).ok()).map_or("none".to_owned(), |claim| {
                 let body = claim.body();
@@ -77,15 +80,15 @@ impl World {
                 EventsMessage::Withdraw { stream: id, hops, number, .. } => {
                     format!("Withdraw {} hops {hops} {number}", stream(&id))
                 }
-                EventsMessage::Accepted { stream: id, through } => format!("Accepted {} {through}", stream(&id)),
+                EventsMessage::Accepted { stream: id, through, .. } => format!("Accepted {} {through}", stream(&id)),
                 EventsMessage::Replies { stream: id, through, .. } => format!("Replies {} {through}", stream(&id)),
-                EventsMessage::Moved { stream: id, node, epoch } => {
+                EventsMessage::Moved { stream: id, node, epoch, .. } => {
                     format!("Moved {} n{} {epoch:?}", stream(&id), who(node))
                 }
-                EventsMessage::Unknown { stream: id, first } => format!("Unknown {} {first}", stream(&id)),
+                EventsMessage::Unknown { stream: id, first, .. } => format!("Unknown {} {first}", stream(&id)),
                 EventsMessage::Close { stream: id } => format!("Close {}", stream(&id)),
-                EventsMessage::Again { stream: id } => format!("Again {}", stream(&id)),
-                EventsMessage::Full { stream: id } => format!("Full {}", stream(&id)),
+                EventsMessage::Again { stream: id, .. } => format!("Again {}", stream(&id)),
+                EventsMessage::Full { stream: id, .. } => format!("Full {}", stream(&id)),
             },
             Subprotocol::Directory => match codec::decode::<DirectoryMessage<'_>>(&record.body).ok()? {
                 DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
