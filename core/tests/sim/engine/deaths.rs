@@ -288,8 +288,9 @@ impl Model {
 
     /// What stayed did not go live elsewhere, before or after that was said.
     fn check_stayed(&self, world: &World) {
-        for (origin, id) in &self.stayed {
-            assert!(!world.landed.contains_key(id), "{origin} is said to have stayed with its source");
+        // An operator's word may have had the other copy go on later.
+        for (origin, id) in self.stayed.iter().filter(|(origin, _)| !self.daemons[origin].2.doubled) {
+            assert!(!world.landed.contains_key(id), "{origin} is said to have stayed with its source in {id:x}");
         }
     }
 
@@ -357,6 +358,9 @@ fn random_pause(world: &mut World) -> Duration {
 fn wander(world: &mut World) {
     let count = world.nodes.len();
     world.may_refuse = true;
+    if world.seed.is_multiple_of(3) {
+        world.take_part();
+    }
     let mut model = Model::new(world);
     for _ in 0..60 {
         if model.moves.len() < 3 && world.chance(2) == 0 {
