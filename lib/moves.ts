@@ -1,6 +1,7 @@
 /** The moves that a runtime began, and the parts that its node has in moves: what native notices become. */
 
-import { MigrationError } from './errors/index';
+import { native } from './binding';
+import { DaemonError, MigrationError } from './errors/index';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
 import type { Move } from './migration';
 import type { MigrationNotice, MoveNotice } from './runtime-work';
@@ -60,6 +61,17 @@ export class Moves {
     for (const move of this.#begun.values()) move.take({ type: 'over', migration: move.id, failure });
     this.#begun.clear();
     this.#phases.clear();
+  }
+}
+
+/** Has a runtime take a daemon over. Where there is nothing to take over, the error says what is left to do. */
+export function recover(runtime: number, origin: bigint): void {
+  try {
+    native.runtimeRecover(runtime, origin);
+  } catch (error) {
+    if (!(error instanceof DaemonError) || error.code !== 'ERR_DAEMON_NOT_FOUND') throw error;
+    const message = `no move left a copy of daemon ${String(origin)} here; one that died with its host lives on in snapshots only`;
+    throw new DaemonError(message, { code: error.code });
   }
 }
 

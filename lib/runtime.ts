@@ -14,7 +14,7 @@ import { DaemonError, MigrationError } from './errors/index';
 import { identityHandle, type Identity } from './identity';
 import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
-import { Moves } from './moves';
+import { Moves, recover } from './moves';
 import { operation } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
@@ -404,7 +404,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   // eslint-disable-next-line @typescript-eslint/require-await -- so that whatever is thrown rejects
   async recover(originHash: bigint): Promise<void> {
     const origin = u64(daemonArea, 'originHash', originHash);
-    native.runtimeRecover(this.#live(this.#dispatcher).id, origin);
+    recover(this.#live(this.#dispatcher).id, origin);
     this.#dispatcher.schedule();
   }
 
