@@ -328,6 +328,8 @@ export function explained(mesh: MeshNode, failure: ErrorRecord, among?: readonly
 /** What keeps traffic from flowing although there are sessions; nothing when all is well. */
 function whatIsNotStarted(mesh: MeshNode, among: readonly bigint[] | undefined): string | undefined {
   if (!startedOf(mesh)) return 'mesh.start() was not called on this node';
+  // Of a node that was shut down nothing can be asked.
+  if (mesh.peerCount() === 0) return undefined;
   const silent = native
     .meshPeers(idOf(mesh))
     .filter(({ nodeId, state, started }) => state === 'connected' && !started && (among?.includes(nodeId) ?? true));
