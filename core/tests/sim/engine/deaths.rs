@@ -154,7 +154,11 @@ impl Model {
                         Some(Ok(())) => {
                             // By this move, or by another one meanwhile.
                             let moved = world.landed.values().any(|landed| *landed == (*origin, started.target));
-                            assert!(moved || started.source == started.target, "{origin} is said to have moved in {:?}", started.migration);
+                            assert!(
+                                moved || started.source == started.target,
+                                "{origin} is said to have moved in {:?}",
+                                started.migration
+                            );
                             return false;
                         }
                         Some(Err(failure)) => (Some(id), failure.clone()),
@@ -168,7 +172,10 @@ impl Model {
                     assert!(fate.bereaved, "{origin} is said to be lost, and nobody died: {failure:?}");
                 }
                 (Outcome::Target, id) => {
-                    assert!(id.is_some_and(|id| world.landed.contains_key(&id)), "{origin} is said to live on the target");
+                    assert!(
+                        id.is_some_and(|id| world.landed.contains_key(&id)),
+                        "{origin} is said to live on the target"
+                    );
                 }
                 // Whoever died may have had it live before; of an operator's word the same is true.
                 (Outcome::Source, Some(id)) if !fate.bereaved && !fate.doubled && !*recover_lost => {
