@@ -94,7 +94,9 @@ impl std::fmt::Display for MigrationFailure {
             }
             Self::TargetUnavailable(node) => write!(f, "the target node {node} is not connected"),
             Self::DaemonNotFound(origin) => write!(f, "no daemon {origin} is known"),
-            Self::NotAuthorized { by } => write!(f, "node {by} does not let this node move its daemons: this node is not among its orchestrators"),
+            Self::NotAuthorized { by } => {
+                write!(f, "node {by} does not let this node move its daemons: this node is not among its orchestrators")
+            }
             Self::WrongPeer { by } => write!(f, "node {by} lets only another node bring it this daemon"),
             Self::NoTargetAvailable => f.write_str("no connected node can host a daemon of this kind"),
         }
