@@ -178,6 +178,7 @@ fn events() -> Vec<EventsMessage<'static>> {
         EventsMessage::Close { stream },
         EventsMessage::Again { stream, hops: 0 },
         EventsMessage::Full { stream, hops: 0 },
+        EventsMessage::Astray { stream, hops: 0 },
     ]
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::claim::Claim;
-use crate::identity::{NodeId, OriginHash};
+use crate::identity::{Epoch, NodeId, OriginHash};
 
 /// When nobody's silence is waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +60,8 @@ struct Open {
     unsure: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
+    /// Hosts that others named at an epoch: what these say from then on is later than that.
+    named: BTreeSet<(NodeId, Epoch)>,
     /// The newest of the claims that do not hold any more.
     outdated: Option<Claim>,
     until: Instant,
@@ -78,13 +80,14 @@ pub struct Found {
 
 impl Open {
     /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
-    /// none, that it hosts another life of the daemon, or, later, that the daemon has left it as well.
+    /// none, that it hosts another life of the daemon, or that this has left it as well or is another's at the same epoch.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
-            let otherwise = |word: &Claim| word.body().node() == host || word.beats(claim);
+            // A host that the daemon is on its way to still names the one before, at the epoch of that one.
+            let otherwise = |word: &Claim| word.body().node() == host || word.body().epoch >= claim.body().epoch;
             let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
@@ -110,6 +113,15 @@ impl Open {
                 Haste::SkipSilent => true,
             };
         nobody_left || self.until <= now || own_word()
+    }
+
+    /// A host that knew of none before somebody named it may have got the daemon meanwhile: it is asked again, once.
+    fn confront(&mut self, by: NodeId, claim: &Claim) {
+        let (host, epoch) = (claim.body().node(), claim.body().epoch);
+        if host != by && self.named.insert((host, epoch)) && matches!(self.answers.get(&host), Some(None)) {
+            self.answers.remove(&host);
+            self.unsure.insert(host);
+        }
     }
 
     fn involves(&self, node: NodeId) -> bool {
@@ -155,6 +167,7 @@ impl Lookups {
             silent: nodes(silent),
             unsure: BTreeSet::new(),
             answers: BTreeMap::new(),
+            named: BTreeSet::new(),
             outdated: None,
             until: now + PATIENCE,
             again: now + AGAIN,
@@ -174,12 +187,8 @@ impl Lookups {
         match answer {
             Answer::Claim(claim) => {
                 let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
-                // A host that knew of none before this claim was heard may have got the daemon meanwhile.
-                if let Some(host) = claim.as_ref().map(|claim| claim.body().node())
-                    && matches!(open.answers.get(&host), Some(None))
-                {
-                    open.answers.remove(&host);
-                    open.unsure.insert(host);
+                if let Some(claim) = &claim {
+                    open.confront(from, claim);
                 }
                 open.answers.insert(from, claim);
             }
@@ -318,7 +327,7 @@ impl Lookups {
 mod tests {
     use super::*;
     use crate::directory::ClaimBody;
-    use crate::identity::{EntityKeypair, Epoch, Lineage};
+    use crate::identity::{EntityKeypair, Lineage};
 
     const ORIGIN: OriginHash = OriginHash::new(1);
     const ONE: NodeId = NodeId::new(1);

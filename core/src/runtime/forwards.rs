@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
 use super::rerouting::PATIENCE;
-use crate::directory::Pointer;
-use crate::identity::{Epoch, NodeId};
+use crate::directory::{Claim, Pointer};
+use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Course, EventsMessage, StreamId};
 
 /// Most times that an event is sent on.
-const MOST_HOPS: u8 = 4;
+pub(super) const MOST_HOPS: u8 = 4;
 /// Most streams of others to one daemon that one node sends on through this one.
 const MOST_OF_OTHERS: usize = 16;
 
@@ -74,6 +74,11 @@ impl Forwards {
     /// Enters a stream of a daemon that leaves, whatever else there is: it was known here.
     pub(super) fn left(&mut self, id: StreamId, from: NodeId, to: NodeId, now: Instant) {
         self.streams.insert(id, Forwarded::new(from, to, now));
+    }
+
+    /// Whether streams to that daemon go through this node.
+    fn lead_to(&self, entity: &EntityId) -> bool {
+        self.streams.keys().any(|id| id.entity == *entity)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,6 +140,18 @@ impl Engine {
         }
     }
 
+    /// A daemon has gone to the host that this claim names: stragglers are sent on for a while.
+    pub(super) fn remember_left(&mut self, claim: Claim, now: Now) {
+        self.pointers.left(claim, now.instant);
+        self.timers.sweep_later(now);
+    }
+
+    /// Forgets where daemons went, except for those that streams go through this node to.
+    pub(super) fn sweep_pointers(&mut self, now: Now) {
+        let Self { pointers, forwards, .. } = self;
+        pointers.sweep(now.instant, |pointer| forwards.lead_to(&pointer.entity));
+    }
+
     /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
     fn pointer_for(&self, id: &StreamId, epoch: Epoch) -> Option<Pointer> {
         let pointer = self.pointers.get(id.entity.origin_hash())?;
@@ -158,7 +175,8 @@ impl Engine {
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
         if passed.hops >= MOST_HOPS {
-            return;
+            let to = self.way_back(id.sender, from);
+            return self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Astray { stream: *id, hops: 0 }));
         }
         if !self.forwards.admit(id, from, pointer.node, now.instant) {
             if from != id.sender {
@@ -167,6 +185,7 @@ impl Engine {
             }
             return;
         }
+        self.timers.sweep_later(now);
         if self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             let due = self.forwards.streams.get(id).is_some_and(|way| way.due);

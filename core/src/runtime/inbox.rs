@@ -14,8 +14,6 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
 
-/// How often silent streams are looked for.
-pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Marks of a sender that was silent for so long end.
 pub(super) const MARKS_KEPT: Duration = Duration::from_secs(600);
 /// So many accepted events are told at once; fewer with the next reply, or a little later.
@@ -149,6 +147,7 @@ impl Engine {
             EventsMessage::Unknown { stream, first, .. } => self.on_unknown(&stream, from, first, now),
             EventsMessage::Again { stream, .. } => self.on_again(&stream, from, now),
             EventsMessage::Full { stream, .. } => self.on_full(&stream, from),
+            EventsMessage::Astray { stream, .. } => self.on_astray(&stream, from, now),
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)
@@ -240,6 +239,7 @@ impl Engine {
             slot.inbound.end_older(id, from);
         }
         let begun = slot.inbound.begin(*id, from, now.instant);
+        self.timers.sweep_later(now);
         if begun.is_none() {
             self.refuse(from, "event stream", &"it began too many to one daemon");
             self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id, hops: 0 }));
@@ -435,15 +435,12 @@ impl Engine {
         self.send(to, Subprotocol::Events, body);
     }
 
-    /// Ends the marks of senders that were not heard for long, and streams that nobody uses.
+    /// Ends the marks of senders that were not heard for long.
     pub(super) fn sweep_streams(&mut self, now: Now) {
         for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.may_end_streams()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
         self.accounts.retain(|_, account| !account.is_unused());
-        self.sweep_forwards(now);
-        self.sweep_routes(now.instant);
-        self.timers.arm(TimerKey::Sweep, now.instant + SWEEP_EVERY);
     }
 
     /// A message that could not be read, or that its sender may not send.

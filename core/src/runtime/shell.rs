@@ -401,7 +401,8 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         | EventsMessage::Unknown { .. }
         | EventsMessage::Close { .. }
         | EventsMessage::Again { .. }
-        | EventsMessage::Full { .. } => None,
+        | EventsMessage::Full { .. }
+        | EventsMessage::Astray { .. } => None,
     }
 }
 

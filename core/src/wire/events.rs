@@ -329,6 +329,17 @@ pub enum EventsMessage<'b> {
         #[cbor(n(1), default)]
         hops: u8,
     },
+    /// Former host → sender: what it sent went from one former host to the next too often, and the daemon is to be looked for
+    /// anew.
+    #[n(10)]
+    Astray {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// How often a former host sent it on.
+        #[n(1)]
+        hops: u8,
+    },
 }
 
 /// To which end of its stream a message goes.
@@ -356,7 +367,8 @@ impl EventsMessage<'_> {
             | Self::Unknown { stream, .. }
             | Self::Close { stream }
             | Self::Again { stream, .. }
-            | Self::Full { stream, .. } => stream,
+            | Self::Full { stream, .. }
+            | Self::Astray { stream, .. } => stream,
         }
     }
 
@@ -371,7 +383,8 @@ impl EventsMessage<'_> {
             | Self::Moved { hops, .. }
             | Self::Unknown { hops, .. }
             | Self::Again { hops, .. }
-            | Self::Full { hops, .. } => *hops,
+            | Self::Full { hops, .. }
+            | Self::Astray { hops, .. } => *hops,
             Self::Close { .. } => 0,
         }
     }
@@ -381,7 +394,7 @@ impl EventsMessage<'_> {
         match self {
             Self::Batch { .. } | Self::Await { .. } | Self::Withdraw { .. } | Self::Close { .. } => Course::ToHost,
             Self::Accepted { .. } | Self::Replies { .. } | Self::Moved { .. } => Course::ToSender,
-            Self::Unknown { .. } | Self::Again { .. } | Self::Full { .. } => Course::Back,
+            Self::Unknown { .. } | Self::Again { .. } | Self::Full { .. } | Self::Astray { .. } => Course::Back,
         }
     }
 
@@ -397,7 +410,8 @@ impl EventsMessage<'_> {
             | Self::Moved { hops, .. }
             | Self::Unknown { hops, .. }
             | Self::Again { hops, .. }
-            | Self::Full { hops, .. } => *hops = hops.saturating_add(1),
+            | Self::Full { hops, .. }
+            | Self::Astray { hops, .. } => *hops = hops.saturating_add(1),
             Self::Close { .. } => {}
         }
         self

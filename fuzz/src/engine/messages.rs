@@ -107,6 +107,7 @@ pub(super) enum OfStreams<'a> {
     Again { stream: Words },
     Full { stream: Words },
     Close { stream: Words },
+    Astray { stream: Words },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -334,6 +335,7 @@ impl OfStreams<'_> {
             Self::Again { stream } => codec::encode(&EventsMessage::Again { stream: stream.id(), hops: 0 }),
             Self::Full { stream } => codec::encode(&EventsMessage::Full { stream: stream.id(), hops: 0 }),
             Self::Close { stream } => codec::encode(&EventsMessage::Close { stream: stream.id() }),
+            Self::Astray { stream } => codec::encode(&EventsMessage::Astray { stream: stream.id(), hops: 0 }),
             Self::Withdraw { stream, number } => codec::encode(&EventsMessage::Withdraw {
                 stream: stream.id(),
                 epoch: Epoch::FIRST,

@@ -156,6 +156,8 @@ pub(crate) struct World {
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
     pub(crate) delay: std::ops::Range<u64>,
+    /// What frames of some nodes need more.
+    pub(crate) lag: BTreeMap<usize, Duration>,
     tokens: u64,
     pub(crate) speech: Speech,
     /// Takes events back from slow objects that were in progress, by token.
@@ -231,6 +233,7 @@ impl World {
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
+            lag: BTreeMap::new(),
             tokens: 0,
             speech: Speech::default(),
             slow_takes: 0..3_000,
@@ -503,6 +506,7 @@ impl World {
                 self.arrive(from, to, lane, records);
                 self.settle(to);
                 self.transmit(from);
+                self.follow_up(from);
             }
             Event::Step { node, life, daemon, token } => {
                 if self.nodes[node].life == life {

@@ -41,6 +41,14 @@ impl World {
         }
         let _ = self.nodes[node].engine.take_wakes();
         self.transmit(node);
+        self.follow_up(node);
+    }
+
+    /// What was sent may leave work behind: more of a state is to be read.
+    pub(super) fn follow_up(&mut self, node: usize) {
+        if self.nodes[node].engine.has_work() {
+            self.settle(node);
+        }
     }
 
     pub(super) fn work(&mut self, node: usize, work: Work) {

@@ -89,6 +89,7 @@ impl World {
                 EventsMessage::Close { stream: id } => format!("Close {}", stream(&id)),
                 EventsMessage::Again { stream: id, .. } => format!("Again {}", stream(&id)),
                 EventsMessage::Full { stream: id, .. } => format!("Full {}", stream(&id)),
+                EventsMessage::Astray { stream: id, .. } => format!("Astray {}", stream(&id)),
             },
             Subprotocol::Directory => match codec::decode::<DirectoryMessage<'_>>(&record.body).ok()? {
                 DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
@@ -165,7 +166,8 @@ impl World {
         let micros = self.rng.random_range(self.delay.clone());
         let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
         wire.in_flight += 1;
-        let mut arrival = self.now + Duration::from_micros(micros);
+        let lag = self.lag.get(&from).copied().unwrap_or_default();
+        let mut arrival = self.now + Duration::from_micros(micros) + lag;
         if let Some(last) = wire.last_arrival {
             arrival = arrival.max(last);
         }
