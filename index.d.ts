@@ -1694,8 +1694,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     registerChannel(config: ChannelConfig): void;
     /**
      * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
-     * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Messages are read with
-     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+     * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Waits for the `start()` of both, however
+     * long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /** Leaves a channel; resolves when the publisher knows. Whoever reads it comes to an end. Not to be in it is fine. */
@@ -1837,7 +1837,7 @@ interface DeliveredEvent {
 }
 /**
  * What a daemon can do while it processes an event. It is dead once that event settled or timed out: its methods then
- * reject.
+ * reject. What begins behind that event (a call to the daemon itself, its stop, snapshot or move) cannot be waited for here.
  *
  * @public
  */
@@ -2000,7 +2000,8 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /**
      * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
      * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
+     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
+     * that lives here it does nothing.
      */
     recover(originHash: bigint): Promise<void>;
     /**
@@ -2012,7 +2013,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * @example
      * ```ts
      * process.once('SIGTERM', () => {
-     *   void runtime.drain({ timeoutMs: 30_000 }).finally(() => mesh.shutdown());
+     *   void runtime.drain({ timeoutMs: 30_000 }).catch(console.error).finally(() => mesh.shutdown());
      * });
      * ```
      */

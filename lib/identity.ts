@@ -7,7 +7,7 @@ import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
 import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token';
 import type { IssueTokenOptions } from './types/identity';
-import { bytes, identityArea, text, type Refuse } from './validate/index';
+import { bytes, identityArea, kindOf, text, type Refuse } from './validate/index';
 
 const ENTITY_ID = { length: 32 };
 const SEED = { length: 32 };
@@ -157,7 +157,7 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
   try {
     return handleOf(value as Identity);
   } catch {
-    throw refuse(`${path} must be an Identity`);
+    throw refuse(`${path} must be an Identity, got ${kindOf(value)}`);
   }
 }
 

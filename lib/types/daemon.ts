@@ -134,7 +134,7 @@ export interface DeliveredEvent {
 
 /**
  * What a daemon can do while it processes an event. It is dead once that event settled or timed out: its methods then
- * reject.
+ * reject. What begins behind that event (a call to the daemon itself, its stop, snapshot or move) cannot be waited for here.
  *
  * @public
  */

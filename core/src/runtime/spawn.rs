@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
-use super::error::RuntimeError;
+use super::error::{Executed, RuntimeError};
 use super::recovery::peer_lost;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
@@ -334,7 +334,9 @@ impl Engine {
         let gone = |maybe| match reason {
             StopReason::Fenced => peer_lost(origin, maybe),
             StopReason::Shutdown => shut_down(maybe),
-            StopReason::Stopped | StopReason::Migrated => ended.clone(),
+            StopReason::Stopped | StopReason::Migrated => {
+                RuntimeError::StoppedMeanwhile { origin, executed: Executed::of(maybe) }
+            }
         };
         let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
             Running::Batch(batch) => batch.events.into_iter().map(|delivery| (delivery, true)).collect(),
@@ -351,11 +353,8 @@ impl Engine {
                 ReplyTo::Local(ticket) => self.settle(ticket, Err(gone(begun))),
                 ReplyTo::Stream { stream, number, call } if call && !fenced => {
                     if let Some(stream) = inbound.get_mut(stream) {
-                        stream.keep(super::replies::failed(
-                            number,
-                            FailureKind::ShuttingDown,
-                            "the daemon was stopped",
-                        ));
+                        let kind = if begun { FailureKind::Interrupted } else { FailureKind::ShuttingDown };
+                        stream.keep(super::replies::failed(number, kind, "the daemon was stopped"));
                     }
                 }
                 ReplyTo::Stream { .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}
