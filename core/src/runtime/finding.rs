@@ -48,14 +48,13 @@ impl Engine {
 
     pub(super) fn ask_where(&mut self, node: NodeId, query: Query, origin: OriginHash) {
         let Placing { view, .. } = &self.placing;
-        let takes_part = !view.is_empty();
         let view = view.homes_of(origin).contains(node).then(|| view.name().0);
         if node == self.me() {
             // This node is a home itself, and is asked because it does not host the daemon.
             let (hosts, settled) = self.as_home(node, origin, view.unwrap_or_default(), false);
             return self.on_answer(query, node, None, &hosts.unwrap_or_default(), settled == Some(true));
         }
-        let hosting = takes_part.then(|| self.is_spawning(origin));
+        let hosting = self.is_spawning(origin).then_some(true);
         if hosting == Some(true) {
             self.note_home(origin, node);
         }

@@ -152,8 +152,9 @@ impl Model {
                     match world.nodes[*driver].over.get(&id) {
                         None => return true,
                         Some(Ok(())) => {
-                            // By this move, or by another one meanwhile.
-                            let moved = world.landed.values().any(|landed| *landed == (*origin, started.target));
+                            // By this move, by another one meanwhile, or because it was spawned there anew.
+                            let moved = daemons[origin].2.doubled
+                                || world.landed.values().any(|landed| *landed == (*origin, started.target));
                             assert!(
                                 moved || started.source == started.target,
                                 "{origin} is said to have moved in {:?}",
