@@ -440,7 +440,9 @@ fn an_address_that_only_former_hosts_remember_is_free() {
 /// Two nodes spawned one identity at once, and heard of each other's intention from a home while both were still asking.
 #[test]
 fn rivals_that_are_heard_of_before_a_spawn_is_over_are_not_forgotten() {
-    deaths(12915);
+    for seed in [12915, 21185, 32212] {
+        deaths(seed);
+    }
 }
 
 /// A node remembered a later claim that named the host itself, which had begun the daemon anew: no caller reached it.
@@ -463,6 +465,15 @@ fn a_sender_hears_from_the_end_of_a_chain_of_former_hosts_that_there_is_no_daemo
 #[test]
 fn answers_for_a_sender_out_of_reach_do_not_go_in_a_circle() {
     for seed in [10029, 10276] {
+        deaths(seed);
+    }
+}
+
+/// The node that had named a host was gone when the host turned out to be out of reach: events led to nowhere. Or they came
+/// back to their own sender, which a former host took for the way.
+#[test]
+fn events_for_a_daemon_that_only_the_dead_knew_of_come_to_an_end() {
+    for seed in [20329, 20885, 31092] {
         deaths(seed);
     }
 }
