@@ -2,7 +2,7 @@
 //! stated here once more, independently of the code.
 
 use mesh_daemon_core::identity::{
-    EntityKeypair, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenGrant, TokenRequest, TokenScope,
+    EntityKeypair, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenGrant, TokenRequest, TokenScope, TokenTarget,
 };
 
 const START: u64 = 1_700_000_000;
@@ -111,7 +111,7 @@ fn authorisation_matrix() {
                                 let got = chain.verify(&TokenRequest {
                                     presenter: key(presenter).entity_id(),
                                     action,
-                                    channel_hash: channel,
+                                    target: TokenTarget::Channel(channel),
                                     roots: &[key(ROOT).entity_id()],
                                     floors: &floors,
                                     now,

@@ -40,7 +40,7 @@ fn verify(chain: &TokenChain, change: impl FnOnce(&mut TokenRequest<'_>)) -> Res
     let mut request = TokenRequest {
         presenter: key(3).entity_id(),
         action: TokenScope::SUBSCRIBE,
-        channel_hash: CHANNEL,
+        target: TokenTarget::Channel(CHANNEL),
         roots: &roots,
         floors: &floors,
         now: NOW + 2,
@@ -101,7 +101,7 @@ fn verify_with(chain: &TokenChain, roots: &[EntityId], floors: &RevocationFloors
     chain.verify(&TokenRequest {
         presenter: key(3).entity_id(),
         action: TokenScope::SUBSCRIBE,
-        channel_hash: CHANNEL,
+        target: TokenTarget::Channel(CHANNEL),
         roots,
         floors,
         now: NOW + 2,
