@@ -10,7 +10,14 @@ import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
 import { operation, settled } from './operations';
-import type { ChannelConfig, PublishOptions, PublishReport, SubscribeOptions, Subscription, UnsubscribeOptions } from './types/channels';
+import type {
+  ChannelConfig,
+  PublishOptions,
+  PublishReport,
+  SubscribeOptions,
+  Subscription,
+  UnsubscribeOptions,
+} from './types/channels';
 import type { MeshNodeEvents, MeshNodeOptions, PeerInfo } from './types/mesh';
 import type { WaitOptions } from './types/values';
 import { meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';

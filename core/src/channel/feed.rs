@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{ChannelError, ChannelId, ChannelName, Subscriber};
 use crate::identity::{EntityId, TokenTarget, queue_group_hash};
-use crate::wire::channels::{GroupMember, GroupShare};
+use crate::wire::channels::{DataHead, GroupMember, GroupShare};
 
 /// A channel, or a queue group of it: each message goes to one member of every group, and to all who are in none.
 ///
@@ -140,6 +140,11 @@ impl StreamId {
         let channel = ChannelId(channel);
         let Some(GroupMember { group, daemon }) = member else { return Self::all(channel) };
         Seat { group: Some(GroupId(group)), who: Subscriber::of(daemon) }.stream(channel)
+    }
+
+    /// The one that a message is in.
+    pub(super) fn of(head: &DataHead) -> Self {
+        Self::named(head.channel, head.share.map(|share| share.member))
     }
 
     /// How the wire names whose it is.

@@ -152,8 +152,8 @@ impl Subscription {
     /// The number through which everybody has taken everything.
     pub(super) fn taken_by_all(&self) -> u64 {
         if let Share::Member(_, Subscriber::Daemon(_)) = self.share {
-            let through = self.members.values().find_map(|membership| membership.through);
-            return through.map_or(0, |through| through.min(self.received));
+            // Also what it has taken on another node.
+            return self.members.values().find_map(|membership| membership.through).unwrap_or(0);
         }
         let daemons = self.members.values().filter(|membership| membership.takes());
         daemons.filter_map(|membership| membership.through).min().map_or(self.received, |all| all.min(self.received))
@@ -278,6 +278,7 @@ impl ChannelMachine {
             membership.question = Some(Question::Leave(request.0));
         }
         membership.waiting.push(request);
+        self.drop_unfinished(key);
         self.ask(key, subscriber);
         self.settle_own(now);
         request
@@ -486,6 +487,13 @@ impl ChannelMachine {
         from.take_while(move |((at, _), _)| *at == publisher)
     }
 
+    /// A member leaves a group: what has begun to arrive is another one's, also when this one comes again before the rest.
+    fn drop_unfinished(&mut self, (publisher, stream): Key) {
+        if let (Share::Member(..), Some(peer)) = (stream.share, self.peers.get_mut(&publisher)) {
+            peer.assembly.take_if(|unfinished| unfinished.stream() == stream);
+        }
+    }
+
     fn membership(&mut self, key: Key, subscriber: Subscriber) -> Option<&mut Membership> {
         self.subscriptions.get_mut(&key)?.members.get_mut(&subscriber)
     }
@@ -496,6 +504,7 @@ impl ChannelMachine {
         if subscription.members.is_empty() {
             self.subscriptions.remove(&key);
         }
+        self.drop_unfinished(key);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.gone(daemon, key);
             self.settle_held(key);

@@ -77,6 +77,9 @@ impl ChannelMachine {
     /// What a daemon had yet to get on its former nodes is on the way to its new one. Each publication still counts its
     /// deliveries: one that the daemon has taken is done, another goes on.
     pub(super) fn hand_on(&mut self, stream: StreamId, former: &[NodeId], node: NodeId, from: u64) {
+        if let Some(channel) = self.channels.get_mut(&stream.channel) {
+            channel.ring.taken_through(stream, from);
+        }
         let (Some(key), StreamId { channel, share }) = (self.lane_key(stream), stream) else { return };
         for &former in former {
             if self.channels.get(&channel).is_none_or(|channel| channel.sharing(former, share) > 1) {

@@ -101,7 +101,14 @@ pub(super) struct Assembly {
 impl Entry {
     /// The stream that it is in.
     pub(super) fn stream(&self) -> StreamId {
-        StreamId::named(self.head.channel, self.head.share.map(|share| share.member))
+        StreamId::of(&self.head)
+    }
+}
+
+impl Assembly {
+    /// The stream that it is in.
+    pub(super) fn stream(&self) -> StreamId {
+        StreamId::of(&self.head)
     }
 }
 
@@ -295,6 +302,10 @@ impl Peer {
             self.waiting += missing.len();
             self.waiting_bytes += missing.iter().map(|entry| entry.payload.len()).sum::<usize>();
             self.lanes.entry(key).or_default().entries.extend(missing);
+        }
+        if key.stream.member().is_some() {
+            // It may have begun before the member was there to take it.
+            self.bulk.take_if(|bulk| bulk.lane == key);
         }
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         // What was sent stays in front: it is acknowledged up to where it is behind `from`.

@@ -13,7 +13,7 @@ use super::{ChannelId, GroupId, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::mesh::Record;
-use crate::wire::channels::{ChannelMessage, DataHead, Fragment};
+use crate::wire::channels::{ChannelMessage, DataHead, Fragment, GroupMember};
 use crate::wire::{Lane, codec};
 
 impl ChannelMachine {
@@ -68,6 +68,10 @@ impl ChannelMachine {
             ChannelMessage::Data { head, payload } => {
                 self.on_data(from, head, &Bytes::copy_from_slice(payload), now);
             }
+            ChannelMessage::NoMember { channel, member: GroupMember { group, daemon } } => {
+                let seat = Seat { group: Some(GroupId(group)), who: Subscriber::of(daemon) };
+                self.put_out(ChannelId(channel), from, seat);
+            }
         }
     }
 
@@ -76,7 +80,9 @@ impl ChannelMachine {
             Ok(fragment) => fragment,
             Err(error) => return self.refuse(from, "fragment", &error),
         };
-        let wanted = |machine: &Self, head: DataHead| machine.subscriptions.contains_key(&(from, stream_of(head)));
+        let wanted = |machine: &Self, head: DataHead| {
+            machine.subscriptions.get(&(from, StreamId::of(&head))).is_some_and(Subscription::is_wanted)
+        };
         let piece = match fragment {
             Fragment::First { head, total, piece } => {
                 let accepted = total > 0 && total <= self.max_payload;
@@ -117,10 +123,12 @@ impl ChannelMachine {
     /// A message has wholly arrived. A session keeps the order of a channel and repeats from the first message that was not
     /// acknowledged, so one whose number is not above the last one is for daemons that have yet to take it, if for anybody.
     pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: &Bytes, now: Moment) {
-        let key = (from, stream_of(head));
+        let key = (from, StreamId::of(&head));
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
             // Nobody here wants it any more: it is not asked for again. Of a group, another member gets it.
-            if head.reliable && head.share.is_none() {
+            if let Some(share) = head.share {
+                let _kept = self.say(from, &ChannelMessage::NoMember { channel: head.channel, member: share.member });
+            } else if head.reliable {
                 let known = self.peers.get(&from).and_then(|peer| peer.acks.get(&key.1)).copied();
                 self.acknowledge(key, head.number.max(known.unwrap_or_default()));
             }
@@ -156,10 +164,13 @@ impl ChannelMachine {
     }
 
     pub(super) fn on_ack(&mut self, from: NodeId, stream: StreamId, through: u64) {
-        let Some(channel) = self.channels.get(&stream.channel) else { return };
+        let Some(channel) = self.channels.get_mut(&stream.channel) else { return };
         let key = LaneKey::new(channel.config.priority, stream);
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let done = peer.acknowledged(key, through);
+        for head in done.iter().map(|entry| entry.head).filter(|head| head.share.is_some()) {
+            channel.ring.taken(head.sequence(), stream);
+        }
         if peer.next_mut(key).is_some() {
             // There is room for more.
             self.wakes.insert(from);
@@ -168,8 +179,4 @@ impl ChannelMachine {
             self.delivery_ended(entry.job, from, entry.started, Ok(()));
         }
     }
-}
-
-fn stream_of(head: DataHead) -> StreamId {
-    StreamId::named(head.channel, head.share.map(|share| share.member))
 }

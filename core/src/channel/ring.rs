@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::Subscriber;
 use super::feed::{Share, StreamId};
 use super::publishing::{Jobs, PublishId};
 use crate::wire::channels::DataHead;
@@ -31,7 +32,7 @@ pub(super) struct Recent {
     pub(super) head: DataHead,
     pub(super) payload: Bytes,
     pub(super) job: PublishId,
-    /// For each queue group the stream that it fell to last, with its number there.
+    /// For each queue group the stream that it fell to last, with its number there, until that is acknowledged.
     pub(super) shares: Vec<(StreamId, u64)>,
 }
 
@@ -50,7 +51,7 @@ impl Ring {
         let Some(kept) = &mut self.kept else { return };
         let at = kept.partition_point(|message| message.head.number < sequence);
         let shares = kept.get_mut(at).filter(|message| message.head.number == sequence).map(|message| &mut message.shares);
-        if let Some(share) = shares.into_iter().flatten().find(|(stream, _)| *stream == former) {
+        if let Some(share) = shares.into_iter().flatten().find(|(fell_to, _)| *fell_to == former) {
             *share = (stream, number);
         }
     }
@@ -60,6 +61,22 @@ impl Ring {
         if let Some(kept) = &mut self.kept {
             self.bytes += message.payload.len();
             kept.push_back(message);
+        }
+    }
+
+    /// The member of a group to whom it fell has taken a message.
+    pub(super) fn taken(&mut self, sequence: u64, stream: StreamId) {
+        let Some(kept) = &mut self.kept else { return };
+        let at = kept.partition_point(|message| message.head.number < sequence);
+        if let Some(message) = kept.get_mut(at).filter(|message| message.head.number == sequence) {
+            message.shares.retain(|(fell_to, _)| *fell_to != stream);
+        }
+    }
+
+    /// A member of a group has taken everything that fell to it through a number.
+    pub(super) fn taken_through(&mut self, stream: StreamId, through: u64) {
+        for message in self.kept.iter_mut().flatten() {
+            message.shares.retain(|(fell_to, number)| *fell_to != stream || *number > through);
         }
     }
 
@@ -94,7 +111,9 @@ impl Recent {
     fn head_in(&self, stream: StreamId) -> Option<DataHead> {
         match stream.share {
             Share::All => Some(self.head),
-            Share::Member(..) => {
+            // All nodes have the same stream here; what a node waits for is in its lane.
+            Share::Member(_, Subscriber::Node) => None,
+            Share::Member(_, Subscriber::Daemon(_)) => {
                 let (_, number) = self.shares.iter().find(|(fell_to, _)| *fell_to == stream)?;
                 Some(DataHead { number: *number, share: stream.share_of(self.head.number), ..self.head })
             }

@@ -58,7 +58,10 @@ impl ChannelMachine {
 
     /// A member leaves and says what it has taken: that falls to nobody else.
     pub(super) fn taken_before_leaving(&mut self, node: NodeId, stream: StreamId, taken: u64) {
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let (Some(channel), Some(peer)) = (self.channels.get_mut(&stream.channel), self.peers.get_mut(&node)) else {
+            return;
+        };
+        channel.ring.taken_through(stream, taken);
         let done = peer.take(|key, entry| key.stream == stream && entry.head.reliable && entry.head.number <= taken);
         for entry in done {
             self.delivery_ended(entry.job, node, entry.started, Ok(()));

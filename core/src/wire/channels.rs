@@ -132,6 +132,16 @@ pub enum ChannelMessage<'b> {
         #[n(2)]
         member: Option<GroupMember>,
     },
+    /// Subscriber → publisher: a message fell to a member of a queue group that is not here; let it out.
+    #[n(8)]
+    NoMember {
+        /// The channel's hash.
+        #[n(0)]
+        channel: u64,
+        /// Which one.
+        #[n(1)]
+        member: GroupMember,
+    },
 }
 
 /// That a daemon itself wants to subscribe.

@@ -359,9 +359,6 @@ impl World {
         Self { net, random, daemons, published: 0, reliable, taken, open, losses }
     }
 
-    fn dbg(&self, what: &str) {
-        if std::env::var("DBG").is_ok() { eprintln!("{what}"); }
-    }
     fn step(&mut self) {
         let (one, other) = (self.random.random_range(0..NODES), self.random.random_range(0..NODES));
         let which = self.random.random_range(0..self.daemons.len());
@@ -377,8 +374,8 @@ impl World {
                     self.reliable.insert(self.published);
                 }
             }
-            25..30 if one != other && self.net.is_connected(one, other) => { self.dbg(&format!("cut {one} {other}")); self.net.cut(one, other) }
-            30..40 if one != other && !self.net.is_connected(one, other) => { self.dbg(&format!("connect {one} {other}")); self.net.connect(one, other, true) }
+            25..30 if one != other && self.net.is_connected(one, other) => self.net.cut(one, other),
+            30..40 if one != other && !self.net.is_connected(one, other) => self.net.connect(one, other, true),
             40..46 => self.move_on(which, other),
             46..56 => self.arrive(which),
             56..58 => self.leave_or_join(which),
@@ -386,10 +383,8 @@ impl World {
             60..66 => {
                 // A node that comes and goes.
                 if self.random.random_bool(0.5) {
-                    self.dbg(&format!("node {one} asks"));
                     let _asked = self.net.ask(one, P, "a#g", None, None);
                 } else if one != P {
-                    self.dbg(&format!("node {one} leaves"));
                     self.net.leave(one, P, "a#g", Subscriber::Node);
                 }
             }
@@ -416,13 +411,11 @@ impl World {
         wanderer.at = to;
         wanderer.epoch += 1;
         wanderer.coming = Some(position);
-        if std::env::var("DBG").is_ok() { eprintln!("{which} to {to}, position {}", position.number); }
     }
 
     fn arrive(&mut self, which: usize) {
         let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
         let Some(position) = coming.take() else { return };
-        if std::env::var("DBG").is_ok() { eprintln!("{which} arrives at {at} from {}", position.number); }
         let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
         self.net.ask_from(at, P, "a#g", &keypair, None, Epoch::new(epoch), Some(position)).expect("connected");
     }
@@ -434,7 +427,6 @@ impl World {
         }
         let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
         *is_in = !*is_in;
-        if std::env::var("DBG").is_ok() { eprintln!("{which} at {at} is_in {is_in}"); }
         if *is_in {
             self.net.ask_from(at, P, "a#g", &keypair, None, Epoch::new(epoch), None).expect("connected");
         } else {
@@ -460,8 +452,6 @@ impl World {
         for _ in 0..most {
             let Some(message) = self.net.next_for(wanderer.at, &wanderer.keypair, true) else { break };
             *self.taken.entry(message.number).or_default() += 1;
-            let w = &self.daemons[which];
-            self.dbg(&format!("{which} at {} took {} place {}", w.at, message.number, message.place));
         }
     }
 
@@ -469,7 +459,6 @@ impl World {
         for at in 0..NODES {
             for message in self.net.messages(at) {
                 *self.taken.entry(message.number).or_default() += 1;
-                self.dbg(&format!("node {at} took {} place {}", message.number, message.place));
             }
         }
         let (net, taken, reliable) = (&mut self.net, &self.taken, &self.reliable);
