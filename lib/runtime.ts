@@ -29,7 +29,6 @@ import type {
   DaemonRuntimeOptions,
   DaemonSubscription,
 } from './types/runtime';
-import type { WaitOptions } from './types/values';
 // The two of every event by themselves: what an index passes on is read through a getter.
 import { bytes, bytesArray } from './validate/bytes';
 import { daemonArea } from './validate/area';

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Feed, OnFailure, PublishOptions,
-    ReaderEnd, ReaderId, Subnet, Visibility,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Feed, OnFailure,
+    PublishOptions, ReaderEnd, ReaderId, Subnet, Visibility,
 };
 use mesh_daemon_core::identity::{EntityId, NodeId};
 use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};

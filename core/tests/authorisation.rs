@@ -2,7 +2,8 @@
 //! stated here once more, independently of the code.
 
 use mesh_daemon_core::identity::{
-    EntityKeypair, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenGrant, TokenRequest, TokenScope, TokenTarget,
+    EntityKeypair, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenGrant, TokenRequest, TokenScope,
+    TokenTarget,
 };
 
 const START: u64 = 1_700_000_000;

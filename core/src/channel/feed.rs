@@ -105,8 +105,10 @@ impl fmt::Debug for Feed {
 
 impl Seat {
     /// All seats outside of groups.
-    pub(super) const OUTSIDE: RangeInclusive<Self> = Self { group: None, who: Subscriber::Node }
-        ..=Self { group: None, who: Subscriber::Daemon(EntityId::from_bytes([u8::MAX; 32])) };
+    pub(super) const OUTSIDE: RangeInclusive<Self> = Self { group: None, who: Subscriber::Node }..=Self {
+        group: None,
+        who: Subscriber::Daemon(EntityId::from_bytes([u8::MAX; 32])),
+    };
 
     pub(super) const fn stream(self, channel: ChannelId) -> StreamId {
         let share = match self.group {
@@ -128,7 +130,6 @@ impl Seat {
 impl StreamId {
     /// None comes before it.
     pub(super) const FIRST: Self = Self::all(ChannelId(0));
-
 
     /// What everybody outside of groups gets.
     pub(super) const fn all(channel: ChannelId) -> Self {

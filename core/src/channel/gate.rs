@@ -1,7 +1,7 @@
 //! Who asks to be let in: the publisher's side of membership.
 
-use super::joining::subscription_statement;
 use super::feed::Seat;
+use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
 use super::roster::{Grant, Rules};
 use super::{ChannelError, ChannelId, ChannelName, Feed, Subnet};

@@ -256,13 +256,7 @@ impl ChannelMachine {
     }
 
     /// Asks a publisher to let a subscriber out. It is out when that is answered; one that is not in is out at once.
-    pub fn unsubscribe(
-        &mut self,
-        publisher: NodeId,
-        feed: &Feed,
-        subscriber: Subscriber,
-        now: Moment,
-    ) -> RequestId {
+    pub fn unsubscribe(&mut self, publisher: NodeId, feed: &Feed, subscriber: Subscriber, now: Moment) -> RequestId {
         let request = self.next_request();
         let key = (publisher, feed.stream(subscriber));
         let subscription = self.subscriptions.get_mut(&key).filter(|subscription| subscription.feed == *feed);

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::gate::LetIn;
 use super::feed::{Seat, StreamId};
+use super::gate::LetIn;
 use super::machine::ChannelMachine;
 use super::peers::{Entry, LaneKey};
 use super::publishing::PublishId;

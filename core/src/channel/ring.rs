@@ -50,7 +50,8 @@ impl Ring {
     pub(super) fn shared(&mut self, sequence: u64, (former, stream): (StreamId, StreamId), number: u64) {
         let Some(kept) = &mut self.kept else { return };
         let at = kept.partition_point(|message| message.head.number < sequence);
-        let shares = kept.get_mut(at).filter(|message| message.head.number == sequence).map(|message| &mut message.shares);
+        let shares =
+            kept.get_mut(at).filter(|message| message.head.number == sequence).map(|message| &mut message.shares);
         if let Some(share) = shares.into_iter().flatten().find(|(fell_to, _)| *fell_to == former) {
             *share = (stream, number);
         }

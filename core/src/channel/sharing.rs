@@ -37,7 +37,8 @@ impl ChannelMachine {
         let (id, sequence) = (former.channel, head.sequence());
         let to = self.choose(id, group, payload.len(), head.reliable).filter(|(node, _)| {
             self.peers.get(node).is_some_and(|peer| {
-                payload.len() as u64 <= peer.max_payload && (head.reliable || (peer.ready && peer.has_room(payload.len())))
+                payload.len() as u64 <= peer.max_payload
+                    && (head.reliable || (peer.ready && peer.has_room(payload.len())))
             })
         });
         let (Some((node, who)), Some(channel)) = (to, self.channels.get_mut(&id)) else {

@@ -309,12 +309,7 @@ impl State {
         Ok(self.wait(request, Some(joining)))
     }
 
-    fn leave(
-        &mut self,
-        publisher: NodeId,
-        feed: &Feed,
-        now: Moment,
-    ) -> oneshot::Receiver<Result<(), ChannelError>> {
+    fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> oneshot::Receiver<Result<(), ChannelError>> {
         let request = self.machine.unsubscribe(publisher, feed, Subscriber::Node, now);
         self.wait(request, None)
     }

@@ -56,7 +56,10 @@ mod tests {
     #[test]
     fn queue_group_hash_matches_vector_of_another_implementation() {
         assert_eq!(queue_group_hash("telemetry/rack-1", "workers"), Ok(0x626a_c93d_2fac_0ef6));
-        assert_eq!(queue_group_hash("a", "b#c"), Err(IdentityError::InvalidQueueGroup("only a-z 0-9 - _ . / are allowed")));
+        assert_eq!(
+            queue_group_hash("a", "b#c"),
+            Err(IdentityError::InvalidQueueGroup("only a-z 0-9 - _ . / are allowed"))
+        );
         assert!(matches!(queue_group_hash("a#b", "c"), Err(IdentityError::InvalidChannelName(_))));
     }
 

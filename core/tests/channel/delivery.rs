@@ -143,7 +143,10 @@ fn small_messages_of_another_channel_pass_a_large_one() {
     net.publish(P, "small", b"x", RELIABLE).expect("sent");
     net.send(P, S);
     while net.arrive(P, S) {}
-    assert_eq!(net.messages(S).iter().map(|message| message.feed.channel().clone()).collect::<Vec<_>>(), [name("small")]);
+    assert_eq!(
+        net.messages(S).iter().map(|message| message.feed.channel().clone()).collect::<Vec<_>>(),
+        [name("small")]
+    );
     net.run();
     assert_eq!(net.messages(S).len(), 1);
 }

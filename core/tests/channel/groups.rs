@@ -90,10 +90,10 @@ fn what_a_lost_member_did_not_acknowledge_goes_to_another_one() {
     let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
     net.lose(P, T);
     let report = net.report(P, id).expect("over").expect("sent");
-    assert_eq!((report.attempted, report.delivered, report.errors), (1, 0, vec![(
-        net.id(T),
-        ChannelError::PeerLost(net.id(T))
-    )]));
+    assert_eq!(
+        (report.attempted, report.delivered, report.errors),
+        (1, 0, vec![(net.id(T), ChannelError::PeerLost(net.id(T)))])
+    );
 }
 
 #[test]
@@ -194,10 +194,9 @@ fn requirement_122_queue_group_join_needs_its_own_grant() {
     let token = |net: &Net, channel| net.token(P, &Granted { subject: &subject, channel, ttl: 60 });
     let (of_channel, of_group, of_other) = (token(&net, "a"), token(&net, "a#g"), token(&net, "a#h"));
     let elsewhere = token(&net, "b#g");
-    for (to, wrong) in [
-        ("a#g", vec![None, Some(&of_channel), Some(&of_other), Some(&elsewhere)]),
-        ("a", vec![None, Some(&of_group)]),
-    ] {
+    for (to, wrong) in
+        [("a#g", vec![None, Some(&of_channel), Some(&of_other), Some(&elsewhere)]), ("a", vec![None, Some(&of_group)])]
+    {
         for token in wrong {
             let refused = net.subscribe(S, P, to, None, token.map(Vec::as_slice));
             assert!(matches!(refused, Err(ChannelError::Unauthorized { .. })), "{to}: {refused:?}");
@@ -274,7 +273,8 @@ fn a_member_that_moves_stays_one_and_takes_its_share_along() {
     }
     let mut roster = net.nodes[P].machine.roster(&feed("a#g"));
     roster.sort_by_key(|(_, who)| *who);
-    let mut expected = [(net.id(T), Subscriber::Daemon(one.entity_id())), (net.id(3), Subscriber::Daemon(other.entity_id()))];
+    let mut expected =
+        [(net.id(T), Subscriber::Daemon(one.entity_id())), (net.id(3), Subscriber::Daemon(other.entity_id()))];
     expected.sort_by_key(|(_, who)| *who);
     assert_eq!(roster, expected);
 }

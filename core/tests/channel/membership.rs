@@ -370,7 +370,12 @@ fn requirement_123_only_the_publisher_that_was_asked_can_answer() {
             ChannelMessage::Subscribed { request: number, position: None, missed: None },
             ChannelMessage::Unsubscribed { request: number },
             ChannelMessage::Refused { request: number, reason: RefusalReason::Unknown },
-            ChannelMessage::Ended { channel: name("a").id().0, daemon: None, reason: RefusalReason::Unknown, group: None },
+            ChannelMessage::Ended {
+                channel: name("a").id().0,
+                daemon: None,
+                reason: RefusalReason::Unknown,
+                group: None,
+            },
         ] {
             net.inject(2, S, Lane::Fast, codec::encode(&answer));
         }
@@ -388,8 +393,15 @@ fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
     net.register(P, open("open"));
     assert!(refused(&net.subscribe(S, P, "gated", None, Some(&[1])).expect_err("no token")));
     assert!(refused(&net.subscribe(S, P, "open", None, Some(&[1])).expect_err("no token, though none is needed")));
-    let ask =
-        ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: None, from: None, group: None };
+    let ask = ChannelMessage::Subscribe {
+        request: 1,
+        channel: "open",
+        daemon: None,
+        token: None,
+        subnet: None,
+        from: None,
+        group: None,
+    };
     let mut body = codec::encode(&ask);
     body.push(0);
     net.inject(S, P, Lane::Fast, body);

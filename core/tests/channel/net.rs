@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, DaemonSubscriber, Feed, Moment,
-    OnFailure, Position, PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, DaemonSubscriber, Feed,
+    Moment, OnFailure, Position, PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
 };
 use mesh_daemon_core::identity::{EntityKeypair, Epoch, Incarnation, NodeId, PermissionToken, TokenGrant, TokenScope};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
