@@ -1474,7 +1474,7 @@ interface SubscribeOptions extends WaitOptions {
     /**
      * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
      * nodes and daemons in turn, and to all subscribers that are in none. On a channel that tokens guard, a group needs a token
-     * of its own (`queueGroup` of {@link Identity.issueToken}).
+     * of its own (`queueGroup` of `issueToken`).
      */
     queueGroup?: string;
 }

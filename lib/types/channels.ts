@@ -1,5 +1,4 @@
 import type { CapabilityFilter } from './capabilities';
-import type { Identity } from '../identity';
 import type { TokenLike } from './identity';
 import type { WaitOptions } from './values';
 
@@ -64,7 +63,7 @@ export interface SubscribeOptions extends WaitOptions {
   /**
    * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
    * nodes and daemons in turn, and to all subscribers that are in none. On a channel that tokens guard, a group needs a token
-   * of its own (`queueGroup` of {@link Identity.issueToken}).
+   * of its own (`queueGroup` of `issueToken`).
    */
   queueGroup?: string;
 }
