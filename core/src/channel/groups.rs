@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn each_in_turn_also_when_members_come_and_go() {
         let mut groups = three();
-        let mut turns =
+        let turns =
             |groups: &mut Groups, count| -> Vec<_> { (0..count).map(|_| turn(groups, |_| Fitness::Free)).collect() };
         assert_eq!(turns(&mut groups, 4), [1, 2, 3, 1]);
         groups.remove(GROUP, member(2));

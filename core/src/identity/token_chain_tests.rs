@@ -94,7 +94,7 @@ fn every_link_is_verified_timed_not_revoked_and_authorises() {
     assert_eq!(verify(&good, |request| request.now = NOW), Err(TokenError::NotYetValid));
     assert_eq!(verify(&good, |request| request.now = NOW + 100), Err(TokenError::Expired));
     assert_eq!(verify(&good, |request| request.action = TokenScope::PUBLISH), Err(TokenError::NotAuthorized));
-    assert_eq!(verify(&good, |request| request.channel_hash = 1), Err(TokenError::NotAuthorized));
+    assert_eq!(verify(&good, |request| request.target = TokenTarget::Channel(1)), Err(TokenError::NotAuthorized));
 }
 
 fn verify_with(chain: &TokenChain, roots: &[EntityId], floors: &RevocationFloors) -> Result<(), TokenError> {

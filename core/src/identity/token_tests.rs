@@ -89,6 +89,7 @@ fn requirement_118_another_channel_only_with_the_wildcard_bit() {
     assert_eq!(zero.authorises(TokenScope::PUBLISH, TokenTarget::Channel(CHANNEL)), Err(TokenError::NotAuthorized));
     let any = issue(|grant| grant.scope = grant.scope.union(TokenScope::WILDCARD)).expect("issuable");
     assert_eq!(any.authorises(TokenScope::PUBLISH, TokenTarget::Channel(1)), Ok(()));
+    assert_eq!(any.authorises(TokenScope::PUBLISH, TokenTarget::QueueGroup(1)), Err(TokenError::NotAuthorized));
     assert_eq!(any.authorises(TokenScope::SUBSCRIBE, TokenTarget::Channel(1)), Err(TokenError::NotAuthorized));
     let every_unnamed_bit = issue(|grant| grant.scope = TokenScope::from_bits(!31)).expect("issuable");
     assert_eq!(
