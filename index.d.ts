@@ -473,7 +473,8 @@ type MeshErrorCode = 'ERR_MESH_INVALID_ARGUMENT' | 'ERR_MESH_ADDRESS_IN_USE' | '
  * - `ERR_DAEMON_CALLBACK_TIMEOUT`: The daemon did not respond within `callbackTimeoutMs`.
  * - `ERR_DAEMON_CALL_TIMEOUT`: The call was not answered within its `timeoutMs`.
  * - `ERR_DAEMON_MAILBOX_FULL`: The daemon's mailbox is full.
- * - `ERR_DAEMON_MOVED_TOO_OFTEN`: The daemon moved on faster than the event could follow.
+ * - `ERR_DAEMON_MOVED_TOO_OFTEN`: The daemon moved on faster than the event could follow until its deadline, which is
+ *   the `cause`; `executed` tells whether it may have run. Carries `executed`.
  * - `ERR_DAEMON_PEER_LOST`: The daemon's host was lost; `executed` tells whether the event may have run. Carries
  *   `executed`.
  * - `ERR_DAEMON_PAYLOAD_TOO_LARGE`: The payload or an output is larger than `maxPayloadBytes`.
@@ -722,7 +723,7 @@ interface DaemonErrorOptions<Code extends string = DaemonErrorCode> extends Mesh
  */
 declare class DaemonError extends MeshDaemonError {
     readonly code: DaemonErrorCode | MigrationErrorCode | GroupErrorCode;
-    /** With `ERR_DAEMON_PEER_LOST`, and with `ERR_DAEMON_SHUTTING_DOWN` of an event that was on its way: whether the event may have run. */
+    /** With `ERR_DAEMON_PEER_LOST`, `ERR_DAEMON_MOVED_TOO_OFTEN`, and with `ERR_DAEMON_SHUTTING_DOWN` of an event that was on its way: whether the event may have run. */
     readonly executed?: 'no' | 'unknown';
     constructor(message: string, options?: DaemonErrorOptions<DaemonErrorCode | MigrationErrorCode | GroupErrorCode>);
 }

@@ -5,10 +5,12 @@
 
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { call, callOutstanding, sendOneWay } from './lines/call';
+import { calls } from './lines/call';
 import { deliver } from './lines/deliver';
 import { deliverMany } from './lines/deliver-many';
-import { fastLane } from './lines/fast-lane';
+import { convergence, directoryBytes } from './lines/directory';
+import { fanOuts } from './lines/fan-out';
+import { fastLanes } from './lines/fast-lane';
 import { growthDaemons, growthNodes } from './lines/growth';
 import { idle } from './lines/idle';
 import { loopDelay } from './lines/loop-delay';
@@ -17,20 +19,18 @@ import { bulkMove } from './lines/bulk-move';
 import { outstandingAsync, outstandingSync } from './lines/outstanding';
 import { pause, pauses } from './lines/pause';
 import { spawn } from './lines/spawn';
-import { measure, type Result } from './measure';
+import { measure, type Benchmark, type Result } from './measure';
 import { printTable, writeResults } from './table';
 
-const BENCHMARKS = [
+const BENCHMARKS: readonly Benchmark[] = [
   deliver,
   deliverMany,
   outstandingSync,
   outstandingAsync,
-  call,
-  callOutstanding,
-  sendOneWay,
+  ...calls,
   pause,
   bulkMove,
-  fastLane,
+  ...fastLanes,
   spawn,
   memory,
   loopDelay,
@@ -38,6 +38,9 @@ const BENCHMARKS = [
   growthDaemons,
   growthNodes,
   ...pauses,
+  ...fanOuts,
+  convergence,
+  directoryBytes,
 ];
 
 async function main(): Promise<void> {
@@ -53,15 +56,16 @@ async function main(): Promise<void> {
       positionals.some((word) => name.split(' ')[0] === word || (/\D/.test(word) && name.includes(word))),
   );
 
+  if (chosen.length === 0) throw new Error(`no line is named ${positionals.join(' or ')}`);
   console.log(`Each line is warmed up, then ours and the reference run in turns, ${rounds} rounds.\n`);
   const results: Result[] = [];
-  for (const benchmark of chosen) {
+  for (const benchmark of withoutMissing(chosen)) {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${benchmark.name}`);
     try {
       results.push(await measure(benchmark, rounds));
     } catch (error) {
       // The others are worth seeing all the same.
-      console.error(`\n${benchmark.name} failed:`, error);
+      console.error(`\n${benchmark.name} (${benchmark.reference}) failed:`, error);
       process.exitCode = 1;
     }
   }
@@ -70,10 +74,27 @@ async function main(): Promise<void> {
   printTable(results);
   const file = join(__dirname, 'results.json');
   writeResults(file, rounds, results);
-  console.log(`\nAll samples: ${file}`);
+  const minutes = results.reduce((sum, { seconds }) => sum + seconds, 0) / 60;
+  console.log(`\n${minutes.toFixed(1)} minutes. All samples: ${file}`);
 }
 
-main().catch((error: unknown) => {
-  console.error(error);
-  process.exitCode = 1;
-});
+/** Those that can be measured here; says of the others why they cannot, each reason once. */
+function withoutMissing(benchmarks: readonly Benchmark[]): Benchmark[] {
+  const skipped = new Map<string, string[]>();
+  const left = benchmarks.filter(({ name, reference, missing }) => {
+    const why = missing?.() ?? null;
+    if (why !== null) skipped.set(why, [...(skipped.get(why) ?? []), `${name} (${reference})`]);
+    return why === null;
+  });
+  for (const [why, lines] of skipped) console.log(`Skipped, for ${why}: ${lines.join('; ')}.\n`);
+  return left;
+}
+
+main().then(
+  // What a line that failed has left running ends here.
+  () => process.exit(),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  },
+);

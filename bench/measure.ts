@@ -8,7 +8,7 @@ export interface Sample {
 
 /** One line of the table, ready to be measured. */
 export interface Line {
-  /** What one round of it gives. */
+  /** Takes one sample. */
   round: () => Promise<Sample>;
   unit: string;
   /** Ends what the line started. */
@@ -22,6 +22,10 @@ export interface Benchmark {
   reference: string;
   /** None where the figure is only shown. */
   limit: { atLeast: number } | { atMost: number } | null;
+  /** One where nothing is said. */
+  samplesPerRound?: number;
+  /** Why it cannot be measured here, if so. */
+  missing?: () => string | null;
   start: () => Promise<Line>;
 }
 
@@ -32,27 +36,34 @@ export interface Result {
   unit: string;
   limit: Benchmark['limit'];
   met: boolean;
-  /** Of the ratios of the rounds. */
+  /** Of the samples' ratios. */
   median: number;
   min: number;
-  /** With fewer than a hundred rounds, the largest. */
+  /** With fewer than a hundred samples, the largest. */
   p99: number;
   max: number;
   samples: Sample[];
+  /** How long all of it took, with the start. */
+  seconds: number;
 }
 
 /** Does something n times and checks that it was done. */
 export type Work = (n: number) => Promise<void>;
 
-/** A side runs at least so long in a round. */
-const ROUND_MS = 250;
+/** A side runs at least so long in one slice: short, so that what else the machine does meets both sides alike. */
+const SLICE_MS = 30;
+/** Slices of each side in a round. Even, so that each side is first as often as the other. */
+const SLICES = 8;
+/** Work is done so long before it is measured. */
+const WARM_MS = 500;
 
 export async function measure(benchmark: Benchmark, rounds: number): Promise<Result> {
-  const { name, reference, limit, start } = benchmark;
+  const { name, reference, limit, samplesPerRound = 1, start } = benchmark;
+  const begin = performance.now();
   const line = await start();
   const samples: Sample[] = [];
   try {
-    for (let round = 0; round < rounds; round += 1) samples.push(await line.round());
+    for (let i = 0; i < rounds * samplesPerRound; i += 1) samples.push(await line.round());
   } finally {
     await line.end?.();
   }
@@ -70,18 +81,33 @@ export async function measure(benchmark: Benchmark, rounds: number): Promise<Res
     p99: quantile(ratios, 0.99),
     max: quantile(ratios, 1),
     samples,
+    seconds: (performance.now() - begin) / 1000,
   };
 }
 
-/** Rounds that give rates: how often per second each side does its work. Finding out how much work fills a round warms up. */
+/**
+ * Rounds that give rates: how often per second each side does its work. A round is many short slices of both in turns,
+ * in the other order each time. Finding out how much work fills a slice warms up.
+ */
 export async function rates(ours: Work, reference: Work, unit = '1/s'): Promise<Line> {
-  const counts = { ours: await calibrate(ours), reference: await calibrate(reference) };
+  const sides = {
+    ours: { work: ours, n: await calibrate(ours), seconds: 0 },
+    reference: { work: reference, n: await calibrate(reference), seconds: 0 },
+  };
   return {
     unit,
-    round: async () => ({
-      ours: counts.ours / (await seconds(ours, counts.ours)),
-      reference: counts.reference / (await seconds(reference, counts.reference)),
-    }),
+    round: async () => {
+      sides.ours.seconds = sides.reference.seconds = 0;
+      for (let slice = 0; slice < SLICES; slice += 1) {
+        const order = [sides.ours, sides.reference];
+        if (slice % 2 === 1) order.reverse();
+        for (const side of order) side.seconds += await seconds(side.work, side.n);
+      }
+      return {
+        ours: (SLICES * sides.ours.n) / sides.ours.seconds,
+        reference: (SLICES * sides.reference.n) / sides.reference.seconds,
+      };
+    },
   };
 }
 
@@ -114,9 +140,14 @@ export function check(holds: boolean, what: string): void {
   if (!holds) throw new Error(`a benchmark did not do its work: ${what}`);
 }
 
+/**
+ * Finds out how often work is done in a slice. The last figures before it is known are of warm code, so the count is
+ * scaled from them: a mere power of two could make a slice twice as long.
+ */
 async function calibrate(work: Work): Promise<number> {
-  for (let n = 16; ; n *= 2) {
+  for (let done = 0, n = 1; ; n *= 2) {
     const ms = (await seconds(work, n)) * 1000;
-    if (ms >= ROUND_MS) return n;
+    done += ms;
+    if (done >= WARM_MS && ms >= SLICE_MS) return Math.max(1, Math.ceil((n * SLICE_MS) / ms));
   }
 }

@@ -1,22 +1,20 @@
 // Another process: a mesh node with daemons, and beside it the plain servers that ours is compared with.
 //
-// It is told the pre-shared key on the first line of its input, prints one line of JSON (see peers.ts), and ends when its
-// input does.
+// The pre-shared key is its argument. It prints one line of JSON (see peers.ts), then does what it is told.
 
 import { createServer, type AddressInfo } from 'node:net';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { DaemonRuntime, Identity, MeshNode } from 'mesh-daemon';
 import { WebSocketServer } from 'ws';
+import { obey, run } from './child';
 import { Holder } from './holder';
 import { Echo } from './local';
+import { answerNats } from './nats';
 import type { PeerCard } from './peers';
 import { reference } from './reference';
 import { Steward } from './steward';
 
-async function main(): Promise<void> {
-  const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-  const psk = String((await input.next()).value);
+async function main(psk: string): Promise<void> {
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   const runtime = DaemonRuntime.create(mesh, { acceptMigrations: true });
   runtime.registerFactory(Holder.kind, () => new Holder());
@@ -33,14 +31,14 @@ async function main(): Promise<void> {
     wsPort: await webSockets(),
     noisePort: reference.noiseSink(),
   };
-  process.stdout.write(`${JSON.stringify(card)}\n`);
+  console.log(JSON.stringify(card));
 
-  // More lines name nodes to connect to.
-  for (let line = await input.next(); line.done !== true; line = await input.next()) {
-    await mesh.connect(line.value);
-    process.stdout.write('connected\n');
-  }
-  process.exit();
+  await obey(async (line) => {
+    const [order, address = ''] = line.split(' ');
+    if (order === 'connect') await mesh.connect(address);
+    else await answerNats(address);
+    return 'done';
+  });
 }
 
 async function netEcho(): Promise<number> {
@@ -65,7 +63,4 @@ async function webSockets(): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-main().catch((error: unknown) => {
-  console.error(error);
-  process.exit(1);
-});
+run(() => main(process.argv[2] ?? ''));

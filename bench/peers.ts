@@ -1,12 +1,11 @@
 // Starts other processes and joins them to a mesh with this one.
 
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { DaemonRuntime, MeshNode } from 'mesh-daemon';
+import { startChild } from './child';
 import { Holder } from './holder';
+import { check } from './measure';
 
 /** What a peer process prints (64-bit numbers as strings). */
 export interface PeerCard {
@@ -27,6 +26,8 @@ export interface Peer {
   netPort: number;
   wsPort: number;
   noisePort: number;
+  /** Has it answer at a nats-server. */
+  answerNats: (address: string) => Promise<void>;
 }
 
 export interface Mesh {
@@ -44,49 +45,32 @@ export async function startPeers(count: number): Promise<Mesh> {
   await mesh.start();
   runtime.start();
 
-  const processes = Array.from({ length: count }, () => startProcess(psk));
-  const cards: PeerCard[] = [];
-  for (const { next, say } of processes) {
-    const card = JSON.parse(await next()) as PeerCard;
-    await mesh.connect(card.addr);
-    for (const { addr } of cards) {
-      say(addr);
-      await next();
-    }
-    cards.push(card);
-  }
-  return {
-    runtime,
-    peers: cards.map((card) => ({
+  const children = Array.from({ length: count }, () => startChild(join(__dirname, 'peer.js'), psk));
+  const peers: Peer[] = [];
+  const addresses: string[] = [];
+  for (const { next, ask } of children) {
+    const { addr, ...card } = JSON.parse(await next()) as PeerCard;
+    const told = async (order: string): Promise<void> => {
+      check((await ask(order)) === 'done', 'a peer did what it was told');
+    };
+    await mesh.connect(addr);
+    for (const address of addresses) await told(`connect ${address}`);
+    addresses.push(addr);
+    peers.push({
       ...card,
       nodeId: BigInt(card.nodeId),
       echo: BigInt(card.echo),
       steward: BigInt(card.steward),
-    })),
+      answerNats: (address) => told(`nats ${address}`),
+    });
+  }
+  return {
+    runtime,
+    peers,
     end: async () => {
-      await Promise.all(processes.map(({ end }) => end()));
+      await Promise.all(children.map(({ end }) => end()));
       await runtime.shutdown();
       await mesh.shutdown();
-    },
-  };
-}
-
-function startProcess(psk: string) {
-  const child = spawn(process.execPath, [join(__dirname, 'peer.js')], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const say = (line: string): void => void child.stdin.write(`${line}\n`);
-  say(psk);
-  return {
-    say,
-    next: async (): Promise<string> => {
-      const line = await lines.next();
-      if (line.done === true) throw new Error('a peer process ended');
-      return line.value;
-    },
-    end: async (): Promise<void> => {
-      const gone = once(child, 'exit');
-      child.stdin.end();
-      await gone;
     },
   };
 }

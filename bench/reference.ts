@@ -12,6 +12,7 @@ interface Reference {
   stopBouncing(): void;
   noiseSink(): number;
   noisePush(port: number, bytes: Uint8Array): Promise<void>;
+  allocatedBytes(): number | null;
 }
 
 const folder = join(__dirname, 'reference');

@@ -8,7 +8,7 @@ import { check } from './measure';
 export interface Echoing {
   /** Sends a payload `n` times and waits for all echoes. */
   echo(payload: Buffer, n: number): Promise<void>;
-  end(): void;
+  end(): Promise<void>;
 }
 
 export async function netClient(port: number): Promise<Echoing> {
@@ -27,7 +27,10 @@ export async function netClient(port: number): Promise<Echoing> {
         done = resolve;
         for (let i = 0; i < n; i += 1) socket.write(payload);
       }),
-    end: () => socket.destroy(),
+    end: () => {
+      socket.destroy();
+      return Promise.resolve();
+    },
   };
 }
 
@@ -51,6 +54,7 @@ export async function webSocketClient(port: number): Promise<Echoing> {
       }),
     end: () => {
       socket.terminate();
+      return Promise.resolve();
     },
   };
 }
@@ -58,7 +62,7 @@ export async function webSocketClient(port: number): Promise<Echoing> {
 export interface Sinking {
   /** Sends a payload `n` times and waits until the other side says that it has all. */
   sink(payload: Buffer, n: number): Promise<void>;
-  end(): void;
+  end(): Promise<void>;
 }
 
 export async function webSocketSink(port: number): Promise<Sinking> {
@@ -74,6 +78,7 @@ export async function webSocketSink(port: number): Promise<Sinking> {
     },
     end: () => {
       socket.terminate();
+      return Promise.resolve();
     },
   };
 }

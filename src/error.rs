@@ -114,8 +114,9 @@ error_table! {
     DaemonCallTimeout = DaemonError "ERR_DAEMON_CALL_TIMEOUT" [];
     /// The daemon's mailbox is full.
     DaemonMailboxFull = DaemonError "ERR_DAEMON_MAILBOX_FULL" [];
-    /// The daemon moved on faster than the event could follow.
-    DaemonMovedTooOften = DaemonError "ERR_DAEMON_MOVED_TOO_OFTEN" [];
+    /// The daemon moved on faster than the event could follow until its deadline, which is the `cause`; `executed` tells
+    /// whether it may have run.
+    DaemonMovedTooOften = DaemonError "ERR_DAEMON_MOVED_TOO_OFTEN" [executed];
     /// The daemon's host was lost; `executed` tells whether the event may have run.
     DaemonPeerLost = DaemonError "ERR_DAEMON_PEER_LOST" [executed];
     /// The payload or an output is larger than `maxPayloadBytes`.

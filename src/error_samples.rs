@@ -118,7 +118,7 @@ fn runtime() -> Vec<Failure> {
         RuntimeError::CallTimeout(Duration::from_millis(5)),
         RuntimeError::MailboxFull(ORIGIN),
         RuntimeError::Backpressure(ORIGIN),
-        RuntimeError::MovedTooOften(ORIGIN),
+        RuntimeError::MovedTooOften { origin: ORIGIN, executed: Executed::Unknown, waited: Duration::from_millis(5) },
         RuntimeError::PeerLost { origin: ORIGIN, executed: Executed::No },
         RuntimeError::PeerLost { origin: ORIGIN, executed: Executed::Unknown },
         RuntimeError::PayloadTooLarge { size: 2, max: 1 },

@@ -1,11 +1,9 @@
 // Budget 14: an event costs the same among many daemons as among few, and on a node with many sessions as with one. The
 // events go to the same few daemons on both sides: it is the tables that grow, not what fits the processor's caches.
 
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { DaemonRuntime, Identity, MeshNode } from 'mesh-daemon';
+import { obey, run, startChild } from '../child';
 import { times, type Benchmark, type Work } from '../measure';
 import { Echo, PAYLOAD, checkEcho, local, type Local } from '../local';
 
@@ -48,17 +46,15 @@ export const growthNodes: Benchmark = {
   limit: { atMost: 1.3 },
   start: async () => {
     const psk = randomBytes(32).toString('hex');
-    const child = spawn(process.execPath, [__filename, psk], { stdio: ['pipe', 'pipe', 'inherit'] });
-    const [cards] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
-    const peers = JSON.parse(cards) as Card[];
+    const child = startChild(__filename, psk);
+    const peers = JSON.parse(await child.next()) as Card[];
     const [large, small] = [await connected(psk, peers), await connected(psk, peers.slice(0, 1))];
     const line = await times(large.work, small.work);
     return {
       ...line,
       end: async () => {
         await Promise.all([large.end(), small.end()]);
-        child.stdin.end();
-        await once(child, 'exit');
+        await child.end();
       },
     };
   },
@@ -98,13 +94,7 @@ async function beMany(psk: string): Promise<void> {
     cards.push({ addr: mesh.localAddr(), echo: String(originHash) });
   }
   console.log(JSON.stringify(cards));
-  await once(process.stdin.resume(), 'end');
-  process.exit();
+  await obey((order) => Promise.reject(new Error(`nobody gives orders here: ${order}`)));
 }
 
-if (require.main === module) {
-  beMany(process.argv[2] ?? '').catch((error: unknown) => {
-    console.error(error);
-    process.exit(1);
-  });
-}
+if (require.main === module) run(() => beMany(process.argv[2] ?? ''));

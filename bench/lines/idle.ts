@@ -1,11 +1,9 @@
 // Budget 13: how often an idle node with 1 000 daemons and 10 sessions wakes up, compared with one that has the sessions
 // only, whose heartbeats are all there is to do. Both are processes of their own and are watched at the same time.
 
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { DaemonRuntime, Identity, MeshNode } from 'mesh-daemon';
+import { obey, run, startChild, type Child } from '../child';
 import { check, type Benchmark } from '../measure';
 import { Echo } from '../local';
 
@@ -25,17 +23,16 @@ export const idle: Benchmark = {
       Array.from({ length: SESSIONS }, () => MeshNode.create({ bindAddr: '127.0.0.1:0', psk })),
     );
     await Promise.all(peers.map((peer) => peer.start()));
-    const hosting = startNode(psk, DAEMONS);
-    const bare = startNode(psk, 0);
-    for (const { ready } of [hosting, bare]) {
-      const addr = await ready;
+    const [hosting, bare] = [startChild(__filename, psk, String(DAEMONS)), startChild(__filename, psk, '0')];
+    for (const { next } of [hosting, bare]) {
+      const addr = await next();
       for (const peer of peers) await peer.connect(addr);
     }
     await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
     return {
       unit: '1/s',
       round: async () => {
-        const [ours, reference] = await Promise.all([hosting.watch(), bare.watch()]);
+        const [ours, reference] = await Promise.all([wakeUps(hosting), wakeUps(bare)]);
         check(reference > 0, 'the sessions have heartbeats');
         return { ours, reference };
       },
@@ -46,21 +43,8 @@ export const idle: Benchmark = {
   },
 };
 
-function startNode(psk: string, daemons: number) {
-  const child = spawn(process.execPath, [__filename, psk, String(daemons)], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const next = async (): Promise<string> => String((await lines.next()).value);
-  return {
-    ready: next(),
-    watch: async (): Promise<number> => {
-      child.stdin.write('\n');
-      return Number(await next());
-    },
-    end: async (): Promise<void> => {
-      child.stdin.end();
-      await once(child, 'exit');
-    },
-  };
+async function wakeUps({ ask }: Child): Promise<number> {
+  return Number(await ask(''));
 }
 
 /** Prints its address, then for each line that it is given how often per second it woke up. */
@@ -71,18 +55,11 @@ async function beIdle(psk: string, daemons: number): Promise<void> {
   runtime.start();
   for (let i = 0; i < daemons; i += 1) await runtime.spawnWithDaemon(Identity.generate(), new Echo());
   console.log(mesh.localAddr());
-  for await (const line of createInterface({ input: process.stdin })) {
-    check(line === '', 'only empty lines are sent');
+  await obey(async () => {
     const before = process.resourceUsage().voluntaryContextSwitches;
     await new Promise((resolve) => setTimeout(resolve, WINDOW_MS));
-    console.log((1000 * (process.resourceUsage().voluntaryContextSwitches - before)) / WINDOW_MS);
-  }
-  process.exit();
-}
-
-if (require.main === module) {
-  beIdle(process.argv[2] ?? '', Number(process.argv[3])).catch((error: unknown) => {
-    console.error(error);
-    process.exit(1);
+    return String((1000 * (process.resourceUsage().voluntaryContextSwitches - before)) / WINDOW_MS);
   });
 }
+
+if (require.main === module) run(() => beIdle(process.argv[2] ?? '', Number(process.argv[3])));

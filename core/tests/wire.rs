@@ -62,7 +62,7 @@ fn replies<'a>(seed: u64, payloads: &'a [Vec<u8>], text: &str) -> EventsMessage<
     };
     let answered = Reply { number: seed, result: Ok(payloads.iter().map(|payload| event(seed, payload)).collect()) };
     let failed = Reply { number: seed.wrapping_add(1), result: Err(failure) };
-    EventsMessage::Replies { stream: stream(seed), through: seed, replies: vec![answered, failed] }
+    EventsMessage::Replies { stream: stream(seed), through: seed, replies: vec![answered, failed], hops: 0 }
 }
 
 fn buffered(seed: u64, payloads: &[Vec<u8>]) -> MigrationMessage<'_> {
@@ -199,7 +199,7 @@ fn requirement_71_a_number_that_nothing_can_be_added_to_is_refused() {
     for number in [LAST_NUMBER + 1, u64::MAX] {
         let bytes = codec::encode(&batch(number, &[Vec::new(), Vec::new()]));
         assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
-        let bytes = codec::encode(&EventsMessage::Accepted { stream: stream(1), through: number });
+        let bytes = codec::encode(&EventsMessage::Accepted { stream: stream(1), through: number, hops: 0 });
         assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
     }
 }

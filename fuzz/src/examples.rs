@@ -185,15 +185,16 @@ fn events() -> Vec<EventsMessage<'static>> {
     let items = vec![Item::Call(event(b"call")), Item::Skip, Item::Send(event(b"send"))];
     vec![
         EventsMessage::Batch { stream, epoch, hops: 0, first: 1, items, replies_through: 0 },
-        EventsMessage::Accepted { stream, through: 3 },
-        EventsMessage::Replies { stream, through: 3, replies: replies() },
+        EventsMessage::Accepted { stream, through: 3, hops: 0 },
+        EventsMessage::Replies { stream, through: 3, replies: replies(), hops: 0 },
         EventsMessage::Await { stream, epoch, hops: 1, replies_through: 2, repeat: true },
         EventsMessage::Withdraw { stream, epoch, hops: 0, number: 3 },
-        EventsMessage::Moved { stream, node: NodeId::new(9), epoch },
-        EventsMessage::Unknown { stream, first: 2 },
+        EventsMessage::Moved { stream, node: NodeId::new(9), epoch, hops: 0 },
+        EventsMessage::Unknown { stream, first: 2, hops: 0 },
         EventsMessage::Close { stream },
-        EventsMessage::Again { stream },
-        EventsMessage::Full { stream },
+        EventsMessage::Again { stream, hops: 0 },
+        EventsMessage::Full { stream, hops: 0 },
+        EventsMessage::Astray { stream, hops: 0 },
     ]
 }
 

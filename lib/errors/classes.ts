@@ -114,7 +114,7 @@ export interface DaemonErrorOptions<Code extends string = DaemonErrorCode> exten
  */
 export class DaemonError extends MeshDaemonError {
   declare readonly code: DaemonErrorCode | MigrationErrorCode | GroupErrorCode;
-  /** With `ERR_DAEMON_PEER_LOST`, and with `ERR_DAEMON_SHUTTING_DOWN` of an event that was on its way: whether the event may have run. */
+  /** With `ERR_DAEMON_PEER_LOST`, `ERR_DAEMON_MOVED_TOO_OFTEN`, and with `ERR_DAEMON_SHUTTING_DOWN` of an event that was on its way: whether the event may have run. */
   declare readonly executed?: 'no' | 'unknown';
 
   constructor(

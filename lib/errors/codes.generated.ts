@@ -146,7 +146,8 @@ export type MeshErrorCode =
  * - `ERR_DAEMON_CALLBACK_TIMEOUT`: The daemon did not respond within `callbackTimeoutMs`.
  * - `ERR_DAEMON_CALL_TIMEOUT`: The call was not answered within its `timeoutMs`.
  * - `ERR_DAEMON_MAILBOX_FULL`: The daemon's mailbox is full.
- * - `ERR_DAEMON_MOVED_TOO_OFTEN`: The daemon moved on faster than the event could follow.
+ * - `ERR_DAEMON_MOVED_TOO_OFTEN`: The daemon moved on faster than the event could follow until its deadline, which is
+ *   the `cause`; `executed` tells whether it may have run. Carries `executed`.
  * - `ERR_DAEMON_PEER_LOST`: The daemon's host was lost; `executed` tells whether the event may have run. Carries
  *   `executed`.
  * - `ERR_DAEMON_PAYLOAD_TOO_LARGE`: The payload or an output is larger than `maxPayloadBytes`.

@@ -41,7 +41,14 @@ impl From<RuntimeError> for Failure {
             RuntimeError::CallTimeout(_) => plain(ErrorCode::DaemonCallTimeout),
             RuntimeError::MailboxFull(_) => plain(ErrorCode::DaemonMailboxFull),
             RuntimeError::Backpressure(_) => plain(ErrorCode::Backpressure),
-            RuntimeError::MovedTooOften(_) => plain(ErrorCode::DaemonMovedTooOften),
+            RuntimeError::MovedTooOften { executed, waited, .. } => {
+                let message = format!("the deadline of {} ms passed", waited.as_millis());
+                plain(ErrorCode::DaemonMovedTooOften).with("executed", executed_field(executed)).caused_by(Cause {
+                    name: "TimeoutError".into(),
+                    message,
+                    stack: None,
+                })
+            }
             RuntimeError::PeerLost { executed, .. } => {
                 plain(ErrorCode::DaemonPeerLost).with("executed", executed_field(executed))
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::claim::Claim;
-use crate::identity::{NodeId, OriginHash};
+use crate::identity::{Epoch, NodeId, OriginHash};
 
 /// When nobody's silence is waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +60,10 @@ struct Open {
     unsure: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
+    /// Hosts that others named at an epoch: what these say from then on is later than that.
+    named: BTreeSet<(NodeId, Epoch)>,
+    /// The newest of the claims that do not hold any more.
+    outdated: Option<Claim>,
     until: Instant,
     again: Instant,
     pause: Duration,
@@ -75,15 +79,16 @@ pub struct Found {
 }
 
 impl Open {
-    /// The best claim. What a former host says is not believed against the later word of the host that it names: that it
-    /// knows of none, or that the daemon has left it as well.
+    /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
+    /// none, that it hosts another life of the daemon, or that this has left it as well or is another's at the same epoch.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
-            let left = |word: &Claim| word.body().node() != host && word.beats(claim);
-            let denied = self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(left));
+            // A host that the daemon is on its way to still names the one before, at the epoch of that one.
+            let otherwise = |word: &Claim| word.body().node() == host || word.body().epoch >= claim.body().epoch;
+            let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
             }
@@ -93,21 +98,30 @@ impl Open {
 
     /// The newest claim of one that has left its host.
     fn denied(&self) -> Option<Claim> {
-        let claims = self.answers.values().flatten();
+        let claims = self.answers.values().flatten().chain(&self.outdated);
         claims.reduce(|best, claim| if claim.beats(best) { claim } else { best }).cloned()
     }
 
-    /// A host that speaks for itself ends the question: an older claim is put right by the host that it names.
+    /// A host that speaks for itself ends the question, unless somebody names another one at a later epoch, which is to be
+    /// heard first.
     fn is_over(&self, now: Instant) -> bool {
-        let own_word =
-            |(by, claim): (&NodeId, &Option<Claim>)| claim.as_ref().is_some_and(|claim| claim.body().node() == *by);
+        let own_word = || self.best().is_some_and(|best| best.claim.body().node() == best.by);
         let nobody_left = self.waiting_for.is_empty()
             && self.unsure.is_empty()
             && match self.haste {
                 Haste::WaitForAll => self.silent.is_empty(),
                 Haste::SkipSilent => true,
             };
-        nobody_left || self.until <= now || self.answers.iter().any(own_word)
+        nobody_left || self.until <= now || own_word()
+    }
+
+    /// A host that knew of none before somebody named it may have got the daemon meanwhile: it is asked again, once.
+    fn confront(&mut self, by: NodeId, claim: &Claim) {
+        let (host, epoch) = (claim.body().node(), claim.body().epoch);
+        if host != by && self.named.insert((host, epoch)) && matches!(self.answers.get(&host), Some(None)) {
+            self.answers.remove(&host);
+            self.unsure.insert(host);
+        }
     }
 
     fn involves(&self, node: NodeId) -> bool {
@@ -153,6 +167,8 @@ impl Lookups {
             silent: nodes(silent),
             unsure: BTreeSet::new(),
             answers: BTreeMap::new(),
+            named: BTreeSet::new(),
+            outdated: None,
             until: now + PATIENCE,
             again: now + AGAIN,
             pause: AGAIN,
@@ -171,12 +187,8 @@ impl Lookups {
         match answer {
             Answer::Claim(claim) => {
                 let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
-                // A host that knew of none before this claim was heard may have got the daemon meanwhile.
-                if let Some(host) = claim.as_ref().map(|claim| claim.body().node())
-                    && matches!(open.answers.get(&host), Some(None))
-                {
-                    open.answers.remove(&host);
-                    open.unsure.insert(host);
+                if let Some(claim) = &claim {
+                    open.confront(from, claim);
                 }
                 open.answers.insert(from, claim);
             }
@@ -186,6 +198,15 @@ impl Lookups {
             Answer::Unsure => {
                 open.unsure.insert(from);
             }
+        }
+    }
+
+    /// Somebody named a host of which the asker knows that it has not got the daemon any more.
+    pub fn outdated(&mut self, query: Query, claim: Claim) {
+        if let Some(open) = self.open.get_mut(&query)
+            && open.outdated.as_ref().is_none_or(|known| claim.beats(known))
+        {
+            open.outdated = Some(claim);
         }
     }
 
@@ -306,7 +327,7 @@ impl Lookups {
 mod tests {
     use super::*;
     use crate::directory::ClaimBody;
-    use crate::identity::{EntityKeypair, Epoch, Lineage};
+    use crate::identity::{EntityKeypair, Lineage};
 
     const ORIGIN: OriginHash = OriginHash::new(1);
     const ONE: NodeId = NodeId::new(1);

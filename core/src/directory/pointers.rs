@@ -41,7 +41,9 @@ impl Pointers {
         let origin = pointer.entity.origin_hash();
         self.by_origin.insert(origin, (pointer, claim));
         self.order.push_back((now + KEPT_FOR, origin, pointer.epoch));
-        self.sweep(now);
+        if self.order.len() > MOST {
+            self.forget_first();
+        }
     }
 
     /// Where it went.
@@ -59,15 +61,33 @@ impl Pointers {
         self.by_origin.remove(&origin);
     }
 
-    fn sweep(&mut self, now: Instant) {
-        while let Some((until, origin, epoch)) = self.order.front().copied() {
-            if until > now && self.order.len() <= MOST {
-                break;
-            }
-            self.order.pop_front();
-            if self.by_origin.get(&origin).is_some_and(|(pointer, _)| pointer.epoch == epoch) {
-                self.by_origin.remove(&origin);
+    /// Forgets those whose time is over, but for those that are still `used`: their time begins anew.
+    pub fn sweep(&mut self, now: Instant, used: impl Fn(&Pointer) -> bool) {
+        while self.order.front().is_some_and(|(until, ..)| *until <= now) {
+            if let Some(pointer) = self.forget_first().filter(|(pointer, _)| used(pointer)) {
+                let (origin, epoch) = (pointer.0.entity.origin_hash(), pointer.0.epoch);
+                self.by_origin.insert(origin, pointer);
+                self.order.push_back((now + KEPT_FOR, origin, epoch));
             }
         }
+    }
+
+    /// Whether it remembers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// How many daemons it remembers.
+    pub fn len(&self) -> usize {
+        self.by_origin.len()
+    }
+
+    /// Takes out the one whose time ends first, unless something later is known of that daemon.
+    fn forget_first(&mut self) -> Option<(Pointer, Claim)> {
+        let (_, origin, epoch) = self.order.pop_front()?;
+        if self.by_origin.get(&origin).is_none_or(|(pointer, _)| pointer.epoch != epoch) {
+            return None;
+        }
+        self.by_origin.remove(&origin)
     }
 }

@@ -56,6 +56,10 @@ pub struct OutStream {
     pub told_host: NodeId,
     /// Nothing is sent while a local hand-over is undecided.
     pub held: bool,
+    /// The highest epoch that was told when a host accepted something last, or nothing waited.
+    heard_epoch: Epoch,
+    /// What was sent went astray since then; when the daemon is to be looked for again.
+    pub astray: Option<Instant>,
     /// The highest epoch whose host says that the daemon is not there.
     pub refuted: Epoch,
     /// The host that it had before, which may have the daemon back when `host` is gone.
@@ -96,6 +100,8 @@ impl OutStream {
             epoch,
             told_epoch: epoch,
             told_host: host,
+            heard_epoch: epoch,
+            astray: None,
             held: false,
             refuted: Epoch::default(),
             former: None,
@@ -120,6 +126,9 @@ impl OutStream {
     /// Gives an event the next number.
     pub fn push(&mut self, outgoing: Outgoing) -> u64 {
         let number = self.next();
+        if !self.has_unaccepted() {
+            self.heard();
+        }
         self.pending_bytes += outgoing.payload.len();
         self.longest = self.longest.max(outgoing.payload.len());
         self.items.push_back(OutItem::Pending(outgoing));
@@ -142,6 +151,25 @@ impl OutStream {
         self.sent = self.accepted;
         self.flight_bytes = 0;
         self.trim();
+    }
+
+    /// It was told where the daemon lives now.
+    pub fn tell(&mut self, host: NodeId, epoch: Epoch) {
+        if self.told_epoch == Epoch::default() {
+            // It began without knowing where the daemon was.
+            self.heard_epoch = epoch;
+        }
+        (self.told_host, self.told_epoch) = (host, epoch);
+    }
+
+    /// How often the daemon moved while nothing was accepted of what waits.
+    pub const fn moves(&self) -> u64 {
+        self.heard_epoch.behind(self.told_epoch)
+    }
+
+    fn heard(&mut self) {
+        self.heard_epoch = self.told_epoch;
+        self.astray = None;
     }
 
     /// Goes on at another host.
@@ -170,6 +198,9 @@ impl OutStream {
     /// The host accepted everything through this number; tells of those who waited for that.
     pub fn accepted(&mut self, through: u64, mut done: impl FnMut(Ticket)) {
         let through = through.min(self.sent);
+        if self.accepted < through {
+            self.heard();
+        }
         while self.accepted < through {
             self.accepted += 1;
             let number = self.accepted;
@@ -283,7 +314,7 @@ impl OutStream {
 
     /// When the first caller has waited long enough.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.items.iter().filter_map(|item| item.waiting()?.1).map(|expires| expires.at).min()
+        self.items.iter().filter_map(|item| item.waiting()?.1).map(|expires| expires.at).chain(self.astray).min()
     }
 
     /// The number of the position that this ticket waits for.

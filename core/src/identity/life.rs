@@ -116,7 +116,12 @@ impl Epoch {
 
     /// Whether `other` is so far ahead that no sequence of moves leads there: whoever claims it could shut all others out.
     pub fn is_far_behind(self, other: Self) -> bool {
-        other.0.saturating_sub(self.0) > FARTHEST
+        self.behind(other) > FARTHEST
+    }
+
+    /// How many epochs it is behind another one.
+    pub const fn behind(self, other: Self) -> u64 {
+        other.0.saturating_sub(self.0)
     }
 
     /// The epoch after this one; none after the last.

@@ -346,7 +346,7 @@ impl Engine {
             self.arrived.note(&id, orchestrator, End::Discarded);
         }
         if let Some(key) = arrival.key
-            && let Some(slot) = self.take_slot(key)
+            && let Some(slot) = self.take_slot(key, now)
         {
             // Whoever found the daemon through this copy, while its source was out of reach.
             self.refuse_early(&slot.inbound);

@@ -201,7 +201,7 @@ impl Engine {
                 SourceAction::Activate => self.say_activate(entity),
                 SourceAction::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
-                SourceAction::Cleanup => self.clean_up(entity),
+                SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),

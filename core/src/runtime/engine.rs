@@ -222,8 +222,8 @@ impl Engine {
         match self.lifecycle {
             Lifecycle::Registering => {
                 self.lifecycle = Lifecycle::Ready;
-                self.timers.arm(TimerKey::Sweep, now.instant + super::inbox::SWEEP_EVERY);
                 self.call_back_turned_away();
+                self.settle_own(now);
                 Ok(())
             }
             Lifecycle::Ready => Ok(()),
@@ -263,7 +263,7 @@ impl Engine {
         }
         let keys: Vec<DaemonKey> = self.by_origin.values().copied().collect();
         for key in keys {
-            self.remove_daemon(key, StopReason::Shutdown, DaemonEvent::Stopped);
+            self.remove_daemon(key, StopReason::Shutdown, DaemonEvent::Stopped, now);
         }
         self.end_requests();
         self.factories.clear();
@@ -306,7 +306,7 @@ impl Engine {
     }
 
     /// Takes a daemon out of every table.
-    pub(super) fn take_slot(&mut self, key: DaemonKey) -> Option<Slot> {
+    pub(super) fn take_slot(&mut self, key: DaemonKey, now: Now) -> Option<Slot> {
         self.slot(key)?;
         let slot = self.daemons.remove(key.slot as usize);
         self.generations[key.slot as usize] = key.generation.wrapping_add(1);
@@ -315,6 +315,7 @@ impl Engine {
         }
         self.timers.disarm(TimerKey::Daemon(key));
         self.placing.left(slot.host.origin, slot.homes);
+        self.timers.sweep_later(now);
         if self.daemons.is_empty() {
             // A flood of daemons that has gone leaves no tables behind.
             self.daemons.shrink_to_fit();
@@ -369,11 +370,7 @@ impl Engine {
                 TimerKey::Orchestration(origin) => self.tick_orchestration(origin, now),
                 TimerKey::Drain => self.tick_drain(now),
                 TimerKey::Outputs => self.publish_all_outputs(now),
-                TimerKey::Sweep => {
-                    self.sweep_streams(now);
-                    self.sweep_arrivals(now);
-                    self.sweep_placing();
-                }
+                TimerKey::Sweep => self.sweep(now),
             }
         }
         self.settle_own(now);
@@ -406,6 +403,7 @@ impl Engine {
             streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
             streams_out: self.routes.len(),
             streams_through: self.forwards.len(),
+            pointers: self.pointers.len(),
             held_bytes: self
                 .daemons
                 .iter()
@@ -449,6 +447,8 @@ pub struct Census {
     pub streams_out: usize,
     /// Streams of others that are sent on.
     pub streams_through: usize,
+    /// Daemons of which it is remembered where they went.
+    pub pointers: usize,
     /// Bytes of events that wait for one before them, or for room.
     pub held_bytes: usize,
     /// Bytes of large messages of others that are sent on.

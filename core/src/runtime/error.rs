@@ -101,8 +101,15 @@ pub enum RuntimeError {
     #[error("too many events wait to be sent to daemon {0}")]
     Backpressure(OriginHash),
     /// The daemon moved on faster than the event could follow.
-    #[error("daemon {0} moved too often")]
-    MovedTooOften(OriginHash),
+    #[error("daemon {origin} moved on faster than the event could follow")]
+    MovedTooOften {
+        /// Which daemon.
+        origin: OriginHash,
+        /// Whether the event may have run.
+        executed: Executed,
+        /// How long its caller waited.
+        waited: Duration,
+    },
     /// The host of the daemon was lost.
     #[error("the host of daemon {origin} was lost")]
     PeerLost {

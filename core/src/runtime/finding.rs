@@ -6,6 +6,7 @@
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
+use super::placing::Placing;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::{DaemonKey, Ticket};
@@ -46,13 +47,15 @@ impl Engine {
     }
 
     pub(super) fn ask_where(&mut self, node: NodeId, query: Query, origin: OriginHash) {
-        let view = (!self.placing.view.is_empty()).then(|| self.placing.view.name().0);
+        let Placing { view, .. } = &self.placing;
+        let takes_part = !view.is_empty();
+        let view = view.homes_of(origin).contains(node).then(|| view.name().0);
         if node == self.me() {
             // This node is a home itself, and is asked because it does not host the daemon.
             let (hosts, settled) = self.as_home(node, origin, view.unwrap_or_default(), false);
             return self.on_answer(query, node, None, &hosts.unwrap_or_default(), settled == Some(true));
         }
-        let hosting = view.is_some().then(|| self.is_spawning(origin));
+        let hosting = takes_part.then(|| self.is_spawning(origin));
         if hosting == Some(true) {
             self.note_home(origin, node);
         }
@@ -146,8 +149,7 @@ impl Engine {
                 self.send(from, Subprotocol::Directory, codec::encode(&answer));
             }
             Ok(DirectoryMessage::Answer { query, claim, hosts, settled }) => {
-                let sure = settled.unwrap_or_else(|| !self.placing.view.contains(from));
-                self.on_answer(Query(query), from, claim, &hosts.unwrap_or_default().0, sure);
+                self.on_answer(Query(query), from, claim, &hosts.unwrap_or_default().0, settled == Some(true));
                 self.check_lookups(now);
             }
             Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
@@ -159,20 +161,20 @@ impl Engine {
         }
     }
 
-    fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, hosts: &[NodeId], sure: bool) {
+    fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, hosts: &[NodeId], settled: bool) {
         let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
         let Some(origin) = open else { return };
-        let claim = match claim.map(Claim::decode) {
-            None => None,
-            // A former host that knows only that the daemon came here.
-            Some(Ok(claim)) if claim.body().node() == self.me() && !self.is_hosted(&claim) => None,
-            Some(Ok(claim)) => Some(claim),
-            Some(Err(error)) => {
-                self.refuse(from, "claim", &error);
+        let claim = claim.map(Claim::decode).transpose().unwrap_or_else(|error| {
+            self.refuse(from, "claim", &error);
+            None
+        });
+        let claim = match claim.filter(|claim| claim.body().entity.origin_hash() == origin) {
+            Some(claim) if self.is_outdated(&claim) => {
+                self.lookups.outdated(query, claim);
                 None
             }
+            claim => claim,
         };
-        let claim = claim.filter(|claim| !self.is_outlived(claim));
         for &host in hosts.iter().filter(|&&host| host != from) {
             let answers = self.answers(host);
             if host == self.me() {
@@ -183,12 +185,27 @@ impl Engine {
                 self.want_peer(host);
             }
         }
+        if let Some(host) = claim.as_ref().map(|claim| claim.body().node()).filter(|&host| host != self.me())
+            && self.answers(host)
+            && self.lookups.ask_too(query, host, true)
+        {
+            // A former host may not know yet that the daemon has left that one as well, or ended there.
+            self.ask_where(host, query, origin);
+        }
         let answer = match claim {
             Some(claim) => Answer::Claim(claim),
-            None if sure => Answer::Nothing,
+            // Who is no home speaks for itself alone.
+            None if settled || !self.placing.view.homes_of(origin).contains(from) => Answer::Nothing,
             None => Answer::Unsure,
         };
         self.lookups.answer(query, from, answer);
+    }
+
+    /// Whether this node knows better than a claim of another's.
+    fn is_outdated(&self, claim: &Claim) -> bool {
+        // A former host that knows only that the daemon came here.
+        let came_here = claim.body().node() == self.me() && !self.is_hosted(claim);
+        came_here || self.is_outlived(claim)
     }
 
     fn is_hosted(&self, claim: &Claim) -> bool {

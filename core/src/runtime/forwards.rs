@@ -3,21 +3,20 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
 use super::rerouting::PATIENCE;
-use crate::directory::Pointer;
-use crate::identity::{Epoch, NodeId};
+use crate::directory::{Claim, Pointer};
+use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, StreamId};
+use crate::wire::events::{Course, EventsMessage, StreamId};
 
 /// Most times that an event is sent on.
-const MOST_HOPS: u8 = 4;
+pub(super) const MOST_HOPS: u8 = 4;
 /// Most streams of others to one daemon that one node sends on through this one.
 const MOST_OF_OTHERS: usize = 16;
 
@@ -77,6 +76,11 @@ impl Forwards {
         self.streams.insert(id, Forwarded::new(from, to, now));
     }
 
+    /// Whether streams to that daemon go through this node.
+    fn lead_to(&self, entity: &EntityId) -> bool {
+        self.streams.keys().any(|id| id.entity == *entity)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.streams.len()
     }
@@ -98,34 +102,54 @@ impl Forwards {
 }
 
 impl Engine {
-    /// Whether an answer is for this node. One for another node goes back the way that its stream came.
-    pub(super) fn is_for_me(&mut self, from: NodeId, stream: &StreamId, body: &Bytes) -> bool {
-        if stream.sender == self.me() {
-            if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
-                && stream.is_guess_at(&own)
-            {
-                self.refuse(from, "answer", &"for a stream whose name it does not know");
-                return false;
-            }
-            return stream.incarnation == self.node.incarnation;
-        }
-        let Some(way) = self.forwards.streams.get(stream) else {
-            // Forged, or late: its sender began another one since.
-            tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
+    /// Whether somebody who answers a stream of this node knows its whole name.
+    pub(super) fn knows_name(&mut self, from: NodeId, stream: &StreamId) -> bool {
+        if let Some(own) = self.own_stream_to(stream.entity, stream.lineage)
+            && stream.is_guess_at(&own)
+        {
+            self.refuse(from, "answer", &"for a stream whose name it does not know");
             return false;
-        };
-        let to = self.way_to(stream.sender, way.from);
-        // Its host keeps it, and is asked for it when the sender begins again.
-        if to != from && self.peers.is_up(to) && !self.pass_on(to, body.to_vec()) {
-            self.forwards.set_due(stream, true);
         }
-        false
+        stream.incarnation == self.node.incarnation
     }
 
-    /// Whether the daemon of another's stream came back, or may: then it is nobody else's to say that it is gone.
-    pub(super) fn may_have_back(&self, stream: &StreamId) -> bool {
-        stream.sender != self.me()
-            && (self.stands_here(stream).is_some() || self.is_released(stream.entity.origin_hash()))
+    /// An answer for another node goes to it, or back the way that its stream came.
+    pub(super) fn send_back(&mut self, from: NodeId, message: EventsMessage<'_>) {
+        let stream = *message.stream();
+        // Whether a daemon that came back, or may, is gone is nobody else's to say.
+        let may_have_back = self.stands_here(&stream).is_some() || self.is_released(stream.entity.origin_hash());
+        if may_have_back && matches!(message, EventsMessage::Unknown { .. }) {
+            return;
+        }
+        let Some(way) = self.forwards.streams.get(&stream).copied() else {
+            // Forged, or late: its sender began another one since.
+            tracing::debug!(peer = %from, "dropped an answer for a stream that does not come through here");
+            return;
+        };
+        let to = match message.course() {
+            Course::Back => self.way_back(stream.sender, way.from),
+            Course::ToHost | Course::ToSender => self.way_to(stream.sender, way.from),
+        };
+        // Of daemons that went to and fro, each of two nodes may take the other for the way.
+        if message.hops() >= MOST_HOPS {
+            return;
+        }
+        // Its host keeps it, and is asked for it when the sender begins again.
+        if self.peers.is_up(to) && !self.pass_on(to, codec::encode(&message.sent_on())) {
+            self.forwards.set_due(&stream, true);
+        }
+    }
+
+    /// A daemon has gone to the host that this claim names: stragglers are sent on for a while.
+    pub(super) fn remember_left(&mut self, claim: Claim, now: Now) {
+        self.pointers.left(claim, now.instant);
+        self.timers.sweep_later(now);
+    }
+
+    /// Forgets where daemons went, except for those that streams go through this node to.
+    pub(super) fn sweep_pointers(&mut self, now: Now) {
+        let Self { pointers, forwards, .. } = self;
+        pointers.sweep(now.instant, |pointer| forwards.lead_to(&pointer.entity));
     }
 
     /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
@@ -147,19 +171,21 @@ impl Engine {
             return self.say_unknown(from, id, 0);
         };
         if self.way_to(id.sender, from) == id.sender {
-            let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch };
+            let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch, hops: 0 };
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
         if passed.hops >= MOST_HOPS {
-            return;
+            let to = self.way_back(id.sender, from);
+            return self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Astray { stream: *id, hops: 0 }));
         }
         if !self.forwards.admit(id, from, pointer.node, now.instant) {
             if from != id.sender {
                 self.refuse(from, "event", &"it sends too many streams of others to one daemon");
-                self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id }));
+                self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id, hops: 0 }));
             }
             return;
         }
+        self.timers.sweep_later(now);
         if self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             let due = self.forwards.streams.get(id).is_some_and(|way| way.due);
@@ -178,7 +204,7 @@ impl Engine {
             // What comes from there begins again by itself.
             self.forwards.set_due(&id, false);
             if way.to == node && self.is_sent_on_to(&id, node) {
-                self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id });
+                self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id, hops: 0 });
             }
         }
     }
@@ -193,7 +219,7 @@ impl Engine {
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
         if self.is_sent_on_to(id, way.to) {
-            self.say_to_sender(id, way.from, &EventsMessage::Unknown { stream: *id, first: 0 });
+            self.say_to_sender(id, way.from, &EventsMessage::Unknown { stream: *id, first: 0, hops: 0 });
         }
     }
 
@@ -202,7 +228,7 @@ impl Engine {
         let on_the_way = |id: &StreamId, way: &Forwarded| way.to == node || way.from == node || id.sender == node;
         for (id, way) in self.forwards.which(|id, way| way.due && on_the_way(id, way)) {
             self.forwards.set_due(&id, false);
-            self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id });
+            self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id, hops: 0 });
         }
     }
 
@@ -212,7 +238,7 @@ impl Engine {
     }
 
     fn say_to_sender(&mut self, id: &StreamId, via: NodeId, message: &EventsMessage<'_>) {
-        let to = self.way_to(id.sender, via);
+        let to = self.way_back(id.sender, via);
         self.send(to, Subprotocol::Events, codec::encode(message));
     }
 

@@ -229,7 +229,7 @@ impl Engine {
                 senders.push((stream.id, stream.via));
             }
         }
-        self.pointers.left(claim, now.instant);
+        self.remember_left(claim, now);
         if let Some(own) = own
             && !(handed.is_empty() && held.is_empty())
         {
@@ -262,7 +262,7 @@ impl Engine {
                 self.send(
                     to,
                     Subprotocol::Events,
-                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch }),
+                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch, hops: 0 }),
                 );
             }
         }
@@ -307,13 +307,13 @@ impl Engine {
     }
 
     /// The target holds the daemon: this copy and its secret go.
-    pub(super) fn clean_up(&mut self, entity: EntityId) {
+    pub(super) fn clean_up(&mut self, entity: EntityId, now: Now) {
         let Some(departure) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         let Departure { source, key, origin, .. } = departure;
         self.departed.note(&source.id, source.orchestrator, End::Left);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
-        if let Some(slot) = self.take_slot(key) {
+        if let Some(slot) = self.take_slot(key, now) {
             self.stop_receiving(key, entity, true);
             let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {
                 Control::Snapshot(ticket) | Control::Stop(ticket) => Some(*ticket),

@@ -12,10 +12,8 @@ use crate::events::{Held, InStream};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, FailureKind, Item, StreamId};
+use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
 
-/// How often silent streams are looked for.
-pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Marks of a sender that was silent for so long end.
 pub(super) const MARKS_KEPT: Duration = Duration::from_secs(600);
 /// So many accepted events are told at once; fewer with the next reply, or a little later.
@@ -118,9 +116,16 @@ impl Engine {
             Ok(message) => message,
             Err(error) => return self.refuse(from, "event message", &error),
         };
-        // A session proves which node speaks: what was not sent on comes from its sender.
-        if message.hops() == Some(0) && message.stream().sender != from {
-            return self.refuse(from, "event message", &"in the name of another node");
+        match message.course() {
+            // A session proves which node speaks: what was not sent on comes from its sender.
+            Course::ToHost if message.hops() == 0 && message.stream().sender != from => {
+                return self.refuse(from, "event message", &"in the name of another node");
+            }
+            Course::ToSender | Course::Back if message.stream().sender != self.me() => {
+                return self.send_back(from, message);
+            }
+            Course::ToSender | Course::Back if !self.knows_name(from, message.stream()) => return,
+            Course::ToHost | Course::ToSender | Course::Back => {}
         }
         match message {
             EventsMessage::Batch { stream, epoch, hops, first, items, replies_through } => {
@@ -134,36 +139,15 @@ impl Engine {
             EventsMessage::Withdraw { stream, epoch, hops, number } => {
                 self.on_withdraw(from, &stream, Passed { epoch, hops }, number, now);
             }
-            EventsMessage::Accepted { stream, through } => {
-                if self.is_for_me(from, &stream, body) {
-                    self.on_answers(&stream, through, &[], body, now);
-                }
+            EventsMessage::Accepted { stream, through, .. } => self.on_answers(&stream, through, &[], body, now),
+            EventsMessage::Replies { stream, through, replies, .. } => {
+                self.on_answers(&stream, through, &replies, body, now);
             }
-            EventsMessage::Replies { stream, through, replies } => {
-                if self.is_for_me(from, &stream, body) {
-                    self.on_answers(&stream, through, &replies, body, now);
-                }
-            }
-            EventsMessage::Moved { stream, node, epoch } => {
-                if self.is_for_me(from, &stream, body) {
-                    self.on_told_moved(from, &stream, node, epoch, now);
-                }
-            }
-            EventsMessage::Unknown { stream, first } => {
-                if !self.may_have_back(&stream) && self.is_for_me(from, &stream, body) {
-                    self.on_unknown(&stream, from, first, now);
-                }
-            }
-            EventsMessage::Again { stream } => {
-                if self.is_for_me(from, &stream, body) {
-                    self.on_again(&stream, from, now);
-                }
-            }
-            EventsMessage::Full { stream } => {
-                if self.is_for_me(from, &stream, body) {
-                    self.on_full(&stream, from);
-                }
-            }
+            EventsMessage::Moved { stream, node, epoch, .. } => self.on_told_moved(from, &stream, node, epoch, now),
+            EventsMessage::Unknown { stream, first, .. } => self.on_unknown(&stream, from, first, now),
+            EventsMessage::Again { stream, .. } => self.on_again(&stream, from, now),
+            EventsMessage::Full { stream, .. } => self.on_full(&stream, from),
+            EventsMessage::Astray { stream, .. } => self.on_astray(&stream, from, now),
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)
@@ -255,9 +239,10 @@ impl Engine {
             slot.inbound.end_older(id, from);
         }
         let begun = slot.inbound.begin(*id, from, now.instant);
+        self.timers.sweep_later(now);
         if begun.is_none() {
             self.refuse(from, "event stream", &"it began too many to one daemon");
-            self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id }));
+            self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id, hops: 0 }));
         }
         begun
     }
@@ -279,7 +264,7 @@ impl Engine {
         if id.sender == me {
             self.on_moved(id, me, epoch, now);
         } else {
-            let moved = EventsMessage::Moved { stream: *id, node: me, epoch };
+            let moved = EventsMessage::Moved { stream: *id, node: me, epoch, hops: 0 };
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
         }
     }
@@ -327,8 +312,8 @@ impl Engine {
         let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
         let untold = held.map_or(0, InStream::untold);
         if again && let Some(held) = held {
-            let (id, to) = (held.id, self.way_to(held.id.sender, held.via));
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id }));
+            let (id, to) = (held.id, self.way_back(held.id.sender, held.via));
+            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id, hops: 0 }));
         }
         if untold > 0 {
             if sends || untold >= TELL_AT {
@@ -446,19 +431,16 @@ impl Engine {
     }
 
     pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64) {
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first });
+        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0 });
         self.send(to, Subprotocol::Events, body);
     }
 
-    /// Ends the marks of senders that were not heard for long, and streams that nobody uses.
+    /// Ends the marks of senders that were not heard for long.
     pub(super) fn sweep_streams(&mut self, now: Now) {
         for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.may_end_streams()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
         self.accounts.retain(|_, account| !account.is_unused());
-        self.sweep_forwards(now);
-        self.sweep_routes(now.instant);
-        self.timers.arm(TimerKey::Sweep, now.instant + SWEEP_EVERY);
     }
 
     /// A message that could not be read, or that its sender may not send.

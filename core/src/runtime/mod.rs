@@ -38,6 +38,7 @@ mod spawn;
 mod staging;
 mod state_reader;
 mod subscriptions;
+mod sweeps;
 mod timeouts;
 mod timers;
 mod transmit;

@@ -46,6 +46,9 @@ pub(super) struct Placing {
     anew: BTreeSet<NodeId>,
     /// Those of them that have not been told so in this pass.
     untold: BTreeSet<NodeId>,
+    /// Nodes that were told of daemons of this one. They hear that there are none when they are its homes no more, as soon as
+    /// they can be told.
+    named: BTreeSet<NodeId>,
     /// Daemons that left since the last sweep, and before it. A home goes on naming this node for a while: it knows where
     /// they went.
     left: Vec<(OriginHash, Homes)>,
@@ -64,6 +67,11 @@ impl Placing {
         if !homes.as_slice().is_empty() {
             self.left.push((origin, homes));
         }
+    }
+
+    /// Whether homes are yet to hear of daemons that left.
+    pub(super) fn is_withdrawing(&self) -> bool {
+        !self.left.is_empty() || !self.left_before.is_empty()
     }
 
     /// Something for a peer was dropped: it is told everything anew.
@@ -89,7 +97,7 @@ impl Engine {
 
     /// A home has a new session: what it was told before may be lost.
     pub(super) fn place_anew(&mut self, home: NodeId, now: Now) {
-        if !self.placing.view.is_empty() {
+        if !self.placing.view.is_empty() || self.placing.named.contains(&home) {
             self.placing.anew.insert(home);
             self.begin_pass(now);
         }
@@ -151,8 +159,12 @@ impl Engine {
                 self.say_place(home, anew, Vec::new(), Vec::new(), settled);
             }
         }
+        for former in std::mem::take(&mut self.placing.untold) {
+            if self.peers.is_up(former) && self.placing.named.remove(&former) {
+                self.say_place(former, true, Vec::new(), Vec::new(), None);
+            }
+        }
         self.placing.anew.clear();
-        self.placing.untold.clear();
     }
 
     fn say_place(
@@ -163,6 +175,9 @@ impl Engine {
         gone: Vec<OriginHash>,
         settled: Option<u64>,
     ) {
+        if !hosted.is_empty() {
+            self.placing.named.insert(home);
+        }
         let body = codec::encode(&DirectoryMessage::Place { anew, hosted, gone, settled });
         self.send(home, Subprotocol::Directory, body);
     }
@@ -192,11 +207,15 @@ impl Engine {
     /// A home was told with a question that this node is about to host a daemon.
     pub(super) fn note_home(&mut self, origin: OriginHash, home: NodeId) {
         let me = self.me();
-        if home == me || !self.placing.view.homes_of(origin).contains(home) {
+        let homes = self.placing.view.homes_of(origin);
+        if home == me || !homes.contains(home) {
             return;
         }
+        self.placing.named.insert(home);
         if let Some(slot) = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key)) {
-            slot.homes = slot.homes.as_slice().iter().copied().filter(|&known| known != home).chain([home]).collect();
+            let known = slot.homes;
+            slot.homes = homes.filtered(|other| other == home || known.contains(other));
+            self.placing.left(origin, known.filtered(|former| !homes.contains(former)));
         }
     }
 
@@ -209,9 +228,9 @@ impl Engine {
         }
         let mut gone: BTreeMap<NodeId, Vec<OriginHash>> = BTreeMap::new();
         for (origin, homes) in over {
-            if self.by_origin.contains_key(&origin) {
-                continue;
-            }
+            // It may be here again, and have other homes now.
+            let here = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
+            let homes = homes.filtered(|home| here.is_none_or(|slot| !slot.homes.contains(home)));
             for &home in homes.as_slice() {
                 gone.entry(home).or_default().push(origin);
             }
@@ -282,10 +301,13 @@ impl Engine {
     /// shows a better one.
     pub(super) fn on_rivals(&mut self, rivals: &[Rival]) {
         for &Rival { origin, host } in rivals.iter().take(MOST_RIVALS) {
-            if host == self.me() || self.local(origin).is_err() {
+            if host == self.me() {
                 continue;
             }
-            if self.peers.is_up(host) {
+            if self.local(origin).is_err() {
+                // One that is still being spawned shows its claim once it lives.
+                self.spawn_has_rival(origin, host);
+            } else if self.peers.is_up(host) {
                 self.show_claim(origin, host);
             } else {
                 self.reach_first(host, || Then::ShowClaim { origin });

@@ -104,6 +104,7 @@ impl Engine {
             }
             Err(error) => self.refuse(source, "reservation", &error),
         }
+        self.timers.sweep_later(now);
         // Feeding forgets silent transfers, so room may have come free for others.
         self.reassembler_events(now);
     }

@@ -132,8 +132,12 @@ impl Engine {
     /// Tells the senders of streams that these lead nowhere any more.
     pub(super) fn refuse_streams(&mut self, ended: &Inbound) {
         for (_, stream) in ended.iter() {
-            let to = self.way_to(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
+            let to = self.way_back(stream.id.sender, stream.via);
+            self.send(
+                to,
+                Subprotocol::Events,
+                codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 }),
+            );
         }
     }
 
@@ -158,15 +162,16 @@ impl Engine {
         slot.host.progress_at = now.instant;
         slot.claim = claim;
         slot.host.ledger = ledger;
-        let lineage = slot.host.lineage;
         let senders: Vec<_> = slot.inbound.iter().map(|(_, stream)| (stream.id, stream.via)).collect();
         for (stream, via) in senders.into_iter().filter(|(stream, _)| stream.sender != me) {
             let to = self.way_to(stream.sender, via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Moved { stream, node: me, epoch }));
+            self.send(
+                to,
+                Subprotocol::Events,
+                codec::encode(&EventsMessage::Moved { stream, node: me, epoch, hops: 0 }),
+            );
         }
-        if let Some(own) = self.own_stream_to(entity, lineage) {
-            self.on_moved(&own, me, epoch, now);
-        }
+        self.lead_home(key, now);
         self.feed_all(key, now);
         self.go_on_receiving(key, true);
         self.pump(key, now);
@@ -289,7 +294,7 @@ impl Engine {
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
-            self.pointers.left(claim, now.instant);
+            self.remember_left(claim, now);
         }
         self.settle_own(now);
     }
@@ -316,7 +321,7 @@ impl Engine {
         if let Some(key) = here.or(tied) {
             match self.slot(key).map(|slot| slot.host.standing) {
                 None => {}
-                Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
+                Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
                 Some(Standing::Arriving(_)) => {
                     self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
                 }
@@ -350,7 +355,7 @@ impl Engine {
             self.arrived.note(&arrival.target.id, arrival.target.orchestrator, End::Arrived);
             self.free_room(&arrival.target.id, now);
         }
-        self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced);
+        self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced, now);
     }
 }
 

@@ -4,9 +4,13 @@
 use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
-use super::error::RuntimeError;
+use super::error::{Executed, RuntimeError};
+use super::forwards::MOST_HOPS;
 use super::recovery::peer_lost;
 use super::routes::IDLE_STREAM;
+use super::timers::TimerKey;
+use crate::daemon::DaemonKey;
+use crate::directory::{Found, Haste};
 use crate::events::OutStream;
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::Subprotocol;
@@ -15,6 +19,18 @@ use crate::wire::events::{EventsMessage, StreamId};
 
 /// Nobody waits longer for a daemon whose host is out of reach, or that nobody names the host of.
 pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// How long after a daemon was looked for it is looked for again, while what is sent to it goes astray.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Whether the daemon of a stream moved on faster than what waits could follow.
+pub(super) fn has_moved_too_often(stream: &OutStream) -> bool {
+    stream.astray.is_some() || stream.moves() > u64::from(MOST_HOPS)
+}
+
+pub(super) fn moved_too_often(origin: OriginHash, maybe: bool, waited: std::time::Duration) -> RuntimeError {
+    RuntimeError::MovedTooOften { origin, executed: Executed::of(maybe), waited }
+}
 
 /// What is known of a host that is not spoken to any more.
 #[derive(Clone, Copy)]
@@ -46,8 +62,7 @@ impl Engine {
         if epoch <= stream.refuted || (epoch <= stream.told_epoch && !reachable_now) {
             return;
         }
-        stream.told_epoch = epoch;
-        stream.told_host = node;
+        stream.tell(node, epoch);
         // Without a session of its own to the new host, it goes on through the former one, which forwards only what comes
         // from before the move.
         if reachable {
@@ -56,6 +71,19 @@ impl Engine {
         self.repeat_stream(origin, now);
         if !reachable {
             self.want_peer(node);
+        }
+    }
+
+    /// A daemon lives on this node from now on: its stream leads here, and what waits for it is not looked for elsewhere.
+    pub(super) fn lead_home(&mut self, key: DaemonKey, now: Now) {
+        let Some(host) = self.slot(key).map(|slot| &slot.host) else { return };
+        let (entity, lineage, epoch, origin, me) = (host.entity(), host.lineage, host.epoch, host.origin, self.me());
+        self.finish_locating(origin, Some(me), now);
+        if let Some(own) = self.own_stream_to(entity, lineage) {
+            self.on_moved(&own, me, epoch, now);
+        } else if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) {
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (me, epoch), None, now);
         }
     }
 
@@ -118,6 +146,52 @@ impl Engine {
             let error = |maybe| if maybe { peer_lost(origin, true) } else { RuntimeError::Backpressure(origin) };
             self.close_route(origin, true, error);
         }
+    }
+
+    /// Former hosts sent on too often what the stream said: the daemon is looked for anew, and again after a while, for as long
+    /// as somebody waits.
+    pub(super) fn on_astray(&mut self, id: &StreamId, from: NodeId, now: Now) {
+        let origin = id.entity.origin_hash();
+        let stream = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut());
+        let Some(stream) = stream.filter(|stream| stream.id == *id && stream.host == from) else { return };
+        if stream.astray.is_none() && stream.has_unaccepted() {
+            stream.astray = Some(now.instant);
+            self.look_again(origin, now);
+        }
+    }
+
+    /// Looks for the daemon of a stream that went astray, when it is time.
+    pub(super) fn look_again(&mut self, origin: OriginHash, now: Now) {
+        let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) else { return };
+        if stream.astray.is_some_and(|at| at <= now.instant) {
+            let at = now.instant + LOOK_AGAIN;
+            stream.astray = Some(at);
+            self.timers.arm(TimerKey::Route(origin), at);
+            self.look_up(origin, Haste::WaitForAll, now);
+        }
+    }
+
+    /// A daemon was found whose stream went astray: it goes on there, or through whoever told of it.
+    pub(super) fn lead_anew(&mut self, origin: OriginHash, found: &Found, now: Now) {
+        let body = found.claim.body();
+        let host = body.node();
+        let reachable = host == self.me() || self.peers.is_up(host);
+        let through = Some(found.by).filter(|by| self.peers.is_up(*by));
+        let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) else { return };
+        let meant = stream.id.entity == body.entity && stream.id.lineage == body.lineage;
+        if stream.astray.is_none() || !meant || body.epoch <= stream.refuted {
+            return;
+        }
+        if body.epoch > stream.told_epoch {
+            stream.tell(host, body.epoch);
+        }
+        if reachable {
+            stream.lead_to(host, body.epoch);
+        } else if let Some(former) = through {
+            // It sends on what comes from before the move.
+            (stream.host, stream.epoch) = (former, Epoch::default());
+        }
+        self.repeat_stream(origin, now);
     }
 
     /// Whether this is the stream of this node to its daemon, and that node its host as far as is known.
@@ -201,7 +275,7 @@ impl Engine {
         let mut silent = Vec::new();
         for (origin, route) in routes {
             let reached = match &route.stream {
-                Some(stream) => stream.host == me || peers.is_up(stream.host),
+                Some(stream) => (stream.host == me || peers.is_up(stream.host)) && stream.astray.is_none(),
                 None => route.waiting.is_empty(),
             };
             let since = *route.silent_since.get_or_insert(now);
@@ -213,7 +287,12 @@ impl Engine {
         }
         silent.sort_unstable();
         for origin in silent {
-            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            let route = self.routes.get(&origin);
+            if route.and_then(|route| route.stream.as_ref()).is_some_and(has_moved_too_often) {
+                self.end_route(origin, |maybe| moved_too_often(origin, maybe, PATIENCE));
+            } else {
+                self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            }
         }
     }
 

@@ -9,7 +9,8 @@ use super::error::RuntimeError;
 use super::reaching::Then;
 use super::recovery::peer_lost;
 use super::replies::remote_as_error;
-use super::timers::TimerKey;
+use super::rerouting::{has_moved_too_often, moved_too_often};
+use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
 use crate::directory::{ClaimBody, Found, Haste, Pointer};
@@ -46,13 +47,14 @@ pub(super) struct Route {
 }
 
 impl Route {
-    fn new(now: Instant) -> Self {
+    fn new(timers: &mut Timers, now: Now) -> Self {
+        timers.sweep_later(now);
         Self {
             stream: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             queued: false,
-            used_at: now,
+            used_at: now.instant,
             silent_since: None,
         }
     }
@@ -77,7 +79,8 @@ impl Route {
 impl Engine {
     /// Enters an event into the stream to its daemon, finding the daemon first if need be.
     pub(super) fn send_out(&mut self, outgoing: Outgoing, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
-        let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
+        let Self { routes, timers, .. } = self;
+        let route = routes.entry(origin).or_insert_with(|| Route::new(timers, now));
         route.used_at = now.instant;
         let (count, bytes) = match &route.stream {
             Some(stream) => (stream.len(), stream.pending_bytes()),
@@ -142,7 +145,10 @@ impl Engine {
         self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
         self.spawn_looked_up(origin, claim, now);
         match found {
-            Some(found) => self.route_to(origin, found, now),
+            Some(found) => {
+                self.route_to(origin, found, now);
+                self.lead_anew(origin, found, now);
+            }
             None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
                 if self.is_released(origin) {
                     self.end_route(origin, |maybe| peer_lost(origin, maybe));
@@ -185,7 +191,13 @@ impl Engine {
         (stream.id.entity == entity && stream.id.lineage == lineage).then_some(stream.id)
     }
 
-    fn open_route(&mut self, id: StreamId, (host, epoch): (NodeId, Epoch), former: Option<NodeId>, now: Now) {
+    pub(super) fn open_route(
+        &mut self,
+        id: StreamId,
+        (host, epoch): (NodeId, Epoch),
+        former: Option<NodeId>,
+        now: Now,
+    ) {
         let origin = id.entity.origin_hash();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut stream = OutStream::new(id, origin, host, epoch, 1);
@@ -254,6 +266,7 @@ impl Engine {
 
     /// Looks whether callers of a daemon have waited long enough.
     pub(super) fn check_route(&mut self, origin: OriginHash, now: Now) {
+        self.look_again(origin, now);
         let me = self.me();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut late = Vec::new();
@@ -278,7 +291,9 @@ impl Engine {
             // Only a host that is in reach, and did not accept it, has no room.
             let reached = (stream.host == me || self.peers.is_up(stream.host)) && !stream.is_detoured();
             for (number, ticket, expires) in stream.expired(now.instant) {
-                let error = if stream.is_call(number) {
+                let error = if !stream.is_accepted_through(number) && has_moved_too_often(stream) {
+                    moved_too_often(origin, stream.was_sent(number), expires.timeout)
+                } else if stream.is_call(number) {
                     RuntimeError::CallTimeout(expires.timeout)
                 } else if reached && !stream.is_doubtful(number) {
                     RuntimeError::MailboxFull(origin)
@@ -330,7 +345,8 @@ impl Engine {
 
     /// The stream of this node to a daemon, made anew if there is none or it leads to another life of it.
     pub(super) fn own_stream(&mut self, origin: OriginHash, make: OutStream, now: Now) -> Option<&mut OutStream> {
-        let route = self.routes.entry(origin).or_insert_with(|| Route::new(now.instant));
+        let Self { routes, timers, .. } = self;
+        let route = routes.entry(origin).or_insert_with(|| Route::new(timers, now));
         if route.stream.as_ref().is_none_or(|stream| stream.id != make.id)
             && let Some(mut former) = route.stream.replace(make)
         {

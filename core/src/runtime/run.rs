@@ -229,7 +229,7 @@ impl Engine {
         }
         if let Some(control) = host.due_control() {
             match control {
-                Control::Stop(ticket) => self.stop_now(key, ticket),
+                Control::Stop(ticket) => self.stop_now(key, ticket, now),
                 Control::Snapshot(_)
                 | Control::AutoSnapshot
                 | Control::MoveSnapshot(_)

@@ -391,7 +391,7 @@ fn know_nothing(record: &Record) -> Option<Vec<u8>> {
 fn host_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
-            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0 }))
+            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0 }))
         }
         EventsMessage::Await { .. }
         | EventsMessage::Accepted { .. }
@@ -401,7 +401,8 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         | EventsMessage::Unknown { .. }
         | EventsMessage::Close { .. }
         | EventsMessage::Again { .. }
-        | EventsMessage::Full { .. } => None,
+        | EventsMessage::Full { .. }
+        | EventsMessage::Astray { .. } => None,
     }
 }
 

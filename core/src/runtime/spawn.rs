@@ -142,13 +142,13 @@ impl Engine {
     }
 
     /// The directory answered a spawn's question.
-    pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, _now: Now) {
+    pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, now: Now) {
         let Some(key) = self.by_origin.get(&origin).copied() else { return };
         if !self.slot(key).and_then(|slot| slot.spawning.as_ref()).is_some_and(|spawning| spawning.looking) {
             return;
         }
         match claim {
-            Some(claim) if !self.is_dead(claim) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin)),
+            Some(claim) if !self.is_dead(claim) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
             Some(claim) => {
                 self.outrank(key, claim.body().epoch);
                 self.construct(key);
@@ -206,7 +206,7 @@ impl Engine {
             return;
         };
         match (result, spawning.state.take()) {
-            (Err(thrown), _) => self.fail_spawn(key, RuntimeError::ConstructFailed(thrown)),
+            (Err(thrown), _) => self.fail_spawn(key, RuntimeError::ConstructFailed(thrown), now),
             (Ok(()), Some(state)) => self.work.push(Work::Restore { daemon: key, state }),
             (Ok(()), None) => self.finish_spawn(key, now),
         }
@@ -220,7 +220,7 @@ impl Engine {
             return;
         }
         match result {
-            Err(thrown) => self.fail_spawn(key, RuntimeError::RestoreFailed(thrown)),
+            Err(thrown) => self.fail_spawn(key, RuntimeError::RestoreFailed(thrown), now),
             Ok(()) => self.finish_spawn(key, now),
         }
     }
@@ -230,6 +230,7 @@ impl Engine {
         let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
         if let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut())
             && spawning.rivals.len() < MOST_RIVALS
+            && !spawning.rivals.contains(&rival)
         {
             spawning.rivals.push(rival);
         }
@@ -251,11 +252,12 @@ impl Engine {
             self.announce(key);
         }
         self.go_on_receiving(key, false);
+        self.lead_home(key, now);
         self.settle_own(now);
     }
 
-    pub(super) fn fail_spawn(&mut self, key: DaemonKey, error: RuntimeError) {
-        let Some(slot) = self.take_slot(key) else { return };
+    pub(super) fn fail_spawn(&mut self, key: DaemonKey, error: RuntimeError, now: Now) {
+        let Some(slot) = self.take_slot(key, now) else { return };
         self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         if let Some(spawning) = slot.spawning {
             self.settle(spawning.ticket, Err(error));
@@ -274,15 +276,15 @@ impl Engine {
         slot.host.enter_control(Control::Stop(ticket));
         // A daemon whose promise outlived its timeout is not waited for.
         if matches!(&slot.host.running, Running::Batch(batch) if batch.timed_out) {
-            self.stop_now(key, ticket);
+            self.stop_now(key, ticket, now);
         } else {
             self.pump(key, now);
         }
         Ok(())
     }
 
-    pub(super) fn stop_now(&mut self, key: DaemonKey, ticket: Ticket) {
-        self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped);
+    pub(super) fn stop_now(&mut self, key: DaemonKey, ticket: Ticket, now: Now) {
+        self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped, now);
         self.settle(ticket, Ok(Settlement::Done));
     }
 
@@ -306,8 +308,8 @@ impl Engine {
     }
 
     /// Ends a daemon: whoever waits for it is told.
-    pub(super) fn remove_daemon(&mut self, key: DaemonKey, reason: StopReason, event: DaemonEvent) {
-        let Some(slot) = self.take_slot(key) else { return };
+    pub(super) fn remove_daemon(&mut self, key: DaemonKey, reason: StopReason, event: DaemonEvent, now: Now) {
+        let Some(slot) = self.take_slot(key, now) else { return };
         let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
         let origin = host.origin;
         self.stop_receiving(key, host.entity(), false);
@@ -373,13 +375,14 @@ impl Engine {
     // event asks where the daemon lives then, and is not refused for the sake of its former life.
     pub(super) fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
-            let to = self.way_to(stream.id.sender, stream.via);
+            let to = self.way_back(stream.id.sender, stream.via);
             let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
             if !replies.is_empty() || stream.untold() > 0 {
-                let message = EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies };
+                let message =
+                    EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies, hops: 0 };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
-            let message = EventsMessage::Unknown { stream: stream.id, first: 0 };
+            let message = EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 };
             self.send(to, Subprotocol::Events, codec::encode(&message));
         }
     }
@@ -387,9 +390,19 @@ impl Engine {
     /// Tells the senders of events that were held here and never accepted that they will not run.
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
-            let to = self.way_to(stream.id.sender, stream.via);
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0 }));
+            let to = self.way_back(stream.id.sender, stream.via);
+            self.send(
+                to,
+                Subprotocol::Events,
+                codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 }),
+            );
         }
+    }
+
+    /// The node to which a word about the way of a stream goes: the one that spoke for it. Its sender believes nobody but the
+    /// one that it speaks to.
+    pub(super) fn way_back(&self, sender: NodeId, via: NodeId) -> NodeId {
+        if sender != self.me() && self.peers.is_up(via) { via } else { sender }
     }
 
     /// The node through which a sender is reached: itself, when it is connected.

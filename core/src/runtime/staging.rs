@@ -73,6 +73,7 @@ impl Engine {
         else {
             return Ok(());
         };
+        self.timers.sweep_later(now);
         let Some(arrival) = self.arrivals.get(&entity) else { return Ok(()) };
         let (already, key) = (arrival.target.staged, arrival.key);
         let mut room = self.room_for_staged(&entity);
@@ -173,7 +174,6 @@ impl Engine {
     pub(super) fn activate(&mut self, entity: EntityId, now: Now) {
         let Some(arrival) = self.arrivals.get_mut(&entity) else { return };
         let (id, source, claim, key) = (arrival.target.id, arrival.target.source, arrival.claim.clone(), arrival.key);
-        let me = self.me();
         let origin = entity.origin_hash();
         let Some(key) = key else { return };
         let Some(slot) = self.slot_mut(key) else { return };
@@ -183,9 +183,7 @@ impl Engine {
             slot.host.epoch = claim.body().epoch;
             slot.host.min_epoch = claim.body().min_epoch;
         }
-        let epoch = slot.host.epoch;
         let about = (origin, slot.host.kind.clone(), key);
-        let lineage = slot.host.lineage;
         // With the key at hand a fresh claim is signed on first need; without it this chain of hand-overs is the proof.
         slot.claim = if slot.host.keypair.is_read_only() { claim } else { None };
         self.factories.take(origin);
@@ -193,10 +191,7 @@ impl Engine {
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
         self.place(key);
-        // This node's own stream to the daemon leads to itself now.
-        if let Some(own) = self.own_stream_to(entity, lineage) {
-            self.on_moved(&own, me, epoch, now);
-        }
+        self.lead_home(key, now);
         self.go_on_receiving(key, true);
         self.pump(key, now);
         self.feed_all(key, now);

@@ -173,7 +173,7 @@ impl Engine {
     }
 
     /// A control operation of the daemon's own code did not settle in time.
-    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control) {
+    pub(super) fn control_timed_out(&mut self, key: DaemonKey, control: Control, now: Now) {
         let Some(slot) = self.slot(key) else { return };
         let error = RuntimeError::CallbackTimeout(slot.host.config.callback_timeout);
         match control {
@@ -192,7 +192,7 @@ impl Engine {
         }
         let stop = self.slot(key).and_then(|slot| slot.host.waiting_stop());
         if let Some(ticket) = stop {
-            self.stop_now(key, ticket);
+            self.stop_now(key, ticket, now);
         }
     }
 }

@@ -100,7 +100,7 @@ impl Engine {
         match host.standing {
             Standing::Starting => {
                 if look(host.progress_at + timeout, now.instant) {
-                    self.fail_spawn(key, RuntimeError::CallbackTimeout(timeout));
+                    self.fail_spawn(key, RuntimeError::CallbackTimeout(timeout), now);
                     return;
                 }
             }
@@ -130,12 +130,12 @@ impl Engine {
             self.fail_delivery(key, &delivery, FailureKind::CallbackTimeout, timeout, origin);
         }
         if let Some(control) = late_control {
-            self.control_timed_out(key, control);
+            self.control_timed_out(key, control, now);
         }
         if abort {
             self.work.push(Work::Abort { daemon: key });
             if let Some(ticket) = self.slot(key).and_then(|slot| slot.host.waiting_stop()) {
-                self.stop_now(key, ticket);
+                self.stop_now(key, ticket, now);
             }
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum TimerKey {
     Drain,
     /// Outputs for channels that took nothing.
     Outputs,
-    /// Streams whose senders are silent.
+    /// What is kept for a while: it runs as long as there is any.
     Sweep,
 }
 

@@ -365,7 +365,7 @@ fn fill_answers(held: &mut InStream, limit: u64, sink: &mut dyn RecordSink) -> F
             if held.untold() == 0 {
                 return Filled::Nothing;
             }
-            let message = EventsMessage::Accepted { stream: held.id, through: held.accepted() };
+            let message = EventsMessage::Accepted { stream: held.id, through: held.accepted(), hops: 0 };
             if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
                 return Filled::NoRoom;
             }
@@ -373,7 +373,7 @@ fn fill_answers(held: &mut InStream, limit: u64, sink: &mut dyn RecordSink) -> F
             return Filled::Nothing;
         }
         let count = replies.len();
-        let message = EventsMessage::Replies { stream: held.id, through: held.accepted(), replies };
+        let message = EventsMessage::Replies { stream: held.id, through: held.accepted(), replies, hops: 0 };
         if large {
             let body = Bytes::from(codec::encode(&message));
             held.sent(count);

@@ -212,6 +212,9 @@ pub enum EventsMessage<'b> {
         /// The last accepted number.
         #[cbor(n(1), decode_with = "decode_number")]
         through: u64,
+        /// How often a former host sent it on.
+        #[cbor(n(2), default)]
+        hops: u8,
     },
     /// Host → sender: answers.
     #[n(2)]
@@ -226,6 +229,9 @@ pub enum EventsMessage<'b> {
         #[b(2)]
         #[cbor(decode_with = "decode_replies", encode_with = "encode_replies")]
         replies: Vec<Reply<'b>>,
+        /// How often a former host sent it on.
+        #[cbor(n(3), default)]
+        hops: u8,
     },
     /// Sender → host, after a reconnection or a move: which numbers still wait for a reply. It also carries the
     /// acknowledgement of the replies before them.
@@ -275,6 +281,9 @@ pub enum EventsMessage<'b> {
         /// At which epoch.
         #[n(2)]
         epoch: Epoch,
+        /// How often a former host sent it on.
+        #[cbor(n(3), default)]
+        hops: u8,
     },
     /// Host → sender: this stream leads nowhere here; the daemon or that life of it is unknown, or the stream did not
     /// begin at 1.
@@ -286,6 +295,9 @@ pub enum EventsMessage<'b> {
         /// The number that a batch began with which the daemon's host cannot place; 0 when the stream leads nowhere.
         #[n(1)]
         first: u64,
+        /// How often a former host sent it on.
+        #[cbor(n(2), default)]
+        hops: u8,
     },
     /// Sender → host: the stream has ended; its marks may go.
     #[n(7)]
@@ -300,6 +312,9 @@ pub enum EventsMessage<'b> {
         /// Which stream.
         #[n(0)]
         stream: StreamId,
+        /// How often a former host sent it on.
+        #[cbor(n(1), default)]
+        hops: u8,
     },
     /// Host, or former host → sender: the stream was not begun, because too many come from where it came from.
     #[n(9)]
@@ -307,7 +322,33 @@ pub enum EventsMessage<'b> {
         /// Which stream.
         #[n(0)]
         stream: StreamId,
+        /// How often a former host sent it on.
+        #[cbor(n(1), default)]
+        hops: u8,
     },
+    /// Former host → sender: what it sent went from one former host to the next too often, and the daemon is to be looked for
+    /// anew.
+    #[n(10)]
+    Astray {
+        /// Which stream.
+        #[n(0)]
+        stream: StreamId,
+        /// How often a former host sent it on.
+        #[n(1)]
+        hops: u8,
+    },
+}
+
+/// To which end of its stream a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// To the daemon's host.
+    ToHost,
+    /// From the host to the sender: straight, when that is in reach.
+    ToSender,
+    /// To the sender, about the way of the stream: as that came, from one to the other, for a sender believes nobody but the
+    /// node that it speaks to.
+    Back,
 }
 
 impl EventsMessage<'_> {
@@ -322,23 +363,55 @@ impl EventsMessage<'_> {
             | Self::Moved { stream, .. }
             | Self::Unknown { stream, .. }
             | Self::Close { stream }
-            | Self::Again { stream }
-            | Self::Full { stream } => stream,
+            | Self::Again { stream, .. }
+            | Self::Full { stream, .. }
+            | Self::Astray { stream, .. } => stream,
         }
     }
 
-    /// How often a message for a host was sent on since it left the sender; none for one that is for the sender.
-    pub const fn hops(&self) -> Option<u8> {
+    /// How often it was sent on since it left one end of its stream.
+    pub const fn hops(&self) -> u8 {
         match self {
-            Self::Batch { hops, .. } | Self::Await { hops, .. } | Self::Withdraw { hops, .. } => Some(*hops),
-            Self::Close { .. } => Some(0),
-            Self::Accepted { .. }
-            | Self::Replies { .. }
-            | Self::Moved { .. }
-            | Self::Unknown { .. }
-            | Self::Again { .. }
-            | Self::Full { .. } => None,
+            Self::Batch { hops, .. }
+            | Self::Await { hops, .. }
+            | Self::Withdraw { hops, .. }
+            | Self::Accepted { hops, .. }
+            | Self::Replies { hops, .. }
+            | Self::Moved { hops, .. }
+            | Self::Unknown { hops, .. }
+            | Self::Again { hops, .. }
+            | Self::Full { hops, .. }
+            | Self::Astray { hops, .. } => *hops,
+            Self::Close { .. } => 0,
         }
+    }
+
+    /// To which end of its stream it goes, and how.
+    pub const fn course(&self) -> Course {
+        match self {
+            Self::Batch { .. } | Self::Await { .. } | Self::Withdraw { .. } | Self::Close { .. } => Course::ToHost,
+            Self::Accepted { .. } | Self::Replies { .. } | Self::Moved { .. } => Course::ToSender,
+            Self::Unknown { .. } | Self::Again { .. } | Self::Full { .. } | Self::Astray { .. } => Course::Back,
+        }
+    }
+
+    /// The same, sent on once more.
+    #[must_use]
+    pub fn sent_on(mut self) -> Self {
+        match &mut self {
+            Self::Batch { hops, .. }
+            | Self::Await { hops, .. }
+            | Self::Withdraw { hops, .. }
+            | Self::Accepted { hops, .. }
+            | Self::Replies { hops, .. }
+            | Self::Moved { hops, .. }
+            | Self::Unknown { hops, .. }
+            | Self::Again { hops, .. }
+            | Self::Full { hops, .. }
+            | Self::Astray { hops, .. } => *hops = hops.saturating_add(1),
+            Self::Close { .. } => {}
+        }
+        self
     }
 }
 

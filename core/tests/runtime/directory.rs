@@ -32,12 +32,19 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(HANG, held).await.is_ok(), "{what}");
 }
 
-async fn located(host: &Host, origin: OriginHash) -> Option<NodeId> {
-    let settled = host.ask(|runtime, ticket| runtime.with(|engine, now| engine.locate(ticket, origin, now))).await;
-    match settled {
-        Ok(Settlement::Located(node)) => node,
-        other => panic!("located: {other:?}"),
-    }
+/// Where a daemon lives, from whoever answers: on a busy machine a home may not, within the patience of one question.
+async fn located(host: &Host, origin: OriginHash) -> NodeId {
+    let asked = async {
+        loop {
+            let asked = host.ask(|runtime, ticket| runtime.with(|engine, now| engine.locate(ticket, origin, now)));
+            match asked.await {
+                Ok(Settlement::Located(Some(node))) => return node,
+                Ok(Settlement::Located(None)) => {}
+                other => panic!("located: {other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(HANG, asked).await.expect("somebody knows")
 }
 
 /// Every daemon has three homes, of which its own host may be one.
@@ -77,7 +84,7 @@ async fn sixty_four_nodes_with_ten_thousand_daemons_converge() {
 
     for (index, origin) in origins.iter().enumerate().filter_map(|(index, origins)| Some((index, origins.first()?))) {
         let caller = &hosts[(index + 31) % NODES];
-        assert_eq!(located(caller, *origin).await, Some(hosts[index].mesh.node_id()));
+        assert_eq!(located(caller, *origin).await, hosts[index].mesh.node_id());
         assert_eq!(caller.call(*origin, b"x").await.expect("it is there"), 1);
     }
 
@@ -91,7 +98,7 @@ async fn sixty_four_nodes_with_ten_thousand_daemons_converge() {
     until("their entries are elsewhere", || (least..=3 * count).contains(&kept(&hosts))).await;
     for index in (0..left).step_by(5) {
         let (caller, origin) = (&hosts[(index + 17) % left], origins[index][1]);
-        assert_eq!(located(caller, origin).await, Some(hosts[index].mesh.node_id()));
+        assert_eq!(located(caller, origin).await, hosts[index].mesh.node_id());
         assert_eq!(caller.call(origin, b"x").await.expect("it is there"), 1);
     }
     println!("in all {:?}", begin.elapsed());

@@ -17,6 +17,11 @@ pub(crate) fn chosen(usual: Range<u64>) -> Range<u64> {
     }
 }
 
+/// Whether somebody looks at one seed.
+pub(crate) fn is_single() -> bool {
+    number("SIM_SEED").is_some()
+}
+
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{variable} must be a whole number, got {value:?}")))

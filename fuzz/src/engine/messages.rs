@@ -107,6 +107,7 @@ pub(super) enum OfStreams<'a> {
     Again { stream: Words },
     Full { stream: Words },
     Close { stream: Words },
+    Astray { stream: Words },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -313,7 +314,7 @@ impl OfStreams<'_> {
                 codec::encode(&EventsMessage::Batch { stream, epoch, hops, first, items, replies_through: through.0 })
             }
             Self::Accepted { stream, through } => {
-                codec::encode(&EventsMessage::Accepted { stream: stream.id(), through: through.0 })
+                codec::encode(&EventsMessage::Accepted { stream: stream.id(), through: through.0, hops: 0 })
             }
             Self::Replies { stream, through, numbers, fails, payload } => {
                 let result = if fails {
@@ -322,7 +323,7 @@ impl OfStreams<'_> {
                     Ok(vec![Event { link, payload }].into())
                 };
                 let replies = numbers.iter().map(|number| Reply { number: number.0, result: result.clone() }).collect();
-                codec::encode(&EventsMessage::Replies { stream: stream.id(), through: through.0, replies })
+                codec::encode(&EventsMessage::Replies { stream: stream.id(), through: through.0, replies, hops: 0 })
             }
             Self::Await { stream, epoch, hops, through, repeat } => codec::encode(&EventsMessage::Await {
                 stream: stream.id(),
@@ -331,9 +332,10 @@ impl OfStreams<'_> {
                 replies_through: through.0,
                 repeat,
             }),
-            Self::Again { stream } => codec::encode(&EventsMessage::Again { stream: stream.id() }),
-            Self::Full { stream } => codec::encode(&EventsMessage::Full { stream: stream.id() }),
+            Self::Again { stream } => codec::encode(&EventsMessage::Again { stream: stream.id(), hops: 0 }),
+            Self::Full { stream } => codec::encode(&EventsMessage::Full { stream: stream.id(), hops: 0 }),
             Self::Close { stream } => codec::encode(&EventsMessage::Close { stream: stream.id() }),
+            Self::Astray { stream } => codec::encode(&EventsMessage::Astray { stream: stream.id(), hops: 0 }),
             Self::Withdraw { stream, number } => codec::encode(&EventsMessage::Withdraw {
                 stream: stream.id(),
                 epoch: Epoch::FIRST,
@@ -341,11 +343,14 @@ impl OfStreams<'_> {
                 number: number.0,
             }),
             Self::Moved { stream, node, epoch } => codec::encode(&EventsMessage::Moved {
+                hops: 0,
                 stream: stream.id(),
                 node: some_node(node),
                 epoch: Epoch::new(epoch.0),
             }),
-            Self::Unknown { stream } => codec::encode(&EventsMessage::Unknown { stream: stream.id(), first: 0 }),
+            Self::Unknown { stream } => {
+                codec::encode(&EventsMessage::Unknown { stream: stream.id(), first: 0, hops: 0 })
+            }
         }
     }
 }

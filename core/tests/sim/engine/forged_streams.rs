@@ -125,12 +125,12 @@ fn hazard_33_a_member_answers_redirects_or_ends_anothers_call() {
             let replies = vec![Reply { number: 2, result: Ok(vec![answer].into()) }];
             let node = world.id(2);
             let forged = match which {
-                0 => EventsMessage::Replies { stream: named, through: 2, replies },
-                1 => EventsMessage::Accepted { stream: named, through: 2 },
-                2 => EventsMessage::Moved { stream: named, node, epoch: Epoch::new(9) },
-                3 => EventsMessage::Unknown { stream: named, first: 0 },
-                4 => EventsMessage::Full { stream: named },
-                _ => EventsMessage::Again { stream: named },
+                0 => EventsMessage::Replies { stream: named, through: 2, replies, hops: 0 },
+                1 => EventsMessage::Accepted { stream: named, through: 2, hops: 0 },
+                2 => EventsMessage::Moved { stream: named, node, epoch: Epoch::new(9), hops: 0 },
+                3 => EventsMessage::Unknown { stream: named, first: 0, hops: 0 },
+                4 => EventsMessage::Full { stream: named, hops: 0 },
+                _ => EventsMessage::Again { stream: named, hops: 0 },
             };
             world.forge_events(2, 1, &forged);
             world.run_for(SOON);
@@ -151,7 +151,7 @@ fn hazard_33_an_address_with_an_epoch_that_no_moves_lead_to_is_refused_even_by_n
         let (origin, stream) = called(world);
         let node = world.id(2);
         let far = Epoch::new(3 + (1 << 32));
-        world.forge_events(2, 1, &EventsMessage::Moved { stream, node, epoch: far });
+        world.forge_events(2, 1, &EventsMessage::Moved { stream, node, epoch: far, hops: 0 });
         assert_eq!(refused(world, 1), 1);
         honest_call_is_right(world, origin);
     });
@@ -165,7 +165,7 @@ fn hazard_33_who_is_not_the_host_that_a_sender_knows_cannot_end_its_stream_by_na
         let stuck = world.deliver(0, origin, hang);
         let waiting = world.call(1, origin);
         world.run_for(SOON);
-        for forged in [EventsMessage::Unknown { stream, first: 0 }, EventsMessage::Full { stream }] {
+        for forged in [EventsMessage::Unknown { stream, first: 0, hops: 0 }, EventsMessage::Full { stream, hops: 0 }] {
             world.forge_events(2, 1, &forged);
             world.run_for(SOON);
             assert!(!world.is_answered(waiting), "{forged:?}");
@@ -183,7 +183,7 @@ fn hazard_33_answers_are_passed_back_only_for_streams_that_are_sent_on() {
         let (origin, stream) = called(world);
         world.streams.clear();
         for named in [stream, guessed(stream)] {
-            world.forge_events(2, 3, &EventsMessage::Accepted { stream: named, through: 9 });
+            world.forge_events(2, 3, &EventsMessage::Accepted { stream: named, through: 9, hops: 0 });
         }
         world.run_for(SOON);
         assert!(!world.streams.iter().any(|spied| spied.from == 3), "it passed nothing on");

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use crate::seeds;
 use mesh_daemon_core::daemon::DaemonKey;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -131,7 +132,11 @@ pub(crate) struct World {
     last_ticket: u64,
     /// Emitters' chains of tests: one for each node, so that links are distinct.
     pub(crate) last_request: u64,
+    /// Moves whose target went live, with daemon and target.
+    pub(crate) landed: BTreeMap<u128, (OriginHash, NodeId)>,
     trace: VecDeque<String>,
+    /// Whether messages are put into words in the trace: for somebody who reads it.
+    talkative: bool,
     hasher: DefaultHasher,
     pub(crate) meddler: Option<Meddler>,
     pub(crate) intruder: Option<Intruder>,
@@ -151,6 +156,8 @@ pub(crate) struct World {
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
     pub(crate) delay: std::ops::Range<u64>,
+    /// What frames of some nodes need more.
+    pub(crate) lag: BTreeMap<usize, Duration>,
     tokens: u64,
     pub(crate) speech: Speech,
     /// Takes events back from slow objects that were in progress, by token.
@@ -209,7 +216,9 @@ impl World {
             waits: BTreeMap::new(),
             last_ticket: 0,
             last_request: 0,
+            landed: BTreeMap::new(),
             trace: VecDeque::new(),
+            talkative: seeds::is_single(),
             hasher: DefaultHasher::new(),
             trap: None,
             meddler: None,
@@ -224,6 +233,7 @@ impl World {
             sprung: false,
             messages: Vec::new(),
             delay: 20..400,
+            lag: BTreeMap::new(),
             tokens: 0,
             speech: Speech::default(),
             slow_takes: 0..3_000,
@@ -496,6 +506,7 @@ impl World {
                 self.arrive(from, to, lane, records);
                 self.settle(to);
                 self.transmit(from);
+                self.follow_up(from);
             }
             Event::Step { node, life, daemon, token } => {
                 if self.nodes[node].life == life {

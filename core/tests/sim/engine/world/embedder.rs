@@ -41,6 +41,14 @@ impl World {
         }
         let _ = self.nodes[node].engine.take_wakes();
         self.transmit(node);
+        self.follow_up(node);
+    }
+
+    /// What was sent may leave work behind: more of a state is to be read.
+    pub(super) fn follow_up(&mut self, node: usize) {
+        if self.nodes[node].engine.has_work() {
+            self.settle(node);
+        }
     }
 
     pub(super) fn work(&mut self, node: usize, work: Work) {
@@ -163,7 +171,7 @@ impl World {
                 self.nodes[node].progress.entry(migration.get()).or_default().push(progress.bytes_sent);
             }
             Notice::MigrationOver { migration, result } => {
-                self.note(&format!("n{node} migration over {result:?}"));
+                self.note(&format!("n{node} {migration:?} over {result:?}"));
                 let before = self.nodes[node].over.insert(migration.get(), result);
                 assert!(before.is_none(), "a migration ends once");
             }
@@ -172,8 +180,11 @@ impl World {
                 self.note(&format!("n{node} daemon {event:?}"));
                 self.daemon_events.push((node, event));
             }
-            Notice::Migration { migration, role, stage, failure, .. } => {
-                self.note(&format!("n{node} as {role:?}: {stage:?} {failure:?}"));
+            Notice::Migration { migration, origin, role, stage, failure, .. } => {
+                self.note(&format!("n{node} as {role:?} of {migration:?}: {stage:?} {failure:?}"));
+                if role == Role::Target && stage == Some(Stage::Complete) && failure.is_none() {
+                    self.landed.insert(migration.get(), (origin, self.id(node)));
+                }
                 let node = &mut self.nodes[node];
                 let part = match role {
                     Role::Source => "source",

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use mesh_daemon_core::directory::Claim;
+use mesh_daemon_core::identity::NodeId;
 use mesh_daemon_core::mesh::{Record, RecordSink};
+use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
 use mesh_daemon_core::wire::migration::MigrationMessage;
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::Rng;
@@ -52,6 +56,52 @@ pub(super) fn name_of(record: &Record, lane: Lane) -> Option<&'static str> {
 }
 
 impl World {
+    /// What a message of streams or of the directory says, for a reader of the trace.
+    fn told(&self, record: &Record) -> Option<String> {
+        let who =
+            |node: NodeId| self.nodes.iter().position(|known| known.keypair.node_id() == node).unwrap_or(usize::MAX);
+        let stream = |id: &StreamId| {
+            format!("{}..{:?}/{:?} of n{}", id.entity.origin_hash(), id.lineage, id.opening, who(id.sender))
+        };
+        let claim = |claim: Option<&[u8]>| {
+            claim.and_then(|claim| Claim::decode(claim).ok()).map_or("none".to_owned(), |claim| {
+                let body = claim.body();
+                format!("n{} e{:?} min{:?} {:?}", who(body.node()), body.epoch, body.min_epoch, body.lineage)
+            })
+        };
+        Some(match record.subprotocol {
+            Subprotocol::Events => match codec::decode::<EventsMessage<'_>>(&record.body).ok()? {
+                EventsMessage::Batch { stream: id, epoch, hops, first, items, .. } => {
+                    format!("Batch {} {epoch:?} hops {hops} {first}+{}", stream(&id), items.len())
+                }
+                EventsMessage::Await { stream: id, epoch, hops, repeat, .. } => {
+                    format!("Await {} {epoch:?} hops {hops} {repeat}", stream(&id))
+                }
+                EventsMessage::Withdraw { stream: id, hops, number, .. } => {
+                    format!("Withdraw {} hops {hops} {number}", stream(&id))
+                }
+                EventsMessage::Accepted { stream: id, through, .. } => format!("Accepted {} {through}", stream(&id)),
+                EventsMessage::Replies { stream: id, through, .. } => format!("Replies {} {through}", stream(&id)),
+                EventsMessage::Moved { stream: id, node, epoch, .. } => {
+                    format!("Moved {} n{} {epoch:?}", stream(&id), who(node))
+                }
+                EventsMessage::Unknown { stream: id, first, .. } => format!("Unknown {} {first}", stream(&id)),
+                EventsMessage::Close { stream: id } => format!("Close {}", stream(&id)),
+                EventsMessage::Again { stream: id, .. } => format!("Again {}", stream(&id)),
+                EventsMessage::Full { stream: id, .. } => format!("Full {}", stream(&id)),
+                EventsMessage::Astray { stream: id, .. } => format!("Astray {}", stream(&id)),
+            },
+            Subprotocol::Directory => match codec::decode::<DirectoryMessage<'_>>(&record.body).ok()? {
+                DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
+                DirectoryMessage::Answer { claim: answer, .. } => format!("Answer {}", claim(answer)),
+                DirectoryMessage::Claim { claim: told } => format!("Claim {}", claim(Some(told))),
+                DirectoryMessage::Place { .. } => "Place".to_owned(),
+                DirectoryMessage::Rivals { .. } => "Rivals".to_owned(),
+            },
+            _ => return None,
+        })
+    }
+
     /// Sends what a node has for its peers, as much as may be on the way at once.
     pub(super) fn transmit(&mut self, from: usize) {
         for to in 0..self.nodes.len() {
@@ -81,6 +131,13 @@ impl World {
         let records = self.meddle((from, to), session, lane, sink.records);
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
+        let told: Vec<String> = match self.talkative {
+            true => records.iter().filter_map(|record| self.told(record)).collect(),
+            false => Vec::new(),
+        };
+        for told in told {
+            self.note(&format!("n{from} says {told}"));
+        }
         self.note(&format!("n{from} > n{to} {lane:?} {} records {bytes} bytes {names:?}", records.len()));
         let mut springs = None;
         for name in names {
@@ -109,7 +166,8 @@ impl World {
         let micros = self.rng.random_range(self.delay.clone());
         let wire = self.wires.get_mut(&(from, to)).expect("made when it was connected");
         wire.in_flight += 1;
-        let mut arrival = self.now + Duration::from_micros(micros);
+        let lag = self.lag.get(&from).copied().unwrap_or_default();
+        let mut arrival = self.now + Duration::from_micros(micros) + lag;
         if let Some(last) = wire.last_arrival {
             arrival = arrival.max(last);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_daemon_core::identity::Epoch;
 use mesh_daemon_core::mesh::Record;
 use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
@@ -61,6 +62,8 @@ pub(crate) struct Spied {
     pub(crate) stream: StreamId,
     /// Whether it asks to begin again.
     pub(crate) again: bool,
+    /// Of events: how often they were sent on, the highest epoch that anyone on the way knew, and the first number.
+    pub(crate) events: Option<(u8, Epoch, u64)>,
 }
 
 /// Puts a message on the network when another one is sent.
@@ -88,7 +91,12 @@ impl World {
                     let message =
                         codec::decode::<EventsMessage<'_>>(&record.body).expect("nodes send what they can read");
                     let again = matches!(message, EventsMessage::Again { .. });
-                    self.streams.push(Spied { from, to, stream: *message.stream(), again });
+                    let events = if let EventsMessage::Batch { hops, epoch, first, .. } = message {
+                        Some((hops, epoch, first))
+                    } else {
+                        None
+                    };
+                    self.streams.push(Spied { from, to, stream: *message.stream(), again, events });
                 }
                 passed.push(record);
                 continue;
