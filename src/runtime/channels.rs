@@ -27,6 +27,7 @@ pub struct SubscribedChannel {
 
 /// Has a daemon subscribe, or be a member of a queue group; `ticket` is settled when the publisher has agreed.
 #[napi]
+#[allow(clippy::too_many_arguments)] // what is asked for, flat
 pub fn runtime_subscribe(
     env: Env,
     runtime: u32,

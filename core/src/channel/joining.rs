@@ -302,7 +302,7 @@ impl ChannelMachine {
         };
         let (feed, proof) = (subscription.feed.clone(), membership.proof);
         let (channel, group) = (feed.channel().as_str(), feed.group());
-        let taken = group.map(|_| subscription.taken_by_all());
+        let through = group.map(|_| subscription.taken_by_all());
         let from = membership.through;
         let subnet = self.subnet.clone();
         let daemon = subscriber.daemon();
@@ -317,7 +317,9 @@ impl ChannelMachine {
                 from,
                 group,
             },
-            Some(Question::Leave(request)) => ChannelMessage::Unsubscribe { request, channel, daemon, group, taken },
+            Some(Question::Leave(request)) => {
+                ChannelMessage::Unsubscribe { request, channel, daemon, group, taken: through }
+            }
         };
         if !self.say(publisher, &message) {
             self.leave_membership(key, subscriber, &ChannelError::Backpressure("too many requests to this publisher"));

@@ -235,9 +235,8 @@ impl Peer {
 
     /// The channel has another priority.
     pub(super) fn rank(&mut self, channel: ChannelId, priority: u8) {
-        let ranked = |key: LaneKey| match key.stream.channel == channel {
-            true => LaneKey::new(priority, key.stream),
-            false => key,
+        let ranked = |key: LaneKey| {
+            if key.stream.channel == channel { LaneKey::new(priority, key.stream) } else { key }
         };
         self.lanes = std::mem::take(&mut self.lanes).into_iter().map(|(key, lane)| (ranked(key), lane)).collect();
         if let Some(bulk) = &mut self.bulk {

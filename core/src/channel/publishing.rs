@@ -270,7 +270,9 @@ impl ChannelMachine {
         self.jobs.bytes += size;
         let (channel, left) = (name.id(), deliveries.len());
         let mut job = Job { channel, options, size, report, left, active: 0, waiting: BTreeMap::new() };
-        deliveries.iter().for_each(|(node, ..)| job.waits(*node));
+        for (node, ..) in &deliveries {
+            job.waits(*node);
+        }
         self.jobs.map.insert(id, job);
         for (node, key, head) in deliveries {
             let entry = Entry { job: id, head, payload: payload.clone(), started: false };

@@ -370,19 +370,15 @@ impl State {
     fn deliver(&mut self, message: &ArrivedMessage) {
         let Some(own) = self.own.get_mut(&own_key(message.publisher, &message.feed)) else { return };
         let readers = &mut self.readers;
-        let chosen = match message.feed.group() {
-            None => own.readers.as_slice(),
-            Some(_) => {
-                // Who has the least to read; of equals the one whose turn was longest ago.
-                let unread = |id: &ReaderId| readers.get(id).map_or(usize::MAX, Reader::unread);
-                let least = own.readers.iter().enumerate().min_by_key(|(_, id)| unread(id)).map(|(at, _)| at);
-                if let Some(at) = least {
-                    let last = own.readers.remove(at);
-                    own.readers.push(last);
-                }
-                &own.readers[own.readers.len().saturating_sub(1)..]
+        let mut chosen = own.readers.as_slice();
+        if message.feed.group().is_some() {
+            // Who has the least to read; of equals the one whose turn was longest ago.
+            let unread = |id: &ReaderId| readers.get(id).map_or(usize::MAX, Reader::unread);
+            if let Some((at, _)) = own.readers.iter().enumerate().min_by_key(|(_, id)| unread(id)) {
+                own.readers[at..].rotate_left(1);
             }
-        };
+            chosen = &own.readers[own.readers.len().saturating_sub(1)..];
+        }
         for id in chosen {
             if let Some(reader) = readers.get_mut(id) {
                 reader.push(message.clone());
