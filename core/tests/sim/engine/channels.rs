@@ -104,8 +104,8 @@ fn members_of_a_queue_group_share_its_messages_and_run_each_once_while_they_move
             world.run_for(time);
         }
         world.run_until(Duration::from_secs(120), |world| {
-            let seen: usize = daemons.iter().map(|origin| world.seen(*origin).len()).sum();
-            daemons.iter().all(|origin| world.hosts(*origin).len() == 1) && seen >= sent.len()
+            daemons.iter().all(|origin| world.hosts(*origin).len() == 1)
+                && daemons.iter().map(|origin| world.seen(*origin).len()).sum::<usize>() >= sent.len()
         });
         let mut seen: Vec<_> = daemons.iter().flat_map(|origin| world.seen(*origin)).collect();
         seen.sort_unstable();
