@@ -767,6 +767,8 @@ declare class MigrationError extends DaemonError {
 /**
  * What a {@link GroupError} carries.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
@@ -776,6 +778,8 @@ interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
 }
 /**
  * A group could not do what it was asked.
+ *
+ * Reserved: nothing throws it yet, as there are no groups.
  *
  * @public
  */
@@ -1246,6 +1250,8 @@ declare abstract class Emitter<Events extends object> {
 /**
  * What a node can do. Every field is optional.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface CapabilitySet {
@@ -1260,6 +1266,8 @@ interface CapabilitySet {
 }
 /**
  * What a node is made of.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1276,6 +1284,8 @@ interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GpuCapability {
@@ -1290,6 +1300,8 @@ interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface AcceleratorCapability {
@@ -1301,6 +1313,8 @@ interface AcceleratorCapability {
 }
 /**
  * What runs on a node.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1315,11 +1329,15 @@ interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 type NamedVersion = readonly [name: string, version: string];
 /**
  * A model that a node serves.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1337,6 +1355,8 @@ interface ModelCapability {
 /**
  * A tool that a node offers.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ToolCapability {
@@ -1352,6 +1372,8 @@ interface ToolCapability {
 /**
  * What a node takes at most.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ResourceLimits {
@@ -1364,6 +1386,8 @@ interface ResourceLimits {
 }
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
+ *
+ * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
  *
  * @public
  */
@@ -1387,6 +1411,8 @@ interface CapabilityFilter {
 /**
  * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface CapabilityRequirement {
@@ -1398,6 +1424,8 @@ interface CapabilityRequirement {
 }
 /**
  * Which part of the mesh a search looks at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -1695,8 +1723,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     /**
      * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group.
      * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-     * {@link NotConnectedError}. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and
-     * dropped.
+     * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
+     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**
@@ -1777,11 +1805,11 @@ interface MeshDaemon {
     snapshot?(): Uint8Array | null | Promise<Uint8Array | null>;
     /** Takes over the state of a snapshot; called once, before the first event. The Buffer may be kept. */
     restore?(state: Buffer): void | Promise<void>;
-    /** What a node must offer to be given this daemon. */
+    /** What a node must offer to be given this daemon. Reserved: not used yet, any node may get it. */
     requirements?: CapabilityFilter;
-    /** The tag-set form of hard placement needs. */
+    /** The tag-set form of hard placement needs. Reserved: not used yet. */
     requiredCapabilities?: CapabilitySet;
-    /** What a node had better offer. */
+    /** What a node had better offer. Reserved: not used yet. */
     optionalCapabilities?: CapabilitySet;
     /**
      * The daemon does not live here any more. Nothing waits for what this returns; a failure goes to the logger at `warn`.
@@ -1844,7 +1872,7 @@ interface DeliveredEvent {
 }
 /**
  * What a daemon can do while it processes an event. It is dead once that event settled or timed out: its methods then
- * reject.
+ * reject. What begins behind that event (a call to the daemon itself, its stop, snapshot or move) cannot be waited for here.
  *
  * @public
  */
@@ -2010,7 +2038,8 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /**
      * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
      * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
+     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
+     * that lives here it does nothing.
      */
     recover(originHash: bigint): Promise<void>;
     /**
@@ -2022,7 +2051,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * @example
      * ```ts
      * process.once('SIGTERM', () => {
-     *   void runtime.drain({ timeoutMs: 30_000 }).finally(() => mesh.shutdown());
+     *   void runtime.drain({ timeoutMs: 30_000 }).catch(console.error).finally(() => mesh.shutdown());
      * });
      * ```
      */
@@ -2034,11 +2063,15 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
 /**
  * How a group picks the member that gets a request.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 type Strategy = 'round-robin' | 'weighted-round-robin' | 'least-connections' | 'weighted-least-connections' | 'random' | 'weighted-random' | 'consistent-hash' | 'least-latency' | 'least-load' | 'power-of-two' | 'adaptive';
 /**
  * What routing may look at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2052,6 +2085,8 @@ interface RequestContext {
 /**
  * One member of a group.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface MemberInfo {
@@ -2064,6 +2099,8 @@ interface MemberInfo {
 /**
  * How a group is.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface GroupHealth {
@@ -2073,6 +2110,8 @@ interface GroupHealth {
 }
 /**
  * How a group of interchangeable members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2086,6 +2125,8 @@ interface ReplicaGroupConfig {
 /**
  * How a group of forks is made.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 interface ForkGroupConfig {
@@ -2095,6 +2136,8 @@ interface ForkGroupConfig {
 }
 /**
  * How a group of one active and several standby members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2107,6 +2150,8 @@ interface StandbyGroupConfig {
 }
 /**
  * Where a fork comes from.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -2121,6 +2166,8 @@ interface ForkRecord {
 }
 /**
  * What a member of a standby group is.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */

@@ -2,8 +2,9 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const root = join(__dirname, '..');
@@ -100,6 +101,28 @@ test('chat: what one process says, the other one shows', async () => {
   await expect(alice.closed).resolves.toMatchObject({ status: 0, errors: '' });
 });
 
+test('chat: a member that is killed holds up nobody, and Ctrl-C says goodbye', async () => {
+  const alice = start('chat/main.js', ['Alice']);
+  const [, psk = '', addr = '', room = ''] =
+    /^CHAT_PSK=(\S+) .* NAME (\S+) (\d+)$/.exec(await alice.line(/^CHAT_PSK=/)) ?? [];
+  const join = (name: string) => start('chat/main.js', [name, addr, room], { CHAT_PSK: psk });
+  const bob = join('Bob');
+  await alice.line(/^\* Bob came in/);
+  const carol = join('Carol');
+  await Promise.all([alice, bob].map(({ line }) => line(/^\* Carol came in/)));
+  carol.child.kill('SIGKILL');
+  await carol.closed;
+  // Far sooner than Carol's node is given up, and in its order.
+  for (const word of ['one', 'two', 'three']) {
+    bob.say(word);
+    await Promise.all([alice, bob].map(({ line }) => line(new RegExp(`^Bob: ${word}$`))));
+  }
+  for (const { child, closed } of [bob, alice]) {
+    child.kill('SIGINT');
+    await expect(closed).resolves.toMatchObject({ status: 130, errors: '' });
+  }
+});
+
 test('chat: a room that cannot be reached is an error that ends the process', async () => {
   const ended = await start('chat/main.js', ['Bob', '127.0.0.1:1', '5']).closed;
   expect(ended).toMatchObject({ status: 1, errors: expect.stringContaining('ERR_MESH_UNREACHABLE') as unknown });
@@ -113,6 +136,20 @@ describe('demo', () => {
     expect(lines.join('\n')).toContain('0 lost, 0 repeated');
     const hops = Number(/hops +(\d+) with lines in flight/.exec(lines.join('\n'))?.[1]);
     expect(hops).toBeGreaterThanOrEqual(10);
+  }, 120_000);
+
+  test('a text of one line without an end is streamed like any other', async () => {
+    const file = join(mkdtempSync(join(tmpdir(), 'mesh-daemon-demo-')), 'one.txt');
+    writeFileSync(file, 'two words');
+    try {
+      const lines = (await outputOf('demo/main.js', [file])).join('\n');
+      expect(lines).toContain('0 lost, 0 repeated');
+      const [, sent = ''] = /lines sent +([\d ]+) \(/.exec(lines) ?? [];
+      expect(lines).toMatch(/words counted +[\d ]+, 2 different/);
+      expect(Number(sent.replaceAll(' ', ''))).toBeGreaterThan(100);
+    } finally {
+      rmSync(dirname(file), { recursive: true });
+    }
   }, 120_000);
 
   test.each([

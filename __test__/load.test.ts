@@ -15,6 +15,7 @@ const triple = basename(binary)
 
 interface Outcome {
   version?: string;
+  name?: string;
   code?: string;
   message?: string;
   cause?: boolean;
@@ -43,7 +44,7 @@ describe('loading the native code', () => {
     const script = `${before};
       let outcome;
       try { outcome = { version: require('mesh-daemon').version() }; }
-      catch (e) { outcome = { code: e.code, message: e.message, cause: e.cause instanceof Error }; }
+      catch (e) { outcome = { name: e.name, code: e.code, message: e.message, cause: e.cause instanceof Error }; }
       process.stdout.write(JSON.stringify(outcome));`;
     const { MESH_DAEMON_NATIVE_PATH: _, ...inherited } = process.env;
     const { stdout } = await promisify(execFile)(process.execPath, ['-e', script], {
@@ -79,7 +80,7 @@ describe('loading the native code', () => {
 
   test('no binary: the error names platform, arch, each place tried with its reason, and how to build', async () => {
     const outcome = await requireCopy();
-    expect(outcome).toMatchObject({ code: 'ERR_NATIVE_LOAD', cause: true });
+    expect(outcome).toMatchObject({ name: 'MeshDaemonError', code: 'ERR_NATIVE_LOAD', cause: true });
     expect(outcome.message).toContain(`on ${process.platform} ${process.arch}`);
     expect(outcome.message).toContain(`${join('dist', `mesh-daemon.${triple}.node`)}: no such file`);
     expect(outcome.message).toContain(`@mesh-daemon/binding-${triple}: not installed`);

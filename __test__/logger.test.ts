@@ -38,6 +38,34 @@ test('a logger gets level, target, message and fields', async () => {
   await mesh.shutdown();
 });
 
+test('why a seed cannot be joined is told once: at warn when it refuses, at info when nobody is there', async () => {
+  const other = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: '22'.repeat(32) });
+  const records: LogRecord[] = [];
+  const tries = new Map<unknown, number>();
+  const nobody = '127.0.0.1:1';
+  const seeds = [other.localAddr(), nobody];
+  const enough = new Promise<void>((resolve) => {
+    const logger = (record: LogRecord): void => {
+      if (!record.message.startsWith('a seed cannot be')) return;
+      records.push(record);
+      tries.set(record.fields.addr, (tries.get(record.fields.addr) ?? 0) + 1);
+      if (seeds.every((addr) => (tries.get(addr) ?? 0) >= 2)) resolve();
+    };
+    setLogger(logger, { level: 'debug' });
+  });
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: PSK, seeds });
+  await enough;
+  const levels = (seed: string) => records.filter(({ fields }) => fields.addr === seed).map(({ level }) => level);
+  // The one of them may have been tried more often by then.
+  expect(levels(other.localAddr()).slice(0, 2)).toEqual(['warn', 'debug']);
+  expect(levels(nobody).slice(0, 2)).toEqual(['info', 'debug']);
+  expect(records.find(({ level }) => level === 'warn')?.fields.error).toMatch(
+    /its pre-shared key or its major version/,
+  );
+  await mesh.shutdown();
+  await other.shutdown();
+});
+
 test('silent by default, and again after null (a process of its own prints nothing)', async () => {
   const script = `
     const { MeshNode, setLogger } = require('mesh-daemon');

@@ -269,7 +269,7 @@ describe('shutdown', () => {
 
 describe('arguments (hazard 19, requirement 135)', () => {
   test.each<[Record<string, unknown>, string]>([
-    [{ bindAddr: 7 }, 'options.bindAddr must be a string'],
+    [{ bindAddr: 7 }, 'options.bindAddr must be a string, got a number'],
     [{ bindAddr: 'localhost' }, "options.bindAddr must be 'host:port', got 'localhost'"],
     [{ bindAddr: 'localhost:70000' }, "options.bindAddr must have a port of at most 65535, got 'localhost:70000'"],
     [{ psk: 'abc' }, 'options.psk must be 64 hex characters or 32 bytes'],
@@ -281,14 +281,14 @@ describe('arguments (hazard 19, requirement 135)', () => {
     [{ heartbeatIntervalMs: Infinity }, 'options.heartbeatIntervalMs must be finite'],
     [{ heartbeatIntervalMs: 1.5 }, 'options.heartbeatIntervalMs must be an integer'],
     [{ sessionTimeoutMs: NaN }, 'options.sessionTimeoutMs must be finite'],
-    [{ sessionTimeoutMs: '5' }, 'options.sessionTimeoutMs must be a number or a bigint'],
+    [{ sessionTimeoutMs: '5' }, 'options.sessionTimeoutMs must be a number or a bigint, got a string'],
     [{ sessionTimeoutMs: 2n ** 64n }, 'options.sessionTimeoutMs must be within u64 range'],
     [{ sessionTimeoutMs: 0 }, 'options.sessionTimeoutMs must be at least 40'],
     [{ sessionTimeoutMs: 1 }, 'options.sessionTimeoutMs must be at least 40'],
     [{ sessionTimeoutMs: 39n }, 'options.sessionTimeoutMs must be at least 40'],
     [{ sessionTimeoutMs: -1 }, 'options.sessionTimeoutMs must be non-negative'],
-    [{ relay: 'no' }, 'options.relay must be a boolean'],
-    [{ reconnect: 1 }, 'options.reconnect must be a boolean'],
+    [{ relay: 'no' }, 'options.relay must be a boolean, got a string'],
+    [{ reconnect: 1 }, 'options.reconnect must be a boolean, got a number'],
     [{ maxPayloadBytes: 0 }, 'options.maxPayloadBytes must be at least 1'],
     [{ maxPayloadBytes: -5 }, 'options.maxPayloadBytes must be at least 1'],
     [{ maxPeers: 2 ** 40 }, 'options.maxPeers must be at most 4294967295'],
@@ -296,7 +296,12 @@ describe('arguments (hazard 19, requirement 135)', () => {
     [{ subnet: { levels: [256] } }, 'options.subnet.levels[0] must be at most 255'],
     [{ subnet: { levels: [-1] } }, 'options.subnet.levels[0] must be non-negative'],
     [{ seeds: ['x'] }, "options.seeds[0] must be 'host:port', got 'x'"],
-    [{ bindAdr: 'x' }, "unknown option 'bindAdr'"],
+    [
+      { bindAdr: 'x' },
+      "unknown option 'bindAdr' in options; there are bindAddr, psk, identitySeed, heartbeatIntervalMs, " +
+        'sessionTimeoutMs, reconnect, maxPayloadBytes, maxPeers, relay, subnet, seeds, capabilityGcIntervalMs, ' +
+        'requireSignedCapabilities, numShards',
+    ],
   ])('%p rejects', async (options, message) => {
     const created = MeshNode.create(any({ bindAddr: '127.0.0.1:0', psk: PSK, ...options }));
     await expect(created).rejects.toThrow(new MeshError(message));

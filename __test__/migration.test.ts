@@ -39,7 +39,7 @@ async function unharmed(a: Node, b: Node, origin: bigint, seen: number): Promise
   expect([a.rt.daemonCount(), b.rt.daemonCount()]).toEqual([0, 1]);
 }
 
-test('requirements 35 and 46: a daemon moves with its state, calls follow it, each phase comes once and in order', async () => {
+test('requirements 35 and 46: a daemon moves with its state, calls follow it, each phase comes once and in order (requirement 133)', async () => {
   const { a, b, origin } = await movable();
   const events: MigrationEvent[] = [];
   a.rt.on('migration', (event) => events.push(event));
@@ -172,7 +172,7 @@ async function expectFrom(from: Node, to: Node, origin: bigint): Promise<void> {
 }
 
 describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
-  test('before start: not-ready; unknown daemon; unknown target at once (requirements 34 and 36)', async () => {
+  test('before start: not-ready; unknown daemon; unknown target at once (requirements 34, 36 and 131)', async () => {
     const early = await node({}, { start: false });
     expect(await failure(early.rt.migrate(1n, 2n))).toMatchObject({ kind: 'not-ready' });
     const { a, b, origin } = await movable();
@@ -198,11 +198,14 @@ describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
     expect(await a.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
   });
 
-  test('neither announced nor accepted, or without a factory: factory-not-found (requirement 38)', async () => {
+  test('neither announced nor accepted, or without a factory: factory-not-found (requirements 38, 131 and 133)', async () => {
     const [a, b] = await pair({}, { acceptMigrations: false });
     const { origin } = await counterOn(a);
     const first = await a.rt.migrate(origin, b.id);
-    expect(await failure(first.wait())).toMatchObject({ kind: 'factory-not-found', outcome: 'source' });
+    const [phases, refused] = await Promise.all([read(first.phases()), failure(first.wait())]);
+    expect(refused).toMatchObject({ kind: 'factory-not-found', outcome: 'source' });
+    expect(phases).toEqual([]);
+    expect(await read(first.phases())).toEqual([]);
     b.rt.registerFactory('counter', () => new Counter());
     const second = await a.rt.migrate(origin, b.id);
     expect(await failure(second.wait())).toMatchObject({ kind: 'factory-not-found' });
@@ -236,7 +239,7 @@ describe('what is refused, and how (hazards 26, 27, 30, 38, 39)', () => {
     expect(b.rt.daemonCount()).toBe(1);
   });
 
-  test('restore or the factory throws there: state-failed with the text; a good one succeeds after', async () => {
+  test('restore or the factory throws there: state-failed with the text; a good one succeeds after (requirement 131)', async () => {
     const [a, b] = await pair();
     let broken: 'factory' | 'restore' | null = 'restore';
     b.rt.registerFactory('counter', () => {

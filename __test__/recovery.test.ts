@@ -86,7 +86,10 @@ test('rt.recover checks its argument, and says when there is nothing to recover'
     expect(error.code).toBe('ERR_DAEMON_INVALID_ARGUMENT');
     expect(error.message).toMatch(/^originHash must be /);
   }
-  expect(await failure(rt.recover(1n))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
+  expect(await failure(rt.recover(1n))).toMatchObject({
+    code: 'ERR_DAEMON_NOT_FOUND',
+    message: 'no move left a copy of daemon 1 here; one that died with its host lives on in snapshots only',
+  });
   const { originHash } = await rt.spawnWithDaemon(Identity.generate(), new Counter());
   await expect(rt.recover(originHash)).resolves.toBeUndefined();
   await mesh.shutdown();

@@ -161,7 +161,8 @@ describe('addresses in messages', () => {
     const { rt } = await node();
     const origin = Identity.generate().originHash;
     const error = await failure(rt.call(origin, Buffer.from('x')));
-    expect(error).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND', message: `daemon ${String(origin)} was not found` });
+    const message = `daemon ${String(origin)} was not found; this node has no session with any other`;
+    expect(error).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND', message });
     const handle = await rt.spawnWithDaemon(Identity.generate(), new Counter());
     await handle.stop();
     expect(() => handle.stats()).toThrow(`daemon ${String(handle.originHash)} was not found`);

@@ -8,7 +8,7 @@ afterEach(closeAll);
 
 const event = { originHash: 1n, sequence: 1n, payload: Buffer.from('x') };
 
-test('hazard 1: spawn before start is not ready, after shutdown is shutting down; registering after ready works', async () => {
+test('hazard 1: spawn before start is not ready, after shutdown is shutting down; registering after ready works (requirements 7, 9 and 11)', async () => {
   const { rt } = await node({}, { start: false });
   rt.registerFactory('early', () => new Counter());
   expect(rt.isReady()).toBe(false);
@@ -37,7 +37,7 @@ test('hazard 1: spawn before start is not ready, after shutdown is shutting down
   ).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });
 });
 
-test('hazard 2: start twice is fine', async () => {
+test('hazard 2: start twice is fine (requirement 8)', async () => {
   const { rt } = await node();
   rt.start();
   expect(rt.isReady()).toBe(true);
@@ -73,7 +73,7 @@ test('hazard 4: spawn racing shutdown leaves nothing registered', async () => {
   }
 });
 
-test('hazard 5: of many registrations of one kind exactly one wins, and the error names the kind', async () => {
+test('hazard 5: of many registrations of one kind exactly one wins, and the error names the kind (requirement 10)', async () => {
   const { rt } = await node();
   const errors: Error[] = [];
   for (let index = 0; index < 32; index += 1) {
@@ -90,7 +90,7 @@ test('hazard 5: of many registrations of one kind exactly one wins, and the erro
   });
 });
 
-test('hazard 6: a spawn with an identity in use leaves the incumbent working and migratable', async () => {
+test('hazard 6: a spawn with an identity in use leaves the incumbent working and migratable (requirements 17 and 18)', async () => {
   const [a, b] = await pair();
   for (const { rt } of [a, b]) rt.registerFactory('counter', () => new Counter());
   const identity = Identity.generate();
@@ -144,7 +144,7 @@ test('hazard 8: binding the expected orchestrator again is fine for the same nod
   expect([1n, 1n, 2n].map((id) => rt.bindExpectedOrchestrator(5n, id))).toEqual([true, true, false]);
 });
 
-test('hazard 9: a factory runs once per spawn, never at registration; what it throws is the cause', async () => {
+test('hazard 9: a factory runs once per spawn, never at registration; what it throws is the cause (requirements 16 and 21)', async () => {
   const { rt } = await node();
   let made = 0;
   rt.registerFactory('counter', ({ originHash, kind }) => {
@@ -182,7 +182,7 @@ test('an async factory is awaited before spawn resolves, and instances are their
   expect(await two?.call(event.payload)).toEqual([Buffer.from('1:x')]);
 });
 
-test('hazard 10: a snapshot of another identity is refused with the typed error, a broken one too', async () => {
+test('hazard 10: a snapshot of another identity is refused with the typed error, a broken one too (requirement 23)', async () => {
   const { rt } = await node();
   rt.registerFactory('counter', () => new Counter());
   const handle = await rt.spawn('counter', Identity.generate());
@@ -253,14 +253,17 @@ test('a handle of a runtime that was shut down never speaks for the next runtime
   expect(handle.stats().eventsProcessed).toBe(1n);
 });
 
-test('hazard 11: stop of an unknown daemon is an error when ready and harmless after shutdown', async () => {
+test('hazard 11: stop of an unknown daemon is an error when ready and harmless after shutdown (requirement 20)', async () => {
   const { rt } = await node();
   expect(await failure(rt.stop(3n))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
   const handle = await rt.spawnWithDaemon(Identity.generate(), new Counter());
   await handle.stop();
   expect(await failure(rt.deliver(handle.originHash, event))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
   expect(thrown(() => handle.stats())).toBeInstanceOf(DaemonError);
+  await Promise.all([1, 2].map(() => rt.spawnWithDaemon(Identity.generate(), new Counter())));
+  expect(rt.daemonCount()).toBe(2);
   await rt.shutdown();
+  expect(rt.daemonCount()).toBe(0);
   await rt.stop(3n);
 });
 
@@ -407,7 +410,10 @@ describe('hazard 19: wrong arguments', () => {
       [rt.spawn('k', any({})), /^identity must be an Identity/],
       [rt.spawn('k', id, { autoSnapshotInterval: -1n }), /^config.autoSnapshotInterval must be non-negative/],
       [rt.spawn('k', id, { autoSnapshotInterval: 2n ** 64n }), /^config.autoSnapshotInterval must be within u64 range/],
-      [rt.spawn('k', id, { autoSnapshotInterval: any(5) }), /^config.autoSnapshotInterval must be a bigint/],
+      [
+        rt.spawn('k', id, { autoSnapshotInterval: any(5) }),
+        /^config.autoSnapshotInterval must be a bigint, got a number$/,
+      ],
       [rt.spawn('k', id, { callbackTimeoutMs: NaN }), /^config.callbackTimeoutMs must be finite/],
       [rt.spawn('k', id, { callbackTimeoutMs: 0 }), /^config.callbackTimeoutMs must be at least 1$/],
       [rt.spawn('k', id, any({ nope: 1 })), /^unknown option 'nope'/],
@@ -436,15 +442,20 @@ describe('hazard 19: wrong arguments', () => {
     const mesh = rt.mesh;
     expect(thrown(() => rt.on('daemon', any(undefined)))).toMatchObject({
       code,
-      message: 'listener must be a function',
+      message: 'listener must be a function, got undefined',
     });
     expect(thrown(() => rt.once(any('daemons'), () => undefined))).toMatchObject({
       code,
       message: "name must be one of 'migration', 'daemon', 'subscription'",
     });
     expect(thrown(() => mesh.off(any('x'), () => undefined))).toMatchObject({ code: 'ERR_MESH_INVALID_ARGUMENT' });
-    expect(thrown(() => DaemonRuntime.create(any({})))).toMatchObject({ code, message: 'mesh must be a MeshNode' });
-    expect(thrown(() => DaemonRuntime.create(mesh, any({ x: 1 })))).toMatchObject({ message: "unknown option 'x'" });
+    expect(thrown(() => DaemonRuntime.create(any({})))).toMatchObject({
+      code,
+      message: 'mesh must be a MeshNode, got an object',
+    });
+    expect(thrown(() => DaemonRuntime.create(mesh, any({ x: 1 })))).toMatchObject({
+      message: expect.stringMatching(/^unknown option 'x' in options; there are acceptMigrations, /) as unknown,
+    });
     expect(thrown(() => DaemonRuntime.create(mesh, { orchestrators: any('all') }))).toMatchObject({ code });
     for (const [options, least] of [
       [{ freezeTimeoutMs: 0 }, 1],

@@ -1,6 +1,6 @@
 // Sessions, starts and the directory in every order: who waits for whom, and who does not.
 
-import { DaemonRuntime, Identity, MeshNode } from 'mesh-daemon';
+import { DaemonRuntime, Identity, MeshNode, type DaemonRuntimeOptions } from 'mesh-daemon';
 import { closeAll, Counter, failure, node, pair, PSK, type Node } from './helpers/nodes';
 
 const unstarted = new Set<MeshNode>();
@@ -14,10 +14,10 @@ afterEach(async () => {
 const payload = Buffer.from('x');
 
 /** A node with a ready runtime whose mesh was not started. */
-async function quiet(): Promise<Node> {
+async function quiet(options: DaemonRuntimeOptions = {}): Promise<Node> {
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: PSK });
   unstarted.add(mesh);
-  const rt = DaemonRuntime.create(mesh, { acceptMigrations: true });
+  const rt = DaemonRuntime.create(mesh, { acceptMigrations: true, ...options });
   rt.start();
   return { mesh, rt, id: mesh.nodeId() };
 }
@@ -39,6 +39,56 @@ test('spawn and locate do not wait for a peer that was never started, nor on a n
     // The daemon may live there: a caller has its own deadline.
     expect(order[2]).toBe('ERR_DAEMON_CALL_TIMEOUT');
   }
+});
+
+test('a move, a drain and a call that fail because a node was not started say which one', async () => {
+  const impatient = { silenceMs: 100 };
+  const a = await node(impatient);
+  const b = await quiet();
+  await a.mesh.connect(b.mesh.localAddr());
+  const { originHash } = await a.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
+  const there = `mesh.start() was not called on node ${String(b.id)}`;
+  const told = new Promise<string>((resolve) => {
+    a.rt.on('migration', (event) => {
+      if (event.type === 'failed') resolve(event.error.message);
+    });
+  });
+  const move = await a.rt.migrate(originHash, b.id);
+  const message = `timed out: the target did not answer; ${there}`;
+  expect(await failure(move.wait())).toMatchObject({ kind: 'timeout', outcome: 'source', message });
+  expect(await told).toBe(message);
+  const given = await (await a.rt.migrate(originHash, b.id)).waitWithTimeout(20).catch((error: unknown) => error);
+  expect(given).toMatchObject({ message: `timed out: not complete within 20 ms; ${there}` });
+  expect(await failure(a.rt.call(7n, payload, { timeoutMs: 20 }))).toMatchObject({
+    message: `the call did not complete within 20 ms; ${there}`,
+  });
+  expect(await a.rt.drain({ timeoutMs: 1_000 })).toMatchObject([
+    { error: { message: `no connected node can host a daemon of this kind; ${there}` } },
+  ]);
+
+  const c = await quiet(impatient);
+  const d = await node();
+  await c.mesh.connect(d.mesh.localAddr());
+  const here = await c.rt.spawnWithDaemon(Identity.generate(), new Counter(), { kind: 'counter' });
+  const unstarted = await c.rt.migrate(here.originHash, d.id);
+  expect(await failure(unstarted.wait())).toMatchObject({
+    message: 'timed out: the target did not answer; mesh.start() was not called on this node',
+  });
+});
+
+test('an address that a node without sessions does not know is not found, and that may be why', async () => {
+  const alone = await node();
+  const lonely = {
+    code: 'ERR_DAEMON_NOT_FOUND',
+    message: 'daemon 7 was not found; this node has no session with any other',
+  };
+  expect(await failure(alone.rt.call(7n, payload))).toMatchObject(lonely);
+  expect(await failure(alone.rt.send(7n, payload))).toMatchObject(lonely);
+  expect(await failure(alone.rt.deliver(7n, { originHash: 1n, sequence: 1n, payload }))).toMatchObject(lonely);
+  // Of what is asked of this node alone, others would know nothing.
+  expect(await failure(alone.rt.stop(7n))).toMatchObject({ message: 'daemon 7 was not found' });
+  const [a] = await pair();
+  expect(await failure(a.rt.call(7n, payload))).toMatchObject({ message: 'daemon 7 was not found' });
 });
 
 test('a call waits for a peer that starts later, whoever dialled', async () => {

@@ -99,20 +99,42 @@ test('onStop does not run for an object whose state could not be restored, spawn
 test('a caller on another node hears that the daemon was stopped, one on its host that the runtime is', async () => {
   const [a, b] = await pair();
   const began = deferred();
-  const { originHash } = await b.rt.spawnWithDaemon(Identity.generate(), {
+  const handle = await b.rt.spawnWithDaemon(Identity.generate(), {
     process() {
       began.resolve();
       return new Promise(() => undefined);
     },
   });
+  const { originHash } = handle;
   const there = failure(a.rt.call(originHash, payload));
   await began.promise;
   const here = failure(b.rt.call(originHash, payload));
+  const behind = failure(a.rt.call(originHash, payload));
+  while (handle.stats().mailboxLength < 2) await new Promise(setImmediate);
   await b.rt.shutdown();
   const code = 'ERR_DAEMON_SHUTTING_DOWN';
-  expect(await here).toMatchObject({ code, message: 'the runtime is shutting down' });
-  const address = String(originHash);
-  expect(await there).toMatchObject({ code, message: `daemon ${address} was stopped` });
+  const [no, unknown] = ['the event did not run', 'the event may have run'];
+  expect(await here).toMatchObject({ code, executed: 'no', message: `the runtime is shutting down; ${no}` });
+  const stopped = `daemon ${String(originHash)} was stopped`;
+  expect(await there).toMatchObject({ code, executed: 'unknown', message: `${stopped}; ${unknown}` });
+  expect(await behind).toMatchObject({ code, executed: 'no', message: `${stopped}; ${no}` });
+});
+
+test('an event whose handler shuts its own runtime down may have run, whether it returns or waits', async () => {
+  for (const answer of [payload, Promise.resolve(payload)]) {
+    const { rt } = await node();
+    const { originHash } = await rt.spawnWithDaemon(Identity.generate(), {
+      process() {
+        void rt.shutdown();
+        return answer;
+      },
+    });
+    expect(await failure(rt.call(originHash, payload))).toMatchObject({
+      code: 'ERR_DAEMON_SHUTTING_DOWN',
+      executed: 'unknown',
+      message: 'the runtime is shutting down; the event may have run',
+    });
+  }
 });
 
 test('onStop tells why: moved away, and stopped there', async () => {

@@ -92,17 +92,17 @@ describe('a token', () => {
   });
 
   test.each([
-    ['options.subject must be a Uint8Array', { subject: 'x' }],
+    ['options.subject must be a Uint8Array, got a string; Buffer.from(text) makes one', { subject: 'x' }],
     ['options.subject must be 32 bytes, got 16', { subject: Buffer.alloc(16) }],
     ["options.scope[0] must be one of 'publish', 'subscribe', 'admin', 'delegate', 'wildcard'", { scope: ['read'] }],
-    ['options.scope must be an array', { scope: 'publish' }],
-    ['options.channel must be a string', { channel: 7 }],
+    ['options.scope must be an array, got a string', { scope: 'publish' }],
+    ['options.channel must be a string, got a number', { channel: 7 }],
     ["options.channel: invalid channel name: a '/' leads, trails or is doubled", { channel: '/a' }],
     ['options.ttlSeconds must be non-negative', { ttlSeconds: -1 }],
     ['options.ttlSeconds must be an integer', { ttlSeconds: 1.5 }],
     ['options.ttlSeconds must be finite', { ttlSeconds: Infinity }],
     ['options.delegationDepth must be at most 255', { delegationDepth: 256 }],
-    ["unknown option 'ttl'", { ttl: 5 }],
+    ["unknown option 'ttl' in options; there are subject, scope, channel, ttlSeconds, delegationDepth", { ttl: 5 }],
   ])('%s', (message, wrong) => {
     const good = { subject: holder.entityId, scope: ['publish'], channel: CHANNEL, ttlSeconds: 60 };
     const error = thrown(() => issuer.issueToken(any({ ...good, ...wrong })));

@@ -19,13 +19,13 @@ describe('bytes', () => {
     [Buffer.alloc(16), 'seed must be 32 bytes, got 16'],
     [new Uint8Array(0), 'seed must be 32 bytes, got 0'],
     [Buffer.alloc(33), 'seed must be 32 bytes, got 33'],
-    ['a'.repeat(32), 'seed must be a Uint8Array'],
-    [new Uint16Array(16), 'seed must be a Uint8Array'],
-    [new ArrayBuffer(32), 'seed must be a Uint8Array'],
-    [Array.from({ length: 32 }, () => 1), 'seed must be a Uint8Array'],
-    [Object.create(Uint8Array.prototype), 'seed must be a Uint8Array'],
-    [null, 'seed must be a Uint8Array'],
-    [undefined, 'seed must be a Uint8Array'],
+    ['a'.repeat(32), 'seed must be a Uint8Array, got a string; Buffer.from(text) makes one'],
+    [new Uint16Array(16), 'seed must be a Uint8Array, got an object'],
+    [new ArrayBuffer(32), 'seed must be a Uint8Array, got an object'],
+    [Array.from({ length: 32 }, () => 1), 'seed must be a Uint8Array, got an array'],
+    [Object.create(Uint8Array.prototype), 'seed must be a Uint8Array, got an object'],
+    [null, 'seed must be a Uint8Array, got null'],
+    [undefined, 'seed must be a Uint8Array, got undefined'],
     [new Uint8Array(new SharedArrayBuffer(32)), 'seed must not be backed by a SharedArrayBuffer'],
     [viewOfDetached(), 'seed must not be detached'],
   ])('%p is refused (hazard 19)', (value, message) => {
@@ -66,7 +66,7 @@ describe('strings, functions and options', () => {
   test('unknown options and choices are refused', () => {
     expect(() => {
       setLogger(null, any({ levle: 'info' }));
-    }).toThrow("unknown option 'levle'");
+    }).toThrow("unknown option 'levle' in options; there are level");
     expect(() => {
       setLogger(null, any({ level: 'loud' }));
     }).toThrow("options.level must be one of 'error', 'warn', 'info', 'debug', 'trace'");

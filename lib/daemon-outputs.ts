@@ -5,7 +5,7 @@ import { Buffer } from 'node:buffer';
 import { types } from 'node:util';
 import { DaemonError } from './errors/index';
 import type { ThrownRecord } from './native';
-import { isDetached } from './validate/index';
+import { isDetached, kindOf } from './validate/index';
 
 /** Longer texts are cut before they travel. */
 const MESSAGE = 4_096;
@@ -51,10 +51,10 @@ export function copyOf(bytes: Uint8Array): Buffer {
 export function outcomeOf(returned: unknown): Outcome {
   if (returned === undefined || returned === null) return [];
   if (types.isUint8Array(returned)) return isOwn(returned) ? [copyOf(returned)] : invalid('a shared or detached');
-  if (!Array.isArray(returned)) return invalid(typeof returned === 'object' ? 'an object' : typeof returned);
+  if (!Array.isArray(returned)) return invalid(kindOf(returned));
   const outputs: Buffer[] = [];
   for (const output of returned as unknown[]) {
-    if (!types.isUint8Array(output)) return invalid(`an array with ${output === null ? 'null' : typeof output}`);
+    if (!types.isUint8Array(output)) return invalid(`an array with ${kindOf(output)}`);
     if (!isOwn(output)) return invalid('an array with a shared or detached');
     outputs.push(copyOf(output));
   }

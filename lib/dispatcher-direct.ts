@@ -98,7 +98,7 @@ export class Direct {
     if (outcome instanceof Suspended) {
       return this.#suspend(record, context, outcome.promise, origin, sequence, shape, timeoutMs, suspended);
     }
-    if (record.gone || this.#host.closed) return Promise.reject(shuttingDown());
+    if (record.gone || this.#host.closed) return Promise.reject(interrupted());
     if (outcome instanceof Failed) {
       this.#note(record, origin, sequence, outcome);
       return Promise.reject(outcome.error);
@@ -109,7 +109,7 @@ export class Direct {
       if (links === undefined) return Promise.resolve(outcome);
       return Promise.resolve(outcome.map((output, index) => Event.ofOutput(links, index, output)));
     } catch (error) {
-      return Promise.reject(error instanceof Error ? error : shuttingDown());
+      return Promise.reject(error instanceof Error ? error : interrupted());
     }
   }
 
@@ -139,7 +139,7 @@ export class Direct {
         return index + 1 - from;
       }
       if (record.gone || this.#host.closed) {
-        done.push(failedWith(shuttingDown()));
+        done.push(failedWith(interrupted()));
       } else if (this.#note(record, emitter, sequence, outcome) || outcome instanceof Failed) {
         done.push(outcome);
       } else {
@@ -147,7 +147,7 @@ export class Direct {
           this.#tellOutputs(record, emitter, sequence, outcome, false);
           done.push(outcome);
         } catch (error) {
-          done.push(failedWith(error instanceof DaemonError ? error : shuttingDown()));
+          done.push(failedWith(error instanceof DaemonError ? error : interrupted()));
         }
       }
     }
@@ -281,7 +281,7 @@ export class Direct {
       }
       if (id < 0) {
         Promise.resolve(promise).catch(() => undefined);
-        throw shuttingDown();
+        throw interrupted();
       }
       record.batch = new Batch(id, 1, null, ticket, null);
       host.runner.await(record, record.batch, context, promise);
@@ -292,4 +292,10 @@ export class Direct {
 
 export function shuttingDown(): DaemonError {
   return new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });
+}
+
+/** The runtime was shut down, or the daemon stopped, while the event ran. */
+function interrupted(): DaemonError {
+  const message = 'the runtime is shutting down; the event may have run';
+  return new DaemonError(message, { code: 'ERR_DAEMON_SHUTTING_DOWN', executed: 'unknown' });
 }

@@ -51,8 +51,8 @@ export interface Audience {
   gate(notice: GateNotice): void;
   admit(request: MigrationRequest): boolean | Promise<boolean>;
   admitOrchestrator(nodeId: bigint): boolean | Promise<boolean>;
-  /** What may be the cause when another node does not answer. */
-  hint(): string | undefined;
+  /** A failure with what may have caused it, where that is known. */
+  explain(failure: ErrorRecord): ErrorRecord;
 }
 
 export class Dispatcher implements ContextHost {
@@ -329,7 +329,9 @@ export class Dispatcher implements ContextHost {
     this.#paused = work.migration !== undefined;
     if (work.failure !== undefined) {
       const thrown = brought?.thrown ?? this.life.thrownBy(waiter.origin, work.failure.code);
-      waiter.reject(errorFromNative(this.#withHint(work.failure), thrown?.value));
+      // What else may be asked for is asked of this node.
+      const failure = waiter.read === undefined ? this.explain(work.failure) : work.failure;
+      waiter.reject(errorFromNative(failure, thrown?.value));
     } else if (waiter.shape === OTHER) {
       try {
         (waiter.resolve as (value: unknown) => void)(waiter.read?.(work));
@@ -341,9 +343,9 @@ export class Dispatcher implements ContextHost {
     }
   }
 
-  #withHint(failure: ErrorRecord): ErrorRecord {
-    const hint = failure.code === 'ERR_DAEMON_CALL_TIMEOUT' ? this.#audience.hint() : undefined;
-    return hint === undefined ? failure : { ...failure, message: `${failure.message}; ${hint}` };
+  /** A failure with what may have caused it, where that is known. */
+  explain(failure: ErrorRecord): ErrorRecord {
+    return this.#audience.explain(failure);
   }
 
   // Ways of events in.

@@ -34,7 +34,7 @@ export function drain(dispatcher: Dispatcher, { timeoutMs, signal }: DrainLimits
         },
         (work) =>
           (work.drained ?? []).map(({ failure, ...report }) =>
-            failure === undefined ? report : { ...report, error: migrationError(failure) },
+            failure === undefined ? report : { ...report, error: migrationError(dispatcher.explain(failure)) },
           ),
       ),
     () => {

@@ -7,7 +7,7 @@ import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
 import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token';
 import type { IssueTokenOptions } from './types/identity';
-import { bytes, identityArea, type Refuse } from './validate/index';
+import { bytes, identityArea, kindOf, type Refuse } from './validate/index';
 
 const ENTITY_ID = { length: 32 };
 const SEED = { length: 32 };
@@ -162,7 +162,7 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
   try {
     return handleOf(value as Identity);
   } catch {
-    throw refuse(`${path} must be an Identity`);
+    throw refuse(`${path} must be an Identity, got ${kindOf(value)}`);
   }
 }
 

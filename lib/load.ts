@@ -8,6 +8,7 @@
 
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { MeshDaemonError } from './errors/classes';
 import type * as Native from './native';
 
 /** What the native code exports. */
@@ -100,8 +101,8 @@ function loadError(libc: Libc, failures: readonly Failure[], explicit: boolean):
     explicit
       ? 'MESH_DAEMON_NATIVE_PATH names that file; unset it to use the installed binary.'
       : 'Installed by npm: the platform package is an optional dependency, so install again without --omit=optional and ' +
-        'on this platform.',
+        'on this platform. A tarball of `npm pack` holds the binary of the platform that it was made on.',
     'In a checkout: `npm run build` builds it (needs Rust, https://rustup.rs).',
   ].join('\n');
-  return Object.assign(new Error(message, { cause: failures.at(-1)?.cause }), { code: 'ERR_NATIVE_LOAD' });
+  return new MeshDaemonError(message, { code: 'ERR_NATIVE_LOAD', cause: failures.at(-1)?.cause });
 }

@@ -5,6 +5,7 @@ import { native } from './binding';
 import { openSubscription, publish, registerChannel, subscribe, unsubscribe } from './channels';
 import { Emitter } from './emitter';
 import { MeshError } from './errors/index';
+import type { ErrorRecord } from './errors/from-native';
 import { hold, listen, release, unlisten } from './handles-in-use';
 import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
@@ -20,7 +21,7 @@ import type {
 } from './types/channels';
 import type { MeshNodeEvents, MeshNodeOptions, PeerInfo } from './types/mesh';
 import type { WaitOptions } from './types/values';
-import { meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';
+import { kindOf, meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';
 
 /** How long `process.exit()` waits for goodbyes to leave. */
 const GOODBYE_MS = 100;
@@ -206,8 +207,8 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   /**
    * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group.
    * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-   * {@link NotConnectedError}. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and
-   * dropped.
+   * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
+   * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
    */
   async subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     await subscribe(this.#id, publisher, channel, options, () => {
@@ -306,7 +307,7 @@ export function meshHandle(refuse: Refuse, path: string, value: unknown): number
   try {
     return idOf(value as MeshNode);
   } catch {
-    throw refuse(`${path} must be a MeshNode`);
+    throw refuse(`${path} must be a MeshNode, got ${kindOf(value)}`);
   }
 }
 
@@ -322,10 +323,30 @@ export function maxPayload(mesh: MeshNode): number {
   return maxPayloadOf(mesh);
 }
 
+/** Failures that are no wonder while a node was not started. */
+const NOT_ANSWERED: readonly string[] = [
+  'ERR_DAEMON_CALL_TIMEOUT',
+  'ERR_MIGRATION_TIMEOUT',
+  'ERR_MIGRATION_NO_TARGET_AVAILABLE',
+];
+
+/** A failure with what may have caused it: that this node is alone, or was not started, or one of its peers or of those. */
+export function explained(mesh: MeshNode, failure: ErrorRecord, among?: readonly bigint[]): ErrorRecord {
+  let cause: string | undefined;
+  if (NOT_ANSWERED.includes(failure.code)) cause = whatIsNotStarted(mesh, among);
+  else if (failure.code === 'ERR_DAEMON_NOT_FOUND' && mesh.peerCount() === 0)
+    cause = 'this node has no session with any other';
+  return cause === undefined ? failure : { ...failure, message: `${failure.message}; ${cause}` };
+}
+
 /** What keeps traffic from flowing although there are sessions; nothing when all is well. */
-export function whatIsNotStarted(mesh: MeshNode): string | undefined {
+function whatIsNotStarted(mesh: MeshNode, among: readonly bigint[] | undefined): string | undefined {
   if (!startedOf(mesh)) return 'mesh.start() was not called on this node';
-  const silent = native.meshPeers(idOf(mesh)).filter(({ state, started }) => state === 'connected' && !started);
+  // Of a node that was shut down nothing can be asked.
+  if (mesh.peerCount() === 0) return undefined;
+  const silent = native
+    .meshPeers(idOf(mesh))
+    .filter(({ nodeId, state, started }) => state === 'connected' && !started && (among?.includes(nodeId) ?? true));
   if (silent.length === 0) return undefined;
   const [first] = silent.map(({ nodeId }) => String(nodeId));
   const more = silent.length > 1 ? ` and ${String(silent.length - 1)} more` : '';

@@ -12,9 +12,9 @@ import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
 import { identityHandle, type Identity } from './identity';
-import { endsWith, maxPayload, meshHandle, whatIsNotStarted, type MeshNode } from './mesh';
+import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
-import { Moves } from './moves';
+import { Moves, recover } from './moves';
 import { operation } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
@@ -62,7 +62,7 @@ let watchGates: (runtime: DaemonRuntime, listener: (message: string) => void) =>
 export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements AsyncDisposable {
   readonly #mesh: MeshNode;
   readonly #dispatcher: Dispatcher;
-  readonly #moves = new Moves();
+  readonly #moves: Moves;
   readonly #unlink: () => void;
   #gates: ((message: string) => void) | undefined;
   #shutdown: Promise<void> | undefined;
@@ -80,6 +80,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
     const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
     this.#mesh = mesh;
+    this.#moves = new Moves((failure, nodes) => explained(mesh, failure, nodes));
     this.#dispatcher = new Dispatcher(
       (wake, { inbox, outbox }, { buffer }) => native.runtimeCreate(meshId, config, wake, inbox, outbox, buffer),
       config.maxPayloadBytes,
@@ -98,7 +99,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
         move: (notice) => {
           this.#moves.take(notice);
         },
-        hint: () => whatIsNotStarted(mesh),
+        explain: (failure) => explained(mesh, failure),
         gate: (notice: GateNotice) => {
           this.#gates?.(notice.message);
         },
@@ -399,12 +400,13 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
    * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-   * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach.
+   * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
+   * that lives here it does nothing.
    */
   // eslint-disable-next-line @typescript-eslint/require-await -- so that whatever is thrown rejects
   async recover(originHash: bigint): Promise<void> {
     const origin = u64(daemonArea, 'originHash', originHash);
-    native.runtimeRecover(this.#live(this.#dispatcher).id, origin);
+    recover(this.#live(this.#dispatcher).id, origin);
     this.#dispatcher.schedule();
   }
 
@@ -417,7 +419,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    * @example
    * ```ts
    * process.once('SIGTERM', () => {
-   *   void runtime.drain({ timeoutMs: 30_000 }).finally(() => mesh.shutdown());
+   *   void runtime.drain({ timeoutMs: 30_000 }).catch(console.error).finally(() => mesh.shutdown());
    * });
    * ```
    */
@@ -563,14 +565,16 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   #ready(): void {
     if (!native.runtimeIsReady(this.#dispatcher.id)) {
-      throw new DaemonError('the runtime is not ready: start() was not called', { code: 'ERR_DAEMON_NOT_READY' });
+      throw new DaemonError('the runtime is not ready: runtime.start() was not called', {
+        code: 'ERR_DAEMON_NOT_READY',
+      });
     }
   }
 
   #liveForMigration(): void {
     this.#live();
     if (!native.runtimeIsReady(this.#dispatcher.id)) {
-      throw new MigrationError('the runtime is not ready: start() was not called', {
+      throw new MigrationError('the runtime is not ready: runtime.start() was not called', {
         kind: 'not-ready',
         outcome: 'source',
       });

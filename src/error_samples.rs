@@ -100,6 +100,8 @@ fn runtime() -> Vec<Failure> {
         RuntimeError::ShutDownMeanwhile { executed: Executed::No },
         RuntimeError::ShutDownMeanwhile { executed: Executed::Unknown },
         RuntimeError::Stopped(ORIGIN),
+        RuntimeError::StoppedMeanwhile { origin: ORIGIN, executed: Executed::No },
+        RuntimeError::StoppedMeanwhile { origin: ORIGIN, executed: Executed::Unknown },
         RuntimeError::Draining,
         RuntimeError::FactoryAlreadyRegistered(kind()),
         RuntimeError::FactoryNotFound(kind()),

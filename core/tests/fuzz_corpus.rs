@@ -69,6 +69,15 @@ fn the_corpus_cut_and_changed_breaks_no_promise() {
 }
 
 #[test]
+fn the_examples_in_the_corpus_are_of_the_present_formats() {
+    let corpus = corpus();
+    for example in examples().iter().filter(|example| !example.varies) {
+        let there = corpus[example.target].iter().any(|(_, bytes)| *bytes == example.bytes);
+        assert!(there, "{} {}: run npm run fuzz -- --write", example.target, example.name);
+    }
+}
+
+#[test]
 fn the_examples_are_valid() {
     for example in examples() {
         let (_, target) = TARGETS.iter().find(|(name, _)| *name == example.target).expect("a target");

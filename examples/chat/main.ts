@@ -12,7 +12,8 @@ import { Room } from './room';
 
 async function main([name = 'somebody', addr, room]: string[]): Promise<void> {
   const psk = process.env.CHAT_PSK || randomBytes(32).toString('hex');
-  // Whatever happens, the node says goodbye; without that it would keep the process alive.
+  // Whatever happens, the node says goodbye; without that it would keep the process alive. On Ctrl-C `exit` does.
+  process.once('SIGINT', () => process.exit(130));
   await using mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   await using runtime = DaemonRuntime.create(mesh);
   await mesh.start();

@@ -6,25 +6,21 @@ import { decode, encode, type ToMember, type ToRoom } from './messages';
 export class Room implements MeshDaemon {
   readonly #members = new Set<bigint>();
 
-  async process({ payload }: CausalEvent, context: DaemonContext): Promise<void> {
+  process({ payload }: CausalEvent, context: DaemonContext): void {
     const message = decode(payload) as ToRoom;
     if (message.type === 'join') {
       this.#members.add(BigInt(message.member));
-      await this.#tell(context, `* ${message.name} came in (${this.#members.size} here)`);
+      this.#tell(context, `* ${message.name} came in (${this.#members.size} here)`);
     } else {
-      await this.#tell(context, `${message.name}: ${message.text}`);
+      this.#tell(context, `${message.name}: ${message.text}`);
     }
   }
 
-  async #tell(context: DaemonContext, line: string): Promise<void> {
+  #tell(context: DaemonContext, line: string): void {
     const payload = encode({ line } satisfies ToMember);
-    await Promise.all(
-      [...this.#members].map((member) =>
-        context.send(member, payload).catch(() => {
-          // Its process has ended.
-          this.#members.delete(member);
-        }),
-      ),
-    );
+    for (const member of this.#members) {
+      // Not awaited: one whose process died is known to be gone only after a while, and holds up nobody meanwhile.
+      context.send(member, payload).catch(() => this.#members.delete(member));
+    }
   }
 }

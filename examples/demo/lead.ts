@@ -52,20 +52,19 @@ async function streamAndHop(runtime: DaemonRuntime, counter: bigint, text: Text,
   const progress = new Progress(text, stream, hops);
   const over = new AbortController();
   let readings = 0;
-  const sending = async (): Promise<void> => {
-    try {
-      do {
-        if (readings === 1)
-          console.log(`${text.file} ended after ${hops.live} hops; it is read again until there are ${ENOUGH_HOPS}.`);
-        await stream.send(text.lines());
-        readings += 1;
-      } while (stream.sent > 0 && hops.live < ENOUGH_HOPS);
-    } finally {
-      over.abort();
-    }
-  };
+  async function* lines(): AsyncGenerator<string> {
+    do {
+      if (readings === 1)
+        console.log(`${text.file} ended after ${hops.live} hops; it is read again until there are ${ENOUGH_HOPS}.`);
+      yield* text.lines();
+      readings += 1;
+    } while (stream.sent > 0 && hops.live < ENOUGH_HOPS);
+  }
+  const sending = stream.send(lines()).finally(() => {
+    over.abort();
+  });
   try {
-    await Promise.all([sending(), hops.run(stream, over.signal)]);
+    await Promise.all([sending, hops.run(stream, over.signal)]);
   } finally {
     progress.end();
   }

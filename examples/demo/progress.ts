@@ -47,8 +47,10 @@ export class Progress {
       console.log(state);
       return;
     }
-    const full = Math.round(this.#done * BAR);
-    process.stdout.write(`\r\x1b[K${'█'.repeat(full)}${'░'.repeat(BAR - full)}${state}`);
+    // A line that wraps would not be written over.
+    const bar = Math.max(0, Math.min(BAR, process.stdout.columns - state.length - 1));
+    const full = Math.round(this.#done * bar);
+    process.stdout.write(`\r\x1b[K${'█'.repeat(full)}${'░'.repeat(bar - full)}${state}`);
   }
 }
 

@@ -6,6 +6,9 @@ import { createInterface } from 'node:readline';
 /** A real text of several megabytes that is there after `npm ci`: the TypeScript compiler. */
 export const defaultFile = require.resolve('typescript');
 
+/** The lines of a text of at most so many bytes are kept: to open it again takes longer than to count them. */
+const SMALL = 64 * 1024;
+
 /** The words of a line. */
 export function wordsIn(line: string): string[] {
   return line.match(/[\p{L}\p{N}_]+/gu) ?? [];
@@ -19,6 +22,7 @@ export class Text {
   readonly file: string;
   readonly #size: number;
   #furthest = 0;
+  #kept: readonly string[] | undefined;
 
   constructor(file: string) {
     this.file = file;
@@ -35,13 +39,20 @@ export class Text {
   }
 
   async *lines(): AsyncGenerator<string> {
+    if (this.#kept !== undefined) {
+      yield* this.#kept;
+      return;
+    }
+    const kept: string[] = [];
     let read = 0;
     const input = createReadStream(this.file, 'utf8');
     for await (const line of createInterface({ input, crlfDelay: Infinity })) {
+      if (this.#size <= SMALL) kept.push(line);
       yield line;
       read += Buffer.byteLength(line) + 1;
       this.#furthest = Math.max(this.#furthest, read);
     }
+    if (this.#size <= SMALL) this.#kept = kept;
   }
 
   /** The straightforward count that the daemon's is compared with. */

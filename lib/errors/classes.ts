@@ -176,6 +176,8 @@ named(MigrationError, 'MigrationError');
 /**
  * What a {@link GroupError} carries.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode> {
@@ -186,6 +188,8 @@ export interface GroupErrorOptions extends MeshDaemonErrorOptions<GroupErrorCode
 
 /**
  * A group could not do what it was asked.
+ *
+ * Reserved: nothing throws it yet, as there are no groups.
  *
  * @public
  */

@@ -1,6 +1,8 @@
 /**
  * What a node can do. Every field is optional.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface CapabilitySet {
@@ -16,6 +18,8 @@ export interface CapabilitySet {
 
 /**
  * What a node is made of.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -33,6 +37,8 @@ export interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface GpuCapability {
@@ -48,6 +54,8 @@ export interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface AcceleratorCapability {
@@ -60,6 +68,8 @@ export interface AcceleratorCapability {
 
 /**
  * What runs on a node.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -75,12 +85,16 @@ export interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export type NamedVersion = readonly [name: string, version: string];
 
 /**
  * A model that a node serves.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -99,6 +113,8 @@ export interface ModelCapability {
 /**
  * A tool that a node offers.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface ToolCapability {
@@ -115,6 +131,8 @@ export interface ToolCapability {
 /**
  * What a node takes at most.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface ResourceLimits {
@@ -128,6 +146,8 @@ export interface ResourceLimits {
 
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
+ *
+ * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
  *
  * @public
  */
@@ -152,6 +172,8 @@ export interface CapabilityFilter {
 /**
  * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface CapabilityRequirement {
@@ -164,6 +186,8 @@ export interface CapabilityRequirement {
 
 /**
  * Which part of the mesh a search looks at.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */

@@ -59,13 +59,13 @@ export interface MeshDaemon {
   /** Takes over the state of a snapshot; called once, before the first event. The Buffer may be kept. */
   restore?(state: Buffer): void | Promise<void>;
 
-  /** What a node must offer to be given this daemon. */
+  /** What a node must offer to be given this daemon. Reserved: not used yet, any node may get it. */
   requirements?: CapabilityFilter;
 
-  /** The tag-set form of hard placement needs. */
+  /** The tag-set form of hard placement needs. Reserved: not used yet. */
   requiredCapabilities?: CapabilitySet;
 
-  /** What a node had better offer. */
+  /** What a node had better offer. Reserved: not used yet. */
   optionalCapabilities?: CapabilitySet;
 
   /**
@@ -134,7 +134,7 @@ export interface DeliveredEvent {
 
 /**
  * What a daemon can do while it processes an event. It is dead once that event settled or timed out: its methods then
- * reject.
+ * reject. What begins behind that event (a call to the daemon itself, its stop, snapshot or move) cannot be waited for here.
  *
  * @public
  */

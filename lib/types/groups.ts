@@ -3,6 +3,8 @@ import type { DaemonHostConfig } from './runtime';
 /**
  * How a group picks the member that gets a request.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export type Strategy =
@@ -21,6 +23,8 @@ export type Strategy =
 /**
  * What routing may look at.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface RequestContext {
@@ -33,6 +37,8 @@ export interface RequestContext {
 
 /**
  * One member of a group.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -47,6 +53,8 @@ export interface MemberInfo {
 /**
  * How a group is.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface GroupHealth {
@@ -57,6 +65,8 @@ export interface GroupHealth {
 
 /**
  * How a group of interchangeable members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -71,6 +81,8 @@ export interface ReplicaGroupConfig {
 /**
  * How a group of forks is made.
  *
+ * Reserved: not used yet.
+ *
  * @public
  */
 export interface ForkGroupConfig {
@@ -81,6 +93,8 @@ export interface ForkGroupConfig {
 
 /**
  * How a group of one active and several standby members is made.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -94,6 +108,8 @@ export interface StandbyGroupConfig {
 
 /**
  * Where a fork comes from.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */
@@ -109,6 +125,8 @@ export interface ForkRecord {
 
 /**
  * What a member of a standby group is.
+ *
+ * Reserved: not used yet.
  *
  * @public
  */

@@ -2,6 +2,7 @@
 
 import { types } from 'node:util';
 import type { Refuse } from './area';
+import { kindOf } from './kind';
 
 /** What bytes must be like. */
 export interface BytesShape {
@@ -15,7 +16,10 @@ export interface BytesShape {
  */
 export function bytes(refuse: Refuse, path: string, value: unknown, { length }: BytesShape = {}): Uint8Array {
   // Not `instanceof`: Jest and `vm` contexts have classes of their own.
-  if (!types.isUint8Array(value)) throw refuse(`${path} must be a Uint8Array`);
+  if (!types.isUint8Array(value)) {
+    const how = typeof value === 'string' ? '; Buffer.from(text) makes one' : '';
+    throw refuse(`${path} must be a Uint8Array, got ${kindOf(value)}${how}`);
+  }
   if (!(value.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(value.buffer))
     throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
   if (value.byteLength === 0 && isDetached(value.buffer)) throw refuse(`${path} must not be detached`);
@@ -27,7 +31,7 @@ export function bytes(refuse: Refuse, path: string, value: unknown, { length }: 
 
 /** An array of {@link bytes}. */
 export function bytesArray(refuse: Refuse, path: string, value: unknown, shape: BytesShape = {}): Uint8Array[] {
-  if (!Array.isArray(value)) throw refuse(`${path} must be an array`);
+  if (!Array.isArray(value)) throw refuse(`${path} must be an array, got ${kindOf(value)}`);
   const items: unknown[] = value;
   const checked: Uint8Array[] = [];
   for (let index = 0; index < items.length; index += 1) {

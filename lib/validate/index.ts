@@ -6,6 +6,7 @@
 
 export * from './area';
 export * from './bytes';
+export * from './kind';
 export * from './numbers';
 export * from './objects';
 export * from './signal';

@@ -1,6 +1,7 @@
 /** Checks of numbers. Each returns the checked value, or throws the area's error; messages begin with the path. */
 
 import type { Refuse } from './area';
+import { kindOf } from './kind';
 
 const U64_MAX = 2n ** 64n - 1n;
 /** The largest number that `integer` accepts unless told otherwise. */
@@ -8,7 +9,7 @@ const U32_MAX = 2 ** 32 - 1;
 
 /** A `bigint` within u64. */
 export function u64(refuse: Refuse, path: string, value: unknown): bigint {
-  if (typeof value !== 'bigint') throw refuse(`${path} must be a bigint`);
+  if (typeof value !== 'bigint') throw refuse(`${path} must be a bigint, got ${kindOf(value)}`);
   return withinU64(refuse, path, value);
 }
 
@@ -30,7 +31,8 @@ export function integer(
  * A duration as a `number` of milliseconds. A `bigint` may be as large as a u64: no clock lives to see the rounding.
  */
 export function millis(refuse: Refuse, path: string, value: unknown, { min = 0 }: { min?: number } = {}): number {
-  if (typeof value !== 'bigint' && typeof value !== 'number') throw refuse(`${path} must be a number or a bigint`);
+  if (typeof value !== 'bigint' && typeof value !== 'number')
+    throw refuse(`${path} must be a number or a bigint, got ${kindOf(value)}`);
   const checked = typeof value === 'bigint' ? Number(withinU64(refuse, path, value)) : wholeNumber(refuse, path, value);
   if (checked < 0) throw refuse(`${path} must be non-negative`);
   if (checked < min) throw refuse(`${path} must be at least ${String(min)}`);
@@ -40,13 +42,13 @@ export function millis(refuse: Refuse, path: string, value: unknown, { min = 0 }
 /** A size in bytes, as a `bigint`. */
 export function byteSize(refuse: Refuse, path: string, value: unknown): bigint {
   if (typeof value === 'bigint') return withinU64(refuse, path, value);
-  if (typeof value !== 'number') throw refuse(`${path} must be a number or a bigint`);
+  if (typeof value !== 'number') throw refuse(`${path} must be a number or a bigint, got ${kindOf(value)}`);
   return BigInt(integer(refuse, path, value, { max: Number.MAX_SAFE_INTEGER }));
 }
 
 /** A finite `number`. */
 export function finite(refuse: Refuse, path: string, value: unknown): number {
-  if (typeof value !== 'number') throw refuse(`${path} must be a number`);
+  if (typeof value !== 'number') throw refuse(`${path} must be a number, got ${kindOf(value)}`);
   if (!Number.isFinite(value)) throw refuse(`${path} must be finite`);
   return value;
 }

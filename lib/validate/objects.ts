@@ -1,10 +1,11 @@
 /** Checks of strings, functions, choices and option objects. */
 
 import type { Refuse } from './area';
+import { kindOf } from './kind';
 
 /** A string. */
 export function text(refuse: Refuse, path: string, value: unknown): string {
-  if (typeof value !== 'string') throw refuse(`${path} must be a string`);
+  if (typeof value !== 'string') throw refuse(`${path} must be a string, got ${kindOf(value)}`);
   return value;
 }
 
@@ -16,13 +17,13 @@ export function name(refuse: Refuse, path: string, value: unknown): string {
 }
 
 export function boolean(refuse: Refuse, path: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw refuse(`${path} must be a boolean`);
+  if (typeof value !== 'boolean') throw refuse(`${path} must be a boolean, got ${kindOf(value)}`);
   return value;
 }
 
 /** Anything that can be called. */
 export function callable<F>(refuse: Refuse, path: string, value: F): F {
-  if (typeof value !== 'function') throw refuse(`${path} must be a function`);
+  if (typeof value !== 'function') throw refuse(`${path} must be a function, got ${kindOf(value)}`);
   return value;
 }
 
@@ -41,7 +42,7 @@ export function list<T>(
   value: unknown,
   item: (refuse: Refuse, path: string, value: unknown) => T,
 ): T[] {
-  if (!Array.isArray(value)) throw refuse(`${path} must be an array`);
+  if (!Array.isArray(value)) throw refuse(`${path} must be an array, got ${kindOf(value)}`);
   return Array.from(value, (one, index) => item(refuse, `${path}[${String(index)}]`, one));
 }
 
@@ -56,10 +57,13 @@ export function options<T extends object>(
   known: Readonly<Record<keyof T, true>>,
 ): Partial<Record<keyof T, unknown>> {
   if (value === undefined) return {};
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw refuse(`${path} must be an object`);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw refuse(`${path} must be an object, got ${kindOf(value)}`);
   const read: Partial<Record<keyof T, unknown>> = {};
   for (const key of Object.keys(value)) {
-    if (!Object.hasOwn(known, key)) throw refuse(`unknown option '${key}'`);
+    if (!Object.hasOwn(known, key)) {
+      throw refuse(`unknown option '${key}' in ${path}; there are ${Object.keys(known).join(', ')}`);
+    }
   }
   // Read by known name, so that accessors and inherited properties of a class instance count too.
   for (const key of Object.keys(known) as (keyof T)[]) {

@@ -1,6 +1,7 @@
 /** Waiting that an AbortSignal can stop. */
 
 import type { Refuse } from './area';
+import { kindOf } from './kind';
 
 /** An `AbortSignal`, or nothing. */
 export function signal(refuse: Refuse, path: string, value: unknown): AbortSignal | undefined {
@@ -12,7 +13,7 @@ export function signal(refuse: Refuse, path: string, value: unknown): AbortSigna
     typeof (value as AbortSignal).aborted !== 'boolean' ||
     typeof (value as AbortSignal).addEventListener !== 'function'
   ) {
-    throw refuse(`${path} must be an AbortSignal`);
+    throw refuse(`${path} must be an AbortSignal, got ${kindOf(value)}`);
   }
   return value as AbortSignal;
 }

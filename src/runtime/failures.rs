@@ -52,7 +52,7 @@ impl From<RuntimeError> for Failure {
             RuntimeError::PeerLost { executed, .. } => {
                 plain(ErrorCode::DaemonPeerLost).with("executed", executed_field(executed))
             }
-            RuntimeError::ShutDownMeanwhile { executed } => {
+            RuntimeError::ShutDownMeanwhile { executed } | RuntimeError::StoppedMeanwhile { executed, .. } => {
                 plain(ErrorCode::DaemonShuttingDown).with("executed", executed_field(executed))
             }
             RuntimeError::PayloadTooLarge { .. } | RuntimeError::OutputTooLarge(_) => {

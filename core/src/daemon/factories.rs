@@ -3,6 +3,7 @@
 //! The functions themselves belong to the embedding language; here is only what decides about them, atomically.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::identity::{EntityKeypair, NodeId, OriginHash};
@@ -23,7 +24,7 @@ pub struct Expectation {
 }
 
 /// Kinds and expectations of one runtime.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct FactoryRegistry {
     kinds: HashSet<Arc<str>>,
     expected: HashMap<OriginHash, Expectation>,
@@ -76,6 +77,14 @@ impl FactoryRegistry {
     }
 }
 
+/// How many there are; what was announced is nobody's business in a log.
+impl fmt::Debug for FactoryRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kinds, expected) = (self.kinds.len(), self.expected.len());
+        f.debug_struct("FactoryRegistry").field("kinds", &kinds).field("expected", &expected).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn requirement_2_looking_leaves_the_entry_and_taking_consumes_it_once() {
+    fn requirements_2_5_looking_leaves_the_entry_and_taking_consumes_it_once() {
         let (mut registry, origin) = (FactoryRegistry::default(), OriginHash::new(1));
         assert!(registry.take(origin).is_none(), "requirement 5: absent");
         assert!(registry.expect(origin, expectation("counter", None)));
@@ -98,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn requirement_4_a_placeholder_never_strips_the_incumbents_key() {
+    fn requirements_3_4_a_placeholder_never_strips_the_incumbents_key() {
         let (mut registry, key) = (FactoryRegistry::default(), EntityKeypair::generate());
         let origin = key.origin_hash();
         assert!(registry.expect(origin, expectation("counter", Some(key))));
@@ -108,11 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn requirement_6_a_cleared_registry_behaves_as_a_fresh_one() {
+    fn requirement_6_a_cleared_registry_behaves_as_a_fresh_one_and_debug_shows_how_many_there_are() {
         let (mut registry, origin) = (FactoryRegistry::default(), OriginHash::new(1));
         assert!(registry.register("counter") && !registry.register("counter"));
         assert!(registry.expect(origin, expectation("counter", None)));
+        assert_eq!(format!("{registry:?}"), "FactoryRegistry { kinds: 1, expected: 1 }");
         registry.clear();
+        assert_eq!(format!("{registry:?}"), format!("{:?}", FactoryRegistry::default()));
         assert!(registry.kind("counter").is_none() && registry.expected(origin).is_none());
         assert!(registry.register("counter") && registry.expect(origin, expectation("counter", None)));
     }

@@ -73,7 +73,12 @@ pub enum Running {
     /// Events on their callers' own stacks, until the embedder gives the daemon back.
     Direct,
     /// A control operation.
-    Control(Control),
+    Control {
+        /// Which one.
+        control: Control,
+        /// It took too long: whoever waited for it was told, only the daemon's own promise is waited for.
+        timed_out: bool,
+    },
 }
 
 /// What takes its turn between batches.
@@ -85,8 +90,6 @@ pub enum Control {
     AutoSnapshot,
     /// The snapshot that a migration sends.
     MoveSnapshot(MigrationId),
-    /// A snapshot whose caller went when it took too long.
-    AbandonedSnapshot,
     /// The end of the daemon.
     Stop(Ticket),
 }
@@ -288,6 +291,21 @@ impl DaemonHost {
         }
     }
 
+    /// Lets a control operation have its turn.
+    pub fn begin_control(&mut self, control: Control, now: Instant) {
+        self.progress_at = now;
+        self.running = Running::Control { control, timed_out: false };
+    }
+
+    /// Whether what runs took longer than it may: nobody waits for it any more.
+    pub fn is_late(&self) -> bool {
+        match &self.running {
+            Running::Batch(batch) => batch.timed_out,
+            Running::Control { timed_out, .. } => *timed_out,
+            Running::Idle | Running::Queued | Running::Direct => false,
+        }
+    }
+
     /// Whether waiting events are this copy's alone: none is staged elsewhere.
     pub fn may_withdraw(&self) -> bool {
         matches!(self.standing, Standing::Starting | Standing::Live | Standing::Freezing(_))
@@ -301,14 +319,9 @@ impl DaemonHost {
         }
     }
 
-    /// Whoever waits for the daemon to stop.
-    pub fn waiting_stop(&self) -> Option<Ticket> {
-        self.control.iter().find_map(|(_, control)| match control {
-            Control::Stop(ticket) => Some(*ticket),
-            Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::AbandonedSnapshot => {
-                None
-            }
-        })
+    /// Whether somebody waits for the daemon to stop.
+    pub fn is_to_stop(&self) -> bool {
+        self.control.iter().any(|(_, control)| matches!(control, Control::Stop(_)))
     }
 
     /// Takes waiting events out again. Control operations keep their place among the rest.

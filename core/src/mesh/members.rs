@@ -219,6 +219,7 @@ pub(super) fn seek(inner: &Arc<Inner>, seeds: Vec<String>) {
 
 async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut found = None;
+    let mut told = None;
     let mut pause = SEED_PAUSE;
     loop {
         if !found.is_some_and(|node| inner.has_session(node)) {
@@ -227,6 +228,7 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
                 Ok(node) => {
                     inner.members.join_through(node);
                     found = Some(node);
+                    told = None;
                     pause = SEED_CHECK;
                 }
                 Err(MeshError::HandshakeFailed {
@@ -236,7 +238,14 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(%addr, %error, "a seed cannot be reached");
+                    // A seed may come later; one that is there and refuses is a mistake of somebody's. Both are told once.
+                    let refuses = matches!(error, MeshError::HandshakeFailed { .. });
+                    match (told == Some(refuses), refuses) {
+                        (true, _) => tracing::debug!(%addr, %error, "a seed cannot be reached"),
+                        (false, true) => tracing::warn!(%addr, %error, "a seed cannot be joined"),
+                        (false, false) => tracing::info!(%addr, %error, "a seed cannot be reached yet"),
+                    }
+                    told = Some(refuses);
                     pause = (2 * pause).min(SEED_CHECK);
                 }
             }

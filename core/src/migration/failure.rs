@@ -90,11 +90,13 @@ impl std::fmt::Display for MigrationFailure {
         match self {
             Self::Refused(reason, _) => reason.fmt(f),
             Self::NotReadyTimeout { attempts } => {
-                write!(f, "the target was not ready, or had no room: asked {attempts} times")
+                write!(f, "the target was not started, was being drained, or had no room: asked {attempts} times")
             }
             Self::TargetUnavailable(node) => write!(f, "the target node {node} is not connected"),
             Self::DaemonNotFound(origin) => write!(f, "no daemon {origin} is known"),
-            Self::NotAuthorized { by } => write!(f, "node {by} does not let this node move its daemons"),
+            Self::NotAuthorized { by } => {
+                write!(f, "node {by} does not let this node move its daemons: this node is not among its orchestrators")
+            }
             Self::WrongPeer { by } => write!(f, "node {by} lets only another node bring it this daemon"),
             Self::NoTargetAvailable => f.write_str("no connected node can host a daemon of this kind"),
         }

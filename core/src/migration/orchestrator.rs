@@ -424,15 +424,17 @@ impl Orchestrator {
         let mut actions = Vec::new();
         let outcome = match self.state {
             State::Over => return actions,
-            _ if takes_daemon_along => Outcome::Lost,
             State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => Outcome::Source,
             State::Driving { .. } => {
-                // Source and target need not wait for a silence.
-                actions.push(OrchestratorAction::Ask(Ask::Cancel(FailureReason::Cancelled)));
+                if !takes_daemon_along {
+                    // Source and target need not wait for a silence.
+                    actions.push(OrchestratorAction::Ask(Ask::Cancel(FailureReason::Cancelled)));
+                }
                 Outcome::Source
             }
             State::Deciding { .. } | State::Doubting { .. } => Outcome::Unknown,
         };
+        let outcome = if takes_daemon_along { Outcome::Lost } else { outcome };
         self.finish(Err(MigrationFailure::Refused(FailureReason::Cancelled, outcome)), &mut actions);
         actions
     }

@@ -195,32 +195,20 @@ impl Source {
 
     /// Bytes sent and bytes in all.
     pub fn bytes(&self) -> (u64, u64) {
-        match &self.state {
-            SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.progress(),
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone => (0, 0),
-        }
+        self.transfer().map_or((0, 0), Transfer::progress)
     }
 
     /// Bytes of the state that are held here on their way.
     pub fn held_bytes(&self) -> u64 {
-        match &self.state {
-            SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer) => transfer.held(),
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone => 0,
-        }
+        self.transfer().map_or(0, Transfer::held)
+    }
+
+    /// The state on its way, or about to be.
+    fn transfer(&self) -> Option<&Transfer> {
+        let (SourceState::Reserving { transfer, .. } | SourceState::Sending(transfer)) = &self.state else {
+            return None;
+        };
+        Some(transfer)
     }
 
     /// A role was heard.
@@ -250,85 +238,38 @@ impl Source {
         freeze_timeout: Duration,
         now: Instant,
     ) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Snapshotting { .. } => {
-                self.head = head;
-                self.state = SourceState::Reserving { until: now + freeze_timeout, transfer: Box::new(transfer) };
-                vec![SourceAction::Reserve, SourceAction::Report(Stage::Transfer)]
-            }
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Reserving { .. }
-            | SourceState::Sending(_)
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone => Vec::new(),
-        }
+        let SourceState::Snapshotting { .. } = self.state else { return Vec::new() };
+        self.head = head;
+        self.state = SourceState::Reserving { until: now + freeze_timeout, transfer: Box::new(transfer) };
+        vec![SourceAction::Reserve, SourceAction::Report(Stage::Transfer)]
     }
 
     /// The target has room.
     pub fn reserved(&mut self, now: Instant) -> Vec<SourceAction> {
         self.heard_at = now;
-        match std::mem::replace(&mut self.state, SourceState::Gone) {
-            SourceState::Reserving { transfer, .. } => {
-                self.state = SourceState::Sending(transfer);
-                vec![SourceAction::Transfer]
-            }
-            other @ (SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::Sending(_)
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone) => {
-                self.state = other;
-                Vec::new()
-            }
-        }
+        let former = std::mem::replace(&mut self.state, SourceState::Gone);
+        let SourceState::Reserving { transfer, .. } = former else {
+            self.state = former;
+            return Vec::new();
+        };
+        self.state = SourceState::Sending(transfer);
+        vec![SourceAction::Transfer]
     }
 
     /// The last chunk and its seal are on their way.
     pub fn transferred(&mut self, now: Instant) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Sending(_) => {
-                self.heard_at = now;
-                self.state = SourceState::AwaitRestore;
-                vec![SourceAction::Report(Stage::Restore)]
-            }
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::Reserving { .. }
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone => Vec::new(),
-        }
+        let SourceState::Sending(_) = self.state else { return Vec::new() };
+        self.heard_at = now;
+        self.state = SourceState::AwaitRestore;
+        vec![SourceAction::Report(Stage::Restore)]
     }
 
     /// The target restored the daemon.
     pub fn restored(&mut self, now: Instant) -> Vec<SourceAction> {
         self.heard_at = now;
-        match self.state {
-            SourceState::AwaitRestore => {
-                self.state = SourceState::Staging;
-                vec![SourceAction::Ship { last: false }, SourceAction::Report(Stage::Replay)]
-            }
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::Reserving { .. }
-            | SourceState::Sending(_)
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { .. }
-            | SourceState::Gone => Vec::new(),
-        }
+        let SourceState::AwaitRestore = self.state else { return Vec::new() };
+        self.state = SourceState::Staging;
+        vec![SourceAction::Ship { last: false }, SourceAction::Report(Stage::Replay)]
     }
 
     /// The target staged this many events onto a chain with this head.
@@ -429,22 +370,9 @@ impl Source {
 
     /// The operator's word that the target's copy is gone. Nothing while the target is in reach.
     pub fn recover(&mut self) -> Vec<SourceAction> {
-        match self.state {
-            SourceState::Released { in_doubt: true, .. } => {
-                self.state = SourceState::Gone;
-                vec![SourceAction::TakeOver]
-            }
-            SourceState::Freezing { .. }
-            | SourceState::Hushing { .. }
-            | SourceState::Snapshotting { .. }
-            | SourceState::Reserving { .. }
-            | SourceState::Sending(_)
-            | SourceState::AwaitRestore
-            | SourceState::Staging
-            | SourceState::Closing { .. }
-            | SourceState::Released { in_doubt: false, .. }
-            | SourceState::Gone => Vec::new(),
-        }
+        let SourceState::Released { in_doubt: true, .. } = self.state else { return Vec::new() };
+        self.state = SourceState::Gone;
+        vec![SourceAction::TakeOver]
     }
 
     /// The mesh declared a node lost, and that is to count as the operator's word. One that comes back at once was not lost:

@@ -131,35 +131,16 @@ impl Target {
     /// The source asks for room. Whether there is some is said with [`granted`](Self::granted).
     pub fn reserve(&mut self, now: Instant) -> bool {
         self.heard(now);
-        match self.state {
-            TargetState::Prepared | TargetState::Waiting => {
-                self.state = TargetState::Waiting;
-                true
-            }
-            TargetState::Receiving
-            | TargetState::Building
-            | TargetState::Restoring
-            | TargetState::Staged { .. }
-            | TargetState::Active
-            | TargetState::Over => false,
-        }
+        let (TargetState::Prepared | TargetState::Waiting) = self.state else { return false };
+        self.state = TargetState::Waiting;
+        true
     }
 
     /// There is room.
     pub fn granted(&mut self) -> Vec<TargetAction> {
-        match self.state {
-            TargetState::Waiting => {
-                self.state = TargetState::Receiving;
-                vec![TargetAction::Grant]
-            }
-            TargetState::Prepared
-            | TargetState::Receiving
-            | TargetState::Building
-            | TargetState::Restoring
-            | TargetState::Staged { .. }
-            | TargetState::Active
-            | TargetState::Over => Vec::new(),
-        }
+        let TargetState::Waiting = self.state else { return Vec::new() };
+        self.state = TargetState::Receiving;
+        vec![TargetAction::Grant]
     }
 
     /// The whole state and its seal are here. Factory and `restore` have twice the callback timeout together.
@@ -167,72 +148,35 @@ impl Target {
         self.heard(now);
         self.working_until = now + 2 * callback_timeout;
         self.reported_at = now;
-        match self.state {
-            TargetState::Receiving => {
-                self.state = TargetState::Building;
-                vec![TargetAction::Build]
-            }
-            TargetState::Prepared
-            | TargetState::Waiting
-            | TargetState::Building
-            | TargetState::Restoring
-            | TargetState::Staged { .. }
-            | TargetState::Active
-            | TargetState::Over => Vec::new(),
-        }
+        let TargetState::Receiving = self.state else { return Vec::new() };
+        self.state = TargetState::Building;
+        vec![TargetAction::Build]
     }
 
     /// The factory made the daemon.
     pub fn built(&mut self, stateful: bool) -> Vec<TargetAction> {
-        match self.state {
-            TargetState::Building if stateful => {
-                self.state = TargetState::Restoring;
-                vec![TargetAction::Restore]
-            }
-            TargetState::Building => self.restored(),
-            TargetState::Prepared
-            | TargetState::Waiting
-            | TargetState::Receiving
-            | TargetState::Restoring
-            | TargetState::Staged { .. }
-            | TargetState::Active
-            | TargetState::Over => Vec::new(),
+        let TargetState::Building = self.state else { return Vec::new() };
+        if !stateful {
+            return self.restored();
         }
+        self.state = TargetState::Restoring;
+        vec![TargetAction::Restore]
     }
 
     /// The daemon took its state.
     pub fn restored(&mut self) -> Vec<TargetAction> {
-        match self.state {
-            TargetState::Building | TargetState::Restoring => {
-                self.state = TargetState::Staged { complete: false };
-                vec![TargetAction::SayRestored]
-            }
-            TargetState::Prepared
-            | TargetState::Waiting
-            | TargetState::Receiving
-            | TargetState::Staged { .. }
-            | TargetState::Active
-            | TargetState::Over => Vec::new(),
-        }
+        let (TargetState::Building | TargetState::Restoring) = self.state else { return Vec::new() };
+        self.state = TargetState::Staged { complete: false };
+        vec![TargetAction::SayRestored]
     }
 
     /// Events from position `first` on were staged; `total` comes with the last ones.
     pub fn staged(&mut self, now_staged: u64, total: Option<u64>, now: Instant) -> Vec<TargetAction> {
         self.heard(now);
-        match &mut self.state {
-            TargetState::Staged { complete } => {
-                self.staged = now_staged;
-                *complete = *complete || total == Some(now_staged);
-                vec![TargetAction::SayStaged]
-            }
-            TargetState::Prepared
-            | TargetState::Waiting
-            | TargetState::Receiving
-            | TargetState::Building
-            | TargetState::Restoring
-            | TargetState::Active
-            | TargetState::Over => Vec::new(),
-        }
+        let TargetState::Staged { complete } = &mut self.state else { return Vec::new() };
+        self.staged = now_staged;
+        *complete = *complete || total == Some(now_staged);
+        vec![TargetAction::SayStaged]
     }
 
     /// The source released it to this node.
@@ -257,19 +201,9 @@ impl Target {
 
     /// The source let go.
     pub fn cleaned_up(&mut self) -> Vec<TargetAction> {
-        match self.state {
-            TargetState::Active => {
-                self.state = TargetState::Over;
-                vec![TargetAction::Finish]
-            }
-            TargetState::Prepared
-            | TargetState::Waiting
-            | TargetState::Receiving
-            | TargetState::Building
-            | TargetState::Restoring
-            | TargetState::Staged { .. }
-            | TargetState::Over => Vec::new(),
-        }
+        let TargetState::Active = self.state else { return Vec::new() };
+        self.state = TargetState::Over;
+        vec![TargetAction::Finish]
     }
 
     /// A step failed here: say so.
@@ -283,18 +217,11 @@ impl Target {
     }
 
     fn end_with(&mut self, end: TargetAction) -> Vec<TargetAction> {
-        match self.state {
-            TargetState::Prepared
-            | TargetState::Waiting
-            | TargetState::Receiving
-            | TargetState::Building
-            | TargetState::Restoring
-            | TargetState::Staged { .. } => {
-                self.state = TargetState::Over;
-                vec![end]
-            }
-            TargetState::Active | TargetState::Over => Vec::new(),
+        if let TargetState::Active | TargetState::Over = self.state {
+            return Vec::new();
         }
+        self.state = TargetState::Over;
+        vec![end]
     }
 
     /// What the copy here is to the source.

@@ -281,7 +281,10 @@ impl Engine {
             (None, _) if arrival.transport_identity => {
                 return Err(identity_failed("the key was announced and did not come".into()));
             }
-            (None, Some(Some(provisioned))) => provisioned.clone(),
+            (None, Some(Some(provisioned))) if provisioned.entity_id() == entity => provisioned.clone(),
+            (None, Some(Some(_))) => {
+                return Err(identity_failed("the key that is provisioned here is another daemon's".into()));
+            }
             (None, Some(None)) => {
                 return Err(identity_failed("no key is provisioned here and none came".into()));
             }

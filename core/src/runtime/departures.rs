@@ -186,7 +186,7 @@ impl Engine {
                                 delivery.reply = ReplyTo::Nobody;
                             }
                         }
-                        slot.host.running = Running::Control(Control::MoveSnapshot(id.migration));
+                        slot.host.begin_control(Control::MoveSnapshot(id.migration), now.instant);
                     }
                     self.work.push(Work::Snapshot { daemon: key });
                 }

@@ -23,24 +23,41 @@ impl Executed {
     }
 }
 
+impl std::fmt::Display for Executed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::No => "the event did not run",
+            Self::Unknown => "the event may have run",
+        })
+    }
+}
+
 /// A failed operation of the runtime.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuntimeError {
     /// `start` was not called yet.
-    #[error("the runtime is not ready: start() was not called")]
+    #[error("the runtime is not ready: runtime.start() was not called")]
     NotReady,
     /// The runtime is shut down.
     #[error("the runtime is shutting down")]
     ShuttingDown,
     /// The runtime was shut down while an event was on its way.
-    #[error("the runtime is shutting down")]
+    #[error("the runtime is shutting down; {executed}")]
     ShutDownMeanwhile {
         /// Whether the event may have run.
         executed: Executed,
     },
-    /// The daemon was stopped, here or on its host, before it answered.
+    /// The daemon was stopped before it did what was asked of it.
     #[error("daemon {0} was stopped")]
     Stopped(OriginHash),
+    /// The daemon was stopped, here or on its host, while an event was on its way.
+    #[error("daemon {origin} was stopped; {executed}")]
+    StoppedMeanwhile {
+        /// Which daemon.
+        origin: OriginHash,
+        /// Whether the event may have run.
+        executed: Executed,
+    },
     /// The daemons of this node are being moved away.
     #[error("the runtime is being drained")]
     Draining,
@@ -111,7 +128,7 @@ pub enum RuntimeError {
         waited: Duration,
     },
     /// The host of the daemon was lost.
-    #[error("the host of daemon {origin} was lost")]
+    #[error("the host of daemon {origin} was lost; {executed}")]
     PeerLost {
         /// Which daemon.
         origin: OriginHash,

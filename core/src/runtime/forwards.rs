@@ -1,7 +1,7 @@
 //! Messages of streams on their way through a node that is not at either end: to where a daemon went that lived here, and
 //! back to senders that reach its host only through this node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
@@ -76,9 +76,9 @@ impl Forwards {
         self.streams.insert(id, Forwarded::new(from, to, now));
     }
 
-    /// Whether streams to that daemon go through this node.
-    fn lead_to(&self, entity: &EntityId) -> bool {
-        self.streams.keys().any(|id| id.entity == *entity)
+    /// The daemons that streams go through this node to.
+    fn destinations(&self) -> HashSet<EntityId, RandomState> {
+        self.streams.keys().map(|id| id.entity).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -148,8 +148,8 @@ impl Engine {
 
     /// Forgets where daemons went, except for those that streams go through this node to.
     pub(super) fn sweep_pointers(&mut self, now: Now) {
-        let Self { pointers, forwards, .. } = self;
-        pointers.sweep(now.instant, |pointer| forwards.lead_to(&pointer.entity));
+        let used = self.forwards.destinations();
+        self.pointers.sweep(now.instant, |pointer| used.contains(&pointer.entity));
     }
 
     /// Where a daemon went that is not here, if the message does not come from a later time than that is known of.
@@ -170,6 +170,9 @@ impl Engine {
         let Some(pointer) = self.pointer_for(id, passed.epoch) else {
             return self.say_unknown(from, id, 0);
         };
+        if id.sender == self.me() {
+            return self.came_back(from, id, pointer, now);
+        }
         if self.way_to(id.sender, from) == id.sender {
             let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch, hops: 0 };
             self.send(id.sender, Subprotocol::Events, codec::encode(&moved));
@@ -194,6 +197,18 @@ impl Engine {
             }
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
             // Its host is given up: who was told above and reaches that host all the same is on its way there already.
+            self.say_unknown(from, id, 0);
+        }
+    }
+
+    /// What this node sent came back to it: it knows better where the daemon went than those on the way.
+    fn came_back(&mut self, from: NodeId, id: &StreamId, pointer: Pointer, now: Now) {
+        let route = self.routes.get(&id.entity.origin_hash());
+        let stream = route.and_then(|route| route.stream.as_ref()).filter(|stream| stream.id == *id);
+        let Some((told, refuted)) = stream.map(|stream| (stream.told_epoch, stream.refuted)) else { return };
+        if pointer.epoch > told.max(refuted) {
+            self.on_moved(id, pointer.node, pointer.epoch, now);
+        } else if pointer.epoch <= refuted || self.peers.get(pointer.node).is_none() {
             self.say_unknown(from, id, 0);
         }
     }

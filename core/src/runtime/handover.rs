@@ -317,7 +317,7 @@ impl Engine {
             self.stop_receiving(key, entity, true);
             let waiting = slot.host.control.iter().filter_map(|(_, control)| match control {
                 Control::Snapshot(ticket) | Control::Stop(ticket) => Some(*ticket),
-                Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::AbandonedSnapshot => None,
+                Control::AutoSnapshot | Control::MoveSnapshot(_) => None,
             });
             for ticket in waiting.collect::<Vec<_>>() {
                 self.settle(ticket, Err(RuntimeError::NotFound(origin)));

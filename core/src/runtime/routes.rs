@@ -170,10 +170,19 @@ impl Engine {
         if host == self.me() || self.peers.is_up(host) {
             let id = self.new_stream(entity, lineage);
             self.open_route(id, (host, epoch), Some(found.by).filter(|by| *by != host), now);
-        } else if !self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
+        } else if self.reach_first(host, || Then::Route { origin, found: found.clone() }) {
+            // Done again then.
+        } else if self.peers.is_up(found.by) {
             // Through the former host, which forwards what comes from before the move.
             let id = self.new_stream(entity, lineage);
             self.open_route(id, (found.by, Epoch::default()), None, now);
+        } else if self.peers.get(host).is_some() {
+            // It is expected back.
+            let id = self.new_stream(entity, lineage);
+            self.open_route(id, (host, epoch), None, now);
+        } else {
+            // Both are gone meanwhile, and nobody says the same any more.
+            self.look_up(origin, Haste::WaitForAll, now);
         }
     }
 

@@ -10,7 +10,7 @@ use super::error::RuntimeError;
 use super::replies::{failure, thrown_as_error};
 use super::routes::Route;
 use super::timers::TimerKey;
-use super::work::{Next, Settlement, Work};
+use super::work::{DaemonEvent, Next, Settlement, StopReason, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket};
 use crate::events::{KeptReply, Outgoing, OutputRecord, Outputs};
@@ -203,7 +203,7 @@ impl Engine {
         let Some(slot) = self.slot_mut(key) else { return };
         let host = &mut slot.host;
         match host.running {
-            Running::Batch(_) | Running::Direct | Running::Control(_) => {
+            Running::Batch(_) | Running::Direct | Running::Control { .. } => {
                 // What runs may never settle: whoever waits behind it has a deadline of their own.
                 if !host.mailbox.is_empty() {
                     self.arm_callback_timeout(key, now);
@@ -229,13 +229,12 @@ impl Engine {
         }
         if let Some(control) = host.due_control() {
             match control {
-                Control::Stop(ticket) => self.stop_now(key, ticket, now),
-                Control::Snapshot(_)
-                | Control::AutoSnapshot
-                | Control::MoveSnapshot(_)
-                | Control::AbandonedSnapshot => {
-                    host.running = Running::Control(control);
-                    host.progress_at = now.instant;
+                Control::Stop(ticket) => {
+                    self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped, now);
+                    self.settle(ticket, Ok(Settlement::Done));
+                }
+                Control::Snapshot(_) | Control::AutoSnapshot | Control::MoveSnapshot(_) => {
+                    host.begin_control(control, now.instant);
                     self.work.push(Work::Snapshot { daemon: key });
                     self.arm_callback_timeout(key, now);
                 }
@@ -282,7 +281,7 @@ impl Engine {
     pub fn batch(&self, key: DaemonKey, batch: BatchId) -> Option<&VecDeque<Delivery>> {
         match &self.slot(key)?.host.running {
             Running::Batch(in_flight) if in_flight.id == batch => Some(&in_flight.events),
-            Running::Batch(_) | Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => None,
+            Running::Batch(_) | Running::Idle | Running::Queued | Running::Direct | Running::Control { .. } => None,
         }
     }
 
@@ -388,5 +387,8 @@ fn conclude(
 /// The outputs as they are answered.
 fn linked(outputs: Outputs<Bytes>, links: &[CausalLink]) -> Outputs<OutputRecord> {
     let mut links = links.iter();
-    outputs.map(|payload| OutputRecord { link: *links.next().expect("each output got a link"), payload })
+    outputs.map(|payload| OutputRecord {
+        link: *links.next().expect("a host that emits makes one link for each output"),
+        payload,
+    })
 }

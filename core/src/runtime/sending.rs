@@ -144,6 +144,7 @@ impl Engine {
         let sealed = self.envelope(key, target, &id, digest, transport);
         match sealed {
             Err(detail) => {
+                let detail = format!("daemon {}: {detail}", entity.origin_hash());
                 let reason = FailureReason::IdentityTransportFailed { detail };
                 self.departure_input(entity, now, |source| source.failed(reason));
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
-use super::error::RuntimeError;
+use super::error::{Executed, RuntimeError};
 use super::recovery::peer_lost;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
@@ -274,18 +274,19 @@ impl Engine {
         let key = self.local(origin)?;
         let Some(slot) = self.slot_mut(key) else { return Err(RuntimeError::NotFound(origin)) };
         slot.host.enter_control(Control::Stop(ticket));
-        // A daemon whose promise outlived its timeout is not waited for.
-        if matches!(&slot.host.running, Running::Batch(batch) if batch.timed_out) {
-            self.stop_now(key, ticket, now);
+        if slot.host.is_late() {
+            self.stop_late(key, now);
         } else {
             self.pump(key, now);
         }
         Ok(())
     }
 
-    pub(super) fn stop_now(&mut self, key: DaemonKey, ticket: Ticket, now: Now) {
-        self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped, now);
-        self.settle(ticket, Ok(Settlement::Done));
+    /// A daemon whose promise outlived its timeout: whoever wants it stopped does not wait for that promise.
+    pub(super) fn stop_late(&mut self, key: DaemonKey, now: Now) {
+        if self.slot(key).is_some_and(|slot| slot.host.is_to_stop()) {
+            self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped, now);
+        }
     }
 
     /// A daemon of this node that is not still being spawned.
@@ -310,7 +311,7 @@ impl Engine {
     /// Ends a daemon: whoever waits for it is told.
     pub(super) fn remove_daemon(&mut self, key: DaemonKey, reason: StopReason, event: DaemonEvent, now: Now) {
         let Some(slot) = self.take_slot(key, now) else { return };
-        let Slot { mut host, mut inbound, reader, spawning, .. } = slot;
+        let Slot { mut host, mut inbound, spawning, .. } = slot;
         let origin = host.origin;
         self.stop_receiving(key, host.entity(), false);
         let ended = match reason {
@@ -320,14 +321,12 @@ impl Engine {
         if let Some(spawning) = spawning {
             self.settle(spawning.ticket, Err(ended.clone()));
         }
-        if let Some(ticket) = reader.and_then(|reader| reader.waiting()) {
-            self.settle(ticket, Err(ended.clone()));
-        }
+        let mut stops = Vec::new();
         for (_, control) in std::mem::take(&mut host.control) {
             match control {
                 Control::Snapshot(ticket) => self.settle(ticket, Err(ended.clone())),
-                Control::Stop(ticket) => self.settle(ticket, Ok(Settlement::Done)),
-                Control::AutoSnapshot | Control::MoveSnapshot(_) | Control::AbandonedSnapshot => {}
+                Control::Stop(ticket) => stops.push(ticket),
+                Control::AutoSnapshot | Control::MoveSnapshot(_) => {}
             }
         }
         let fenced = reason == StopReason::Fenced;
@@ -335,15 +334,17 @@ impl Engine {
         let gone = |maybe| match reason {
             StopReason::Fenced => peer_lost(origin, maybe),
             StopReason::Shutdown => shut_down(maybe),
-            StopReason::Stopped | StopReason::Migrated => ended.clone(),
+            StopReason::Stopped | StopReason::Migrated => {
+                RuntimeError::StoppedMeanwhile { origin, executed: Executed::of(maybe) }
+            }
         };
         let mut unanswered: Vec<_> = match std::mem::replace(&mut host.running, Running::Idle) {
             Running::Batch(batch) => batch.events.into_iter().map(|delivery| (delivery, true)).collect(),
-            Running::Control(Control::Snapshot(ticket)) => {
+            Running::Control { control: Control::Snapshot(ticket), timed_out: false } => {
                 self.settle(ticket, Err(ended.clone()));
                 Vec::new()
             }
-            Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => Vec::new(),
+            Running::Idle | Running::Queued | Running::Direct | Running::Control { .. } => Vec::new(),
         };
         let waiting = host.mailbox.take(usize::MAX, usize::MAX);
         unanswered.extend(waiting.into_iter().map(|delivery| (delivery, false)));
@@ -352,11 +353,8 @@ impl Engine {
                 ReplyTo::Local(ticket) => self.settle(ticket, Err(gone(begun))),
                 ReplyTo::Stream { stream, number, call } if call && !fenced => {
                     if let Some(stream) = inbound.get_mut(stream) {
-                        stream.keep(super::replies::failed(
-                            number,
-                            FailureKind::ShuttingDown,
-                            "the daemon was stopped",
-                        ));
+                        let kind = if begun { FailureKind::Interrupted } else { FailureKind::ShuttingDown };
+                        stream.keep(super::replies::failed(number, kind, "the daemon was stopped"));
                     }
                 }
                 ReplyTo::Stream { .. } | ReplyTo::Nobody | ReplyTo::TimedOut => {}
@@ -369,6 +367,9 @@ impl Engine {
         }
         self.work.push(Work::Retire { daemon: key, reason });
         self.notice_daemon(event, (origin, host.kind.clone(), key));
+        for ticket in stops {
+            self.settle(ticket, Ok(Settlement::Done));
+        }
     }
 
     // The streams end with the daemon, so what they still hold is said at once. Senders hear of the end too: their next
@@ -410,7 +411,7 @@ impl Engine {
         if sender == self.me() || self.peers.is_up(sender) { sender } else { via }
     }
 
-    /// Announces that a daemon will arrive.
+    /// Announces that a daemon will arrive. A key that is provisioned for it is the one of that address.
     pub fn expect_migration(
         &mut self,
         kind: &str,
@@ -424,6 +425,9 @@ impl Engine {
         let Some(kind) = self.factories.kind(kind) else {
             return Err(RuntimeError::FactoryNotFound(kind.to_owned()));
         };
+        if keypair.as_ref().is_some_and(|keypair| keypair.origin_hash() != origin) {
+            return Err(RuntimeError::InvalidArgument("identity must be the one of originHash".into()));
+        }
         if self.by_origin.contains_key(&origin)
             || !self.factories.expect(origin, Expectation { kind, config, keypair, orchestrator: None })
         {

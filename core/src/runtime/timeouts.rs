@@ -38,7 +38,7 @@ impl Engine {
         let mut expired: Vec<(Ticket, Duration)> = Vec::new();
         let running: Option<&mut InFlight> = match &mut host.running {
             Running::Batch(batch) => Some(batch),
-            Running::Idle | Running::Queued | Running::Direct | Running::Control(_) => None,
+            Running::Idle | Running::Queued | Running::Direct | Running::Control { .. } => None,
         };
         // A caller that stops waiting takes an event with it that has not begun; a running one goes on.
         for delivery in running.into_iter().flat_map(|batch| batch.events.iter_mut()) {
@@ -90,8 +90,9 @@ impl Engine {
                     }
                 }
             }
-            Running::Control(control) => {
-                if look(host.progress_at + timeout, now.instant) {
+            Running::Control { control, timed_out } => {
+                if look(host.progress_at + timeout, now.instant) && !*timed_out {
+                    *timed_out = true;
                     late_control = Some(*control);
                 }
             }
@@ -134,9 +135,7 @@ impl Engine {
         }
         if abort {
             self.work.push(Work::Abort { daemon: key });
-            if let Some(ticket) = self.slot(key).and_then(|slot| slot.host.waiting_stop()) {
-                self.stop_now(key, ticket, now);
-            }
+            self.stop_late(key, now);
         }
     }
 

@@ -206,7 +206,7 @@ fn a_claimed_length_is_checked_against_what_is_there() {
 }
 
 #[test]
-fn requirement_99_the_link_must_be_of_the_entity() {
+fn requirements_99_100_the_link_must_be_of_the_entity() {
     let other = EntityId::from_bytes([8; 32]);
     let (entity, link) = (other.origin_hash(), daemon().origin_hash());
     let head = SnapshotHead { entity: other, ..head() };

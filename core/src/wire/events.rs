@@ -166,6 +166,9 @@ pub enum FailureKind {
     /// The daemon's chain has no further sequence, or another fault of its host.
     #[n(7)]
     HostFailed,
+    /// The daemon was stopped, or its node shut down, while the event ran.
+    #[n(8)]
+    Interrupted,
 }
 
 /// The answer to one call.

@@ -148,7 +148,9 @@ impl Unwelcome {
                 format!("the target expects this daemon, but not of kind '{kind}' or not with this key")
             }
             Self::ByPolicy => format!("the target's policy does not let in this daemon of kind '{kind}'"),
-            Self::NoKind => "the daemon has no kind, so that no other node could make it".into(),
+            Self::NoKind => "the daemon has no kind, so that no other node could make it: \
+                             give it a name, or spawn it with a kind"
+                .into(),
         }
     }
 }

@@ -80,7 +80,7 @@ async fn sixty_four_nodes_with_ten_thousand_daemons_converge() {
     assert!((DAEMONS..DAEMONS + NODES).contains(&count));
     println!("{count} spawns, each looked up at its homes, took {:?}", spawning.elapsed());
     let least = 3 * count - 3 * count * 2 / NODES;
-    assert!((least..=3 * count).contains(&kept(&hosts)), "{} entries", kept(&hosts));
+    until("nobody is named but by its homes", || (least..=3 * count).contains(&kept(&hosts))).await;
 
     for (index, origin) in origins.iter().enumerate().filter_map(|(index, origins)| Some((index, origins.first()?))) {
         let caller = &hosts[(index + 31) % NODES];

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use bytes::Bytes;
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, HostConfig, Ticket};
@@ -13,17 +15,34 @@ use mesh_daemon_core::runtime::{
     SpawnRequest, Work,
 };
 use mesh_daemon_core::session::Psk;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, oneshot};
 
 /// What a ticket waits for.
 type Waiting = oneshot::Sender<Result<Settlement, RuntimeError>>;
 
-struct Bell(Notify);
+/// Tells whoever serves a runtime that there is work: a task, or a thread that knows nothing of async.
+#[derive(Default)]
+struct Bell {
+    task: Notify,
+    rung: Mutex<bool>,
+    thread: Condvar,
+}
+
+impl Bell {
+    fn wait(&self) {
+        let mut rung = self.rung.lock();
+        while !std::mem::take(&mut *rung) {
+            self.thread.wait(&mut rung);
+        }
+    }
+}
 
 impl Embedder for Bell {
     fn wake(&self) {
-        self.0.notify_one();
+        self.task.notify_one();
+        *self.rung.lock() = true;
+        self.thread.notify_one();
     }
 }
 
@@ -33,6 +52,7 @@ pub(crate) struct Host {
     pub(crate) runtime: DaemonRuntime,
     shared: Arc<Mutex<Shared>>,
     bell: Arc<Bell>,
+    over: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -48,19 +68,47 @@ impl Host {
         Self::with(MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate()), arrivals).await
     }
 
+    /// One whose embedder is a thread of its own, without an async runtime.
+    pub(crate) async fn start_on_a_thread(arrivals: ArrivalPolicy) -> (Self, thread::JoinHandle<()>) {
+        let config = MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate());
+        let host = Self::create(config, arrivals).await;
+        let (runtime, shared, bell, over) =
+            (host.runtime.clone(), host.shared.clone(), host.bell.clone(), host.over.clone());
+        let served = thread::spawn(move || {
+            assert!(tokio::runtime::Handle::try_current().is_err());
+            while !over.load(Ordering::SeqCst) {
+                while let Some(work) = runtime.next_work() {
+                    run(&runtime, &shared, work);
+                }
+                bell.wait();
+            }
+        });
+        (host, served)
+    }
+
+    /// Has the thread end that serves it.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.bell.wake();
+    }
+
     pub(crate) async fn with(config: MeshConfig, arrivals: ArrivalPolicy) -> Self {
+        let host = Self::create(config, arrivals).await;
+        host.serve();
+        host
+    }
+
+    async fn create(config: MeshConfig, arrivals: ArrivalPolicy) -> Self {
         let mesh = MeshNode::create(config).await.expect("the node binds");
         mesh.start();
-        let bell = Arc::new(Bell(Notify::new()));
+        let bell = Arc::new(Bell::default());
         let orchestrators = OrchestratorPolicy::Ask;
         let options = RuntimeOptions { arrivals, orchestrators, ..RuntimeOptions::default() };
         let runtime = DaemonRuntime::create(&mesh, options, bell.clone()).expect("the first runtime");
         runtime
             .with(|engine, now| engine.register_factory("counter").and_then(|()| engine.start(now)))
             .expect("starts");
-        let host = Self { mesh, runtime, shared: Arc::default(), bell };
-        host.serve();
-        host
+        Self { mesh, runtime, shared: Arc::default(), bell, over: Arc::default() }
     }
 
     fn serve(&self) {
@@ -70,7 +118,7 @@ impl Host {
                 while let Some(work) = runtime.next_work() {
                     run(&runtime, &shared, work);
                 }
-                bell.0.notified().await;
+                bell.task.notified().await;
             }
         });
     }
@@ -88,7 +136,7 @@ impl Host {
             ticket
         };
         act(&self.runtime, ticket)?;
-        self.bell.0.notify_one();
+        self.bell.wake();
         result.await.expect("every ticket is settled")
     }
 
@@ -136,7 +184,7 @@ impl Host {
         };
         let (done, result) = oneshot::channel();
         self.shared.lock().migrations.insert(migration, done);
-        self.bell.0.notify_one();
+        self.bell.wake();
         result.await.expect("every migration ends")
     }
 }

@@ -1,4 +1,4 @@
-//! The life of a runtime as other threads see it (hazards 2 to 5).
+//! The life of a runtime as other threads see it (hazards 2 to 5), and what may cross threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +53,7 @@ fn is_handled(mesh: &MeshNode) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_2_nobody_sees_a_ready_runtime_without_its_handler() {
+async fn hazard_2_requirement_12_nobody_sees_a_ready_runtime_without_its_handler() {
     for _ in 0..TRIALS {
         let mesh = mesh().await;
         let runtime = runtime_on(&mesh);
@@ -72,7 +72,17 @@ async fn hazard_2_nobody_sees_a_ready_runtime_without_its_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_3_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
+async fn hazard_3_requirement_14_a_shutdown_takes_the_handler_out_that_the_start_installed() {
+    let mesh = mesh().await;
+    let runtime = runtime_on(&mesh);
+    runtime.with(Engine::start).expect("starts");
+    assert!(is_handled(&mesh));
+    runtime.shutdown().await;
+    assert!(!is_handled(&mesh));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_3_requirement_13_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
     for _ in 0..TRIALS {
         let mesh = mesh().await;
         let runtime = runtime_on(&mesh);
@@ -93,7 +103,7 @@ async fn hazard_3_a_start_that_loses_to_a_shutdown_leaves_no_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_4_a_spawn_that_races_a_shutdown_leaves_no_daemon() {
+async fn hazard_4_requirement_15_a_spawn_that_races_a_shutdown_leaves_no_daemon() {
     for _ in 0..TRIALS {
         let host = Host::start(ArrivalPolicy::AnyKind).await;
         let spawns = async {
@@ -112,7 +122,7 @@ async fn hazard_4_a_spawn_that_races_a_shutdown_leaves_no_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_5_of_32_concurrent_registrations_exactly_one_wins() {
+async fn hazard_5_requirement_10_of_32_concurrent_registrations_exactly_one_wins() {
     let runtime = runtime_on(&mesh().await);
     let won = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -125,4 +135,36 @@ async fn hazard_5_of_32_concurrent_registrations_exactly_one_wins() {
         }
     });
     assert_eq!(won.into_inner(), 1);
+}
+
+/// Whether a type may go to another thread, as the compiler sees it.
+struct Crosses<T>(std::marker::PhantomData<T>);
+
+impl<T: Send> Crosses<T> {
+    const YES: bool = true;
+}
+
+trait OrNot {
+    const YES: bool = false;
+}
+
+impl<T> OrNot for Crosses<T> {}
+
+fn crosses<T: Send>(_: &T) {}
+
+#[tokio::test]
+async fn requirement_128_no_guard_is_held_across_an_await() {
+    // A future that held a guard across an await could not go to another thread, as no guard can.
+    const {
+        assert!(!Crosses::<parking_lot::MutexGuard<'static, ()>>::YES);
+        assert!(!Crosses::<parking_lot::RwLockReadGuard<'static, ()>>::YES);
+        assert!(Crosses::<DaemonRuntime>::YES);
+    };
+    let mesh = mesh().await;
+    let runtime = runtime_on(&mesh);
+    crosses(&MeshNode::create(MeshConfig::new("127.0.0.1:0", Psk::new([7; 32]), EntityKeypair::generate())));
+    crosses(&mesh.connect("127.0.0.1:1", None, None));
+    crosses(&mesh.accept(mesh.node_id()));
+    crosses(&mesh.shutdown());
+    crosses(&runtime.shutdown());
 }

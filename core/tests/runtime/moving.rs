@@ -120,3 +120,26 @@ async fn a_third_node_moves_a_daemon_between_two_others_under_load() {
     assert_eq!(counts, (1..=600).collect::<Vec<u64>>());
     assert_eq!(c.runtime.with(|engine, _| engine.census()).migrations, 0);
 }
+
+#[tokio::test]
+async fn requirement_52_the_users_code_may_answer_on_threads_without_an_async_runtime() {
+    let (a, at_a) = Host::start_on_a_thread(ArrivalPolicy::AnyKind).await;
+    let (b, at_b) = Host::start_on_a_thread(ArrivalPolicy::AnyKind).await;
+    a.mesh.connect(&b.mesh.local_addr().to_string(), None, None).await.expect("connects");
+    let keypair = EntityKeypair::generate();
+    let origin = keypair.origin_hash();
+    a.spawn(keypair).await.expect("spawns");
+    for n in 0..3 {
+        a.migrate(origin, b.mesh.node_id()).await.expect("moves there");
+        assert_eq!(a.call(origin, b"x").await.expect("answers"), 2 * n + 1);
+        b.migrate(origin, a.mesh.node_id()).await.expect("moves back");
+        assert_eq!(b.call(origin, b"x").await.expect("answers"), 2 * n + 2);
+    }
+    for host in [&a, &b] {
+        host.runtime.shutdown().await;
+        host.end();
+    }
+    for thread in [at_a, at_b] {
+        thread.join().expect("nothing panicked there");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{Epoch, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, Outcome};
-use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeOptions};
+use mesh_daemon_core::runtime::Role;
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 use mesh_daemon_core::wire::{Subprotocol, codec};
 
@@ -15,17 +15,6 @@ use super::world::{How, Meddler, Sent, World};
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const THIRD: usize = 2;
-
-fn open_world() -> World {
-    let mut world = World::with_options(1, 3, |_| RuntimeOptions {
-        arrivals: ArrivalPolicy::AnyKind,
-        orchestrators: OrchestratorPolicy::Any,
-        ..RuntimeOptions::default()
-    });
-    // What is repeated or forged may be counted as refused.
-    world.may_refuse = true;
-    world
-}
 
 /// Routes on which a message was sent.
 fn routes(world: &World, name: &str) -> Vec<(usize, usize)> {
@@ -51,7 +40,7 @@ fn lives_alone(world: &mut World, origin: OriginHash, host: usize) {
 
 #[test]
 fn requirements_57_58_60_61_each_message_goes_to_the_role_that_it_is_for() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         world.nodes[SOURCE].objects.fresh.ballast = 300_000;
         let origin = world.spawn(SOURCE, 1, "prompt");
         let ticket = world.call(SOURCE, origin);
@@ -73,7 +62,7 @@ fn requirements_57_58_60_61_each_message_goes_to_the_role_that_it_is_for() {
 
 #[test]
 fn requirement_61_a_driver_without_the_daemon_takes_the_head_that_the_source_shipped() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         for _ in 0..3 {
             let ticket = world.call(SOURCE, origin);
@@ -92,7 +81,7 @@ fn requirement_61_a_driver_without_the_daemon_takes_the_head_that_the_source_shi
 
 #[test]
 fn requirement_75_where_nothing_waited_an_empty_batch_is_sent_and_the_chain_goes_on() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         assert_eq!(world.driven(THIRD, origin, SOURCE, TARGET), Ok(()));
         let mut batches = Vec::new();
@@ -109,7 +98,7 @@ fn requirement_75_where_nothing_waited_an_empty_batch_is_sent_and_the_chain_goes
 #[test]
 fn requirement_59_a_repeated_start_and_a_repeated_snapshot_are_one() {
     for message in ["Prepare", "TakeSnapshot", "SnapshotReady"] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3).refusing(), |world| {
             let origin = world.spawn(SOURCE, 1, "prompt");
             world.meddler = Some(Meddler { message, nth: 0, how: How::Duplicate });
             let first = world.drive(THIRD, origin, SOURCE, TARGET);
@@ -127,7 +116,7 @@ fn requirement_59_a_repeated_start_and_a_repeated_snapshot_are_one() {
 
 #[test]
 fn requirement_95_a_snapshot_that_comes_again_behind_the_restore_is_not_restored_again() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         world.meddler = Some(Meddler { message: "CutoverNotify", nth: 0, how: How::Delay(Duration::from_secs(2)) });
         let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
@@ -148,7 +137,7 @@ fn requirement_95_a_snapshot_that_comes_again_behind_the_restore_is_not_restored
 #[test]
 fn requirement_97_a_word_to_go_live_before_the_restore_brings_nothing_to_life() {
     for message in ["Reserve", "SnapshotReady", "RestoreComplete"] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3).refusing(), |world| {
             let origin = world.spawn(SOURCE, 1, "prompt");
             world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(2)) });
             let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
@@ -167,7 +156,7 @@ fn requirement_97_a_word_to_go_live_before_the_restore_brings_nothing_to_life() 
 
 #[test]
 fn requirement_64_a_local_source_buffers_through_its_own_machine_and_hands_all_of_it_over() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         world.meddler = Some(Meddler { message: "Reserve", nth: 0, how: How::Delay(Duration::from_secs(2)) });
         let ticket = world.migrate(SOURCE, origin, TARGET);
@@ -190,7 +179,7 @@ fn requirement_64_a_local_source_buffers_through_its_own_machine_and_hands_all_o
 fn requirements_65_91_a_move_that_was_given_up_leaves_no_record_and_bars_no_later_one() {
     // Those that go to the source: sessions keep their order, and a cancel does not overtake the others.
     for message in ["Reserved", "RestoreComplete"] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3).refusing(), |world| {
             let origin = world.spawn(SOURCE, 1, "prompt");
             // To the target, back, and again: what is given up follows a move that was completed.
             assert_eq!(world.driven(THIRD, origin, SOURCE, TARGET), Ok(()));
@@ -215,7 +204,7 @@ fn requirements_65_91_a_move_that_was_given_up_leaves_no_record_and_bars_no_late
 
 #[test]
 fn requirement_51_a_shutdown_takes_the_memory_of_failures_along() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         world.nodes[TARGET].objects.faults.restore = true;
         assert!(world.driven(THIRD, origin, SOURCE, TARGET).is_err());
@@ -229,8 +218,8 @@ fn requirement_51_a_shutdown_takes_the_memory_of_failures_along() {
 }
 
 #[test]
-fn requirement_49_a_third_node_drives_a_move_without_the_key() {
-    in_world(open_world(), |world| {
+fn requirements_32_49_a_third_node_drives_a_move_without_the_key() {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         let (source, target) = (world.id(SOURCE), world.id(TARGET));
         let options = MigrationOptions { transport_identity: false, ..MigrationOptions::default() };
@@ -241,7 +230,8 @@ fn requirement_49_a_third_node_drives_a_move_without_the_key() {
         assert_eq!(world.wait_migration(THIRD, migration), Ok(()));
         let mut seals = 0;
         for (sent, message) in said(world, "SnapshotReady") {
-            let MigrationMessage::SnapshotReady { envelope, .. } = message else { panic!("{sent:?}") };
+            let MigrationMessage::SnapshotReady { id, envelope, .. } = message else { panic!("{sent:?}") };
+            assert_eq!(id.entity.origin_hash(), origin, "requirement 32: what was asked for");
             assert!(envelope.is_none(), "no key travels");
             seals += 1;
         }
@@ -253,7 +243,7 @@ fn requirement_49_a_third_node_drives_a_move_without_the_key() {
 #[test]
 fn requirement_76_a_remote_driver_sees_each_phase_from_the_transfer_on() {
     // There is no superposition here: what a driver elsewhere resolves is the phase that the source reports.
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         for (message, phase) in [("Reserve", Stage::Transfer), ("SnapshotReady", Stage::Restore)] {
             world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(2)) });
@@ -266,4 +256,41 @@ fn requirement_76_a_remote_driver_sees_each_phase_from_the_transfer_on() {
             world.run_for(Duration::from_secs(1));
         }
     });
+}
+
+#[test]
+fn requirements_84_85_a_transfer_that_breaks_off_leaves_no_bytes_and_its_driver_is_free_for_another_target() {
+    type Fail = fn(&mut World);
+    let fails: [(&str, Fail); 3] = [
+        ("the target's runtime ends", |world| {
+            let now = world.present();
+            world.nodes[TARGET].engine.shutdown(now);
+            world.settle(TARGET);
+        }),
+        ("the target restarts", |world| world.restart(TARGET)),
+        ("the source cannot read on", |world| world.nodes[SOURCE].objects.faults.detached = true),
+    ];
+    for (how, fail) in fails {
+        in_world(World::open(1, 3).refusing(), |world| {
+            world.nodes[SOURCE].objects.faults.slices_take = Some(Duration::from_millis(50));
+            world.nodes[SOURCE].objects.fresh.ballast = 5_000_000;
+            let origin = world.spawn(SOURCE, 1, "prompt");
+            let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
+            let migration = world.migration(ticket).expect("it begins");
+            let arriving = |world: &World| world.nodes[TARGET].engine.census().arriving_bytes;
+            let chunks = |world: &World| world.sent.iter().filter(|sent| sent.name == "Chunk").count();
+            assert!(world.run_until(Duration::from_secs(5), |world| chunks(world) > 5), "{how}");
+            assert!(arriving(world) > 0 && world.sent.iter().all(|sent| sent.name != "SnapshotReady"), "{how}");
+            fail(world);
+            match world.wait_migration(THIRD, migration) {
+                Err(failure) => assert_eq!(failure.outcome(), Outcome::Source, "{how}: {failure}"),
+                Ok(()) => panic!("{how}, and it completed"),
+            }
+            world.run_for(Duration::from_secs(1));
+            assert_eq!(arriving(world), 0, "requirement 84: {how}");
+            world.nodes[SOURCE].objects.faults.detached = false;
+            assert_eq!(world.driven(THIRD, origin, SOURCE, THIRD), Ok(()), "requirement 85: {how}");
+            lives_alone(world, origin, THIRD);
+        });
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Faults {
     pub(crate) restore_takes: Option<Duration>,
     /// `snapshot` takes so long.
     pub(crate) snapshot_takes: Option<Duration>,
+    /// Reading a slice of the snapshot takes so long.
+    pub(crate) slices_take: Option<Duration>,
     /// Slices of the snapshot cannot be read.
     pub(crate) detached: bool,
     /// The snapshot is written into whenever a slice of it was read.

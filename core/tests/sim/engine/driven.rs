@@ -14,15 +14,6 @@ use super::load::{Plan, burst, check};
 use super::world::{Trap, World};
 use crate::seeds;
 
-/// Nodes that let every node of the mesh move their daemons.
-fn open_world(seed: u64, nodes: usize) -> World {
-    World::with_options(seed, nodes, |_| RuntimeOptions {
-        arrivals: ArrivalPolicy::AnyKind,
-        orchestrators: OrchestratorPolicy::Any,
-        ..RuntimeOptions::default()
-    })
-}
-
 fn refused(result: &Result<(), MigrationFailure>) -> &FailureReason {
     match result {
         Err(MigrationFailure::Refused(reason, Outcome::Source)) => reason,
@@ -47,7 +38,7 @@ const PHASES: [Stage; 6] =
 #[test]
 fn requirement_58_a_third_node_and_the_target_drive_with_every_phase_told_once() {
     for driver in [1, 2] {
-        in_world(open_world(1, 3), |world| {
+        in_world(World::open(1, 3), |world| {
             let origin = world.spawn(0, 1, "prompt");
             let ticket = world.call(driver, origin);
             world.outputs(ticket);
@@ -60,7 +51,7 @@ fn requirement_58_a_third_node_and_the_target_drive_with_every_phase_told_once()
 
 #[test]
 fn all_three_roles_show_their_part_while_a_third_node_drives() {
-    in_world(open_world(1, 3), |world| {
+    in_world(World::open(1, 3), |world| {
         world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(1));
         let origin = world.spawn(0, 1, "prompt");
         let ticket = world.drive(2, origin, 0, 1);
@@ -84,7 +75,7 @@ fn all_three_roles_show_their_part_while_a_third_node_drives() {
 
 #[test]
 fn migrate_finds_the_daemon_wherever_it_went() {
-    in_world(open_world(1, 4), |world| {
+    in_world(World::open(1, 4), |world| {
         let origin = world.spawn(0, 1, "prompt");
         for (driver, to) in [(3, 1), (3, 2), (0, 0), (1, 3), (2, 1)] {
             assert_eq!(world.moved(driver, origin, to), Ok(()));
@@ -97,7 +88,7 @@ fn migrate_finds_the_daemon_wherever_it_went() {
 
 #[test]
 fn a_named_source_is_not_looked_behind() {
-    in_world(open_world(1, 3), |world| {
+    in_world(World::open(1, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let not_there = Err(MigrationFailure::DaemonNotFound(origin));
         assert_eq!(world.driven(2, origin, 1, 0), not_there);
@@ -111,7 +102,7 @@ fn a_named_source_is_not_looked_behind() {
 
 #[test]
 fn hazard_38_to_itself_by_a_third_node_is_complete_without_a_freeze() {
-    in_world(open_world(1, 2), |world| {
+    in_world(World::open(1, 2), |world| {
         let origin = world.spawn(0, 1, "prompt");
         assert_eq!(world.driven(1, origin, 0, 0), Ok(()));
         assert!(world.messages.iter().all(|(.., name)| *name != "TakeSnapshot"));
@@ -210,7 +201,7 @@ fn hazards_8_33_requirement_74_a_bound_orchestrator_alone_brings_the_daemon() {
 #[test]
 fn hazard_39_of_two_orchestrators_one_wins() {
     for seed in seeds::chosen(0..40) {
-        in_world(open_world(seed, 4), |world| {
+        in_world(World::open(seed, 4), |world| {
             let origin = world.spawn(0, 1, "slow");
             let second = if world.seed % 2 == 0 { 3 } else { 2 };
             let tickets = [world.drive(1, origin, 0, 2), world.drive(3, origin, 0, second)];
@@ -276,7 +267,7 @@ fn hazard_33_requirement_73_what_a_fourth_node_forges_changes_nothing_for_any_ro
     };
     // At rest in each phase, and behind the end.
     for pause in [0, 1, 2, 3, 5, 8, 1_000, 1_999, 2_001, 2_002, 2_003, 2_005, 3_000] {
-        in_world(open_world(1, 4), |world| {
+        in_world(World::open(1, 4), |world| {
             world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(2));
             let origin = world.spawn(0, 1, "prompt");
             let ticket = world.drive(2, origin, 0, 1);
@@ -334,7 +325,7 @@ fn until(world: &mut World, message: &'static str, arrives: bool) -> (OriginHash
 fn hazard_23_the_connection_breaks_at_each_message_of_a_driven_move() {
     for message in MESSAGES {
         for arrives in [false, true] {
-            in_world(open_world(3, 3), |world| {
+            in_world(World::open(3, 3), |world| {
                 let (origin, migration) = until(world, message, arrives);
                 let result = world.wait_migration(2, migration);
                 world.run_for(Duration::from_secs(60));
@@ -356,7 +347,7 @@ fn hazard_23_the_connection_breaks_at_each_message_of_a_driven_move() {
 fn the_orchestrator_dies_at_each_message_and_leaves_nothing_behind() {
     for message in MESSAGES {
         for arrives in [false, true] {
-            in_world(open_world(3, 3), |world| {
+            in_world(World::open(3, 3), |world| {
                 let (origin, _) = until(world, message, arrives);
                 world.restart(2);
                 world.run_for(Duration::from_secs(2));
@@ -376,7 +367,7 @@ fn the_orchestrator_dies_at_each_message_and_leaves_nothing_behind() {
 
 #[test]
 fn the_orchestrator_is_cut_off_for_good_and_the_source_resumes_after_the_silence() {
-    in_world(open_world(1, 3), |world| {
+    in_world(World::open(1, 3), |world| {
         let (origin, migration) = until(world, "TakeSnapshot", true);
         world.lose(2, 0, Loss::Silence);
         world.lose(2, 1, Loss::Silence);
@@ -394,7 +385,7 @@ fn the_orchestrator_is_cut_off_for_good_and_the_source_resumes_after_the_silence
 
 #[test]
 fn a_driver_that_only_loses_its_connections_does_not_end_the_move() {
-    in_world(open_world(1, 3), |world| {
+    in_world(World::open(1, 3), |world| {
         world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(2));
         let origin = world.spawn(0, 1, "prompt");
         let ticket = world.drive(2, origin, 0, 1);
@@ -412,7 +403,7 @@ fn a_driver_that_only_loses_its_connections_does_not_end_the_move() {
 fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon() {
     for message in MESSAGES {
         for arrives in [false, true] {
-            in_world(open_world(3, 3), |world| {
+            in_world(World::open(3, 3), |world| {
                 let (origin, migration) = until(world, message, arrives);
                 world.restart(0);
                 let result = world.wait_migration(2, migration);
@@ -437,7 +428,7 @@ fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon
 
 #[test]
 fn a_place_that_was_agreed_to_does_not_outlive_its_driver() {
-    in_world(open_world(1, 3), |world| {
+    in_world(World::open(1, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let entity = World::daemon_key(1).entity_id();
         let epoch = mesh_daemon_core::identity::Epoch::FIRST;
@@ -523,7 +514,7 @@ fn wander(world: &mut World, plan: Plan) {
 fn random_nodes_drive_a_daemon_under_load() {
     for seed in seeds::chosen(0..60) {
         let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
-        in_world(open_world(seed, 4), |world| wander(world, Plan { kind, ..Plan::default() }));
+        in_world(World::open(seed, 4), |world| wander(world, Plan { kind, ..Plan::default() }));
     }
 }
 
@@ -531,12 +522,14 @@ fn random_nodes_drive_a_daemon_under_load() {
 fn hazard_23_random_nodes_drive_a_daemon_under_load_with_cuts() {
     for seed in seeds::chosen(0..150) {
         let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
-        in_world(open_world(seed, 4), |world| wander(world, Plan { kind, cuts: true, hops: 6, ..Plan::default() }));
+        in_world(World::open(seed, 4), |world| wander(world, Plan { kind, cuts: true, hops: 6, ..Plan::default() }));
     }
 }
 
 #[test]
 fn a_sender_that_was_told_of_a_move_while_cut_off_goes_to_the_new_host_when_it_is_told_again() {
     // The former host could not send on what came while it was cut off from the new one, too.
-    in_world(open_world(1041, 4), |world| wander(world, Plan { kind: "slow", cuts: true, hops: 6, ..Plan::default() }));
+    in_world(World::open(1041, 4), |world| {
+        wander(world, Plan { kind: "slow", cuts: true, hops: 6, ..Plan::default() });
+    });
 }

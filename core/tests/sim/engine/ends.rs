@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{Epoch, MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
-use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeOptions};
+use mesh_daemon_core::runtime::Role;
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 use super::in_world;
@@ -13,14 +13,6 @@ use super::world::World;
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const THIRD: usize = 2;
-
-fn open_world() -> World {
-    World::with_options(1, 3, |_| RuntimeOptions {
-        arrivals: ArrivalPolicy::AnyKind,
-        orchestrators: OrchestratorPolicy::Any,
-        ..RuntimeOptions::default()
-    })
-}
 
 fn shut_down(world: &mut World, node: usize) {
     let now = world.present();
@@ -60,7 +52,7 @@ fn hazard_13_a_third_node_that_shuts_down_says_only_what_it_knows() {
         ("ActivateAck", Outcome::Unknown, TARGET),
     ];
     for (message, outcome, host) in steps {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3), |world| {
             let (origin, migration) = until(world, THIRD, message);
             shut_down(world, THIRD);
             assert_eq!(world.wait_migration(THIRD, migration), cancelled(outcome), "{message}");
@@ -85,7 +77,7 @@ fn hazard_13_a_source_that_shuts_down_takes_the_daemon_along_until_it_has_releas
         ("ActivateAck", Outcome::Unknown),
     ];
     for (message, outcome) in steps {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3), |world| {
             let (origin, migration) = until(world, SOURCE, message);
             shut_down(world, SOURCE);
             assert_eq!(world.wait_migration(SOURCE, migration), cancelled(outcome), "{message}");
@@ -105,7 +97,7 @@ fn hazard_13_a_source_that_shuts_down_takes_the_daemon_along_until_it_has_releas
 #[test]
 fn hazard_13_a_driver_elsewhere_learns_that_the_source_took_the_daemon_along() {
     for message in ["Reserve", "RestoreComplete", "CutoverNotify"] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3), |world| {
             let (origin, migration) = until(world, THIRD, message);
             shut_down(world, SOURCE);
             let began = world.now;
@@ -124,7 +116,7 @@ fn hazard_13_a_driver_elsewhere_learns_that_the_source_took_the_daemon_along() {
 
 #[test]
 fn whoever_watches_a_target_hears_the_end_of_a_move_that_was_called_off() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3), |world| {
         for (round, message) in ["TakeSnapshot", "RestoreComplete"].into_iter().enumerate() {
             world.messages.clear();
             let seed = u8::try_from(round).expect("few") + 1;
@@ -150,7 +142,7 @@ fn whoever_watches_a_target_hears_the_end_of_a_move_that_was_called_off() {
 #[test]
 fn whoever_watches_a_target_hears_that_the_source_was_lost() {
     for (dead, outcome) in [(true, Outcome::Lost), (false, Outcome::Source)] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3), |world| {
             until(world, SOURCE, "Reserved");
             if dead {
                 world.restart(SOURCE);
@@ -171,7 +163,7 @@ fn whoever_watches_a_target_hears_that_the_source_was_lost() {
 
 #[test]
 fn whoever_watches_a_target_hears_the_end_of_every_place_that_was_promised() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         let entity = World::daemon_key(1).entity_id();
         let source = world.id(SOURCE);

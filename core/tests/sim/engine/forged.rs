@@ -177,12 +177,7 @@ fn hazard_35_floods_of_many_members_together_are_bounded_and_what_was_announced_
 fn hazard_33_a_place_that_a_stranger_was_promised_shuts_out_no_driver_before_or_behind_it() {
     for first in [true, false] {
         for driver in [0, 1, 2] {
-            let options = |_| RuntimeOptions {
-                arrivals: ArrivalPolicy::AnyKind,
-                orchestrators: OrchestratorPolicy::Any,
-                ..RuntimeOptions::default()
-            };
-            in_world(World::with_options(1, 4, options), |world| {
+            in_world(World::open(1, 4), |world| {
                 let origin = world.spawn(0, 1, "prompt");
                 let entity = World::daemon_key(1).entity_id();
                 let (source, stranger) = (world.id(0), world.id(3));

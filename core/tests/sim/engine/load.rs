@@ -187,8 +187,12 @@ pub(crate) fn check(world: &World, origin: OriginHash, plan: Plan) {
             Err(RuntimeError::MailboxFull(_) | RuntimeError::NotFound(_)) => {
                 assert!(!ran.contains(&request), "request {request} was refused and ran");
             }
-            Err(RuntimeError::ShuttingDown | RuntimeError::Stopped(_)) if plan.restarts => complete = false,
-            Err(RuntimeError::PeerLost { executed, .. }) if plan.cuts || plan.gap || plan.restarts => match executed {
+            Err(RuntimeError::ShuttingDown) if plan.restarts => complete = false,
+            Err(
+                RuntimeError::PeerLost { executed, .. }
+                | RuntimeError::StoppedMeanwhile { executed, .. }
+                | RuntimeError::ShutDownMeanwhile { executed },
+            ) if plan.cuts || plan.gap || plan.restarts => match executed {
                 Executed::No => assert!(!ran.contains(&request), "request {request} ran and was said not to"),
                 Executed::Unknown => complete = false,
             },

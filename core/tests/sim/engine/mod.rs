@@ -26,6 +26,7 @@ mod pipelines;
 mod pointers;
 mod recovery;
 mod sealing;
+mod snapshots;
 mod steps;
 mod table;
 mod world;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use mesh_daemon_core::runtime::RuntimeError;
+
+use super::daemon::HANG;
 use super::in_world;
 use super::world::World;
 
@@ -68,4 +71,37 @@ fn hazard_40_what_was_said_in_an_earlier_move_never_overwrites_a_newer_state() {
         world.assert_nothing_left();
         assert_eq!(world.moved(1, origin, 2), Ok(()));
     });
+}
+
+#[test]
+fn requirement_77_time_is_measured_by_a_clock_that_nobody_sets() {
+    const DAY: u64 = 86_400_000_000_000;
+    // The same events, at the same instants, whatever the clock of the wall shows meanwhile.
+    let run = |settings: [u64; 3]| {
+        in_world(World::new(1, 2), |world| {
+            world.nodes[0].objects.fresh.ballast = 3_000_000;
+            let origin = world.spawn(0, 1, "prompt");
+            for (round, setting) in settings.into_iter().enumerate() {
+                let (from, to) = (round % 2, (round + 1) % 2);
+                world.nodes[from].objects.faults.slices_take = Some(Duration::from_millis(200));
+                let ticket = world.migrate(from, origin, to);
+                world.run_for(Duration::from_millis(100));
+                world.wall_clock = setting;
+                let waiting: Vec<_> = (0..5).map(|_| world.call(to, origin)).collect();
+                let migration = world.migration(ticket).expect("it begins");
+                assert_eq!(world.wait_migration(from, migration), Ok(()));
+                for ticket in waiting {
+                    world.outputs(ticket);
+                }
+            }
+            let hang = world.request(HANG, 0);
+            let stuck = world.deliver(1, origin, hang);
+            world.wall_clock = settings[0];
+            assert!(matches!(world.failure(stuck), RuntimeError::CallbackTimeout(_)));
+        })
+    };
+    let now = 1_700_000_000_000_000_000;
+    let undisturbed = run([now; 3]);
+    assert_eq!(run([now - 365 * DAY, DAY, now]), undisturbed, "set back");
+    assert_eq!(run([now + 365 * DAY, u64::MAX / 2, now]), undisturbed, "set forward");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::identity::{Epoch, Lineage, MigrationId, OriginHash};
 use mesh_daemon_core::migration::MigrationFailure;
-use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeOptions};
+use mesh_daemon_core::runtime::Role;
 use mesh_daemon_core::wire::events::{Event, Item, Opening, StreamId};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage, StagedItem};
 
@@ -15,16 +15,6 @@ use super::world::{How, Meddler, World};
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const THIRD: usize = 2;
-
-fn open_world() -> World {
-    let mut world = World::with_options(1, 3, |_| RuntimeOptions {
-        arrivals: ArrivalPolicy::AnyKind,
-        orchestrators: OrchestratorPolicy::Any,
-        ..RuntimeOptions::default()
-    });
-    world.may_refuse = true;
-    world
-}
 
 /// Begins a move that the third node drives, and runs it to where the message is held up for a while.
 fn held_at(world: &mut World, message: &'static str) -> (OriginHash, MoveId) {
@@ -88,7 +78,7 @@ fn stray<'a>(world: &World, id: MoveId, first: u64, payload: &'a [u8]) -> Migrat
 
 #[test]
 fn requirement_87_an_activation_that_fails_leaves_the_target_staging() {
-    in_world(open_world(), |world| {
+    in_world(World::open(1, 3).refusing(), |world| {
         let (origin, id) = held_at(world, "CutoverNotify");
         assert_eq!(stage_of(world, Role::Target), Some(Stage::Replay));
         world.forge(SOURCE, TARGET, &MigrationMessage::ActivateTarget { id, claim: b"no claim" });
@@ -101,7 +91,7 @@ fn requirement_87_an_activation_that_fails_leaves_the_target_staging() {
 #[test]
 fn requirements_88_89_waiting_events_that_come_behind_the_activation_are_not_taken() {
     for message in ["CleanupComplete", "none"] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3).refusing(), |world| {
             let (origin, id) = if message == "none" {
                 let origin = world.spawn(SOURCE, 1, "prompt");
                 let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
@@ -125,7 +115,7 @@ fn requirements_88_89_waiting_events_that_come_behind_the_activation_are_not_tak
 #[test]
 fn requirement_93_a_cleanup_outside_the_cutover_or_for_nothing_unregisters_no_daemon() {
     for message in ["Reserve", "SnapshotReady", "CutoverNotify", "ActivateTarget"] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3).refusing(), |world| {
             let (origin, id) = held_at(world, message);
             world.forge(SOURCE, TARGET, &MigrationMessage::CleanupComplete { id });
             world.forge(TARGET, SOURCE, &MigrationMessage::CleanupComplete { id });
@@ -142,7 +132,7 @@ fn requirement_93_a_cleanup_outside_the_cutover_or_for_nothing_unregisters_no_da
 #[test]
 fn requirement_94_a_cutover_that_does_not_fit_the_phase_is_told_as_such_and_changes_nothing() {
     for (message, expected) in [("Reserve", "transfer"), ("RestoreComplete", "restore")] {
-        in_world(open_world(), |world| {
+        in_world(World::open(1, 3).refusing(), |world| {
             let (origin, id) = held_at(world, message);
             world.forge(THIRD, SOURCE, &MigrationMessage::CutoverNotify { id });
             let (expected, got) = (expected.to_owned(), "CutoverNotify".to_owned());
@@ -154,4 +144,24 @@ fn requirement_94_a_cutover_that_does_not_fit_the_phase_is_told_as_such_and_chan
             completes(world, origin, id);
         });
     }
+}
+
+#[test]
+fn requirement_29_word_of_a_failure_that_belongs_to_no_record_is_accepted_quietly() {
+    // Nobody may refuse anything here.
+    in_world(World::open(1, 3), |world| {
+        let origin = world.spawn(SOURCE, 1, "prompt");
+        let id = move_of(MigrationId::new(99));
+        let nobodys = MoveId { entity: World::daemon_key(7).entity_id(), ..id };
+        for id in [id, nobodys] {
+            for (from, to) in [(TARGET, SOURCE), (THIRD, SOURCE), (SOURCE, TARGET), (SOURCE, THIRD)] {
+                let reason = FailureReason::Cancelled;
+                world.forge(from, to, &MigrationMessage::MigrationFailed { id, reason });
+            }
+        }
+        lives_alone(world, origin, SOURCE);
+        assert!(world.messages.is_empty(), "nor is it answered: {:?}", world.messages);
+        assert_eq!(world.driven(THIRD, origin, SOURCE, TARGET), Ok(()));
+        lives_alone(world, origin, TARGET);
+    });
 }

@@ -12,8 +12,8 @@ use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticS
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
-    ArrivalPolicy, DaemonEvent, Engine, MigrationRequest, NodeSelf, Now, Role, RuntimeError, RuntimeOptions,
-    Settlement, StopReason,
+    ArrivalPolicy, DaemonEvent, Engine, MigrationRequest, NodeSelf, Now, OrchestratorPolicy, Role, RuntimeError,
+    RuntimeOptions, Settlement, StopReason,
 };
 use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::migration::Stage;
@@ -46,6 +46,7 @@ enum Event {
     Step { node: usize, life: u64, daemon: DaemonKey, token: u64 },
     Restored { node: usize, life: u64, daemon: DaemonKey },
     Snapshotted { node: usize, life: u64, daemon: DaemonKey },
+    Slice { node: usize, life: u64, daemon: DaemonKey, offset: u64, len: u32 },
     Suspect { node: usize, peer: usize, session: u64 },
     Connect { one: usize, other: usize },
     GiveUp { one: usize, other: usize },
@@ -152,6 +153,8 @@ pub(crate) struct World {
     pub(crate) retired: Vec<(usize, StopReason)>,
     /// Nodes may refuse messages: some are forged.
     pub(crate) may_refuse: bool,
+    /// Unix time at the beginning, in nanoseconds: what the clock shows that users may set.
+    pub(crate) wall_clock: u64,
     pub(crate) trap: Option<Trap>,
     pub(crate) sprung: bool,
     pub(crate) messages: Vec<(usize, usize, &'static str)>,
@@ -200,6 +203,21 @@ impl World {
         })
     }
 
+    /// The same, and whoever is in the mesh may drive.
+    pub(crate) fn open(seed: u64, count: usize) -> Self {
+        Self::with_options(seed, count, |_| RuntimeOptions {
+            arrivals: ArrivalPolicy::AnyKind,
+            orchestrators: OrchestratorPolicy::Any,
+            ..RuntimeOptions::default()
+        })
+    }
+
+    /// What is repeated or forged here may be counted as refused.
+    pub(crate) fn refusing(mut self) -> Self {
+        self.may_refuse = true;
+        self
+    }
+
     pub(crate) fn with_options(seed: u64, count: usize, options: impl Fn(usize) -> RuntimeOptions) -> Self {
         let start = Instant::now();
         let mut world = Self {
@@ -226,6 +244,7 @@ impl World {
             meddled: 0,
             sent: Vec::new(),
             may_refuse: false,
+            wall_clock: 1_700_000_000_000_000_000,
             spying: false,
             streams: Vec::new(),
             daemon_events: Vec::new(),
@@ -283,7 +302,7 @@ impl World {
     }
 
     pub(crate) fn present(&self) -> Now {
-        Now { instant: self.now, unix_ns: 1_700_000_000_000_000_000 + self.elapsed_micros() * 1000 }
+        Now { instant: self.now, unix_ns: self.wall_clock + self.elapsed_micros() * 1000 }
     }
 
     fn elapsed_micros(&self) -> u64 {
@@ -524,6 +543,12 @@ impl World {
             Event::Snapshotted { node, life, daemon } => {
                 if self.nodes[node].life == life {
                     self.snapshotted(node, daemon);
+                    self.settle(node);
+                }
+            }
+            Event::Slice { node, life, daemon, offset, len } => {
+                if self.nodes[node].life == life {
+                    self.read_slice(node, daemon, offset, len);
                     self.settle(node);
                 }
             }

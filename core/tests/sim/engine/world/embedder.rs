@@ -106,13 +106,10 @@ impl World {
                     None => self.snapshotted(node, daemon),
                 }
             }
-            Work::ReadState { daemon, offset, len } => {
-                let slice = self.slice_of_state(node, daemon, offset, len);
-                if self.nodes[node].objects.faults.changed {
-                    self.change_state(node, daemon);
-                }
-                self.nodes[node].engine.state_slice(daemon, offset, slice, now);
-            }
+            Work::ReadState { daemon, offset, len } => match self.nodes[node].objects.faults.slices_take {
+                Some(takes) => self.at(takes, Event::Slice { node, life, daemon, offset, len }),
+                None => self.read_slice(node, daemon, offset, len),
+            },
             Work::CheckState { daemon, offset, len } => {
                 let hash = self.slice_of_state(node, daemon, offset, len).map(|slice| SliceHash::of(&slice));
                 self.nodes[node].engine.state_checked(daemon, offset, hash, now);
@@ -141,6 +138,15 @@ impl World {
         }
     }
 
+    pub(super) fn read_slice(&mut self, node: usize, daemon: DaemonKey, offset: u64, len: u32) {
+        let slice = self.slice_of_state(node, daemon, offset, len);
+        if self.nodes[node].objects.faults.changed {
+            self.change_state(node, daemon);
+        }
+        let now = self.present();
+        self.nodes[node].engine.state_slice(daemon, offset, slice, now);
+    }
+
     fn slice_of_state(&self, node: usize, daemon: DaemonKey, offset: u64, len: u32) -> Result<Bytes, Thrown> {
         let objects = &self.nodes[node].objects;
         match objects.map.get(&daemon).and_then(|object| object.snapshot.as_ref()) {
@@ -167,7 +173,8 @@ impl World {
                 assert!(phases.last().is_none_or(|last| *last < stage), "phases come once and in order");
                 phases.push(stage);
             }
-            Notice::Progress { migration, progress, .. } => {
+            Notice::Progress { migration, progress, elapsed, .. } => {
+                self.note(&format!("n{node} after {elapsed:?} of it: {progress:?}"));
                 self.nodes[node].progress.entry(migration.get()).or_default().push(progress.bytes_sent);
             }
             Notice::MigrationOver { migration, result } => {

@@ -131,10 +131,8 @@ impl World {
         let records = self.meddle((from, to), session, lane, sink.records);
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let names: Vec<&'static str> = records.iter().filter_map(|record| name_of(record, lane)).collect();
-        let told: Vec<String> = match self.talkative {
-            true => records.iter().filter_map(|record| self.told(record)).collect(),
-            false => Vec::new(),
-        };
+        let told: Vec<String> =
+            if self.talkative { records.iter().filter_map(|record| self.told(record)).collect() } else { Vec::new() };
         for told in told {
             self.note(&format!("n{from} says {told}"));
         }
