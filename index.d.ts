@@ -961,6 +961,8 @@ interface CallOptions extends WaitOptions {
 interface DaemonSubscription {
     readonly publisher: bigint;
     readonly channel: string;
+    /** The queue group of the channel that it is a member of. */
+    readonly queueGroup?: string;
 }
 /**
  * Something happened to what a daemon of this runtime receives: a subscription ended without being asked to (the publisher
@@ -1047,6 +1049,11 @@ interface IssueTokenOptions {
     subject: Uint8Array;
     scope: readonly TokenScope[];
     channel: string;
+    /**
+     * The queue group of the channel that it lets into, and into nothing else: neither does it let into the channel, nor a token
+     * of the channel, or of any channel, into the group.
+     */
+    queueGroup?: string;
     /** 1 second to 365 days. */
     ttlSeconds: number;
     /** How often it may be delegated on. Default 0. */
@@ -1079,7 +1086,7 @@ declare class Token {
     get subject(): Buffer;
     /** What it permits. */
     get scope(): ReadonlySet<TokenScope>;
-    /** On which channel, see {@link channelHash}. */
+    /** On which channel, or in which queue group of one, see {@link channelHash}. */
     get channelHash(): bigint;
     /** From when it is valid. */
     get notBefore(): Date;
@@ -1155,7 +1162,8 @@ declare class Identity {
     /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
     sign(message: Uint8Array): Buffer;
     /**
-     * A token signed by this identity: the right of `subject` to do something on a channel. Throws {@link TokenError} of kind
+     * A token signed by this identity: the right of `subject` to do something on a channel, or with `queueGroup` to be a member
+     * of that queue group of it. Throws {@link TokenError} of kind
      * `read_only` when the secret is not here, `zero_ttl` or `ttl_too_long` for a time that no token may have.
      */
     issueToken(o: IssueTokenOptions): Token;
@@ -1164,8 +1172,11 @@ declare class Identity {
      * {@link TokenError} for one that is not valid now.
      */
     installToken(token: Token | Uint8Array): void;
-    /** The longest valid token of `subject` for this channel among those that were installed. Verified again. */
-    lookupToken(subject: Uint8Array, channel: string): Token | null;
+    /**
+     * The longest valid token of `subject` for this channel, or for this queue group of it, among those that were installed.
+     * Verified again.
+     */
+    lookupToken(subject: Uint8Array, channel: string, group?: string): Token | null;
     /** How many tokens were installed and are kept. */
     get tokenCacheLen(): number;
     /** Nothing secret. */
@@ -1180,11 +1191,12 @@ declare class Identity {
 }
 /**
  * The 64-bit name of a channel: xxh3-64 of its canonical name, which is 1 to 255 of `a-z 0-9 - _ . /`, without a leading,
- * trailing or double `/` and without a segment `.` or `..`. Throws {@link IdentityError} for any other name.
+ * trailing or double `/` and without a segment `.` or `..`. Throws {@link IdentityError} for any other name. That of a queue
+ * group is xxh3-64 of `<channel>#<group>`; `#` occurs in no name, so it is the hash of no channel's name.
  *
  * @public
  */
-declare function channelHash(name: string): bigint;
+declare function channelHash(name: string, group?: string): bigint;
 
 /** Passing tokens on. */
 
@@ -1488,9 +1500,25 @@ interface PublishOptions extends WaitOptions {
 interface SubscribeOptions extends WaitOptions {
     /** What the publisher lets this node in with. Its last subject is this node's entity id. */
     token?: TokenLike;
+    /**
+     * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
+     * nodes and daemons in turn, and to all subscribers that are in none. On a channel that tokens guard, a group needs a token
+     * of its own (`queueGroup` of `issueToken`).
+     */
+    queueGroup?: string;
 }
 /**
- * Whom a message reached, in nodes: acknowledged by the peer when reliable, else accepted by its session.
+ * How a channel is left.
+ *
+ * @public
+ */
+interface UnsubscribeOptions extends WaitOptions {
+    /** The queue group to leave. Without it the channel is left with all its groups. */
+    queueGroup?: string;
+}
+/**
+ * Whom a message reached, in nodes and queue groups: acknowledged when reliable, else accepted by the peer's session. A group
+ * counts once, whatever its size.
  *
  * @public
  */
@@ -1693,19 +1721,26 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      */
     registerChannel(config: ChannelConfig): void;
     /**
-     * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
-     * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Waits for the `start()` of both, however
-     * long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+     * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group.
+     * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
+     * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
+     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
-    /** Leaves a channel; resolves when the publisher knows. Whoever reads it comes to an end. Not to be in it is fine. */
-    unsubscribeChannel(publisher: bigint, channel: string, options?: WaitOptions): Promise<void>;
+    /**
+     * Leaves a channel with all its queue groups, or with `queueGroup` only that one; resolves when the publisher knows. Whoever
+     * reads it comes to an end. Not to be in it is fine.
+     */
+    unsubscribeChannel(publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void>;
     /**
      * Publishes on a channel of this node, to every node that has subscribers. Rejects with {@link ChannelError} when nothing
      * was sent: unknown channel, too large, too fast.
      */
     publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
-    /** Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. */
+    /**
+     * Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. Of a queue group the
+     * node is one member, and each message is for one of its subscriptions.
+     */
     messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription;
     /** Keeps the process alive again, after {@link MeshNode.unref}. */
     ref(): this;
@@ -1969,13 +2004,16 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      */
     locate(originHash: bigint): Promise<bigint | null>;
     /**
-     * Has a daemon of this runtime receive a channel, as events with `event.channel` set; resolves when the publisher has
-     * agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
+     * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
+     * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
      * publisher. The subscription moves with the daemon and ends with it.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
-    /** Ends that; resolves when the publisher knows. One that is not subscribed resolves too. */
-    unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: WaitOptions): Promise<void>;
+    /**
+     * Ends that for the channel with all its queue groups, or with `queueGroup` for that one; resolves when the publisher knows.
+     * One that is not subscribed resolves too.
+     */
+    unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void>;
     /** What a daemon of this runtime receives, as far as the publishers have agreed. */
     subscriptions(originHash: bigint): DaemonSubscription[];
     /** Announces a daemon that will arrive with its key. */
@@ -2145,4 +2183,4 @@ type StandbyRole = 'active' | 'standby';
 declare function version(): string;
 
 export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, Token, TokenChain, TokenError, channelHash, delegateToken, setLogger, version };
-export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DaemonSubscriptionEvent, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, WaitOptions };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DaemonSubscriptionEvent, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, UnsubscribeOptions, WaitOptions };

@@ -102,7 +102,10 @@ describe('a token', () => {
     ['options.ttlSeconds must be an integer', { ttlSeconds: 1.5 }],
     ['options.ttlSeconds must be finite', { ttlSeconds: Infinity }],
     ['options.delegationDepth must be at most 255', { delegationDepth: 256 }],
-    ["unknown option 'ttl' in options; there are subject, scope, channel, ttlSeconds, delegationDepth", { ttl: 5 }],
+    [
+      "unknown option 'ttl' in options; there are subject, scope, channel, queueGroup, ttlSeconds, delegationDepth",
+      { ttl: 5 },
+    ],
   ])('%s', (message, wrong) => {
     const good = { subject: holder.entityId, scope: ['publish'], channel: CHANNEL, ttlSeconds: 60 };
     const error = thrown(() => issuer.issueToken(any({ ...good, ...wrong })));

@@ -2,6 +2,7 @@
 
 import { native } from './binding';
 import { readChannelConfig, readChannelName } from './channel-config';
+import { queueGroup } from './channel-name';
 import { errorFromNative, type ErrorRecord } from './errors/from-native';
 import type { PublishSettings, ReadMessage } from './native';
 import { onNotice } from './notices';
@@ -14,8 +15,8 @@ import type {
   PublishReport,
   SubscribeOptions,
   Subscription,
+  UnsubscribeOptions,
 } from './types/channels';
-import type { WaitOptions } from './types/values';
 import {
   bytes,
   channelArea,
@@ -55,7 +56,7 @@ export async function subscribe(
   checkLive();
   await operation<undefined>(
     (op) => {
-      native.channelSubscribe(op, mesh, asked.publisher, asked.channel, asked.token);
+      native.channelSubscribe(op, mesh, asked.publisher, asked.channel, asked.queueGroup, asked.token);
     },
     { signal: asked.signal },
   );
@@ -66,19 +67,16 @@ export async function unsubscribe(
   mesh: number,
   publisher: bigint,
   channel: string,
-  options: WaitOptions | undefined,
+  options: UnsubscribeOptions | undefined,
   checkLive: CheckLive,
 ): Promise<void> {
-  const from = u64(channelArea, 'publisher', publisher);
-  const name = readChannelName('channel', channel);
-  const read = readOptions(channelArea, 'options', options, { signal: true });
-  const signal = readSignal(channelArea, 'options.signal', read.signal);
+  const asked = readUnsubscribe(publisher, channel, options);
   checkLive();
   await operation<undefined>(
     (op) => {
-      native.channelUnsubscribe(op, mesh, from, name);
+      native.channelUnsubscribe(op, mesh, asked.publisher, asked.channel, asked.queueGroup);
     },
-    { signal },
+    { signal: asked.signal },
   );
 }
 
@@ -145,10 +143,15 @@ export function openSubscription(
 }
 
 /** What is to be subscribed to, checked. */
-export interface Asked {
+export interface Asked extends Leaving {
+  readonly token: Uint8Array | undefined;
+}
+
+/** What is to be left, checked. */
+export interface Leaving {
   readonly publisher: bigint;
   readonly channel: string;
-  readonly token: Uint8Array | undefined;
+  readonly queueGroup: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -179,7 +182,7 @@ class ChannelSubscription implements Subscription {
     this.#asked = asked;
     this.ready = operation<undefined>(
       (op) => {
-        this.#reader = native.channelOpen(op, mesh, asked.publisher, asked.channel, asked.token);
+        this.#reader = native.channelOpen(op, mesh, asked.publisher, asked.channel, asked.queueGroup, asked.token);
         live.set(keyOf(mesh, this.#reader), this);
       },
       { signal: asked.signal },
@@ -263,7 +266,8 @@ class ChannelSubscription implements Subscription {
     this.#read.length = 0;
     this.pump();
     await operation<undefined>((op) => {
-      native.channelClose(op, this.#mesh, this.#reader, this.#asked.publisher, this.#asked.channel);
+      const { publisher, channel, queueGroup } = this.#asked;
+      native.channelClose(op, this.#mesh, this.#reader, publisher, channel, queueGroup);
     });
   }
 }
@@ -271,9 +275,20 @@ class ChannelSubscription implements Subscription {
 export function readSubscribe(publisher: bigint, channel: string, options: SubscribeOptions | undefined): Asked {
   const from = u64(channelArea, 'publisher', publisher);
   const name = readChannelName('channel', channel);
-  const read = readOptions(channelArea, 'options', options, { token: true, signal: true });
+  const read = readOptions(channelArea, 'options', options, { token: true, queueGroup: true, signal: true });
   const token = read.token === undefined ? undefined : readTokenLike('options.token', read.token);
-  return { publisher: from, channel: name, token, signal: readSignal(channelArea, 'options.signal', read.signal) };
+  const group = queueGroup(channelArea, 'options.queueGroup', name, read.queueGroup);
+  const signal = readSignal(channelArea, 'options.signal', read.signal);
+  return { publisher: from, channel: name, queueGroup: group, token, signal };
+}
+
+export function readUnsubscribe(publisher: bigint, channel: string, options: UnsubscribeOptions | undefined): Leaving {
+  const from = u64(channelArea, 'publisher', publisher);
+  const name = readChannelName('channel', channel);
+  const read = readOptions(channelArea, 'options', options, { queueGroup: true, signal: true });
+  const group = queueGroup(channelArea, 'options.queueGroup', name, read.queueGroup);
+  const signal = readSignal(channelArea, 'options.signal', read.signal);
+  return { publisher: from, channel: name, queueGroup: group, signal };
 }
 
 function keyOf(mesh: number, reader: bigint): string {

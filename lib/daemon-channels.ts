@@ -1,24 +1,15 @@
 /** What daemons receive from channels, and what they publish. */
 
 import { native } from './binding';
-import { readSubscribe, type Publishing } from './channels';
-import { readChannelName } from './channel-config';
+import { readSubscribe, readUnsubscribe, type Publishing } from './channels';
 import type { Dispatcher } from './dispatcher';
 import { errorFromNative } from './errors/from-native';
 import { ChannelError } from './errors/index';
 import { operation } from './operations';
 import type { SubscriptionNotice } from './runtime-work';
-import type { PublishReport, SubscribeOptions } from './types/channels';
+import type { PublishReport, SubscribeOptions, UnsubscribeOptions } from './types/channels';
 import type { DaemonSubscription, DaemonSubscriptionEvent } from './types/runtime';
-import type { WaitOptions } from './types/values';
-import {
-  abortable,
-  channelArea,
-  daemonArea,
-  options as readOptions,
-  signal as readSignal,
-  u64,
-} from './validate/index';
+import { abortable, daemonArea, u64 } from './validate/index';
 
 /** Gives the dispatcher, or throws when the runtime is shut down. */
 type Live = () => Dispatcher;
@@ -32,11 +23,11 @@ export async function subscribeDaemon(
   options: SubscribeOptions | undefined,
 ): Promise<void> {
   const origin = u64(daemonArea, 'originHash', originHash);
-  const asked = readSubscribe(publisher, channel, options);
+  const { publisher: from, channel: name, queueGroup, token, signal } = readSubscribe(publisher, channel, options);
   const dispatcher = live();
-  await abortable(asked.signal, () =>
+  await abortable(signal, () =>
     settledBy(dispatcher, origin, (ticket) => {
-      native.runtimeSubscribe(dispatcher.id, ticket, origin, asked.publisher, asked.channel, asked.token);
+      native.runtimeSubscribe(dispatcher.id, ticket, origin, from, name, queueGroup, token);
     }),
   );
 }
@@ -47,17 +38,14 @@ export async function unsubscribeDaemon(
   originHash: bigint,
   publisher: bigint,
   channel: string,
-  options: WaitOptions | undefined,
+  options: UnsubscribeOptions | undefined,
 ): Promise<void> {
   const origin = u64(daemonArea, 'originHash', originHash);
-  const from = u64(channelArea, 'publisher', publisher);
-  const name = readChannelName('channel', channel);
-  const read = readOptions(channelArea, 'options', options, { signal: true });
-  const signal = readSignal(channelArea, 'options.signal', read.signal);
+  const { publisher: from, channel: name, queueGroup, signal } = readUnsubscribe(publisher, channel, options);
   const dispatcher = live();
   await abortable(signal, () =>
     settledBy(dispatcher, origin, (ticket) => {
-      native.runtimeUnsubscribe(dispatcher.id, ticket, origin, from, name);
+      native.runtimeUnsubscribe(dispatcher.id, ticket, origin, from, name, queueGroup);
     }),
   );
 }
@@ -80,11 +68,12 @@ export async function publishAs(runtime: number, emitter: bigint, asked: Publish
 
 /** What listeners are told. */
 export function subscriptionEvent(notice: SubscriptionNotice): DaemonSubscriptionEvent {
-  const { originHash, publisher, channel, failure, missed } = notice;
-  if (failure === undefined) return { type: 'gap', originHash, publisher, channel, missed: missed ?? 0n };
+  const { originHash, publisher, channel, queueGroup, failure, missed } = notice;
+  const of = { originHash, publisher, channel, ...(queueGroup === undefined ? {} : { queueGroup }) };
+  if (failure === undefined) return { type: 'gap', ...of, missed: missed ?? 0n };
   const cause = errorFromNative(failure);
   const error = cause instanceof ChannelError ? cause : new ChannelError(cause.message, { cause });
-  return { type: 'ended', originHash, publisher, channel, error };
+  return { type: 'ended', ...of, error };
 }
 
 function settledBy(dispatcher: Dispatcher, origin: bigint, begin: (ticket: number) => void): Promise<undefined> {

@@ -2,12 +2,12 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
-import { channelName, hashOf } from './channel-name';
+import { channelName, hashOf, queueGroup } from './channel-name';
 import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
 import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token';
 import type { IssueTokenOptions } from './types/identity';
-import { bytes, identityArea, kindOf, text, type Refuse } from './validate/index';
+import { bytes, identityArea, kindOf, type Refuse } from './validate/index';
 
 const ENTITY_ID = { length: 32 };
 const SEED = { length: 32 };
@@ -101,12 +101,13 @@ export class Identity {
   }
 
   /**
-   * A token signed by this identity: the right of `subject` to do something on a channel. Throws {@link TokenError} of kind
+   * A token signed by this identity: the right of `subject` to do something on a channel, or with `queueGroup` to be a member
+   * of that queue group of it. Throws {@link TokenError} of kind
    * `read_only` when the secret is not here, `zero_ttl` or `ttl_too_long` for a time that no token may have.
    */
   issueToken(o: IssueTokenOptions): Token {
-    const { subject, scope, channel, ttlSeconds, delegationDepth } = readIssueOptions(o);
-    return tokenFromBytes(native.tokenIssue(this.#handle, subject, scope, channel, ttlSeconds, delegationDepth));
+    const { subject, scope, channel, group, ttlSeconds, delegationDepth } = readIssueOptions(o);
+    return tokenFromBytes(native.tokenIssue(this.#handle, subject, scope, channel, group, ttlSeconds, delegationDepth));
   }
 
   /**
@@ -117,10 +118,14 @@ export class Identity {
     native.tokenCacheInstall(this.#cache(), readToken('token', token));
   }
 
-  /** The longest valid token of `subject` for this channel among those that were installed. Verified again. */
-  lookupToken(subject: Uint8Array, channel: string): Token | null {
+  /**
+   * The longest valid token of `subject` for this channel, or for this queue group of it, among those that were installed.
+   * Verified again.
+   */
+  lookupToken(subject: Uint8Array, channel: string, group?: string): Token | null {
     const holder = bytes(identityArea, 'subject', subject, ENTITY_ID);
-    const found = native.tokenCacheLookup(this.#cache(), holder, channelName(identityArea, 'channel', channel));
+    const name = channelName(identityArea, 'channel', channel);
+    const found = native.tokenCacheLookup(this.#cache(), holder, name, queueGroup(identityArea, 'group', name, group));
     return found === null ? null : tokenFromBytes(found);
   }
 
@@ -163,10 +168,12 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
 
 /**
  * The 64-bit name of a channel: xxh3-64 of its canonical name, which is 1 to 255 of `a-z 0-9 - _ . /`, without a leading,
- * trailing or double `/` and without a segment `.` or `..`. Throws {@link IdentityError} for any other name.
+ * trailing or double `/` and without a segment `.` or `..`. Throws {@link IdentityError} for any other name. That of a queue
+ * group is xxh3-64 of `<channel>#<group>`; `#` occurs in no name, so it is the hash of no channel's name.
  *
  * @public
  */
-export function channelHash(name: string): bigint {
-  return hashOf(identityArea, 'name', text(identityArea, 'name', name));
+export function channelHash(name: string, group?: string): bigint {
+  const channel = channelName(identityArea, 'name', name);
+  return hashOf(identityArea, 'group', channel, queueGroup(identityArea, 'group', channel, group));
 }

@@ -11,7 +11,14 @@ import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
 import { operation, settled } from './operations';
-import type { ChannelConfig, PublishOptions, PublishReport, SubscribeOptions, Subscription } from './types/channels';
+import type {
+  ChannelConfig,
+  PublishOptions,
+  PublishReport,
+  SubscribeOptions,
+  Subscription,
+  UnsubscribeOptions,
+} from './types/channels';
 import type { MeshNodeEvents, MeshNodeOptions, PeerInfo } from './types/mesh';
 import type { WaitOptions } from './types/values';
 import { kindOf, meshArea, options as readOptions, signal as readSignal, u64, type Refuse } from './validate/index';
@@ -198,9 +205,10 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Subscribes this node to a channel of a publisher with which it has a session. Resolves when that has agreed; rejects
-   * with {@link ChannelAuthError}, {@link ChannelError} or {@link NotConnectedError}. Waits for the `start()` of both, however
-   * long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+   * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group.
+   * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
+   * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
+   * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
    */
   async subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     await subscribe(this.#id, publisher, channel, options, () => {
@@ -208,8 +216,11 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     });
   }
 
-  /** Leaves a channel; resolves when the publisher knows. Whoever reads it comes to an end. Not to be in it is fine. */
-  async unsubscribeChannel(publisher: bigint, channel: string, options?: WaitOptions): Promise<void> {
+  /**
+   * Leaves a channel with all its queue groups, or with `queueGroup` only that one; resolves when the publisher knows. Whoever
+   * reads it comes to an end. Not to be in it is fine.
+   */
+  async unsubscribeChannel(publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void> {
     await unsubscribe(this.#id, publisher, channel, options, () => {
       this.#checkLive();
     });
@@ -225,7 +236,10 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     });
   }
 
-  /** Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. */
+  /**
+   * Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. Of a queue group the
+   * node is one member, and each message is for one of its subscriptions.
+   */
   messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription {
     return openSubscription(this.#id, publisher, channel, options, () => {
       this.#checkLive();

@@ -19,16 +19,16 @@ export interface BatchRest {
 export declare function bindEnvironment(makeError: (record: import('./errors/from-native').ErrorRecord) => Error, wake: () => void): void
 
 /** Ends a reader; settles when the publisher knows, if it has to. */
-export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string): void
+export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string, group?: string | undefined | null): void
 
 /** How many messages a reader did not read in time. */
 export declare function channelDropped(mesh: number, reader: bigint): bigint
 
-/** The 64-bit name of a channel. */
-export declare function channelHash(name: string): bigint
+/** The 64-bit name of a channel, or of a queue group of it. */
+export declare function channelHash(name: string, group?: string | undefined | null): bigint
 
 /** Subscribes with a reader, whose number is given back; settles when the publisher has agreed. */
-export declare function channelOpen(operation: number, mesh: number, publisher: bigint, channel: string, token?: Uint8Array | undefined | null): bigint
+export declare function channelOpen(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): bigint
 
 /** What a channel is made with; `lib` has checked it. */
 export interface ChannelOptions {
@@ -57,11 +57,11 @@ export declare function channelRead(mesh: number, reader: bigint): ReadBatch
 /** Makes a channel, or gives it another configuration. */
 export declare function channelRegister(mesh: number, options: ChannelOptions): void
 
-/** Has the node subscribe; settles when the publisher has agreed. */
-export declare function channelSubscribe(operation: number, mesh: number, publisher: bigint, channel: string, token?: Uint8Array | undefined | null): void
+/** Has the node subscribe, or be a member of a queue group; settles when the publisher has agreed. */
+export declare function channelSubscribe(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): void
 
-/** Has the node leave a channel; settles when the publisher knows. */
-export declare function channelUnsubscribe(operation: number, mesh: number, publisher: bigint, channel: string): void
+/** Has the node leave a queue group, or without one a channel with all its groups; settles when the publisher knows. */
+export declare function channelUnsubscribe(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null): void
 
 /** Counters of a daemon. */
 export interface DaemonCounters {
@@ -492,8 +492,8 @@ export declare function runtimeStats(runtime: number, slot: number, generation: 
 /** Stops a daemon behind the events that it accepted; `ticket` is settled. */
 export declare function runtimeStop(runtime: number, ticket: number, origin: bigint): void
 
-/** Has a daemon subscribe; `ticket` is settled when the publisher has agreed. */
-export declare function runtimeSubscribe(runtime: number, ticket: number, origin: bigint, publisher: bigint, channel: string, token?: Uint8Array | undefined | null): void
+/** Has a daemon subscribe, or be a member of a queue group; `ticket` is settled when the publisher has agreed. */
+export declare function runtimeSubscribe(runtime: number, ticket: number, origin: bigint, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): void
 
 /** What a daemon has subscribed to. */
 export declare function runtimeSubscriptions(runtime: number, origin: bigint): Array<SubscribedChannel>
@@ -513,8 +513,8 @@ export declare function runtimeTakeWork(runtime: number): number
  */
 export declare function runtimeTold(runtime: number, bytes: number, unused: number): Array<LocalOutcome> | null
 
-/** Has a daemon leave a channel; `ticket` is settled when the publisher knows. */
-export declare function runtimeUnsubscribe(runtime: number, ticket: number, origin: bigint, publisher: bigint, channel: string): void
+/** Has a daemon leave a queue group, or without one a channel with all its groups; `ticket` is settled when the publisher knows. */
+export declare function runtimeUnsubscribe(runtime: number, ticket: number, origin: bigint, publisher: bigint, channel: string, group?: string | undefined | null): void
 
 /** The caller does not wait any longer. */
 export declare function runtimeWithdraw(runtime: number, ticket: number, origin: bigint): void
@@ -525,6 +525,8 @@ export interface SubscribedChannel {
   publisher: bigint
   /** Its name. */
   channel: string
+  /** The queue group of it. */
+  queueGroup?: string
 }
 
 /** Takes all news; called when JavaScript was woken. */
@@ -551,8 +553,8 @@ export declare function tokenCacheInstall(cache: import('./handles').TokenCacheH
 /** How many tokens a store holds. */
 export declare function tokenCacheLen(cache: import('./handles').TokenCacheHandle): number
 
-/** The longest valid token of a subject for a channel. */
-export declare function tokenCacheLookup(cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string): Buffer | null
+/** The longest valid token of a subject for a channel, or for a queue group of it. */
+export declare function tokenCacheLookup(cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string, group?: string): Buffer | null
 
 /** Reads the tokens of a chain. A single token is a chain of one. Nothing is verified. */
 export declare function tokenChainFacts(bytes: Uint8Array): Array<TokenFacts>
@@ -582,8 +584,8 @@ export interface TokenFacts {
   nonce: bigint
 }
 
-/** Issues a token for a channel; gives its wire form. */
-export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, ttlSeconds: bigint, delegationDepth: number): Buffer
+/** Issues a token for a channel, or for a queue group of it; gives its wire form. */
+export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, group: string | undefined, ttlSeconds: bigint, delegationDepth: number): Buffer
 
 /** Whether the issuer signed this token. */
 export declare function tokenVerify(bytes: Uint8Array): boolean

@@ -100,6 +100,7 @@ export interface SubscriptionNotice {
   readonly originHash: bigint;
   readonly publisher: bigint;
   readonly channel: string;
+  readonly queueGroup?: string;
   readonly failure?: ErrorRecord;
   readonly missed?: bigint;
 }

@@ -19,7 +19,7 @@ import { operation } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
-import type { SubscribeOptions } from './types/channels';
+import type { SubscribeOptions, UnsubscribeOptions } from './types/channels';
 import type { DrainOptions, DrainReport, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
 import type {
   CallOptions,
@@ -29,7 +29,6 @@ import type {
   DaemonRuntimeOptions,
   DaemonSubscription,
 } from './types/runtime';
-import type { WaitOptions } from './types/values';
 // The two of every event by themselves: what an index passes on is read through a getter.
 import { bytes, bytesArray } from './validate/bytes';
 import { daemonArea } from './validate/area';
@@ -306,16 +305,19 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Has a daemon of this runtime receive a channel, as events with `event.channel` set; resolves when the publisher has
-   * agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
+   * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
+   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
    * publisher. The subscription moves with the daemon and ends with it.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
   }
 
-  /** Ends that; resolves when the publisher knows. One that is not subscribed resolves too. */
-  unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: WaitOptions): Promise<void> {
+  /**
+   * Ends that for the channel with all its queue groups, or with `queueGroup` for that one; resolves when the publisher knows.
+   * One that is not subscribed resolves too.
+   */
+  unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void> {
     return unsubscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
   }
 

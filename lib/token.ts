@@ -2,7 +2,7 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
-import { channelName } from './channel-name';
+import { channelName, queueGroup } from './channel-name';
 import type { TokenFacts } from './native';
 import type { IssueTokenOptions, TokenScope } from './types/identity';
 import { bytes, choice, identityArea, integer, list, options, tokenArea, type Refuse } from './validate/index';
@@ -76,7 +76,7 @@ export class Token {
     return new Set(SCOPES.filter((scope) => (this.#facts.scope & SCOPE_BITS[scope]) !== 0));
   }
 
-  /** On which channel, see {@link channelHash}. */
+  /** On which channel, or in which queue group of one, see {@link channelHash}. */
   get channelHash(): bigint {
     return this.#facts.channelHash;
   }
@@ -226,6 +226,7 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
   subject: Uint8Array;
   scope: number;
   channel: string;
+  group: string | undefined;
   ttlSeconds: bigint;
   delegationDepth: number;
 } {
@@ -234,17 +235,22 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
     subject: true,
     scope: true,
     channel: true,
+    queueGroup: true,
     ttlSeconds: true,
     delegationDepth: true,
   });
   const subject = bytes(identityArea, 'options.subject', read.subject, { length: 32 });
   const scope = readScope(identityArea, 'options.scope', read.scope);
   const channel = channelName(identityArea, 'options.channel', read.channel);
+  const group = queueGroup(identityArea, 'options.queueGroup', channel, read.queueGroup);
+  if (group !== undefined && (scope & SCOPE_BITS.wildcard) !== 0) {
+    throw identityArea("options.queueGroup: a token with the scope 'wildcard' is for channels only");
+  }
   const ttl = integer(identityArea, 'options.ttlSeconds', read.ttlSeconds, { max: Number.MAX_SAFE_INTEGER });
   const delegationDepth = integer(identityArea, 'options.delegationDepth', read.delegationDepth ?? 0, {
     max: MAX_DEPTH,
   });
-  return { subject, scope, channel, ttlSeconds: BigInt(ttl), delegationDepth };
+  return { subject, scope, channel, group, ttlSeconds: BigInt(ttl), delegationDepth };
 }
 
 function bytesOfToken(path: string, value: unknown, expected = 'a Token or a Uint8Array'): Buffer {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, OnFailure, PublishOptions,
-    ReaderEnd, ReaderId, Subnet, Visibility,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Feed, OnFailure,
+    PublishOptions, ReaderEnd, ReaderId, Subnet, Visibility,
 };
 use mesh_daemon_core::identity::{EntityId, NodeId};
 use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
@@ -179,7 +179,7 @@ pub fn channel_register(env: Env, mesh: u32, options: ChannelOptions) -> Result<
     channels.register(config).map_err(|error| Failure::from(error).throw(&env))
 }
 
-/// Has the node subscribe; settles when the publisher has agreed.
+/// Has the node subscribe, or be a member of a queue group; settles when the publisher has agreed.
 #[napi]
 pub fn channel_subscribe(
     env: Env,
@@ -187,18 +187,27 @@ pub fn channel_subscribe(
     mesh: u32,
     publisher: BigInt,
     channel: String,
+    group: Option<String>,
     token: Option<&[u8]>,
 ) -> Result<()> {
     let channels = channels(&env, mesh)?;
-    let told = channels.subscribe(NodeId::new(u64_from(&publisher)?), &channel_name(&env, &channel)?, token);
+    let told = channels.subscribe(NodeId::new(u64_from(&publisher)?), &feed(&env, &channel, group.as_deref())?, token);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
 }
 
-/// Has the node leave a channel; settles when the publisher knows.
+/// Has the node leave a queue group, or without one a channel with all its groups; settles when the publisher knows.
 #[napi]
-pub fn channel_unsubscribe(env: Env, operation: f64, mesh: u32, publisher: BigInt, channel: String) -> Result<()> {
+pub fn channel_unsubscribe(
+    env: Env,
+    operation: f64,
+    mesh: u32,
+    publisher: BigInt,
+    channel: String,
+    group: Option<String>,
+) -> Result<()> {
     let channels = channels(&env, mesh)?;
-    let told = channels.unsubscribe(NodeId::new(u64_from(&publisher)?), &channel_name(&env, &channel)?);
+    let (publisher, feed) = (NodeId::new(u64_from(&publisher)?), feed(&env, &channel, group.as_deref())?);
+    let told = channels.unsubscribe(publisher, &feed);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
 }
 
@@ -210,11 +219,12 @@ pub fn channel_open(
     mesh: u32,
     publisher: BigInt,
     channel: String,
+    group: Option<String>,
     token: Option<&[u8]>,
 ) -> Result<BigInt> {
     let channels = channels(&env, mesh)?;
     let (reader, told) =
-        channels.open_reader(NodeId::new(u64_from(&publisher)?), &channel_name(&env, &channel)?, token);
+        channels.open_reader(NodeId::new(u64_from(&publisher)?), &feed(&env, &channel, group.as_deref())?, token);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })?;
     Ok(reader.0.into())
 }
@@ -251,10 +261,11 @@ pub fn channel_close(
     reader: BigInt,
     publisher: BigInt,
     channel: String,
+    group: Option<String>,
 ) -> Result<()> {
     let channels = channels(&env, mesh)?;
     let (reader, publisher) = (ReaderId(u64_from(&reader)?), NodeId::new(u64_from(&publisher)?));
-    let told = channels.close_reader(reader, publisher, &channel_name(&env, &channel)?);
+    let told = channels.close_reader(reader, publisher, &feed(&env, &channel, group.as_deref())?);
     operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
 }
 
@@ -310,4 +321,11 @@ fn channels(env: &Env, mesh: u32) -> Result<Channels> {
 /// A canonical channel name.
 pub(crate) fn channel_name(env: &Env, text: &str) -> Result<ChannelName> {
     ChannelName::new(text).map_err(|error| Failure::from(error).throw(env))
+}
+
+/// A channel, or a queue group of it.
+pub(crate) fn feed(env: &Env, channel: &str, group: Option<&str>) -> Result<Feed> {
+    ChannelName::new(channel)
+        .and_then(|channel| Feed::new(channel, group))
+        .map_err(|error| Failure::from(error).throw(env))
 }

@@ -55,6 +55,7 @@ fn identity() -> Vec<Failure> {
         IdentityError::ReadOnly(EntityKeypair::generate().entity_id()),
         IdentityError::BadSignature,
         IdentityError::InvalidChannelName("empty"),
+        IdentityError::InvalidQueueGroup("empty"),
     ];
     let tokens = [
         TokenError::InvalidSignature,

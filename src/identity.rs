@@ -4,7 +4,7 @@
 
 use std::ops::Deref as _;
 
-use mesh_daemon_core::identity::{EntityId, EntityKeypair, IdentityError, Signature, channel_hash};
+use mesh_daemon_core::identity::{EntityId, EntityKeypair, IdentityError, Signature, channel_hash, queue_group_hash};
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, Buffer, Env, External};
 use napi_derive::napi;
@@ -29,7 +29,9 @@ impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
         let code = match &error {
             IdentityError::ReadOnly(_) => ErrorCode::IdentityReadOnly,
-            IdentityError::BadSignature | IdentityError::InvalidChannelName(_) => ErrorCode::IdentityInvalidArgument,
+            IdentityError::BadSignature
+            | IdentityError::InvalidChannelName(_)
+            | IdentityError::InvalidQueueGroup(_) => ErrorCode::IdentityInvalidArgument,
         };
         Self::new(code, error)
     }
@@ -87,8 +89,16 @@ pub fn verify_signature(entity_id: &[u8], message: &[u8], signature: &[u8]) -> R
     Ok(entity.verify(message, &Signature::from_bytes(array_from(signature)?)).is_ok())
 }
 
-/// The 64-bit name of a channel.
+/// The 64-bit name of a channel, or of a queue group of it.
 #[napi(js_name = "channelHash")]
-pub fn hash_of_channel(env: Env, name: String) -> Result<BigInt> {
-    channel_hash(&name).map(BigInt::from).map_err(|error| Failure::from(error).throw(&env))
+pub fn hash_of_channel(env: Env, name: String, group: Option<String>) -> Result<BigInt> {
+    feed_hash(&name, group.as_deref()).map(BigInt::from).map_err(|error| Failure::from(error).throw(&env))
+}
+
+/// What stands for a channel in tokens, or for a queue group of it.
+pub(crate) fn feed_hash(channel: &str, group: Option<&str>) -> std::result::Result<u64, IdentityError> {
+    match group {
+        None => channel_hash(channel),
+        Some(group) => queue_group_hash(channel, group),
+    }
 }

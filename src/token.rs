@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use mesh_daemon_core::identity::{
-    EntityId, EntityKeypair, PermissionToken, TokenCache, TokenChain, TokenError, TokenGrant, TokenScope, channel_hash,
+    EntityId, EntityKeypair, PermissionToken, TokenCache, TokenChain, TokenError, TokenGrant, TokenScope, TokenTarget,
 };
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, Buffer, Env, External};
@@ -12,6 +12,7 @@ use napi_derive::napi;
 
 use crate::convert::{array_from, u64_from};
 use crate::error::{ErrorCode, Failure};
+use crate::identity::feed_hash;
 
 /// What a token says.
 #[napi(object)]
@@ -55,23 +56,25 @@ impl From<TokenError> for Failure {
     }
 }
 
-/// Issues a token for a channel; gives its wire form.
+/// Issues a token for a channel, or for a queue group of it; gives its wire form.
 #[napi(
-    ts_args_type = "issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, ttlSeconds: bigint, delegationDepth: number"
+    ts_args_type = "issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, group: string | undefined, ttlSeconds: bigint, delegationDepth: number"
 )]
+#[allow(clippy::too_many_arguments)] // what a token says
 pub fn token_issue(
     env: Env,
     issuer: &External<EntityKeypair>,
     subject: &[u8],
     scope: u32,
     channel: String,
+    group: Option<String>,
     ttl_seconds: BigInt,
     delegation_depth: u8,
 ) -> Result<Buffer> {
     let grant = TokenGrant {
         subject: EntityId::from_bytes(array_from(subject)?),
         scope: TokenScope::from_bits(scope),
-        channel_hash: channel_hash(&channel).map_err(|error| Failure::from(error).throw(&env))?,
+        channel_hash: feed_hash(&channel, group.as_deref()).map_err(|error| Failure::from(error).throw(&env))?,
         ttl_seconds: u64_from(&ttl_seconds)?,
         delegation_depth,
         generation: 0,
@@ -126,9 +129,9 @@ pub fn token_cache_install(env: Env, cache: &External<RefCell<TokenCache>>, toke
         .map_err(|error| Failure::from(error).throw(&env))
 }
 
-/// The longest valid token of a subject for a channel.
+/// The longest valid token of a subject for a channel, or for a queue group of it.
 #[napi(
-    ts_args_type = "cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string",
+    ts_args_type = "cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string, group?: string",
     ts_return_type = "Buffer | null"
 )]
 pub fn token_cache_lookup(
@@ -136,10 +139,12 @@ pub fn token_cache_lookup(
     cache: &External<RefCell<TokenCache>>,
     subject: &[u8],
     channel: String,
+    group: Option<String>,
 ) -> Result<Option<Buffer>> {
     let subject = EntityId::from_bytes(array_from(subject)?);
-    let channel = channel_hash(&channel).map_err(|error| Failure::from(error).throw(&env))?;
-    Ok(cache.borrow_mut().lookup(subject, channel, unix_seconds()).map(|token| wire_form(&token)))
+    let hash = feed_hash(&channel, group.as_deref()).map_err(|error| Failure::from(error).throw(&env))?;
+    let target = if group.is_some() { TokenTarget::QueueGroup(hash) } else { TokenTarget::Channel(hash) };
+    Ok(cache.borrow_mut().lookup(subject, target, unix_seconds()).map(|token| wire_form(&token)))
 }
 
 /// How many tokens a store holds.

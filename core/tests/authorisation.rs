@@ -3,6 +3,7 @@
 
 use mesh_daemon_core::identity::{
     EntityKeypair, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenGrant, TokenRequest, TokenScope,
+    TokenTarget,
 };
 
 const START: u64 = 1_700_000_000;
@@ -111,7 +112,7 @@ fn authorisation_matrix() {
                                 let got = chain.verify(&TokenRequest {
                                     presenter: key(presenter).entity_id(),
                                     action,
-                                    channel_hash: channel,
+                                    target: TokenTarget::Channel(channel),
                                     roots: &[key(ROOT).entity_id()],
                                     floors: &floors,
                                     now,

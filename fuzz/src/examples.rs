@@ -8,7 +8,9 @@ use mesh_daemon_core::identity::{
     OriginHash, PermissionToken, TokenChain, TokenGrant, TokenScope, channel_hash,
 };
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
-use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, DataHead, Fragment, RefusalReason};
+use mesh_daemon_core::wire::channels::{
+    ChannelMessage, DaemonProof, DataHead, Fragment, GroupMember, GroupShare, RefusalReason,
+};
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
 use mesh_daemon_core::wire::events::{
@@ -102,8 +104,10 @@ fn channels() -> Vec<Vec<u8>> {
     let (request, channel, daemon) = (7, CHANNEL, keypair.entity_id());
     let signature = keypair.sign(b"statement").expect("a full key pair");
     let link = Some(CausalLink::genesis(keypair.origin_hash()).to_bytes().into());
-    let head = DataHead { channel: 1, number: u64::MAX, reliable: true, after: Some(7), link };
-    let bare = DataHead { after: None, link: None, ..head };
+    let member = GroupMember { group: u64::MAX, daemon: Some(daemon) };
+    let share = Some(GroupShare { member, sequence: u64::MAX });
+    let head = DataHead { channel: 1, number: u64::MAX, reliable: true, after: Some(7), link, share };
+    let bare = DataHead { after: None, link: None, share: None, ..head };
     let messages = [
         ChannelMessage::Subscribe {
             request,
@@ -112,17 +116,29 @@ fn channels() -> Vec<Vec<u8>> {
             token: Some(&[1; 169]),
             subnet: Some(&[1, 2]),
             from: Some(3),
+            group: Some("workers"),
         },
-        ChannelMessage::Subscribe { request, channel, daemon: None, token: None, subnet: None, from: None },
+        ChannelMessage::Subscribe {
+            request,
+            channel,
+            daemon: None,
+            token: None,
+            subnet: None,
+            from: None,
+            group: None,
+        },
         ChannelMessage::Subscribed { request, position: Some(3), missed: Some(2) },
         ChannelMessage::Refused { request, reason: RefusalReason::Throttled },
-        ChannelMessage::Unsubscribe { request, channel, daemon: Some(daemon) },
+        ChannelMessage::Unsubscribe { request, channel, daemon: Some(daemon), group: Some("workers"), taken: Some(4) },
+        ChannelMessage::Unsubscribe { request, channel, daemon: None, group: None, taken: None },
         ChannelMessage::Unsubscribed { request },
-        ChannelMessage::Ended { channel: 1, daemon: None, reason: RefusalReason::Expired },
-        ChannelMessage::Ended { channel: 1, daemon: Some(daemon), reason: RefusalReason::Moved },
+        ChannelMessage::Ended { channel: 1, daemon: None, reason: RefusalReason::Expired, group: None },
+        ChannelMessage::Ended { channel: 1, daemon: Some(daemon), reason: RefusalReason::Moved, group: Some(5) },
         ChannelMessage::Data { head, payload: b"payload" },
         ChannelMessage::Data { head: bare, payload: b"payload" },
-        ChannelMessage::Ack { channel: 1, through: 2 },
+        ChannelMessage::Ack { channel: 1, through: 2, member: None },
+        ChannelMessage::Ack { channel: 1, through: 2, member: Some(member) },
+        ChannelMessage::NoMember { channel: 1, member },
     ];
     let piece = Bytes::from_static(b"piece");
     let fragments = [Fragment::First { head, total: 100, piece: piece.clone() }, Fragment::Next(piece)];

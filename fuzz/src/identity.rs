@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use mesh_daemon_core::directory::{Claim, ClaimBody};
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, EnvelopeContext, Epoch, IdentityEnvelope, Lineage, MigrationId, NodeStaticSecret,
-    RevocationFloors, Signature, TOKEN_LEN, TokenChain, TokenRequest, TokenScope, channel_hash,
+    RevocationFloors, Signature, TOKEN_LEN, TokenChain, TokenRequest, TokenScope, TokenTarget, channel_hash,
 };
 
 /// The instant at which tokens of the examples are valid, in unix seconds.
@@ -74,8 +74,8 @@ pub fn token(data: &[u8]) -> bool {
     let mut floors = RevocationFloors::default();
     let request = |floors: &RevocationFloors, presenter: EntityId, channel_hash: u64| {
         let roots = [keypair(1).entity_id()];
-        let request =
-            TokenRequest { presenter, action: TokenScope::PUBLISH, channel_hash, roots: &roots, floors, now: NOW };
+        let target = TokenTarget::Channel(channel_hash);
+        let request = TokenRequest { presenter, action: TokenScope::PUBLISH, target, roots: &roots, floors, now: NOW };
         chain.verify(&request).is_ok()
     };
     let channel = channel_hash(CHANNEL).expect("a canonical name");

@@ -60,10 +60,27 @@ export interface PublishOptions extends WaitOptions {
 export interface SubscribeOptions extends WaitOptions {
   /** What the publisher lets this node in with. Its last subject is this node's entity id. */
   token?: TokenLike;
+  /**
+   * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
+   * nodes and daemons in turn, and to all subscribers that are in none. On a channel that tokens guard, a group needs a token
+   * of its own (`queueGroup` of `issueToken`).
+   */
+  queueGroup?: string;
 }
 
 /**
- * Whom a message reached, in nodes: acknowledged by the peer when reliable, else accepted by its session.
+ * How a channel is left.
+ *
+ * @public
+ */
+export interface UnsubscribeOptions extends WaitOptions {
+  /** The queue group to leave. Without it the channel is left with all its groups. */
+  queueGroup?: string;
+}
+
+/**
+ * Whom a message reached, in nodes and queue groups: acknowledged when reliable, else accepted by the peer's session. A group
+ * counts once, whatever its size.
  *
  * @public
  */

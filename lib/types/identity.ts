@@ -17,6 +17,11 @@ export interface IssueTokenOptions {
   subject: Uint8Array;
   scope: readonly TokenScope[];
   channel: string;
+  /**
+   * The queue group of the channel that it lets into, and into nothing else: neither does it let into the channel, nor a token
+   * of the channel, or of any channel, into the group.
+   */
+  queueGroup?: string;
   /** 1 second to 365 days. */
   ttlSeconds: number;
   /** How often it may be delegated on. Default 0. */

@@ -113,6 +113,8 @@ export interface CallOptions extends WaitOptions {
 export interface DaemonSubscription {
   readonly publisher: bigint;
   readonly channel: string;
+  /** The queue group of the channel that it is a member of. */
+  readonly queueGroup?: string;
 }
 
 /**

@@ -9,7 +9,7 @@ use super::machine::{ArrivedMessage, ChannelEvent, DaemonSubscriber, Moment, Req
 use super::port::{DaemonChannels, DaemonChannelsObserver};
 use super::publishing::{PublishId, PublishOptions};
 use super::shell::{Channels, State};
-use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription};
+use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Feed};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
 
@@ -58,17 +58,17 @@ impl DaemonChannels for Channels {
     fn subscribe(
         &self,
         publisher: NodeId,
-        channel: &ChannelName,
+        feed: &Feed,
         daemon: DaemonSubscriber<'_>,
         token: Option<&[u8]>,
     ) -> Result<RequestId, ChannelError> {
         let who = SubscribeAs::Daemon(daemon);
-        self.quietly(|state, now| state.machine.subscribe(publisher, channel, who, token, now))
+        self.quietly(|state, now| state.machine.subscribe(publisher, feed, who, token, now))
     }
 
-    fn unsubscribe(&self, publisher: NodeId, channel: &ChannelName, daemon: EntityId) -> RequestId {
+    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> RequestId {
         let who = Subscriber::Daemon(daemon);
-        self.quietly(|state, now| state.machine.unsubscribe(publisher, channel, who, now))
+        self.quietly(|state, now| state.machine.unsubscribe(publisher, feed, who, now))
     }
 
     fn leave_all(&self, daemon: EntityId) {

@@ -1,14 +1,18 @@
 //! Who asks to be let in: the publisher's side of membership.
 
+use super::feed::Seat;
 use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
 use super::roster::{Grant, Rules};
-use super::{ChannelError, ChannelId, ChannelName, Subnet};
+use super::{ChannelError, ChannelId, ChannelName, Feed, Subnet};
 use crate::identity::{EntityId, Epoch, NodeId, PermissionToken, TokenChain};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 
 /// Most subscriptions of one peer.
 const MAX_GRANTS: usize = 16 * 1024;
+
+/// Most queue groups of a channel that one peer is in: each of them has a message sent to it once more.
+const MAX_GROUPS: usize = 64;
 
 /// Refused peers that are remembered before those are forgotten whose time is over.
 const MAX_THROTTLES: usize = 1024;
@@ -17,10 +21,20 @@ const MAX_THROTTLES: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asking<'a> {
     pub(super) channel: &'a str,
+    pub(super) group: Option<&'a str>,
     pub(super) daemon: Option<DaemonProof>,
     pub(super) token: Option<&'a [u8]>,
     pub(super) subnet: Option<&'a [u8]>,
     pub(super) from: Option<u64>,
+}
+
+/// Who wants out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving<'a> {
+    pub(super) channel: &'a str,
+    pub(super) group: Option<&'a str>,
+    pub(super) daemon: Option<EntityId>,
+    pub(super) taken: Option<u64>,
 }
 
 /// Where a subscriber stands that was let in.
@@ -50,18 +64,20 @@ impl ChannelMachine {
     }
 
     fn admit(&mut self, from: NodeId, asking: &Asking<'_>, now: Moment) -> Result<LetIn, RefusalReason> {
-        let name = ChannelName::new(asking.channel).map_err(|_| RefusalReason::Unknown)?;
-        let id = name.id();
+        let feed = ChannelName::new(asking.channel).and_then(|name| Feed::new(name, asking.group));
+        let feed = feed.map_err(|_| RefusalReason::Unknown)?;
+        let (name, id) = (feed.channel(), feed.channel().id());
         self.sweep_channel(id, now);
-        let subscriber = asking.daemon.map_or(Subscriber::Node, |proof| Subscriber::Daemon(proof.entity));
+        let seat = feed.seat(Subscriber::of(asking.daemon.map(|proof| proof.entity)));
+        let stream = seat.stream(id);
         let token = asking.token.map(TokenChain::from_bytes).transpose();
-        let known = self.channels.get(&id).filter(|channel| channel.config.name == name);
+        let known = self.channels.get(&id).filter(|channel| channel.config.name == *name);
         // Asked again after a reconnection, with what it was let in with.
-        let granted = known.and_then(|channel| channel.grant(from, subscriber));
+        let granted = known.and_then(|channel| channel.grant(from, seat));
         let epoch = asking.daemon.map_or(Epoch::FIRST, |proof| proof.epoch);
         let same = |grant: &Grant| grant.epoch == epoch && token.as_ref().is_ok_and(|token| *token == grant.token);
         if granted.is_some_and(same) {
-            return Ok(self.stands_at(id, from, asking.from));
+            return Ok(self.stands_at(stream, from, asking.from));
         }
         if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(now.instant)) {
             return Err(RefusalReason::Throttled);
@@ -75,24 +91,24 @@ impl ChannelMachine {
             });
         let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
         let proven = asking.daemon.is_none_or(|proof| {
-            let statement = subscription_statement(id, self.me.entity, self.me.incarnation, peer.entity, epoch);
+            let statement = subscription_statement(&feed, self.me.entity, self.me.incarnation, peer.entity, epoch);
             proof.entity.verify(&statement, &proof.signature).is_ok()
         });
         // A daemon has one host: the later one.
         let elsewhere = asking.daemon.filter(|_| proven).map(|proof| channel.elsewhere(proof.entity, from));
-        if elsewhere.iter().flatten().any(|(_, theirs)| *theirs > epoch) {
+        if elsewhere.iter().flatten().any(|(_, _, theirs)| *theirs > epoch) {
             return Err(RefusalReason::Moved);
         }
-        let former = elsewhere.into_iter().flatten().filter(|(_, theirs)| *theirs < epoch);
-        let former: Vec<_> = former.map(|(node, _)| node).collect();
+        let former = elsewhere.into_iter().flatten().filter(|(_, other, theirs)| *other == seat && *theirs < epoch);
+        let former: Vec<_> = former.map(|(node, _, _)| node).collect();
         let checked = grant
             .filter(|_| proven)
             .ok_or(RefusalReason::Unauthorized)
-            .and_then(|grant| channel.check(&grant, rules).map(|()| grant).map_err(RefusalReason::from));
+            .and_then(|grant| channel.check(seat, &grant, rules).map(|()| grant).map_err(RefusalReason::from));
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {
-                self.left(id, subscriber, &former);
+                self.left(id, seat, &former);
                 if self.throttles.len() >= MAX_THROTTLES {
                     self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
                 }
@@ -101,7 +117,11 @@ impl ChannelMachine {
             }
         };
         let was_in = granted.is_some();
-        if !was_in && peer.grants >= MAX_GRANTS {
+        let one_too_many = |group| {
+            let groups = channel.groups_on(from);
+            groups.len() >= MAX_GROUPS && !groups.contains(&group)
+        };
+        if !was_in && (peer.grants >= MAX_GRANTS || seat.group.is_some_and(one_too_many)) {
             return Err(RefusalReason::TooMany);
         }
         // Only what had to be proven shows that it is no guesser.
@@ -111,13 +131,13 @@ impl ChannelMachine {
             throttle.succeeded();
         }
         if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {
-            if !channel.has_node(from) {
-                peer.bases.insert(id, channel.last);
+            if channel.sharing(from, stream.share) == 0 {
+                peer.bases.insert(stream, channel.last_of(stream.share));
             }
-            if matches!(subscriber, Subscriber::Daemon(_)) {
-                channel.ring.open(channel.last);
+            if matches!(seat.who, Subscriber::Daemon(_)) {
+                channel.ring.open(channel.last, channel.groups.last());
             }
-            if channel.insert(from, subscriber, grant) {
+            if channel.insert(from, seat, grant) {
                 peer.grants += 1;
             }
         }
@@ -125,18 +145,21 @@ impl ChannelMachine {
             self.sweep_by(end, now);
         }
         let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
-        let stands = self.goes_on(id, from, &waiting, asking.from);
+        let stands = self.goes_on(stream, from, &waiting, asking.from);
         if asking.from.is_some() {
-            self.hand_on(id, &former, from, stands.position);
+            self.hand_on(stream, &former, from, stands.position);
         }
-        self.left(id, subscriber, &former);
+        self.left(id, seat, &former);
         Ok(stands)
     }
 
-    pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, channel: &str, daemon: Option<EntityId>) {
-        let subscriber = daemon.map_or(Subscriber::Node, Subscriber::Daemon);
-        if let Ok(name) = ChannelName::new(channel) {
-            self.put_out(name.id(), from, subscriber);
+    pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, leaving: &Leaving<'_>) {
+        if let Ok(feed) = ChannelName::new(leaving.channel).and_then(|name| Feed::new(name, leaving.group)) {
+            let (id, seat) = (feed.channel().id(), feed.seat(Subscriber::of(leaving.daemon)));
+            if let Some(taken) = leaving.taken.filter(|_| seat.group.is_some()) {
+                self.taken_before_leaving(from, seat.stream(id), taken);
+            }
+            self.put_out(id, from, seat);
         }
         if !self.say(from, &ChannelMessage::Unsubscribed { request }) {
             self.refuse(from, "answer", &"it asks faster than it reads");
@@ -144,33 +167,32 @@ impl ChannelMachine {
     }
 
     /// Ends a subscription that may not go on.
-    pub(super) fn evict(&mut self, channel: ChannelId, node: NodeId, subscriber: Subscriber, reason: RefusalReason) {
-        if !self.put_out(channel, node, subscriber) {
+    pub(super) fn evict(&mut self, channel: ChannelId, node: NodeId, seat: Seat, reason: RefusalReason) {
+        if !self.put_out(channel, node, seat) {
             return;
         }
-        let daemon = match subscriber {
-            Subscriber::Node => None,
-            Subscriber::Daemon(entity) => Some(entity),
-        };
+        let (daemon, group) = (seat.who.daemon(), seat.group.map(|group| group.0));
         // When it cannot be kept, the peer is as good as gone, and hears it when it asks again.
-        let _kept = self.say(node, &ChannelMessage::Ended { channel: channel.0, daemon, reason });
+        let _kept = self.say(node, &ChannelMessage::Ended { channel: channel.0, daemon, reason, group });
     }
 
-    /// Takes a subscriber out of a roster; true when it was in. With the last one on its node, what waits for it goes.
-    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, subscriber: Subscriber) -> bool {
+    /// Takes a subscriber out of a roster; true when it was in. With the last one on its node that a stream is for, what waits
+    /// in that goes.
+    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, seat: Seat) -> bool {
         let Some(channel) = self.channels.get_mut(&id) else { return false };
-        if !channel.remove(node, subscriber) {
+        if !channel.remove(node, seat) {
             return false;
         }
-        let empty = !channel.has_node(node);
+        let stream = seat.stream(id);
+        let empty = channel.sharing(node, stream.share) == 0;
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.grants -= 1;
             if empty {
-                peer.bases.remove(&id);
+                peer.bases.remove(&stream);
             }
         }
         if empty {
-            self.deliveries_dropped(node, Some(id), &ChannelError::Left(node));
+            self.deliveries_dropped(node, Some(stream), &ChannelError::Left(node));
         }
         true
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::joining::Subscription;
 use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Position, Subscriber};
 use super::peers::{WINDOW, WINDOW_BYTES};
-use super::{ChannelId, ChannelName};
+use super::{Feed, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
 use crate::wire::channels::DataHead;
@@ -28,12 +28,15 @@ const MOST_LOSSY: usize = 256;
 /// How long the subscriptions of a daemon that moved away are kept for its new host to go on with.
 const KEPT_FOR_MOVED: Duration = Duration::from_secs(10);
 
-type Key = (NodeId, ChannelId);
+/// A stream of a publisher.
+pub(super) type Key = (NodeId, StreamId);
 
 /// A message that some daemon has yet to take.
 #[derive(Debug)]
 struct Held {
     number: u64,
+    /// Its number in the channel.
+    sequence: u64,
     /// The reliable message before it.
     after: u64,
     reliable: bool,
@@ -73,8 +76,8 @@ struct Taking {
 pub struct DaemonSubscription {
     /// Whose channel.
     pub publisher: NodeId,
-    /// Which channel.
-    pub channel: ChannelName,
+    /// Which channel, or group of it.
+    pub feed: Feed,
     /// The publisher has agreed.
     pub accepted: bool,
     /// How far it has taken messages.
@@ -159,14 +162,15 @@ impl ChannelMachine {
         let taking = self.daemons.0.get_mut(&daemon).filter(|taking| taking.moved.is_none())?;
         let later = taking.keys.iter().filter(|key| taking.turn.is_some_and(|turn| **key > turn));
         let keys = later.chain(taking.keys.iter().filter(|key| taking.turn.is_none_or(|turn| **key <= turn)));
-        for &(publisher, channel) in keys {
-            let Some(subscription) = self.subscriptions.get(&(publisher, channel)) else { continue };
+        for &(publisher, stream) in keys {
+            let Some(subscription) = self.subscriptions.get(&(publisher, stream)) else { continue };
             let Some(through) = subscription.taken_by(daemon) else { continue };
             if let Some(held) = subscription.held.next_behind(through) {
                 return Some(ArrivedMessage {
                     publisher,
-                    channel: subscription.name.clone(),
-                    number: held.number,
+                    feed: subscription.feed.clone(),
+                    number: held.sequence,
+                    place: held.number,
                     payload: held.payload.clone(),
                     link: held.link,
                     reliable: held.reliable,
@@ -180,12 +184,12 @@ impl ChannelMachine {
 
     /// A daemon has taken the message that was next for it.
     pub fn took(&mut self, daemon: EntityId, message: &ArrivedMessage, now: Moment) {
-        let key = (message.publisher, message.channel.id());
+        let key = (message.publisher, message.feed.stream(Subscriber::Daemon(daemon)));
         if let Some(taking) = self.daemons.0.get_mut(&daemon) {
             taking.turn = Some(key);
         }
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            subscription.advance(daemon, message.number);
+            subscription.advance(daemon, message.place);
             self.settle_held(key);
             self.settle_own(now);
         }
@@ -207,9 +211,10 @@ impl ChannelMachine {
     /// What a daemon has subscribed to, or is about to.
     pub fn subscriptions_of(&self, daemon: EntityId) -> Vec<DaemonSubscription> {
         let keys = self.daemons.0.get(&daemon).into_iter().flat_map(|taking| &taking.keys);
-        keys.filter_map(|&(publisher, channel)| {
+        keys.filter_map(|&key| {
+            let (publisher, _) = key;
             let incarnation = self.peers.get(&publisher)?.incarnation;
-            self.subscriptions.get(&(publisher, channel))?.of_daemon(daemon, publisher, incarnation)
+            self.subscriptions.get(&key)?.of_daemon(daemon, publisher, incarnation)
         })
         .collect()
     }
@@ -236,9 +241,9 @@ impl ChannelMachine {
         let Some(taking) = self.daemons.0.get_mut(&daemon) else { return };
         taking.moved = None;
         let keys: Vec<_> = taking.keys.iter().copied().collect();
-        for (publisher, channel) in keys {
-            if let Some(name) = self.subscriptions.get(&(publisher, channel)).map(|held| held.name.clone()) {
-                self.unsubscribe(publisher, &name, Subscriber::Daemon(daemon), now);
+        for key in keys {
+            if let Some(feed) = self.subscriptions.get(&key).map(|held| held.feed.clone()) {
+                self.unsubscribe(key.0, &feed, Subscriber::Daemon(daemon), now);
             }
         }
     }
@@ -252,6 +257,7 @@ impl ChannelMachine {
         }
         let kept = subscription.held.insert(Held {
             number: head.number,
+            sequence: head.sequence(),
             after: head.after.unwrap_or(0),
             reliable: head.reliable,
             link: head.link.map(|link| CausalLink::from_bytes(&link)),
@@ -272,27 +278,26 @@ impl ChannelMachine {
 
     /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.
     pub(super) fn settle_held(&mut self, key: Key) {
-        let (publisher, channel) = key;
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
         let through = subscription.taken_by_all();
         subscription.held.release(through);
         if subscription.acknowledge(through) {
-            self.acknowledge(publisher, channel, through);
+            self.acknowledge(key, through);
         }
     }
 
     /// Has everything through a number acknowledged.
-    pub(super) fn acknowledge(&mut self, publisher: NodeId, channel: ChannelId, through: u64) {
+    pub(super) fn acknowledge(&mut self, (publisher, stream): Key, through: u64) {
         if let Some(peer) = self.peers.get_mut(&publisher) {
-            peer.acks.insert(channel, through);
+            peer.acks.insert(stream, through);
             self.wakes.insert(publisher);
         }
     }
 
     /// A daemon begins behind a number: nothing beyond it is acknowledged until it has taken that too.
     pub(super) fn hold_back(&mut self, key: Key, from: u64) {
-        let (publisher, channel) = key;
-        if let Some(through) = self.peers.get_mut(&publisher).and_then(|peer| peer.acks.get_mut(&channel)) {
+        let (publisher, stream) = key;
+        if let Some(through) = self.peers.get_mut(&publisher).and_then(|peer| peer.acks.get_mut(&stream)) {
             *through = (*through).min(from);
         }
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
@@ -319,7 +324,7 @@ impl Subscription {
         let (accepted, through, token) = self.member(Subscriber::Daemon(daemon))?;
         Some(DaemonSubscription {
             publisher,
-            channel: self.name.clone(),
+            feed: self.feed.clone(),
             accepted,
             position: through.map(|number| Position { incarnation, number }),
             token: token.map(Bytes::copy_from_slice),

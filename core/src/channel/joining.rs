@@ -5,36 +5,40 @@
 
 use std::collections::BTreeMap;
 
-use super::holding::HeldMessages;
+use super::feed::Seat;
+use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
-use super::{ChannelError, ChannelId, ChannelName};
+use super::{ChannelError, ChannelId, ChannelName, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 
-/// What a daemon signs to subscribe: that it wants this channel of this life of the publisher on that node, its host since
-/// that epoch.
+/// What a daemon signs to subscribe: that it wants this channel, or to be in that queue group of it, of this life of the
+/// publisher on that node, its host since that epoch.
 pub fn subscription_statement(
-    channel: ChannelId,
+    feed: &Feed,
     publisher: EntityId,
     incarnation: Incarnation,
     node: EntityId,
     epoch: Epoch,
 ) -> Vec<u8> {
-    let parts: [&[u8]; 6] = [
+    let group = feed.group_id().map(|group| group.0.to_le_bytes());
+    let parts: [&[u8]; 7] = [
         b"mesh-daemon channel subscription v1",
         publisher.as_bytes(),
         &incarnation.to_bytes(),
         node.as_bytes(),
-        &channel.0.to_le_bytes(),
+        &feed.channel().id().0.to_le_bytes(),
         &epoch.get().to_le_bytes(),
+        group.as_ref().map_or(&[], <[u8; 8]>::as_slice),
     ];
     parts.concat()
 }
 
-/// A channel of a publisher that somebody here has to do with.
+/// A stream of a publisher that somebody here has to do with.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) name: ChannelName,
+    pub(super) feed: Feed,
+    share: Share,
     /// The highest number that has arrived.
     pub(super) received: u64,
     /// What daemons have yet to take.
@@ -59,6 +63,8 @@ struct Membership {
     offered: Option<Vec<u8>>,
     /// An answer may have been missed that let it in: a refusal does not say that it is out.
     uncertain: bool,
+    /// It left a group, and comes again: what arrives before the answer fell to it before it left, and to others since.
+    anew: bool,
     proof: Option<DaemonProof>,
     /// The last message that a daemon has taken, once that is known. It takes none before.
     through: Option<u64>,
@@ -88,7 +94,7 @@ impl Question {
 impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     const fn takes(&self) -> bool {
-        !matches!(self.question, Some(Question::Leave(_)))
+        !self.anew && !matches!(self.question, Some(Question::Leave(_)))
     }
 
     /// The token that counts: a new one only once the publisher has taken it.
@@ -98,9 +104,17 @@ impl Membership {
 }
 
 impl Subscription {
-    fn new(name: &ChannelName) -> Self {
+    fn new(feed: &Feed, share: Share) -> Self {
         let (held, members) = (HeldMessages::default(), BTreeMap::new());
-        Self { name: name.clone(), received: 0, held, acknowledged: 0, members }
+        Self { feed: feed.clone(), share, received: 0, held, acknowledged: 0, members }
+    }
+
+    /// Whether what arrives is looked at. A member of a group that leaves takes nothing more: that falls to others.
+    pub(super) fn is_wanted(&self) -> bool {
+        match self.share {
+            Share::All => true,
+            Share::Member(..) => self.members.values().any(Membership::takes),
+        }
     }
 
     /// Whether a message has a number above all before. Whoever is on the way in may have been let in already.
@@ -135,8 +149,12 @@ impl Subscription {
         }
     }
 
-    /// The number through which every daemon has taken everything.
+    /// The number through which everybody has taken everything.
     pub(super) fn taken_by_all(&self) -> u64 {
+        if let Share::Member(_, Subscriber::Daemon(_)) = self.share {
+            // Also what it has taken on another node.
+            return self.members.values().find_map(|membership| membership.through).unwrap_or(0);
+        }
         let daemons = self.members.values().filter(|membership| membership.takes());
         daemons.filter_map(|membership| membership.through).min().map_or(self.received, |all| all.min(self.received))
     }
@@ -175,7 +193,7 @@ impl ChannelMachine {
     pub fn subscribe(
         &mut self,
         publisher: NodeId,
-        name: &ChannelName,
+        feed: &Feed,
         subscriber: SubscribeAs<'_>,
         token: Option<&[u8]>,
         now: Moment,
@@ -184,8 +202,7 @@ impl ChannelMachine {
         let (subscriber, proof, from) = match subscriber {
             SubscribeAs::Node => (Subscriber::Node, None, None),
             SubscribeAs::Daemon(DaemonSubscriber { keypair, epoch, from }) => {
-                let (id, own) = (name.id(), self.me.entity);
-                let statement = subscription_statement(id, peer.entity, peer.incarnation, own, epoch);
+                let statement = subscription_statement(feed, peer.entity, peer.incarnation, self.me.entity, epoch);
                 let signature =
                     keypair.sign(&statement).map_err(|error| ChannelError::InvalidArgument(error.to_string()))?;
                 let entity = keypair.entity_id();
@@ -195,10 +212,10 @@ impl ChannelMachine {
             }
         };
         let request = self.next_request();
-        let key = (publisher, name.id());
-        let subscription = self.subscriptions.entry(key).or_insert_with(|| Subscription::new(name));
-        if subscription.name != *name {
-            return Err(ChannelError::Unknown(name.as_str().to_owned()));
+        let key = (publisher, feed.stream(subscriber));
+        let subscription = self.subscriptions.entry(key).or_insert_with(|| Subscription::new(feed, key.1.share));
+        if subscription.feed != *feed {
+            return Err(ChannelError::Unknown(feed.channel().as_str().to_owned()));
         }
         let membership = subscription.members.entry(subscriber).or_insert_with(|| Membership {
             accepted: false,
@@ -206,6 +223,7 @@ impl ChannelMachine {
             token: None,
             offered: None,
             uncertain: false,
+            anew: false,
             proof: None,
             through: None,
             waiting: Vec::new(),
@@ -214,7 +232,10 @@ impl ChannelMachine {
             // It left, and comes again.
             membership.accepted = false;
             let left = std::mem::take(&mut membership.waiting);
-            membership.through = None;
+            match feed.group() {
+                None => membership.through = None,
+                Some(_) => membership.anew = true,
+            }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
         membership.uncertain |= membership.question.is_some();
@@ -235,16 +256,10 @@ impl ChannelMachine {
     }
 
     /// Asks a publisher to let a subscriber out. It is out when that is answered; one that is not in is out at once.
-    pub fn unsubscribe(
-        &mut self,
-        publisher: NodeId,
-        name: &ChannelName,
-        subscriber: Subscriber,
-        now: Moment,
-    ) -> RequestId {
+    pub fn unsubscribe(&mut self, publisher: NodeId, feed: &Feed, subscriber: Subscriber, now: Moment) -> RequestId {
         let request = self.next_request();
-        let key = (publisher, name.id());
-        let subscription = self.subscriptions.get_mut(&key).filter(|subscription| subscription.name == *name);
+        let key = (publisher, feed.stream(subscriber));
+        let subscription = self.subscriptions.get_mut(&key).filter(|subscription| subscription.feed == *feed);
         let Some(membership) = subscription.and_then(|subscription| subscription.members.get_mut(&subscriber)) else {
             self.events.push_back(ChannelEvent::Settled { request, result: Ok(()) });
             return request;
@@ -257,13 +272,14 @@ impl ChannelMachine {
             membership.question = Some(Question::Leave(request.0));
         }
         membership.waiting.push(request);
+        self.drop_unfinished(key);
         self.ask(key, subscriber);
         self.settle_own(now);
         request
     }
 
     /// Whether a subscriber is in, or on the way in or out.
-    pub(super) fn has_member(&self, key: (NodeId, ChannelId), subscriber: Subscriber) -> bool {
+    pub(super) fn has_member(&self, key: Key, subscriber: Subscriber) -> bool {
         self.subscriptions.get(&key).is_some_and(|subscription| subscription.members.contains_key(&subscriber))
     }
 
@@ -273,7 +289,7 @@ impl ChannelMachine {
     }
 
     /// Sends the question of a subscriber. Without records flowing it is sent once they do.
-    fn ask(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber) {
+    fn ask(&mut self, key: Key, subscriber: Subscriber) {
         let (publisher, _) = key;
         if !self.peers.get(&publisher).is_some_and(|peer| peer.ready) {
             return;
@@ -284,24 +300,26 @@ impl ChannelMachine {
             Some(Question::Join(_)) => membership.offered.clone(),
             Some(Question::Stay(_) | Question::Leave(_)) | None => membership.token.clone(),
         };
-        let (name, proof) = (subscription.name.clone(), membership.proof);
+        let (feed, proof) = (subscription.feed.clone(), membership.proof);
+        let (channel, group) = (feed.channel().as_str(), feed.group());
+        let through = group.map(|_| subscription.taken_by_all());
         let from = membership.through;
         let subnet = self.subnet.clone();
-        let daemon = match subscriber {
-            Subscriber::Node => None,
-            Subscriber::Daemon(entity) => Some(entity),
-        };
+        let daemon = subscriber.daemon();
         let message = match membership.question {
             None => return,
             Some(Question::Join(request) | Question::Stay(request)) => ChannelMessage::Subscribe {
                 request,
-                channel: name.as_str(),
+                channel,
                 daemon: proof,
                 token: token.as_deref(),
                 subnet: subnet.levels(),
                 from,
+                group,
             },
-            Some(Question::Leave(request)) => ChannelMessage::Unsubscribe { request, channel: name.as_str(), daemon },
+            Some(Question::Leave(request)) => {
+                ChannelMessage::Unsubscribe { request, channel, daemon, group, taken: through }
+            }
         };
         if !self.say(publisher, &message) {
             self.leave_membership(key, subscriber, &ChannelError::Backpressure("too many requests to this publisher"));
@@ -311,9 +329,8 @@ impl ChannelMachine {
     /// Records flow again: what was asked and not answered is asked again, and whoever is in asks whether it still is.
     pub(super) fn ask_again(&mut self, publisher: NodeId) {
         let mut all = Vec::new();
-        for (&key, subscription) in
-            self.subscriptions.range_mut((publisher, ChannelId(0))..=(publisher, ChannelId(u64::MAX)))
-        {
+        let of_publisher = self.subscriptions.range_mut((publisher, StreamId::FIRST)..);
+        for (&key, subscription) in of_publisher.take_while(|((at, _), _)| *at == publisher) {
             for (&subscriber, membership) in &mut subscription.members {
                 // What was asked before may have been answered, and the answer lost.
                 membership.uncertain = true;
@@ -330,9 +347,8 @@ impl ChannelMachine {
     }
 
     /// Whose question an answer is to. Only the publisher that was asked can answer.
-    fn asked(&mut self, from: NodeId, request: u64) -> Option<((NodeId, ChannelId), Subscriber)> {
-        let of_publisher = (from, ChannelId(0))..=(from, ChannelId(u64::MAX));
-        self.subscriptions.range(of_publisher).find_map(|(&key, subscription)| {
+    fn asked(&mut self, from: NodeId, request: u64) -> Option<(Key, Subscriber)> {
+        self.of_publisher(from).find_map(|(&key, subscription)| {
             let is_it = |membership: &Membership| membership.question.is_some_and(|q| q.number() == request);
             let (&subscriber, _) = subscription.members.iter().find(|(_, membership)| is_it(membership))?;
             Some((key, subscriber))
@@ -350,7 +366,7 @@ impl ChannelMachine {
         }
         membership.question = None;
         membership.accepted = true;
-        membership.uncertain = false;
+        (membership.uncertain, membership.anew) = (false, false);
         let told = std::mem::take(&mut membership.waiting);
         let Subscriber::Daemon(daemon) = subscriber else { return self.settled(told, &Ok(())) };
         let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
@@ -359,8 +375,8 @@ impl ChannelMachine {
         }
         self.settled(told, &Ok(()));
         if let (true, Some(count), Some(subscription)) = (passed, missed, self.subscriptions.get(&key)) {
-            let (publisher, channel) = (from, subscription.name.clone());
-            self.events.push_back(ChannelEvent::Missed { publisher, channel, daemon, count });
+            let (publisher, feed) = (from, subscription.feed.clone());
+            self.events.push_back(ChannelEvent::Missed { publisher, feed, daemon, count });
         }
         self.settle_held(key);
         self.look_again(daemon);
@@ -373,8 +389,8 @@ impl ChannelMachine {
 
     pub(super) fn on_refused(&mut self, from: NodeId, request: u64, reason: RefusalReason) {
         let Some((key, subscriber)) = self.asked(from, request) else { return };
-        let Some(name) = self.subscriptions.get(&key).map(|subscription| subscription.name.clone()) else { return };
-        let error = refusal(&name, reason);
+        let Some(subscription) = self.subscriptions.get(&key) else { return };
+        let error = refusal(subscription.feed.channel(), reason);
         let Some(membership) = self.membership(key, subscriber) else { return };
         match membership.question {
             // It stays in with what it was let in with; the publisher has kept that.
@@ -393,7 +409,7 @@ impl ChannelMachine {
     }
 
     /// The same as [`Self::leave_membership`] where the publisher may have it in: it is gone when the publisher says so.
-    fn withdraw(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber, error: &ChannelError) {
+    fn withdraw(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
         let RequestId(request) = self.next_request();
         let Some(membership) = self.membership(key, subscriber) else { return };
         let told = std::mem::take(&mut membership.waiting);
@@ -417,17 +433,10 @@ impl ChannelMachine {
         self.remove_membership(key, subscriber);
     }
 
-    pub(super) fn on_ended(
-        &mut self,
-        from: NodeId,
-        channel: ChannelId,
-        daemon: Option<EntityId>,
-        reason: RefusalReason,
-    ) {
-        let key = (from, channel);
-        let subscriber = daemon.map_or(Subscriber::Node, Subscriber::Daemon);
+    pub(super) fn on_ended(&mut self, from: NodeId, channel: ChannelId, seat: Seat, reason: RefusalReason) {
+        let (key, subscriber) = ((from, seat.stream(channel)), seat.who);
         let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let error = refusal(&subscription.name, reason);
+        let error = refusal(subscription.feed.channel(), reason);
         let Some(membership) = self.membership(key, subscriber) else { return };
         match membership.question {
             // Its answer is on the way.
@@ -439,10 +448,8 @@ impl ChannelMachine {
 
     /// A publisher is given up, with all that was subscribed to there.
     pub(super) fn subscriptions_lost(&mut self, publisher: NodeId) {
-        let of_publisher = (publisher, ChannelId(0))..=(publisher, ChannelId(u64::MAX));
         let all: Vec<_> = self
-            .subscriptions
-            .range(of_publisher)
+            .of_publisher(publisher)
             .flat_map(|(&key, subscription)| subscription.members.keys().map(move |&subscriber| (key, subscriber)))
             .collect();
         for (key, subscriber) in all {
@@ -451,7 +458,7 @@ impl ChannelMachine {
     }
 
     /// Ends a subscriber's part against its will: whoever waits to come in is told, and if it was in, so is its owner.
-    fn leave_membership(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber, error: &ChannelError) {
+    fn leave_membership(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
         let Some(membership) = self.membership(key, subscriber) else { return };
         let leaving = !membership.takes();
         let was_in = membership.accepted && !leaving;
@@ -464,22 +471,36 @@ impl ChannelMachine {
         self.remove_membership(key, subscriber);
     }
 
-    fn tell_ended(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber, error: &ChannelError) {
+    fn tell_ended(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
         let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let ((publisher, _), channel, error) = (key, subscription.name.clone(), error.clone());
-        self.events.push_back(ChannelEvent::Ended { publisher, channel, subscriber, error });
+        let ((publisher, _), feed, error) = (key, subscription.feed.clone(), error.clone());
+        self.events.push_back(ChannelEvent::Ended { publisher, feed, subscriber, error });
     }
 
-    fn membership(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber) -> Option<&mut Membership> {
+    /// What anybody here has to do with a publisher.
+    fn of_publisher(&self, publisher: NodeId) -> impl Iterator<Item = (&Key, &Subscription)> {
+        let from = self.subscriptions.range((publisher, StreamId::FIRST)..);
+        from.take_while(move |((at, _), _)| *at == publisher)
+    }
+
+    /// A member leaves a group: what has begun to arrive is another one's, also when this one comes again before the rest.
+    fn drop_unfinished(&mut self, (publisher, stream): Key) {
+        if let (Share::Member(..), Some(peer)) = (stream.share, self.peers.get_mut(&publisher)) {
+            peer.assembly.take_if(|unfinished| unfinished.stream() == stream);
+        }
+    }
+
+    fn membership(&mut self, key: Key, subscriber: Subscriber) -> Option<&mut Membership> {
         self.subscriptions.get_mut(&key)?.members.get_mut(&subscriber)
     }
 
-    fn remove_membership(&mut self, key: (NodeId, ChannelId), subscriber: Subscriber) -> Option<Membership> {
+    fn remove_membership(&mut self, key: Key, subscriber: Subscriber) -> Option<Membership> {
         let subscription = self.subscriptions.get_mut(&key)?;
         let membership = subscription.members.remove(&subscriber)?;
         if subscription.members.is_empty() {
             self.subscriptions.remove(&key);
         }
+        self.drop_unfinished(key);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.gone(daemon, key);
             self.settle_held(key);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::machine::Position;
-use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Visibility};
+use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Feed, Visibility};
 use crate::identity::{EntityId, Incarnation, NodeId};
 use crate::wire::codec;
 
@@ -41,6 +41,8 @@ struct WireSubscription<'b> {
     #[b(4)]
     #[cbor(with = "minicbor::bytes")]
     token: Option<&'b [u8]>,
+    #[b(5)]
+    group: Option<&'b str>,
 }
 
 #[derive(Encode, Decode)]
@@ -83,10 +85,11 @@ impl ChannelLedger {
         }
         let subscriptions = self.subscriptions.iter().map(|subscription| WireSubscription {
             publisher: subscription.publisher,
-            channel: subscription.channel.as_str(),
+            channel: subscription.feed.channel().as_str(),
             incarnation: subscription.position.map(|position| position.incarnation),
             number: subscription.position.map_or(0, |position| position.number),
             token: subscription.token.as_deref(),
+            group: subscription.feed.group(),
         });
         let output = self.output.as_ref().map(|config| WireConfig {
             name: config.name.as_str(),
@@ -116,7 +119,7 @@ impl ChannelLedger {
             let position = |incarnation| Position { incarnation, number: subscription.number };
             Ok(DaemonSubscription {
                 publisher: subscription.publisher,
-                channel: ChannelName::new(subscription.channel)?,
+                feed: Feed::new(ChannelName::new(subscription.channel)?, subscription.group)?,
                 accepted: false,
                 position: subscription.incarnation.map(position),
                 token: subscription.token.map(Bytes::copy_from_slice),
@@ -152,7 +155,7 @@ mod tests {
         let incarnation = Incarnation { started_at_ms: 3, salt: 4 };
         let subscription = DaemonSubscription {
             publisher: NodeId::new(7),
-            channel: ChannelName::new("a/b").expect("canonical"),
+            feed: Feed::all(ChannelName::new("a/b").expect("canonical")),
             accepted: false,
             position: Some(Position { incarnation, number: 9 }),
             token: Some(Bytes::from_static(b"token")),
@@ -162,7 +165,9 @@ mod tests {
         config.token_roots = vec![EntityId::from_bytes([1; 32])];
         config.max_rate = Some(5);
         let fresh = DaemonSubscription { position: None, token: None, ..subscription.clone() };
-        let ledger = ChannelLedger { subscriptions: vec![subscription, fresh], output: Some(config) };
+        let feed = Feed::new(subscription.feed.channel().clone(), Some("workers")).expect("canonical");
+        let in_group = DaemonSubscription { feed, ..subscription.clone() };
+        let ledger = ChannelLedger { subscriptions: vec![subscription, fresh, in_group], output: Some(config) };
         let bytes = ledger.encode();
         let back = ChannelLedger::decode(&bytes).expect("readable");
         assert_eq!(back.subscriptions, ledger.subscriptions);

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::holding::Daemons;
 use super::joining::Subscription;
-use super::peers::{LaneKey, Peer};
+use super::peers::Peer;
 use super::publishing::{Jobs, PublishId, PublishReport};
 use super::roster::{Channel, Rules};
 use super::throttle::AuthThrottle;
-use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
+use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, EntityKeypair, Epoch, Incarnation, NodeId, RevocationFloors};
 use crate::mesh::PeerEvent;
@@ -43,6 +43,21 @@ pub enum Subscriber {
     Daemon(EntityId),
 }
 
+impl Subscriber {
+    /// A daemon, or without one the node.
+    pub(super) fn of(daemon: Option<EntityId>) -> Self {
+        daemon.map_or(Self::Node, Self::Daemon)
+    }
+
+    /// The daemon.
+    pub(super) const fn daemon(self) -> Option<EntityId> {
+        match self {
+            Self::Node => None,
+            Self::Daemon(entity) => Some(entity),
+        }
+    }
+}
+
 /// A subscriber with what it needs to prove that it is one.
 #[derive(Clone, Copy, Debug)]
 pub enum SubscribeAs<'a> {
@@ -68,7 +83,7 @@ pub struct DaemonSubscriber<'a> {
 pub struct Position {
     /// The life of the publisher in which the number counts.
     pub incarnation: Incarnation,
-    /// The number of the last message that it has taken.
+    /// The [place](ArrivedMessage::place) of the last message that it has taken.
     pub number: u64,
 }
 
@@ -101,8 +116,8 @@ pub enum ChannelEvent {
     Missed {
         /// Whose channel.
         publisher: NodeId,
-        /// Which channel.
-        channel: ChannelName,
+        /// Which channel, or group of it.
+        feed: Feed,
         /// Which daemon.
         daemon: EntityId,
         /// How many numbers were passed over; those of messages that need no acknowledgement count too.
@@ -112,8 +127,8 @@ pub enum ChannelEvent {
     Ended {
         /// Whose channel.
         publisher: NodeId,
-        /// Which channel.
-        channel: ChannelName,
+        /// Which channel, or group of it.
+        feed: Feed,
         /// Whose subscription.
         subscriber: Subscriber,
         /// Why.
@@ -126,10 +141,12 @@ pub enum ChannelEvent {
 pub struct ArrivedMessage {
     /// Who published it.
     pub publisher: NodeId,
-    /// On which channel.
-    pub channel: ChannelName,
+    /// On which channel, and for which group.
+    pub feed: Feed,
     /// Its number in the channel, in this life of the publisher.
     pub number: u64,
+    /// Its number among those for this subscriber: in a group not the one in the channel.
+    pub place: u64,
     /// What it says.
     pub payload: Bytes,
     /// Its place in the chain of the daemon that emitted it.
@@ -158,7 +175,7 @@ pub struct ChannelMachine {
     pub(super) channels: BTreeMap<ChannelId, Channel>,
     pub(super) floors: RevocationFloors,
     pub(super) throttles: BTreeMap<NodeId, AuthThrottle>,
-    pub(super) subscriptions: BTreeMap<(NodeId, ChannelId), Subscription>,
+    pub(super) subscriptions: BTreeMap<(NodeId, StreamId), Subscription>,
     /// Daemons of this node that have to do with channels.
     pub(super) daemons: Daemons,
     pub(super) last_request: u64,
@@ -208,15 +225,15 @@ impl ChannelMachine {
                 return Err(ChannelError::InvalidArgument(message));
             }
             Some(channel) => {
-                let former = LaneKey::new(channel.config.priority, id);
+                let former = channel.config.priority;
                 channel.reconfigure(config, now);
-                let key = LaneKey::new(channel.config.priority, id);
-                if key != former {
-                    self.peers.values_mut().for_each(|peer| peer.rank(former, key));
+                let priority = channel.config.priority;
+                if priority != former {
+                    self.peers.values_mut().for_each(|peer| peer.rank(id, priority));
                 }
                 let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
-                for (node, subscriber, error) in channel.outdated(rules) {
-                    self.evict(id, node, subscriber, error.into());
+                for (node, seat, error) in channel.outdated(rules) {
+                    self.evict(id, node, seat, error.into());
                 }
             }
         }
@@ -263,10 +280,11 @@ impl ChannelMachine {
 
     /// A peer is given up: it leaves every roster, and whoever waits for it is told.
     fn lost(&mut self, node: NodeId) {
-        self.deliveries_dropped(node, None, &ChannelError::PeerLost(node));
         for channel in self.channels.values_mut() {
             channel.remove_node(node);
         }
+        // What was for members of groups falls to those that are left.
+        self.deliveries_dropped(node, None, &ChannelError::PeerLost(node));
         self.subscriptions_lost(node);
         self.peers.remove(&node);
     }
@@ -288,8 +306,8 @@ impl ChannelMachine {
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
         let Some(channel) = self.channels.get(&id) else { return };
         let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
-        for (node, subscriber, error) in channel.expired(rules) {
-            self.evict(id, node, subscriber, error.into());
+        for (node, seat, error) in channel.expired(rules) {
+            self.evict(id, node, seat, error.into());
         }
     }
 
@@ -324,17 +342,18 @@ impl ChannelMachine {
         Some(config)
     }
 
-    /// Who is let in on a channel of this node.
-    pub fn roster(&self, channel: &ChannelName) -> Vec<(NodeId, Subscriber)> {
-        self.channels.get(&channel.id()).map(|channel| channel.members().collect()).unwrap_or_default()
+    /// Who is let in on a channel of this node, or into a group of it.
+    pub fn roster(&self, feed: &Feed) -> Vec<(NodeId, Subscriber)> {
+        let channel = self.channels.get(&feed.channel().id());
+        channel.map(|channel| channel.members(feed.group_id()).collect()).unwrap_or_default()
     }
 
     /// What this node has subscribed to, and its publisher has agreed to.
-    pub fn ledger(&self) -> Vec<(NodeId, ChannelName, Subscriber)> {
+    pub fn ledger(&self) -> Vec<(NodeId, Feed, Subscriber)> {
         self.subscriptions
             .iter()
             .flat_map(|(&(publisher, _), subscription)| {
-                subscription.accepted().map(move |subscriber| (publisher, subscription.name.clone(), subscriber))
+                subscription.accepted().map(move |subscriber| (publisher, subscription.feed.clone(), subscriber))
             })
             .collect()
     }

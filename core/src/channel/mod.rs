@@ -5,17 +5,23 @@
 //! number of its channel in this life of the publisher. Reliable ones are acknowledged, sent again after a reconnection,
 //! and accepted once and in order; others are gone when the connection is.
 //!
+//! In a *queue group* each message goes to one member, a node or a daemon. Every member has a stream of its own, with its own
+//! numbers and acknowledgements, which goes with it when it moves; what a member that is out has not acknowledged falls to
+//! another one, as a later message of that one's stream.
+//!
 //! [`ChannelMachine`] is the protocol, without I/O: calls, records and peer events go in, records and [`ChannelEvent`]s
 //! come out. [`Channels`] joins it to a mesh node and a clock.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `config` | names, configuration, visibility by subnet |
+//! | `feed` | what is subscribed to: a channel, or a queue group of it |
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
 //! | `joining` | the subscriber's side of it |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
+//! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
 //! | `publishing` | messages that are being sent, and their reports |
 //! | `transmit`, `receiving` | records out and in |
 //! | `shell`, `reader` | the machine on a node; what readers have not read |
@@ -25,7 +31,9 @@
 mod config;
 mod daemons;
 mod error;
+mod feed;
 mod gate;
+mod groups;
 mod holding;
 mod joining;
 mod ledger;
@@ -39,12 +47,14 @@ mod reader;
 mod receiving;
 mod ring;
 mod roster;
+mod sharing;
 mod shell;
 mod throttle;
 mod transmit;
 
 pub use config::{ChannelConfig, ChannelId, ChannelName, Subnet, Visibility};
 pub use error::ChannelError;
+pub use feed::{Feed, GroupId, Share, StreamId};
 pub use holding::DaemonSubscription;
 pub use joining::subscription_statement;
 pub use ledger::ChannelLedger;

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::ChannelId;
+use super::feed::StreamId;
+use super::groups::Fitness;
 use super::publishing::{Jobs, PublishId};
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
@@ -33,10 +35,10 @@ pub(super) struct Peer {
     /// Membership messages, in order. They outlive a broken connection: it may be broken in the eyes of one side only.
     pub(super) control: VecDeque<Vec<u8>>,
     control_bytes: usize,
-    /// What is to be acknowledged: the last number of each channel.
-    pub(super) acks: BTreeMap<ChannelId, u64>,
-    /// For each channel that it is let in to, the number through which it is owed nothing.
-    pub(super) bases: BTreeMap<ChannelId, u64>,
+    /// What is to be acknowledged: the last number of each stream.
+    pub(super) acks: BTreeMap<StreamId, u64>,
+    /// For each stream that it gets, the number through which it is owed nothing.
+    pub(super) bases: BTreeMap<StreamId, u64>,
     pub(super) lanes: BTreeMap<LaneKey, Lane>,
     waiting: usize,
     waiting_bytes: usize,
@@ -54,10 +56,10 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     rank: u8,
-    pub(super) channel: ChannelId,
+    pub(super) stream: StreamId,
 }
 
-/// The messages of one channel for one peer, in order.
+/// The messages of one stream to one peer, in order.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// First those that were sent and wait for acknowledgement.
@@ -96,9 +98,23 @@ pub(super) struct Assembly {
     pub(super) bytes: Vec<u8>,
 }
 
+impl Entry {
+    /// The stream that it is in.
+    pub(super) fn stream(&self) -> StreamId {
+        StreamId::of(&self.head)
+    }
+}
+
+impl Assembly {
+    /// The stream that it is in.
+    pub(super) fn stream(&self) -> StreamId {
+        StreamId::of(&self.head)
+    }
+}
+
 impl LaneKey {
-    pub(super) const fn new(priority: u8, channel: ChannelId) -> Self {
-        Self { rank: u8::MAX - priority, channel }
+    pub(super) const fn new(priority: u8, stream: StreamId) -> Self {
+        Self { rank: u8::MAX - priority, stream }
     }
 }
 
@@ -159,16 +175,11 @@ impl Peer {
         Some(body)
     }
 
-    /// Enters a message; false when too much waits.
-    pub(super) fn push(&mut self, key: LaneKey, entry: Entry) -> bool {
-        let len = entry.payload.len();
-        if !self.has_room(len) {
-            return false;
-        }
+    /// Enters a message, also when too much waits: it waited with another peer before.
+    pub(super) fn push(&mut self, key: LaneKey, entry: Entry) {
         self.waiting += 1;
-        self.waiting_bytes += len;
+        self.waiting_bytes += entry.payload.len();
         self.lanes.entry(key).or_default().entries.push_back(entry);
-        true
     }
 
     /// The lane whose next message is to be sent now: of the highest priority, and among equals each in turn. Passes over
@@ -218,17 +229,32 @@ impl Peer {
     pub(super) fn next_head(&self, key: LaneKey) -> Option<DataHead> {
         let lane = self.lanes.get(&key)?;
         let before = lane.sent.checked_sub(1).and_then(|index| lane.entries.get(index));
-        let after = before.map_or_else(|| self.bases.get(&key.channel).copied(), |before| Some(before.head.number));
+        let after = before.map_or_else(|| self.bases.get(&key.stream).copied(), |before| Some(before.head.number));
         Some(DataHead { after, ..lane.next()?.head })
     }
 
     /// The channel has another priority.
-    pub(super) fn rank(&mut self, former: LaneKey, key: LaneKey) {
-        if let Some(lane) = self.lanes.remove(&former) {
-            self.lanes.insert(key, lane);
+    pub(super) fn rank(&mut self, channel: ChannelId, priority: u8) {
+        let ranked = |key: LaneKey| {
+            if key.stream.channel == channel { LaneKey::new(priority, key.stream) } else { key }
+        };
+        self.lanes = std::mem::take(&mut self.lanes).into_iter().map(|(key, lane)| (ranked(key), lane)).collect();
+        if let Some(bulk) = &mut self.bulk {
+            bulk.lane = ranked(bulk.lane);
         }
-        if let Some(bulk) = self.bulk.as_mut().filter(|bulk| bulk.lane == former) {
-            bulk.lane = key;
+    }
+
+    /// How well a message would be with the member of a group that this lane belongs to.
+    pub(super) fn fitness(&self, key: LaneKey, bytes: usize, reliable: bool) -> Fitness {
+        let full = |lane: &Lane| lane.entries.len() >= WINDOW;
+        if bytes as u64 > self.max_payload || !(reliable || self.ready) {
+            Fitness::Unfit
+        } else if !self.has_room(bytes) {
+            Fitness::Full
+        } else if !self.ready || self.lanes.get(&key).is_some_and(full) {
+            Fitness::Waits
+        } else {
+            Fitness::Free
         }
     }
 
@@ -264,17 +290,21 @@ impl Peer {
     /// Through which number it is owed nothing: a subscriber that is in gets what comes after it.
     pub(super) fn settled_through(&self, key: LaneKey, last: u64) -> u64 {
         let owed = self.lanes.get(&key).is_some_and(|lane| lane.entries.iter().any(|entry| entry.head.reliable));
-        if owed { self.bases.get(&key.channel).copied().unwrap_or(last) } else { last }
+        if owed { self.bases.get(&key.stream).copied().unwrap_or(last) } else { last }
     }
 
     /// A subscriber goes on behind this number: what comes after it is sent again, together with `missing`, which is in
     /// order and not in the lane.
     pub(super) fn go_back(&mut self, key: LaneKey, from: u64, missing: Vec<Entry>) {
-        self.bases.entry(key.channel).and_modify(|base| *base = (*base).min(from)).or_insert(from);
+        self.bases.entry(key.stream).and_modify(|base| *base = (*base).min(from)).or_insert(from);
         if !missing.is_empty() {
             self.waiting += missing.len();
             self.waiting_bytes += missing.iter().map(|entry| entry.payload.len()).sum::<usize>();
             self.lanes.entry(key).or_default().entries.extend(missing);
+        }
+        if key.stream.member().is_some() {
+            // It may have begun before the member was there to take it.
+            self.bulk.take_if(|bulk| bulk.lane == key);
         }
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         // What was sent stays in front: it is acknowledged up to where it is behind `from`.
@@ -293,7 +323,7 @@ impl Peer {
         {
             lane.sent -= 1;
             lane.sent_bytes -= entry.payload.len();
-            self.bases.entry(key.channel).and_modify(|base| *base = entry.head.number.max(*base));
+            self.bases.entry(key.stream).and_modify(|base| *base = entry.head.number.max(*base));
             self.left(key, &entry);
             done.push(entry);
         }

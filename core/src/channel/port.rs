@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::machine::{ArrivedMessage, ChannelEvent, DaemonSubscriber, RequestId};
 use super::publishing::{PublishId, PublishOptions};
-use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription};
+use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Feed};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
 
@@ -15,13 +15,13 @@ pub trait DaemonChannels: Send + Sync {
     fn subscribe(
         &self,
         publisher: NodeId,
-        channel: &ChannelName,
+        feed: &Feed,
         daemon: DaemonSubscriber<'_>,
         token: Option<&[u8]>,
     ) -> Result<RequestId, ChannelError>;
 
     /// Asks a publisher to let a daemon out.
-    fn unsubscribe(&self, publisher: NodeId, channel: &ChannelName, daemon: EntityId) -> RequestId;
+    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> RequestId;
 
     /// Has a daemon leave all its channels.
     fn leave_all(&self, daemon: EntityId);

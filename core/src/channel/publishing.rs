@@ -1,10 +1,11 @@
 //! Messages that are being sent, and their reports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::{self, BTreeMap};
 
 use bytes::Bytes;
 use minicbor::bytes::ByteArray;
 
+use super::feed::{Share, StreamId};
 use super::machine::{ChannelEvent, ChannelMachine, Moment};
 use super::peers::{Entry, LaneKey};
 use super::ring::Recent;
@@ -50,11 +51,11 @@ pub enum OnFailure {
 /// Whom a message reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishReport {
-    /// Nodes that it was for.
+    /// Nodes that it was for, and queue groups: each of these counts once.
     pub attempted: usize,
-    /// Nodes that acknowledged it, or when that was not asked for, whose session took it.
+    /// Those that acknowledged it, or when that was not asked for, whose session took it.
     pub delivered: usize,
-    /// Why it did not reach the others.
+    /// Why it did not reach the others; of a group, why not the member that it fell to last.
     pub errors: Vec<(NodeId, ChannelError)>,
 }
 
@@ -82,8 +83,8 @@ struct Job {
     left: usize,
     /// Deliveries that have begun and are not over.
     active: u32,
-    /// Nodes whose delivery has not begun.
-    waiting: BTreeSet<NodeId>,
+    /// Nodes with deliveries that have not begun, and how many.
+    waiting: BTreeMap<NodeId, u32>,
 }
 
 /// How one delivery ended.
@@ -114,9 +115,12 @@ impl Jobs {
     /// A delivery goes on to another node.
     pub(super) fn moved(&mut self, id: PublishId, (from, to): (NodeId, NodeId), started: bool) {
         if let Some(job) = self.map.get_mut(&id) {
-            job.active -= u32::from(started);
-            job.waiting.remove(&from);
-            job.waiting.insert(to);
+            if started {
+                job.active -= 1;
+            } else {
+                job.waits_no_more(from);
+            }
+            job.waits(to);
         }
     }
 
@@ -128,7 +132,7 @@ impl Jobs {
     pub(super) fn begun(&mut self, id: PublishId, node: NodeId) {
         if let Some(job) = self.map.get_mut(&id) {
             job.active += 1;
-            job.waiting.remove(&node);
+            job.waits_no_more(node);
         }
     }
 
@@ -136,7 +140,7 @@ impl Jobs {
     fn stopped(&mut self, id: PublishId, node: NodeId) -> Vec<NodeId> {
         let Some(job) = self.map.get_mut(&id) else { return Vec::new() };
         job.active -= 1;
-        job.waiting.insert(node);
+        job.waits(node);
         job.next_in_turn()
     }
 
@@ -149,9 +153,10 @@ impl Jobs {
     ) -> (Ended, Vec<NodeId>) {
         let Some(job) = self.map.get_mut(&id) else { return (Ended::One, Vec::new()) };
         job.left -= 1;
-        job.waiting.remove(&node);
         if started {
             job.active -= 1;
+        } else {
+            job.waits_no_more(node);
         }
         match outcome {
             Ok(()) => job.report.delivered += 1,
@@ -178,7 +183,20 @@ impl Jobs {
 impl Job {
     /// Who may begin, whenever half of the places are free: asking at each one would cost the square of a large roster.
     fn next_in_turn(&self) -> Vec<NodeId> {
-        if self.active > self.options.max_inflight / 2 { Vec::new() } else { self.waiting.iter().copied().collect() }
+        if self.active > self.options.max_inflight / 2 { Vec::new() } else { self.waiting.keys().copied().collect() }
+    }
+
+    fn waits(&mut self, node: NodeId) {
+        *self.waiting.entry(node).or_default() += 1;
+    }
+
+    fn waits_no_more(&mut self, node: NodeId) {
+        if let btree_map::Entry::Occupied(mut count) = self.waiting.entry(node) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -205,35 +223,58 @@ impl ChannelMachine {
             return Err(ChannelError::Backpressure("too many messages are being published"));
         }
         self.sweep_channel(name.id(), now);
-        let channel = self.channels.get_mut(&name.id()).ok_or_else(unknown)?;
-        let nodes: Vec<_> = channel.nodes().collect();
+        let channel = self.channels.get(&name.id()).ok_or_else(unknown)?;
+        options.reliable |= channel.config.reliable;
+        let all = channel.nodes().map(|node| (node, Share::All));
+        let chosen = channel.groups.ids().filter_map(|group| {
+            let (node, who) = self.choose(name.id(), group, size, options.reliable)?;
+            Some((node, Share::Member(group, who)))
+        });
+        let to: Vec<_> = all.chain(chosen).collect();
         let full = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.has_room(size));
-        if options.all_or_none && nodes.iter().any(full) {
+        if options.all_or_none && to.iter().any(|(node, _)| full(node)) {
             return Err(ChannelError::Backpressure("the queue to a subscriber is full"));
         }
+        let channel = self.channels.get_mut(&name.id()).ok_or_else(unknown)?;
         channel.admit_message(now)?;
-        options.reliable |= channel.config.reliable;
         channel.last += 1;
         let (number, reliable) = (channel.last, options.reliable);
         let link = link.map(|link| ByteArray::from(link.to_bytes()));
-        let head = DataHead { channel: name.id().0, number, reliable, after: None, link };
-        let key = LaneKey::new(channel.config.priority, name.id());
+        let head = DataHead { channel: name.id().0, number, reliable, after: None, link, share: None };
+        let mut shares = Vec::new();
+        let deliveries: Vec<_> = to
+            .into_iter()
+            .map(|(node, share)| {
+                let stream = StreamId { channel: name.id(), share };
+                let mut head = head;
+                if let Share::Member(group, who) = share {
+                    head.number = channel.groups.falls_to(group, (node, who));
+                    head.share = stream.share_of(number);
+                    shares.push((stream, head.number));
+                }
+                (node, LaneKey::new(channel.config.priority, stream), head)
+            })
+            .collect();
 
         self.jobs.last += 1;
         let id = PublishId(self.jobs.last);
         if reliable {
-            channel.ring.push(Recent { head, payload: payload.clone(), job: id });
+            channel.ring.push(Recent { head, payload: payload.clone(), job: id, shares });
         }
-        let report = PublishReport { attempted: nodes.len(), ..PublishReport::default() };
-        if nodes.is_empty() {
+        let report = PublishReport { attempted: deliveries.len(), ..PublishReport::default() };
+        if deliveries.is_empty() {
             channel.ring.trim(&self.jobs);
             self.events.push_back(ChannelEvent::Published { id, result: Ok(report) });
             return Ok(id);
         }
         self.jobs.bytes += size;
-        let (channel, waiting) = (name.id(), nodes.iter().copied().collect());
-        self.jobs.map.insert(id, Job { channel, options, size, report, left: nodes.len(), active: 0, waiting });
-        for node in nodes {
+        let (channel, left) = (name.id(), deliveries.len());
+        let mut job = Job { channel, options, size, report, left, active: 0, waiting: BTreeMap::new() };
+        for (node, ..) in &deliveries {
+            job.waits(*node);
+        }
+        self.jobs.map.insert(id, job);
+        for (node, key, head) in deliveries {
             let entry = Entry { job: id, head, payload: payload.clone(), started: false };
             if let Err(error) = self.enter(node, key, entry) {
                 self.delivery_ended(id, node, false, Err(error));
@@ -252,9 +293,10 @@ impl ChannelMachine {
         if !entry.head.reliable && !peer.ready {
             return Err(ChannelError::NotConnected(node));
         }
-        if !peer.push(key, entry) {
+        if !peer.has_room(entry.payload.len()) {
             return Err(ChannelError::Backpressure("the queue to this subscriber is full"));
         }
+        peer.push(key, entry);
         self.wakes.insert(node);
         Ok(())
     }
@@ -292,21 +334,17 @@ impl ChannelMachine {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let lost = peer.take(|_, entry| !entry.head.reliable);
         let begun = peer.rewind();
-        for entry in lost {
-            self.delivery_ended(entry.job, node, entry.started, Err(ChannelError::NotConnected(node)));
-        }
+        self.undelivered(node, lost, &ChannelError::NotConnected(node));
         for job in begun {
             let next = self.jobs.stopped(job, node);
             self.wakes.extend(next);
         }
     }
 
-    /// Nothing of a channel, or of all, goes to a node any more.
-    pub(super) fn deliveries_dropped(&mut self, node: NodeId, channel: Option<ChannelId>, why: &ChannelError) {
+    /// Nothing of a stream, or of all, goes to a node any more.
+    pub(super) fn deliveries_dropped(&mut self, node: NodeId, stream: Option<StreamId>, why: &ChannelError) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        let lost = peer.take(|key, _| channel.is_none_or(|channel| key.channel == channel));
-        for entry in lost {
-            self.delivery_ended(entry.job, node, entry.started, Err(why.clone()));
-        }
+        let lost = peer.take(|key, _| stream.is_none_or(|stream| key.stream == stream));
+        self.undelivered(node, lost, why);
     }
 }

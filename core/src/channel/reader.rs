@@ -79,6 +79,11 @@ impl Reader {
         if self.unread.is_empty() { self.end.clone() } else { None }
     }
 
+    /// How many messages wait.
+    pub(super) fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
     /// Messages that went unread.
     pub(super) const fn dropped(&self) -> u64 {
         self.dropped
@@ -91,15 +96,16 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::ChannelName;
+    use super::super::{ChannelName, Feed};
     use super::*;
     use crate::identity::NodeId;
 
     fn message(number: u64, len: usize) -> ArrivedMessage {
         ArrivedMessage {
             publisher: NodeId::new(1),
-            channel: ChannelName::new("a").expect("canonical"),
+            feed: Feed::all(ChannelName::new("a").expect("canonical")),
             number,
+            place: number,
             payload: Bytes::from(vec![0; len]),
             link: None,
             reliable: true,

@@ -4,14 +4,16 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use super::ChannelId;
+use super::feed::Seat;
+use super::gate::{Asking, Leaving};
 use super::joining::Subscription;
-use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment};
+use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Subscriber};
 use super::peers::{Assembly, LaneKey};
+use super::{ChannelId, GroupId, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::mesh::Record;
-use crate::wire::channels::{ChannelMessage, DataHead, Fragment};
+use crate::wire::channels::{ChannelMessage, DataHead, Fragment, GroupMember};
 use crate::wire::{Lane, codec};
 
 impl ChannelMachine {
@@ -44,24 +46,31 @@ impl ChannelMachine {
 
     fn on_membership(&mut self, from: NodeId, message: ChannelMessage<'_>, now: Moment) {
         match message {
-            ChannelMessage::Subscribe { request, channel, daemon, token, subnet, from: position } => {
-                let asking = super::gate::Asking { channel, daemon, token, subnet, from: position };
+            ChannelMessage::Subscribe { request, channel, daemon, token, subnet, from: position, group } => {
+                let asking = Asking { channel, group, daemon, token, subnet, from: position };
                 self.on_subscribe(from, request, &asking, now);
             }
-            ChannelMessage::Unsubscribe { request, channel, daemon } => {
-                self.on_unsubscribe(from, request, channel, daemon);
+            ChannelMessage::Unsubscribe { request, channel, daemon, group, taken } => {
+                self.on_unsubscribe(from, request, &Leaving { channel, group, daemon, taken });
             }
             ChannelMessage::Subscribed { request, position, missed } => {
                 self.on_subscribed(from, request, position, missed);
             }
             ChannelMessage::Refused { request, reason } => self.on_refused(from, request, reason),
             ChannelMessage::Unsubscribed { request } => self.on_unsubscribed(from, request),
-            ChannelMessage::Ended { channel, daemon, reason } => {
-                self.on_ended(from, ChannelId(channel), daemon, reason);
+            ChannelMessage::Ended { channel, daemon, reason, group } => {
+                let seat = Seat { group: group.map(GroupId), who: Subscriber::of(daemon) };
+                self.on_ended(from, ChannelId(channel), seat, reason);
             }
-            ChannelMessage::Ack { channel, through } => self.on_ack(from, ChannelId(channel), through),
+            ChannelMessage::Ack { channel, through, member } => {
+                self.on_ack(from, StreamId::named(channel, member), through);
+            }
             ChannelMessage::Data { head, payload } => {
                 self.on_data(from, head, &Bytes::copy_from_slice(payload), now);
+            }
+            ChannelMessage::NoMember { channel, member: GroupMember { group, daemon } } => {
+                let seat = Seat { group: Some(GroupId(group)), who: Subscriber::of(daemon) };
+                self.put_out(ChannelId(channel), from, seat);
             }
         }
     }
@@ -71,8 +80,9 @@ impl ChannelMachine {
             Ok(fragment) => fragment,
             Err(error) => return self.refuse(from, "fragment", &error),
         };
-        let wanted =
-            |machine: &Self, head: DataHead| machine.subscriptions.contains_key(&(from, ChannelId(head.channel)));
+        let wanted = |machine: &Self, head: DataHead| {
+            machine.subscriptions.get(&(from, StreamId::of(&head))).is_some_and(Subscription::is_wanted)
+        };
         let piece = match fragment {
             Fragment::First { head, total, piece } => {
                 let accepted = total > 0 && total <= self.max_payload;
@@ -113,22 +123,28 @@ impl ChannelMachine {
     /// A message has wholly arrived. A session keeps the order of a channel and repeats from the first message that was not
     /// acknowledged, so one whose number is not above the last one is for daemons that have yet to take it, if for anybody.
     pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: &Bytes, now: Moment) {
-        let key = (from, ChannelId(head.channel));
+        let key = (from, StreamId::of(&head));
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            // Nobody here wants it any more: it is not asked for again.
-            if head.reliable {
+            // Nobody here wants it any more: it is not asked for again. Of a group, another member gets it.
+            if let Some(share) = head.share {
+                let _kept = self.say(from, &ChannelMessage::NoMember { channel: head.channel, member: share.member });
+            } else if head.reliable {
                 let known = self.peers.get(&from).and_then(|peer| peer.acks.get(&key.1)).copied();
-                self.acknowledge(from, key.1, head.number.max(known.unwrap_or_default()));
+                self.acknowledge(key, head.number.max(known.unwrap_or_default()));
             }
             return;
         };
+        if !subscription.is_wanted() {
+            return;
+        }
         let repeated = subscription.has_acknowledged(head.number);
         if subscription.is_for_node(head.number) {
-            let channel = subscription.name.clone();
+            let feed = subscription.feed.clone();
             self.events.push_back(ChannelEvent::Message(ArrivedMessage {
                 publisher: from,
-                channel,
-                number: head.number,
+                feed,
+                number: head.sequence(),
+                place: head.number,
                 payload: payload.clone(),
                 link: head.link.map(|link| CausalLink::from_bytes(&link)),
                 reliable: head.reliable,
@@ -141,16 +157,20 @@ impl ChannelMachine {
         }
         if repeated {
             let through = self.subscriptions.get(&key).map_or(head.number, Subscription::taken_by_all);
-            self.acknowledge(from, key.1, through);
+            self.acknowledge(key, through);
         } else {
             self.settle_held(key);
         }
     }
 
-    pub(super) fn on_ack(&mut self, from: NodeId, channel: ChannelId, through: u64) {
-        let (Some(peer), Some(channel)) = (self.peers.get_mut(&from), self.channels.get(&channel)) else { return };
-        let key = LaneKey::new(channel.config.priority, channel.config.name.id());
+    pub(super) fn on_ack(&mut self, from: NodeId, stream: StreamId, through: u64) {
+        let Some(channel) = self.channels.get_mut(&stream.channel) else { return };
+        let key = LaneKey::new(channel.config.priority, stream);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
         let done = peer.acknowledged(key, through);
+        for head in done.iter().map(|entry| entry.head).filter(|head| head.share.is_some()) {
+            channel.ring.taken(head.sequence(), stream);
+        }
         if peer.next_mut(key).is_some() {
             // There is room for more.
             self.wakes.insert(from);

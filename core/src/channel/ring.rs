@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::Subscriber;
+use super::feed::{Share, StreamId};
 use super::publishing::{Jobs, PublishId};
 use crate::wire::channels::DataHead;
 
@@ -20,6 +22,8 @@ pub(super) struct Ring {
     bytes: usize,
     /// The last one that is not kept.
     gone: u64,
+    /// The last number that a message had for a member of a group and that is not kept.
+    gone_share: u64,
 }
 
 /// A message that was published.
@@ -28,14 +32,28 @@ pub(super) struct Recent {
     pub(super) head: DataHead,
     pub(super) payload: Bytes,
     pub(super) job: PublishId,
+    /// For each queue group the stream that it fell to last, with its number there, until that is acknowledged.
+    pub(super) shares: Vec<(StreamId, u64)>,
 }
 
 impl Ring {
-    /// From here on messages are kept; `last` is the number of the newest one so far.
-    pub(super) fn open(&mut self, last: u64) {
+    /// From here on messages are kept; `last` is the number of the newest one so far, `last_share` that for a member of a
+    /// group.
+    pub(super) fn open(&mut self, last: u64, last_share: u64) {
         if self.kept.is_none() {
             self.kept = Some(VecDeque::new());
-            self.gone = last;
+            (self.gone, self.gone_share) = (last, last_share);
+        }
+    }
+
+    /// A message fell to another member of a group.
+    pub(super) fn shared(&mut self, sequence: u64, (former, stream): (StreamId, StreamId), number: u64) {
+        let Some(kept) = &mut self.kept else { return };
+        let at = kept.partition_point(|message| message.head.number < sequence);
+        let shares =
+            kept.get_mut(at).filter(|message| message.head.number == sequence).map(|message| &mut message.shares);
+        if let Some(share) = shares.into_iter().flatten().find(|(fell_to, _)| *fell_to == former) {
+            *share = (stream, number);
         }
     }
 
@@ -44,6 +62,22 @@ impl Ring {
         if let Some(kept) = &mut self.kept {
             self.bytes += message.payload.len();
             kept.push_back(message);
+        }
+    }
+
+    /// The member of a group to whom it fell has taken a message.
+    pub(super) fn taken(&mut self, sequence: u64, stream: StreamId) {
+        let Some(kept) = &mut self.kept else { return };
+        let at = kept.partition_point(|message| message.head.number < sequence);
+        if let Some(message) = kept.get_mut(at).filter(|message| message.head.number == sequence) {
+            message.shares.retain(|(fell_to, _)| *fell_to != stream);
+        }
+    }
+
+    /// A member of a group has taken everything that fell to it through a number.
+    pub(super) fn taken_through(&mut self, stream: StreamId, through: u64) {
+        for message in self.kept.iter_mut().flatten() {
+            message.shares.retain(|(fell_to, number)| *fell_to != stream || *number > through);
         }
     }
 
@@ -56,12 +90,34 @@ impl Ring {
         {
             self.bytes -= oldest.payload.len();
             self.gone = oldest.head.number;
+            let shares = oldest.shares.iter().map(|(_, number)| *number);
+            self.gone_share = shares.fold(self.gone_share, u64::max);
         }
     }
 
-    /// What comes behind a number, and the last number that is gone.
-    pub(super) fn behind(&self, from: u64) -> (Vec<(DataHead, Bytes)>, u64) {
-        let kept = self.kept.iter().flatten().filter(|message| message.head.number > from);
-        (kept.map(|message| (message.head, message.payload.clone())).collect(), self.gone)
+    /// What of a stream comes behind a number, and the last number that is gone.
+    pub(super) fn behind(&self, stream: StreamId, from: u64) -> (Vec<(DataHead, Bytes)>, u64) {
+        let kept = self.kept.iter().flatten();
+        let of_stream = kept.filter_map(|message| Some((message.head_in(stream)?, message.payload.clone())));
+        let gone = match stream.share {
+            Share::All => self.gone,
+            Share::Member(..) => self.gone_share,
+        };
+        (of_stream.filter(|(head, _)| head.number > from).collect(), gone)
+    }
+}
+
+impl Recent {
+    /// How it looks in a stream, when it is in it.
+    fn head_in(&self, stream: StreamId) -> Option<DataHead> {
+        match stream.share {
+            Share::All => Some(self.head),
+            // All nodes have the same stream here; what a node waits for is in its lane.
+            Share::Member(_, Subscriber::Node) => None,
+            Share::Member(_, Subscriber::Daemon(_)) => {
+                let (_, number) = self.shares.iter().find(|(fell_to, _)| *fell_to == stream)?;
+                Some(DataHead { number: *number, share: stream.share_of(self.head.number), ..self.head })
+            }
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! A channel of this node and whom it lets in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::Subnet;
+use super::feed::{GroupId, Seat, Share};
+use super::groups::Groups;
 use super::machine::{Moment, Subscriber};
 use super::rate::RateLimit;
 use super::ring::Ring;
@@ -19,8 +21,9 @@ pub(super) struct Channel {
     pub(super) last: u64,
     pub(super) ring: Ring,
     rate: Option<RateLimit>,
+    pub(super) groups: Groups,
     /// Nodes, and who is let in on each; none is empty.
-    members: BTreeMap<NodeId, BTreeMap<Subscriber, Grant>>,
+    members: BTreeMap<NodeId, BTreeMap<Seat, Grant>>,
 }
 
 /// That a subscriber was let in.
@@ -48,7 +51,7 @@ pub(super) struct Rules<'a> {
 impl Channel {
     pub(super) fn new(config: ChannelConfig, now: Moment) -> Self {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
-        Self { config, last: 0, ring: Ring::default(), rate, members: BTreeMap::new() }
+        Self { config, last: 0, ring: Ring::default(), rate, groups: Groups::default(), members: BTreeMap::new() }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
@@ -69,7 +72,7 @@ impl Channel {
     }
 
     /// Whether the gate lets this in: where it is, then what it presents.
-    pub(super) fn check(&self, grant: &Grant, rules: Rules<'_>) -> Result<(), TokenError> {
+    pub(super) fn check(&self, seat: Seat, grant: &Grant, rules: Rules<'_>) -> Result<(), TokenError> {
         if !self.config.visibility.admits(rules.own_subnet, &grant.subnet) {
             return Err(TokenError::NotAuthorized);
         }
@@ -82,7 +85,7 @@ impl Channel {
         token.verify(&TokenRequest {
             presenter: grant.presenter,
             action: TokenScope::SUBSCRIBE,
-            channel_hash: self.config.name.id().0,
+            target: seat.token_target(self.config.name.id()),
             roots,
             floors: rules.floors,
             now: rules.now.unix.as_secs(),
@@ -90,19 +93,25 @@ impl Channel {
     }
 
     /// What a subscriber was let in with.
-    pub(super) fn grant(&self, node: NodeId, subscriber: Subscriber) -> Option<&Grant> {
-        self.members.get(&node)?.get(&subscriber)
+    pub(super) fn grant(&self, node: NodeId, seat: Seat) -> Option<&Grant> {
+        self.members.get(&node)?.get(&seat)
     }
 
     /// Lets a subscriber in; true when it was not before.
-    pub(super) fn insert(&mut self, node: NodeId, subscriber: Subscriber, grant: Grant) -> bool {
-        self.members.entry(node).or_default().insert(subscriber, grant).is_none()
+    pub(super) fn insert(&mut self, node: NodeId, seat: Seat, grant: Grant) -> bool {
+        if let Some(group) = seat.group {
+            self.groups.insert(group, (node, seat.who));
+        }
+        self.members.entry(node).or_default().insert(seat, grant).is_none()
     }
 
     /// Lets a subscriber out; true when it was in.
-    pub(super) fn remove(&mut self, node: NodeId, subscriber: Subscriber) -> bool {
+    pub(super) fn remove(&mut self, node: NodeId, seat: Seat) -> bool {
         let Some(on_node) = self.members.get_mut(&node) else { return false };
-        let was_in = on_node.remove(&subscriber).is_some();
+        let was_in = on_node.remove(&seat).is_some();
+        if let Some(group) = seat.group {
+            self.groups.remove(group, (node, seat.who));
+        }
         if on_node.is_empty() {
             self.members.remove(&node);
         }
@@ -111,45 +120,63 @@ impl Channel {
 
     /// Forgets a node.
     pub(super) fn remove_node(&mut self, node: NodeId) {
-        self.members.remove(&node);
+        for seat in self.members.remove(&node).unwrap_or_default().into_keys() {
+            if let Some(group) = seat.group {
+                self.groups.remove(group, (node, seat.who));
+            }
+        }
     }
 
-    /// The other nodes on which a daemon is let in, and since which epoch.
-    pub(super) fn elsewhere(&self, daemon: EntityId, node: NodeId) -> Vec<(NodeId, Epoch)> {
+    /// Where else a daemon is let in, as what, and since which epoch.
+    pub(super) fn elsewhere(&self, daemon: EntityId, node: NodeId) -> Vec<(NodeId, Seat, Epoch)> {
         let others = self.members.iter().filter(|(at, _)| **at != node);
-        let grants = others.filter_map(|(&at, on_node)| Some((at, on_node.get(&Subscriber::Daemon(daemon))?.epoch)));
-        grants.collect()
+        let seats = others.flat_map(|(&at, on_node)| on_node.iter().map(move |(&seat, grant)| (at, seat, grant.epoch)));
+        seats.filter(|(_, seat, _)| seat.who == Subscriber::Daemon(daemon)).collect()
     }
 
-    /// How many on a node are let in.
-    pub(super) fn members_on(&self, node: NodeId) -> usize {
-        self.members.get(&node).map_or(0, BTreeMap::len)
+    /// How many on a node get what a stream carries.
+    pub(super) fn sharing(&self, node: NodeId, share: Share) -> usize {
+        let Some(on_node) = self.members.get(&node) else { return 0 };
+        match share {
+            Share::All => on_node.range(Seat::OUTSIDE).count(),
+            Share::Member(group, who) => usize::from(on_node.contains_key(&Seat { group: Some(group), who })),
+        }
     }
 
-    /// Whether anybody on a node is let in.
-    pub(super) fn has_node(&self, node: NodeId) -> bool {
-        self.members.contains_key(&node)
+    /// The groups in which a node has members.
+    pub(super) fn groups_on(&self, node: NodeId) -> BTreeSet<GroupId> {
+        self.members.get(&node).into_iter().flatten().filter_map(|(seat, _)| seat.group).collect()
     }
 
-    /// The nodes that messages go to.
+    /// The nodes that every message goes to.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.members.keys().copied()
+        let outside = |on_node: &BTreeMap<Seat, Grant>| on_node.range(Seat::OUTSIDE).next().is_some();
+        self.members.iter().filter(move |(_, on_node)| outside(on_node)).map(|(&node, _)| node)
     }
 
-    /// Everybody who is in.
-    pub(super) fn members(&self) -> impl Iterator<Item = (NodeId, Subscriber)> {
-        self.members.iter().flat_map(|(&node, on_node)| on_node.keys().map(move |&subscriber| (node, subscriber)))
+    /// The last number that a message had in a stream, or could have had.
+    pub(super) const fn last_of(&self, share: Share) -> u64 {
+        match share {
+            Share::All => self.last,
+            Share::Member(..) => self.groups.last(),
+        }
+    }
+
+    /// Everybody who is in: outside of groups, or in one.
+    pub(super) fn members(&self, group: Option<GroupId>) -> impl Iterator<Item = (NodeId, Subscriber)> {
+        let seats = self.members.iter().flat_map(|(&node, on_node)| on_node.keys().map(move |&seat| (node, seat)));
+        seats.filter(move |(_, seat)| seat.group == group).map(|(node, seat)| (node, seat.who))
     }
 
     /// Who is in and would not be let in again, with the reason.
-    pub(super) fn outdated(&self, rules: Rules<'_>) -> Vec<(NodeId, Subscriber, TokenError)> {
+    pub(super) fn outdated(&self, rules: Rules<'_>) -> Vec<(NodeId, Seat, TokenError)> {
         let all =
             self.members.iter().flat_map(|(&node, on_node)| on_node.iter().map(move |(&s, grant)| (node, s, grant)));
-        all.filter_map(|(node, s, grant)| self.check(grant, rules).err().map(|error| (node, s, error))).collect()
+        all.filter_map(|(node, s, grant)| self.check(s, grant, rules).err().map(|error| (node, s, error))).collect()
     }
 
     /// Who is in with a token whose time is over, or which was revoked. Cheap: signatures were verified on the way in.
-    pub(super) fn expired(&self, rules: Rules<'_>) -> Vec<(NodeId, Subscriber, TokenError)> {
+    pub(super) fn expired(&self, rules: Rules<'_>) -> Vec<(NodeId, Seat, TokenError)> {
         if !self.config.is_gated() {
             return Vec::new();
         }

@@ -17,7 +17,7 @@ use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeA
 use super::port::DaemonChannelsObserver;
 use super::publishing::{PublishId, PublishOptions, PublishReport};
 use super::reader::{Reader, ReaderEnd, ReaderId};
-use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelId, ChannelName, Subnet};
+use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
@@ -63,7 +63,8 @@ pub(super) struct State {
     own: BTreeMap<Key, Own>,
 }
 
-type Key = (NodeId, ChannelId);
+/// A stream of a publisher, of which this node is the subscriber.
+type Key = (NodeId, StreamId);
 
 /// Whoever has to hear of something.
 struct Told {
@@ -88,7 +89,8 @@ enum Joining {
     Kept(Key),
 }
 
-/// A subscription of the node. It lasts while somebody reads it, or it was asked for without a reader.
+/// A subscription of the node. It lasts while somebody reads it, or it was asked for without a reader. Of a queue group each
+/// message is for one of its readers.
 #[derive(Default)]
 struct Own {
     kept: bool,
@@ -134,48 +136,63 @@ impl Channels {
         self.shared.act(|state, now| state.machine.register(config, now))
     }
 
-    /// Has the node subscribe. It begins at once, also when the future is not awaited.
+    /// Has the node subscribe to a channel, or be a member of a queue group. It begins at once, also when the future is not
+    /// awaited.
     pub fn subscribe(
         &self,
         publisher: NodeId,
-        name: &ChannelName,
+        feed: &Feed,
         token: Option<&[u8]>,
     ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            let key = (publisher, name.id());
-            let told = state.join(publisher, name, token, Joining::Kept(key), now)?;
+            let key = own_key(publisher, feed);
+            let told = state.join(publisher, feed, token, Joining::Kept(key), now)?;
             state.own.entry(key).or_default().joining += 1;
             Ok(told)
         });
         answer(told)
     }
 
-    /// Has the node leave a channel; whoever reads it comes to an end. Not to be in it is fine.
+    /// Has the node leave a queue group, or without one the channel with all its groups; whoever reads that comes to an end.
+    /// Not to be in it is fine.
     pub fn unsubscribe(
         &self,
         publisher: NodeId,
-        name: &ChannelName,
+        feed: &Feed,
     ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            state.end_own((publisher, name.id()), &ReaderEnd::Left);
-            Ok(state.leave(publisher, name, now))
+            let mut feeds = vec![feed.clone()];
+            if feed.group().is_none() {
+                let groups = state.machine.feeds_of(publisher, feed.channel().id(), Subscriber::Node);
+                feeds.extend(groups.into_iter().filter(|feed| feed.group().is_some()));
+            }
+            let leave = |feed: Feed| {
+                state.end_own(own_key(publisher, &feed), &ReaderEnd::Left);
+                state.leave(publisher, &feed, now)
+            };
+            feeds.into_iter().map(leave).collect::<Vec<_>>()
         });
-        answer(told)
+        async move {
+            for told in told {
+                answer(Ok(told)).await?;
+            }
+            Ok(())
+        }
     }
 
     /// Subscribes with a reader. The future tells when the publisher has agreed.
     pub fn open_reader(
         &self,
         publisher: NodeId,
-        name: &ChannelName,
+        feed: &Feed,
         token: Option<&[u8]>,
     ) -> (ReaderId, impl Future<Output = Result<(), ChannelError>> + use<>) {
         let (reader, told) = self.shared.act(|state, now| {
             state.last_reader += 1;
             let reader = ReaderId(state.last_reader);
             state.readers.insert(reader, Reader::default());
-            let key = (publisher, name.id());
-            let told = state.join(publisher, name, token, Joining::Reader(key), now);
+            let key = own_key(publisher, feed);
+            let told = state.join(publisher, feed, token, Joining::Reader(key), now);
             match &told {
                 Ok(_) => state.own.entry(key).or_default().readers.push(reader),
                 Err(error) => state.end_reader(reader, ReaderEnd::Failed(error.clone())),
@@ -185,23 +202,28 @@ impl Channels {
         (reader, answer(told))
     }
 
-    /// Ends a reader, and the subscription with its last one, unless the node subscribed without a reader too.
+    /// Ends a reader, and the subscription with its last one, unless the node subscribed without a reader too. What it has not
+    /// read of a queue group is for the other readers of that.
     pub fn close_reader(
         &self,
         reader: ReaderId,
         publisher: NodeId,
-        name: &ChannelName,
+        feed: &Feed,
     ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            state.readers.remove(&reader);
-            let key = (publisher, name.id());
+            let unread = state.readers.remove(&reader).map(|mut reader| reader.read(usize::MAX, usize::MAX));
+            let key = own_key(publisher, feed);
             let Some(own) = state.own.get_mut(&key) else { return Ok(settled()) };
             own.readers.retain(|&one| one != reader);
+            if feed.group().is_some() {
+                unread.into_iter().flatten().for_each(|message| state.deliver(&message));
+            }
+            let Some(own) = state.own.get(&key) else { return Ok(settled()) };
             if own.kept || own.joining > 0 || !own.readers.is_empty() {
                 return Ok(settled());
             }
             state.own.remove(&key);
-            Ok(state.leave(publisher, name, now))
+            Ok(state.leave(publisher, feed, now))
         });
         answer(told)
     }
@@ -278,22 +300,17 @@ impl State {
     fn join(
         &mut self,
         publisher: NodeId,
-        name: &ChannelName,
+        feed: &Feed,
         token: Option<&[u8]>,
         joining: Joining,
         now: Moment,
     ) -> Result<oneshot::Receiver<Result<(), ChannelError>>, ChannelError> {
-        let request = self.machine.subscribe(publisher, name, SubscribeAs::Node, token, now)?;
+        let request = self.machine.subscribe(publisher, feed, SubscribeAs::Node, token, now)?;
         Ok(self.wait(request, Some(joining)))
     }
 
-    fn leave(
-        &mut self,
-        publisher: NodeId,
-        name: &ChannelName,
-        now: Moment,
-    ) -> oneshot::Receiver<Result<(), ChannelError>> {
-        let request = self.machine.unsubscribe(publisher, name, Subscriber::Node, now);
+    fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> oneshot::Receiver<Result<(), ChannelError>> {
+        let request = self.machine.unsubscribe(publisher, feed, Subscriber::Node, now);
         self.wait(request, None)
     }
 
@@ -326,8 +343,8 @@ impl State {
                     let _unheard = tell.send(result);
                 }
                 ChannelEvent::Message(message) => self.deliver(&message),
-                ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Node, error } => {
-                    self.end_own((publisher, channel.id()), &ReaderEnd::Failed(error));
+                ChannelEvent::Ended { publisher, feed, subscriber: Subscriber::Node, error } => {
+                    self.end_own(own_key(publisher, &feed), &ReaderEnd::Failed(error));
                 }
                 event @ (ChannelEvent::Ended { subscriber: Subscriber::Daemon(_), .. }
                 | ChannelEvent::Ready(_)
@@ -351,9 +368,19 @@ impl State {
     }
 
     fn deliver(&mut self, message: &ArrivedMessage) {
-        let Some(own) = self.own.get(&(message.publisher, message.channel.id())) else { return };
-        for id in &own.readers {
-            if let Some(reader) = self.readers.get_mut(id) {
+        let Some(own) = self.own.get_mut(&own_key(message.publisher, &message.feed)) else { return };
+        let readers = &mut self.readers;
+        let mut chosen = own.readers.as_slice();
+        if message.feed.group().is_some() {
+            // Who has the least to read; of equals the one whose turn was longest ago.
+            let unread = |id: &ReaderId| readers.get(id).map_or(usize::MAX, Reader::unread);
+            if let Some((at, _)) = own.readers.iter().enumerate().min_by_key(|(_, id)| unread(id)) {
+                own.readers[at..].rotate_left(1);
+            }
+            chosen = &own.readers[own.readers.len().saturating_sub(1)..];
+        }
+        for id in chosen {
+            if let Some(reader) = readers.get_mut(id) {
                 reader.push(message.clone());
                 self.touched.push(*id);
             }
@@ -486,6 +513,10 @@ async fn keep_time(shared: Weak<Shared>, closed: CancellationToken) {
 /// Waits for an answer that comes unless the node ends first.
 async fn answer<T>(told: Result<oneshot::Receiver<Result<T, ChannelError>>, ChannelError>) -> Result<T, ChannelError> {
     told?.await.unwrap_or(Err(ChannelError::ShutDown))
+}
+
+fn own_key(publisher: NodeId, feed: &Feed) -> Key {
+    (publisher, feed.stream(Subscriber::Node))
 }
 
 /// An answer that is here.

@@ -36,10 +36,10 @@ impl ChannelMachine {
             }
             peer.pop_control();
         }
-        while let Some((channel, through)) = peer.acks.pop_first() {
-            let ack = ChannelMessage::Ack { channel: channel.0, through };
+        while let Some((stream, through)) = peer.acks.pop_first() {
+            let ack = ChannelMessage::Ack { channel: stream.channel.0, through, member: stream.member() };
             if sink.record(Subprotocol::Channels, &mut |out| codec::encode_into(&ack, out)).is_none() {
-                peer.acks.insert(channel, through);
+                peer.acks.insert(stream, through);
                 return true;
             }
         }
@@ -114,8 +114,8 @@ impl ChannelMachine {
         while let Some(own) = self.peers.get_mut(&me) {
             if let Some(body) = own.pop_control() {
                 self.on_message(me, &body, now);
-            } else if let Some((channel, through)) = own.acks.pop_first() {
-                self.on_ack(me, channel, through);
+            } else if let Some((stream, through)) = own.acks.pop_first() {
+                self.on_ack(me, stream, through);
             } else if let Some(key) = own.pick(&self.jobs, false).or_else(|| own.pick(&self.jobs, true))
                 && let Some(head) = own.next_head(key)
                 && let Some(entry) = own.next_mut(key)

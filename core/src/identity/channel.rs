@@ -12,8 +12,20 @@ pub fn channel_hash(name: &str) -> Result<u64, IdentityError> {
     Ok(xxh3_64(name.as_bytes()))
 }
 
+/// The 64-bit name of a queue group of a channel in tokens and on the wire: xxh3-64 of `<channel>#<group>`, two canonical
+/// names. `#` occurs in neither, so no channel and no other group has the same text.
+pub fn queue_group_hash(channel: &str, group: &str) -> Result<u64, IdentityError> {
+    check_channel_name(channel)?;
+    check_name(group).map_err(IdentityError::InvalidQueueGroup)?;
+    Ok(xxh3_64(format!("{channel}#{group}").as_bytes()))
+}
+
 /// Checks that a channel name is canonical, so that one channel has one name.
 pub fn check_channel_name(name: &str) -> Result<(), IdentityError> {
+    check_name(name).map_err(IdentityError::InvalidChannelName)
+}
+
+fn check_name(name: &str) -> Result<(), &'static str> {
     let problem = if name.is_empty() {
         "it is empty"
     } else if name.len() > 255 {
@@ -27,7 +39,7 @@ pub fn check_channel_name(name: &str) -> Result<(), IdentityError> {
     } else {
         return Ok(());
     };
-    Err(IdentityError::InvalidChannelName(problem))
+    Err(problem)
 }
 
 #[cfg(test)]
@@ -38,6 +50,17 @@ mod tests {
     #[test]
     fn channel_hash_matches_vector_of_another_implementation() {
         assert_eq!(channel_hash("telemetry/rack-1"), Ok(0xf51a_6716_fe78_7b6c));
+    }
+
+    // Expected: Python's xxhash.
+    #[test]
+    fn queue_group_hash_matches_vector_of_another_implementation() {
+        assert_eq!(queue_group_hash("telemetry/rack-1", "workers"), Ok(0x626a_c93d_2fac_0ef6));
+        assert_eq!(
+            queue_group_hash("a", "b#c"),
+            Err(IdentityError::InvalidQueueGroup("only a-z 0-9 - _ . / are allowed"))
+        );
+        assert!(matches!(queue_group_hash("a#b", "c"), Err(IdentityError::InvalidChannelName(_))));
     }
 
     #[test]

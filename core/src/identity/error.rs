@@ -14,6 +14,9 @@ pub enum IdentityError {
     /// A channel name that is not canonical.
     #[error("invalid channel name: {0}")]
     InvalidChannelName(&'static str),
+    /// A name of a queue group that is not canonical.
+    #[error("invalid queue group: {0}")]
+    InvalidQueueGroup(&'static str),
 }
 
 /// Why an identity could not be sealed, or an envelope not opened. All are final: a present but bad envelope never falls

@@ -17,7 +17,7 @@ mod token_chain;
 #[cfg(test)]
 mod vectors;
 
-pub use channel::{channel_hash, check_channel_name};
+pub use channel::{channel_hash, check_channel_name, queue_group_hash};
 pub use derive::{fork_sentinel, group_id, replica_keypair};
 pub use envelope::{ENVELOPE_LEN, EnvelopeContext, IdentityEnvelope};
 pub use error::{EnvelopeError, IdentityError, TokenError};
@@ -25,6 +25,6 @@ pub use ids::{EntityId, NodeId, OriginHash};
 pub use keypair::{EntityKeypair, Signature};
 pub use life::{Epoch, Incarnation, Lineage, MigrationId};
 pub use node_static::NodeStaticSecret;
-pub use token::{MAX_TOKEN_TTL, PermissionToken, TOKEN_LEN, TokenGrant, TokenScope};
+pub use token::{MAX_TOKEN_TTL, PermissionToken, TOKEN_LEN, TokenGrant, TokenScope, TokenTarget};
 pub use token_cache::{MAX_TOKEN_SLOTS, MAX_TOKENS_PER_SLOT, TokenCache};
 pub use token_chain::{MAX_CHAIN_TOKENS, RevocationFloors, TokenChain, TokenRequest};

@@ -46,6 +46,15 @@ pub struct TokenGrant {
     pub generation: u32,
 }
 
+/// What a token is presented for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenTarget {
+    /// A channel, by [`channel_hash`](super::channel_hash).
+    Channel(u64),
+    /// A queue group of a channel, by [`queue_group_hash`](super::queue_group_hash).
+    QueueGroup(u64),
+}
+
 impl TokenScope {
     /// Nothing.
     pub const NONE: Self = Self(0);
@@ -167,10 +176,13 @@ impl PermissionToken {
         }
     }
 
-    /// Checks that it allows `action` on this channel. Any channel only with the wildcard bit.
-    pub fn authorises(&self, action: TokenScope, channel_hash: u64) -> Result<(), TokenError> {
-        let channel = self.channel_hash == channel_hash || self.scope.contains(TokenScope::WILDCARD);
-        if channel && self.scope.contains(action) { Ok(()) } else { Err(TokenError::NotAuthorized) }
+    /// Checks that it allows `action` there. Any channel only with the wildcard bit; a queue group only by its own hash.
+    pub fn authorises(&self, action: TokenScope, target: TokenTarget) -> Result<(), TokenError> {
+        let there = match target {
+            TokenTarget::Channel(hash) => self.channel_hash == hash || self.scope.contains(TokenScope::WILDCARD),
+            TokenTarget::QueueGroup(hash) => self.channel_hash == hash,
+        };
+        if there && self.scope.contains(action) { Ok(()) } else { Err(TokenError::NotAuthorized) }
     }
 
     /// Who signed it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{EntityId, PermissionToken, RevocationFloors, TokenError, TokenScope};
+use super::{EntityId, PermissionToken, RevocationFloors, TokenError, TokenScope, TokenTarget};
 
 /// Most pairs of holder and channel.
 pub const MAX_TOKEN_SLOTS: usize = 1024;
@@ -53,10 +53,14 @@ impl TokenCache {
         Ok(())
     }
 
-    /// The longest valid token of `subject` for this channel, or else for any channel. Tokens that no longer verify are
-    /// dropped on the way.
-    pub fn lookup(&mut self, subject: EntityId, channel_hash: u64, now: u64) -> Option<PermissionToken> {
-        [Channel::One(channel_hash), Channel::Any].into_iter().find_map(|channel| {
+    /// The longest valid token of `subject` for this channel, or else for any channel; for a queue group only its own. Tokens
+    /// that no longer verify are dropped on the way.
+    pub fn lookup(&mut self, subject: EntityId, target: TokenTarget, now: u64) -> Option<PermissionToken> {
+        let (one, any) = match target {
+            TokenTarget::Channel(hash) => (hash, Some(Channel::Any)),
+            TokenTarget::QueueGroup(hash) => (hash, None),
+        };
+        [Some(Channel::One(one)), any].into_iter().flatten().find_map(|channel| {
             let slot = Slot { subject, channel };
             let tokens = self.slots.get_mut(&slot)?;
             let floors = &self.floors;
@@ -155,11 +159,11 @@ mod tests {
         cache.install(exact.clone(), 1000).expect("valid");
         cache.install(any.clone(), 1000).expect("valid");
         assert_eq!(cache.len(), 2);
-        assert_eq!(cache.lookup(holder(1), 7, 1000), Some(exact));
-        assert_eq!(cache.lookup(holder(1), 9, 1000), Some(any.clone()));
-        assert_eq!(cache.lookup(holder(2), 7, 1000), None);
+        assert_eq!(cache.lookup(holder(1), TokenTarget::Channel(7), 1000), Some(exact));
+        assert_eq!(cache.lookup(holder(1), TokenTarget::Channel(9), 1000), Some(any.clone()));
+        assert_eq!(cache.lookup(holder(2), TokenTarget::Channel(7), 1000), None);
         // The exact one has ended.
-        assert_eq!(cache.lookup(holder(1), 7, 1010), Some(any));
+        assert_eq!(cache.lookup(holder(1), TokenTarget::Channel(7), 1010), Some(any));
         assert_eq!(cache.len(), 1);
     }
 
@@ -168,8 +172,8 @@ mod tests {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let mut cache = TokenCache::new();
         cache.install(token(&issuer, 1, TokenScope::PUBLISH, 7, 10), 1000).expect("valid");
-        assert!(cache.lookup(holder(1), 7, 1009).is_some());
-        assert_eq!(cache.lookup(holder(1), 7, 1010), None);
+        assert!(cache.lookup(holder(1), TokenTarget::Channel(7), 1009).is_some());
+        assert_eq!(cache.lookup(holder(1), TokenTarget::Channel(7), 1010), None);
         assert!(cache.is_empty());
         let other = token(&issuer, 2, TokenScope::PUBLISH, 7, 10);
         cache.install(other.clone(), 1000).expect("valid");
@@ -201,14 +205,14 @@ mod tests {
             cache.install(token(&issuer, 1, TokenScope::PUBLISH, 7, ttl), 1000).expect("valid");
         }
         assert_eq!(cache.len(), MAX_TOKENS_PER_SLOT);
-        let longest = cache.lookup(holder(1), 7, 1000).expect("there");
+        let longest = cache.lookup(holder(1), TokenTarget::Channel(7), 1000).expect("there");
         assert_eq!(longest.not_after(), 1000 + MAX_TOKENS_PER_SLOT as u64 + 2);
 
         for channel in 100..100 + MAX_TOKEN_SLOTS as u64 {
             cache.install(token(&issuer, 2, TokenScope::PUBLISH, channel, channel), 1000).expect("valid");
         }
         assert_eq!(cache.slots.len(), MAX_TOKEN_SLOTS);
-        assert_eq!(cache.lookup(holder(1), 7, 1000), None, "it ended first");
-        assert!(cache.lookup(holder(2), 100, 1000).is_some());
+        assert_eq!(cache.lookup(holder(1), TokenTarget::Channel(7), 1000), None, "it ended first");
+        assert!(cache.lookup(holder(2), TokenTarget::Channel(100), 1000).is_some());
     }
 }

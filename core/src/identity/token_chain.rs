@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::token::TOKEN_LEN;
-use super::{EntityId, EntityKeypair, PermissionToken, TokenError, TokenScope};
+use super::{EntityId, EntityKeypair, PermissionToken, TokenError, TokenScope, TokenTarget};
 
 /// Most tokens in a chain.
 pub const MAX_CHAIN_TOKENS: usize = 8;
@@ -28,8 +28,8 @@ pub struct TokenRequest<'a> {
     pub presenter: EntityId,
     /// What is to be done.
     pub action: TokenScope,
-    /// On which channel.
-    pub channel_hash: u64,
+    /// On which channel, or in which of its queue groups.
+    pub target: TokenTarget,
     /// Who may issue for this channel.
     pub roots: &'a [EntityId],
     /// What was revoked.
@@ -116,7 +116,7 @@ impl TokenChain {
         for token in &self.tokens {
             token.verify(request.now)?;
             request.floors.check(token)?;
-            token.authorises(request.action, request.channel_hash)?;
+            token.authorises(request.action, request.target)?;
         }
         self.tokens.windows(2).try_for_each(|pair| follows(&pair[0], &pair[1]))
     }

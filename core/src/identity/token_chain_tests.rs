@@ -40,7 +40,7 @@ fn verify(chain: &TokenChain, change: impl FnOnce(&mut TokenRequest<'_>)) -> Res
     let mut request = TokenRequest {
         presenter: key(3).entity_id(),
         action: TokenScope::SUBSCRIBE,
-        channel_hash: CHANNEL,
+        target: TokenTarget::Channel(CHANNEL),
         roots: &roots,
         floors: &floors,
         now: NOW + 2,
@@ -94,14 +94,14 @@ fn every_link_is_verified_timed_not_revoked_and_authorises() {
     assert_eq!(verify(&good, |request| request.now = NOW), Err(TokenError::NotYetValid));
     assert_eq!(verify(&good, |request| request.now = NOW + 100), Err(TokenError::Expired));
     assert_eq!(verify(&good, |request| request.action = TokenScope::PUBLISH), Err(TokenError::NotAuthorized));
-    assert_eq!(verify(&good, |request| request.channel_hash = 1), Err(TokenError::NotAuthorized));
+    assert_eq!(verify(&good, |request| request.target = TokenTarget::Channel(1)), Err(TokenError::NotAuthorized));
 }
 
 fn verify_with(chain: &TokenChain, roots: &[EntityId], floors: &RevocationFloors) -> Result<(), TokenError> {
     chain.verify(&TokenRequest {
         presenter: key(3).entity_id(),
         action: TokenScope::SUBSCRIBE,
-        channel_hash: CHANNEL,
+        target: TokenTarget::Channel(CHANNEL),
         roots,
         floors,
         now: NOW + 2,

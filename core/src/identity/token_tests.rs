@@ -81,17 +81,21 @@ fn requirement_117_zero_and_overlong_windows_are_refused_on_issue_and_on_receipt
 #[test]
 fn requirement_118_another_channel_only_with_the_wildcard_bit() {
     let plain = issue(|_| {}).expect("issuable");
-    assert_eq!(plain.authorises(TokenScope::PUBLISH, CHANNEL), Ok(()));
-    assert_eq!(plain.authorises(TokenScope::SUBSCRIBE, CHANNEL), Err(TokenError::NotAuthorized));
-    assert_eq!(plain.authorises(TokenScope::PUBLISH, 1), Err(TokenError::NotAuthorized));
+    assert_eq!(plain.authorises(TokenScope::PUBLISH, TokenTarget::Channel(CHANNEL)), Ok(()));
+    assert_eq!(plain.authorises(TokenScope::SUBSCRIBE, TokenTarget::Channel(CHANNEL)), Err(TokenError::NotAuthorized));
+    assert_eq!(plain.authorises(TokenScope::PUBLISH, TokenTarget::Channel(1)), Err(TokenError::NotAuthorized));
     // Channel hash 0 is no wildcard, and the wildcard widens the channel, not the action.
     let zero = issue(|grant| grant.channel_hash = 0).expect("issuable");
-    assert_eq!(zero.authorises(TokenScope::PUBLISH, CHANNEL), Err(TokenError::NotAuthorized));
+    assert_eq!(zero.authorises(TokenScope::PUBLISH, TokenTarget::Channel(CHANNEL)), Err(TokenError::NotAuthorized));
     let any = issue(|grant| grant.scope = grant.scope.union(TokenScope::WILDCARD)).expect("issuable");
-    assert_eq!(any.authorises(TokenScope::PUBLISH, 1), Ok(()));
-    assert_eq!(any.authorises(TokenScope::SUBSCRIBE, 1), Err(TokenError::NotAuthorized));
+    assert_eq!(any.authorises(TokenScope::PUBLISH, TokenTarget::Channel(1)), Ok(()));
+    assert_eq!(any.authorises(TokenScope::PUBLISH, TokenTarget::QueueGroup(1)), Err(TokenError::NotAuthorized));
+    assert_eq!(any.authorises(TokenScope::SUBSCRIBE, TokenTarget::Channel(1)), Err(TokenError::NotAuthorized));
     let every_unnamed_bit = issue(|grant| grant.scope = TokenScope::from_bits(!31)).expect("issuable");
-    assert_eq!(every_unnamed_bit.authorises(TokenScope::PUBLISH, CHANNEL), Err(TokenError::NotAuthorized));
+    assert_eq!(
+        every_unnamed_bit.authorises(TokenScope::PUBLISH, TokenTarget::Channel(CHANNEL)),
+        Err(TokenError::NotAuthorized)
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! message whenever a daemon's mailbox has room, so what has no room stays unacknowledged at its publisher. When a
 //! mailbox is closed for a hand-over, positions and tokens go to the new host, which goes on from there once it is live.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::work::{Notice, Settlement, SubscriptionNews, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::channel::{
     ArrivedMessage, ChannelError, ChannelEvent, ChannelLedger, ChannelName, DaemonChannels, DaemonSubscriber,
-    DaemonSubscription, PublishId, RequestId, Subscriber,
+    DaemonSubscription, Feed, PublishId, RequestId, Subscriber,
 };
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing, Ticket};
 use crate::identity::{EntityId, NodeId, OriginHash};
@@ -37,6 +37,13 @@ pub(super) struct ChannelSide {
     pub(super) publications: HashMap<PublishId, DaemonKey>,
 }
 
+impl ChannelSide {
+    /// Whether an answer that somebody waits for is still to come.
+    fn is_asked(&self, ticket: Ticket) -> bool {
+        self.requests.values().any(|request| matches!(request, Request::Asked(other) if *other == ticket))
+    }
+}
+
 /// A question to a publisher, and who waits for the answer.
 enum Request {
     Asked(Ticket),
@@ -44,7 +51,7 @@ enum Request {
     GoesOn {
         origin: OriginHash,
         publisher: NodeId,
-        channel: ChannelName,
+        feed: Feed,
     },
 }
 
@@ -73,13 +80,14 @@ impl Engine {
         self.port().ok_or(RuntimeError::Channel(ChannelError::ShutDown))
     }
 
-    /// Has a daemon of this node subscribe; `ticket` is settled when the publisher has agreed.
+    /// Has a daemon of this node subscribe to a channel, or be a member of a queue group; `ticket` is settled when the publisher
+    /// has agreed.
     pub fn subscribe_channel(
         &mut self,
         ticket: Ticket,
         origin: OriginHash,
         publisher: NodeId,
-        channel: &ChannelName,
+        feed: &Feed,
         token: Option<&[u8]>,
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
@@ -90,37 +98,47 @@ impl Engine {
             return Err(RuntimeError::NotFound(origin));
         }
         let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from: None };
-        let request = port.subscribe(publisher, channel, daemon, token).map_err(RuntimeError::Channel)?;
-        self.drop_wish(key, publisher, channel);
+        let request = port.subscribe(publisher, feed, daemon, token).map_err(RuntimeError::Channel)?;
+        self.drop_wishes(key, publisher, |wish| wish == feed);
         self.channels.requests.insert(request, Request::Asked(ticket));
         Ok(())
     }
 
-    /// Has a daemon of this node leave a channel; `ticket` is settled when the publisher knows.
+    /// Has a daemon of this node leave a queue group, or without one the channel and all its groups; `ticket` is settled when
+    /// the publisher knows.
     pub fn unsubscribe_channel(
         &mut self,
         ticket: Ticket,
         origin: OriginHash,
         publisher: NodeId,
-        channel: &ChannelName,
+        feed: &Feed,
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
         let key = self.local(origin)?;
         let port = self.port_or_error()?;
         let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
-        let request = port.unsubscribe(publisher, channel, slot.host.entity());
-        self.drop_wish(key, publisher, channel);
-        self.channels.requests.insert(request, Request::Asked(ticket));
+        let entity = slot.host.entity();
+        let left = |other: &Feed| other == feed || (feed.group().is_none() && other.channel() == feed.channel());
+        let all = port.subscriptions_of(entity).into_iter().filter(|one| one.publisher == publisher && left(&one.feed));
+        let mut feeds: Vec<_> = all.map(|one| one.feed).collect();
+        if feeds.is_empty() {
+            feeds.push(feed.clone());
+        }
+        for feed in feeds {
+            let request = port.unsubscribe(publisher, &feed, entity);
+            self.channels.requests.insert(request, Request::Asked(ticket));
+        }
+        self.drop_wishes(key, publisher, left);
         Ok(())
     }
 
     /// What a daemon of this node has subscribed to.
-    pub fn subscriptions(&mut self, origin: OriginHash) -> Result<Vec<(NodeId, ChannelName)>, RuntimeError> {
+    pub fn subscriptions(&mut self, origin: OriginHash) -> Result<Vec<(NodeId, Feed)>, RuntimeError> {
         self.check_ready()?;
         let key = self.local(origin)?;
         let all = self.all_subscriptions(key);
         let here = all.into_iter().filter(|one| one.accepted || one.position.is_some());
-        Ok(here.map(|one| (one.publisher, one.channel)).collect())
+        Ok(here.map(|one| (one.publisher, one.feed)).collect())
     }
 
     fn all_subscriptions(&self, key: DaemonKey) -> Vec<DaemonSubscription> {
@@ -160,44 +178,40 @@ impl Engine {
                 }
             }
             ChannelEvent::Settled { request, result } => match self.channels.requests.remove(&request) {
+                // One of several channels that it leaves at once.
+                Some(Request::Asked(ticket)) if self.channels.is_asked(ticket) => {}
                 Some(Request::Asked(ticket)) => {
                     let result = result.map(|()| Settlement::Done).map_err(RuntimeError::Channel);
                     self.settle(ticket, result);
                 }
-                Some(Request::GoesOn { origin, publisher, channel }) => {
+                Some(Request::GoesOn { origin, publisher, feed }) => {
                     if let Err(error) = result {
-                        self.tell_subscription(origin, publisher, channel, SubscriptionNews::Ended(error));
+                        self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error));
                     }
                 }
                 None => {}
             },
             ChannelEvent::Published { id, result } => self.output_published(id, &result, now),
-            ChannelEvent::Ended { publisher, channel, subscriber: Subscriber::Daemon(entity), error } => {
+            ChannelEvent::Ended { publisher, feed, subscriber: Subscriber::Daemon(entity), error } => {
                 // A copy that was handed over is not asked.
                 if let Some(key) = self.receiver(entity)
                     && !matches!(error, ChannelError::Moved(_))
                     && let Some(origin) = self.slot(key).map(|slot| slot.host.origin)
                 {
-                    self.tell_subscription(origin, publisher, channel, SubscriptionNews::Ended(error));
+                    self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error));
                 }
             }
-            ChannelEvent::Missed { publisher, channel, daemon, count } => {
+            ChannelEvent::Missed { publisher, feed, daemon, count } => {
                 let origin = daemon.origin_hash();
-                self.tell_subscription(origin, publisher, channel, SubscriptionNews::Missed(count));
+                self.tell_subscription(origin, publisher, feed, SubscriptionNews::Missed(count));
             }
             // Of the node itself.
             ChannelEvent::Message(_) | ChannelEvent::Ended { subscriber: Subscriber::Node, .. } => {}
         }
     }
 
-    fn tell_subscription(
-        &mut self,
-        origin: OriginHash,
-        publisher: NodeId,
-        channel: ChannelName,
-        news: SubscriptionNews,
-    ) {
-        self.work.push(Work::Notice(Notice::Subscription { origin, publisher, channel, news }));
+    fn tell_subscription(&mut self, origin: OriginHash, publisher: NodeId, feed: Feed, news: SubscriptionNews) {
+        self.work.push(Work::Notice(Notice::Subscription { origin, publisher, feed, news }));
     }
 
     fn receiver(&self, entity: EntityId) -> Option<DaemonKey> {
@@ -279,17 +293,17 @@ impl Engine {
         let Some(slot) = self.slot(key) else { return };
         let (origin, from) = (slot.host.origin, subscription.position);
         let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from };
-        let asked = port.subscribe(publisher, &subscription.channel, daemon, subscription.token.as_deref());
+        let asked = port.subscribe(publisher, &subscription.feed, daemon, subscription.token.as_deref());
         match asked {
             Ok(request) => {
-                let channel = subscription.channel;
-                self.channels.requests.insert(request, Request::GoesOn { origin, publisher, channel });
+                let feed = subscription.feed;
+                self.channels.requests.insert(request, Request::GoesOn { origin, publisher, feed });
             }
             Err(ChannelError::NotConnected(_)) if self.reach_first(publisher, || Then::Receive { key, publisher }) => {
                 self.channels.wishes.entry(key).or_default().push(subscription);
             }
             Err(error) => {
-                self.tell_subscription(origin, publisher, subscription.channel, SubscriptionNews::Ended(error));
+                self.tell_subscription(origin, publisher, subscription.feed, SubscriptionNews::Ended(error));
             }
         }
     }
@@ -306,9 +320,9 @@ impl Engine {
         }
     }
 
-    fn drop_wish(&mut self, key: DaemonKey, publisher: NodeId, channel: &ChannelName) {
+    fn drop_wishes(&mut self, key: DaemonKey, publisher: NodeId, which: impl Fn(&Feed) -> bool) {
         if let Some(wishes) = self.channels.wishes.get_mut(&key) {
-            wishes.retain(|wish| (wish.publisher, &wish.channel) != (publisher, channel));
+            wishes.retain(|wish| wish.publisher != publisher || !which(&wish.feed));
             if wishes.is_empty() {
                 self.channels.wishes.remove(&key);
             }
@@ -317,10 +331,15 @@ impl Engine {
 
     /// The runtime shuts down: nobody is answered any more.
     pub(super) fn end_requests(&mut self) {
-        for (_, request) in std::mem::take(&mut self.channels.requests) {
-            if let Request::Asked(ticket) = request {
-                self.settle(ticket, Err(RuntimeError::ShuttingDown));
-            }
+        let requests = std::mem::take(&mut self.channels.requests).into_values();
+        let asked: HashSet<_> = requests
+            .filter_map(|request| match request {
+                Request::Asked(ticket) => Some(ticket),
+                Request::GoesOn { .. } => None,
+            })
+            .collect();
+        for ticket in asked {
+            self.settle(ticket, Err(RuntimeError::ShuttingDown));
         }
         self.channels.outboxes.clear();
         self.channels.publications.clear();
@@ -359,7 +378,7 @@ fn delivery(message: &ArrivedMessage, publisher: EntityId, now: Now) -> Delivery
         link,
         payload: message.payload.clone(),
         received_at: u64::try_from(message.received_at.as_nanos()).unwrap_or(u64::MAX),
-        channel: Some(message.channel.shared()),
+        channel: Some(message.feed.channel().shared()),
         reply: ReplyTo::Nobody,
         expires: None,
         accepted_at: now.instant,

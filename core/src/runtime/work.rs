@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::RuntimeError;
-use crate::channel::{ChannelError, ChannelName};
+use crate::channel::{ChannelError, Feed};
 use crate::daemon::{BatchId, DaemonKey, Ticket};
 use crate::events::{OutputRecord, Outputs};
 use crate::identity::{EntityId, MigrationId, NodeId, OriginHash};
@@ -261,8 +261,8 @@ pub enum Notice {
         origin: OriginHash,
         /// Whose channel.
         publisher: NodeId,
-        /// Which channel.
-        channel: ChannelName,
+        /// Which channel, or group of it.
+        feed: Feed,
         /// What.
         news: SubscriptionNews,
     },

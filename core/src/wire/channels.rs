@@ -38,6 +38,9 @@ pub enum ChannelMessage<'b> {
         /// The last message that a daemon has taken, when it goes on from another node: the next one follows that.
         #[n(5)]
         from: Option<u64>,
+        /// The queue group that it wants to be a member of.
+        #[b(6)]
+        group: Option<&'b str>,
     },
     /// Publisher → subscriber: it is in.
     #[n(1)]
@@ -74,6 +77,12 @@ pub enum ChannelMessage<'b> {
         /// The daemon; without, the node itself.
         #[n(2)]
         daemon: Option<EntityId>,
+        /// The queue group that it leaves.
+        #[b(3)]
+        group: Option<&'b str>,
+        /// The last message of the group that it has taken: those behind it are for other members.
+        #[n(4)]
+        taken: Option<u64>,
     },
     /// Publisher → subscriber: it is out.
     #[n(4)]
@@ -94,6 +103,9 @@ pub enum ChannelMessage<'b> {
         /// Why.
         #[n(2)]
         reason: RefusalReason,
+        /// The hash of the queue group.
+        #[n(3)]
+        group: Option<u64>,
     },
     /// Publisher → subscriber: a message.
     #[n(6)]
@@ -106,7 +118,8 @@ pub enum ChannelMessage<'b> {
         #[cbor(with = "minicbor::bytes")]
         payload: &'b [u8],
     },
-    /// Subscriber → publisher: every reliable message of the channel up to this number has been accepted.
+    /// Subscriber → publisher: every reliable message of the channel up to this number has been accepted; of a queue group,
+    /// every one that fell to this member.
     #[n(7)]
     Ack {
         /// The channel's hash.
@@ -115,6 +128,19 @@ pub enum ChannelMessage<'b> {
         /// The last accepted number.
         #[n(1)]
         through: u64,
+        /// The member of a queue group.
+        #[n(2)]
+        member: Option<GroupMember>,
+    },
+    /// Subscriber → publisher: a message fell to a member of a queue group that is not here; let it out.
+    #[n(8)]
+    NoMember {
+        /// The channel's hash.
+        #[n(0)]
+        channel: u64,
+        /// Which one.
+        #[n(1)]
+        member: GroupMember,
     },
 }
 
@@ -141,7 +167,8 @@ pub struct DataHead {
     /// The channel's hash.
     #[n(0)]
     pub channel: u64,
-    /// Its number in the channel, in this life of the publisher.
+    /// Its number in this life of the publisher: in the channel, and what falls to members of queue groups is numbered apart,
+    /// in the order in which it does.
     #[n(1)]
     pub number: u64,
     /// Whether it is to be acknowledged.
@@ -154,6 +181,40 @@ pub struct DataHead {
     /// Its place in the chain of the daemon that emitted it.
     #[n(4)]
     pub link: Option<ByteArray<LINK_LEN>>,
+    /// The member of a queue group that it falls to.
+    #[n(5)]
+    pub share: Option<GroupShare>,
+}
+
+impl DataHead {
+    /// Its number in the channel.
+    pub fn sequence(&self) -> u64 {
+        self.share.map_or(self.number, |share| share.sequence)
+    }
+}
+
+/// A member of a queue group on the subscriber's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct GroupMember {
+    /// The group's hash.
+    #[n(0)]
+    pub group: u64,
+    /// The daemon; without, the node itself.
+    #[n(1)]
+    pub daemon: Option<EntityId>,
+}
+
+/// That a message falls to a member of a queue group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct GroupShare {
+    /// Which one.
+    #[n(0)]
+    pub member: GroupMember,
+    /// The message's number in the channel.
+    #[n(1)]
+    pub sequence: u64,
 }
 
 /// Why a subscriber is not, or no longer, in. A peer learns no more than this.
@@ -211,7 +272,7 @@ pub const CONTINUED: u64 = 0;
 pub const FRAGMENT_OVERHEAD: usize = LEN + 2 + MAX_HEAD;
 
 const LEN: usize = 8;
-const MAX_HEAD: usize = 80;
+const MAX_HEAD: usize = 128;
 
 /// A piece of a large message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +297,7 @@ impl Fragment {
             Self::First { head, total, piece } => {
                 let head = codec::encode(head);
                 out.extend_from_slice(&total.to_le_bytes());
-                // Three numbers of 9 bytes and a link of 34 at most.
+                // Five numbers of 9 bytes, a link and a daemon of 34 at most.
                 out.extend_from_slice(&u16::try_from(head.len()).unwrap_or(u16::MAX).to_le_bytes());
                 out.extend_from_slice(&head);
                 out.extend_from_slice(piece);

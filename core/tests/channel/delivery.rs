@@ -143,7 +143,10 @@ fn small_messages_of_another_channel_pass_a_large_one() {
     net.publish(P, "small", b"x", RELIABLE).expect("sent");
     net.send(P, S);
     while net.arrive(P, S) {}
-    assert_eq!(net.messages(S).iter().map(|message| message.channel.clone()).collect::<Vec<_>>(), [name("small")]);
+    assert_eq!(
+        net.messages(S).iter().map(|message| message.feed.channel().clone()).collect::<Vec<_>>(),
+        [name("small")]
+    );
     net.run();
     assert_eq!(net.messages(S).len(), 1);
 }
@@ -179,7 +182,7 @@ fn hazard_45_higher_priority_goes_first_and_equals_take_turns() {
         }
     }
     net.run();
-    let order: Vec<_> = net.messages(S).iter().map(|message| message.channel.as_str().to_owned()).collect();
+    let order: Vec<_> = net.messages(S).iter().map(|message| message.feed.channel().as_str().to_owned()).collect();
     assert_eq!(order[..2], ["high", "high"]);
     assert_eq!(order[6..], ["low", "low"]);
     assert_ne!(order[2], order[3], "{order:?}");
@@ -287,7 +290,7 @@ fn who_leaves_is_not_waited_for() {
 #[test]
 fn nobody_makes_a_node_keep_what_it_did_not_ask_for() {
     let mut net = Net::connected(2);
-    let head = DataHead { channel: name("a").id().0, number: 1, reliable: true, after: None, link: None };
+    let head = DataHead { channel: name("a").id().0, number: 1, reliable: true, after: None, link: None, share: None };
     let piece = bytes::Bytes::from(vec![0; 1000]);
     let send = |net: &mut Net, fragment: &Fragment| {
         let mut body = Vec::new();

@@ -1,6 +1,7 @@
 //! Channels: the machine on a simulated network, and real nodes.
 
 mod delivery;
+mod groups;
 mod membership;
 mod moving;
 mod net;

@@ -7,7 +7,7 @@ use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use mesh_daemon_core::wire::channels::{ChannelMessage, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
 
-use crate::net::{Granted, Net, RELIABLE, name, open};
+use crate::net::{Granted, Net, RELIABLE, feed, name, open};
 
 const P: usize = 0;
 const S: usize = 1;
@@ -34,14 +34,14 @@ fn hazard_41_the_ledger_follows_what_the_publisher_says() {
     assert_eq!(net.nodes[S].machine.ledger(), [], "not before the publisher has said so");
     net.run();
     assert_eq!(net.answer(S, request), Some(Ok(())));
-    assert_eq!(net.nodes[S].machine.ledger(), [(net.id(P), name("a"), Subscriber::Node)]);
+    assert_eq!(net.nodes[S].machine.ledger(), [(net.id(P), feed("a"), Subscriber::Node)]);
 
     let request = net.leave(S, P, "a", Subscriber::Node);
     assert_eq!(net.nodes[S].machine.ledger().len(), 1, "not before the publisher knows");
     net.run();
     assert_eq!(net.answer(S, request), Some(Ok(())));
     assert_eq!(net.nodes[S].machine.ledger(), []);
-    assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn hazard_41_a_broken_wire_changes_nothing_and_the_question_is_asked_again() {
         net.connect(P, S, true);
         net.run();
         assert_eq!(net.answer(S, request), Some(Ok(())));
-        assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+        assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
     }
     // Not to be in it is fine.
     let request = net.leave(S, P, "a", Subscriber::Node);
@@ -131,7 +131,7 @@ fn a_daemon_subscribes_with_its_own_key_only() {
     let mut other = Net::connected(3);
     other.register(P, gated(&other));
     let statement = mesh_daemon_core::channel::subscription_statement(
-        name("gated").id(),
+        &feed("gated"),
         other.nodes[P].keypair.entity_id(),
         mesh_daemon_core::identity::Incarnation { started_at_ms: 1, salt: 0 },
         other.nodes[S].keypair.entity_id(),
@@ -150,9 +150,10 @@ fn a_daemon_subscribes_with_its_own_key_only() {
             token: Some(&token),
             subnet: None,
             from: None,
+            group: None,
         };
         other.inject(from, P, Lane::Fast, codec::encode(&ask));
-        let is_in = other.nodes[P].machine.roster(&name("gated")).iter().any(|(node, _)| *node == other.id(from));
+        let is_in = other.nodes[P].machine.roster(&feed("gated")).iter().any(|(node, _)| *node == other.id(from));
         assert_eq!(is_in, let_in);
         record = Some(is_in);
     }
@@ -215,7 +216,7 @@ fn hazard_45_another_configuration_puts_out_whom_it_does_not_let_in() {
     net.run();
     let ends = net.ends(S);
     assert!(matches!(ends.as_slice(), [(Subscriber::Node, error)] if refused(error)), "{ends:?}");
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")), [(net.id(S), Subscriber::Daemon(one.entity_id()))]);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), [(net.id(S), Subscriber::Daemon(one.entity_id()))]);
 }
 
 #[test]
@@ -236,13 +237,13 @@ fn requirement_119_hazard_43_an_expired_token_puts_its_subscriber_out_in_one_swe
     assert!(
         matches!(ends.as_slice(), [(Subscriber::Daemon(who), error)] if *who == short.entity_id() && refused(error))
     );
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")), [(net.id(S), Subscriber::Daemon(long.entity_id()))]);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), [(net.id(S), Subscriber::Daemon(long.entity_id()))]);
     // The next one too, though no deadline but the first was known when it came in.
     net.pass(Duration::from_secs(45));
     net.pass(Duration::from_secs(44));
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")).len(), 1);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")).len(), 1);
     net.pass(Duration::from_secs(1));
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), []);
 }
 
 #[test]
@@ -273,7 +274,7 @@ fn hazard_43_a_revoked_token_ends_its_subscription_and_is_not_taken_again() {
     net.run();
     assert_eq!(net.ends(S).len(), 1);
     assert!(refused(&net.subscribe(S, P, "gated", None, Some(&token)).expect_err("revoked")));
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), []);
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn requirement_120_a_refused_subscription_leaves_nothing() {
     let mut net = Net::connected(2);
     net.register(P, gated(&net));
     assert!(net.subscribe(S, P, "gated", None, None).is_err());
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), []);
     assert_eq!(net.nodes[S].machine.ledger(), []);
     assert!(net.nodes[S].machine.is_idle() && net.nodes[P].machine.is_idle());
     // One that is in and tries again with a bad token stays in with the good one.
@@ -304,7 +305,7 @@ fn requirement_120_a_refused_subscription_leaves_nothing() {
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
     assert!(net.subscribe(S, P, "gated", None, Some(&[0; 169])).is_err());
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")).len(), 1);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")).len(), 1);
     assert_eq!(net.nodes[S].machine.ledger().len(), 1);
     assert_eq!(net.ends(S), []);
 }
@@ -345,7 +346,7 @@ fn hazard_46_requirement_126_a_lost_peer_leaves_the_roster_and_its_subscribers_a
     let waiting = net.publish(P, "a", b"x", RELIABLE).expect("sent");
     net.lose(P, S);
     net.run();
-    assert_eq!(net.nodes[P].machine.roster(&name("a")), [(net.id(2), Subscriber::Node)]);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(2), Subscriber::Node)]);
     assert_eq!(net.nodes[S].machine.ledger(), []);
     assert_eq!(net.ends(S), [(Subscriber::Node, ChannelError::PeerLost(net.id(P)))]);
     let report = net.report(P, waiting).expect("over").expect("best effort");
@@ -369,7 +370,12 @@ fn requirement_123_only_the_publisher_that_was_asked_can_answer() {
             ChannelMessage::Subscribed { request: number, position: None, missed: None },
             ChannelMessage::Unsubscribed { request: number },
             ChannelMessage::Refused { request: number, reason: RefusalReason::Unknown },
-            ChannelMessage::Ended { channel: name("a").id().0, daemon: None, reason: RefusalReason::Unknown },
+            ChannelMessage::Ended {
+                channel: name("a").id().0,
+                daemon: None,
+                reason: RefusalReason::Unknown,
+                group: None,
+            },
         ] {
             net.inject(2, S, Lane::Fast, codec::encode(&answer));
         }
@@ -387,12 +393,19 @@ fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
     net.register(P, open("open"));
     assert!(refused(&net.subscribe(S, P, "gated", None, Some(&[1])).expect_err("no token")));
     assert!(refused(&net.subscribe(S, P, "open", None, Some(&[1])).expect_err("no token, though none is needed")));
-    let ask =
-        ChannelMessage::Subscribe { request: 1, channel: "open", daemon: None, token: None, subnet: None, from: None };
+    let ask = ChannelMessage::Subscribe {
+        request: 1,
+        channel: "open",
+        daemon: None,
+        token: None,
+        subnet: None,
+        from: None,
+        group: None,
+    };
     let mut body = codec::encode(&ask);
     body.push(0);
     net.inject(S, P, Lane::Fast, body);
-    assert_eq!(net.nodes[P].machine.roster(&name("open")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("open")), []);
     let far = ChannelMessage::Subscribe {
         request: 1,
         channel: "open",
@@ -400,9 +413,10 @@ fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
         token: None,
         subnet: Some(&[1; 5]),
         from: None,
+        group: None,
     };
     net.inject(S, P, Lane::Fast, codec::encode(&far));
-    assert_eq!(net.nodes[P].machine.roster(&name("open")), [], "a subnet has 4 levels at most");
+    assert_eq!(net.nodes[P].machine.roster(&feed("open")), [], "a subnet has 4 levels at most");
 }
 
 #[test]
@@ -417,5 +431,5 @@ fn a_node_subscribes_to_its_own_channel() {
     }
     assert_eq!(net.messages(P).iter().map(|m| (m.number, m.payload.len())).collect::<Vec<_>>(), [(1, 1), (2, 100_000)]);
     net.leave(P, P, "a", Subscriber::Node);
-    assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
 }

@@ -8,7 +8,7 @@ use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Granted, Net, RELIABLE, name, open};
+use crate::net::{Granted, Net, RELIABLE, feed, open};
 
 const P: usize = 0;
 const S: usize = 1;
@@ -117,7 +117,7 @@ fn hazard_43_a_daemon_goes_on_behind_what_it_took_and_misses_nothing() {
     assert_eq!(got, [1, 2, 3, 4, 5, 6]);
     let report = net.report(P, id).expect("over").expect("sent");
     assert_eq!((report.attempted, report.delivered, report.errors), (1, 1, vec![]), "it was for one daemon");
-    assert_eq!(net.nodes[P].machine.roster(&name("a")), [(net.id(T), Subscriber::Daemon(one.entity_id()))]);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(T), Subscriber::Daemon(one.entity_id()))]);
     assert_eq!(net.nodes[S].machine.subscriptions_of(one.entity_id()), []);
 }
 
@@ -151,7 +151,7 @@ fn a_former_host_is_outranked_and_takes_nothing_back() {
     let request = net.ask_from(S, P, "a", &one, None, Epoch::FIRST, stale).expect("asked");
     net.run();
     assert!(matches!(net.answer(S, request), Some(Err(ChannelError::Moved(_)))));
-    assert_eq!(net.nodes[P].machine.roster(&name("a")), [(net.id(T), Subscriber::Daemon(one.entity_id()))]);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(T), Subscriber::Daemon(one.entity_id()))]);
     assert_eq!(numbers(&net.take_all(T, &one)), [1, 2]);
 }
 
@@ -179,7 +179,7 @@ fn hazard_43_an_expired_or_revoked_token_does_not_survive_a_move() {
         let request = net.ask_from(T, P, "a", &one, Some(&token), Epoch::new(2), position).expect("asked");
         net.run();
         assert!(matches!(net.answer(T, request), Some(Err(ChannelError::Unauthorized { .. }))));
-        assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+        assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
         assert_eq!(net.take_all(T, &one), []);
     }
 }
@@ -235,7 +235,7 @@ fn what_a_new_host_does_not_come_for_is_left_after_a_while() {
     net.nodes[S].machine.moved_on(one.entity_id(), now);
     net.pass(Duration::from_secs(11));
     net.run();
-    assert_eq!(net.nodes[P].machine.roster(&name("a")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
     assert!(net.nodes[S].machine.is_idle());
     net.nodes[P].events.clear();
     assert!(net.nodes[P].machine.is_idle());
@@ -379,7 +379,7 @@ impl World {
         self.net.pass(Duration::from_secs(60));
         self.net.run();
         let mut roster = BTreeMap::new();
-        for (node, subscriber) in self.net.nodes[P].machine.roster(&name("a")) {
+        for (node, subscriber) in self.net.nodes[P].machine.roster(&feed("a")) {
             assert!(roster.insert(subscriber, node).is_none(), "seed {seed}: {subscriber:?} is in twice");
         }
         for node in &mut self.net.nodes {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, DaemonSubscriber, Moment,
-    OnFailure, Position, PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, DaemonSubscriber, Feed,
+    Moment, OnFailure, Position, PublishId, PublishOptions, PublishReport, RequestId, Subnet, SubscribeAs, Subscriber,
 };
 use mesh_daemon_core::identity::{EntityKeypair, Epoch, Incarnation, NodeId, PermissionToken, TokenGrant, TokenScope};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
@@ -65,6 +65,12 @@ impl RecordSink for Frame {
 
 pub(crate) fn name(text: &str) -> ChannelName {
     ChannelName::new(text).expect("canonical")
+}
+
+/// A channel, or `channel#group`.
+pub(crate) fn feed(text: &str) -> Feed {
+    let (channel, group) = text.split_once('#').map_or((text, None), |(channel, group)| (channel, Some(group)));
+    Feed::new(name(channel), group).expect("canonical")
 }
 
 pub(crate) fn open(text: &str) -> ChannelConfig {
@@ -279,7 +285,7 @@ impl Net {
         token: Option<&[u8]>,
     ) -> Result<RequestId, ChannelError> {
         let (publisher, now) = (self.id(publisher), self.now);
-        let request = self.nodes[at].machine.subscribe(publisher, &name(channel), who, token, now);
+        let request = self.nodes[at].machine.subscribe(publisher, &feed(channel), who, token, now);
         self.collect(at);
         request
     }
@@ -322,7 +328,7 @@ impl Net {
 
     pub(crate) fn leave(&mut self, at: usize, publisher: usize, channel: &str, who: Subscriber) -> RequestId {
         let (publisher, now) = (self.id(publisher), self.now);
-        let request = self.nodes[at].machine.unsubscribe(publisher, &name(channel), who, now);
+        let request = self.nodes[at].machine.unsubscribe(publisher, &feed(channel), who, now);
         self.collect(at);
         request
     }
@@ -389,7 +395,7 @@ impl Net {
         let grant = TokenGrant {
             subject: grant.subject.entity_id(),
             scope: TokenScope::SUBSCRIBE,
-            channel_hash: name(grant.channel).id().0,
+            channel_hash: right(grant.channel),
             ttl_seconds: grant.ttl,
             delegation_depth: 0,
             generation: 0,
@@ -397,6 +403,12 @@ impl Net {
         let token = PermissionToken::issue(&self.nodes[issuer].keypair, &grant, self.now.unix.as_secs());
         token.expect("issuable").to_bytes().to_vec()
     }
+}
+
+/// The hash that a token for a feed names.
+pub(crate) fn right(text: &str) -> u64 {
+    let feed = feed(text);
+    feed.group_id().map_or(feed.channel().id().0, |group| group.0)
 }
 
 /// What [`Net::token`] grants.

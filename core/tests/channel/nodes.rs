@@ -12,7 +12,7 @@ use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
 use mesh_daemon_core::session::Psk;
 use tokio::sync::Notify;
 
-use crate::net::name;
+use crate::net::{feed, name};
 
 /// Generous: only a hang reaches it.
 const HANG: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ impl Node {
 async fn a_thousand_messages_and_a_large_one_arrive_in_order() {
     let (publisher, subscriber) = Node::pair().await;
     publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
-    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &name("a"), None);
+    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &feed("a"), None);
     ready.await.expect("let in");
     let large = Bytes::from(vec![9; 5_000_000]);
     let sent: Vec<_> = (0..1000_u32)
@@ -120,12 +120,12 @@ async fn a_thousand_messages_and_a_large_one_arrive_in_order() {
 async fn hazard_46_the_end_of_either_side_reaches_the_other() {
     let (publisher, subscriber) = Node::pair().await;
     publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
-    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &name("a"), None);
+    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &feed("a"), None);
     ready.await.expect("let in");
     let third = Node::new().await;
     third.mesh.connect(&publisher.mesh.local_addr().to_string(), None, None).await.expect("session");
-    third.channels.subscribe(publisher.mesh.node_id(), &name("a"), None).await.expect("let in");
-    assert_eq!(publisher.channels.look(|machine| machine.roster(&name("a")).len()), 2);
+    third.channels.subscribe(publisher.mesh.node_id(), &feed("a"), None).await.expect("let in");
+    assert_eq!(publisher.channels.look(|machine| machine.roster(&feed("a")).len()), 2);
     third.mesh.shutdown().await;
     // The goodbye is handled before anything that follows it.
     let gone = async {
@@ -147,10 +147,10 @@ async fn hazard_46_the_end_of_either_side_reaches_the_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one() {
     let (publisher, subscriber) = Node::pair().await;
-    let (node, a) = (publisher.mesh.node_id(), name("a"));
-    publisher.channels.register(ChannelConfig::new(a.clone())).expect("registered");
+    let (node, a) = (publisher.mesh.node_id(), feed("a"));
+    publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
     let attempted = async || {
-        publisher.channels.publish(&a, &Bytes::new(), PublishOptions::default()).await.expect("sent").attempted
+        publisher.channels.publish(a.channel(), &Bytes::new(), PublishOptions::default()).await.expect("sent").attempted
     };
     let (one, ready) = subscriber.channels.open_reader(node, &a, None);
     ready.await.expect("let in");
@@ -172,7 +172,7 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     assert_eq!(attempted().await, 0);
     assert_eq!(subscriber.end(four).await, ReaderEnd::Left, "whoever reads comes to an end");
 
-    let pending = subscriber.channels.subscribe(node, &name("other"), None);
+    let pending = subscriber.channels.subscribe(node, &feed("other"), None);
     subscriber.channels.close();
     let error = pending.await.expect_err("it has ended, or there is no such channel");
     assert!(matches!(error, ChannelError::ShutDown | ChannelError::Unknown(_)));

@@ -10,7 +10,7 @@ use mesh_daemon_core::channel::{ChannelError, OnFailure, PublishId, PublishOptio
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Net, open};
+use crate::net::{Net, feed, open};
 
 const NODES: usize = 4;
 const CHANNELS: [&str; 2] = ["a", "b"];
@@ -154,7 +154,7 @@ impl World {
         if reliable {
             self.reliable.insert((at, id));
         }
-        let roster = self.net.nodes[at].machine.roster(&crate::net::name(CHANNELS[channel]));
+        let roster = self.net.nodes[at].machine.roster(&feed(CHANNELS[channel]));
         let to = roster.into_iter().map(|(id, _)| {
             let node = self.net.index(id);
             let key = (node, at, channel);
@@ -173,7 +173,7 @@ impl World {
         for at in 0..NODES {
             for message in self.net.messages(at) {
                 let publisher = self.net.index(message.publisher);
-                let channel = CHANNELS.iter().position(|&c| c == message.channel.as_str()).expect("ours");
+                let channel = CHANNELS.iter().position(|&c| c == message.feed.channel().as_str()).expect("ours");
                 let got = self.got.entry((at, publisher, channel)).or_default();
                 assert!(got.last() < Some(&message.number), "{at} got {} after {got:?}", message.number);
                 assert!(message.payload.len() == 10 || message.payload.len() == 150_000);
@@ -213,13 +213,13 @@ impl World {
     fn rosters_agree(&self) {
         for (publisher, node) in self.net.nodes.iter().enumerate() {
             for channel in CHANNELS {
-                let name = crate::net::name(channel);
+                let name = feed(channel);
                 let mut roster: Vec<_> =
                     node.machine.roster(&name).into_iter().map(|(id, _)| self.net.index(id)).collect();
                 roster.sort_unstable();
                 let believes = |at: &usize| {
                     let ledger = self.net.nodes[*at].machine.ledger();
-                    ledger.iter().any(|(id, c, _)| *id == self.net.id(publisher) && c.as_str() == channel)
+                    ledger.iter().any(|(id, it, _)| *id == self.net.id(publisher) && *it == name)
                 };
                 assert_eq!(roster, (0..NODES).filter(believes).collect::<Vec<_>>());
             }

@@ -9,7 +9,7 @@ use mesh_daemon_core::identity::{EntityKeypair, PermissionToken, TokenChain, Tok
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Granted, Net, RELIABLE, name, open};
+use crate::net::{Granted, Net, RELIABLE, feed, name, open};
 
 const P: usize = 0;
 const S: usize = 1;
@@ -127,7 +127,7 @@ fn hazard_43_revoking_a_holder_ends_what_it_passed_on_and_nothing_else() {
     net.run();
     let ends = net.ends(S);
     assert!(matches!(ends.as_slice(), [(Subscriber::Daemon(who), _)] if *who == one.entity_id()), "{ends:?}");
-    assert_eq!(net.nodes[P].machine.roster(&name("gated")), [(net.id(S), Subscriber::Daemon(two.entity_id()))]);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), [(net.id(S), Subscriber::Daemon(two.entity_id()))]);
     assert_eq!(why(&net.subscribe(S, P, "gated", Some(&one), Some(&passed_on))), "the token was revoked");
 
     // A floor never falls, and what is of the later generation is good.
@@ -155,7 +155,7 @@ fn hazard_43_what_was_revoked_while_the_connection_was_broken_is_over_when_it_is
     assert_eq!(net.take_all(S, &one), [], "nothing is handed out any more");
     let report = net.report(P, waiting).expect("over").expect("best effort");
     assert_eq!((report.attempted, report.delivered), (1, 0));
-    assert_eq!((net.nodes[P].machine.roster(&name("gated")), net.nodes[S].machine.ledger()), (vec![], vec![]));
+    assert_eq!((net.nodes[P].machine.roster(&feed("gated")), net.nodes[S].machine.ledger()), (vec![], vec![]));
 }
 
 #[test]
@@ -222,10 +222,10 @@ fn comings_and_goings(seed: u64) -> usize {
 
     let mut inside = 0;
     for channel in channels {
-        let roster: BTreeSet<_> = net.nodes[P].machine.roster(&name(channel)).into_iter().collect();
+        let roster: BTreeSet<_> = net.nodes[P].machine.roster(&feed(channel)).into_iter().collect();
         let believed: BTreeSet<_> = (1..3)
             .flat_map(|at| net.nodes[at].machine.ledger().into_iter().map(move |entry| (at, entry)))
-            .filter(|(_, (_, of, _))| of.as_str() == channel)
+            .filter(|(_, (_, of, _))| *of == feed(channel))
             .map(|(at, (_, _, who))| (net.id(at), who))
             .collect();
         assert_eq!(roster, believed, "seed {seed}, '{channel}'");
@@ -236,7 +236,7 @@ fn comings_and_goings(seed: u64) -> usize {
             net.leave(at, P, channel, who);
         }
         net.run();
-        assert_eq!(net.nodes[P].machine.roster(&name(channel)), [], "seed {seed}, '{channel}'");
+        assert_eq!(net.nodes[P].machine.roster(&feed(channel)), [], "seed {seed}, '{channel}'");
         let id = net.publish(P, channel, b"x", RELIABLE).expect("published");
         assert_eq!(net.report(P, id).expect("over").expect("nobody").attempted, 0, "seed {seed}, '{channel}'");
     }

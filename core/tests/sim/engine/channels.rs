@@ -74,6 +74,52 @@ fn hazard_43_messages_of_channels_run_once_in_order_while_their_subscriber_moves
 }
 
 #[test]
+fn members_of_a_queue_group_share_its_messages_and_run_each_once_while_they_move() {
+    let moves = Cell::new(0);
+    for_seeds(0..25, 4, |world| {
+        world.open_channels();
+        world.register_channel(0, "in");
+        let daemons = [("prompt", 1, 4096), ("slow", 2, 8), ("prompt", 3, 16)].map(|(kind, seed, mailbox_capacity)| {
+            let config = HostConfig { mailbox_capacity, ..HostConfig::default() };
+            let origin = world.spawn_with(1, seed, kind, config);
+            world.subscribe_daemon(1, origin, 0, "in#workers");
+            origin
+        });
+        let mut sent = Vec::new();
+        for _ in 0..100 {
+            for _ in 0..world.rng.random_range(0..4) {
+                let request = world.request(0, 0);
+                let large = if world.rng.random_bool(0.1) { 100_000 } else { 0 };
+                world.publish(0, "in", &request.encode(large));
+                sent.push(request.id);
+            }
+            let which = world.rng.random_range(0..daemons.len());
+            if move_on(world, daemons[which]) {
+                moves.set(moves.get() + 1);
+            }
+            if world.rng.random_bool(0.05) {
+                cut_some(world);
+            }
+            let time = Duration::from_micros(world.rng.random_range(100..3_000));
+            world.run_for(time);
+        }
+        world.run_until(Duration::from_secs(120), |world| {
+            daemons.iter().all(|origin| world.hosts(*origin).len() == 1)
+                && daemons.iter().map(|origin| world.seen(*origin).len()).sum::<usize>() >= sent.len()
+        });
+        let mut seen: Vec<_> = daemons.iter().flat_map(|origin| world.seen(*origin)).collect();
+        seen.sort_unstable();
+        sent.sort_unstable();
+        assert_eq!(seen, sent);
+        assert!(daemons.iter().all(|origin| !world.seen(*origin).is_empty()), "each gets its share");
+        world.run_for(Duration::from_secs(700));
+        assert_eq!(world.channel_roster(0, "in#workers").len(), 3, "no former host is in");
+        world.assert_nothing_left();
+    });
+    assert!(moves.get() > 10, "{}: the worlds are too quiet to show anything", moves.get());
+}
+
+#[test]
 fn outputs_are_published_once_in_order_while_the_daemon_that_emits_them_moves() {
     for_seeds(0..25, 4, emits_while_it_moves);
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelMachine, ChannelName, DaemonChannels,
-    DaemonSubscriber, DaemonSubscription, Moment, PublishId, PublishOptions, RequestId, Subnet, SubscribeAs,
+    DaemonSubscriber, DaemonSubscription, Feed, Moment, PublishId, PublishOptions, RequestId, Subnet, SubscribeAs,
     Subscriber,
 };
 use mesh_daemon_core::identity::{EntityId, NodeId, OriginHash};
@@ -59,15 +59,15 @@ impl DaemonChannels for SimChannels {
     fn subscribe(
         &self,
         publisher: NodeId,
-        channel: &ChannelName,
+        feed: &Feed,
         daemon: DaemonSubscriber<'_>,
         token: Option<&[u8]>,
     ) -> Result<RequestId, ChannelError> {
-        self.act(|machine, now| machine.subscribe(publisher, channel, SubscribeAs::Daemon(daemon), token, now))
+        self.act(|machine, now| machine.subscribe(publisher, feed, SubscribeAs::Daemon(daemon), token, now))
     }
 
-    fn unsubscribe(&self, publisher: NodeId, channel: &ChannelName, daemon: EntityId) -> RequestId {
-        self.act(|machine, now| machine.unsubscribe(publisher, channel, Subscriber::Daemon(daemon), now))
+    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> RequestId {
+        self.act(|machine, now| machine.unsubscribe(publisher, feed, Subscriber::Daemon(daemon), now))
     }
 
     fn leave_all(&self, daemon: EntityId) {
@@ -121,6 +121,12 @@ impl DaemonChannels for SimChannels {
     }
 
     fn flush(&self) {}
+}
+
+/// A channel, or `channel#group`.
+fn feed(name: &str) -> Feed {
+    let (name, group) = name.split_once('#').map_or((name, None), |(name, group)| (name, Some(group)));
+    Feed::new(channel(name), group).expect("canonical")
 }
 
 fn channel(name: &str) -> ChannelName {
@@ -217,7 +223,7 @@ impl World {
     pub(crate) fn subscribe_daemon(&mut self, node: usize, origin: OriginHash, publisher: usize, name: &str) {
         let publisher = self.id(publisher);
         let ticket = self.act(node, None, |engine, ticket, _| {
-            engine.subscribe_channel(ticket, origin, publisher, &channel(name), None)
+            engine.subscribe_channel(ticket, origin, publisher, &feed(name), None)
         });
         self.wait_for(ticket).as_ref().expect("let in");
     }
@@ -227,7 +233,7 @@ impl World {
         let publisher = self.id(publisher);
         let channels = self.channels(node).expect("opened");
         let asked =
-            channels.act(|machine, now| machine.subscribe(publisher, &channel(name), SubscribeAs::Node, None, now));
+            channels.act(|machine, now| machine.subscribe(publisher, &feed(name), SubscribeAs::Node, None, now));
         asked.expect("connected");
         self.settle(node);
     }
@@ -239,6 +245,6 @@ impl World {
 
     /// Who is in on a channel of a node.
     pub(crate) fn channel_roster(&self, node: usize, name: &str) -> Vec<(NodeId, Subscriber)> {
-        self.nodes[node].channels.as_ref().expect("opened").lock().machine.roster(&channel(name))
+        self.nodes[node].channels.as_ref().expect("opened").lock().machine.roster(&feed(name))
     }
 }

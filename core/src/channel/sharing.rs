@@ -1,0 +1,78 @@
+//! Queue groups, the publisher's side: what falls to whom.
+//!
+//! A message falls to one member of each group, in turn. When that one is out before it has acknowledged a reliable message,
+//! or before another one was sent, the message falls to the next member, as a new one of that member's stream. The member
+//! that is out may have taken it all the same: a member that is lost, or put out, is not asked.
+
+use super::feed::{Share, StreamId};
+use super::groups::{Fitness, Member, stream_of};
+use super::machine::ChannelMachine;
+use super::peers::{Entry, LaneKey};
+use super::{ChannelError, ChannelId, Feed, GroupId};
+use crate::identity::NodeId;
+
+impl ChannelMachine {
+    /// To whom of a group a message falls.
+    pub(super) fn choose(&self, id: ChannelId, group: GroupId, bytes: usize, reliable: bool) -> Option<Member> {
+        let channel = self.channels.get(&id)?;
+        channel.groups.next(group, |(node, who)| {
+            let key = LaneKey::new(channel.config.priority, stream_of(id, group, who));
+            self.peers.get(&node).map_or(Fitness::Unfit, |peer| peer.fitness(key, bytes, reliable))
+        })
+    }
+
+    /// Messages do not reach a node: what was for all on it is over, and what fell to a member of a group falls to another one.
+    pub(super) fn undelivered(&mut self, node: NodeId, entries: Vec<Entry>, why: &ChannelError) {
+        for entry in entries {
+            let stream = entry.stream();
+            match stream.share {
+                Share::All => self.delivery_ended(entry.job, node, entry.started, Err(why.clone())),
+                Share::Member(group, _) => self.falls_to_another(node, stream, group, entry, why),
+            }
+        }
+    }
+
+    fn falls_to_another(&mut self, from: NodeId, former: StreamId, group: GroupId, entry: Entry, why: &ChannelError) {
+        let Entry { job, mut head, payload, started } = entry;
+        let (id, sequence) = (former.channel, head.sequence());
+        let to = self.choose(id, group, payload.len(), head.reliable).filter(|(node, _)| {
+            self.peers.get(node).is_some_and(|peer| {
+                payload.len() as u64 <= peer.max_payload
+                    && (head.reliable || (peer.ready && peer.has_room(payload.len())))
+            })
+        });
+        let (Some((node, who)), Some(channel)) = (to, self.channels.get_mut(&id)) else {
+            return self.delivery_ended(job, from, started, Err(why.clone()));
+        };
+        let stream = stream_of(id, group, who);
+        head.number = channel.groups.falls_to(group, (node, who));
+        head.share = stream.share_of(sequence);
+        channel.ring.shared(sequence, (former, stream), head.number);
+        let key = LaneKey::new(channel.config.priority, stream);
+        self.jobs.moved(job, (from, node), started);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            // It waited with a peer before, within the same bound.
+            peer.push(key, Entry { job, head, payload, started: false });
+            self.wakes.insert(node);
+        }
+    }
+
+    /// A member leaves and says what it has taken: that falls to nobody else.
+    pub(super) fn taken_before_leaving(&mut self, node: NodeId, stream: StreamId, taken: u64) {
+        let (Some(channel), Some(peer)) = (self.channels.get_mut(&stream.channel), self.peers.get_mut(&node)) else {
+            return;
+        };
+        channel.ring.taken_through(stream, taken);
+        let done = peer.take(|key, entry| key.stream == stream && entry.head.reliable && entry.head.number <= taken);
+        for entry in done {
+            self.delivery_ended(entry.job, node, entry.started, Ok(()));
+        }
+    }
+
+    /// What of a channel a subscriber of this node has to do with: the channel itself and groups of it.
+    pub fn feeds_of(&self, publisher: NodeId, channel: ChannelId, who: super::Subscriber) -> Vec<Feed> {
+        let of_publisher = self.subscriptions.range((publisher, StreamId::all(channel))..);
+        let of_channel = of_publisher.take_while(|((at, stream), _)| *at == publisher && stream.channel == channel);
+        of_channel.filter(|(key, _)| self.has_member(**key, who)).map(|(_, held)| held.feed.clone()).collect()
+    }
+}
