@@ -170,8 +170,8 @@ impl Engine {
         let Some(pointer) = self.pointer_for(id, passed.epoch) else {
             return self.say_unknown(from, id, 0);
         };
-        if id.sender == self.me() {
-            return self.came_back(from, id, pointer, now);
+        if id.sender == self.me() && self.came_back(from, id, pointer, now) {
+            return;
         }
         if self.way_to(id.sender, from) == id.sender {
             let moved = EventsMessage::Moved { stream: *id, node: pointer.node, epoch: pointer.epoch, hops: 0 };
@@ -201,16 +201,21 @@ impl Engine {
         }
     }
 
-    /// What this node sent came back to it: it knows better where the daemon went than those on the way.
-    fn came_back(&mut self, from: NodeId, id: &StreamId, pointer: Pointer, now: Now) {
+    /// What this node sent came back to it. It goes on from here itself where this node knows better than those on the way,
+    /// and ends where it is known to lead nowhere; false when it is to be sent on like others'.
+    fn came_back(&mut self, from: NodeId, id: &StreamId, pointer: Pointer, now: Now) -> bool {
         let route = self.routes.get(&id.entity.origin_hash());
         let stream = route.and_then(|route| route.stream.as_ref()).filter(|stream| stream.id == *id);
-        let Some((told, refuted)) = stream.map(|stream| (stream.told_epoch, stream.refuted)) else { return };
+        let Some((told, refuted)) = stream.map(|stream| (stream.told_epoch, stream.refuted)) else { return true };
         if pointer.epoch > told.max(refuted) {
             self.on_moved(id, pointer.node, pointer.epoch, now);
-        } else if pointer.epoch <= refuted || self.peers.get(pointer.node).is_none() {
+            return true;
+        }
+        let ends = pointer.epoch <= refuted || self.peers.get(pointer.node).is_none();
+        if ends {
             self.say_unknown(from, id, 0);
         }
+        ends
     }
 
     /// A node is back: senders cannot see that their streams go to it through this one.

@@ -120,6 +120,25 @@ fn hazards_64_69_recover_takes_over_and_the_copy_that_lives_after_all_is_fenced(
     }
 }
 
+/// Whoever waits for what was handed over hears at once that its host is lost, not at the end of its own patience.
+#[test]
+fn callers_of_a_daemon_in_doubt_hear_of_the_loss_of_its_target_at_once() {
+    for seed in 0..20 {
+        in_world(world(seed), |world| {
+            let (_, waiting) = in_doubt(world, "ActivateTarget", false);
+            world.lose(0, 1, Loss::Silence);
+            world.run_for(SECOND);
+            for ticket in waiting.into_iter().filter(|ticket| world.waits[&ticket.0].node == 0) {
+                let answer = world.waits[&ticket.0].result.as_ref();
+                assert!(
+                    matches!(answer, Some(Ok(_) | Err(RuntimeError::PeerLost { .. }))),
+                    "{ticket:?}: {answer:?}"
+                );
+            }
+        });
+    }
+}
+
 #[test]
 fn hazard_69_the_fenced_copy_says_nothing_any_more_and_its_callers_hear_that_it_is_lost() {
     in_world(world(1), |world| {
