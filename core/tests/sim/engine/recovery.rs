@@ -130,10 +130,7 @@ fn callers_of_a_daemon_in_doubt_hear_of_the_loss_of_its_target_at_once() {
             world.run_for(SECOND);
             for ticket in waiting.into_iter().filter(|ticket| world.waits[&ticket.0].node == 0) {
                 let answer = world.waits[&ticket.0].result.as_ref();
-                assert!(
-                    matches!(answer, Some(Ok(_) | Err(RuntimeError::PeerLost { .. }))),
-                    "{ticket:?}: {answer:?}"
-                );
+                assert!(matches!(answer, Some(Ok(_) | Err(RuntimeError::PeerLost { .. }))), "{ticket:?}: {answer:?}");
             }
         });
     }
