@@ -455,6 +455,31 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_speaks_for_itself_is_believed_against_a_later_claim_of_another_that_names_it() {
+        let mut lookups = Lookups::default();
+        let [host, daemon] = [(); 2].map(|()| EntityKeypair::generate());
+        let named = |lineage, epoch| {
+            let body = ClaimBody {
+                entity: daemon.entity_id(),
+                lineage: Lineage::new(lineage),
+                epoch: Epoch::new(epoch),
+                min_epoch: Epoch::default(),
+                host: host.entity_id(),
+                incarnation: None,
+            };
+            Claim::sign(body, &daemon).expect("a full key pair")
+        };
+        let (origin, node) = (daemon.origin_hash(), host.node_id());
+        let peers = [(ONE, true), (node, true)];
+        let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
+        lookups.answer(query, ONE, Answer::Claim(named(1, 2)));
+        // The daemon was begun anew there, by somebody who could not hear of its former life.
+        let own = named(2, 1);
+        lookups.answer(query, node, Answer::Claim(own.clone()));
+        assert_eq!(endings(&mut lookups), [Finding::Found(Found { claim: own, by: node })]);
+    }
+
+    #[test]
     fn a_member_without_a_session_is_waited_for_and_another_peer_is_not() {
         let mut lookups = Lookups::default();
         begin(&mut lookups, Haste::WaitForAll, &[(ONE, true), (OTHER, true)]);

@@ -261,6 +261,22 @@ fn a_target_that_says_goodbye_or_returns_in_a_newer_life_is_proven_dead() {
     }
 }
 
+/// Others remember that it was taken over by the host that died with it since: what this begins anew must be later than that.
+#[test]
+fn a_daemon_that_was_taken_over_is_begun_anew_by_the_next_life_of_its_host() {
+    for seed in 0..10 {
+        in_world(world(seed), |world| {
+            let (origin, waiting) = in_doubt(world, "ActivateTarget", false);
+            world.restart(1);
+            answered(world, waiting);
+            world.run_for(SECOND);
+            world.restart(0);
+            assert_eq!(world.spawn(0, 1, "prompt"), origin);
+            works_on(world, origin, 0);
+        });
+    }
+}
+
 #[test]
 fn hazard_64_a_source_that_dies_behind_its_decision_takes_the_undecided_copy_with_it() {
     for message in ["ActivateTarget", "ActivateAck"] {
