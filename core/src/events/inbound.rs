@@ -299,6 +299,16 @@ impl InStream {
         due
     }
 
+    /// Its sender gave up the event at a number that was not accepted: it will not run. False when it is not held here.
+    pub fn give_up(&mut self, number: u64) -> bool {
+        let place = number.checked_sub(self.next).and_then(|ahead| usize::try_from(ahead).ok());
+        let Some(Some(held)) = place.and_then(|place| self.early.get_mut(place)) else { return false };
+        self.early_bytes -= held.weight();
+        *held = Held::Skip;
+        self.charge.set(self.early_bytes.min(self.charge.bytes()));
+        true
+    }
+
     /// The position that is due, when it is here and there is room to keep its reply.
     pub fn ready(&self) -> Option<&Held> {
         if self.kept_bytes >= KEPT_REPLY_BYTES {

@@ -42,6 +42,7 @@ mod sweeps;
 mod timeouts;
 mod timers;
 mod transmit;
+mod unsettled;
 mod work;
 
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};

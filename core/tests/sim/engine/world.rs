@@ -28,10 +28,12 @@ mod deaths;
 mod embedder;
 mod frames;
 mod meddling;
+mod talk;
 mod users;
 
 pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
+pub(crate) use talk::Talk;
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -163,6 +165,8 @@ pub(crate) struct World {
     pub(crate) lag: BTreeMap<usize, Duration>,
     tokens: u64,
     pub(crate) speech: Speech,
+    /// What daemons say to each other by chance; nothing unless a test has them talk.
+    pub(crate) talk: Option<Talk>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
     /// Who each node has as members of the mesh; nobody where that is empty.
@@ -255,6 +259,7 @@ impl World {
             lag: BTreeMap::new(),
             tokens: 0,
             speech: Speech::default(),
+            talk: None,
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
             directory_messages: 0,
@@ -328,7 +333,7 @@ impl World {
         let mut stamped = String::new();
         let _ = write!(stamped, "{:>10} {line}", self.elapsed_micros());
         self.hasher.write(stamped.as_bytes());
-        if self.trace.len() == TRACE_LINES {
+        if self.trace.len() == TRACE_LINES && !self.talkative {
             self.trace.pop_front();
         }
         self.trace.push_back(stamped);

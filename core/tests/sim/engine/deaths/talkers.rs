@@ -1,0 +1,70 @@
+//! The same worlds with daemons that send to each other and call each other while they process events, awaited and not, and
+//! move and die meanwhile.
+
+use super::{Habits, Model, World, in_world, options, seeds};
+use crate::engine::world::Talk;
+
+impl Model {
+    /// All daemons talk, in a world where they are to.
+    pub(super) fn have_them_talk(&self, world: &mut World) {
+        let daemons: Vec<_> = self.daemons.keys().copied().collect();
+        if let Some(talk) = &mut world.talk {
+            talk.among(&daemons);
+        }
+    }
+
+    /// What daemons said is held to the same promises as what users asked for.
+    pub(super) fn learn_what_they_said(&mut self, world: &World) {
+        for (request, said) in world.talk.iter().flat_map(|talk| &talk.said) {
+            let (node, life) = said.from;
+            self.requests.insert(*request, (node, life, said.to));
+        }
+    }
+
+    /// What a copy heard of each life of each daemon it heard in the order in which that was said, wherever that life was
+    /// spent.
+    pub(super) fn check_talk(&self, world: &World) {
+        let Some(talk) = &world.talk else { return };
+        for &origin in self.daemons.keys() {
+            for (host, key) in world.hosts(origin) {
+                let seen = &world.nodes[host].objects.map[&key].ledger.seen;
+                let heard: Vec<_> =
+                    seen.iter().filter_map(|request| Some((request, talk.said.get(request)?))).collect();
+                for (at, (later, one)) in heard.iter().enumerate() {
+                    for (earlier, other) in &heard[at + 1..] {
+                        let in_order = later < earlier
+                            || one.speaker != other.speaker
+                            || !talk.precedes(other.stretch, one.stretch);
+                        assert!(in_order, "{origin} heard {later} before {earlier}, both of {}", one.speaker);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn talking(seed: u64) -> u64 {
+    let nodes = 3 + usize::try_from(seed % 3).expect("small");
+    let capacity = (seed % 5 == 2).then_some(6);
+    // Where everybody lives everything is to arrive.
+    let deaths = seed % 4 != 1 && capacity.is_none();
+    let habits = Habits { daemons: 5, deaths, capacity };
+    let mut world = World::with_options(seed, nodes, |_| options(seed));
+    world.talk = Some(Talk::new(seed));
+    in_world(world, |world| super::wander(world, habits))
+}
+
+#[test]
+fn hazards_57_61_daemons_that_send_and_call_while_they_move_and_anybody_dies() {
+    for seed in seeds::chosen(0..12) {
+        talking(seed);
+    }
+}
+
+#[test]
+fn the_same_seed_of_talk_gives_the_same_trace() {
+    for seed in 0..2 {
+        assert_eq!(talking(seed), talking(seed));
+    }
+    assert_ne!(talking(0), talking(1));
+}
