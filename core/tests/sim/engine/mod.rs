@@ -26,6 +26,7 @@ mod pipelines;
 mod pointers;
 mod recovery;
 mod sealing;
+mod senders;
 mod snapshots;
 mod steps;
 mod table;

@@ -33,7 +33,7 @@ mod users;
 
 pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
-pub(crate) use talk::Talk;
+pub(crate) use talk::{Talk, Way};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;

@@ -311,6 +311,7 @@ impl World {
             }
             return;
         }
+        let speaker = object.origin;
         if let Some(sink) = self.speech.sink {
             let event = working.events.front().expect("a batch in work has events");
             let payload = event.payload.clone();
@@ -321,7 +322,7 @@ impl World {
                 self.speech.awaited.insert(ticket.0, Awaited { daemon, token, insists: true });
             }
             let now = self.present();
-            if let Err(error) = self.nodes[node].engine.send_event(ticket, sink, payload, now) {
+            if let Err(error) = self.nodes[node].engine.send_event_as(ticket, Some(speaker), sink, payload, now) {
                 self.answered(node, ticket, Err(error));
             }
         }

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mesh_daemon_core::daemon::{DaemonKey, Ticket};
 use mesh_daemon_core::identity::OriginHash;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::super::daemon::Request;
 use super::World;
 
 /// What is said because of something said because of an event of a user is the last.
@@ -44,7 +46,7 @@ pub(crate) struct Talk {
 
 /// How something is said.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Send,
     Call,
 }
@@ -99,24 +101,45 @@ impl World {
             let padding = if talk.dice(40) == 0 { 70_000 } else { 0 };
             let request = self.request(0, 0);
             self.talk.as_mut()?.said.insert(request.id, Said { speaker, to, from, stretch, depth });
-            let ticket = self.ticket(node, Some(request.id));
-            // A call to itself waits in its own mailbox, and does not keep it from moving.
-            if !waits && (way == Way::Send || to != speaker) {
-                self.speech.murmured.insert(ticket.0, (node, daemon));
-            }
-            let (payload, now) = (request.encode(padding), self.present());
-            let engine = &mut self.nodes[node].engine;
-            let entered = match way {
-                Way::Send => engine.send_event_as(ticket, Some(speaker), to, payload, now),
-                Way::Call => engine.call_as(ticket, Some(speaker), to, payload, CALL_TIMEOUT, now),
-            };
-            if let Err(error) = entered {
-                self.answered(node, ticket, Err(error));
-            }
+            let ticket = self.say((node, daemon, speaker), to, way, request.encode(padding), waits);
             if waits {
                 return Some(ticket);
             }
         }
         None
+    }
+
+    fn say(
+        &mut self,
+        (node, daemon, speaker): (usize, DaemonKey, OriginHash),
+        to: OriginHash,
+        way: Way,
+        payload: Bytes,
+        waits: bool,
+    ) -> Ticket {
+        let ticket = self.ticket(node, Some(Request::decode(&payload).id));
+        // A call to itself waits in its own mailbox, and does not keep it from moving.
+        if !waits && (way == Way::Send || to != speaker) {
+            self.speech.murmured.insert(ticket.0, (node, daemon));
+        }
+        let now = self.present();
+        let engine = &mut self.nodes[node].engine;
+        let entered = match way {
+            Way::Send => engine.send_event_as(ticket, Some(speaker), to, payload, now),
+            Way::Call => engine.call_as(ticket, Some(speaker), to, payload, CALL_TIMEOUT, now),
+        };
+        if let Err(error) = entered {
+            self.answered(node, ticket, Err(error));
+        }
+        ticket
+    }
+
+    /// A daemon says something that it does not wait for, as at the end of an event that has just settled.
+    pub(crate) fn murmur(&mut self, speaker: OriginHash, to: OriginHash, way: Way) -> Ticket {
+        let (node, daemon) = self.hosts(speaker)[0];
+        let payload = self.request(0, 0).encode(0);
+        let ticket = self.say((node, daemon, speaker), to, way, payload, false);
+        self.settle(node);
+        ticket
     }
 }
