@@ -498,6 +498,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_up_before_it_is_accepted_is_passed_over_and_frees_its_bytes() {
+        let mut stream = stream();
+        for number in [2, 3, 5] {
+            stream.offer(number, event(number, 100)).expect("within the window");
+        }
+        assert!(stream.give_up(3));
+        assert!(!stream.give_up(1) && !stream.give_up(4) && !stream.give_up(9), "not held");
+        assert_eq!(stream.bytes(), 200);
+        stream.offer(3, event(3, 100)).expect("a repetition of what was given up");
+        stream.offer(1, event(1, 100)).expect("due");
+        let mut accepted = Vec::new();
+        while stream.ready().is_some() {
+            let (number, held) = stream.accept().expect("ready");
+            if let Held::Event { .. } = held {
+                accepted.push(number);
+            }
+        }
+        assert_eq!((accepted, stream.next(), stream.bytes()), (vec![1, 2], 4, 100));
+        assert!(!stream.give_up(3), "accepted");
+    }
+
+    #[test]
     fn a_mark_set_elsewhere_passes_what_was_held_and_keeps_the_rest() {
         let mut stream = stream();
         for number in [2, 4, 6] {

@@ -1,7 +1,7 @@
 //! The same worlds with daemons that send to each other and call each other while they process events, awaited and not, and
 //! move and die meanwhile.
 
-use super::{Habits, Model, World, in_world, options, seeds};
+use super::{Habits, Model, RuntimeError, World, in_world, options, seeds};
 use crate::engine::world::Talk;
 
 impl Model {
@@ -25,6 +25,22 @@ impl Model {
     /// spent.
     pub(super) fn check_talk(&self, world: &World) {
         let Some(talk) = &world.talk else { return };
+        for wait in world.waits.values() {
+            let Some((request, said)) = wait.request.and_then(|request| Some((request, talk.said.get(&request)?)))
+            else {
+                continue;
+            };
+            // What it asks itself moves with it.
+            if matches!(wait.result, Some(Err(RuntimeError::ShuttingDown))) && said.to != said.speaker {
+                let fate = self.daemons[&said.speaker].2;
+                let died = fate.bereaved || fate.doubled || self.recover_lost;
+                assert!(
+                    died,
+                    "request {request} of {}, which lives, was lost with a node that it had left",
+                    said.speaker
+                );
+            }
+        }
         for &origin in self.daemons.keys() {
             for (host, key) in world.hosts(origin) {
                 let seen = &world.nodes[host].objects.map[&key].ledger.seen;
@@ -67,4 +83,22 @@ fn the_same_seed_of_talk_gives_the_same_trace() {
         assert_eq!(talking(seed), talking(seed));
     }
     assert_ne!(talking(0), talking(1));
+}
+
+/// A daemon had an event in its mailbox for longer than its own timeout, or than senders wait to be accepted: what had been
+/// accepted, and nobody waited for, was dropped.
+#[test]
+fn what_was_accepted_runs_behind_what_takes_long() {
+    for seed in [70101, 70206, 70281, 70380, 70452] {
+        talking(seed);
+    }
+}
+
+/// What a host held for want of room, or because the daemon had not wholly arrived, was given up by its sender, who was told
+/// that it did not run; later it did.
+#[test]
+fn what_a_sender_was_told_not_to_have_run_does_not_run_later() {
+    for seed in [70317, 70382] {
+        talking(seed);
+    }
 }
