@@ -160,7 +160,7 @@ error_table! {
     /// `cancel()` was called.
     MigrationCancelled = MigrationError "ERR_MIGRATION_CANCELLED" "cancelled" [outcome];
     /// The move took longer than its caller or its freeze limit allowed.
-    MigrationTimeout = MigrationError "ERR_MIGRATION_TIMEOUT" "timeout" [outcome];
+    MigrationTimeout = MigrationError "ERR_MIGRATION_TIMEOUT" "timeout" [outcome, detail];
     /// A node of the move was lost; `nodeId` where it is known which.
     MigrationPeerLost = MigrationError "ERR_MIGRATION_PEER_LOST" "peer-lost" [outcome, nodeId];
 
