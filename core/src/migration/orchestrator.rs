@@ -250,36 +250,18 @@ impl Orchestrator {
 
     /// The target agreed.
     pub fn prepared(&mut self, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Asking { .. } => {
-                self.state = State::Driving { until: now + self.silence };
-                let mut actions = Vec::new();
-                self.enter(Stage::Snapshot, &mut actions);
-                actions.push(OrchestratorAction::Ask(Ask::TakeSnapshot));
-                actions
-            }
-            State::Inquiring { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Searching { .. }
-            | State::Over => Vec::new(),
+        let mut actions = Vec::new();
+        if matches!(self.state, State::Asking { .. }) {
+            self.state = State::Driving { until: now + self.silence };
+            self.enter(Stage::Snapshot, &mut actions);
+            actions.push(OrchestratorAction::Ask(Ask::TakeSnapshot));
         }
+        actions
     }
 
     /// The target became ready after it had said that it was not.
     pub fn now_ready(&mut self, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Backoff { .. } => self.ask_again(now),
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Searching { .. }
-            | State::Over => Vec::new(),
-        }
+        if matches!(self.state, State::Backoff { .. }) { self.ask_again(now) } else { Vec::new() }
     }
 
     fn ask_again(&mut self, now: Instant) -> Vec<OrchestratorAction> {
@@ -293,23 +275,15 @@ impl Orchestrator {
             *until = now + self.silence;
         }
         let mut actions = Vec::new();
-        match self.state {
-            State::Driving { .. } | State::Deciding { .. } => {
-                self.enter(stage, &mut actions);
-                self.progress = Progress {
-                    bytes_sent: self.progress.bytes_sent.max(progress.bytes_sent),
-                    bytes_total: self.progress.bytes_total.max(progress.bytes_total),
-                    events_buffered: self.progress.events_buffered.max(progress.events_buffered),
-                    events_replayed: self.progress.events_replayed.max(progress.events_replayed),
-                };
-                actions.push(OrchestratorAction::Progress(self.progress));
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Doubting { .. }
-            | State::Searching { .. }
-            | State::Over => {}
+        if matches!(self.state, State::Driving { .. } | State::Deciding { .. }) {
+            self.enter(stage, &mut actions);
+            self.progress = Progress {
+                bytes_sent: self.progress.bytes_sent.max(progress.bytes_sent),
+                bytes_total: self.progress.bytes_total.max(progress.bytes_total),
+                events_buffered: self.progress.events_buffered.max(progress.events_buffered),
+                events_replayed: self.progress.events_replayed.max(progress.events_replayed),
+            };
+            actions.push(OrchestratorAction::Progress(self.progress));
         }
         actions
     }
@@ -354,20 +328,12 @@ impl Orchestrator {
 
     /// The source let its copy go. It never does so without the word for the cutover.
     pub fn completed(&mut self) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Deciding { .. } | State::Doubting { .. } => {
-                let mut actions = Vec::new();
-                self.enter(Stage::Complete, &mut actions);
-                self.finish(Ok(()), &mut actions);
-                actions
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Searching { .. }
-            | State::Over => Vec::new(),
+        let mut actions = Vec::new();
+        if matches!(self.state, State::Deciding { .. } | State::Doubting { .. }) {
+            self.enter(Stage::Complete, &mut actions);
+            self.finish(Ok(()), &mut actions);
         }
+        actions
     }
 
     /// A role gave up. `outcome` is where that leaves the daemon.
@@ -506,27 +472,15 @@ impl Orchestrator {
     /// The session with a node is back: what was asked or answered last may have been lost with the former one.
     pub fn peer_back(&mut self, node: NodeId) -> Vec<OrchestratorAction> {
         let mut actions = Vec::new();
-        self.source_cut &= node != self.wanted.source;
-        match self.state {
-            State::Inquiring { .. } if node == self.wanted.source => {
+        if node == self.wanted.source {
+            self.source_cut = false;
+            // In `Driving` that is also the word to begin, should the first one have been lost.
+            actions.extend(self.ask_again_for_the_end());
+            if !actions.is_empty() || matches!(self.state, State::Inquiring { .. }) {
                 actions.push(OrchestratorAction::Ask(Ask::Inquire));
             }
-            State::Driving { .. } | State::Deciding { .. } if node == self.wanted.source => {
-                // In `Driving` that is also the word to begin, should the first one have been lost.
-                actions.extend(self.ask_again_for_the_end());
-                actions.push(OrchestratorAction::Ask(Ask::Inquire));
-            }
-            State::Driving { .. } if node == self.wanted.target => {
-                actions.push(OrchestratorAction::Ask(Ask::Prepare));
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Searching { .. }
-            | State::Over => {}
+        } else if node == self.wanted.target && matches!(self.state, State::Driving { .. }) {
+            actions.push(OrchestratorAction::Ask(Ask::Prepare));
         }
         actions
     }
@@ -580,25 +534,17 @@ impl Orchestrator {
 
     /// Where the daemon is that was searched for.
     pub fn searched(&mut self, sighting: Sighting, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Searching { .. } => {
-                let outcome = match sighting {
-                    Sighting::On(node) if node == self.wanted.target => Outcome::Target,
-                    // Its source is a new process there.
-                    Sighting::On(node) if node == self.wanted.source => Outcome::Source,
-                    Sighting::On(_) | Sighting::Unclear => Outcome::Unknown,
-                    Sighting::Nowhere => Outcome::Lost,
-                };
-                self.source_gone(outcome, now)
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Over => Vec::new(),
+        if !matches!(self.state, State::Searching { .. }) {
+            return Vec::new();
         }
+        let outcome = match sighting {
+            Sighting::On(node) if node == self.wanted.target => Outcome::Target,
+            // Its source is a new process there.
+            Sighting::On(node) if node == self.wanted.source => Outcome::Source,
+            Sighting::On(_) | Sighting::Unclear => Outcome::Unknown,
+            Sighting::Nowhere => Outcome::Lost,
+        };
+        self.source_gone(outcome, now)
     }
 
     /// Nobody is left who could say whether the target runs it.
@@ -609,20 +555,11 @@ impl Orchestrator {
 
     /// The target says what became of its copy.
     pub fn target_copy(&mut self, copy: CopyState, now: Instant) -> Vec<OrchestratorAction> {
-        match (self.state, copy) {
-            (State::Doubting { .. }, CopyState::Active) => self.source_gone(Outcome::Target, now),
+        let State::Doubting { dead, .. } = self.state else { return Vec::new() };
+        match copy {
+            CopyState::Active => self.source_gone(Outcome::Target, now),
             // An undecided copy never goes live by itself.
-            (State::Doubting { dead, .. }, CopyState::Undecided | CopyState::Discarded) => self.source_lost(dead, now),
-            (
-                State::Inquiring { .. }
-                | State::Asking { .. }
-                | State::Backoff { .. }
-                | State::Driving { .. }
-                | State::Deciding { .. }
-                | State::Searching { .. }
-                | State::Over,
-                _,
-            ) => Vec::new(),
+            CopyState::Undecided | CopyState::Discarded => self.source_lost(dead, now),
         }
     }
 

@@ -236,7 +236,7 @@ impl Engine {
         }
         let (Some(id), Some(subject)) = (machine.id(), machine.subject()) else { return };
         match ask {
-            Ask::Inquire => {}
+            Ask::Inquire | Ask::Search => {}
             Ask::Prepare => {
                 let (kind, state_bytes) = (subject.kind.clone(), subject.state_bytes);
                 let message = MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
@@ -252,7 +252,6 @@ impl Engine {
             Ask::CutoverNotify => self.say(source, &MigrationMessage::CutoverNotify { id }),
             Ask::Cancel(reason) => self.say(source, &MigrationMessage::Cancel { id, reason: reason.bounded() }),
             Ask::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
-            Ask::Search => {}
         }
     }
 
