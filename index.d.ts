@@ -512,7 +512,8 @@ type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ER
  *   `max`.
  * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
  * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
- * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`,
+ *   `detail`.
  * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`,
  *   `nodeId`.
  *
@@ -543,7 +544,7 @@ type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT
  * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
  * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
  * - `cancelled`: `cancel()` was called. Carries `outcome`.
- * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`, `detail`.
  * - `peer-lost`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`, `nodeId`.
  *
  * @public
