@@ -25,8 +25,8 @@ pub enum Finding {
     Found(Found),
     /// Everybody who would know was asked and knows of none: perhaps of one that its own host denies.
     NotFound(Option<Claim>),
-    /// Some did not answer in time, and the others know of none.
-    Unanswered,
+    /// Some did not answer in time, and the others know of none: perhaps of a former one.
+    Unanswered(Option<Claim>),
 }
 
 /// Whether a question waits for peers that cannot answer yet, because they or this node have not started.
@@ -315,7 +315,7 @@ impl Lookups {
                     None if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
                         Finding::NotFound(open.denied())
                     }
-                    None => Finding::Unanswered,
+                    None => Finding::Unanswered(open.denied()),
                 };
                 (open.origin, finding)
             })
@@ -345,11 +345,11 @@ mod tests {
     fn who_has_no_deadline_does_not_wait_for_peers_that_have_not_started() {
         let mut lookups = Lookups::default();
         begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
         let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
         assert_eq!(endings(&mut lookups), []);
         lookups.answer(query, OTHER, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         begin(&mut lookups, Haste::WaitForAll, &[(ONE, false)]);
         assert_eq!(endings(&mut lookups), []);
         assert_eq!(begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]), None, "it is being asked");
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
     }
 
     #[test]
@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
         lookups.answer(query, OTHER, Answer::Unsure);
         let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
-        assert_eq!(late, [Finding::Unanswered]);
+        assert_eq!(late, [Finding::Unanswered(None)]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod recovery;
 mod sealing;
 mod snapshots;
 mod steps;
+mod strangers;
 mod table;
 mod world;
 

@@ -97,6 +97,8 @@ impl World {
                 DirectoryMessage::Claim { claim: told } => format!("Claim {}", claim(Some(told))),
                 DirectoryMessage::Place { .. } => "Place".to_owned(),
                 DirectoryMessage::Rivals { .. } => "Rivals".to_owned(),
+                DirectoryMessage::Tally { hosted, yours } => format!("Tally {hosted} yours {yours}"),
+                DirectoryMessage::Hosting { hosted } => format!("Hosting of {}", hosted.len()),
             },
             _ => return None,
         })
