@@ -80,14 +80,18 @@ pub struct Found {
 
 impl Open {
     /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
-    /// none, that it hosts another life of the daemon, or that this has left it as well or is another's at the same epoch.
+    /// none, that it hosts or knows of another life of the daemon, or that this has left it as well or is another's at the same
+    /// epoch.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
             // A host that the daemon is on its way to still names the one before, at the epoch of that one.
-            let otherwise = |word: &Claim| word.body().node() == host || word.body().epoch >= claim.body().epoch;
+            let otherwise = |word: &Claim| {
+                let (word, body) = (word.body(), claim.body());
+                word.node() == host || word.epoch >= body.epoch || word.lineage != body.lineage
+            };
             let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
@@ -176,6 +180,13 @@ impl Lookups {
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
+    }
+
+    /// Whoever asks next asks anew: what was answered before says nothing about what comes now.
+    pub fn begin_anew(&mut self, origin: OriginHash) {
+        if let Some(query) = self.by_origin.remove(&origin) {
+            self.open.remove(&query);
+        }
     }
 
     /// An answer arrived. What that node was not asked is not heard.

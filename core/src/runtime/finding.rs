@@ -182,14 +182,13 @@ impl Engine {
             None
         });
         let claim = claim.filter(|claim| claim.body().entity.origin_hash() == origin);
-        if claim.is_none() && self.pointers.get(origin).is_some_and(|pointer| pointer.node == from) {
-            self.forget_denied(origin);
-        }
+        self.hear_host(origin, from, claim.as_ref());
         let mut doubted = false;
         let claim = match claim {
             Some(claim) if self.is_outdated(&claim) => {
+                let outlived = self.is_outlived(&claim);
                 self.lookups.outdated(query, claim);
-                doubted = self.ask_later_host(query, origin);
+                doubted = outlived && self.ask_later_host(query, origin);
                 None
             }
             claim => claim,
@@ -265,9 +264,15 @@ impl Engine {
         true
     }
 
-    /// The host that this node remembers has not got the daemon: what others say of a host counts again.
-    fn forget_denied(&mut self, origin: OriginHash) {
-        if !self.is_released(origin) {
+    /// The host that this node remembers has not got the daemon, or has begun it anew since: what that one and others say
+    /// counts again.
+    fn hear_host(&mut self, origin: OriginHash, from: NodeId, claim: Option<&Claim>) {
+        let Some(pointer) = self.pointers.get(origin).filter(|pointer| pointer.node == from) else { return };
+        let denied = claim.is_none_or(|claim| {
+            let body = claim.body();
+            body.node() == from && body.entity == pointer.entity && body.lineage != pointer.lineage
+        });
+        if denied && !self.is_released(origin) {
             self.pointers.forget(origin);
         }
     }
