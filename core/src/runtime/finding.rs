@@ -264,14 +264,11 @@ impl Engine {
         true
     }
 
-    /// The host that this node remembers has not got the daemon, or has begun it anew since: what that one and others say
+    /// The host that this node remembers knows of no daemon, or of another life of it only: what that one and others say
     /// counts again.
     fn hear_host(&mut self, origin: OriginHash, from: NodeId, claim: Option<&Claim>) {
         let Some(pointer) = self.pointers.get(origin).filter(|pointer| pointer.node == from) else { return };
-        let denied = claim.is_none_or(|claim| {
-            let body = claim.body();
-            body.node() == from && body.entity == pointer.entity && body.lineage != pointer.lineage
-        });
+        let denied = claim.is_none_or(|claim| claim.body().lineage != pointer.lineage);
         if denied && !self.is_released(origin) {
             self.pointers.forget(origin);
         }

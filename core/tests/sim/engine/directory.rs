@@ -8,7 +8,7 @@ use std::time::Duration;
 use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::directory::{Claim, ClaimBody, View};
 use mesh_daemon_core::identity::{Epoch, Lineage, NodeId, OriginHash};
-use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeError, RuntimeOptions, Settlement};
+use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeError, RuntimeOptions, Settlement};
 use mesh_daemon_core::wire::directory::{DirectoryMessage, Rival};
 use tokio::time::Instant;
 
@@ -204,6 +204,13 @@ impl Model {
     fn watch(&mut self, world: &World) {
         for (origin, lived) in &mut self.lived {
             lived.extend(hosts(world, *origin));
+        }
+        // A daemon that was handed over is where it was handed to, as far as its former host can know.
+        for node in &world.nodes {
+            for (role, origin, _, target, ..) in node.engine.migrations() {
+                let target = everybody(world).find(|&node| role == Role::Source && world.id(node) == target);
+                self.lived.get_mut(&origin).expect("one of them").extend(target);
+            }
         }
     }
 
