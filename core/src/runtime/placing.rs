@@ -186,7 +186,7 @@ impl Engine {
     }
 
     /// Names a daemon that has begun to live here to those of its homes that do not know.
-    pub(super) fn place(&mut self, key: DaemonKey) {
+    pub(super) fn place(&mut self, key: DaemonKey, now: Now) {
         let me = self.me();
         let Some(slot) = self.slot(key) else { return };
         let (origin, known) = (slot.host.origin, slot.homes);
@@ -195,6 +195,12 @@ impl Engine {
             if !known.contains(home) {
                 self.say_place(home, false, vec![origin], Vec::new(), None);
             }
+        }
+        // The pass that would withdraw it from a former home may not have come to it.
+        let former = known.filtered(|home| !homes.contains(home));
+        if !former.as_slice().is_empty() {
+            self.placing.left(origin, former);
+            self.timers.sweep_later(now);
         }
         if let Some(slot) = self.slot_mut(key) {
             slot.homes = homes;

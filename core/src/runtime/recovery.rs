@@ -108,7 +108,7 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
-        self.place(key);
+        self.place(key, now);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
