@@ -153,9 +153,8 @@ impl Engine {
                         Errand::ShowTakenOver,
                         Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_),
                     ) => slot.host.min_epoch > Epoch::FIRST,
-                    (Errand::ShowTakenOver, Standing::Starting) | (_, Standing::Released(_) | Standing::Arriving(_)) => {
-                        false
-                    }
+                    (Errand::ShowTakenOver, Standing::Starting)
+                    | (_, Standing::Released(_) | Standing::Arriving(_)) => false,
                 };
                 if named {
                     hosted.push(Hosted { origin: slot.host.origin, epoch: slot.host.epoch });
@@ -208,7 +207,8 @@ impl Engine {
                 rivals.push(Rival { origin, host: self.me() });
             } else if self.is_spawning(origin) {
                 self.spawn_has_rival(origin, from);
-            } else if let Some(later) = self.departed_claim(origin).filter(|claim| !self.is_dead(claim)).map(|claim| *claim.body())
+            } else if let Some(later) =
+                self.departed_claim(origin).filter(|claim| !self.is_dead(claim)).map(|claim| *claim.body())
                 && later.epoch >= epoch
                 && later.node() != from
             {

@@ -211,27 +211,28 @@ fn a_copy_that_moved_wins_over_one_that_did_not_wherever_more_daemons_live() {
 
 #[test]
 fn a_session_that_breaks_while_daemons_are_named_begins_anew() {
-    const DAEMONS: u32 = 6_000;
-    in_world(World::new(1, 2), |world| {
-        part(world, &[0], &[1]);
-        for number in 0..DAEMONS {
-            spawn(world, 0, number);
-        }
-        for number in 0..2 * DAEMONS {
-            let last = number >= DAEMONS - 100 && number < DAEMONS;
-            if last || number >= DAEMONS {
+    const DAEMONS: u32 = 3_000;
+    for round in 0..6 {
+        in_world(World::new(round, 2), |world| {
+            part(world, &[0], &[1]);
+            for number in 0..DAEMONS {
+                spawn(world, 0, number);
+            }
+            let twice = (0..20).chain(DAEMONS - 20..DAEMONS);
+            for number in twice.chain(DAEMONS..2 * DAEMONS) {
                 spawn(world, 1, number);
             }
-        }
-        world.connect(0, 1, false);
-        world.run_for(Duration::from_millis(34));
-        world.cut(0, 1, Duration::from_millis(10));
-        world.run_for(Duration::from_secs(3));
-        let twice = (0..DAEMONS).filter(|&number| world.hosts(key(number).origin_hash()).len() != 1).count();
-        assert_eq!(twice, 0);
-        assert_eq!(fenced(world).len(), 100);
-        assert_asleep_after(world);
-    });
+            world.connect(0, 1, false);
+            // Something that names daemons is on the way, or waits to be sent.
+            world.run_for(Duration::from_micros(30_100 + 200 * round));
+            world.cut(0, 1, Duration::from_millis(10));
+            world.run_for(Duration::from_secs(3));
+            let twice = (0..DAEMONS).filter(|&number| world.hosts(key(number).origin_hash()).len() != 1).count();
+            assert_eq!(twice, 0);
+            assert_eq!(fenced(world).len(), 40);
+            assert_asleep_after(world);
+        });
+    }
 }
 
 fn assert_asleep_after(world: &mut World) {
@@ -286,7 +287,9 @@ fn taken_over_unheard(world: &mut World) -> OriginHash {
     assert_eq!(world.moved(0, origin, 2), Ok(()));
     assert_eq!(world.moved(2, origin, 0), Ok(()));
     world.restart(0);
-    world.lose(0, 1, Loss::Silence);
+    for other in (1..world.nodes.len()).filter(|other| *other != 2) {
+        world.lose(0, other, Loss::Silence);
+    }
     world.run_for(SOON);
     assert_eq!(spawn(world, 0, 1), origin);
     world.run_for(SOON);
@@ -336,6 +339,51 @@ fn a_takeover_that_is_out_of_reach_is_told_to_whoever_begins_the_daemon_anew() {
         world.run_for(SOON);
         assert_eq!(one_is_left(world, origin, &[0, 1]), 1);
     });
+}
+
+#[test]
+fn a_takeover_that_said_goodbye_refuses_nobody_at_once() {
+    for_seeds(0..10, 3, |world| {
+        let origin = taken_over_unheard(world);
+        assert_eq!(spawn(world, 1, 1), origin);
+        world.lose(0, 2, Loss::Goodbye);
+        heal(world, &[2], &[1]);
+        for node in 1..3 {
+            let ticket = world.call(node, origin);
+            world.outputs(ticket);
+            assert_eq!(world.located(node, origin), Some(world.id(1)));
+        }
+    });
+}
+
+/// Two takeovers on both sides of a partition: the later one, on node 0, is gone when the earlier one, on node 1, meets node 2,
+/// which remembers the later one.
+#[test]
+fn no_copy_ends_for_the_sake_of_one_that_is_out_of_reach() {
+    for (seed, how) in (0..10).flat_map(|seed| [(seed, Loss::Silence), (seed, Loss::Goodbye)]) {
+        in_world(World::new(seed, 4), |world| {
+            part(world, &[0, 2], &[1, 3]);
+            let origin = spawn(world, 3, 1);
+            assert_eq!(world.moved(3, origin, 1), Ok(()));
+            world.restart(1);
+            part(world, &[0, 2], &[1]);
+            assert_eq!(spawn(world, 1, 1), origin);
+            taken_over_unheard(world);
+            world.lose(0, 2, how);
+            heal(world, &[2], &[1]);
+            assert!(world.hosts(origin).iter().any(|(node, _)| *node == 1), "it lives on");
+            if how == Loss::Goodbye {
+                let ticket = world.call(2, origin);
+                world.outputs(ticket);
+            }
+            // The later one was only cut off after all.
+            if how == Loss::Silence {
+                heal(world, &[0], &[1, 2, 3]);
+                world.connect(2, 3, false);
+                assert_eq!(one_is_left(world, origin, &[0, 1]), 0);
+            }
+        });
+    }
 }
 
 /// The older copy is refused for as long as the takeover lives.
