@@ -397,6 +397,29 @@ fn former_homes_keep_no_names() {
     }
 }
 
+/// A former host was believed against the host that it named, which knew only of a daemon's other life (1043, 1194, 1217, 1279,
+/// 1323, 1471), or had begun that life itself (1510, 1766, 2000).
+#[test]
+fn what_is_remembered_of_one_life_says_nothing_about_another() {
+    for seed in [1043, 1194, 1217, 1279, 1323, 1471, 1510, 1766, 2000] {
+        directory(seed);
+    }
+}
+
+/// A spawn joined a question that others had asked before, and was taken for no rival by those who had answered it.
+#[test]
+fn a_spawn_asks_anew() {
+    directory(1173);
+}
+
+/// A takeover forgot the former homes that a pass had yet to withdraw it from.
+#[test]
+fn a_takeover_between_two_views_is_withdrawn_from_former_homes() {
+    for seed in [1837, 1892] {
+        directory(seed);
+    }
+}
+
 #[test]
 fn the_same_seed_of_the_directory_gives_the_same_trace() {
     assert_eq!(directory(1), directory(1));
