@@ -12,7 +12,7 @@ use mesh_daemon_core::wire::channels::{
     ChannelMessage, DaemonProof, DataHead, Fragment, GroupMember, GroupShare, RefusalReason,
 };
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Hosted, Rival};
 use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
 };
@@ -45,13 +45,22 @@ pub fn examples() -> Vec<Example> {
     let migration: Vec<_> = migration(&claim).iter().map(codec::encode).collect();
     let directory: Vec<_> = [
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: None, hosting: None },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None },
-        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: None },
+        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None, former: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: Some(&claim) },
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: Some(3), hosting: Some(true) },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: Some(Few(vec![NodeId::new(4)])), settled: Some(true) },
+        DirectoryMessage::Answer {
+            query: 1,
+            claim: None,
+            hosts: Some(Few(vec![NodeId::new(4)])),
+            settled: Some(true),
+            former: None,
+        },
         DirectoryMessage::Claim { claim: &claim },
         DirectoryMessage::Place { anew: true, hosted: vec![OriginHash::new(2)], gone: Vec::new(), settled: Some(3) },
         DirectoryMessage::Rivals { rivals: vec![Rival { origin: OriginHash::new(2), host: NodeId::new(4) }] },
+        DirectoryMessage::Tally { hosted: 5, yours: true },
+        DirectoryMessage::Hosting { hosted: vec![Hosted { origin: OriginHash::new(2), epoch: Epoch::new(6) }] },
     ]
     .iter()
     .map(codec::encode)

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::{Inquiry, Question};
 use super::arrivals::Arrival;
+use super::comparing::Comparing;
 use super::departures::Departure;
 use super::drains::Draining;
 use super::error::{Executed, RuntimeError};
@@ -107,6 +108,8 @@ pub struct Engine {
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     /// What this node is told as a home of daemons, and tells the homes of its own.
     pub(super) placing: Placing,
+    /// What is compared with peers that share no homes with this node.
+    pub(super) comparing: Comparing,
     /// Places for daemons that others than the newest who asked were promised.
     pub(super) places: Places,
     /// Moves that ended here as source, and as target.
@@ -182,6 +185,7 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             placing: Placing::default(),
+            comparing: Comparing::default(),
             places: Places::default(),
             departed: ended(),
             arrived: ended(),
@@ -370,6 +374,7 @@ impl Engine {
                 TimerKey::Route(origin) => self.check_route(origin, now),
                 TimerKey::Lookups => self.check_lookups(now),
                 TimerKey::Placing => self.tick_placing(now),
+                TimerKey::Comparing => self.tick_comparing(now),
                 TimerKey::Acknowledge => self.acknowledge_all(),
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),

@@ -5,6 +5,7 @@
 
 mod admission;
 mod arrivals;
+mod comparing;
 mod departures;
 mod direct;
 mod drains;

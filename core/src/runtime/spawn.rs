@@ -113,6 +113,8 @@ impl Engine {
         );
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
+            // Whoever was asked before did not hear that this node is about to host it.
+            self.lookups.begin_anew(origin);
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);

@@ -190,7 +190,8 @@ impl Engine {
         self.pointers.forget(origin);
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
-        self.place(key);
+        self.place(key, now);
+        self.compare_arrived(origin, now);
         self.lead_home(key, now);
         self.go_on_receiving(key, true);
         self.pump(key, now);

@@ -31,6 +31,7 @@ mod sealing;
 mod senders;
 mod snapshots;
 mod steps;
+mod strangers;
 mod table;
 mod world;
 
