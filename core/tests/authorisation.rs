@@ -116,6 +116,7 @@ fn authorisation_matrix() {
                                     roots: &[key(ROOT).entity_id()],
                                     floors: &floors,
                                     now,
+                                    skew: 0,
                                 });
                                 let case =
                                     format!("{scope:?} {way:?} {action:?} {channel} {now} {revoked:?} {presenter}");

@@ -75,7 +75,8 @@ pub fn token(data: &[u8]) -> bool {
     let request = |floors: &RevocationFloors, presenter: EntityId, channel_hash: u64| {
         let roots = [keypair(1).entity_id()];
         let target = TokenTarget::Channel(channel_hash);
-        let request = TokenRequest { presenter, action: TokenScope::PUBLISH, target, roots: &roots, floors, now: NOW };
+        let action = TokenScope::PUBLISH;
+        let request = TokenRequest { presenter, action, target, roots: &roots, floors, now: NOW, skew: 0 };
         chain.verify(&request).is_ok()
     };
     let channel = channel_hash(CHANNEL).expect("a canonical name");

@@ -44,6 +44,7 @@ fn verify(chain: &TokenChain, change: impl FnOnce(&mut TokenRequest<'_>)) -> Res
         roots: &roots,
         floors: &floors,
         now: NOW + 2,
+        skew: 0,
     };
     change(&mut request);
     chain.verify(&request)
@@ -105,6 +106,7 @@ fn verify_with(chain: &TokenChain, roots: &[EntityId], floors: &RevocationFloors
         roots,
         floors,
         now: NOW + 2,
+        skew: 0,
     })
 }
 
