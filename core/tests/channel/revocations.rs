@@ -331,7 +331,7 @@ fn entering_is_over_when_every_peer_was_handed_it_or_is_out_of_reach() {
 #[test]
 fn simulated_revocations_converge_under_partition_loss_and_restart() {
     let mut put_out = 0;
-    for seed in 0..60 {
+    for seed in 0..100 {
         put_out += Revoking::new(seed).live();
     }
     assert!(put_out > 100, "{put_out}: too quiet to show anything");
@@ -363,7 +363,7 @@ impl Revoking {
     /// Gives how many subscriptions ended because of a revocation.
     fn live(mut self) -> usize {
         let mut put_out = 0;
-        for _ in 0..200 {
+        for _ in 0..600 {
             self.step();
             for at in SUBSCRIBERS {
                 let revoked = |(_, why): &(Subscriber, ChannelError)| is_revoked(&Err(why.clone()));
@@ -393,7 +393,7 @@ impl Revoking {
                 self.net.nodes[a].machine.revoke(&revocation, now).expect("verified");
                 self.net.collect(a);
             }
-            4..20 => {
+            4..10 => {
                 let at = SUBSCRIBERS[self.random.random_range(0..2)];
                 let publisher = PUBLISHERS[self.random.random_range(0..2)];
                 let generation = self.random.random_range(0..self.highest[0].max(self.highest[1]) + 2);
@@ -404,8 +404,8 @@ impl Revoking {
                 // Without a session it is refused at once, which is no matter here.
                 let _asked = self.net.ask(at, publisher, "gated", None, Some(&token));
             }
-            20..24 if a != b && self.net.is_connected(a, b) => self.net.cut(a, b),
-            24..30 if a != b && !self.net.is_connected(a, b) => self.net.connect(a, b, true),
+            10..13 if a != b && self.net.is_connected(a, b) => self.net.cut(a, b),
+            13..30 if a != b && !self.net.is_connected(a, b) => self.net.connect(a, b, true),
             30 if a != b => {
                 self.net.lose(a, b);
             }
@@ -416,12 +416,11 @@ impl Revoking {
             }
             // Who was refused too often is listened to again.
             32 => self.net.pass(THROTTLE),
-            33..60 if a != b => {
+            33..96 if a != b => {
                 self.net.send(a, b);
-            }
-            _ if a != b => {
                 self.net.arrive(a, b);
             }
+            96 => self.net.run(),
             _ => {}
         }
     }
