@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_by_holder_and_channel_and_wildcard_last() {
+    fn requirement_118_finds_by_holder_and_channel_and_on_another_channel_only_with_the_wildcard() {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let mut cache = TokenCache::new();
         let exact = token(&issuer, 1, TokenScope::PUBLISH, 7, 10);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn hazard_43_expired_and_revoked_tokens_are_not_found_again() {
+    fn hazard_43_requirement_117_tokens_are_verified_again_on_use_and_what_ended_or_was_revoked_is_gone() {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let mut cache = TokenCache::new();
         cache.install(token(&issuer, 1, TokenScope::PUBLISH, 7, 10), 1000).expect("valid");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_tokens_do_not_enter() {
+    fn requirement_117_what_is_not_valid_now_or_was_changed_does_not_enter() {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let good = token(&issuer, 1, TokenScope::PUBLISH, 7, 10);
         let mut bytes = good.to_bytes();
