@@ -182,9 +182,9 @@ proptest! {
         prop_assert!(read.tokens().iter().all(|token| token.generation() == generation));
         let last = holders[holders.len() - 1].entity_id();
         prop_assert_eq!(verify(&read, |request| request.presenter = last), Ok(()));
-        prop_assert!(TokenChain::from_bytes(&bytes[..1 + cut % (bytes.len() - 1)]).is_err_and(|error| {
-            matches!(error, TokenError::InvalidFormat(_))
-        }) || (1 + cut % (bytes.len() - 1)) % TOKEN_LEN == 0);
+        let cut = 1 + cut % (bytes.len() - 1);
+        let shorter = TokenChain::from_bytes(&bytes[..cut]);
+        prop_assert_eq!(shorter.is_ok(), cut % TOKEN_LEN == 0, "only whole tokens are read");
     }
 
     #[test]
