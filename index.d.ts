@@ -638,7 +638,8 @@ type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' |
 /**
  * Codes of {@link ChannelAuthError}.
  *
- * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability.
+ * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability. Carries
+ *   `kind`.
  *
  * @public
  */
@@ -1628,7 +1629,7 @@ interface ChannelMessage {
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
- * ({@link ChannelAuthError}, also later, when a token ends) or was lost. Leaving a loop does not end the subscription.
+ * ({@link ChannelAuthError}, also later, when a token ends or is revoked) or was lost. Leaving a loop does not end the subscription.
  *
  * @public
  */

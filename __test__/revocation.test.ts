@@ -37,12 +37,13 @@ async function connect(a: MeshNode, b: MeshNode): Promise<void> {
 
 /** How a subscription ends, whatever comes before. */
 async function end(subscription: Subscription): Promise<unknown> {
+  const messages = subscription[Symbol.asyncIterator]();
   try {
-    for await (const message of subscription) void message;
+    while ((await messages.next()).done !== true);
+    return undefined;
   } catch (error) {
     return error;
   }
-  return undefined;
 }
 
 function expectRevoked(error: unknown): void {
@@ -204,10 +205,11 @@ describe('a mesh', () => {
     const seed = Buffer.alloc(32, 9);
     const former = await publisher({ identitySeed: seed });
     await former.revoke(root.revokeTokens({ below: 1 }));
-    const [saved] = former.revocations().map((one) => one.toBuffer());
+    const saved = former.revocations().map((one) => one.toBuffer());
+    expect(saved).toHaveLength(1);
     await former.shutdown();
     const at = await bare({ identitySeed: seed });
-    await at.revoke(saved as Buffer);
+    for (const one of saved) await at.revoke(one);
     at.registerChannel({ name: 'gated', tokenRoots: [root.entityId] });
     const subscriber = await bare();
     await connect(subscriber, at);
@@ -265,12 +267,13 @@ describe('clocks', () => {
       await connect(subscriber, at);
       const token = within(subscriber.entityId(), from, until);
       expect(token.verify()).toBe(true);
-      const asked = subscriber.subscribeChannel(at.nodeId(), 'gated', { token });
-      if (what === 'in') {
-        await asked;
-        // Publishing looks at the tokens again.
-        expect(await at.publish('gated', Buffer.from('news'))).toMatchObject({ attempted: 1 });
-      } else expect(await failure(asked)).toMatchObject({ code: 'ERR_CHANNEL_UNAUTHORIZED', kind: what });
+      const outcome = await subscriber.subscribeChannel(at.nodeId(), 'gated', { token }).then(
+        () => 'in',
+        (error: unknown) => (error as ChannelAuthError).kind,
+      );
+      // Publishing looks at the tokens again.
+      const { attempted } = await at.publish('gated', Buffer.from('news'));
+      expect([outcome, attempted]).toEqual([what, what === 'in' ? 1 : 0]);
     },
   );
 

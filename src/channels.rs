@@ -9,7 +9,7 @@ use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Denial, Feed, OnFailure,
     PublishOptions, ReaderEnd, ReaderId, Subnet, Visibility,
 };
-use mesh_daemon_core::identity::{EntityId, NodeId};
+use mesh_daemon_core::identity::{EntityId, NodeId, Revocation};
 use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
 use napi::bindgen_prelude::{BigInt, Buffer, Env, Object, Uint8Array};
 use napi::{Result, Status};
@@ -306,8 +306,8 @@ pub fn channel_revoke(env: Env, operation: f64, mesh: u32, bytes: &[u8]) -> Resu
 /// The wire forms of the revocations that a node holds.
 #[napi]
 pub fn channel_revocations(env: Env, mesh: u32) -> Result<Vec<Buffer>> {
-    let held = channels(&env, mesh)?
-        .look(|machine| machine.revocations().map(|revocation| revocation.to_bytes()).collect::<Vec<_>>());
+    let held =
+        channels(&env, mesh)?.look(|machine| machine.revocations().map(Revocation::to_bytes).collect::<Vec<_>>());
     Ok(held.into_iter().map(|bytes| bytes.to_vec().into()).collect())
 }
 

@@ -97,15 +97,14 @@ impl Revocations {
         if !self.floors.raise(issuer, revocation.below()) {
             return false;
         }
-        let brought_by = match self.held.get(&issuer) {
-            Some(held) => held.brought_by,
-            None => {
-                let foreign = from.filter(|_| !self.needed.contains(&issuer));
-                if let Some(from) = foreign {
-                    *self.brought.entry(from).or_default() += 1;
-                }
-                foreign
+        let brought_by = if let Some(held) = self.held.get(&issuer) {
+            held.brought_by
+        } else {
+            let foreign = from.filter(|_| !self.needed.contains(&issuer));
+            if let Some(from) = foreign {
+                *self.brought.entry(from).or_default() += 1;
             }
+            foreign
         };
         self.held.insert(issuer, Held { revocation: revocation.clone(), brought_by });
         if from.is_none() {

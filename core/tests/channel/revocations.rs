@@ -397,9 +397,10 @@ impl Revoking {
                 let at = SUBSCRIBERS[self.random.random_range(0..2)];
                 let publisher = PUBLISHERS[self.random.random_range(0..2)];
                 let generation = self.random.random_range(0..self.highest[0].max(self.highest[1]) + 2);
-                let token = match self.random.random_bool(0.5) {
-                    true => token(&self.net, at, generation),
-                    false => passed_on(&self.net, &self.issuers[1], at, generation),
+                let token = if self.random.random_bool(0.5) {
+                    token(&self.net, at, generation)
+                } else {
+                    passed_on(&self.net, &self.issuers[1], at, generation)
                 };
                 // Without a session it is refused at once, which is no matter here.
                 let _asked = self.net.ask(at, publisher, "gated", None, Some(&token));
