@@ -25,7 +25,7 @@ pub use envelope::{ENVELOPE_LEN, EnvelopeContext, IdentityEnvelope};
 pub use error::{EnvelopeError, IdentityError, TokenError};
 pub use ids::{EntityId, NodeId, OriginHash};
 pub use keypair::{EntityKeypair, Signature};
-pub use life::{Epoch, Incarnation, Lineage, MigrationId};
+pub use life::{Epoch, Incarnation, Lineage, MigrationId, RuntimeLife};
 pub use node_static::NodeStaticSecret;
 pub use revocation::{MAX_REVOKED_ISSUERS, REVOCATION_LEN, Revocation, RevocationFloors};
 pub use token::{MAX_TOKEN_TTL, PermissionToken, TOKEN_LEN, TokenGrant, TokenScope, TokenTarget};
