@@ -212,7 +212,7 @@ error_table! {
     /// The publisher has no such channel.
     ChannelUnknown = ChannelError "ERR_CHANNEL_UNKNOWN" [];
     /// The publisher refused: no token, a wrong one, or a missing capability.
-    ChannelUnauthorized = ChannelAuthError "ERR_CHANNEL_UNAUTHORIZED" [];
+    ChannelUnauthorized = ChannelAuthError "ERR_CHANNEL_UNAUTHORIZED" [kind];
     /// Too many refused attempts; later ones are not looked at for a while.
     ChannelThrottled = ChannelError "ERR_CHANNEL_THROTTLED" [];
     /// More messages per second than the channel allows.

@@ -5,7 +5,7 @@ use mesh_daemon_core::causal::{CausalLink, ChainBuilder, Horizon, Sequence};
 use mesh_daemon_core::directory::Claim;
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, Epoch, IdentityEnvelope, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret,
-    OriginHash, PermissionToken, TokenChain, TokenGrant, TokenScope, channel_hash,
+    OriginHash, PermissionToken, Revocation, TokenChain, TokenGrant, TokenScope, channel_hash,
 };
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::channels::{
@@ -86,6 +86,7 @@ pub fn examples() -> Vec<Example> {
         ("streams", vec![streams()]),
         ("envelope", vec![envelope()]),
         ("token", tokens()),
+        ("revocation", vec![Revocation::issue(&keypair(1), 2).expect("a full key pair").to_bytes().to_vec()]),
         ("identity", vec![signature(), CHANNEL.as_bytes().to_vec()]),
         // Tampered with by nothing: an xor with zeros.
         ("handshake", vec![vec![0, 1, 0], vec![1, 1, 0], vec![2, 1, 0], vec![3, 0]]),
@@ -117,6 +118,7 @@ fn channels() -> Vec<Vec<u8>> {
     let share = Some(GroupShare { member, sequence: u64::MAX });
     let head = DataHead { channel: 1, number: u64::MAX, reliable: true, after: Some(7), link, share };
     let bare = DataHead { after: None, link: None, share: None, ..head };
+    let revocation = Revocation::issue(&keypair, 2).expect("a full key pair").to_bytes();
     let messages = [
         ChannelMessage::Subscribe {
             request,
@@ -148,6 +150,8 @@ fn channels() -> Vec<Vec<u8>> {
         ChannelMessage::Ack { channel: 1, through: 2, member: None },
         ChannelMessage::Ack { channel: 1, through: 2, member: Some(member) },
         ChannelMessage::NoMember { channel: 1, member },
+        ChannelMessage::Revoked { statement: &revocation },
+        ChannelMessage::WhoRevoked { issuer: daemon },
     ];
     let piece = Bytes::from_static(b"piece");
     let fragments = [Fragment::First { head, total: 100, piece: piece.clone() }, Fragment::Next(piece)];

@@ -420,7 +420,8 @@ export type ChannelErrorCode =
 /**
  * Codes of {@link ChannelAuthError}.
  *
- * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability.
+ * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability. Carries
+ *   `kind`.
  *
  * @public
  */
