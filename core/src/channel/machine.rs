@@ -235,6 +235,7 @@ impl ChannelMachine {
                 for (node, seat, error) in channel.outdated(rules) {
                     self.evict(id, node, seat, error.into());
                 }
+                self.evict_incapable(id, now);
             }
         }
         self.settle_own(now);
@@ -302,13 +303,14 @@ impl ChannelMachine {
         self.settle_own(now);
     }
 
-    /// Puts out whose token has ended.
+    /// Puts out whose token has ended, and whose node no longer offers what it has to.
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
         let Some(channel) = self.channels.get(&id) else { return };
         let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
         for (node, seat, error) in channel.expired(rules) {
             self.evict(id, node, seat, error.into());
         }
+        self.evict_incapable(id, now);
     }
 
     /// A token that ends then was accepted.

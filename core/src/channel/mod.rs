@@ -18,6 +18,7 @@
 //! | `feed` | what is subscribed to: a channel, or a queue group of it |
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
+//! | `capable` | what nodes have announced, and the gates that ask for it |
 //! | `joining` | the subscriber's side of it |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
@@ -28,6 +29,7 @@
 //! | `port`, `daemons` | what a daemon runtime asks of it |
 //! | `ledger` | what a daemon has to do with channels, as it travels |
 
+mod capable;
 mod config;
 mod daemons;
 mod error;
@@ -52,7 +54,7 @@ mod shell;
 mod throttle;
 mod transmit;
 
-pub use config::{ChannelConfig, ChannelId, ChannelName, Subnet, Visibility};
+pub use config::{ChannelConfig, ChannelId, ChannelName, Visibility};
 pub use error::ChannelError;
 pub use feed::{Feed, GroupId, Share, StreamId};
 pub use holding::DaemonSubscription;
@@ -67,3 +69,5 @@ pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use shell::{ChannelObserver, Channels};
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};
+
+pub use crate::capability::Subnet;
