@@ -30,6 +30,7 @@ const DEFAULTS = {
   sessionTimeoutMs: 30_000,
   maxPayloadBytes: 64 * 1024 * 1024,
   maxPeers: 1_024,
+  capabilityGcIntervalMs: 60_000,
 };
 
 /** Checks everything and fills in the defaults. */
@@ -46,6 +47,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     maxPeers: DEFAULTS.maxPeers,
     seeds: [],
     relay: true,
+    capabilityGcIntervalMs: DEFAULTS.capabilityGcIntervalMs,
   };
   if (read.identitySeed !== undefined) {
     config.identitySeed = bytes(meshArea, 'options.identitySeed', read.identitySeed, { length: 32 });
@@ -70,7 +72,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     config.seeds = list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
   }
   if (read.capabilityGcIntervalMs !== undefined) {
-    millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
+    config.capabilityGcIntervalMs = millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
   }
   if (read.requireSignedCapabilities !== undefined) {
     boolean(meshArea, 'options.requireSignedCapabilities', read.requireSignedCapabilities);
