@@ -185,7 +185,7 @@ describe('announcing and finding', () => {
         await mesh.start();
         await mesh.announceCapabilities({ tags: [tag] });
         await mesh.subscribeChannel(await mesh.connect(addr), 'heard');
-        console.log(mesh.nodeId());
+        console.log(String(mesh.nodeId()));
       })();`;
     const other = async (tag: string): Promise<{ child: ChildProcess; id: bigint }> => {
       const args = ['-e', script, PSK, a.localAddr(), '07'.repeat(32), tag];

@@ -167,12 +167,11 @@ impl CapabilityMachine {
     /// Something happened to a peer.
     pub fn peer(&mut self, event: &PeerEvent, now: Instant, unix: Duration) {
         match event {
-            PeerEvent::Connected { peer, resumed: _ } => {
-                let former = self.peers.remove(&peer.node);
-                let same = former.filter(|former| former.entity == peer.entity && former.life == peer.incarnation);
-                let known = same.and_then(|former| former.known);
-                let peer_state = Peer { entity: peer.entity, life: peer.incarnation, ready: false, known };
-                self.peers.insert(peer.node, peer_state);
+            PeerEvent::Connected { peer, resumed } => {
+                let (entity, life) = (peer.entity, peer.incarnation);
+                let former = self.peers.remove(&peer.node).filter(|former| *resumed && former.life == life);
+                let known = former.and_then(|former| former.known);
+                self.peers.insert(peer.node, Peer { entity, life, ready: false, known });
             }
             PeerEvent::Ready { node } => {
                 let Some(peer) = self.peers.get_mut(node) else { return };

@@ -205,6 +205,13 @@ fn requirement_126_a_lost_peer_leaves_the_index_and_is_back_when_it_returns() {
     assert_eq!(pass(&mut one, &mut other, now), 1, "said to every new session");
     assert_eq!(other.has(&one, now), Some(vec!["x".to_owned()]));
 
+    // Nor does anything last when the two begin anew without having lost each other.
+    other.outputs();
+    meet(&mut one, &mut other, now);
+    assert_eq!(other.has(&one, now), None);
+    assert_eq!(pass(&mut one, &mut other, now), 1);
+    assert_eq!(other.outputs().1, [one.id()]);
+
     // Of its next life nothing is known before it speaks.
     let mut again = node(1, now);
     again.life = life(2);
