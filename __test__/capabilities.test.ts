@@ -260,7 +260,8 @@ describe('gates of channels', () => {
     for (let at = 0; at < 10; at += 1) {
       const b = await bare();
       await b.announceCapabilities({ tags: ['gpu'] });
-      await b.subscribeChannel(await b.connect(a.localAddr()), 'gated');
+      const publisher = await b.connect(a.localAddr());
+      await expect(b.subscribeChannel(publisher, 'gated')).resolves.toBeUndefined();
       await b.shutdown();
     }
   });

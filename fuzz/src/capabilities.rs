@@ -73,8 +73,7 @@ pub fn capabilities(data: &[u8]) -> bool {
 pub fn messages() -> Vec<Vec<u8>> {
     let gb = Quantity::new;
     let gpu = Gpu { vendor: Some("nvidia".to_owned()), vram_gb: gb(24.0), compute_units: Some(1), ..Gpu::default() };
-    let hardware =
-        Hardware { memory_gb: gb(64.0), gpu: Some(gpu), storage_gb: Some(u64::MAX), ..Hardware::default() };
+    let hardware = Hardware { memory_gb: gb(64.0), gpu: Some(gpu), storage_gb: Some(u64::MAX), ..Hardware::default() };
     let model = Model {
         model_id: Some("m".to_owned()),
         context_length: Some(4096),

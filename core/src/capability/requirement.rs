@@ -38,12 +38,8 @@ impl CapabilityRequirement {
         let measured: Vec<_> = admitted.map(|(node, set)| (node, self.measures(set))).collect();
         let most = |at: usize| measured.iter().map(|(_, measures)| measures[at]).fold(0.0, f64::max);
         let most = [most(0), most(1), most(2), most(3)];
-        let weights = [
-            self.prefer_more_memory,
-            self.prefer_more_vram,
-            self.prefer_faster_inference,
-            self.prefer_loaded_models,
-        ];
+        let weights =
+            [self.prefer_more_memory, self.prefer_more_vram, self.prefer_faster_inference, self.prefer_loaded_models];
         let share = |measure: f64, most: f64| if most > 0.0 { measure / most } else { 0.0 };
         let score = |measures: [f64; 4]| {
             let parts = weights.iter().zip(measures.into_iter().zip(most));

@@ -85,10 +85,10 @@ fn hazard_45_who_no_longer_offers_it_is_put_out() {
     net.run();
     let mut ended: Vec<_> = net.ends(S);
     ended.sort_by_key(|(subscriber, _)| *subscriber);
-    assert_eq!(ended.iter().map(|(who, _)| *who).collect::<Vec<_>>(), [
-        Subscriber::Node,
-        Subscriber::Daemon(daemon.entity_id())
-    ]);
+    assert_eq!(
+        ended.iter().map(|(who, _)| *who).collect::<Vec<_>>(),
+        [Subscriber::Node, Subscriber::Daemon(daemon.entity_id())]
+    );
     assert!(ended.into_iter().all(|(_, error)| is_unauthorized(&Err(error))));
     assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(T), Subscriber::Node)]);
     assert_eq!(net.nodes[P].machine.roster(&feed("b")).len(), 2, "an open channel asks for nothing");

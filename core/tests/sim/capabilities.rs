@@ -24,10 +24,23 @@ const UNIX: Duration = Duration::from_secs(1_700_000_000);
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    Message { session: u64, from: usize, to: usize, body: Bytes },
-    Connect { pair: (usize, usize) },
+    Message {
+        session: u64,
+        from: usize,
+        to: usize,
+        body: Bytes,
+    },
+    Connect {
+        pair: (usize, usize),
+    },
     /// One end of a session notices that it broke; later it gives the other up.
-    Broken { at: usize, life: u64, about: usize, session: u64, lost: bool },
+    Broken {
+        at: usize,
+        life: u64,
+        about: usize,
+        session: u64,
+        lost: bool,
+    },
 }
 
 struct Node {
