@@ -91,7 +91,7 @@ mod tests {
     use crate::capability::{Gpu, Hardware, Tool};
 
     fn gb(value: f64) -> Option<Quantity> {
-        Some(Quantity::new(value).expect("an amount"))
+        Quantity::new(value)
     }
 
     fn texts(words: &[&str]) -> Vec<String> {
