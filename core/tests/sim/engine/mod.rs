@@ -5,6 +5,7 @@
 
 mod chain;
 mod channels;
+mod claims;
 mod daemon;
 mod deaths;
 mod directory;
@@ -17,6 +18,7 @@ mod forged;
 mod forged_streams;
 mod homes;
 mod limits;
+mod lives;
 mod load;
 mod losses;
 mod moves;
