@@ -73,6 +73,7 @@ pub fn examples() -> Vec<Example> {
         frame(Lane::Fast, Subprotocol::Session, &session),
     ];
     [
+        ("capabilities", super::capabilities::messages()),
         ("channels", channels()),
         ("events", events),
         ("migration", migration),

@@ -4,6 +4,7 @@
 //! them with the committed corpus, cut and changed in many ways. Each function panics when a promise is broken, and
 //! says whether it took the input for valid: so a test can see that the corpus still holds valid examples.
 
+mod capabilities;
 mod codecs;
 mod engine;
 mod examples;
@@ -12,6 +13,7 @@ mod membership;
 mod sessions;
 mod snapshots;
 
+pub use capabilities::capabilities;
 pub use codecs::{channels, directory, events, frame, migration, relay, session};
 pub use engine::engine;
 pub use examples::examples;
@@ -25,6 +27,7 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// All of them by name. Each has a file in `fuzz_targets` and a directory in `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("capabilities", capabilities),
     ("channels", channels),
     ("claim", claim),
     ("directory", directory),
