@@ -99,7 +99,7 @@ impl From<ChannelError> for Failure {
             ChannelError::Revocation(error) => return Self::from(*error),
             ChannelError::Unauthorized { why, .. } => {
                 let kind = match why {
-                    Denial::NotAuthorized => "not_authorized",
+                    Denial::NotAuthorized | Denial::Incapable => "not_authorized",
                     Denial::Expired => "expired",
                     Denial::Revoked => "revoked",
                 };

@@ -3,10 +3,10 @@
 //! A daemon has what its node has. Who subscribes is looked at when it asks, when its node announces something else, and when
 //! that ends; who publishes, with every message.
 
-use super::ChannelError;
 use super::ChannelId;
 use super::machine::{ChannelMachine, Moment};
 use super::roster::Channel;
+use super::{ChannelError, Denial};
 use crate::capability::{Announced, CapabilityFilter};
 use crate::identity::NodeId;
 use crate::wire::channels::RefusalReason;
@@ -33,10 +33,8 @@ impl ChannelMachine {
 
     /// Whether this node may publish on a channel of its own.
     pub(super) fn may_publish(&self, channel: &Channel, now: Moment) -> Result<(), ChannelError> {
-        let refused = |_| ChannelError::Unauthorized {
-            channel: channel.config.name.as_str().to_owned(),
-            why: "its node has not announced what the channel asks of publishers",
-        };
+        let refused =
+            |_| ChannelError::Unauthorized { channel: channel.config.name.as_str().to_owned(), why: Denial::Incapable };
         self.offers(self.me.node, &channel.config.publish_caps, now).map_err(refused)
     }
 
