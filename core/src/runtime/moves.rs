@@ -10,9 +10,17 @@ use crate::migration::{MigrationFailure, Outcome, Source, Target, TargetState};
 use crate::wire::codec;
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
+/// Longest message of those that anybody may send, in bytes. Waiting events are longer, and come from a daemon's source.
+const LONGEST_OF_ANYBODY: usize = 256 * 1024;
+
 impl Engine {
     /// A message of the migration subprotocol.
     pub(super) fn on_migration(&mut self, from: NodeId, body: &Bytes, now: Now) {
+        if body.len() > LONGEST_OF_ANYBODY && !self.arrivals.values().any(|arrival| arrival.target.source == from) {
+            // Perhaps of a move that has ended here in between.
+            tracing::debug!(peer = %from, len = body.len(), "dropped a long message of a node that no daemon comes from");
+            return;
+        }
         let message = match codec::decode::<MigrationMessage<'_>>(body) {
             Ok(message) => message,
             Err(error) => return self.refuse(from, "migration message", &error),
