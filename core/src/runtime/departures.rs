@@ -14,7 +14,7 @@ use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{End, MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::migration::{End, Source, SourceAction, SourceState, Transfer};
 use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
@@ -211,19 +211,6 @@ impl Engine {
                     self.say_status(entity, stage);
                 }
                 SourceAction::TooLate { to } => self.say(to, &MigrationMessage::TooLate { id }),
-                SourceAction::WrongPhase { to, got } => {
-                    let expected = departure.source.stage().name().to_owned();
-                    let reason = FailureReason::WrongPhase { expected, got: got.to_owned() };
-                    if to == orchestrator {
-                        self.note_migration(
-                            Role::Source,
-                            &id,
-                            (self.me(), target),
-                            None,
-                            Some(MigrationFailure::Refused(reason, Outcome::Source)),
-                        );
-                    }
-                }
             }
         }
         if let Some(departure) = self.departures.get(&entity)
