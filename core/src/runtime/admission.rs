@@ -211,19 +211,7 @@ impl Engine {
         state_bytes: u64,
         now: Now,
     ) {
-        let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
-            let target = &arrival.target;
-            let another = target.id.migration != id.migration || target.orchestrator != from;
-            another && target.source == from && source == from
-        });
-        if undone {
-            // A source that begins anew has not released the daemon to the copy that may still be here.
-            let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
-            self.arrival_input(id.entity, now, |target| target.called_off(FailureReason::Cancelled, Outcome::Source));
-            if let Some(former) = former {
-                self.arrived.forget(&former);
-            }
-        }
+        self.call_off_former(from, &id, source, now);
         let held = self.arrivals.get(&id.entity).map(|arrival| &arrival.target);
         let own = held.filter(|target| target.orchestrator == from).or_else(|| self.places.of(&id.entity, from));
         let own = own.filter(|target| target.id.migration == id.migration).map(|target| (target.id, target.state));
@@ -246,6 +234,23 @@ impl Engine {
         }
         if self.arrived.of_driver(&id, from).is_some() {
             // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
+    /// Calls off what an orchestrator asks anew: what is left of it here was given up elsewhere.
+    fn call_off_former(&mut self, from: NodeId, id: &MoveId, source: NodeId, now: Now) {
+        let Some(target) = self.arrivals.get(&id.entity).map(|arrival| &arrival.target) else { return };
+        let former = target.id;
+        let same = former.migration == id.migration && target.orchestrator == from;
+        // A source that begins anew has not released the daemon to the copy that may still be here.
+        let begun_anew = !same && target.source == from && source == from;
+        // The source went on, and its word for that has not come: it may have decided only when all is staged.
+        let retried = same && former.attempt < id.attempt && target.is_under_way();
+        if begun_anew || retried {
+            self.arrival_input(id.entity, now, |target| target.called_off(FailureReason::Cancelled, Outcome::Source));
+        }
+        if begun_anew {
+            self.arrived.forget(&former);
+        }
+    }
+
             return;
         }
         let origin = id.entity.origin_hash();
