@@ -294,7 +294,8 @@ impl Engine {
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
-            self.remember_left(claim, now);
+            self.pointers.told(claim, from, now.instant);
+            self.timers.sweep_later(now);
         }
         self.settle_own(now);
     }
