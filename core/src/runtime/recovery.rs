@@ -297,6 +297,8 @@ impl Engine {
             self.pointers.told(claim, from, now.instant);
             self.timers.sweep_later(now);
         }
+        // They wait for one that ended here before it had wholly arrived.
+        self.answer_early_inquiries(origin);
         self.settle_own(now);
     }
 
