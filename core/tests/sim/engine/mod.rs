@@ -13,6 +13,7 @@ mod driven;
 mod ends;
 mod events;
 mod failures;
+mod floods;
 mod forged;
 mod forged_streams;
 mod homes;

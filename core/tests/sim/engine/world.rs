@@ -90,6 +90,9 @@ pub(crate) struct Node {
     /// The largest state that the policy admits when it is asked, and what it was asked.
     pub(crate) admits_bytes: u64,
     pub(crate) asked: Vec<MigrationRequest>,
+    /// Questions are not answered, and which ones were put then.
+    pub(crate) policy_is_silent: bool,
+    pub(crate) questions: Vec<u64>,
     pub(crate) life: u64,
     /// What was told of this node's parts in migrations.
     pub(crate) stages: Vec<(Role, Stage)>,
@@ -274,6 +277,8 @@ impl World {
                 admits_orchestrator: None,
                 admits_bytes: u64::MAX,
                 asked: Vec::new(),
+                policy_is_silent: false,
+                questions: Vec::new(),
                 life: 0,
                 stages: Vec::new(),
                 open: BTreeSet::new(),
