@@ -176,9 +176,11 @@ fn a_home_that_was_not_told_of_a_daemon_for_want_of_room_is_told_later() {
         world.take_part();
         let known = world.spawn(0, 1, "prompt");
         assert_eq!(world.nodes[1].engine.kept_addresses(), 1);
-        // Answers to all of these wait for the peer, and leave no room.
-        for query in 0..40_000 {
-            let lookup = DirectoryMessage::Lookup { query, origin: known, view: None, hosting: None };
+        // Answers to all of these wait for the peer, and leave no room: first long ones with a claim, then the shortest.
+        let unknown = World::daemon_key(9).origin_hash();
+        for query in 0..41_000 {
+            let origin = if query < 40_000 { known } else { unknown };
+            let lookup = DirectoryMessage::Lookup { query, origin, view: None, hosting: None };
             hear(world, 0, 1, Subprotocol::Directory, codec::encode(&lookup));
         }
         let ticket = world.ticket(0, None);
