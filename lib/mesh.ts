@@ -11,6 +11,7 @@ import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
 import { operation, settled } from './operations';
+import { readRevocation, Revocation } from './revocation';
 import type {
   ChannelConfig,
   PublishOptions,
@@ -244,6 +245,34 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     return openSubscription(this.#id, publisher, channel, options, () => {
       this.#checkLive();
     });
+  }
+
+  /**
+   * Enters what an issuer has revoked. Whoever is in with such a token is out, at the channels of this node and of every node
+   * that hears of it: it is passed on to all peers and by them to theirs, and to whoever comes later, as long as a node that
+   * holds it is there. Resolves when it was handed to every peer with which this node has a session; twice is once, and an older
+   * one changes nothing. Any node of the mesh will do. Rejects with {@link TokenError}: `invalid_format`, or
+   * `invalid_signature` for what the issuer did not sign.
+   */
+  async revoke(revocation: Revocation | Uint8Array, options?: WaitOptions): Promise<void> {
+    const statement = readRevocation('revocation', revocation);
+    const signal = readWait(options);
+    this.#checkLive();
+    await operation<undefined>(
+      (op) => {
+        native.channelRevoke(op, this.#id, statement);
+      },
+      { signal },
+    );
+  }
+
+  /**
+   * The revocations that this node holds, one of each issuer: the highest. They are gone when its process is: keep them where
+   * you keep seeds, and a node that starts when no other is there can be told with {@link MeshNode.revoke}.
+   */
+  revocations(): Revocation[] {
+    if (this.#shutdown !== undefined) return [];
+    return native.channelRevocations(this.#id).map((bytes) => Revocation.parse(bytes));
   }
 
   /** Keeps the process alive again, after {@link MeshNode.unref}. */

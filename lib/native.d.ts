@@ -57,6 +57,12 @@ export declare function channelRead(mesh: number, reader: bigint): ReadBatch
 /** Makes a channel, or gives it another configuration. */
 export declare function channelRegister(mesh: number, options: ChannelOptions): void
 
+/** The wire forms of the revocations that a node holds. */
+export declare function channelRevocations(mesh: number): Array<Buffer>
+
+/** Enters a revocation; settles when it was handed to every peer to which there is a way. */
+export declare function channelRevoke(operation: number, mesh: number, bytes: Uint8Array): void
+
 /** Has the node subscribe, or be a member of a queue group; settles when the publisher has agreed. */
 export declare function channelSubscribe(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): void
 
@@ -201,6 +207,8 @@ export interface MeshConfig {
   maxPeers: number
   /** Whether it forwards sessions of its peers. */
   relay: boolean
+  /** How far clocks of issuers of tokens may be ahead of this node's, in milliseconds. */
+  tokenClockSkewMs: number
   /** Its place, 1 to 4 levels. */
   subnet?: Uint8Array
   /** `host:port` of nodes to join through. */
@@ -325,6 +333,25 @@ export interface ReadMessage {
   /** Unix time of arrival in nanoseconds. */
   receivedAt: bigint
 }
+
+/** Reads a revocation. Nothing is verified. */
+export declare function revocationFacts(bytes: Uint8Array): RevocationFacts
+
+/** What a revocation says. */
+export interface RevocationFacts {
+  /** Its wire form. */
+  bytes: Buffer
+  /** 32-byte public key of whose tokens. */
+  issuer: Buffer
+  /** The lowest generation that is still good. */
+  below: number
+}
+
+/** Has an issuer take back its tokens of generations below this one; gives the wire form of its word. */
+export declare function revocationIssue(issuer: import('./handles').IdentityHandle, below: number): Buffer
+
+/** Whether the issuer signed this revocation. */
+export declare function revocationVerify(bytes: Uint8Array): boolean
 
 /** Gives a migration up: cancelled, or timed out after so many milliseconds. */
 export declare function runtimeAbortMigration(runtime: number, migration: bigint, timeoutMs?: number | undefined | null): void
@@ -556,11 +583,14 @@ export declare function tokenCacheLen(cache: import('./handles').TokenCacheHandl
 /** The longest valid token of a subject for a channel, or for a queue group of it. */
 export declare function tokenCacheLookup(cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string, group?: string): Buffer | null
 
+/** Verifies a revocation and puts it into force for a store. */
+export declare function tokenCacheRevoke(cache: import('./handles').TokenCacheHandle, revocation: Uint8Array): void
+
 /** Reads the tokens of a chain. A single token is a chain of one. Nothing is verified. */
 export declare function tokenChainFacts(bytes: Uint8Array): Array<TokenFacts>
 
-/** Passes the leaf of a chain on; gives the new token alone. */
-export declare function tokenDelegate(signer: import('./handles').IdentityHandle, parent: Uint8Array, subject: Uint8Array, scope: number): Buffer
+/** Passes the leaf of a chain on, unless the signer's store knows that it was revoked; gives the new token alone. */
+export declare function tokenDelegate(signer: import('./handles').IdentityHandle, cache: import('./handles').TokenCacheHandle, parent: Uint8Array, subject: Uint8Array, scope: number): Buffer
 
 /** What a token says. */
 export interface TokenFacts {
@@ -578,6 +608,8 @@ export interface TokenFacts {
   notBefore: bigint
   /** Until before when; unix seconds. */
   notAfter: bigint
+  /** The issuer's generation, which a revocation outdates. */
+  generation: number
   /** How many times it may be passed on. */
   delegationDepth: number
   /** Tells it from others that are otherwise equal. */
@@ -585,7 +617,7 @@ export interface TokenFacts {
 }
 
 /** Issues a token for a channel, or for a queue group of it; gives its wire form. */
-export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, group: string | undefined, ttlSeconds: bigint, delegationDepth: number): Buffer
+export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, group: string | undefined, ttlSeconds: bigint, delegationDepth: number, generation: number): Buffer
 
 /** Whether the issuer signed this token. */
 export declare function tokenVerify(bytes: Uint8Array): boolean

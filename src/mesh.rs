@@ -106,6 +106,8 @@ pub struct MeshOptions {
     pub max_peers: u32,
     /// Whether it forwards sessions of its peers.
     pub relay: bool,
+    /// How far clocks of issuers of tokens may be ahead of this node's, in milliseconds.
+    pub token_clock_skew_ms: u32,
     /// Its place, 1 to 4 levels.
     pub subnet: Option<Uint8Array>,
     /// `host:port` of nodes to join through.
@@ -175,12 +177,13 @@ pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> 
     let (meshes, channels, outbox) = (state.meshes.clone(), state.channels.clone(), state.outbox()?);
     let subnet = Subnet::new(config.subnet.as_deref().unwrap_or_default())
         .map_err(|error| napi::Error::new(Status::InvalidArg, error.to_string()))?;
+    let token_skew = Duration::from_millis(config.token_clock_skew_ms.into());
     let config = config_from(&config)?;
     let max_payload = config.max_payload;
     operation::spawn(&env, operation, async move {
         let node = MeshNode::create(config).await?;
         answer_without_runtime(&node);
-        channels.open(mesh, &node, subnet, max_payload, outbox.clone())?;
+        channels.open(mesh, &node, subnet, max_payload, token_skew, outbox.clone())?;
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
             channels.close(mesh);

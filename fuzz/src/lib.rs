@@ -15,7 +15,7 @@ mod snapshots;
 pub use codecs::{channels, directory, events, frame, migration, relay, session};
 pub use engine::engine;
 pub use examples::examples;
-pub use identity::{claim, envelope, identity, token};
+pub use identity::{claim, envelope, identity, revocation, token};
 pub use membership::membership;
 pub use sessions::{handshake, transport};
 pub use snapshots::{reassembler, snapshot, streams};
@@ -38,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("migration", migration),
     ("reassembler", reassembler),
     ("relay", relay),
+    ("revocation", revocation),
     ("session", session),
     ("snapshot", snapshot),
     ("streams", streams),

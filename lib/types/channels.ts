@@ -120,7 +120,7 @@ export interface ChannelMessage {
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
- * ({@link ChannelAuthError}, also later, when a token ends) or was lost. Leaving a loop does not end the subscription.
+ * ({@link ChannelAuthError}, also later, when a token ends or is revoked) or was lost. Leaving a loop does not end the subscription.
  *
  * @public
  */

@@ -25,6 +25,12 @@ export interface MeshNodeOptions {
    * traffic and cannot read it. Default `true`.
    */
   relay?: boolean;
+  /**
+   * How far the clock of a token's issuer may be ahead of this node's, in milliseconds: so much earlier than it says a
+   * token is taken at the channels of this node. Default 5000, at most 300 000; 0 takes none early. When a token ends is
+   * never put off.
+   */
+  tokenClockSkewMs?: number;
   /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
   subnet?: SubnetOptions;
   /**

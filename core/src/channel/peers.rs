@@ -50,6 +50,10 @@ pub(super) struct Peer {
     pub(super) assembly: Option<Assembly>,
     /// How many subscriptions it has here.
     pub(super) grants: usize,
+    /// Issuers whose revocations it is to be told of.
+    pub(super) revocations: BTreeSet<EntityId>,
+    /// It passed on a revocation that nobody signed: it is believed in none any more.
+    pub(super) forges: bool,
 }
 
 /// Lanes in the order in which they are served: the highest priority first.
@@ -155,6 +159,8 @@ impl Peer {
             bulk: None,
             assembly: None,
             grants: 0,
+            revocations: BTreeSet::new(),
+            forges: false,
         }
     }
 

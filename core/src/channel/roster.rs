@@ -45,6 +45,8 @@ pub(super) struct Rules<'a> {
     pub(super) own_entity: EntityId,
     pub(super) own_subnet: &'a Subnet,
     pub(super) floors: &'a RevocationFloors,
+    /// By how many seconds a token may be too early.
+    pub(super) skew: u64,
     pub(super) now: Moment,
 }
 
@@ -89,6 +91,7 @@ impl Channel {
             roots,
             floors: rules.floors,
             now: rules.now.unix.as_secs(),
+            skew: rules.skew,
         })
     }
 
@@ -185,10 +188,18 @@ impl Channel {
             self.members.iter().flat_map(|(&node, on_node)| on_node.iter().map(move |(&s, grant)| (node, s, grant)));
         all.filter_map(|(node, s, grant)| {
             let mut tokens = grant.token.iter().flat_map(TokenChain::tokens);
-            let bad = tokens.find_map(|token| token.check_time(now).and_then(|()| rules.floors.check(token)).err());
+            let check =
+                |token| PermissionToken::check_time(token, now, rules.skew).and_then(|()| rules.floors.check(token));
+            let bad = tokens.find_map(|token| check(token).err());
             bad.map(|error| (node, s, error))
         })
         .collect()
+    }
+
+    /// Whose tokens those present that are in.
+    pub(super) fn issuers(&self) -> Vec<EntityId> {
+        let grants = self.members.values().flat_map(BTreeMap::values).filter(|_| self.config.is_gated());
+        grants.flat_map(|grant| &grant.token).flat_map(TokenChain::tokens).map(PermissionToken::issuer).collect()
     }
 
     /// When the next token ends, in unix seconds.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use super::publishing::{PublishId, PublishOptions, PublishReport};
 use super::reader::{Reader, ReaderEnd, ReaderId};
 use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
-use crate::identity::{EntityId, NodeId};
+use crate::identity::{EntityId, NodeId, Revocation};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::wire::{Lane, Subprotocol};
 
@@ -270,7 +270,22 @@ impl Channels {
         answer(told)
     }
 
-    /// Revokes the tokens of an issuer below a generation, for the channels of this node.
+    /// Enters a revocation, which is passed on to every peer. The future tells when it was handed to all with which the node
+    /// has sessions. It begins at once, also when the future is not awaited.
+    pub fn revoke(&self, revocation: &Revocation) -> impl Future<Output = Result<(), ChannelError>> + use<> {
+        let told = self.shared.act(|state, now| {
+            let request = state.machine.revoke(revocation, now)?;
+            Ok(state.wait(request, None))
+        });
+        answer(told)
+    }
+
+    /// How far clocks of issuers may be ahead of this node's, at most [`MAX_TOKEN_SKEW`](super::MAX_TOKEN_SKEW).
+    pub fn set_token_skew(&self, skew: Duration) {
+        self.shared.act(|state, _| state.machine.set_token_skew(skew));
+    }
+
+    /// Revokes the tokens of an issuer below a generation, for the channels of this node only.
     pub fn revoke_below(&self, issuer: EntityId, generation: u32) {
         self.shared.act(|state, now| state.machine.revoke_below(issuer, generation, now));
     }

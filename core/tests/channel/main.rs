@@ -6,5 +6,6 @@ mod membership;
 mod moving;
 mod net;
 mod nodes;
+mod revocations;
 mod simulation;
 mod tokens;
