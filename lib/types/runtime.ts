@@ -14,7 +14,8 @@ export interface DaemonRuntimeOptions {
    * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason. A
    * predicate is asked before the daemon is stopped for its move, and once more when its state is larger than was known then
    * (see {@link MigrationRequest.stateBytes}). At most 1 024 daemons that were not announced may be on their way for one
-   * orchestrator, and 8 192 for all; others have to wait (`not-ready`).
+   * orchestrator, and 8 192 for all; others have to wait (`not-ready`), as do those about whom
+   * a predicate has not decided within `silenceMs`.
    */
   acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
   /**

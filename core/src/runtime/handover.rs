@@ -15,12 +15,10 @@ use crate::migration::{End, MigrationFailure, Outcome};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Event, EventsMessage, Item, StreamId};
-use crate::wire::migration::{FailureReason, MigrationMessage, Stage, StagedItem, StreamMark};
+use crate::wire::migration::{FailureReason, MOST_STAGED_TOGETHER, MigrationMessage, Stage, StagedItem, StreamMark};
 
 /// Payload bytes after which a message of waiting events is sent.
 const SHIP_BYTES: usize = 16 * 1024;
-/// Most waiting events in one message.
-const SHIP_EVENTS: usize = 512;
 /// Held events of this node while its daemon's mailbox is closed.
 const MOST_HELD: usize = 4096;
 /// Most of their payload bytes; a single event may be larger.
@@ -56,7 +54,7 @@ impl Engine {
             let mut streams: Vec<StreamId> = Vec::new();
             let mut items = Vec::new();
             let mut bytes = 0;
-            while items.len() < SHIP_EVENTS && (items.is_empty() || bytes < SHIP_BYTES) {
+            while items.len() < MOST_STAGED_TOGETHER && (items.is_empty() || bytes < SHIP_BYTES) {
                 let Some(delivery) = usize::try_from(shipped).ok().and_then(|at| slot.host.mailbox.get(at)) else {
                     break;
                 };

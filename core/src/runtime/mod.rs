@@ -25,6 +25,7 @@ mod peers;
 mod places;
 mod placing;
 mod policy;
+mod questions;
 mod reaching;
 mod receiving;
 mod recovery;

@@ -311,8 +311,11 @@ impl Engine {
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
-            self.remember_left(claim, now);
+            self.pointers.told(claim, from, now.instant);
+            self.timers.sweep_later(now);
         }
+        // They wait for one that ended here before it had wholly arrived.
+        self.answer_early_inquiries(origin);
         self.settle_own(now);
     }
 

@@ -14,6 +14,7 @@ mod driven;
 mod ends;
 mod events;
 mod failures;
+mod floods;
 mod forged;
 mod forged_streams;
 mod homes;

@@ -94,6 +94,9 @@ pub(crate) struct Node {
     /// The largest state that the policy admits when it is asked, and what it was asked.
     pub(crate) admits_bytes: u64,
     pub(crate) asked: Vec<MigrationRequest>,
+    /// Questions are not answered, and which ones were put then.
+    pub(crate) policy_is_silent: bool,
+    pub(crate) questions: Vec<u64>,
     /// Counts its engines.
     pub(crate) life: u64,
     /// Its runtime has ended, and the node answers for it.
@@ -291,6 +294,8 @@ impl World {
                 admits_orchestrator: None,
                 admits_bytes: u64::MAX,
                 asked: Vec::new(),
+                policy_is_silent: false,
+                questions: Vec::new(),
                 life: 0,
                 bare: false,
                 stages: Vec::new(),

@@ -131,14 +131,24 @@ impl World {
             Work::Admit { question, request } => {
                 let yes = request.state_bytes <= self.nodes[node].admits_bytes;
                 self.nodes[node].asked.push(request);
-                self.nodes[node].engine.admitted(question, yes, now);
+                self.decide(node, question, yes);
             }
             Work::AdmitOrchestrator { question, node: asking } => {
                 let yes = self.nodes[node].admits_orchestrator.is_none_or(|admitted| self.id(admitted) == asking);
-                self.nodes[node].engine.admitted(question, yes, now);
+                self.decide(node, question, yes);
             }
             Work::Settle { ticket, result } => self.answered(node, ticket, result),
             Work::Notice(notice) => self.notice(node, notice),
+        }
+    }
+
+    fn decide(&mut self, node: usize, question: u64, yes: bool) {
+        let now = self.present();
+        let node = &mut self.nodes[node];
+        if node.policy_is_silent {
+            node.questions.push(question);
+        } else {
+            node.engine.admitted(question, yes, now);
         }
     }
 
