@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +39,8 @@ use crate::wire::Subprotocol;
 pub(super) struct Inner {
     pub(super) local: LocalIdentity,
     pub(super) local_addr: SocketAddr,
+    /// Silence after which a peer is lost; so long a write may wait, too.
+    pub(super) session_timeout: Duration,
     pub(super) control: Mutex<Control>,
     /// Peers that are not lost, for readers that must not take `control`.
     pub(super) present: DashMap<NodeId, Present>,
@@ -110,6 +112,7 @@ impl Inner {
         let inner = Arc::new_cyclic(|this| Self {
             local,
             local_addr,
+            session_timeout: table.session_timeout(),
             control: Mutex::new(Control::new(table)),
             present: DashMap::new(),
             handlers: RwLock::default(),
@@ -350,7 +353,7 @@ impl Inner {
     }
 
     /// Closes circuits through this node that nothing goes through: their ends have sent heartbeats if they live.
-    pub(super) async fn close_idle_circuits(self: Arc<Self>, limit: std::time::Duration) {
+    pub(super) async fn close_idle_circuits(self: Arc<Self>, limit: Duration) {
         let mut clock = tokio::time::interval(limit / 2);
         loop {
             tokio::select! {
@@ -362,7 +365,7 @@ impl Inner {
     }
 
     /// Tells every peer goodbye and every layer that its peers are gone; ends everything that runs. Bounded in time.
-    pub(super) async fn leave(self: Arc<Self>, patience: std::time::Duration) {
+    pub(super) async fn leave(self: Arc<Self>, patience: Duration) {
         self.leave_relayed(patience).await;
         {
             let mut control = self.control.lock();
@@ -389,7 +392,7 @@ impl Inner {
     }
 
     /// Says goodbye where that needs sessions with others.
-    async fn leave_relayed(&self, patience: std::time::Duration) {
+    async fn leave_relayed(&self, patience: Duration) {
         let relayed: Vec<_> = self.control.lock().links.values().filter(|link| !link.is_direct()).cloned().collect();
         for link in &relayed {
             link.say_goodbye();

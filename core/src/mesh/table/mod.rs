@@ -253,6 +253,11 @@ impl PeerTable {
         }
     }
 
+    /// Silence after which a peer is lost.
+    pub const fn session_timeout(&self) -> Duration {
+        self.config.session_timeout
+    }
+
     /// What is to be done now, oldest first.
     pub fn take_actions(&mut self) -> VecDeque<Action> {
         std::mem::take(&mut self.actions)
