@@ -27,7 +27,7 @@ impl Cards {
             let known = self.0.lock();
             match known.get(&node) {
                 Some(known) if known == card => return Ok(()),
-                Some(known) => card.card.is_newer_than(&known.card),
+                Some(known) => card.is_newer_than(known),
                 None if known.len() >= MOST_MEMBERS => return Err(CardError::Full),
                 None => true,
             }
