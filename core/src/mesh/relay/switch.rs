@@ -3,11 +3,12 @@
 //! Each direction of a circuit may hold a window of bytes here; the ends account for it with their own credit, and one
 //! that sends more loses the circuit. Only sessions of this node's own are used: a relay never goes through another.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
+use super::pieces::Pieces;
 use crate::identity::NodeId;
 use crate::wire::relay::{CIRCUIT_WINDOW, CircuitId};
 
@@ -36,8 +37,7 @@ struct Hop {
 /// What is on its way to one end.
 #[derive(Debug, Default)]
 struct Direction {
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
+    pieces: Pieces,
     /// The other end's writer is done, behind the pieces.
     ended: bool,
     credit: u64,
@@ -71,7 +71,7 @@ impl Hop {
     }
 
     fn held(&self) -> usize {
-        self.to_opener.bytes + self.to_far.bytes
+        self.to_opener.pieces.len() + self.to_far.pieces.len()
     }
 }
 
@@ -107,14 +107,13 @@ impl Switch {
         hop.used = now;
         let direction = hop.towards(circuit, to).ok_or(Misfit::Unknown)?;
         let len = bytes.len();
-        if direction.ended || len > room || (direction.bytes + len) as u64 > CIRCUIT_WINDOW {
+        if direction.ended || len > room || (direction.pieces.len() + len) as u64 > CIRCUIT_WINDOW {
             return Err(Misfit::Refused);
         }
         if bytes.is_empty() {
             direction.ended = true;
         } else {
-            direction.pieces.push_back(bytes);
-            direction.bytes += len;
+            direction.pieces.push(bytes);
             self.held += len;
         }
         Ok((!std::mem::replace(&mut direction.queued, true)).then_some(to))
@@ -123,14 +122,9 @@ impl Switch {
     /// The next piece for `to`, of at most `room` bytes.
     pub(super) fn take(&mut self, circuit: CircuitId, to: NodeId, room: usize) -> Option<Piece> {
         let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
-        let Some(first) = direction.pieces.front_mut() else {
+        let Some(piece) = direction.pieces.take(room) else {
             return std::mem::take(&mut direction.ended).then_some(Piece::End);
         };
-        let piece = first.split_to(first.len().min(room));
-        if first.is_empty() {
-            direction.pieces.pop_front();
-        }
-        direction.bytes -= piece.len();
         self.held -= piece.len();
         Some(Piece::Bytes(piece))
     }
@@ -216,7 +210,7 @@ mod tests {
         let (mut switch, now, one) = (Switch::default(), Instant::now(), circuit(A, 1));
         switch.open(one, B, now).expect("room");
         assert_eq!(switch.data(one, A, piece(10), now), Ok(Some(B)));
-        assert_eq!(switch.data(one, A, piece(20_000), now), Ok(None), "it stands in the list already");
+        assert_eq!(switch.data(one, A, piece(40_000), now), Ok(None), "it stands in the list already");
         assert_eq!(switch.data(one, A, Bytes::new(), now), Ok(None));
         assert_eq!(switch.data(one, A, piece(1), now), Err(Misfit::Refused), "nothing comes behind the end");
         assert_eq!(switch.data(one, C, piece(1), now), Err(Misfit::Unknown));
@@ -224,7 +218,7 @@ mod tests {
         assert_eq!(switch.take(one, C, 100), None);
         assert_eq!(switch.take(one, B, 8), Some(Piece::Bytes(piece(8))));
         assert_eq!(switch.take(one, B, 8), Some(Piece::Bytes(piece(2))));
-        assert_eq!(switch.take(one, B, 65_000), Some(Piece::Bytes(piece(20_000))));
+        assert_eq!(switch.take(one, B, 65_000), Some(Piece::Bytes(piece(40_000))));
         assert!(switch.stays_queued(one, B));
         assert_eq!(switch.take(one, B, 8), Some(Piece::End));
         assert!(!switch.stays_queued(one, B));
