@@ -160,7 +160,7 @@ async fn shake_hands<S: ByteStream>(
         if control.leaving {
             return Err(MeshError::ShutDown);
         }
-        let decision = control.table.dial_proven(peer, target, expected);
+        let decision = control.table.dial_proven(Instant::now(), peer, target, expected);
         if let DialDecision::Proceed { conn, .. } = &decision {
             control.dials.insert(*conn, given_up.clone());
         }
