@@ -151,3 +151,18 @@ async fn a_packet_for_another_node_is_refused_and_nothing_of_it_is_kept() {
     assert!(matches!(refused, Err(MembershipError::Protocol(_))), "{refused:?}");
     assert_eq!(scene.honest.kept(), (0, 0));
 }
+
+#[tokio::test]
+async fn the_newest_addresses_are_said_and_those_of_the_machine_itself_last() {
+    let mut scene = Scene::new();
+    let addrs = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("an address")).collect::<Vec<_>>();
+    for addr in addrs(&["127.0.0.1:1", "10.0.0.1:1", "127.0.0.2:1", "10.0.0.2:1", "10.0.0.3:1"]) {
+        scene.honest.listens_at(addr, scene.now);
+    }
+    let said = addrs(&["10.0.0.3:1", "10.0.0.2:1", "10.0.0.1:1", "127.0.0.2:1"]);
+    assert_eq!(scene.honest.card().addrs, said);
+    for addr in addrs(&["10.0.0.4:1", "127.0.0.3:1", "10.0.0.5:1"]) {
+        scene.honest.listens_at(addr, scene.now);
+    }
+    assert_eq!(scene.honest.card().addrs, addrs(&["10.0.0.5:1", "10.0.0.4:1", "10.0.0.3:1", "10.0.0.2:1"]));
+}

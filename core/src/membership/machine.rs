@@ -165,17 +165,20 @@ impl Membership {
         self.greet(node);
     }
 
-    /// Says that this node listens there too, if there is room for another address.
+    /// Says that this node listens there too. The newest address comes first, but for those that only this machine can reach;
+    /// the last one goes when there are too many.
     pub fn listens_at(&mut self, addr: SocketAddr, now: Instant) {
-        let card = self.card();
-        if card.addrs.contains(&addr) || card.addrs.len() >= MOST_ADDRESSES {
+        let known = &self.card().addrs;
+        if known.contains(&addr) {
             return;
         }
-        let mut addrs = card.addrs.clone();
-        // What only this machine can reach comes last.
-        let at = if addr.ip().is_loopback() { addrs.len() } else { 0 };
-        addrs.insert(at, addr);
-        self.describe(|card| card.addrs = addrs, now);
+        let others = known.iter().take_while(|known| !known.ip().is_loopback()).count();
+        let mut addrs = known.clone();
+        addrs.insert(if addr.ip().is_loopback() { others } else { 0 }, addr);
+        addrs.truncate(MOST_ADDRESSES);
+        if addrs.contains(&addr) {
+            self.describe(|card| card.addrs = addrs, now);
+        }
     }
 
     /// Whether this node keeps claims for others.
@@ -302,7 +305,8 @@ impl Membership {
         if self.cards.have_room() {
             return;
         }
-        let members: HashSet<NodeId> = self.swim.iter_membership_state().map(|member| member.id().card.node()).collect();
+        let members: HashSet<NodeId> =
+            self.swim.iter_membership_state().map(|member| member.id().card.node()).collect();
         self.cards.keep_only(&members);
         while !self.cards.have_room()
             && self.swim.updates_backlog() < untold

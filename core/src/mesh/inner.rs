@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -144,12 +143,12 @@ impl Inner {
         self.present.get(&node)?.link.clone()
     }
 
-    /// A connection shows by which address of this machine others reach it. That matters when the node listens on all.
-    pub(super) fn reached_from(&self, stream: &TcpStream) {
-        if let Ok(local) = stream.local_addr()
+    /// A proven peer's connection shows by which address of this machine it reaches it. That matters when the node listens on all.
+    pub(super) fn reached_over(&self, stream: &impl ByteStream) {
+        if let Some(local) = stream.local_ip()
             && self.local_addr.ip().is_unspecified()
         {
-            self.members.listens_at(SocketAddr::new(local.ip(), self.local_addr.port()));
+            self.members.listens_at(SocketAddr::new(local, self.local_addr.port()));
         }
     }
 

@@ -1,6 +1,7 @@
 //! One end of a circuit: a stream of bytes inside a session with the relay.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -207,6 +208,10 @@ impl CircuitStream {
 impl ByteStream for CircuitStream {
     type Read = CircuitReader;
     type Write = CircuitWriter;
+
+    fn local_ip(&self) -> Option<IpAddr> {
+        None
+    }
 
     fn halves(self) -> (CircuitReader, CircuitWriter) {
         (self.read, self.write)
