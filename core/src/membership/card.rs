@@ -94,15 +94,16 @@ impl SignedCard {
 }
 
 impl foca::Identity for SignedCard {
-    type Addr = NodeId;
+    // Compared with every member's, again and again: the node id would be computed each time.
+    type Addr = EntityId;
 
     // A new card needs the key: the machine makes it.
     fn renew(&self) -> Option<Self> {
         None
     }
 
-    fn addr(&self) -> NodeId {
-        self.card.node()
+    fn addr(&self) -> EntityId {
+        self.card.entity
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {

@@ -52,7 +52,7 @@ impl Cards {
         self.0.lock().retain(|node, _| members.contains(node));
     }
 
-    #[cfg(test)]
+    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.0.lock().len()
     }

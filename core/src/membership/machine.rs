@@ -1,6 +1,6 @@
 //! Membership of one node, driven by sessions, messages and time.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -290,12 +290,12 @@ impl Membership {
 
     /// Hands a timer to the protocol. Whom that forgets is forgotten here too.
     fn fire(&mut self, timer: Timer<SignedCard>, now: Instant) {
-        let down = if let Timer::RemoveDown(card) = &timer { Some(card.card.node()) } else { None };
+        let down = if let Timer::RemoveDown(card) = &timer { Some(card.card.entity) } else { None };
         self.drive(now, |swim, doings| swim.handle_timer(timer, doings));
-        if let Some(node) = down
-            && self.remembered(node).is_none()
+        if let Some(entity) = down
+            && !self.swim.iter_membership_state().any(|member| member.id().card.entity == entity)
         {
-            self.cards.forget(node);
+            self.cards.forget(entity.node_id());
         }
     }
 
@@ -305,9 +305,10 @@ impl Membership {
         if self.cards.have_room() {
             return;
         }
-        let members: HashSet<NodeId> =
-            self.swim.iter_membership_state().map(|member| member.id().card.node()).collect();
-        self.cards.keep_only(&members);
+        if self.cards.len() > self.swim.iter_membership_state().len() {
+            let members = self.swim.iter_membership_state().map(|member| member.id().card.node());
+            self.cards.keep_only(&members.collect());
+        }
         while !self.cards.have_room()
             && self.swim.updates_backlog() < untold
             && let Some(timer) = self.timers.take_removal()

@@ -12,7 +12,7 @@ mod circuit;
 mod outbox;
 mod pieces;
 mod reach;
-mod switch;
+pub mod switch;
 #[cfg(feature = "test-hooks")]
 mod tamper;
 

@@ -21,7 +21,7 @@ const MOST_HELD: usize = 64 * 1024 * 1024;
 
 /// The circuits that go through this node.
 #[derive(Debug, Default)]
-pub(super) struct Switch {
+pub struct Switch {
     hops: HashMap<CircuitId, Hop>,
     held: usize,
 }
@@ -47,7 +47,7 @@ struct Direction {
 
 /// Why something was not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub enum Misfit {
     /// No such circuit with that peer: it is gone already.
     Unknown,
     /// The circuit cannot be, or cannot go on.
@@ -56,8 +56,10 @@ pub(super) enum Misfit {
 
 /// What is next for one end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
+    /// These bytes.
     Bytes(Bytes),
+    /// The other end's writer is done.
     End,
 }
 
@@ -77,7 +79,7 @@ impl Hop {
 
 impl Switch {
     /// A circuit from `circuit.opener`, whose session brought the wish, to `far`, with which this node has a session.
-    pub(super) fn open(&mut self, circuit: CircuitId, far: NodeId, now: Instant) -> Result<(), Misfit> {
+    pub fn open(&mut self, circuit: CircuitId, far: NodeId, now: Instant) -> Result<(), Misfit> {
         let of_opener = self.hops.keys().filter(|known| known.opener == circuit.opener).count();
         let full = of_opener >= PER_OPENER || self.hops.len() >= TOTAL;
         if full || far == circuit.opener || self.hops.contains_key(&circuit) {
@@ -89,12 +91,12 @@ impl Switch {
     }
 
     /// The other end of a circuit that `from` has a part in.
-    pub(super) fn other(&self, circuit: CircuitId, from: NodeId) -> Result<NodeId, Misfit> {
+    pub fn other(&self, circuit: CircuitId, from: NodeId) -> Result<NodeId, Misfit> {
         self.hops.get(&circuit).and_then(|hop| hop.other(circuit, from)).ok_or(Misfit::Unknown)
     }
 
     /// Takes bytes of `from` in. `Ok(Some(to))` when the circuit is to be put on the list of that peer.
-    pub(super) fn data(
+    pub fn data(
         &mut self,
         circuit: CircuitId,
         from: NodeId,
@@ -120,7 +122,7 @@ impl Switch {
     }
 
     /// The next piece for `to`, of at most `room` bytes.
-    pub(super) fn take(&mut self, circuit: CircuitId, to: NodeId, room: usize) -> Option<Piece> {
+    pub fn take(&mut self, circuit: CircuitId, to: NodeId, room: usize) -> Option<Piece> {
         let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
         let Some(piece) = direction.pieces.take(room) else {
             return std::mem::take(&mut direction.ended).then_some(Piece::End);
@@ -130,7 +132,7 @@ impl Switch {
     }
 
     /// Whether more waits for `to`; if not, the circuit leaves the list.
-    pub(super) fn stays_queued(&mut self, circuit: CircuitId, to: NodeId) -> bool {
+    pub fn stays_queued(&mut self, circuit: CircuitId, to: NodeId) -> bool {
         let direction = self.hops.get_mut(&circuit).and_then(|hop| hop.towards(circuit, to));
         direction.is_some_and(|direction| {
             direction.queued = !direction.pieces.is_empty() || direction.ended;
@@ -139,7 +141,7 @@ impl Switch {
     }
 
     /// Notes credit on its way from `from`. `Ok(Some(to))` when that peer is to be told.
-    pub(super) fn credit(
+    pub fn credit(
         &mut self,
         circuit: CircuitId,
         from: NodeId,
@@ -156,20 +158,20 @@ impl Switch {
     }
 
     /// Takes the credit that is to be told to `to`.
-    pub(super) fn take_credit(&mut self, circuit: CircuitId, to: NodeId) -> Option<u64> {
+    pub fn take_credit(&mut self, circuit: CircuitId, to: NodeId) -> Option<u64> {
         let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
         Some(std::mem::take(&mut direction.credit)).filter(|&credit| credit > 0)
     }
 
     /// Forgets a circuit; gives its ends.
-    pub(super) fn close(&mut self, circuit: CircuitId) -> Option<[NodeId; 2]> {
+    pub fn close(&mut self, circuit: CircuitId) -> Option<[NodeId; 2]> {
         let hop = self.hops.remove(&circuit)?;
         self.held -= hop.held();
         Some([circuit.opener, hop.far])
     }
 
     /// The session with a peer is gone, and with it its circuits: gives them, with those who are to be told.
-    pub(super) fn peer_gone(&mut self, node: NodeId) -> Vec<(CircuitId, NodeId)> {
+    pub fn peer_gone(&mut self, node: NodeId) -> Vec<(CircuitId, NodeId)> {
         let gone: Vec<_> =
             self.hops.iter().filter_map(|(circuit, hop)| Some((*circuit, hop.other(*circuit, node)?))).collect();
         for (circuit, _) in &gone {
@@ -178,13 +180,23 @@ impl Switch {
         gone
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    /// Bytes that wait here.
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many circuits there are.
+    pub fn len(&self) -> usize {
         self.hops.len()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.hops.is_empty()
+    }
+
     /// Circuits that nothing has gone through for `limit`.
-    pub(super) fn idle(&self, now: Instant, limit: Duration) -> Vec<CircuitId> {
+    pub fn idle(&self, now: Instant, limit: Duration) -> Vec<CircuitId> {
         self.hops.iter().filter(|(_, hop)| now >= hop.used + limit).map(|(circuit, _)| *circuit).collect()
     }
 }

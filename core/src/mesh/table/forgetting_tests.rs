@@ -111,3 +111,17 @@ async fn a_node_whose_clock_was_set_back_is_let_in_again_by_those_that_dial_it_f
     accept(&mut table, now, &earlier).expect("so long nothing lives on");
     assert_eq!(accept(&mut table, now, &peer(1, 999)), Err(PeerRefusal::OlderIncarnation));
 }
+
+#[tokio::test]
+async fn a_listener_cannot_go_on_with_what_the_dialler_does_not_hold() {
+    let (mut table, now) = (table(), Instant::now());
+    let target = DialTarget { way: Way::Direct("there".into()), pin_key: None, pin_node: None, hearsay: false };
+    let proven = table.dial_proven(now, &peer(1, 1), &target, None);
+    let DialDecision::Proceed { conn, intent } = proven else { panic!("refused") };
+    assert!(!intent.resume);
+    table.dial_finished(conn, SessionId([2; 16]));
+    assert!(!table.dial_welcomed(now, conn, true));
+    table.dial_ended(now, conn);
+    assert!(table.take_actions().is_empty(), "nobody hears of such a session");
+    assert_eq!((table.connections(), table.peers().count()), (0, 0));
+}

@@ -298,6 +298,11 @@ impl PeerTable {
         self.peers.get(node).is_some_and(Peer::is_relayed)
     }
 
+    /// Connections that it knows: sessions, and dials whose listener is proven.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
     /// Peers that are not lost.
     pub fn present(&self) -> usize {
         self.peers.iter().filter(|peer| peer.is_present()).count()

@@ -69,12 +69,17 @@ impl PeerTable {
         }
     }
 
-    /// The listener welcomed a dial. False when the dial was given up meanwhile: then the connection is to be closed.
+    /// The listener welcomed a dial. False when the dial was given up meanwhile, or the listener would go on with what is not
+    /// held here (any more): then the connection is to be closed.
     pub fn dial_welcomed(&mut self, now: Instant, conn: ConnId, resumed: bool) -> bool {
         let Some(&node) = self.conns.get(&conn) else { return false };
         let Some(entry) = self.peers.get_mut(node) else { return false };
-        let Some(pending) = entry.pending.take_if(|pending| pending.conn == conn) else { return false };
-        let Some(session) = pending.session else { return false };
+        let held = entry.incarnation().filter(|_| entry.is_present());
+        let fits = |pending: &&Pending| pending.conn == conn && (!resumed || held == Some(pending.peer.incarnation));
+        let session = entry.pending.as_ref().filter(fits).and_then(|pending| pending.session);
+        let (Some(session), Some(pending)) = (session, entry.pending.take_if(|_| session.is_some())) else {
+            return false;
+        };
         let target = pending.target;
         let taken = Taken { conn, session, dialled: Dialled::Here, way: target.way.clone(), resumed };
         self.take(now, &pending.peer, taken);
