@@ -16,7 +16,7 @@
 
 mod backoff;
 #[cfg(test)]
-mod forgetting_tests;
+mod bounds_tests;
 mod peer;
 mod peers;
 mod rules;

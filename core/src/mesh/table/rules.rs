@@ -219,7 +219,10 @@ impl PeerTable {
                 return Err(PeerRefusal::OlderIncarnation);
             }
         }
-        let room = entry.is_some_and(Peer::is_present) || self.present() < self.config.max_peers;
+        // Whoever is being dialled will take a place.
+        let has_place = |entry: &Peer| entry.is_present() || entry.pending.is_some();
+        let places = || self.peers.iter().filter(|entry| has_place(entry)).count();
+        let room = entry.is_some_and(has_place) || places() < self.config.max_peers;
         if room { Ok(()) } else { Err(PeerRefusal::Full) }
     }
 

@@ -1,4 +1,4 @@
-//! What is kept of peers that are lost, and for how long.
+//! How many peers there may be; what is kept of those that are lost, and for how long.
 
 use super::peers::MOST_LOST;
 use super::*;
@@ -15,11 +15,15 @@ impl Activity for Silence {
 }
 
 fn table() -> PeerTable {
+    with_room(1024)
+}
+
+fn with_room(max_peers: usize) -> PeerTable {
     let config = TableConfig {
         heartbeat: Duration::from_secs(5),
         session_timeout: TIMEOUT,
         reconnect: true,
-        max_peers: 1024,
+        max_peers,
         backoff: Backoff::new(1),
     };
     let mut table = PeerTable::new(EntityKeypair::from_seed(&[9; 32]).entity_id(), config);
@@ -124,4 +128,16 @@ async fn a_listener_cannot_go_on_with_what_the_dialler_does_not_hold() {
     table.dial_ended(now, conn);
     assert!(table.take_actions().is_empty(), "nobody hears of such a session");
     assert_eq!((table.connections(), table.peers().count()), (0, 0));
+}
+
+#[tokio::test]
+async fn dials_under_way_do_not_lead_to_more_peers_than_there_may_be() {
+    let (mut table, now) = (with_room(1), Instant::now());
+    let target = DialTarget { way: Way::Direct("there".into()), pin_key: None, pin_node: None, hearsay: false };
+    let first = table.dial_proven(now, &peer(1, 1), &target, None);
+    assert!(matches!(first, DialDecision::Proceed { .. }));
+    assert_eq!(table.dial_proven(now, &peer(2, 1), &target, None), DialDecision::Refused(PeerRefusal::Full));
+    assert_eq!(accept(&mut table, now, &peer(3, 1)), Err(PeerRefusal::Full));
+    assert!(accept(&mut table, now, &peer(1, 2)).is_ok(), "the place is its own");
+    assert_eq!(table.present(), 1);
 }
