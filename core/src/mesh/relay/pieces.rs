@@ -29,7 +29,8 @@ impl Pieces {
     pub(super) fn push(&mut self, bytes: Bytes) {
         self.len += bytes.len();
         let small = bytes.len() < WORTH_KEEPING;
-        if !self.small.is_empty() && !(small && self.small.len() + bytes.len() <= WORTH_KEEPING) {
+        let joins = small && self.small.len() + bytes.len() <= WORTH_KEEPING;
+        if !joins && !self.small.is_empty() {
             self.whole.push_back(std::mem::take(&mut self.small).freeze());
         }
         if small {
