@@ -5,6 +5,7 @@
 //! them with the committed corpus, cut and changed in many ways. Each function panics when a promise is broken, and
 //! says whether it took the input for valid: so a test can see that the corpus still holds valid examples.
 
+mod capabilities;
 mod circuits;
 mod codecs;
 mod engine;
@@ -15,11 +16,12 @@ mod peers;
 mod sessions;
 mod snapshots;
 
+pub use capabilities::capabilities;
 pub use circuits::circuits;
 pub use codecs::{channels, directory, events, frame, migration, relay, session};
 pub use engine::engine;
 pub use examples::examples;
-pub use identity::{claim, envelope, identity, token};
+pub use identity::{claim, envelope, identity, revocation, token};
 pub use membership::membership;
 pub use peers::peers;
 pub use sessions::{handshake, transport};
@@ -30,6 +32,7 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// All of them by name. Each has a file in `fuzz_targets` and a directory in `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("capabilities", capabilities),
     ("channels", channels),
     ("circuits", circuits),
     ("claim", claim),
@@ -45,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("peers", peers),
     ("reassembler", reassembler),
     ("relay", relay),
+    ("revocation", revocation),
     ("session", session),
     ("snapshot", snapshot),
     ("streams", streams),

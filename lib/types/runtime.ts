@@ -29,7 +29,10 @@ export interface DaemonRuntimeOptions {
    * A daemon whose host died outside a move is not brought back. Default `false`.
    */
   recoverLost?: boolean;
-  /** How long a running `process` may hold up a move. Default 10 s, at least 1 ms. */
+  /**
+   * How long a running `process`, and whatever the daemon sent or called through its `context` and nobody has accepted or
+   * answered, may hold up a move. Default 10 s, at least 1 ms.
+   */
   freezeTimeoutMs?: Millis;
   /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
   silenceMs?: Millis;

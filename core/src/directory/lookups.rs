@@ -25,8 +25,8 @@ pub enum Finding {
     Found(Found),
     /// Everybody who would know was asked and knows of none: perhaps of one that its own host denies.
     NotFound(Option<Claim>),
-    /// Some did not answer in time, and the others know of none.
-    Unanswered,
+    /// Some did not answer in time, and the others know of none: perhaps of a former one.
+    Unanswered(Option<Claim>),
 }
 
 /// Whether a question waits for peers that cannot answer yet, because they or this node have not started.
@@ -80,14 +80,18 @@ pub struct Found {
 
 impl Open {
     /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
-    /// none, that it hosts another life of the daemon, or that this has left it as well or is another's at the same epoch.
+    /// none, that it hosts or knows of another life of the daemon, or that this has left it as well or is another's at the same
+    /// epoch.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
             // A host that the daemon is on its way to still names the one before, at the epoch of that one.
-            let otherwise = |word: &Claim| word.body().node() == host || word.body().epoch >= claim.body().epoch;
+            let otherwise = |word: &Claim| {
+                let (word, body) = (word.body(), claim.body());
+                word.node() == host || word.epoch >= body.epoch || word.lineage != body.lineage
+            };
             let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
@@ -176,6 +180,13 @@ impl Lookups {
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
+    }
+
+    /// Whoever asks next asks anew: what was answered before says nothing about what comes now.
+    pub fn begin_anew(&mut self, origin: OriginHash) {
+        if let Some(query) = self.by_origin.remove(&origin) {
+            self.open.remove(&query);
+        }
     }
 
     /// An answer arrived. What that node was not asked is not heard.
@@ -315,7 +326,7 @@ impl Lookups {
                     None if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
                         Finding::NotFound(open.denied())
                     }
-                    None => Finding::Unanswered,
+                    None => Finding::Unanswered(open.denied()),
                 };
                 (open.origin, finding)
             })
@@ -345,11 +356,11 @@ mod tests {
     fn who_has_no_deadline_does_not_wait_for_peers_that_have_not_started() {
         let mut lookups = Lookups::default();
         begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
         let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
         assert_eq!(endings(&mut lookups), []);
         lookups.answer(query, OTHER, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
     }
 
     #[test]
@@ -358,7 +369,7 @@ mod tests {
         begin(&mut lookups, Haste::WaitForAll, &[(ONE, false)]);
         assert_eq!(endings(&mut lookups), []);
         assert_eq!(begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]), None, "it is being asked");
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
     }
 
     #[test]
@@ -398,7 +409,7 @@ mod tests {
         assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
         lookups.answer(query, OTHER, Answer::Unsure);
         let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
-        assert_eq!(late, [Finding::Unanswered]);
+        assert_eq!(late, [Finding::Unanswered(None)]);
     }
 
     #[test]

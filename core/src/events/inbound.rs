@@ -299,6 +299,16 @@ impl InStream {
         due
     }
 
+    /// Its sender gave up the event at a number that was not accepted: it will not run. False when it is not held here.
+    pub fn give_up(&mut self, number: u64) -> bool {
+        let place = number.checked_sub(self.next).and_then(|ahead| usize::try_from(ahead).ok());
+        let Some(Some(held)) = place.and_then(|place| self.early.get_mut(place)) else { return false };
+        self.early_bytes -= held.weight();
+        *held = Held::Skip;
+        self.charge.set(self.early_bytes.min(self.charge.bytes()));
+        true
+    }
+
     /// The position that is due, when it is here and there is room to keep its reply.
     pub fn ready(&self) -> Option<&Held> {
         if self.kept_bytes >= KEPT_REPLY_BYTES {
@@ -485,6 +495,28 @@ mod tests {
         stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect_err("more bytes than the window has");
         stream.offer(1, event(1, 2 * WINDOW_BYTES)).expect("what is due is taken");
         assert_eq!(drain(&mut stream), [1]);
+    }
+
+    #[test]
+    fn what_is_given_up_before_it_is_accepted_is_passed_over_and_frees_its_bytes() {
+        let mut stream = stream();
+        for number in [2, 3, 5] {
+            stream.offer(number, event(number, 100)).expect("within the window");
+        }
+        assert!(stream.give_up(3));
+        assert!(!stream.give_up(1) && !stream.give_up(4) && !stream.give_up(9), "not held");
+        assert_eq!(stream.bytes(), 200);
+        stream.offer(3, event(3, 100)).expect("a repetition of what was given up");
+        stream.offer(1, event(1, 100)).expect("due");
+        let mut accepted = Vec::new();
+        while stream.ready().is_some() {
+            let (number, held) = stream.accept().expect("ready");
+            if let Held::Event { .. } = held {
+                accepted.push(number);
+            }
+        }
+        assert_eq!((accepted, stream.next(), stream.bytes()), (vec![1, 2], 4, 100));
+        assert!(!stream.give_up(3), "accepted");
     }
 
     #[test]

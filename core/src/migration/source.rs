@@ -360,6 +360,10 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeBack]
             }
+            CopyState::Gone => {
+                self.state = SourceState::Gone;
+                vec![SourceAction::TakeOver]
+            }
         }
     }
 
@@ -456,8 +460,23 @@ impl Source {
         }
     }
 
-    /// A deadline passed.
-    pub fn tick(&mut self, now: Instant) -> Vec<SourceAction> {
+    /// Whether the daemon has not come to rest in time. [`tick`](Self::tick) is told then what it waits for.
+    pub fn is_restless(&self, now: Instant) -> bool {
+        match &self.state {
+            SourceState::Freezing { until } | SourceState::Hushing { until } => *until <= now,
+            SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => false,
+        }
+    }
+
+    /// A deadline passed. `unsettled` says in words what is on its way that the daemon sent.
+    pub fn tick(&mut self, unsettled: Option<&str>, now: Instant) -> Vec<SourceAction> {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return Vec::new();
         }
@@ -488,6 +507,7 @@ impl Source {
             }
             SourceState::Gone => return Vec::new(),
         };
-        self.resume(FailureReason::Timeout { detail: format!("waited for {waited_for}") })
+        let unsettled = unsettled.map(|unsettled| format!(": {unsettled}")).unwrap_or_default();
+        self.resume(FailureReason::Timeout { detail: format!("waited for {waited_for}{unsettled}") })
     }
 }

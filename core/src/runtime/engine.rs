@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::{Inquiry, Question};
 use super::arrivals::Arrival;
+use super::comparing::Comparing;
 use super::departures::Departure;
 use super::drains::Draining;
 use super::error::{Executed, RuntimeError};
@@ -32,7 +33,7 @@ use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
 use crate::events::{HeldBytes, Inbound};
-use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
 use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
@@ -53,6 +54,8 @@ pub struct NodeSelf {
     pub keypair: EntityKeypair,
     /// Its life.
     pub incarnation: Incarnation,
+    /// Which of its runtimes this is.
+    pub runtime: RuntimeLife,
     /// The secret that identities are sealed to.
     pub static_secret: NodeStaticSecret,
 }
@@ -105,6 +108,8 @@ pub struct Engine {
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     /// What this node is told as a home of daemons, and tells the homes of its own.
     pub(super) placing: Placing,
+    /// What is compared with peers that share no homes with this node.
+    pub(super) comparing: Comparing,
     /// Places for daemons that others than the newest who asked were promised.
     pub(super) places: Places,
     /// Moves that ended here as source, and as target.
@@ -159,6 +164,10 @@ impl Engine {
     /// An engine that registers kinds and accepts nothing yet.
     pub fn new(node: NodeSelf, options: RuntimeOptions, entropy: Entropy) -> Self {
         let (budget, silence) = (options.migration.arrival_budget, 8 * options.migration.silence);
+        let first = node.runtime == RuntimeLife::FIRST;
+        let ended = || if first { EndedMoves::default() } else { EndedMoves::after_others() };
+        // Above those of its forerunners, which others may still remember.
+        let openings = u64::from(node.runtime.get()) << 32;
         Self {
             node,
             options,
@@ -176,9 +185,10 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             placing: Placing::default(),
+            comparing: Comparing::default(),
             places: Places::default(),
-            departed: EndedMoves::default(),
-            arrived: EndedMoves::default(),
+            departed: ended(),
+            arrived: ended(),
             called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
@@ -193,7 +203,7 @@ impl Engine {
             timers: Timers::default(),
             entropy,
             sequence: 0,
-            openings: 0,
+            openings,
             accounts: HashMap::default(),
             forwards: Forwards::default(),
             questions: 0,
@@ -364,6 +374,7 @@ impl Engine {
                 TimerKey::Route(origin) => self.check_route(origin, now),
                 TimerKey::Lookups => self.check_lookups(now),
                 TimerKey::Placing => self.tick_placing(now),
+                TimerKey::Comparing => self.tick_comparing(now),
                 TimerKey::Acknowledge => self.acknowledge_all(),
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),

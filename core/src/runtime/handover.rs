@@ -9,7 +9,7 @@ use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
 use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
 use crate::directory::{Claim, ClaimBody, ClaimError};
-use crate::events::{OutStream, Outgoing};
+use crate::events::{OutItem, OutStream, Outgoing};
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{End, MigrationFailure, Outcome};
 use crate::wire::Subprotocol;
@@ -208,13 +208,14 @@ impl Engine {
             first = slot.inbound.get(index).map_or(1, crate::events::InStream::next);
             let mut number = first;
             for delivery in slot.host.mailbox.iter_mut() {
-                let ticket = match delivery.reply {
-                    ReplyTo::Local(ticket) => Some(ticket),
-                    ReplyTo::Nobody | ReplyTo::TimedOut => None,
+                let (expires, emitter) = (delivery.expires.take(), delivery.link.origin);
+                let (item, call) = match delivery.reply {
+                    ReplyTo::Local(ticket) => (OutItem::Awaiting { ticket, expires, emitter }, true),
+                    ReplyTo::Nobody | ReplyTo::TimedOut => (OutItem::Done, false),
                     ReplyTo::Stream { .. } => continue,
                 };
-                handed.push((ticket, delivery.expires.take()));
-                delivery.reply = ReplyTo::Stream { stream: index, number, call: ticket.is_some() };
+                handed.push(item);
+                delivery.reply = ReplyTo::Stream { stream: index, number, call };
                 number += 1;
             }
             if let Some(stream) = slot.inbound.get_mut(index) {

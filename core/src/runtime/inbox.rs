@@ -414,11 +414,14 @@ impl Engine {
             });
         };
         let Some(slot) = self.slot_mut(key) else { return };
+        let Some(stream) = slot.inbound.find(id) else { return };
+        if slot.inbound.get_mut(stream).is_some_and(|held| held.give_up(number)) {
+            return self.feed(key, stream, now);
+        }
         // What is handed over may be staged on the target already: there it stays once accepted.
         if !slot.host.may_withdraw() {
             return;
         }
-        let Some(stream) = slot.inbound.find(id) else { return };
         let out = slot.host.withdraw(|delivery| {
             matches!(delivery.reply, ReplyTo::Stream { stream: s, number: n, .. } if s == stream && n == number)
         });

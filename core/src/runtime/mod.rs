@@ -5,6 +5,7 @@
 
 mod admission;
 mod arrivals;
+mod comparing;
 mod departures;
 mod direct;
 mod drains;
@@ -42,6 +43,7 @@ mod sweeps;
 mod timeouts;
 mod timers;
 mod transmit;
+mod unsettled;
 mod work;
 
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
@@ -49,7 +51,7 @@ pub use error::{Executed, RuntimeError};
 pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions, Verdict};
 pub use receiving::ChunkPlacement;
 pub use run::{LocalResult, Rest};
-pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
+pub use shell::{DaemonRuntime, Embedder, answer_without_runtime, said_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
     ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason,

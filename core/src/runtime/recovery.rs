@@ -38,6 +38,7 @@ impl Engine {
         } else if self.local(origin).is_ok() {
             return Ok(());
         } else if let Some(entity) = coming {
+            self.check_claimable(&entity)?;
             self.arrival_input(entity, now, Target::recover);
             !self.arrivals.contains_key(&entity)
         } else {
@@ -49,6 +50,21 @@ impl Engine {
         }
         let expected = "a lost peer".to_owned();
         let reason = FailureReason::WrongPhase { expected, got: "recover".to_owned() };
+        Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
+    }
+
+    /// Whether this node could show that a staged copy that it takes over is its own: the source has not handed it over, so
+    /// only the daemon's key can say so.
+    fn check_claimable(&self, entity: &EntityId) -> Result<(), RuntimeError> {
+        let Some(arrival) = self.arrivals.get(entity).filter(|arrival| arrival.target.is_in_doubt()) else {
+            return Ok(());
+        };
+        let slot = arrival.key.and_then(|key| self.slot(key));
+        if slot.is_none_or(|slot| !slot.host.keypair.is_read_only()) {
+            return Ok(());
+        }
+        let detail = "the daemon's key is not here, so nobody would believe that it lives here".to_owned();
+        let reason = FailureReason::IdentityTransportFailed { detail };
         Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
     }
 
@@ -108,7 +124,7 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
-        self.place(key);
+        self.place(key, now);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
@@ -245,22 +261,9 @@ impl Engine {
         }
     }
 
-    fn say_claim(&mut self, to: NodeId, claim: &Claim) {
+    pub(super) fn say_claim(&mut self, to: NodeId, claim: &Claim) {
         let body = codec::encode(&DirectoryMessage::Claim { claim: &claim.encode() });
         self.send(to, Subprotocol::Directory, body);
-    }
-
-    /// A peer came that may hold older copies of daemons that were taken over.
-    pub(super) fn announce_all_to(&mut self, peer: NodeId) {
-        let taken_over: Vec<DaemonKey> = self
-            .daemons
-            .iter()
-            .filter(|(_, slot)| slot.host.min_epoch > Epoch::FIRST && self.local(slot.host.origin).is_ok())
-            .map(|(_, slot)| slot.host.key)
-            .collect();
-        for key in taken_over {
-            self.announce_to(key, peer);
-        }
     }
 
     /// A peer says that a daemon was taken over, or that a later copy than the one that was announced exists.
@@ -269,9 +272,18 @@ impl Engine {
             Ok(claim) => claim,
             Err(error) => return self.refuse(from, "claim", &error),
         };
+        self.compare_claims(from, claim, now);
+    }
+
+    /// A peer's claim against what is known here: the later one is right.
+    pub(super) fn compare_claims(&mut self, from: NodeId, claim: Claim, now: Now) {
         let body = *claim.body();
         let origin = body.entity.origin_hash();
         if body.host == self.node.keypair.entity_id() {
+            return;
+        }
+        if self.is_dead(&claim) {
+            // Of a host that is proven dead: it outranks nobody who lives, however late it is shown.
             return;
         }
         let known = self.known_claim(origin);
@@ -282,7 +294,12 @@ impl Engine {
                 return self.refuse(from, "claim", &"its epoch is too far ahead");
             }
             if known.beats(&claim) {
-                return self.say_claim(from, known);
+                // No copy ends for the sake of one that is out of reach here; whoever meets that one compares.
+                let host = known.body().node();
+                if host == self.me() || self.peers.get(host).is_some() {
+                    self.say_claim(from, known);
+                }
+                return;
             }
         }
         self.supersede(&claim, now);
@@ -303,7 +320,7 @@ impl Engine {
     fn known_claim(&mut self, origin: OriginHash) -> Option<Claim> {
         match self.local(origin) {
             Ok(key) => self.claim_of(key).ok(),
-            Err(_) => self.pointers.claim(origin).cloned(),
+            Err(_) => self.pointers.claim(origin).filter(|known| !self.is_dead(known)).cloned(),
         }
     }
 

@@ -113,6 +113,8 @@ impl Engine {
         );
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
+            // Whoever was asked before did not hear that this node is about to host it.
+            self.lookups.begin_anew(origin);
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);
@@ -167,7 +169,7 @@ impl Engine {
     }
 
     /// Whether the host that a claim names is proven dead.
-    fn is_dead(&self, claim: &Claim) -> bool {
+    pub(super) fn is_dead(&self, claim: &Claim) -> bool {
         let body = claim.body();
         let newer = |life| self.peers.get(body.node()).is_some_and(|peer| peer.identity.incarnation > life);
         body.incarnation.is_some_and(|life| self.graves.holds(body.node(), life) || newer(life))

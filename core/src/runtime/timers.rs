@@ -19,6 +19,8 @@ pub(super) enum TimerKey {
     Lookups,
     /// Naming this node's daemons to their homes.
     Placing,
+    /// Comparing this node's daemons with those of peers that share no homes with it.
+    Comparing,
     /// Finished replies and accepted events that were not told on the way.
     Acknowledge,
     /// This node's part as source.

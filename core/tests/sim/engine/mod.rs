@@ -5,6 +5,7 @@
 
 mod chain;
 mod channels;
+mod claims;
 mod daemon;
 mod deaths;
 mod directory;
@@ -17,6 +18,7 @@ mod forged;
 mod forged_streams;
 mod homes;
 mod limits;
+mod lives;
 mod load;
 mod losses;
 mod moves;
@@ -26,8 +28,10 @@ mod pipelines;
 mod pointers;
 mod recovery;
 mod sealing;
+mod senders;
 mod snapshots;
 mod steps;
+mod strangers;
 mod table;
 mod world;
 
