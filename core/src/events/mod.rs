@@ -13,7 +13,7 @@ pub use crate::wire::events::Outputs;
 pub use held_bytes::{HeldBytes, MOST_HELD_BYTES};
 pub use inbound::{BeyondWindow, InStream, Inbound, MOST_STREAMS};
 pub use items::{Held, KeptReply, OutputRecord};
-pub use outbound::{OutItem, OutStream, Outgoing};
+pub use outbound::{OutItem, OutStream, Outgoing, Word};
 
 /// Most positions of a stream that are sent and not accepted.
 pub const WINDOW: u64 = 1024;

@@ -39,6 +39,17 @@ pub enum OutItem {
     Done,
 }
 
+/// What a host is told about a stream when there are no events to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// No more than which positions are finished.
+    Nothing,
+    /// That somebody waits.
+    Waiting,
+    /// That replies may have been lost on the way, and are to be sent again.
+    Repeat,
+}
+
 /// A stream that leaves this node.
 #[derive(Debug)]
 pub struct OutStream {
@@ -54,8 +65,6 @@ pub struct OutStream {
     pub told_epoch: Epoch,
     /// The host that goes with `told_epoch`.
     pub told_host: NodeId,
-    /// Nothing is sent while a local hand-over is undecided.
-    pub held: bool,
     /// The highest epoch that was told when a host accepted something last, or nothing waited.
     heard_epoch: Epoch,
     /// What was sent went astray since then; when the daemon is to be looked for again.
@@ -75,8 +84,8 @@ pub struct OutStream {
     // Through here an event may have run although it is to be sent again.
     doubtful: u64,
     told_replies: u64,
-    /// The host is to be asked for replies that may have been lost on the way.
-    pub ask_again: bool,
+    /// What the host is to be told besides.
+    pub word: Word,
 }
 
 impl OutItem {
@@ -102,7 +111,6 @@ impl OutStream {
             told_host: host,
             heard_epoch: epoch,
             astray: None,
-            held: false,
             refuted: Epoch::default(),
             former: None,
             base: next,
@@ -114,7 +122,7 @@ impl OutStream {
             sent: next - 1,
             doubtful: next - 1,
             told_replies: next - 1,
-            ask_again: false,
+            word: Word::Nothing,
         }
     }
 
@@ -339,7 +347,7 @@ impl OutStream {
         self.doubtful = self.doubtful.max(self.sent);
         self.sent = self.accepted;
         self.flight_bytes = 0;
-        self.ask_again = true;
+        self.word = Word::Repeat;
     }
 
     /// Everything through this number is done: its replies need not be kept.
@@ -352,16 +360,19 @@ impl OutStream {
         self.replies_through().saturating_sub(self.told_replies)
     }
 
-    /// The host is being told now.
-    pub fn told(&mut self) {
+    /// The host is being told of finished positions now.
+    pub fn told_replies(&mut self) {
         self.told_replies = self.replies_through();
-        self.ask_again = false;
+    }
+
+    /// The host is to hear that somebody waits.
+    pub fn remind(&mut self) {
+        self.word = self.word.max(Word::Waiting);
     }
 
     /// Whether a position may be sent now.
     pub fn has_unsent(&self) -> bool {
-        !self.held
-            && self.sent + 1 < self.next()
+        self.sent + 1 < self.next()
             && self.sent < self.accepted + WINDOW
             && self.flight_bytes <= WINDOW_BYTES
     }

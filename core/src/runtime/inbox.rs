@@ -14,7 +14,8 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
 
-/// Marks of a sender that was silent for so long end.
+/// Marks of a sender that was silent for so long end. One that waits reminds its host more often than that, and gives up
+/// sooner when it cannot.
 pub(super) const MARKS_KEPT: Duration = Duration::from_secs(600);
 /// So many accepted events are told at once; fewer with the next reply, or a little later.
 const TELL_AT: u64 = 256;
@@ -151,7 +152,7 @@ impl Engine {
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)
-                    && slot.host.may_end_streams()
+                    && slot.host.owns_waiting()
                 {
                     slot.inbound.close(&stream);
                 }
@@ -235,7 +236,7 @@ impl Engine {
             self.say_unknown(from, id, 0);
             return None;
         }
-        if slot.host.may_end_streams() {
+        if slot.host.owns_waiting() {
             slot.inbound.end_older(id, from);
         }
         let begun = slot.inbound.begin(*id, from, now.instant);
@@ -415,7 +416,7 @@ impl Engine {
         };
         let Some(slot) = self.slot_mut(key) else { return };
         // What is handed over may be staged on the target already: there it stays once accepted.
-        if !slot.host.may_withdraw() {
+        if !slot.host.owns_waiting() {
             return;
         }
         let Some(stream) = slot.inbound.find(id) else { return };
@@ -437,7 +438,7 @@ impl Engine {
 
     /// Ends the marks of senders that were not heard for long.
     pub(super) fn sweep_streams(&mut self, now: Now) {
-        for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.may_end_streams()) {
+        for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.owns_waiting()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
         self.accounts.retain(|_, account| !account.is_unused());

@@ -14,7 +14,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
 use crate::directory::{ClaimBody, Found, Haste, Pointer};
-use crate::events::{KeptReply, OutStream, Outgoing};
+use crate::events::{KeptReply, OutStream, Outgoing, Word};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -44,6 +44,8 @@ pub(super) struct Route {
     pub(super) used_at: Instant,
     /// Since when the host is out of reach, or nobody names it.
     pub(super) silent_since: Option<Instant>,
+    /// When the host was reminded last that somebody waits.
+    pub(super) reminded_at: Instant,
 }
 
 impl Route {
@@ -56,6 +58,7 @@ impl Route {
             queued: false,
             used_at: now.instant,
             silent_since: None,
+            reminded_at: now.instant,
         }
     }
 
@@ -110,7 +113,8 @@ impl Engine {
     pub(super) fn has_unsent(&mut self, origin: OriginHash) {
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = &route.stream else { return };
-        if route.queued || !(stream.has_unsent() || stream.ask_again || stream.untold_replies() > 0) {
+        let speaks = stream.has_unsent() || stream.word != Word::Nothing || stream.untold_replies() > 0;
+        if route.queued || !speaks {
             return;
         }
         let host = stream.host;

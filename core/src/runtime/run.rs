@@ -192,7 +192,7 @@ impl Engine {
     pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
         // What is frozen for a move may be staged on the target already.
-        if let Some(slot) = local.filter(|slot| slot.host.may_withdraw()) {
+        if let Some(slot) = local.filter(|slot| slot.host.owns_waiting()) {
             slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket));
         }
         self.withdraw_from_route(ticket, origin);

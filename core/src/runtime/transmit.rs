@@ -7,7 +7,7 @@ use super::error::RuntimeError;
 use super::peers::BulkMessage;
 use super::recovery::peer_lost;
 use super::replies::failure;
-use crate::events::{InStream, OutStream};
+use crate::events::{InStream, OutStream, Word};
 use crate::identity::{NodeId, OriginHash};
 use crate::mesh::{Record, RecordSink};
 use crate::wire::codec;
@@ -301,23 +301,22 @@ fn fill_batch(stream: &mut OutStream, sink: &mut dyn RecordSink) -> Filled {
         if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
             return Filled::NoRoom;
         }
-        let ask = stream.ask_again;
         stream.sent(count);
-        stream.told();
-        stream.ask_again = ask;
+        stream.told_replies();
     }
-    if stream.ask_again || stream.untold_replies() > 0 {
+    if stream.word != Word::Nothing || stream.untold_replies() > 0 {
         let message = EventsMessage::Await {
             stream: stream.id,
             epoch: stream.epoch,
             hops: 0,
             replies_through: stream.replies_through(),
-            repeat: stream.ask_again,
+            repeat: stream.word == Word::Repeat,
         };
         if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
             return Filled::NoRoom;
         }
-        stream.told();
+        stream.told_replies();
+        stream.word = Word::Nothing;
     }
     Filled::Nothing
 }
