@@ -342,11 +342,17 @@ impl Engine {
         if to == self.me() {
             self.own.push_back((subprotocol, body));
         } else if let Some(peer) = self.peers.up(to) {
-            if peer.push_control(subprotocol, body) {
-                self.wakes.insert(to);
-            } else {
-                tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
-                self.placing.lost_something(to, subprotocol);
+            match peer.push_control(subprotocol, body) {
+                Ok(()) => {
+                    self.wakes.insert(to);
+                }
+                Err(body) => {
+                    tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
+                    self.placing.lost_something(to, subprotocol);
+                    if subprotocol == Subprotocol::Events {
+                        self.say_later(to, &body);
+                    }
+                }
             }
         }
     }
