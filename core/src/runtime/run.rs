@@ -151,9 +151,9 @@ impl Engine {
         let Some(slot) = self.slot_mut(key) else { return Ok(Some(outgoing)) };
         match slot.host.standing {
             Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => {}
-            Standing::Starting => return Err(RuntimeError::NotFound(origin)),
             Standing::Closed(_) => return self.hold_for_hand_over(outgoing, origin).map(|()| None),
-            Standing::Released(_) | Standing::Arriving(_) => return Ok(Some(outgoing)),
+            // A spawn may yet find that it lives elsewhere.
+            Standing::Starting | Standing::Released(_) | Standing::Arriving(_) => return Ok(Some(outgoing)),
         }
         let Outgoing { link, payload, ticket, call, expires } = outgoing;
         let delivery = Delivery {
