@@ -247,6 +247,7 @@ impl Engine {
     }
 
     pub(super) fn tick_departure(&mut self, entity: EntityId, now: Now) {
+        self.expire_held(entity, now);
         self.departure_input(entity, now, |source| source.tick(now.instant));
     }
 

@@ -27,6 +27,8 @@ const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Finished replies are acknowledged at once when there are this many, else with the next message or a little later.
 const ACKNOWLEDGE_AT: u64 = 256;
 pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Whose patience ends within so long of another's ends together with it: all positions are looked at for that.
+const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
 /// A stream that nobody has used for so long is closed.
 pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -320,7 +322,7 @@ impl Engine {
             }
         }
         if let Some(at) = route.next_expiry() {
-            self.timers.arm(TimerKey::Route(origin), at);
+            self.timers.arm(TimerKey::Route(origin), at.max(now.instant + EXPIRE_EVERY));
         }
         for (ticket, error) in late {
             self.settle(ticket, Err(error));

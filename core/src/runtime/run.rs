@@ -195,6 +195,7 @@ impl Engine {
         if let Some(slot) = local.filter(|slot| slot.host.owns_waiting()) {
             slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket));
         }
+        self.withdraw_held(ticket, origin);
         self.withdraw_from_route(ticket, origin);
     }
 
