@@ -3,6 +3,7 @@
 #![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
+mod abandoned;
 mod chain;
 mod channels;
 mod daemon;
@@ -18,6 +19,7 @@ mod forged_streams;
 mod homes;
 mod limits;
 mod load;
+mod long_calls;
 mod losses;
 mod moves;
 mod out_of_reach;

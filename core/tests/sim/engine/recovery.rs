@@ -9,6 +9,7 @@ use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, MigrationS
 use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonEvent, Executed, RuntimeError, RuntimeOptions, StopReason};
 
 use super::in_world;
+use super::load::answers_are_true;
 use super::world::{Trap, World};
 
 const LONG: Duration = Duration::from_secs(100_000);
@@ -61,6 +62,7 @@ fn answered(world: &mut World, waiting: Vec<Ticket>) {
             Err(other) => panic!("{other:?}"),
         }
     }
+    answers_are_true(world);
 }
 
 fn works_on(world: &mut World, origin: OriginHash, host: usize) {
@@ -83,6 +85,7 @@ fn works_on(world: &mut World, origin: OriginHash, host: usize) {
     let ticket = world.call(host, origin);
     world.outputs(ticket);
     world.assert_nothing_left();
+    answers_are_true(world);
 }
 
 fn was_fenced(world: &World, node: usize) -> bool {
