@@ -102,10 +102,8 @@ function rightOutcome(observed: Observed): string[] {
   const say = (what: string): void => void faults.push(`outcome ${outcome} (${kind}), but ${what}`);
   switch (outcome) {
     case 'source':
-      // A source that falls silent while it is only asked has not been touched, whatever else became of it; and where
-      // both died, the news of the target's death alone may have ended the move.
-      if (!sourceAlive && targetAlive && plan.moment.as === 'gate' && plan.moment.phase !== 'before')
-        say('the source died');
+      // Where both died, the news of the target's death alone may have ended the move.
+      if (!sourceAlive && targetAlive && !overBefore) say('the source died');
       else if (sourceAlive && !on('source')) say('the source does not have the daemon');
       break;
     case 'target':

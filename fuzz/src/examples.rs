@@ -241,6 +241,7 @@ fn migration(claim: &[u8]) -> Vec<MigrationMessage<'_>> {
         MigrationMessage::Status { id, stage: Stage::Transfer, bytes_sent: 1, bytes_total: 2, events: 3 },
         MigrationMessage::StatusQuery { id },
         MigrationMessage::StatusAnswer { id, copy: CopyState::Active },
+        MigrationMessage::StatusAnswer { id, copy: CopyState::Gone },
         MigrationMessage::Cancel { id, reason: FailureReason::Timeout { detail: "late".into() } },
         MigrationMessage::TooLate { id },
         MigrationMessage::InDoubt { id },

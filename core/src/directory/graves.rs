@@ -1,6 +1,7 @@
-//! Lives of nodes that are proven to be over: a claim that names one of them names nobody.
+//! Lives of nodes that are proven to be over: a claim that names one of them names nobody. And nodes that fell silent, of
+//! which nobody can say that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::identity::{Incarnation, NodeId};
 
@@ -12,11 +13,13 @@ const MOST: usize = 4096;
 pub struct Graves {
     ended: HashMap<NodeId, Incarnation>,
     order: VecDeque<NodeId>,
+    missing: BTreeSet<NodeId>,
 }
 
 impl Graves {
     /// A life of a node has ended, with all that it hosted.
     pub fn bury(&mut self, node: NodeId, life: Incarnation) {
+        self.missing.remove(&node);
         if let Some(newest) = self.ended.get_mut(&node) {
             *newest = life.max(*newest);
         } else {
@@ -28,6 +31,23 @@ impl Graves {
         {
             self.ended.remove(&oldest);
         }
+    }
+
+    /// A node was given up because it was silent: it may live, and host whatever it hosted.
+    pub fn miss(&mut self, node: NodeId) {
+        if self.missing.len() < MOST {
+            self.missing.insert(node);
+        }
+    }
+
+    /// A node is there.
+    pub fn seen(&mut self, node: NodeId) {
+        self.missing.remove(&node);
+    }
+
+    /// Whether somebody who was given up may be alive.
+    pub fn misses_any(&self) -> bool {
+        !self.missing.is_empty()
     }
 
     /// Whether that life of the node is over.

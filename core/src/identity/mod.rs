@@ -23,7 +23,7 @@ pub use envelope::{ENVELOPE_LEN, EnvelopeContext, IdentityEnvelope};
 pub use error::{EnvelopeError, IdentityError, TokenError};
 pub use ids::{EntityId, NodeId, OriginHash};
 pub use keypair::{EntityKeypair, Signature};
-pub use life::{Epoch, Incarnation, Lineage, MigrationId};
+pub use life::{Epoch, Incarnation, Lineage, MigrationId, RuntimeLife};
 pub use node_static::NodeStaticSecret;
 pub use token::{MAX_TOKEN_TTL, PermissionToken, TOKEN_LEN, TokenGrant, TokenScope, TokenTarget};
 pub use token_cache::{MAX_TOKEN_SLOTS, MAX_TOKENS_PER_SLOT, TokenCache};

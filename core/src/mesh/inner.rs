@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use dashmap::DashMap;
@@ -56,6 +56,8 @@ pub(super) struct Inner {
     pub(super) runtime: Handle,
     timer_changed: Notify,
     started: AtomicBool,
+    /// How many runtimes there were on this node.
+    pub(super) runtimes: AtomicU32,
     /// Both clocks at one moment, to tell wall-clock times of instants.
     clocks: (Instant, SystemTime),
 }
@@ -124,6 +126,7 @@ impl Inner {
             runtime: Handle::current(),
             timer_changed: Notify::new(),
             started: AtomicBool::new(false),
+            runtimes: AtomicU32::new(0),
             clocks: (Instant::now(), SystemTime::now()),
         });
         inner.handlers.write().install(Arc::new(inner.relay.clone()), &[Subprotocol::Relay]);

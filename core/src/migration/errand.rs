@@ -67,6 +67,8 @@ pub enum Ask {
     Cancel(FailureReason),
     /// The target, whether it runs the daemon: nobody else is left to ask.
     QueryTarget,
+    /// Everybody, whether it lives elsewhere: its source has died.
+    Search,
 }
 
 /// What the machine wants done.

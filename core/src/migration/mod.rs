@@ -18,7 +18,7 @@ pub use drain::{Drain, DrainReport, out_of_time};
 pub use ended::{End, EndedMoves};
 pub use errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};
 pub use failure::{MigrationFailure, Outcome};
-pub use orchestrator::Orchestrator;
+pub use orchestrator::{Orchestrator, Sighting};
 pub use settings::{MigrationOptions, MigrationSettings};
 pub use source::{Source, SourceAction, SourceState};
 pub use target::{Target, TargetAction, TargetState};

@@ -46,7 +46,22 @@ enum State {
         until: Instant,
         dead: bool,
     },
+    /// The source has died. Whether the daemon died with it is not known: another move may have taken it elsewhere.
+    Searching {
+        until: Instant,
+    },
     Over,
+}
+
+/// Where a daemon was found whose source has died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// On this node.
+    On(NodeId),
+    /// On none: everybody who would know was asked.
+    Nowhere,
+    /// Some did not answer.
+    Unclear,
 }
 
 /// The driver of one migration.
@@ -59,6 +74,8 @@ pub struct Orchestrator {
     subject: Option<Subject>,
     state: State,
     stage: Option<Stage>,
+    /// Nothing can be heard of the source: its session broke.
+    source_cut: bool,
     /// What the source was asked to give up for, and has not answered.
     cancelling: Option<FailureReason>,
     followed: u32,
@@ -80,6 +97,7 @@ impl Orchestrator {
             subject: None,
             state: State::Inquiring { until: now + silence },
             stage: None,
+            source_cut: false,
             cancelling: None,
             followed: 0,
             asked: 0,
@@ -137,7 +155,8 @@ impl Orchestrator {
             | State::Backoff { until }
             | State::Driving { until }
             | State::Deciding { until }
-            | State::Doubting { until, .. } => Some(until),
+            | State::Doubting { until, .. }
+            | State::Searching { until } => Some(until),
             State::Over => None,
         }
     }
@@ -157,7 +176,11 @@ impl Orchestrator {
             }
             // Asked again after a reconnection: the move has ended there in between. Or it is an old answer.
             State::Driving { .. } | State::Deciding { .. } => self.ask_again_for_the_end(),
-            State::Asking { .. } | State::Backoff { .. } | State::Doubting { .. } | State::Over => Vec::new(),
+            State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Doubting { .. }
+            | State::Searching { .. }
+            | State::Over => Vec::new(),
         }
     }
 
@@ -180,7 +203,11 @@ impl Orchestrator {
                     self.failed(reason, Outcome::Source, now)
                 }
             }
-            State::Asking { .. } | State::Backoff { .. } | State::Doubting { .. } | State::Over => Vec::new(),
+            State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Doubting { .. }
+            | State::Searching { .. }
+            | State::Over => Vec::new(),
         }
     }
 
@@ -196,6 +223,7 @@ impl Orchestrator {
                 | State::Asking { .. }
                 | State::Backoff { .. }
                 | State::Doubting { .. }
+                | State::Searching { .. }
                 | State::Over,
             ) => return Vec::new(),
         };
@@ -222,34 +250,18 @@ impl Orchestrator {
 
     /// The target agreed.
     pub fn prepared(&mut self, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Asking { .. } => {
-                self.state = State::Driving { until: now + self.silence };
-                let mut actions = Vec::new();
-                self.enter(Stage::Snapshot, &mut actions);
-                actions.push(OrchestratorAction::Ask(Ask::TakeSnapshot));
-                actions
-            }
-            State::Inquiring { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Over => Vec::new(),
+        let mut actions = Vec::new();
+        if matches!(self.state, State::Asking { .. }) {
+            self.state = State::Driving { until: now + self.silence };
+            self.enter(Stage::Snapshot, &mut actions);
+            actions.push(OrchestratorAction::Ask(Ask::TakeSnapshot));
         }
+        actions
     }
 
     /// The target became ready after it had said that it was not.
     pub fn now_ready(&mut self, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Backoff { .. } => self.ask_again(now),
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Over => Vec::new(),
-        }
+        if matches!(self.state, State::Backoff { .. }) { self.ask_again(now) } else { Vec::new() }
     }
 
     fn ask_again(&mut self, now: Instant) -> Vec<OrchestratorAction> {
@@ -263,22 +275,15 @@ impl Orchestrator {
             *until = now + self.silence;
         }
         let mut actions = Vec::new();
-        match self.state {
-            State::Driving { .. } | State::Deciding { .. } => {
-                self.enter(stage, &mut actions);
-                self.progress = Progress {
-                    bytes_sent: self.progress.bytes_sent.max(progress.bytes_sent),
-                    bytes_total: self.progress.bytes_total.max(progress.bytes_total),
-                    events_buffered: self.progress.events_buffered.max(progress.events_buffered),
-                    events_replayed: self.progress.events_replayed.max(progress.events_replayed),
-                };
-                actions.push(OrchestratorAction::Progress(self.progress));
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Doubting { .. }
-            | State::Over => {}
+        if matches!(self.state, State::Driving { .. } | State::Deciding { .. }) {
+            self.enter(stage, &mut actions);
+            self.progress = Progress {
+                bytes_sent: self.progress.bytes_sent.max(progress.bytes_sent),
+                bytes_total: self.progress.bytes_total.max(progress.bytes_total),
+                events_buffered: self.progress.events_buffered.max(progress.events_buffered),
+                events_replayed: self.progress.events_replayed.max(progress.events_replayed),
+            };
+            actions.push(OrchestratorAction::Progress(self.progress));
         }
         actions
     }
@@ -323,19 +328,12 @@ impl Orchestrator {
 
     /// The source let its copy go. It never does so without the word for the cutover.
     pub fn completed(&mut self) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Deciding { .. } | State::Doubting { .. } => {
-                let mut actions = Vec::new();
-                self.enter(Stage::Complete, &mut actions);
-                self.finish(Ok(()), &mut actions);
-                actions
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Over => Vec::new(),
+        let mut actions = Vec::new();
+        if matches!(self.state, State::Deciding { .. } | State::Doubting { .. }) {
+            self.enter(Stage::Complete, &mut actions);
+            self.finish(Ok(()), &mut actions);
         }
+        actions
     }
 
     /// A role gave up. `outcome` is where that leaves the daemon.
@@ -371,7 +369,8 @@ impl Orchestrator {
             | State::Backoff { .. }
             | State::Driving { .. }
             | State::Deciding { .. }
-            | State::Doubting { .. } => {
+            | State::Doubting { .. }
+            | State::Searching { .. } => {
                 let mut actions = Vec::new();
                 let failure = match reason {
                     FailureReason::TargetUnavailable => MigrationFailure::TargetUnavailable(self.wanted.target),
@@ -406,7 +405,7 @@ impl Orchestrator {
         match self.state {
             State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
                 let mut actions = Vec::new();
-                self.finish(Err(MigrationFailure::Refused(reason, Outcome::Source)), &mut actions);
+                self.finish(Err(MigrationFailure::Refused(reason, self.untouched())), &mut actions);
                 actions
             }
             // The source answers with `MigrationFailed`, or with `TooLate` when it has decided already.
@@ -414,7 +413,7 @@ impl Orchestrator {
                 self.cancelling = Some(reason.clone());
                 vec![OrchestratorAction::Ask(Ask::Cancel(reason))]
             }
-            State::Doubting { .. } | State::Over => Vec::new(),
+            State::Doubting { .. } | State::Searching { .. } | State::Over => Vec::new(),
         }
     }
 
@@ -424,7 +423,7 @@ impl Orchestrator {
         let mut actions = Vec::new();
         let outcome = match self.state {
             State::Over => return actions,
-            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => Outcome::Source,
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => self.untouched(),
             State::Driving { .. } => {
                 if !takes_daemon_along {
                     // Source and target need not wait for a silence.
@@ -432,7 +431,7 @@ impl Orchestrator {
                 }
                 Outcome::Source
             }
-            State::Deciding { .. } | State::Doubting { .. } => Outcome::Unknown,
+            State::Deciding { .. } | State::Doubting { .. } | State::Searching { .. } => Outcome::Unknown,
         };
         let outcome = if takes_daemon_along { Outcome::Lost } else { outcome };
         self.finish(Err(MigrationFailure::Refused(FailureReason::Cancelled, outcome)), &mut actions);
@@ -444,14 +443,18 @@ impl Orchestrator {
         self.cancelling = None;
     }
 
+    /// Where the daemon is when a move ends that the source has not begun.
+    fn untouched(&self) -> Outcome {
+        if self.source_cut { Outcome::Unknown } else { Outcome::Source }
+    }
+
     /// The session with a node broke. It may come back: a move under way goes on meanwhile.
     pub fn peer_cut(&mut self, node: NodeId, now: Instant) -> Vec<OrchestratorAction> {
+        self.source_cut |= node == self.wanted.source;
         match self.state {
             // While it is only asked, the daemon is untouched.
-            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. }
-                if node == self.wanted.target || node == self.wanted.source =>
-            {
-                self.failed(FailureReason::lost(self.role_of(node), node), Outcome::Source, now)
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } if node == self.wanted.target => {
+                self.failed(FailureReason::lost("target", node), self.untouched(), now)
             }
             State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
             // The source sees the target's loss itself and knows what it means.
@@ -461,6 +464,7 @@ impl Orchestrator {
             | State::Driving { .. }
             | State::Deciding { .. }
             | State::Doubting { .. }
+            | State::Searching { .. }
             | State::Over => Vec::new(),
         }
     }
@@ -468,22 +472,15 @@ impl Orchestrator {
     /// The session with a node is back: what was asked or answered last may have been lost with the former one.
     pub fn peer_back(&mut self, node: NodeId) -> Vec<OrchestratorAction> {
         let mut actions = Vec::new();
-        match self.state {
-            State::Driving { .. } | State::Deciding { .. } if node == self.wanted.source => {
-                // In `Driving` that is also the word to begin, should the first one have been lost.
-                actions.extend(self.ask_again_for_the_end());
+        if node == self.wanted.source {
+            self.source_cut = false;
+            // In `Driving` that is also the word to begin, should the first one have been lost.
+            actions.extend(self.ask_again_for_the_end());
+            if !actions.is_empty() || matches!(self.state, State::Inquiring { .. }) {
                 actions.push(OrchestratorAction::Ask(Ask::Inquire));
             }
-            State::Driving { .. } if node == self.wanted.target => {
-                actions.push(OrchestratorAction::Ask(Ask::Prepare));
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Over => {}
+        } else if node == self.wanted.target && matches!(self.state, State::Driving { .. }) {
+            actions.push(OrchestratorAction::Ask(Ask::Prepare));
         }
         actions
     }
@@ -491,12 +488,11 @@ impl Orchestrator {
     /// A node was declared lost; `dead` when its process is proven to be gone.
     pub fn peer_lost(&mut self, node: NodeId, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
         match self.state {
-            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
-                if node == self.wanted.source || node == self.wanted.target {
-                    let outcome = if dead && node == self.wanted.source { Outcome::Lost } else { Outcome::Source };
-                    return self.failed(FailureReason::lost(self.role_of(node), node), outcome, now);
-                }
-                Vec::new()
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } if node == self.wanted.source => {
+                self.source_lost(dead, now)
+            }
+            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } if node == self.wanted.target => {
+                self.failed(FailureReason::lost("target", node), self.untouched(), now)
             }
             // It cannot have released the daemon without the word for the cutover.
             State::Driving { .. } if node == self.wanted.source => self.source_lost(dead, now),
@@ -505,17 +501,50 @@ impl Orchestrator {
                 vec![OrchestratorAction::Ask(Ask::QueryTarget)]
             }
             State::Doubting { .. } if node == self.wanted.target => self.in_doubt(now),
-            State::Driving { .. } | State::Deciding { .. } | State::Doubting { .. } | State::Over => Vec::new(),
+            State::Inquiring { .. }
+            | State::Asking { .. }
+            | State::Backoff { .. }
+            | State::Driving { .. }
+            | State::Deciding { .. }
+            | State::Doubting { .. }
+            | State::Searching { .. }
+            | State::Over => Vec::new(),
         }
     }
 
-    fn role_of(&self, node: NodeId) -> &'static str {
-        if node == self.wanted.source { "source" } else { "target" }
+    /// The source is lost, and the target does not run the daemon.
+    fn source_lost(&mut self, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
+        let mut actions = Vec::new();
+        // A source that lives on may have let go of it behind the word for the cutover.
+        if dead || !matches!(self.state, State::Doubting { .. }) {
+            actions.extend(self.id().map(|id| OrchestratorAction::Ask(Ask::CallOff(id))));
+        }
+        if dead {
+            self.state = State::Searching { until: now + self.silence };
+            actions.push(OrchestratorAction::Ask(Ask::Search));
+        } else {
+            actions.extend(self.source_gone(Outcome::Unknown, now));
+        }
+        actions
     }
 
-    fn source_lost(&mut self, dead: bool, now: Instant) -> Vec<OrchestratorAction> {
-        let outcome = if dead { Outcome::Lost } else { Outcome::Unknown };
+    fn source_gone(&mut self, outcome: Outcome, now: Instant) -> Vec<OrchestratorAction> {
         self.failed(FailureReason::lost("source", self.wanted.source), outcome, now)
+    }
+
+    /// Where the daemon is that was searched for.
+    pub fn searched(&mut self, sighting: Sighting, now: Instant) -> Vec<OrchestratorAction> {
+        if !matches!(self.state, State::Searching { .. }) {
+            return Vec::new();
+        }
+        let outcome = match sighting {
+            Sighting::On(node) if node == self.wanted.target => Outcome::Target,
+            // Its source is a new process there.
+            Sighting::On(node) if node == self.wanted.source => Outcome::Source,
+            Sighting::On(_) | Sighting::Unclear => Outcome::Unknown,
+            Sighting::Nowhere => Outcome::Lost,
+        };
+        self.source_gone(outcome, now)
     }
 
     /// Nobody is left who could say whether the target runs it.
@@ -526,21 +555,11 @@ impl Orchestrator {
 
     /// The target says what became of its copy.
     pub fn target_copy(&mut self, copy: CopyState, now: Instant) -> Vec<OrchestratorAction> {
-        match (self.state, copy) {
-            (State::Doubting { .. }, CopyState::Active) => {
-                self.failed(FailureReason::lost("source", self.wanted.source), Outcome::Target, now)
-            }
+        let State::Doubting { dead, .. } = self.state else { return Vec::new() };
+        match copy {
+            CopyState::Active => self.source_gone(Outcome::Target, now),
             // An undecided copy never goes live by itself.
-            (State::Doubting { dead, .. }, CopyState::Undecided | CopyState::Discarded) => self.source_lost(dead, now),
-            (
-                State::Inquiring { .. }
-                | State::Asking { .. }
-                | State::Backoff { .. }
-                | State::Driving { .. }
-                | State::Deciding { .. }
-                | State::Over,
-                _,
-            ) => Vec::new(),
+            CopyState::Undecided | CopyState::Discarded | CopyState::Gone => self.source_lost(dead, now),
         }
     }
 
@@ -551,8 +570,8 @@ impl Orchestrator {
         }
         let timeout = |detail: &str| FailureReason::Timeout { detail: detail.to_owned() };
         match self.state {
-            State::Inquiring { .. } => self.failed(timeout("the source did not answer"), Outcome::Source, now),
-            State::Asking { .. } => self.failed(timeout("the target did not answer"), Outcome::Source, now),
+            State::Inquiring { .. } => self.failed(timeout("the source did not answer"), self.untouched(), now),
+            State::Asking { .. } => self.failed(timeout("the target did not answer"), self.untouched(), now),
             State::Backoff { .. } => self.ask_again(now),
             State::Driving { .. } => {
                 self.state = State::Driving { until: now + self.silence };
@@ -563,6 +582,7 @@ impl Orchestrator {
                 self.ask_again_for_the_end()
             }
             State::Doubting { .. } => self.in_doubt(now),
+            State::Searching { .. } => self.source_gone(Outcome::Unknown, now),
             State::Over => Vec::new(),
         }
     }

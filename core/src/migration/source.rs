@@ -360,6 +360,10 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeBack]
             }
+            CopyState::Gone => {
+                self.state = SourceState::Gone;
+                vec![SourceAction::TakeOver]
+            }
         }
     }
 

@@ -52,8 +52,9 @@ pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &Snap
 }
 
 /// Why a move failed of which the orchestrator did not hear the end.
-fn ended_unheard() -> FailureReason {
-    FailureReason::PeerLost { detail: "the source went on before its orchestrator heard of it".to_owned(), node: None }
+fn ended_unheard(orchestrator: NodeId) -> FailureReason {
+    let detail = "the source went on before its orchestrator heard of it".to_owned();
+    FailureReason::PeerLost { detail, node: Some(orchestrator) }
 }
 
 impl Engine {
@@ -67,7 +68,7 @@ impl Engine {
             return;
         }
         if let Some(end) = self.departed.of_driver(&id, from) {
-            return self.say_ended(from, id, end, ended_unheard());
+            return self.say_ended(from, id, end, ended_unheard(from));
         }
         if self.called_off.contains(&(from, id)) {
             return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
@@ -134,14 +135,14 @@ impl Engine {
     /// An orchestrator gives the word for a cutover that is over, and did not hear how it ended.
     pub(super) fn on_cutover_of_none(&mut self, from: NodeId, id: MoveId) {
         if let Some(end) = self.departed.of_driver(&id, from) {
-            return self.say_ended(from, id, end, ended_unheard());
+            return self.say_ended(from, id, end, ended_unheard(from));
         }
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.refuse(from, "CutoverNotify", &"of a move that is not known"),
             Verdict::Yes | Verdict::Ask => {
                 let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
                 if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) {
-                    self.say_ended(from, id, End::Kept, ended_unheard());
+                    self.say_ended(from, id, End::Kept, ended_unheard(from));
                 } else {
                     // So long ago that it is forgotten.
                     self.say(from, &MigrationMessage::InDoubt { id });

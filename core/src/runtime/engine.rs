@@ -32,7 +32,7 @@ use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
 use crate::events::{Account, InStream, Inbound};
-use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
 use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
@@ -53,6 +53,8 @@ pub struct NodeSelf {
     pub keypair: EntityKeypair,
     /// Its life.
     pub incarnation: Incarnation,
+    /// Which of its runtimes this is.
+    pub runtime: RuntimeLife,
     /// The secret that identities are sealed to.
     pub static_secret: NodeStaticSecret,
 }
@@ -159,6 +161,10 @@ impl Engine {
     /// An engine that registers kinds and accepts nothing yet.
     pub fn new(node: NodeSelf, options: RuntimeOptions, entropy: Entropy) -> Self {
         let (budget, silence) = (options.migration.arrival_budget, 8 * options.migration.silence);
+        let first = node.runtime == RuntimeLife::FIRST;
+        let ended = || if first { EndedMoves::default() } else { EndedMoves::after_others() };
+        // Above those of its forerunners, which others may still remember.
+        let openings = u64::from(node.runtime.get()) << 32;
         Self {
             node,
             options,
@@ -177,8 +183,8 @@ impl Engine {
             arrivals: HashMap::new(),
             placing: Placing::default(),
             places: Places::default(),
-            departed: EndedMoves::default(),
-            arrived: EndedMoves::default(),
+            departed: ended(),
+            arrived: ended(),
             called_off: VecDeque::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
@@ -193,7 +199,7 @@ impl Engine {
             timers: Timers::default(),
             entropy,
             sequence: 0,
-            openings: 0,
+            openings,
             accounts: HashMap::default(),
             forwards: Forwards::default(),
             questions: 0,

@@ -87,6 +87,7 @@ impl Engine {
             self.ask_where(node, query, origin);
         }
         for (origin, finding) in self.lookups.finished(now.instant) {
+            self.search_over(origin, &finding, now);
             match finding {
                 Finding::Found(found) => self.located(origin, Some(&found), now),
                 Finding::NotFound(former) => {

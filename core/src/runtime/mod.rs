@@ -49,7 +49,7 @@ pub use error::{Executed, RuntimeError};
 pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions, Verdict};
 pub use receiving::ChunkPlacement;
 pub use run::{LocalResult, Rest};
-pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
+pub use shell::{DaemonRuntime, Embedder, answer_without_runtime, said_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
     ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason,

@@ -239,10 +239,7 @@ impl Engine {
                 return self.refuse(from, "StatusQuery", &"not from the recorded source");
             }
             // Of another attempt, or of none: what is known of the one that is asked about.
-            Some(_) | None => match self.fate(&id) {
-                Some(copy) => copy,
-                None => return,
-            },
+            Some(_) | None => self.fate(&id),
         };
         self.say(from, &MigrationMessage::StatusAnswer { id, copy });
     }

@@ -8,10 +8,11 @@ use super::reaching::Then;
 use super::timers::TimerKey;
 use super::work::{MigrationStarted, Notice, Role, Settlement, Work};
 use crate::daemon::Ticket;
-use crate::directory::Haste;
+use crate::directory::{Finding, Haste};
 use crate::identity::{MigrationId, NodeId, OriginHash};
 use crate::migration::{
-    Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress, Subject, Wanted,
+    Ask, MigrationFailure, MigrationOptions, Orchestrator, OrchestratorAction, Outcome, Progress, Sighting, Subject,
+    Wanted,
 };
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -205,7 +206,7 @@ impl Engine {
             let attempt = machine.attempt;
             let part = Part { role: Role::Orchestrator, origin, migration, attempt, source, target };
             match action {
-                OrchestratorAction::Ask(ask) => self.ask(origin, ask),
+                OrchestratorAction::Ask(ask) => self.ask(origin, ask, now),
                 OrchestratorAction::Phase(stage) => {
                     self.work.push(Work::Notice(Notice::Phase { migration, stage }));
                     self.note_part(part, Some(stage), None);
@@ -220,7 +221,7 @@ impl Engine {
         }
     }
 
-    fn ask(&mut self, origin: OriginHash, ask: Ask) {
+    fn ask(&mut self, origin: OriginHash, ask: Ask, now: Now) {
         let Some(orchestration) = self.orchestrations.get(&origin) else { return };
         let machine = &orchestration.machine;
         let Wanted { migration, source, target, options, .. } = machine.wanted;
@@ -230,9 +231,12 @@ impl Engine {
             let message = MigrationMessage::Inquire { origin, migration, attempt, target, transport_identity };
             return self.say(source, &message);
         }
+        if ask == Ask::Search {
+            return self.search(origin, now);
+        }
         let (Some(id), Some(subject)) = (machine.id(), machine.subject()) else { return };
         match ask {
-            Ask::Inquire => {}
+            Ask::Inquire | Ask::Search => {}
             Ask::Prepare => {
                 let (kind, state_bytes) = (subject.kind.clone(), subject.state_bytes);
                 let message = MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
@@ -249,6 +253,39 @@ impl Engine {
             Ask::Cancel(reason) => self.say(source, &MigrationMessage::Cancel { id, reason: reason.bounded() }),
             Ask::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
         }
+    }
+
+    /// Looks for a daemon whose source has died.
+    fn search(&mut self, origin: OriginHash, now: Now) {
+        if self.local(origin).is_ok() {
+            let here = Sighting::On(self.me());
+            self.drive_input(origin, now, |machine| machine.searched(here, now.instant));
+        } else {
+            self.look_up(origin, Haste::SkipSilent, now);
+        }
+    }
+
+    /// The directory has answered, perhaps about a daemon that a driver of this node searches for.
+    pub(super) fn search_over(&mut self, origin: OriginHash, finding: &Finding, now: Now) {
+        let Some(source) = self.orchestrations.get(&origin).map(|orchestration| orchestration.machine.wanted.source)
+        else {
+            return;
+        };
+        // Whoever was given up may live, and host it.
+        let nowhere = if self.graves.misses_any() { Sighting::Unclear } else { Sighting::Nowhere };
+        let sighting = match finding {
+            Finding::Found(found) => {
+                let (host, life) = (found.claim.body().node(), found.claim.body().incarnation);
+                match life.map(|life| self.graves.holds(host, life)) {
+                    Some(false) => Sighting::On(host),
+                    Some(true) if host == source => nowhere,
+                    Some(true) | None => Sighting::Unclear,
+                }
+            }
+            Finding::NotFound(_) => nowhere,
+            Finding::Unanswered => Sighting::Unclear,
+        };
+        self.drive_input(origin, now, |machine| machine.searched(sighting, now.instant));
     }
 
     fn finished(&mut self, origin: OriginHash, part: Part, result: Result<(), MigrationFailure>, now: Now) {

@@ -15,6 +15,7 @@ impl Engine {
                     self.cut(node, false, now);
                 }
                 self.met(peer, now);
+                self.graves.seen(node);
                 self.peers.insert(peer.clone());
                 if *resumed {
                     self.routes_resume(node);
@@ -49,6 +50,8 @@ impl Engine {
                 };
                 if dead {
                     self.graves.bury(*node, *incarnation);
+                } else {
+                    self.graves.miss(*node);
                 }
                 self.cut(*node, dead, now);
                 self.migrations_lost(*node, dead, now);

@@ -167,7 +167,7 @@ impl Engine {
     }
 
     /// Whether the host that a claim names is proven dead.
-    fn is_dead(&self, claim: &Claim) -> bool {
+    pub(super) fn is_dead(&self, claim: &Claim) -> bool {
         let body = claim.body();
         let newer = |life| self.peers.get(body.node()).is_some_and(|peer| peer.identity.incarnation > life);
         body.incarnation.is_some_and(|life| self.graves.holds(body.node(), life) || newer(life))

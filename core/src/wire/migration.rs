@@ -453,9 +453,12 @@ pub enum CopyState {
     /// Live.
     #[n(1)]
     Active,
-    /// Dropped, or never arrived.
+    /// Dropped, or never arrived: nothing ran there.
     #[n(2)]
     Discarded,
+    /// Nothing is left of it, and nobody knows any more whether it ran: the runtime that had it has ended.
+    #[n(3)]
+    Gone,
 }
 
 impl MigrationMessage<'_> {

@@ -28,9 +28,9 @@ fn calls_that_are_given_up_while_their_daemon_is_handed_over_do_not_run() {
             let origin = world.spawn(0, 1, kind);
             let first = world.call(0, origin);
             world.outputs(first);
-            // The last one: the mailbox is closed until it comes.
+            // The last one: the mailbox is closed until it has come.
             let how = How::Delay(10 * SECOND);
-            world.meddler = Some(Meddler { message: "ReplayComplete", nth: 2, how });
+            world.meddler = Some(Meddler { message: "BufferedEvents", nth: 1, how });
             let ticket = world.migrate(0, origin, 1);
             let migration = world.migration(ticket).expect("it begins");
             assert!(world.run_until(SECOND, |world| world.meddled == 1));

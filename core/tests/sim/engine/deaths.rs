@@ -144,9 +144,9 @@ impl Model {
             if world.nodes[*driver].life != *life {
                 return false;
             }
-            let (id, failure) = match &world.waits[&ticket.0].result {
+            let (target, id, failure) = match &world.waits[&ticket.0].result {
                 None => return true,
-                Some(Err(RuntimeError::Migration(failure))) => (None, failure.clone()),
+                Some(Err(RuntimeError::Migration(failure))) => (None, None, failure.clone()),
                 Some(Ok(Settlement::Migrating(started))) => {
                     let id = started.migration.get();
                     match world.nodes[*driver].over.get(&id) {
@@ -162,7 +162,7 @@ impl Model {
                             );
                             return false;
                         }
-                        Some(Err(failure)) => (Some(id), failure.clone()),
+                        Some(Err(failure)) => (Some(started.target), Some(id), failure.clone()),
                     }
                 }
                 Some(other) => panic!("a move: {other:?}"),
@@ -171,12 +171,13 @@ impl Model {
             match (failure.outcome(), id) {
                 (Outcome::Lost, _) => {
                     assert!(fate.bereaved, "{origin} is said to be lost, and nobody died: {failure:?}");
+                    let anew = fate.doubled || *recover_lost;
+                    assert!(anew || hosts(world, *origin).is_empty(), "{origin} is said to be lost: {failure:?}");
                 }
-                (Outcome::Target, id) => {
-                    assert!(
-                        id.is_some_and(|id| world.landed.contains_key(&id)),
-                        "{origin} is said to live on the target"
-                    );
+                // By this move, or by another one meanwhile.
+                (Outcome::Target, _) => {
+                    let landed = |target| world.landed.values().any(|landed| *landed == (*origin, target));
+                    assert!(fate.doubled || target.is_some_and(landed), "{origin} is said to live on the target");
                 }
                 // Whoever died may have had it live before; of an operator's word the same is true.
                 (Outcome::Source, Some(id)) if !fate.bereaved && !fate.doubled && !*recover_lost => {
@@ -427,6 +428,14 @@ fn the_same_seed_of_deaths_gives_the_same_trace() {
         assert_eq!(deaths(seed), deaths(seed));
     }
     assert_ne!(deaths(0), deaths(1));
+}
+
+/// Its source had died, but another move had taken the daemon elsewhere before, which this driver had not heard of.
+#[test]
+fn a_daemon_that_lives_elsewhere_is_not_said_to_be_lost_with_its_source() {
+    for seed in [42572, 50021, 51416] {
+        deaths(seed);
+    }
 }
 
 /// Somebody remembered a host that the daemon had left since; the last host had died. A spawn was refused for ever.

@@ -413,11 +413,8 @@ fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon
                     Ok(()) => assert_eq!(hosts, [1], "{message}"),
                     Err(failure) => match failure.outcome() {
                         Outcome::Target => assert_eq!(hosts, [1], "{message}: {failure}"),
-                        // What is only asked about is told to be where it was; then its host died.
-                        Outcome::Lost | Outcome::Source => {
-                            assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}");
-                        }
-                        Outcome::Unknown => panic!("{message}: {failure:?} {hosts:?}"),
+                        Outcome::Lost => assert!(hosts.is_empty(), "{message}: {failure:?} {hosts:?}"),
+                        Outcome::Source | Outcome::Unknown => panic!("{message}: {failure:?} {hosts:?}"),
                     },
                 }
                 world.assert_nothing_left();

@@ -6,6 +6,7 @@
 mod abandoned;
 mod chain;
 mod channels;
+mod claims;
 mod daemon;
 mod deaths;
 mod directory;
@@ -18,6 +19,7 @@ mod forged;
 mod forged_streams;
 mod homes;
 mod limits;
+mod lives;
 mod load;
 mod long_calls;
 mod losses;
