@@ -116,6 +116,7 @@ impl Held {
     }
 
     /// The same to be stored by itself, whatever it came with.
+    #[must_use]
     pub fn alone(self) -> Self {
         match self {
             Self::Event { link, payload, call } if !is_worth_a_frame(payload.len()) => {
