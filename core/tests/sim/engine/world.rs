@@ -458,35 +458,6 @@ impl World {
         }
     }
 
-    /// Starts a node anew, alone. Returns who it was before.
-    fn begin_life(&mut self, index: usize) -> PeerIdentity {
-        let life = self.nodes[index].life + 1;
-        let old = self.identity(index);
-        self.begin_engine(index, begun(life, index), RuntimeLife::FIRST);
-        self.nodes[index].bare = false;
-        old
-    }
-
-    /// Puts a new engine, which knows nothing, in the place of a node's.
-    fn begin_engine(&mut self, index: usize, incarnation: Incarnation, runtime: RuntimeLife) {
-        let life = self.nodes[index].life + 1;
-        for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
-            wait.result = Some(Err(RuntimeError::ShuttingDown));
-        }
-        self.speech.forget(index);
-        let options = &self.nodes[index].options;
-        let (engine, keypair) = make_engine(self.seed, index, (life, incarnation, runtime), options);
-        let members = std::mem::take(&mut self.members[index]);
-        let node = &mut self.nodes[index];
-        node.engine = engine;
-        node.keypair = keypair;
-        (node.incarnation, node.runtime) = (incarnation, runtime);
-        node.objects = Objects::default();
-        node.open.clear();
-        node.life = life;
-        self.tell_members(index, &members);
-    }
-
     /// The runtime of a node that was restarted becomes ready.
     pub(crate) fn make_ready(&mut self, index: usize) {
         self.get_ready(index);
