@@ -12,7 +12,7 @@ use mesh_daemon_core::causal::{ChainBuilder, Horizon};
 use mesh_daemon_core::daemon::{DaemonKey, EventOutcome, HostConfig, Ticket};
 use mesh_daemon_core::directory::{Claim, ClaimBody};
 use mesh_daemon_core::identity::{
-    EntityId, EntityKeypair, Epoch, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret,
+    EntityId, EntityKeypair, Epoch, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret, RuntimeLife,
 };
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
 use mesh_daemon_core::migration::{MigrationOptions, SliceHash};
@@ -141,7 +141,11 @@ impl World {
             drawn += 1;
             drawn
         });
-        let engine = Engine::new(NodeSelf { keypair, incarnation: LIFE, static_secret }, options, entropy);
+        let engine = Engine::new(
+            NodeSelf { keypair, incarnation: LIFE, runtime: RuntimeLife::FIRST, static_secret },
+            options,
+            entropy,
+        );
         let now = Now { instant: Instant::now(), unix_ns: 1_700_000_000_000_000_000 };
         let mut world = Self { engine, now, tickets: 0, last_run: HashMap::new(), ran: false };
         world.engine.register_factory(KIND).expect("a new kind");

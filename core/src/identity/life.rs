@@ -11,6 +11,11 @@ pub struct Incarnation {
     pub salt: u64,
 }
 
+/// One of the runtimes that a node has in one of its lives, one after another, counted from 0. A later one knows nothing of
+/// what its forerunners hosted and sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuntimeLife(u32);
+
 /// One life of a daemon: 128 random bits, made by a spawn or a takeover and kept by migrations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lineage(u128);
@@ -41,6 +46,21 @@ impl Incarnation {
         started.copy_from_slice(&bytes[..8]);
         salt.copy_from_slice(&bytes[8..]);
         Self { started_at_ms: u64::from_le_bytes(started), salt: u64::from_le_bytes(salt) }
+    }
+}
+
+impl RuntimeLife {
+    /// The first one of a node.
+    pub const FIRST: Self = Self(0);
+
+    /// Names one.
+    pub const fn new(count: u32) -> Self {
+        Self(count)
+    }
+
+    /// The number itself.
+    pub const fn get(self) -> u32 {
+        self.0
     }
 }
 

@@ -19,7 +19,7 @@ use super::handlers::{ObserverId, PeerObserver, Responder};
 use super::inner::Inner;
 use super::table::{Backoff, DialTarget, PeerState, PeerTable, TableConfig, Way};
 use super::{dial, listen, members, relay};
-use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, NodeId, Signature};
+use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, NodeId, RuntimeLife, Signature};
 use crate::membership::Membership;
 use crate::session::{BULK_WINDOW, LocalIdentity};
 use crate::wire::Subprotocol;
@@ -121,6 +121,11 @@ impl MeshNode {
     /// This life of the node.
     pub fn incarnation(&self) -> Incarnation {
         self.inner.local.incarnation()
+    }
+
+    /// Numbers the next runtime on this node: its peers may still remember what a former one hosted and sent.
+    pub fn next_runtime(&self) -> RuntimeLife {
+        RuntimeLife::new(self.inner.runtimes.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Makes a session with the node at `addr` (`host:port`), or finds the one that there is. A given key or id is a pin: when

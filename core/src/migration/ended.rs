@@ -31,6 +31,11 @@ pub struct EndedMoves {
 }
 
 impl EndedMoves {
+    /// Begins where another runtime may have ended moves before.
+    pub fn after_others() -> Self {
+        Self { forgot: true, ..Self::default() }
+    }
+
     /// An attempt ended that `by` drove. A later attempt of the same migration may still come.
     pub fn note(&mut self, id: &MoveId, by: NodeId, end: End) {
         let key = (id.entity, id.migration);

@@ -22,6 +22,8 @@ impl Outcome {
     pub fn told_by(source: NodeId, reason: &FailureReason) -> Self {
         match reason {
             FailureReason::PeerLost { node: Some(node), .. } if *node == source => Self::Lost,
+            // Another copy outranks the one that was to move.
+            FailureReason::PeerLost { node: None, .. } => Self::Unknown,
             FailureReason::NotReady
             | FailureReason::FactoryNotFound { .. }
             | FailureReason::ComputeNotSupported

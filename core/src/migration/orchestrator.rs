@@ -559,7 +559,7 @@ impl Orchestrator {
         match copy {
             CopyState::Active => self.source_gone(Outcome::Target, now),
             // An undecided copy never goes live by itself.
-            CopyState::Undecided | CopyState::Discarded => self.source_lost(dead, now),
+            CopyState::Undecided | CopyState::Discarded | CopyState::Gone => self.source_lost(dead, now),
         }
     }
 

@@ -122,6 +122,21 @@ impl Target {
         }
     }
 
+    /// Whether the source has begun, and cannot have decided yet.
+    pub fn is_under_way(&self) -> bool {
+        match self.state {
+            TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { complete: false } => true,
+            TargetState::Prepared
+            | TargetState::Staged { complete: true }
+            | TargetState::Active
+            | TargetState::Over => false,
+        }
+    }
+
     /// Something was heard of the source.
     pub fn heard(&mut self, now: Instant) {
         self.heard_at = now;
@@ -291,9 +306,14 @@ impl Target {
         }
     }
 
+    /// Whether the copy is whole and its source, which may have released it, out of reach.
+    pub fn is_in_doubt(&self) -> bool {
+        self.cut_off && self.state == (TargetState::Staged { complete: true })
+    }
+
     /// The operator's word that the source is gone. Nothing while it is in reach, and nothing of a copy that is not whole.
     pub fn recover(&mut self) -> Vec<TargetAction> {
-        if self.cut_off && self.state == (TargetState::Staged { complete: true }) {
+        if self.is_in_doubt() {
             self.state = TargetState::Over;
             return vec![TargetAction::TakeOver];
         }
@@ -305,6 +325,7 @@ impl Target {
     pub fn source_answered(&mut self, copy: CopyState) -> Vec<TargetAction> {
         match copy {
             CopyState::Active | CopyState::Discarded => self.called_off(FailureReason::Cancelled, Outcome::Source),
+            CopyState::Gone => self.called_off(FailureReason::lost("source", self.source), Outcome::Lost),
             CopyState::Undecided => Vec::new(),
         }
     }

@@ -14,12 +14,12 @@ use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{End, MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::migration::{End, Source, SourceAction, SourceState, Transfer};
 use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
-/// Most moves that were called off before they were asked for.
+/// Most moves of one orchestrator that were called off before they were asked for.
 const MOST_CALLED_OFF: usize = 64;
 const SNAPSHOT_LABEL: &[u8] = b"mesh-daemon snapshot v1";
 
@@ -52,8 +52,9 @@ pub(super) fn vouched(id: &MoveId, source: NodeId, target: NodeId, digest: &Snap
 }
 
 /// Why a move failed of which the orchestrator did not hear the end.
-fn ended_unheard() -> FailureReason {
-    FailureReason::PeerLost { detail: "the source went on before its orchestrator heard of it".to_owned(), node: None }
+fn ended_unheard(orchestrator: NodeId) -> FailureReason {
+    let detail = "the source went on before its orchestrator heard of it".to_owned();
+    FailureReason::PeerLost { detail, node: Some(orchestrator) }
 }
 
 impl Engine {
@@ -67,9 +68,9 @@ impl Engine {
             return;
         }
         if let Some(end) = self.departed.of_driver(&id, from) {
-            return self.say_ended(from, id, end, ended_unheard());
+            return self.say_ended(from, id, end, ended_unheard(from));
         }
-        if self.called_off.contains(&(from, id)) {
+        if self.called_off.get(&from).is_some_and(|moves| moves.contains(&id)) {
             return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
         }
         if self.reach_first(target, || Then::Depart { from, id, target, transport }) {
@@ -78,6 +79,8 @@ impl Engine {
         let origin = id.entity.origin_hash();
         let refusal = if self.arrivals.contains_key(&id.entity) {
             Some(FailureReason::AlreadyMigrating)
+        } else if self.work.is_behind() {
+            Some(FailureReason::NotReady)
         } else if !self.peers.is_up(target) {
             Some(FailureReason::TargetUnavailable)
         } else {
@@ -122,10 +125,13 @@ impl Engine {
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
             Verdict::Yes | Verdict::Ask => {
-                if self.called_off.len() >= MOST_CALLED_OFF {
-                    self.called_off.pop_front();
+                let moves = self.called_off.entry(from).or_default();
+                if !moves.contains(&id) {
+                    if moves.len() >= MOST_CALLED_OFF {
+                        moves.pop_front();
+                    }
+                    moves.push_back(id);
                 }
-                self.called_off.push_back((from, id));
                 self.say_ended(from, id, end, reason);
             }
         }
@@ -134,14 +140,14 @@ impl Engine {
     /// An orchestrator gives the word for a cutover that is over, and did not hear how it ended.
     pub(super) fn on_cutover_of_none(&mut self, from: NodeId, id: MoveId) {
         if let Some(end) = self.departed.of_driver(&id, from) {
-            return self.say_ended(from, id, end, ended_unheard());
+            return self.say_ended(from, id, end, ended_unheard(from));
         }
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.refuse(from, "CutoverNotify", &"of a move that is not known"),
             Verdict::Yes | Verdict::Ask => {
                 let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
                 if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) {
-                    self.say_ended(from, id, End::Kept, ended_unheard());
+                    self.say_ended(from, id, End::Kept, ended_unheard(from));
                 } else {
                     // So long ago that it is forgotten.
                     self.say(from, &MigrationMessage::InDoubt { id });
@@ -211,19 +217,6 @@ impl Engine {
                     self.say_status(entity, stage);
                 }
                 SourceAction::TooLate { to } => self.say(to, &MigrationMessage::TooLate { id }),
-                SourceAction::WrongPhase { to, got } => {
-                    let expected = departure.source.stage().name().to_owned();
-                    let reason = FailureReason::WrongPhase { expected, got: got.to_owned() };
-                    if to == orchestrator {
-                        self.note_migration(
-                            Role::Source,
-                            &id,
-                            (self.me(), target),
-                            None,
-                            Some(MigrationFailure::Refused(reason, Outcome::Source)),
-                        );
-                    }
-                }
             }
         }
         if let Some(departure) = self.departures.get(&entity)
@@ -247,7 +240,10 @@ impl Engine {
     }
 
     pub(super) fn tick_departure(&mut self, entity: EntityId, now: Now) {
-        self.departure_input(entity, now, |source| source.tick(now.instant));
+        self.expire_held(entity, now);
+        let restless = self.departures.get(&entity).filter(|departure| departure.source.is_restless(now.instant));
+        let unsettled = restless.and_then(|departure| self.unsettled_of(departure.origin));
+        self.departure_input(entity, now, |source| source.tick(unsettled.as_deref(), now.instant));
     }
 
     fn report(&mut self, entity: EntityId, stage: Stage) {

@@ -19,6 +19,9 @@ use crate::wire::directory::{DirectoryMessage, Few};
 impl Engine {
     /// Asks for the host of a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
+        if self.lookups.join(origin, haste) {
+            return self.check_lookups(now);
+        }
         let peers: Vec<(NodeId, bool)> = match haste {
             // Who is out of reach for the moment may host it.
             Haste::WaitForAll => self.peers.all().collect(),

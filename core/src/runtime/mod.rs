@@ -25,6 +25,7 @@ mod peers;
 mod places;
 mod placing;
 mod policy;
+mod questions;
 mod reaching;
 mod receiving;
 mod recovery;
@@ -43,6 +44,7 @@ mod sweeps;
 mod timeouts;
 mod timers;
 mod transmit;
+mod unsettled;
 mod work;
 
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};
@@ -50,7 +52,7 @@ pub use error::{Executed, RuntimeError};
 pub use policy::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions, Verdict};
 pub use receiving::ChunkPlacement;
 pub use run::{LocalResult, Rest};
-pub use shell::{DaemonRuntime, Embedder, answer_without_runtime};
+pub use shell::{DaemonRuntime, Embedder, answer_without_runtime, said_without_runtime};
 pub use spawn::SpawnRequest;
 pub use work::{
     ConstructFor, DaemonEvent, MigrationRequest, MigrationStarted, Notice, Role, Settlement, StopReason,

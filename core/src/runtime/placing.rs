@@ -43,6 +43,8 @@ pub(super) struct Placing {
     anew: BTreeSet<NodeId>,
     /// Those of them that have not been told so in this pass.
     untold: BTreeSet<NodeId>,
+    /// Nodes for which something was dropped since the last pass began: the next one tells them everything anew.
+    lost: BTreeSet<NodeId>,
     /// Nodes that were told of daemons of this one. They hear that there are none when they are its homes no more, as soon as
     /// they can be told.
     named: BTreeSet<NodeId>,
@@ -73,8 +75,8 @@ impl Placing {
 
     /// Something for a peer was dropped: it is told everything anew.
     pub(super) fn lost_something(&mut self, to: NodeId, subprotocol: Subprotocol) {
-        if subprotocol == Subprotocol::Directory && self.view.contains(to) {
-            self.anew.insert(to);
+        if subprotocol == Subprotocol::Directory && (self.view.contains(to) || self.named.contains(&to)) {
+            self.lost.insert(to);
         }
     }
 }
@@ -105,7 +107,16 @@ impl Engine {
         }
     }
 
+    /// Begins a pass for those for whom something was dropped.
+    pub(super) fn make_up_for_lost(&mut self, now: Now) {
+        if !self.placing.lost.is_empty() {
+            self.begin_pass(now);
+        }
+    }
+
     fn begin_pass(&mut self, now: Now) {
+        let mut lost = std::mem::take(&mut self.placing.lost);
+        self.placing.anew.append(&mut lost);
         self.placing.cursor = Some(0);
         self.placing.untold = self.placing.anew.clone();
         self.timers.arm(TimerKey::Placing, now.instant + TOGETHER);
@@ -157,14 +168,18 @@ impl Engine {
         let settled = Some(self.placing.view.name().0);
         let homes: Vec<NodeId> = self.placing.view.nodes().iter().copied().filter(|&home| home != me).collect();
         for home in homes {
-            if self.peers.is_up(home) {
+            // One for whom some of this pass was dropped has not been told all.
+            if self.peers.is_up(home) && !self.placing.lost.contains(&home) {
                 let anew = self.placing.untold.remove(&home);
                 self.say_place(home, anew, Vec::new(), Vec::new(), settled);
             }
         }
         for former in std::mem::take(&mut self.placing.untold) {
-            if self.peers.is_up(former) && self.placing.named.remove(&former) {
+            if self.peers.is_up(former) && self.placing.named.contains(&former) {
                 self.say_place(former, true, Vec::new(), Vec::new(), None);
+                if !self.placing.lost.contains(&former) {
+                    self.placing.named.remove(&former);
+                }
             }
         }
         self.placing.anew.clear();

@@ -122,14 +122,19 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::identity::{EntityKeypair, Incarnation, NodeStaticSecret};
+    use crate::identity::{EntityKeypair, Incarnation, NodeStaticSecret, RuntimeLife};
     use crate::runtime::{NodeSelf, RuntimeOptions};
 
     #[tokio::test]
     async fn nodes_that_others_name_do_not_pile_up() {
         let keypair = EntityKeypair::generate();
         let static_secret = NodeStaticSecret::derive(&keypair).expect("it has a secret");
-        let node = NodeSelf { keypair, incarnation: Incarnation { started_at_ms: 1, salt: 1 }, static_secret };
+        let node = NodeSelf {
+            keypair,
+            incarnation: Incarnation { started_at_ms: 1, salt: 1 },
+            runtime: RuntimeLife::FIRST,
+            static_secret,
+        };
         let mut engine = Engine::new(node, RuntimeOptions::default(), Box::new(|| 1));
         let now = Now { instant: Instant::now(), unix_ns: 0 };
         engine.start(now).expect("it was not shut down");

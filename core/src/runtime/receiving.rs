@@ -80,6 +80,16 @@ impl Engine {
             let detail = "the source's claim does not hold".to_owned();
             return self.arrival_input(id.entity, now, |target| target.fail(FailureReason::StateFailed { detail }));
         };
+        let outlived = self.pointers.claim(id.entity.origin_hash()).filter(|known| {
+            let known = known.body();
+            known.entity == id.entity && known.min_epoch > id.epoch
+        });
+        if let Some(known) = outlived.filter(|known| !self.is_dead(known)).cloned() {
+            // The source cannot have heard of it yet.
+            self.say_claim(from, &known);
+            let detail = "the daemon was taken over elsewhere".to_owned();
+            return self.arrival_input(id.entity, now, |target| target.fail(FailureReason::StateFailed { detail }));
+        }
         if let Some(arrival) = self.arrivals.get_mut(&id.entity) {
             arrival.claim = Some(claim);
         }

@@ -38,6 +38,7 @@ impl Engine {
         } else if self.local(origin).is_ok() {
             return Ok(());
         } else if let Some(entity) = coming {
+            self.check_claimable(&entity)?;
             self.arrival_input(entity, now, Target::recover);
             !self.arrivals.contains_key(&entity)
         } else {
@@ -49,6 +50,21 @@ impl Engine {
         }
         let expected = "a lost peer".to_owned();
         let reason = FailureReason::WrongPhase { expected, got: "recover".to_owned() };
+        Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
+    }
+
+    /// Whether this node could show that a staged copy that it takes over is its own: the source has not handed it over, so
+    /// only the daemon's key can say so.
+    fn check_claimable(&self, entity: &EntityId) -> Result<(), RuntimeError> {
+        let Some(arrival) = self.arrivals.get(entity).filter(|arrival| arrival.target.is_in_doubt()) else {
+            return Ok(());
+        };
+        let slot = arrival.key.and_then(|key| self.slot(key));
+        if slot.is_none_or(|slot| !slot.host.keypair.is_read_only()) {
+            return Ok(());
+        }
+        let detail = "the daemon's key is not here, so nobody would believe that it lives here".to_owned();
+        let reason = FailureReason::IdentityTransportFailed { detail };
         Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
     }
 
@@ -245,7 +261,7 @@ impl Engine {
         }
     }
 
-    fn say_claim(&mut self, to: NodeId, claim: &Claim) {
+    pub(super) fn say_claim(&mut self, to: NodeId, claim: &Claim) {
         let body = codec::encode(&DirectoryMessage::Claim { claim: &claim.encode() });
         self.send(to, Subprotocol::Directory, body);
     }
@@ -264,6 +280,10 @@ impl Engine {
         let body = *claim.body();
         let origin = body.entity.origin_hash();
         if body.host == self.node.keypair.entity_id() {
+            return;
+        }
+        if self.is_dead(&claim) {
+            // Of a host that is proven dead: it outranks nobody who lives, however late it is shown.
             return;
         }
         let known = self.known_claim(origin);
@@ -291,8 +311,11 @@ impl Engine {
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
-            self.remember_left(claim, now);
+            self.pointers.told(claim, from, now.instant);
+            self.timers.sweep_later(now);
         }
+        // They wait for one that ended here before it had wholly arrived.
+        self.answer_early_inquiries(origin);
         self.settle_own(now);
     }
 

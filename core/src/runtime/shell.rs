@@ -21,7 +21,7 @@ use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, Subprot
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
 use crate::wire::events::EventsMessage;
-use crate::wire::migration::{FailureReason, MigrationMessage};
+use crate::wire::migration::{CopyState, FailureReason, MigrationMessage};
 use crate::wire::{Lane, Subprotocol};
 
 /// What the runtime answers for.
@@ -77,7 +77,7 @@ impl DaemonRuntime {
         let keypair = mesh.keypair().clone();
         let static_secret =
             NodeStaticSecret::derive(&keypair).map_err(|e| RuntimeError::InvalidArgument(e.to_string()))?;
-        let node = NodeSelf { keypair, incarnation: mesh.incarnation(), static_secret };
+        let node = NodeSelf { keypair, incarnation: mesh.incarnation(), runtime: mesh.next_runtime(), static_secret };
         let shared = Arc::new_cyclic(|this| Shared {
             this: this.clone(),
             engine: Mutex::new(Engine::new(node, options, Box::new(random_bits))),
@@ -328,9 +328,19 @@ impl SubprotocolHandler for Shared {
 
 /// Has a node without a runtime answer at once what would otherwise be waited for.
 pub fn answer_without_runtime(mesh: &MeshNode) {
-    mesh.set_responder(Subprotocol::Migration, Some(refuse_migration));
-    mesh.set_responder(Subprotocol::Directory, Some(know_nothing));
-    mesh.set_responder(Subprotocol::Events, Some(host_nothing));
+    for subprotocol in SUBPROTOCOLS {
+        mesh.set_responder(subprotocol, Some(said_without_runtime));
+    }
+}
+
+/// What a node without a runtime answers to a message for one, if anything.
+pub fn said_without_runtime(record: &Record) -> Option<Vec<u8>> {
+    match record.subprotocol {
+        Subprotocol::Migration => refuse_migration(record),
+        Subprotocol::Directory => know_nothing(record),
+        Subprotocol::Events => host_nothing(record),
+        _ => None,
+    }
 }
 
 fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
@@ -348,6 +358,9 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         }
         // Of a runtime that has ended: no copy is kept here, and no drive goes on.
         MigrationMessage::ActivateAck { id } => Some(codec::encode(&MigrationMessage::CleanupComplete { id })),
+        MigrationMessage::ActivateTarget { id, .. } | MigrationMessage::StatusQuery { id } => {
+            Some(codec::encode(&MigrationMessage::StatusAnswer { id, copy: CopyState::Gone }))
+        }
         MigrationMessage::CutoverNotify { id } => Some(codec::encode(&MigrationMessage::InDoubt { id })),
         MigrationMessage::TakeSnapshot { id, .. } | MigrationMessage::Cancel { id, .. } => {
             let reason = FailureReason::DaemonNotFound;
@@ -361,11 +374,9 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         | MigrationMessage::RestoreComplete { .. }
         | MigrationMessage::BufferedEvents { .. }
         | MigrationMessage::ReplayComplete { .. }
-        | MigrationMessage::ActivateTarget { .. }
         | MigrationMessage::CleanupComplete { .. }
         | MigrationMessage::MigrationFailed { .. }
         | MigrationMessage::Status { .. }
-        | MigrationMessage::StatusQuery { .. }
         | MigrationMessage::StatusAnswer { .. }
         | MigrationMessage::TooLate { .. }
         | MigrationMessage::InDoubt { .. }

@@ -68,7 +68,7 @@ impl Engine {
             None => return Err(RuntimeError::InvalidArgument("kind must be a string".into())),
         };
         let origin = request.keypair.origin_hash();
-        if self.is_taken(origin) {
+        if self.is_taken(origin) || self.is_arriving(&request.keypair.entity_id()) {
             return Err(RuntimeError::AlreadyRegistered(origin));
         }
         if request.keypair.is_read_only() {

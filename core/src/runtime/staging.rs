@@ -11,7 +11,7 @@ use crate::events::Held;
 use crate::identity::{EntityId, NodeId};
 use crate::migration::{End, TargetState};
 use crate::wire::codec;
-use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
+use crate::wire::migration::{CopyState, FailureReason, MOST_HANDED_STREAMS, MigrationMessage, MoveId, Stage};
 
 /// Most messages of waiting events that are held because one before them is missing.
 const MOST_EARLY: usize = 4096;
@@ -78,6 +78,10 @@ impl Engine {
         let (already, key) = (arrival.target.staged, arrival.key);
         let mut room = self.room_for_staged(&entity);
         let Some(slot) = key.and_then(|key| self.slot_mut(key)) else { return Ok(()) };
+        // Those that came with the state, and those that the messages name.
+        if slot.inbound.len() + streams.len() + marks.len() > 2 * MOST_HANDED_STREAMS {
+            return Err(FailureReason::BufferFull);
+        }
         let mut staged = already;
         for (position, item) in (first..).zip(&items) {
             if position < already {
@@ -135,9 +139,8 @@ impl Engine {
         let Some(arrival) = self.arrivals.get_mut(&id.entity) else {
             // It finished here before, and the source did not hear of it.
             return match self.fate(&id) {
-                Some(CopyState::Active) => self.say(from, &MigrationMessage::ActivateAck { id }),
-                Some(copy) => self.say(from, &MigrationMessage::StatusAnswer { id, copy }),
-                None => {}
+                CopyState::Active => self.say(from, &MigrationMessage::ActivateAck { id }),
+                copy => self.say(from, &MigrationMessage::StatusAnswer { id, copy }),
             };
         };
         if arrival.target.id != id || arrival.target.source != from {
@@ -157,17 +160,18 @@ impl Engine {
         self.arrival_input(id.entity, now, |target| target.activate(now.instant));
     }
 
-    /// What became of a copy whose arrival here is over; nothing when that was forgotten.
-    pub(super) fn fate(&self, id: &MoveId) -> Option<CopyState> {
+    /// What became of a copy whose arrival here is over.
+    pub(super) fn fate(&self, id: &MoveId) -> CopyState {
         let origin = id.entity.origin_hash();
         let later = |entity: EntityId, epoch| entity == id.entity && epoch > id.epoch;
         let here = self.local(origin).ok().and_then(|key| self.slot(key));
         match self.arrived.of(id) {
-            Some(End::Arrived | End::Left) => Some(CopyState::Active),
-            Some(End::Discarded | End::Kept) => Some(CopyState::Discarded),
-            None if here.is_some_and(|slot| later(slot.host.entity(), slot.host.epoch)) => Some(CopyState::Active),
-            None if self.pointers.get(origin).is_some_and(|p| later(p.entity, p.epoch)) => Some(CopyState::Active),
-            None => self.arrived.is_complete().then_some(CopyState::Discarded),
+            Some(End::Arrived | End::Left) => CopyState::Active,
+            Some(End::Discarded | End::Kept) => CopyState::Discarded,
+            None if here.is_some_and(|slot| later(slot.host.entity(), slot.host.epoch)) => CopyState::Active,
+            None if self.pointers.get(origin).is_some_and(|p| later(p.entity, p.epoch)) => CopyState::Active,
+            None if self.arrived.is_complete() => CopyState::Discarded,
+            None => CopyState::Gone,
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) enum TimerKey {
     Route(OriginHash),
     /// Questions to the directory.
     Lookups,
+    /// Questions to the embedder's policy.
+    Questions,
     /// Naming this node's daemons to their homes.
     Placing,
     /// Comparing this node's daemons with those of peers that share no homes with it.

@@ -422,7 +422,8 @@ impl OfMigration<'_> {
             },
             Self::StatusQuery { id } => MigrationMessage::StatusQuery { id: id.id() },
             Self::StatusAnswer { id, copy } => {
-                let copy = [CopyState::Undecided, CopyState::Active, CopyState::Discarded][usize::from(copy % 3)];
+                let copies = [CopyState::Undecided, CopyState::Active, CopyState::Discarded, CopyState::Gone];
+                let copy = copies[usize::from(copy % 4)];
                 MigrationMessage::StatusAnswer { id: id.id(), copy }
             }
             Self::Cancel { id } => MigrationMessage::Cancel { id: id.id(), reason: FailureReason::Cancelled },

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::seeds;
 use mesh_daemon_core::daemon::DaemonKey;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -27,11 +27,14 @@ mod channels;
 mod deaths;
 mod embedder;
 mod frames;
+mod lives;
 mod meddling;
+mod talk;
 mod users;
 
 pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
+pub(crate) use talk::{Talk, Way};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -82,6 +85,7 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) keypair: EntityKeypair,
     pub(crate) incarnation: Incarnation,
+    pub(crate) runtime: RuntimeLife,
     pub(crate) objects: Objects,
     pub(crate) channels: Option<std::sync::Arc<SimChannels>>,
     pub(crate) options: RuntimeOptions,
@@ -90,7 +94,13 @@ pub(crate) struct Node {
     /// The largest state that the policy admits when it is asked, and what it was asked.
     pub(crate) admits_bytes: u64,
     pub(crate) asked: Vec<MigrationRequest>,
+    /// Questions are not answered, and which ones were put then.
+    pub(crate) policy_is_silent: bool,
+    pub(crate) questions: Vec<u64>,
+    /// Counts its engines.
     pub(crate) life: u64,
+    /// Its runtime has ended, and the node answers for it.
+    pub(crate) bare: bool,
     /// What was told of this node's parts in migrations.
     pub(crate) stages: Vec<(Role, Stage)>,
     /// Those that began, and of which no end was told.
@@ -161,8 +171,12 @@ pub(crate) struct World {
     pub(crate) delay: std::ops::Range<u64>,
     /// What frames of some nodes need more.
     pub(crate) lag: BTreeMap<usize, Duration>,
+    /// From whom to whom nothing goes out in which lanes at the moment.
+    pub(crate) clogged: Vec<(usize, usize, Lane)>,
     tokens: u64,
     pub(crate) speech: Speech,
+    /// What daemons say to each other by chance; nothing unless a test has them talk.
+    pub(crate) talk: Option<Talk>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
     /// Who each node has as members of the mesh; nobody where that is empty.
@@ -179,19 +193,24 @@ fn pair(one: usize, other: usize) -> (usize, usize) {
     (one.min(other), one.max(other))
 }
 
-fn make_engine(seed: u64, index: usize, life: u64, options: &RuntimeOptions) -> (Engine, EntityKeypair, Incarnation) {
+fn make_engine(
+    seed: u64,
+    index: usize,
+    (life, incarnation, runtime): (u64, Incarnation, RuntimeLife),
+    options: &RuntimeOptions,
+) -> (Engine, EntityKeypair) {
     let mut key = [0; 32];
     key[0] = u8::try_from(index).expect("few nodes");
     key[1] = 0xee;
     let keypair = EntityKeypair::from_seed(&key);
-    let incarnation = Incarnation { started_at_ms: 1_000 + life, salt: index as u64 };
     let mut bits = SmallRng::seed_from_u64(seed ^ (index as u64) << 32 ^ life << 48);
-    let node = NodeSelf {
-        keypair: keypair.clone(),
-        incarnation,
-        static_secret: NodeStaticSecret::derive(&keypair).expect("a full key pair"),
-    };
-    (Engine::new(node, options.clone(), Box::new(move || bits.random())), keypair, incarnation)
+    let static_secret = NodeStaticSecret::derive(&keypair).expect("a full key pair");
+    let node = NodeSelf { keypair: keypair.clone(), incarnation, runtime, static_secret };
+    (Engine::new(node, options.clone(), Box::new(move || bits.random())), keypair)
+}
+
+fn begun(life: u64, index: usize) -> Incarnation {
+    Incarnation { started_at_ms: 1_000 + life, salt: index as u64 }
 }
 
 impl World {
@@ -253,8 +272,10 @@ impl World {
             messages: Vec::new(),
             delay: 20..400,
             lag: BTreeMap::new(),
+            clogged: Vec::new(),
             tokens: 0,
             speech: Speech::default(),
+            talk: None,
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
             directory_messages: 0,
@@ -263,18 +284,23 @@ impl World {
         };
         for index in 0..count {
             let options = options(index);
-            let (engine, keypair, incarnation) = make_engine(seed, index, 0, &options);
+            let (incarnation, runtime) = (begun(0, index), RuntimeLife::FIRST);
+            let (engine, keypair) = make_engine(seed, index, (0, incarnation, runtime), &options);
             world.nodes.push(Node {
                 engine,
                 keypair,
                 incarnation,
+                runtime,
                 objects: Objects::default(),
                 channels: None,
                 options,
                 admits_orchestrator: None,
                 admits_bytes: u64::MAX,
                 asked: Vec::new(),
+                policy_is_silent: false,
+                questions: Vec::new(),
                 life: 0,
+                bare: false,
                 stages: Vec::new(),
                 open: BTreeSet::new(),
                 failed: Vec::new(),
@@ -328,7 +354,7 @@ impl World {
         let mut stamped = String::new();
         let _ = write!(stamped, "{:>10} {line}", self.elapsed_micros());
         self.hasher.write(stamped.as_bytes());
-        if self.trace.len() == TRACE_LINES {
+        if self.trace.len() == TRACE_LINES && !self.talkative {
             self.trace.pop_front();
         }
         self.trace.push_back(stamped);
@@ -372,6 +398,7 @@ impl World {
 
     fn peer_event(&mut self, node: usize, event: &PeerEvent) {
         let now = self.present();
+        self.mortality.losses += u64::from(matches!(event, PeerEvent::Lost { .. }));
         self.nodes[node].engine.peer(event, now);
         self.channels_peer(node, event);
         self.settle(node);
@@ -435,21 +462,29 @@ impl World {
     fn begin_life(&mut self, index: usize) -> PeerIdentity {
         let life = self.nodes[index].life + 1;
         let old = self.identity(index);
+        self.begin_engine(index, begun(life, index), RuntimeLife::FIRST);
+        self.nodes[index].bare = false;
+        old
+    }
+
+    /// Puts a new engine, which knows nothing, in the place of a node's.
+    fn begin_engine(&mut self, index: usize, incarnation: Incarnation, runtime: RuntimeLife) {
+        let life = self.nodes[index].life + 1;
         for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
             wait.result = Some(Err(RuntimeError::ShuttingDown));
         }
         self.speech.forget(index);
-        let (engine, keypair, incarnation) = make_engine(self.seed, index, life, &self.nodes[index].options);
+        let options = &self.nodes[index].options;
+        let (engine, keypair) = make_engine(self.seed, index, (life, incarnation, runtime), options);
         let members = std::mem::take(&mut self.members[index]);
         let node = &mut self.nodes[index];
         node.engine = engine;
         node.keypair = keypair;
-        node.incarnation = incarnation;
+        (node.incarnation, node.runtime) = (incarnation, runtime);
         node.objects = Objects::default();
         node.open.clear();
         node.life = life;
         self.tell_members(index, &members);
-        old
     }
 
     /// The runtime of a node that was restarted becomes ready.

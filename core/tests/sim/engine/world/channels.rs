@@ -200,7 +200,11 @@ impl World {
         if let Some(channels) = self.channels(to).filter(|_| !channel.is_empty()) {
             channels.act(|machine, now| machine.records(id, lane, &mut channel, now));
         }
-        self.nodes[to].engine.records(id, lane, &mut rest, now);
+        if self.nodes[to].bare {
+            self.answer_without_runtime(from, to, rest);
+        } else {
+            self.nodes[to].engine.records(id, lane, &mut rest, now);
+        }
     }
 
     // What tests do.

@@ -1,0 +1,104 @@
+//! Runtimes that follow one another on one node, whose peers see nothing of the change.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mesh_daemon_core::identity::{MigrationId, OriginHash};
+use mesh_daemon_core::migration::{MigrationFailure, Outcome};
+use mesh_daemon_core::runtime::{RuntimeError, Settlement};
+
+use super::in_world;
+use super::world::World;
+
+const SOURCE: usize = 0;
+const TARGET: usize = 1;
+const SECOND: Duration = Duration::from_secs(1);
+
+fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
+    world.hosts(origin).iter().map(|(host, _)| *host).collect()
+}
+
+#[test]
+fn hazard_13_the_next_runtime_of_a_node_reaches_daemons_that_the_former_one_called() {
+    for silently in [false, true] {
+        in_world(World::new(1, 2), |world| {
+            let origins: Vec<_> = (1..=5).map(|seed| world.spawn(1, seed, "prompt")).collect();
+            for _ in 0..3 {
+                for origin in &origins {
+                    let ticket = world.call(0, *origin);
+                    world.outputs(ticket);
+                }
+                world.end_runtime(0, silently);
+                world.run_for(SECOND);
+                world.begin_runtime(0);
+            }
+            let ticket = world.call(0, origins[0]);
+            world.outputs(ticket);
+        });
+    }
+}
+
+/// A move that is decided, and whose target went live or not; the source has not heard of it.
+fn decided(world: &mut World, live: bool) -> (OriginHash, MigrationId) {
+    let origin = world.spawn(SOURCE, 1, "slow");
+    for node in 0..3 {
+        let ticket = world.call(node, origin);
+        world.outputs(ticket);
+    }
+    // These wait at the source, and are handed over.
+    for index in 0..12 {
+        world.send(index % 3, origin);
+    }
+    let message = if live { "ActivateAck" } else { "ActivateTarget" };
+    world.trap = Some(super::world::Trap { message, nth: 0, arrives: false, heal_after: SECOND });
+    let ticket = world.migrate(SOURCE, origin, TARGET);
+    let migration = world.migration(ticket).expect("it begins");
+    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+    (origin, migration)
+}
+
+#[test]
+fn hazard_64_a_target_whose_runtime_was_begun_anew_does_not_say_that_nothing_ran_there() {
+    for begins in [false, true] {
+        in_world(World::new(1, 3), |world| {
+            let (origin, migration) = decided(world, true);
+            // It runs there, and is said to have run.
+            world.run_for(SECOND / 2);
+            assert_eq!(hosts(world, origin), [TARGET]);
+            assert_eq!(world.seen(origin).len(), 15);
+            world.end_runtime(TARGET, true);
+            if begins {
+                world.begin_runtime(TARGET);
+            }
+            world.run_for(20 * SECOND);
+            assert_eq!(hosts(world, origin), [SOURCE], "the frozen copy goes on as a new life");
+            let told = world.wait_migration(SOURCE, migration);
+            assert_eq!(told.as_ref().map_err(MigrationFailure::outcome), Err(Outcome::Unknown));
+            let ran: BTreeSet<_> = world.ran.iter().collect();
+            assert_eq!(ran.len(), world.ran.len(), "what ran elsewhere does not run again");
+            let again = world.call(2, origin);
+            match world.wait_for(again) {
+                Ok(Settlement::Outputs(_)) | Err(RuntimeError::PeerLost { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+            let ticket = world.call(2, origin);
+            world.outputs(ticket);
+        });
+    }
+}
+
+#[test]
+fn hazard_64_a_source_whose_runtime_has_ended_leaves_nobody_in_doubt() {
+    for begins in [false, true] {
+        in_world(World::new(1, 3), |world| {
+            let (origin, _) = decided(world, false);
+            world.end_runtime(SOURCE, true);
+            if begins {
+                world.begin_runtime(SOURCE);
+            }
+            world.run_for(20 * SECOND);
+            assert_eq!(hosts(world, origin), [], "the daemon ended with the runtime that had not handed it over");
+            assert!(world.nodes[TARGET].engine.migrations().is_empty(), "nothing is kept for it");
+        });
+    }
+}
