@@ -4,7 +4,7 @@
 //! `cargo run --release -p mesh-daemon-core --example lookup_cost`
 
 use mesh_daemon_core::daemon::Ticket;
-use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeStaticSecret, OriginHash};
+use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeStaticSecret, OriginHash, RuntimeLife};
 use mesh_daemon_core::mesh::{PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::runtime::{Engine, NodeSelf, Now, RuntimeOptions};
 use mesh_daemon_core::wire::codec;
@@ -21,7 +21,7 @@ fn secret(keypair: &EntityKeypair) -> NodeStaticSecret {
 fn measure(count: u64) {
     let now = Now { instant: Instant::now(), unix_ns: 0 };
     let (own, other) = (EntityKeypair::from_seed(&[1; 32]), EntityKeypair::from_seed(&[2; 32]));
-    let node = NodeSelf { static_secret: secret(&own), keypair: own, incarnation: LIFE };
+    let node = NodeSelf { static_secret: secret(&own), keypair: own, incarnation: LIFE, runtime: RuntimeLife::FIRST };
     let mut engine = Engine::new(node, RuntimeOptions::default(), Box::new(|| 1));
     engine.start(now).expect("it was not shut down");
     let (peer, static_key) = (other.node_id(), *secret(&other).public());
