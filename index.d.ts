@@ -1327,9 +1327,8 @@ declare abstract class Emitter<Events extends object> {
 }
 
 /**
- * What a node can do. Every field is optional.
- *
- * Reserved: not used yet.
+ * What a node can do, as it says itself. Every field is optional; a list has at most 256 elements, and all of it at most 32 KiB
+ * when encoded.
  *
  * @public
  */
@@ -1338,15 +1337,13 @@ interface CapabilitySet {
     software?: SoftwareCapabilities;
     models?: readonly ModelCapability[];
     tools?: readonly ToolCapability[];
-    /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` limit who sees the node. */
+    /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` say who finds it, see {@link ScopeFilter}. */
     tags?: readonly string[];
     limits?: ResourceLimits;
     metadata?: Readonly<Record<string, string>>;
 }
 /**
  * What a node is made of.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -1363,8 +1360,6 @@ interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface GpuCapability {
@@ -1379,8 +1374,6 @@ interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface AcceleratorCapability {
@@ -1392,8 +1385,6 @@ interface AcceleratorCapability {
 }
 /**
  * What runs on a node.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -1408,15 +1399,11 @@ interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 type NamedVersion = readonly [name: string, version: string];
 /**
  * A model that a node serves.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -1434,8 +1421,6 @@ interface ModelCapability {
 /**
  * A tool that a node offers.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface ToolCapability {
@@ -1451,8 +1436,6 @@ interface ToolCapability {
 /**
  * What a node takes at most.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface ResourceLimits {
@@ -1466,8 +1449,6 @@ interface ResourceLimits {
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
  *
- * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
- *
  * @public
  */
 interface CapabilityFilter {
@@ -1479,6 +1460,7 @@ interface CapabilityFilter {
     requireTools?: readonly string[];
     minMemoryGb?: number;
     requireGpu?: boolean;
+    /** In whatever case. */
     gpuVendor?: string;
     /** Of all GPUs together. */
     minVramGb?: number;
@@ -1488,9 +1470,9 @@ interface CapabilityFilter {
     requireModalities?: readonly string[];
 }
 /**
- * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
- *
- * Reserved: not used yet.
+ * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1. A node's score is 1 and,
+ * for each preference, the weight times its share of what the best of the admitted ones offers. Where the filter names models,
+ * only those count for speed (the fastest one) and for what is loaded (how many).
  *
  * @public
  */
@@ -1502,9 +1484,10 @@ interface CapabilityRequirement {
     preferLoadedModels?: number;
 }
 /**
- * Which part of the mesh a search looks at.
- *
- * Reserved: not used yet.
+ * Which part of the mesh a search looks at, by the tags that nodes announce. `any`: all of it; `globalOnly`: nodes without such
+ * tags; `sameSubnet`: this node, and those known to be in the same configured subnet; tenants and regions: nodes tagged with one
+ * of them, and those with neither tenant nor region. Nodes tagged `scope:subnet-local` are found by none of them from outside of
+ * their subnet. Empty names are dropped; none at all is an error.
  *
  * @public
  */
@@ -1550,9 +1533,12 @@ interface ChannelConfig {
     priority?: number;
     /** Most messages per second, which may come at once; more reject with `ERR_CHANNEL_RATE_LIMITED`. */
     maxRatePps?: number;
-    /** What a publisher must offer. Reserved: anything but an empty filter is refused. */
+    /** What this node must have announced: without, `publish` rejects with {@link ChannelAuthError}. */
     publishCaps?: CapabilityFilter;
-    /** What a subscriber must offer. Reserved: anything but an empty filter is refused. */
+    /**
+     * What a subscriber's node must have announced. Looked at when it subscribes, and whenever that changes or ends: who no longer
+     * offers it is out.
+     */
     subscribeCaps?: CapabilityFilter;
 }
 /**
@@ -1688,7 +1674,10 @@ interface MeshNodeOptions {
      * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
      */
     seeds?: readonly string[];
-    /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
+    /**
+     * How often announcements of other nodes that have run out are dropped, and with them what they were let in to. Default
+     * 60 000. They count for nothing as soon as they have run out: five minutes after the node was last heard to announce.
+     */
     capabilityGcIntervalMs?: number;
     /** Announcements are always signed; accepted for compatibility. */
     requireSignedCapabilities?: boolean;
@@ -1840,6 +1829,23 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * you keep seeds, and a node that starts when no other is there can be told with {@link MeshNode.revoke}.
      */
     revocations(): Revocation[];
+    /**
+     * Says what this node can do, from now on and in place of what it said before: signed, to every peer and to those that come,
+     * as long as it lives. Resolves when it counts on this node and is on its way to the peers; what this node asks of a peer
+     * later comes behind it. At first a node announces nothing but where it is (`subnet`).
+     */
+    announceCapabilities(caps: CapabilitySet): Promise<void>;
+    /**
+     * The nodes that have announced what `filter` asks for, sorted by id: this one if it has, and peers with a session between
+     * started nodes. An empty filter finds all of them.
+     */
+    findNodes(filter: CapabilityFilter): bigint[];
+    /** The best of them, by the preferences of `requirement`; of equals the one with the lowest id. `null` when there is none. */
+    findBestNode(requirement: CapabilityRequirement): bigint | null;
+    /** {@link MeshNode.findNodes} in a part of the mesh. */
+    findNodesScoped(filter: CapabilityFilter, scope: ScopeFilter): bigint[];
+    /** {@link MeshNode.findBestNode} in a part of the mesh. */
+    findBestNodeScoped(requirement: CapabilityRequirement, scope: ScopeFilter): bigint | null;
     /** Keeps the process alive again, after {@link MeshNode.unref}. */
     ref(): this;
     /** Lets the process end although this node lives. */

@@ -35,6 +35,7 @@ const DEFAULTS = {
   maxPayloadBytes: 64 * 1024 * 1024,
   maxPeers: 1_024,
   tokenClockSkewMs: 5_000,
+  capabilityGcIntervalMs: 60_000,
 };
 
 /** Checks everything and fills in the defaults. */
@@ -52,6 +53,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     seeds: [],
     relay: true,
     tokenClockSkewMs: DEFAULTS.tokenClockSkewMs,
+    capabilityGcIntervalMs: DEFAULTS.capabilityGcIntervalMs,
   };
   if (read.identitySeed !== undefined) {
     config.identitySeed = bytes(meshArea, 'options.identitySeed', read.identitySeed, { length: 32 });
@@ -81,7 +83,7 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     config.seeds = list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
   }
   if (read.capabilityGcIntervalMs !== undefined) {
-    millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
+    config.capabilityGcIntervalMs = millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
   }
   if (read.requireSignedCapabilities !== undefined) {
     boolean(meshArea, 'options.requireSignedCapabilities', read.requireSignedCapabilities);

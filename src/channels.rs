@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_daemon_core::capability::Capabilities;
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Denial, Feed, OnFailure,
     PublishOptions, ReaderEnd, ReaderId, Subnet, Visibility,
@@ -16,6 +17,7 @@ use napi::{Result, Status};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
+use crate::capabilities::{FilterOptions, filter_from};
 use crate::convert::{array_from, u64_from};
 use crate::env::EnvState;
 use crate::error::{ErrorCode, Failure, Field};
@@ -41,6 +43,7 @@ impl NodeChannels {
         subnet: Subnet,
         max_payload: u64,
         token_skew: Duration,
+        capabilities: &Capabilities,
         outbox: Arc<Outbox>,
     ) -> std::result::Result<(), Failure> {
         let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
@@ -51,6 +54,7 @@ impl NodeChannels {
             },
         )?;
         channels.set_token_skew(token_skew);
+        channels.gate_by(capabilities);
         self.0.lock().insert(mesh, channels);
         Ok(())
     }
@@ -95,7 +99,7 @@ impl From<ChannelError> for Failure {
             ChannelError::Revocation(error) => return Self::from(*error),
             ChannelError::Unauthorized { why, .. } => {
                 let kind = match why {
-                    Denial::NotAuthorized => "not_authorized",
+                    Denial::NotAuthorized | Denial::Incapable => "not_authorized",
                     Denial::Expired => "expired",
                     Denial::Revoked => "revoked",
                 };
@@ -133,6 +137,10 @@ pub struct ChannelOptions {
     pub priority: u8,
     /// Most messages per second.
     pub max_rate_pps: Option<u32>,
+    /// What this node must have announced.
+    pub publish_caps: Option<FilterOptions>,
+    /// What nodes of subscribers must have announced.
+    pub subscribe_caps: Option<FilterOptions>,
 }
 
 /// How a message is published.
@@ -187,6 +195,8 @@ pub fn channel_register(env: Env, mesh: u32, options: ChannelOptions) -> Result<
         options.token_roots.iter().map(|root| array_from(root).map(EntityId::from_bytes)).collect::<Result<_>>()?;
     config.priority = options.priority;
     config.max_rate = options.max_rate_pps;
+    config.publish_caps = options.publish_caps.map(filter_from).transpose()?.unwrap_or_default();
+    config.subscribe_caps = options.subscribe_caps.map(filter_from).transpose()?.unwrap_or_default();
     channels.register(config).map_err(|error| Failure::from(error).throw(&env))
 }
 

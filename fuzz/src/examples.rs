@@ -73,6 +73,7 @@ pub fn examples() -> Vec<Example> {
         frame(Lane::Fast, Subprotocol::Session, &session),
     ];
     [
+        ("capabilities", super::capabilities::messages()),
         ("channels", channels()),
         ("events", events),
         ("migration", migration),
@@ -93,13 +94,15 @@ pub fn examples() -> Vec<Example> {
         ("transport", vec![vec![0, 1], vec![3, 1]]),
         ("engine", meaning(super::engine, 1500)),
         ("reassembler", meaning(super::reassembler, 400)),
+        ("circuits", meaning(super::circuits, 800)),
+        ("peers", meaning(super::peers, 800)),
     ]
     .into_iter()
     .flat_map(|(target, inputs)| {
         inputs.into_iter().enumerate().map(move |(at, bytes)| {
             // The first snapshot has an envelope.
             let varies = match target {
-                "envelope" | "token" | "engine" | "reassembler" => true,
+                "envelope" | "token" | "engine" | "reassembler" | "circuits" | "peers" => true,
                 "snapshot" => at == 0,
                 _ => false,
             };

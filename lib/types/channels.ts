@@ -29,9 +29,12 @@ export interface ChannelConfig {
   priority?: number;
   /** Most messages per second, which may come at once; more reject with `ERR_CHANNEL_RATE_LIMITED`. */
   maxRatePps?: number;
-  /** What a publisher must offer. Reserved: anything but an empty filter is refused. */
+  /** What this node must have announced: without, `publish` rejects with {@link ChannelAuthError}. */
   publishCaps?: CapabilityFilter;
-  /** What a subscriber must offer. Reserved: anything but an empty filter is refused. */
+  /**
+   * What a subscriber's node must have announced. Looked at when it subscribes, and whenever that changes or ends: who no longer
+   * offers it is out.
+   */
   subscribeCaps?: CapabilityFilter;
 }
 

@@ -39,7 +39,10 @@ export interface MeshNodeOptions {
    * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
    */
   seeds?: readonly string[];
-  /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
+  /**
+   * How often announcements of other nodes that have run out are dropped, and with them what they were let in to. Default
+   * 60 000. They count for nothing as soon as they have run out: five minutes after the node was last heard to announce.
+   */
   capabilityGcIntervalMs?: number;
   /** Announcements are always signed; accepted for compatibility. */
   requireSignedCapabilities?: boolean;

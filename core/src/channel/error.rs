@@ -67,6 +67,9 @@ pub enum Denial {
     /// No token, a wrong one, or the channel is not to be seen from there.
     #[error("not authorised")]
     NotAuthorized,
+    /// This node itself may not publish on its channel: it has not announced what that asks of publishers.
+    #[error("its node has not announced what the channel asks of publishers")]
+    Incapable,
     /// The token's time is over.
     #[error("the token has expired")]
     Expired,

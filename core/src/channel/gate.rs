@@ -104,7 +104,8 @@ impl ChannelMachine {
         let checked = grant
             .filter(|_| proven)
             .ok_or(RefusalReason::Unauthorized)
-            .and_then(|grant| channel.check(seat, &grant, rules).map(|()| grant).map_err(RefusalReason::from));
+            .and_then(|grant| channel.check(seat, &grant, rules).map(|()| grant).map_err(RefusalReason::from))
+            .and_then(|grant| self.offers(from, &channel.config.subscribe_caps, now).map(|()| grant));
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {

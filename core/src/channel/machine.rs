@@ -240,6 +240,7 @@ impl ChannelMachine {
                 for (node, seat, error) in channel.outdated(self.rules(now)) {
                     self.evict(id, node, seat, error.into());
                 }
+                self.evict_incapable(id, now);
             }
         }
         trusted.extend(self.channels.get(&id).map(Channel::issuers).unwrap_or_default());
@@ -314,12 +315,13 @@ impl ChannelMachine {
         self.settle_own(now);
     }
 
-    /// Puts out whose token has ended.
+    /// Puts out whose token has ended, and whose node no longer offers what it has to.
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
         let Some(channel) = self.channels.get(&id) else { return };
         for (node, seat, error) in channel.expired(self.rules(now)) {
             self.evict(id, node, seat, error.into());
         }
+        self.evict_incapable(id, now);
     }
 
     /// A token that ends then was accepted.

@@ -19,6 +19,7 @@
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
 //! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
+//! | `capable` | what nodes have announced, and the gates that ask for it |
 //! | `joining` | the subscriber's side of it |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
@@ -29,6 +30,7 @@
 //! | `port`, `daemons` | what a daemon runtime asks of it |
 //! | `ledger` | what a daemon has to do with channels, as it travels |
 
+mod capable;
 mod config;
 mod daemons;
 mod error;
@@ -54,7 +56,7 @@ mod shell;
 mod throttle;
 mod transmit;
 
-pub use config::{ChannelConfig, ChannelId, ChannelName, Subnet, Visibility};
+pub use config::{ChannelConfig, ChannelId, ChannelName, Visibility};
 pub use error::{ChannelError, Denial};
 pub use feed::{Feed, GroupId, Share, StreamId};
 pub use holding::DaemonSubscription;
@@ -70,3 +72,5 @@ pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use revocations::{MAX_FOREIGN_REVOCATIONS, MAX_REVOCATIONS_FROM_PEER, MAX_TOKEN_SKEW};
 pub use shell::{ChannelObserver, Channels};
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};
+
+pub use crate::capability::Subnet;

@@ -8,6 +8,7 @@ use super::ChannelId;
 use super::feed::StreamId;
 use super::groups::Fitness;
 use super::publishing::{Jobs, PublishId};
+use crate::capability::Announced;
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
 
@@ -54,6 +55,8 @@ pub(super) struct Peer {
     pub(super) revocations: BTreeSet<EntityId>,
     /// It passed on a revocation that nobody signed: it is believed in none any more.
     pub(super) forges: bool,
+    /// What its node can do, as it says.
+    pub(super) announced: Option<Announced>,
 }
 
 /// Lanes in the order in which they are served: the highest priority first.
@@ -161,6 +164,7 @@ impl Peer {
             grants: 0,
             revocations: BTreeSet::new(),
             forges: false,
+            announced: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::Subnet;
+use super::Subnet;
 use super::feed::{GroupId, Seat, Share};
 use super::groups::Groups;
 use super::machine::{Moment, Subscriber};
@@ -163,6 +163,11 @@ impl Channel {
             Share::All => self.last,
             Share::Member(..) => self.groups.last(),
         }
+    }
+
+    /// The nodes with subscribers, and what these are in as.
+    pub(super) fn seats(&self) -> impl Iterator<Item = (NodeId, impl Iterator<Item = Seat>)> {
+        self.members.iter().map(|(&node, on_node)| (node, on_node.keys().copied()))
     }
 
     /// Everybody who is in: outside of groups, or in one.

@@ -18,6 +18,7 @@ use super::port::DaemonChannelsObserver;
 use super::publishing::{PublishId, PublishOptions, PublishReport};
 use super::reader::{Reader, ReaderEnd, ReaderId};
 use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelName, Feed, StreamId, Subnet};
+use crate::capability::{Announced, Capabilities, CapabilityObserver};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId, Revocation};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
@@ -129,6 +130,12 @@ impl Channels {
         mesh.install(shared.clone(), &SUBPROTOCOLS)?;
         mesh.tasks().spawn(keep_time(Arc::downgrade(&shared), shared.closed.clone()));
         Ok(Self { shared })
+    }
+
+    /// Has the gates of channels that ask for capabilities look at what these say. Without, nobody offers anything.
+    pub fn gate_by(&self, capabilities: &Capabilities) {
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        capabilities.observe(shared);
     }
 
     /// Makes a channel, or gives it another configuration.
@@ -499,6 +506,12 @@ impl SubprotocolHandler for Shared {
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
         self.act(|state, _| state.machine.fill(to, lane, sink))
+    }
+}
+
+impl CapabilityObserver for Shared {
+    fn changed(&self, node: NodeId, look: &dyn Fn() -> Option<Announced>) {
+        self.act(|state, now| state.machine.announced(node, look(), now));
     }
 }
 

@@ -1,8 +1,9 @@
 //! The sender's end: numbering, the window, repetition, and who waits for what.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::{WINDOW, WINDOW_BYTES};
@@ -46,6 +47,25 @@ pub enum OutItem {
     Done,
 }
 
+/// What a host is told about a stream when there are no events to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// No more than which positions are finished.
+    Nothing,
+    /// That somebody waits.
+    Waiting,
+    /// That replies may have been lost on the way, and are to be sent again.
+    Repeat,
+}
+
+/// Where whoever waits stands; made when somebody gives up. What is over may still be in it.
+#[derive(Debug, Default)]
+struct Places {
+    at: HashMap<Ticket, u64, RandomState>,
+    /// Positions before this were entered.
+    before: u64,
+}
+
 /// A stream that leaves this node.
 #[derive(Debug)]
 pub struct OutStream {
@@ -61,8 +81,6 @@ pub struct OutStream {
     pub told_epoch: Epoch,
     /// The host that goes with `told_epoch`.
     pub told_host: NodeId,
-    /// Nothing is sent while a local hand-over is undecided.
-    pub held: bool,
     /// The highest epoch that was told when a host accepted something last, or nothing waited.
     heard_epoch: Epoch,
     /// What was sent went astray since then; when the daemon is to be looked for again.
@@ -76,14 +94,15 @@ pub struct OutStream {
     pending_bytes: usize,
     // No payload that waits is longer.
     longest: usize,
+    found: Places,
     flight_bytes: usize,
     accepted: u64,
     sent: u64,
     // Through here an event may have run although it is to be sent again.
     doubtful: u64,
     told_replies: u64,
-    /// The host is to be asked for replies that may have been lost on the way.
-    pub ask_again: bool,
+    /// What the host is to be told besides.
+    pub word: Word,
 }
 
 impl OutItem {
@@ -109,19 +128,19 @@ impl OutStream {
             told_host: host,
             heard_epoch: epoch,
             astray: None,
-            held: false,
             refuted: Epoch::default(),
             former: None,
             base: next,
             items: VecDeque::new(),
             pending_bytes: 0,
             longest: 0,
+            found: Places::default(),
             flight_bytes: 0,
             accepted: next - 1,
             sent: next - 1,
             doubtful: next - 1,
             told_replies: next - 1,
-            ask_again: false,
+            word: Word::Nothing,
         }
     }
 
@@ -151,6 +170,7 @@ impl OutStream {
         self.items.extend(handed);
         let count = (self.items.len() - before) as u64;
         self.items.append(&mut later);
+        self.found = Places::default();
         self.accepted += count;
         self.doubtful = self.accepted;
         self.sent = self.accepted;
@@ -251,6 +271,7 @@ impl OutStream {
         }
         if self.items.is_empty() {
             self.longest = 0;
+            self.found = Places::default();
             if self.items.capacity() > 4096 {
                 self.items = VecDeque::new();
             }
@@ -323,12 +344,18 @@ impl OutStream {
         self.items.iter().filter_map(|item| item.waiting()?.1).map(|expires| expires.at).chain(self.astray).min()
     }
 
-    /// The number of the position that this ticket waits for.
-    pub fn find(&self, ticket: Ticket) -> Option<u64> {
-        (self.base..)
-            .zip(&self.items)
-            .find(|(_, item)| item.waiting().is_some_and(|(waiting, _)| waiting == ticket))
-            .map(|(number, _)| number)
+    /// The number of the position that this ticket waits for. Asked for many, it looks at each position about once.
+    pub fn find(&mut self, ticket: Ticket) -> Option<u64> {
+        if self.found.at.len() > 2 * self.items.len() {
+            // Most of it is over.
+            self.found = Places::default();
+        }
+        let from = self.found.before.max(self.base);
+        let new = (self.base..).zip(&self.items).skip(usize::try_from(from - self.base).unwrap_or(usize::MAX));
+        self.found.at.extend(new.filter_map(|(number, item)| Some((item.waiting()?.0, number))));
+        self.found.before = self.next();
+        let number = *self.found.at.get(&ticket)?;
+        self.at(number)?.waiting().is_some_and(|(waiting, _)| waiting == ticket).then_some(number)
     }
 
     /// Whether outputs are awaited at this number, not only acceptance.
@@ -345,7 +372,7 @@ impl OutStream {
         self.doubtful = self.doubtful.max(self.sent);
         self.sent = self.accepted;
         self.flight_bytes = 0;
-        self.ask_again = true;
+        self.word = Word::Repeat;
     }
 
     /// Everything through this number is done: its replies need not be kept.
@@ -358,18 +385,19 @@ impl OutStream {
         self.replies_through().saturating_sub(self.told_replies)
     }
 
-    /// The host is being told now.
-    pub fn told(&mut self) {
+    /// The host is being told of finished positions now.
+    pub fn told_replies(&mut self) {
         self.told_replies = self.replies_through();
-        self.ask_again = false;
+    }
+
+    /// The host is to hear that somebody waits.
+    pub fn remind(&mut self) {
+        self.word = self.word.max(Word::Waiting);
     }
 
     /// Whether a position may be sent now.
     pub fn has_unsent(&self) -> bool {
-        !self.held
-            && self.sent + 1 < self.next()
-            && self.sent < self.accepted + WINDOW
-            && self.flight_bytes <= WINDOW_BYTES
+        self.sent + 1 < self.next() && self.sent < self.accepted + WINDOW && self.flight_bytes <= WINDOW_BYTES
     }
 
     /// Whether the host accepted everything through this number.
@@ -484,5 +512,64 @@ impl OutStream {
                 OutItem::Skip | OutItem::Done => None,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{EntityId, Incarnation, Lineage};
+    use crate::wire::events::Opening;
+
+    /// A stream with calls, whose tickets are their numbers.
+    fn calls(count: u64) -> OutStream {
+        let id = StreamId {
+            sender: NodeId::new(1),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            entity: EntityId::from_bytes([2; 32]),
+            lineage: Lineage::from_bytes([3; 16]),
+            opening: Opening::new(1, 2),
+        };
+        let mut stream = OutStream::new(id, OriginHash::new(1), NodeId::new(2), Epoch::FIRST, 1);
+        for number in 1..=count {
+            assert_eq!(stream.push(call(number)), number);
+        }
+        stream
+    }
+
+    fn call(ticket: u64) -> Outgoing {
+        let (link, payload) = (CausalLink::genesis(OriginHash::new(1)), Bytes::new());
+        Outgoing { link, payload, ticket: Ticket(ticket), call: true, expires: None }
+    }
+
+    /// So many that looking at all of them for each would not come to an end.
+    #[test]
+    fn whoever_waits_is_found_however_many_give_up_at_once() {
+        let mut stream = calls(65_536);
+        stream.sent(1024);
+        stream.accepted(1000, |_| {});
+        for number in (1..=65_536).rev().filter(|number| number % 3 != 0) {
+            assert_eq!(stream.find(Ticket(number)), Some(number));
+            stream.give_up(number);
+            assert_eq!(stream.find(Ticket(number)), None, "it does not wait any more");
+        }
+        assert_eq!(stream.find(Ticket(65_537)), None);
+        assert_eq!(stream.find(Ticket(3)), Some(3));
+    }
+
+    #[test]
+    fn a_ticket_that_is_used_again_is_found_where_it_waits_now() {
+        let mut stream = calls(10);
+        stream.sent(10);
+        stream.accepted(10, |_| {});
+        assert_eq!(stream.find(Ticket(4)), Some(4));
+        assert_eq!(stream.replied(4), Some(Ticket(4)));
+        assert_eq!(stream.find(Ticket(4)), None);
+        assert_eq!(stream.push(call(4)), 11);
+        assert_eq!(stream.find(Ticket(4)), Some(11));
+        // What was handed over stands before what was not accepted.
+        let awaited = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
+        stream.hand_over([awaited, OutItem::Done].into_iter());
+        assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
     }
 }

@@ -33,7 +33,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
-use crate::events::{HeldBytes, Inbound};
+use crate::events::{Account, InStream, Inbound};
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
 use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
@@ -137,7 +137,7 @@ pub struct Engine {
     pub(super) sequence: u64,
     pub(super) openings: u64,
     /// What is held for the streams of each peer.
-    pub(super) accounts: HashMap<NodeId, HeldBytes, RandomState>,
+    pub(super) accounts: HashMap<NodeId, Account, RandomState>,
     pub(super) forwards: Forwards,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
@@ -353,11 +353,17 @@ impl Engine {
         if to == self.me() {
             self.own.push_back((subprotocol, body));
         } else if let Some(peer) = self.peers.up(to) {
-            if peer.push_control(subprotocol, body) {
-                self.wakes.insert(to);
-            } else {
-                tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
-                self.placing.lost_something(to, subprotocol);
+            match peer.push_control(subprotocol, body) {
+                Ok(()) => {
+                    self.wakes.insert(to);
+                }
+                Err(body) => {
+                    tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
+                    self.placing.lost_something(to, subprotocol);
+                    if subprotocol == Subprotocol::Events {
+                        self.say_later(to, &body);
+                    }
+                }
             }
         }
     }
@@ -409,6 +415,12 @@ impl Engine {
         std::mem::take(&mut self.wakes)
     }
 
+    /// The streams that lead to daemons of this node.
+    pub(super) fn streams(&self) -> impl Iterator<Item = (DaemonKey, u32, &InStream)> {
+        let of = |slot: &Slot| slot.host.key;
+        self.daemons.iter().flat_map(move |(_, slot)| slot.inbound.iter().map(move |(key, held)| (of(slot), key, held)))
+    }
+
     /// Counts of what is alive, for leak tests.
     pub fn census(&self) -> Census {
         Census {
@@ -417,12 +429,8 @@ impl Engine {
             streams_out: self.routes.len(),
             streams_through: self.forwards.len(),
             pointers: self.pointers.len(),
-            held_bytes: self
-                .daemons
-                .iter()
-                .flat_map(|(_, slot)| slot.inbound.iter())
-                .map(|(_, stream)| stream.held_bytes())
-                .sum(),
+            held_bytes: self.streams().map(|(_, _, stream)| stream.held_bytes()).sum(),
+            kept_bytes: self.streams().map(|(_, _, stream)| stream.kept_bytes()).sum(),
             passing_bytes: self.peers.passing_bytes(),
             migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
@@ -464,6 +472,8 @@ pub struct Census {
     pub pointers: usize,
     /// Bytes of events that wait for one before them, or for room.
     pub held_bytes: usize,
+    /// Bytes of replies that their callers have not acknowledged.
+    pub kept_bytes: usize,
     /// Bytes of large messages of others that are sent on.
     pub passing_bytes: usize,
     /// Parts in migrations.

@@ -7,7 +7,7 @@ use super::peers::BulkMessage;
 use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
-use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
+use crate::daemon::{Control, DaemonKey, ReplyTo, Standing, Ticket};
 use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutItem, OutStream, Outgoing};
 use crate::identity::{EntityId, NodeId, OriginHash};
@@ -173,16 +173,51 @@ impl Engine {
 
     /// An event of this node for a daemon whose mailbox is closed for the hand-over.
     pub(super) fn hold_for_hand_over(&mut self, outgoing: Outgoing, origin: OriginHash) -> Result<(), RuntimeError> {
-        let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
-        let Some(departure) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
+        let departure = self.departures.iter_mut().find(|(_, departure)| departure.origin == origin);
+        let Some((entity, departure)) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
         let bytes = departure.held_bytes + outgoing.payload.len();
         let fits = departure.held.len() < MOST_HELD && bytes <= MOST_HELD_BYTES;
         if !fits && !departure.held.is_empty() {
             return Err(RuntimeError::MailboxFull(origin));
         }
+        if let Some(expires) = outgoing.expires {
+            self.timers.arm(TimerKey::Departure(*entity), expires.at);
+        }
         departure.held.push_back(outgoing);
         departure.held_bytes = bytes;
         Ok(())
+    }
+
+    /// A caller of this node gave up an event that is held.
+    pub(super) fn withdraw_held(&mut self, ticket: Ticket, origin: OriginHash) {
+        let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
+        if let Some(departure) = departure {
+            let at = departure.held.iter().position(|outgoing| outgoing.ticket == ticket);
+            if let Some(outgoing) = at.and_then(|at| departure.held.remove(at)) {
+                departure.held_bytes -= outgoing.payload.len();
+            }
+        }
+    }
+
+    /// Ends the waiting of those whose events are held and who have waited long enough.
+    pub(super) fn expire_held(&mut self, entity: EntityId, now: Now) {
+        let Some(departure) = self.departures.get_mut(&entity) else { return };
+        let origin = departure.origin;
+        let is_late = |outgoing: &Outgoing| outgoing.expires.is_some_and(|expires| expires.at <= now.instant);
+        let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut departure.held).into_iter().partition(is_late);
+        departure.held = rest.into();
+        departure.held_bytes -= late.iter().map(|outgoing| outgoing.payload.len()).sum::<usize>();
+        if let Some(at) = departure.held.iter().filter_map(|outgoing| outgoing.expires).map(|expires| expires.at).min()
+        {
+            self.timers.arm(TimerKey::Departure(entity), at);
+        }
+        for Outgoing { ticket, call, expires, .. } in late {
+            let error = match expires {
+                Some(expires) if call => RuntimeError::CallTimeout(expires.timeout),
+                Some(_) | None => RuntimeError::MailboxFull(origin),
+            };
+            self.settle(ticket, Err(error));
+        }
     }
 
     /// The decision: from here on the daemon is the target's.

@@ -14,7 +14,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
 use crate::directory::{ClaimBody, Found, Haste, Pointer};
-use crate::events::{KeptReply, OutStream, Outgoing};
+use crate::events::{KeptReply, OutStream, Outgoing, Word};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -27,6 +27,8 @@ const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Finished replies are acknowledged at once when there are this many, else with the next message or a little later.
 const ACKNOWLEDGE_AT: u64 = 256;
 pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Whose patience ends within so long of another's ends together with it: all positions are looked at for that.
+const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
 /// A stream that nobody has used for so long is closed.
 pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -44,6 +46,8 @@ pub(super) struct Route {
     pub(super) used_at: Instant,
     /// Since when the host is out of reach, or nobody names it.
     pub(super) silent_since: Option<Instant>,
+    /// When the host was reminded last that somebody waits.
+    pub(super) reminded_at: Instant,
 }
 
 impl Route {
@@ -56,6 +60,7 @@ impl Route {
             queued: false,
             used_at: now.instant,
             silent_since: None,
+            reminded_at: now.instant,
         }
     }
 
@@ -117,7 +122,8 @@ impl Engine {
     pub(super) fn has_unsent(&mut self, origin: OriginHash) {
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = &route.stream else { return };
-        if route.queued || !(stream.has_unsent() || stream.ask_again || stream.untold_replies() > 0) {
+        let speaks = stream.has_unsent() || stream.word != Word::Nothing || stream.untold_replies() > 0;
+        if route.queued || !speaks {
             return;
         }
         let host = stream.host;
@@ -324,7 +330,7 @@ impl Engine {
             }
         }
         if let Some(at) = route.next_expiry() {
-            self.timers.arm(TimerKey::Route(origin), at);
+            self.timers.arm(TimerKey::Route(origin), at.max(now.instant + EXPIRE_EVERY));
         }
         for (ticket, error) in late {
             self.settle(ticket, Err(error));

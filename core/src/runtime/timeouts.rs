@@ -50,7 +50,7 @@ impl Engine {
                 delivery.reply = ReplyTo::Nobody;
             }
         }
-        if host.may_withdraw() {
+        if host.owns_waiting() {
             for delivery in host.withdraw(|d| d.expires.is_some_and(|expires| expires.at <= now.instant)) {
                 if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply) {
                     expired.push((ticket, expires.timeout));

@@ -3,6 +3,7 @@
 #![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
+mod abandoned;
 mod chain;
 mod channels;
 mod claims;
@@ -21,6 +22,7 @@ mod homes;
 mod limits;
 mod lives;
 mod load;
+mod long_calls;
 mod losses;
 mod moves;
 mod out_of_reach;

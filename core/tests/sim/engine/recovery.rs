@@ -11,6 +11,7 @@ use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonEvent, Executed, RuntimeErr
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 
 use super::in_world;
+use super::load::answers_are_true;
 use super::world::{How, Meddler, Trap, World};
 
 const LONG: Duration = Duration::from_secs(100_000);
@@ -63,6 +64,7 @@ fn answered(world: &mut World, waiting: Vec<Ticket>) {
             Err(other) => panic!("{other:?}"),
         }
     }
+    answers_are_true(world);
 }
 
 fn works_on(world: &mut World, origin: OriginHash, host: usize) {
@@ -85,6 +87,7 @@ fn works_on(world: &mut World, origin: OriginHash, host: usize) {
     let ticket = world.call(host, origin);
     world.outputs(ticket);
     world.assert_nothing_left();
+    answers_are_true(world);
 }
 
 fn was_fenced(world: &World, node: usize) -> bool {

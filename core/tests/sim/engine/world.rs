@@ -171,6 +171,8 @@ pub(crate) struct World {
     pub(crate) delay: std::ops::Range<u64>,
     /// What frames of some nodes need more.
     pub(crate) lag: BTreeMap<usize, Duration>,
+    /// From whom to whom nothing goes out in which lanes at the moment.
+    pub(crate) clogged: Vec<(usize, usize, Lane)>,
     tokens: u64,
     pub(crate) speech: Speech,
     /// What daemons say to each other by chance; nothing unless a test has them talk.
@@ -270,6 +272,7 @@ impl World {
             messages: Vec::new(),
             delay: 20..400,
             lag: BTreeMap::new(),
+            clogged: Vec::new(),
             tokens: 0,
             speech: Speech::default(),
             talk: None,
@@ -395,6 +398,7 @@ impl World {
 
     fn peer_event(&mut self, node: usize, event: &PeerEvent) {
         let now = self.present();
+        self.mortality.losses += u64::from(matches!(event, PeerEvent::Lost { .. }));
         self.nodes[node].engine.peer(event, now);
         self.channels_peer(node, event);
         self.settle(node);

@@ -121,7 +121,7 @@ impl World {
 
     fn transmit_frame(&mut self, from: usize, to: usize, lane: Lane) -> bool {
         let Some(session) = self.sessions.get(&pair(from, to)).copied() else { return false };
-        if self.wires[&(from, to)].in_flight >= IN_FLIGHT {
+        if self.wires[&(from, to)].in_flight >= IN_FLIGHT || self.clogged.contains(&(from, to, lane)) {
             return false;
         }
         let mut sink = Sink { left: FRAME, records: Vec::new() };
