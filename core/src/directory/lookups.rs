@@ -572,4 +572,25 @@ mod tests {
         assert_eq!(lookups.peer_answers(OTHER).len(), 1);
         assert_eq!(lookups.peer_answers(ONE).len(), 0);
     }
+
+    #[test]
+    fn only_those_are_looked_at_that_are_due_or_of_which_something_was_heard() {
+        let now = Instant::now();
+        let mut lookups = Lookups::default();
+        let mut ask = |number| {
+            let origin = OriginHash::new(number);
+            lookups.begin(origin, Haste::WaitForAll, std::iter::once((ONE, true)), now).expect("new")
+        };
+        let queries = [ask(1), ask(2), ask(3)];
+        assert_eq!(lookups.finished(now), []);
+        assert!(lookups.heard.is_empty() && lookups.due(now).is_empty(), "nothing has happened");
+        lookups.answer(queries[1], ONE, Answer::Nothing);
+        assert_eq!(lookups.heard, BTreeSet::from([queries[1]]));
+        assert_eq!(lookups.finished(now).len(), 1);
+        lookups.begin_anew(OriginHash::new(1));
+        assert_eq!(lookups.due, BTreeSet::from([(now + PATIENCE, queries[2])]), "what is over leaves nothing");
+        assert_eq!(lookups.finished(now + PATIENCE).len(), 1);
+        assert_eq!(lookups.next_deadline(), None);
+        assert!(lookups.open.is_empty() && lookups.by_origin.is_empty() && lookups.heard.is_empty());
+    }
 }
