@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::feed::Seat;
 use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
-use super::{ChannelError, ChannelId, ChannelName, Feed, Share, StreamId};
+use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 
@@ -283,7 +283,7 @@ impl ChannelMachine {
         self.subscriptions.get(&key).is_some_and(|subscription| subscription.members.contains_key(&subscriber))
     }
 
-    fn next_request(&mut self) -> RequestId {
+    pub(super) fn next_request(&mut self) -> RequestId {
         self.last_request += 1;
         RequestId(self.last_request)
     }
@@ -516,9 +516,9 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::Throttled => return ChannelError::Throttled(channel),
         RefusalReason::TooMany => return ChannelError::Backpressure("the publisher takes no more subscriptions"),
         RefusalReason::Moved => return ChannelError::Moved(channel),
-        RefusalReason::Unauthorized => "not authorised",
-        RefusalReason::Expired => "the token has expired",
-        RefusalReason::Revoked => "the token was revoked",
+        RefusalReason::Unauthorized => Denial::NotAuthorized,
+        RefusalReason::Expired => Denial::Expired,
+        RefusalReason::Revoked => Denial::Revoked,
     };
     ChannelError::Unauthorized { channel, why }
 }

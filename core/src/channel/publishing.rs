@@ -224,6 +224,7 @@ impl ChannelMachine {
         }
         self.sweep_channel(name.id(), now);
         let channel = self.channels.get(&name.id()).ok_or_else(unknown)?;
+        self.may_publish(channel, now)?;
         options.reliable |= channel.config.reliable;
         let all = channel.nodes().map(|node| (node, Share::All));
         let chosen = channel.groups.ids().filter_map(|group| {

@@ -68,6 +68,8 @@ impl ChannelMachine {
             ChannelMessage::Data { head, payload } => {
                 self.on_data(from, head, &Bytes::copy_from_slice(payload), now);
             }
+            ChannelMessage::Revoked { statement } => self.on_revoked(from, statement, now),
+            ChannelMessage::WhoRevoked { issuer } => self.on_who_revoked(from, issuer),
             ChannelMessage::NoMember { channel, member: GroupMember { group, daemon } } => {
                 let seat = Seat { group: Some(GroupId(group)), who: Subscriber::of(daemon) };
                 self.put_out(ChannelId(channel), from, seat);

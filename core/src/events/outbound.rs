@@ -33,7 +33,14 @@ pub enum OutItem {
     /// Not accepted yet.
     Pending(Outgoing),
     /// Accepted; the reply is awaited.
-    Awaiting(Ticket, Option<Expiry>),
+    Awaiting {
+        /// Who waits.
+        ticket: Ticket,
+        /// How long.
+        expires: Option<Expiry>,
+        /// Who emitted the event.
+        emitter: OriginHash,
+    },
     /// Given up before it was accepted; the number is still due.
     Skip,
     /// Nothing more to come.
@@ -103,7 +110,7 @@ impl OutItem {
     fn waiting(&self) -> Option<(Ticket, Option<Expiry>)> {
         match self {
             Self::Pending(outgoing) => Some((outgoing.ticket, outgoing.expires)),
-            Self::Awaiting(ticket, expires) => Some((*ticket, *expires)),
+            Self::Awaiting { ticket, expires, .. } => Some((*ticket, *expires)),
             Self::Skip | Self::Done => None,
         }
     }
@@ -156,13 +163,11 @@ impl OutStream {
 
     /// Enters events that the daemon's former host, this node, had accepted outside the stream and handed over: they get
     /// the numbers behind what it accepted, and what it did not accept comes after them.
-    pub fn hand_over(&mut self, handed: impl Iterator<Item = (Option<Ticket>, Option<Expiry>)>) {
+    pub fn hand_over(&mut self, handed: impl Iterator<Item = OutItem>) {
         let at = usize::try_from(self.accepted + 1 - self.base).unwrap_or(usize::MAX).min(self.items.len());
         let mut later = self.items.split_off(at);
         let before = self.items.len();
-        self.items.extend(
-            handed.map(|(ticket, expires)| ticket.map_or(OutItem::Done, |ticket| OutItem::Awaiting(ticket, expires))),
-        );
+        self.items.extend(handed);
         let count = (self.items.len() - before) as u64;
         self.items.append(&mut later);
         self.found = Places::default();
@@ -230,13 +235,14 @@ impl OutStream {
                     OutItem::Pending(outgoing) => {
                         freed = outgoing.payload.len();
                         if outgoing.call {
-                            OutItem::Awaiting(outgoing.ticket, outgoing.expires)
+                            let Outgoing { ticket, expires, link, .. } = outgoing;
+                            OutItem::Awaiting { ticket, expires, emitter: link.origin }
                         } else {
                             done(outgoing.ticket);
                             OutItem::Done
                         }
                     }
-                    other @ OutItem::Awaiting(..) => other,
+                    other @ OutItem::Awaiting { .. } => other,
                     OutItem::Skip | OutItem::Done => OutItem::Done,
                 };
             }
@@ -250,7 +256,7 @@ impl OutStream {
     pub fn replied(&mut self, number: u64) -> Option<Ticket> {
         let item = self.item_mut(number)?;
         let ticket = match item {
-            OutItem::Awaiting(ticket, _) => Some(*ticket),
+            OutItem::Awaiting { ticket, .. } => Some(*ticket),
             OutItem::Pending(_) | OutItem::Skip | OutItem::Done => return None,
         };
         *item = OutItem::Done;
@@ -282,7 +288,7 @@ impl OutStream {
                 freed = outgoing.payload.len();
                 *item = OutItem::Skip;
             }
-            OutItem::Awaiting(..) => *item = OutItem::Done,
+            OutItem::Awaiting { .. } => *item = OutItem::Done,
             OutItem::Skip | OutItem::Done => return false,
         }
         self.pending_bytes -= freed;
@@ -356,7 +362,7 @@ impl OutStream {
     pub fn is_call(&self, number: u64) -> bool {
         match self.at(number) {
             Some(OutItem::Pending(outgoing)) => outgoing.call,
-            Some(OutItem::Awaiting(..)) => true,
+            Some(OutItem::Awaiting { .. }) => true,
             Some(OutItem::Skip | OutItem::Done) | None => false,
         }
     }
@@ -404,6 +410,15 @@ impl OutStream {
         self.accepted + 1 < self.next()
     }
 
+    /// How many events of an emitter are not accepted, and how many more of its calls are not answered.
+    pub fn unsettled_of(&self, emitter: OriginHash) -> (usize, usize) {
+        self.items.iter().fold((0, 0), |(unaccepted, unanswered), item| match item {
+            OutItem::Pending(outgoing) if outgoing.link.origin == emitter => (unaccepted + 1, unanswered),
+            OutItem::Awaiting { emitter: whose, .. } if *whose == emitter => (unaccepted, unanswered + 1),
+            OutItem::Pending(_) | OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => (unaccepted, unanswered),
+        })
+    }
+
     /// Whether nobody waits for anything.
     pub fn is_settled(&self) -> bool {
         self.items.is_empty()
@@ -445,7 +460,7 @@ impl OutStream {
                     let event = Event { link: outgoing.link, payload: &outgoing.payload };
                     if outgoing.call { Item::Call(event) } else { Item::Send(event) }
                 }
-                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting(..)) => {
+                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting { .. }) => {
                     if left < 2 {
                         break;
                     }
@@ -464,7 +479,7 @@ impl OutStream {
     pub fn next_len(&self) -> Option<usize> {
         match self.at(self.sent + 1)? {
             OutItem::Pending(outgoing) => Some(outgoing.payload.len()),
-            OutItem::Awaiting(..) | OutItem::Skip | OutItem::Done => None,
+            OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => None,
         }
     }
 
@@ -493,7 +508,7 @@ impl OutStream {
             .zip(self.items.drain(..))
             .filter_map(|(number, item)| match item {
                 OutItem::Pending(outgoing) => Some((outgoing.ticket, number <= sent)),
-                OutItem::Awaiting(ticket, _) => Some((ticket, true)),
+                OutItem::Awaiting { ticket, .. } => Some((ticket, true)),
                 OutItem::Skip | OutItem::Done => None,
             })
             .collect()
@@ -553,7 +568,8 @@ mod tests {
         assert_eq!(stream.push(call(4)), 11);
         assert_eq!(stream.find(Ticket(4)), Some(11));
         // What was handed over stands before what was not accepted.
-        stream.hand_over([(Some(Ticket(20)), None), (None, None)].into_iter());
+        let handed = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
+        stream.hand_over([handed, OutItem::Done].into_iter());
         assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
     }
 }

@@ -4,14 +4,15 @@
 //! peers, which are encoded when the mesh asks for them ([`transmit`](super::transmit)). The methods of the engine are
 //! spread over the files of this module by subject.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::admission::{Inquiry, Question};
+use super::admission::Inquiry;
 use super::arrivals::Arrival;
+use super::comparing::Comparing;
 use super::departures::Departure;
 use super::drains::Draining;
 use super::error::{Executed, RuntimeError};
@@ -21,6 +22,7 @@ use super::peers::Peers;
 use super::places::Places;
 use super::placing::Placing;
 use super::policy::RuntimeOptions;
+use super::questions::Asked;
 use super::reaching::Reaching;
 use super::receiving::ChunkPlacement;
 use super::routes::Route;
@@ -107,13 +109,15 @@ pub struct Engine {
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     /// What this node is told as a home of daemons, and tells the homes of its own.
     pub(super) placing: Placing,
+    /// What is compared with peers that share no homes with this node.
+    pub(super) comparing: Comparing,
     /// Places for daemons that others than the newest who asked were promised.
     pub(super) places: Places,
     /// Moves that ended here as source, and as target.
     pub(super) departed: EndedMoves,
     pub(super) arrived: EndedMoves,
-    /// Moves that their orchestrators called off before they were asked for here.
-    pub(super) called_off: VecDeque<(NodeId, MoveId)>,
+    /// Moves that orchestrators called off before they asked for them here.
+    pub(super) called_off: HashMap<NodeId, VecDeque<MoveId>>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reaching: Reaching,
     pub(super) channels: ChannelSide,
@@ -137,7 +141,7 @@ pub struct Engine {
     pub(super) forwards: Forwards,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
-    pub(super) asked: BTreeMap<u64, Question>,
+    pub(super) asked: Asked,
     /// Nodes that were told `NotReady` and are to be asked again.
     pub(super) turned_away: Vec<(NodeId, OriginHash, crate::identity::MigrationId)>,
     /// Peers for whom something was entered since the mesh was last told.
@@ -182,10 +186,11 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             placing: Placing::default(),
+            comparing: Comparing::default(),
             places: Places::default(),
             departed: ended(),
             arrived: ended(),
-            called_off: VecDeque::new(),
+            called_off: HashMap::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
             channels: ChannelSide::default(),
@@ -203,7 +208,7 @@ impl Engine {
             accounts: HashMap::default(),
             forwards: Forwards::default(),
             questions: 0,
-            asked: BTreeMap::new(),
+            asked: Asked::default(),
             turned_away: Vec::new(),
             wakes: BTreeSet::new(),
             own: VecDeque::new(),
@@ -376,6 +381,8 @@ impl Engine {
                 TimerKey::Route(origin) => self.check_route(origin, now),
                 TimerKey::Lookups => self.check_lookups(now),
                 TimerKey::Placing => self.tick_placing(now),
+                TimerKey::Questions => self.tick_questions(now),
+                TimerKey::Comparing => self.tick_comparing(now),
                 TimerKey::Acknowledge => self.acknowledge_all(),
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),

@@ -9,18 +9,16 @@ use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
 use crate::daemon::{Control, DaemonKey, ReplyTo, Standing, Ticket};
 use crate::directory::{Claim, ClaimBody, ClaimError};
-use crate::events::{OutStream, Outgoing};
+use crate::events::{OutItem, OutStream, Outgoing};
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{End, MigrationFailure, Outcome};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Event, EventsMessage, Item, StreamId};
-use crate::wire::migration::{FailureReason, MigrationMessage, Stage, StagedItem, StreamMark};
+use crate::wire::migration::{FailureReason, MOST_STAGED_TOGETHER, MigrationMessage, Stage, StagedItem, StreamMark};
 
 /// Payload bytes after which a message of waiting events is sent.
 const SHIP_BYTES: usize = 16 * 1024;
-/// Most waiting events in one message.
-const SHIP_EVENTS: usize = 512;
 /// Held events of this node while its daemon's mailbox is closed.
 const MOST_HELD: usize = 4096;
 /// Most of their payload bytes; a single event may be larger.
@@ -56,7 +54,7 @@ impl Engine {
             let mut streams: Vec<StreamId> = Vec::new();
             let mut items = Vec::new();
             let mut bytes = 0;
-            while items.len() < SHIP_EVENTS && (items.is_empty() || bytes < SHIP_BYTES) {
+            while items.len() < MOST_STAGED_TOGETHER && (items.is_empty() || bytes < SHIP_BYTES) {
                 let Some(delivery) = usize::try_from(shipped).ok().and_then(|at| slot.host.mailbox.get(at)) else {
                     break;
                 };
@@ -243,13 +241,14 @@ impl Engine {
             first = slot.inbound.get(index).map_or(1, crate::events::InStream::next);
             let mut number = first;
             for delivery in slot.host.mailbox.iter_mut() {
-                let ticket = match delivery.reply {
-                    ReplyTo::Local(ticket) => Some(ticket),
-                    ReplyTo::Nobody | ReplyTo::TimedOut => None,
+                let (expires, emitter) = (delivery.expires.take(), delivery.link.origin);
+                let (item, call) = match delivery.reply {
+                    ReplyTo::Local(ticket) => (OutItem::Awaiting { ticket, expires, emitter }, true),
+                    ReplyTo::Nobody | ReplyTo::TimedOut => (OutItem::Done, false),
                     ReplyTo::Stream { .. } => continue,
                 };
-                handed.push((ticket, delivery.expires.take()));
-                delivery.reply = ReplyTo::Stream { stream: index, number, call: ticket.is_some() };
+                handed.push(item);
+                delivery.reply = ReplyTo::Stream { stream: index, number, call };
                 number += 1;
             }
             if let Some(stream) = slot.inbound.get_mut(index) {

@@ -69,6 +69,13 @@ impl Route {
         !self.waiting.is_empty() || self.stream.as_ref().is_some_and(OutStream::has_unaccepted)
     }
 
+    /// How many events of an emitter are not accepted, and how many more of its calls are not answered.
+    pub(super) fn unsettled_of(&self, emitter: OriginHash) -> (usize, usize) {
+        let waiting = self.waiting.iter().filter(|outgoing| outgoing.link.origin == emitter).count();
+        let (unaccepted, unanswered) = self.stream.as_ref().map_or((0, 0), |stream| stream.unsettled_of(emitter));
+        (waiting + unaccepted, unanswered)
+    }
+
     /// Whether events wait for the host to be found.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
@@ -303,8 +310,9 @@ impl Engine {
         route.waiting_bytes -= bytes;
         let mut withdrawn = Vec::new();
         if let Some(stream) = &mut route.stream {
-            // Only a host that is in reach, and did not accept it, has no room.
-            let reached = (stream.host == me || self.peers.is_up(stream.host)) && !stream.is_detoured();
+            // Only a host that is in reach, and did not accept it, has no room. A former one that sends on does not know.
+            let is_host = !stream.is_detoured() && stream.epoch != Epoch::default();
+            let reached = is_host && (stream.host == me || self.peers.is_up(stream.host));
             for (number, ticket, expires) in stream.expired(now.instant) {
                 let error = if !stream.is_accepted_through(number) && has_moved_too_often(stream) {
                     moved_too_often(origin, stream.was_sent(number), expires.timeout)

@@ -162,7 +162,8 @@ impl Engine {
             received_at: now.unix_ns,
             channel: None,
             reply: if call { ReplyTo::Local(ticket) } else { ReplyTo::Nobody },
-            expires,
+            // Whoever only sends has waited for no more than this.
+            expires: expires.filter(|_| call),
             accepted_at: now.instant,
         };
         slot.host.accept(delivery).map_err(|_| RuntimeError::MailboxFull(origin))?;

@@ -259,7 +259,7 @@ impl Engine {
                 }
                 self.own.extend(sink.records);
             } else {
-                return;
+                return self.make_up_for_lost(now);
             }
         }
     }

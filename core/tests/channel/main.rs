@@ -1,10 +1,12 @@
 //! Channels: the machine on a simulated network, and real nodes.
 
+mod capabilities;
 mod delivery;
 mod groups;
 mod membership;
 mod moving;
 mod net;
 mod nodes;
+mod revocations;
 mod simulation;
 mod tokens;

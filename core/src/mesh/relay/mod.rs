@@ -10,8 +10,9 @@
 
 mod circuit;
 mod outbox;
+mod pieces;
 mod reach;
-mod switch;
+pub mod switch;
 #[cfg(feature = "test-hooks")]
 mod tamper;
 
@@ -41,8 +42,6 @@ use crate::wire::{Lane, Subprotocol, codec};
 
 /// Room that data must find in a frame to be worth a record.
 const WORTHWHILE: usize = 4 * 1024;
-/// A smaller piece is copied, so that it does not keep the frame alive that it came in.
-const WORTH_KEEPING: usize = 16 * 1024;
 
 /// Circuits that end here, circuits that go through here, and the questions who could relay.
 pub(super) struct Relay {
@@ -326,8 +325,7 @@ impl Relay {
                 Vec::new()
             }
             RelayMessage::Data { circuit, bytes } => {
-                let bytes =
-                    if bytes.len() < WORTH_KEEPING { Bytes::copy_from_slice(bytes) } else { body.slice_ref(bytes) };
+                let bytes = body.slice_ref(bytes);
                 if let Some(end) = state.ends.get(&(from, circuit)) {
                     let kept = end.arrived(bytes);
                     return if kept.is_err() { break_end(state, from, circuit) } else { Vec::new() };

@@ -15,6 +15,7 @@ mod driven;
 mod ends;
 mod events;
 mod failures;
+mod floods;
 mod forged;
 mod forged_streams;
 mod homes;
@@ -30,8 +31,10 @@ mod pipelines;
 mod pointers;
 mod recovery;
 mod sealing;
+mod senders;
 mod snapshots;
 mod steps;
+mod strangers;
 mod table;
 mod world;
 

@@ -29,10 +29,12 @@ mod embedder;
 mod frames;
 mod lives;
 mod meddling;
+mod talk;
 mod users;
 
 pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
+pub(crate) use talk::{Talk, Way};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -92,6 +94,9 @@ pub(crate) struct Node {
     /// The largest state that the policy admits when it is asked, and what it was asked.
     pub(crate) admits_bytes: u64,
     pub(crate) asked: Vec<MigrationRequest>,
+    /// Questions are not answered, and which ones were put then.
+    pub(crate) policy_is_silent: bool,
+    pub(crate) questions: Vec<u64>,
     /// Counts its engines.
     pub(crate) life: u64,
     /// Its runtime has ended, and the node answers for it.
@@ -170,6 +175,8 @@ pub(crate) struct World {
     pub(crate) clogged: Vec<(usize, usize, Lane)>,
     tokens: u64,
     pub(crate) speech: Speech,
+    /// What daemons say to each other by chance; nothing unless a test has them talk.
+    pub(crate) talk: Option<Talk>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
     /// Who each node has as members of the mesh; nobody where that is empty.
@@ -268,6 +275,7 @@ impl World {
             clogged: Vec::new(),
             tokens: 0,
             speech: Speech::default(),
+            talk: None,
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
             directory_messages: 0,
@@ -289,6 +297,8 @@ impl World {
                 admits_orchestrator: None,
                 admits_bytes: u64::MAX,
                 asked: Vec::new(),
+                policy_is_silent: false,
+                questions: Vec::new(),
                 life: 0,
                 bare: false,
                 stages: Vec::new(),
@@ -344,7 +354,7 @@ impl World {
         let mut stamped = String::new();
         let _ = write!(stamped, "{:>10} {line}", self.elapsed_micros());
         self.hasher.write(stamped.as_bytes());
-        if self.trace.len() == TRACE_LINES {
+        if self.trace.len() == TRACE_LINES && !self.talkative {
             self.trace.pop_front();
         }
         self.trace.push_back(stamped);
@@ -415,72 +425,6 @@ impl World {
             let event = PeerEvent::Lost { node: identity.node, incarnation: identity.incarnation, how };
             self.peer_event(node, &event);
         }
-    }
-
-    /// Kills the process of a node and starts another one. Its peers learn that from the newer incarnation.
-    pub(crate) fn restart(&mut self, index: usize) {
-        self.restart_unready(index);
-        self.make_ready(index);
-    }
-
-    /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
-    pub(crate) fn restart_after_silence(&mut self, index: usize) {
-        self.lose_all(index);
-        self.restart_as(index, false);
-        self.make_ready(index);
-    }
-
-    /// The same, without making its runtime ready.
-    pub(crate) fn restart_unready(&mut self, index: usize) {
-        self.restart_as(index, true);
-    }
-
-    fn restart_as(&mut self, index: usize, told: bool) {
-        self.note(&format!("n{index} restarts"));
-        let old = self.begin_life(index);
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.sessions.remove(&pair(index, other));
-            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
-            if told {
-                self.peer_event(other, &lost);
-            }
-            self.connect(index, other, false);
-        }
-    }
-
-    /// Starts a node anew, alone. Returns who it was before.
-    fn begin_life(&mut self, index: usize) -> PeerIdentity {
-        let life = self.nodes[index].life + 1;
-        let old = self.identity(index);
-        self.begin_engine(index, begun(life, index), RuntimeLife::FIRST);
-        self.nodes[index].bare = false;
-        old
-    }
-
-    /// Puts a new engine, which knows nothing, in the place of a node's.
-    fn begin_engine(&mut self, index: usize, incarnation: Incarnation, runtime: RuntimeLife) {
-        let life = self.nodes[index].life + 1;
-        for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
-            wait.result = Some(Err(RuntimeError::ShuttingDown));
-        }
-        self.speech.forget(index);
-        let options = &self.nodes[index].options;
-        let (engine, keypair) = make_engine(self.seed, index, (life, incarnation, runtime), options);
-        let members = std::mem::take(&mut self.members[index]);
-        let node = &mut self.nodes[index];
-        node.engine = engine;
-        node.keypair = keypair;
-        (node.incarnation, node.runtime) = (incarnation, runtime);
-        node.objects = Objects::default();
-        node.open.clear();
-        node.life = life;
-        self.tell_members(index, &members);
-    }
-
-    /// The runtime of a node that was restarted becomes ready.
-    pub(crate) fn make_ready(&mut self, index: usize) {
-        self.get_ready(index);
-        self.settle(index);
     }
 
     pub(crate) fn is_connected(&self, one: usize, other: usize) -> bool {

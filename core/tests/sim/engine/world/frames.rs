@@ -95,8 +95,12 @@ impl World {
                 DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
                 DirectoryMessage::Answer { claim: answer, .. } => format!("Answer {}", claim(answer)),
                 DirectoryMessage::Claim { claim: told } => format!("Claim {}", claim(Some(told))),
-                DirectoryMessage::Place { .. } => "Place".to_owned(),
+                DirectoryMessage::Place { anew, hosted, gone, settled } => {
+                    format!("Place anew {anew} {hosted:?} gone {gone:?} settled {settled:?}")
+                }
                 DirectoryMessage::Rivals { .. } => "Rivals".to_owned(),
+                DirectoryMessage::Tally { hosted, yours } => format!("Tally {hosted} yours {yours}"),
+                DirectoryMessage::Hosting { hosted } => format!("Hosting of {}", hosted.len()),
             },
             _ => return None,
         })
