@@ -293,8 +293,8 @@ impl InStream {
         false
     }
 
-    /// Its sender gave up what stands at a number: that is not accepted any more, also when it has yet to arrive.
-    pub fn skip(&mut self, number: u64) {
+    /// Its sender gave up the event at a number: it will not run, also when it has yet to arrive. False when it was accepted.
+    pub fn give_up(&mut self, number: u64) -> bool {
         if let Some(held) = self.early.get_mut(&number) {
             self.early_bytes -= held.weight();
             *held = Held::Skip;
@@ -302,6 +302,7 @@ impl InStream {
         } else if self.offer(number, Held::Skip).is_ok() {
             self.keeps(number);
         }
+        number >= self.next
     }
 
     /// Whether there is room to keep the reply of what is accepted.
@@ -534,9 +535,11 @@ mod tests {
         for number in [2, 3, 5] {
             stream.offer(number, event(number, 100)).expect("within the window");
         }
-        stream.skip(3);
+        assert!(stream.give_up(3));
         assert_eq!(stream.held_bytes(), 3 * POSITION_BYTES + 200);
+        assert!(stream.give_up(4), "it has yet to arrive");
         stream.offer(3, event(3, 100)).expect("a repetition of what was given up");
+        stream.offer(4, event(4, 100)).expect("late");
         stream.offer(1, event(1, 100)).expect("due");
         let mut accepted = Vec::new();
         while stream.ready().is_some() {
@@ -545,7 +548,8 @@ mod tests {
                 accepted.push(number);
             }
         }
-        assert_eq!((accepted, stream.next(), stream.held_bytes()), (vec![1, 2], 4, POSITION_BYTES + 100));
+        assert_eq!((accepted, stream.next(), stream.held_bytes()), (vec![1, 2, 5], 6, 0));
+        assert!(!stream.give_up(3), "accepted");
     }
 
     #[test]

@@ -568,8 +568,8 @@ mod tests {
         assert_eq!(stream.push(call(4)), 11);
         assert_eq!(stream.find(Ticket(4)), Some(11));
         // What was handed over stands before what was not accepted.
-        let awaited = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
-        stream.hand_over([awaited, OutItem::Done].into_iter());
+        let handed = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
+        stream.hand_over([handed, OutItem::Done].into_iter());
         assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
     }
 }

@@ -434,8 +434,7 @@ impl Engine {
         let Some(Slot { host, inbound, .. }) = self.slot_mut(key) else { return };
         let Some(stream) = inbound.find(id) else { return };
         let Some(held) = inbound.get_mut(stream) else { return };
-        if number >= held.next() {
-            held.skip(number);
+        if held.give_up(number) {
             return self.feed(key, stream, now);
         }
         // What is handed over may be staged on the target already: there it stays once accepted.

@@ -427,43 +427,6 @@ impl World {
         }
     }
 
-    /// Kills the process of a node and starts another one. Its peers learn that from the newer incarnation.
-    pub(crate) fn restart(&mut self, index: usize) {
-        self.restart_unready(index);
-        self.make_ready(index);
-    }
-
-    /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
-    pub(crate) fn restart_after_silence(&mut self, index: usize) {
-        self.lose_all(index);
-        self.restart_as(index, false);
-        self.make_ready(index);
-    }
-
-    /// The same, without making its runtime ready.
-    pub(crate) fn restart_unready(&mut self, index: usize) {
-        self.restart_as(index, true);
-    }
-
-    fn restart_as(&mut self, index: usize, told: bool) {
-        self.note(&format!("n{index} restarts"));
-        let old = self.begin_life(index);
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.sessions.remove(&pair(index, other));
-            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
-            if told {
-                self.peer_event(other, &lost);
-            }
-            self.connect(index, other, false);
-        }
-    }
-
-    /// The runtime of a node that was restarted becomes ready.
-    pub(crate) fn make_ready(&mut self, index: usize) {
-        self.get_ready(index);
-        self.settle(index);
-    }
-
     pub(crate) fn is_connected(&self, one: usize, other: usize) -> bool {
         self.sessions.contains_key(&pair(one, other))
     }

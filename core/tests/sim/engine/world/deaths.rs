@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mesh_daemon_core::mesh::{Loss, PeerEvent};
+use mesh_daemon_core::identity::{Incarnation, RuntimeLife};
+use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity};
+use mesh_daemon_core::runtime::RuntimeError;
 
-use super::{Event, World, pair};
+use super::super::daemon::Objects;
+use super::{Event, World, begun, make_engine, pair};
 
 /// What keeps pairs apart.
 #[derive(Default)]
@@ -19,6 +22,72 @@ pub(super) struct Mortality {
 }
 
 impl World {
+    /// Kills the process of a node and starts another one. Its peers learn that from the newer incarnation.
+    pub(crate) fn restart(&mut self, index: usize) {
+        self.restart_unready(index);
+        self.make_ready(index);
+    }
+
+    /// The same when its peers have given it up before: they meet the new life and hear nothing of the old one's end.
+    pub(crate) fn restart_after_silence(&mut self, index: usize) {
+        self.lose_all(index);
+        self.restart_as(index, false);
+        self.make_ready(index);
+    }
+
+    /// The same, without making its runtime ready.
+    pub(crate) fn restart_unready(&mut self, index: usize) {
+        self.restart_as(index, true);
+    }
+
+    fn restart_as(&mut self, index: usize, told: bool) {
+        self.note(&format!("n{index} restarts"));
+        let old = self.begin_life(index);
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.sessions.remove(&pair(index, other));
+            let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how: Loss::NewerIncarnation };
+            if told {
+                self.peer_event(other, &lost);
+            }
+            self.connect(index, other, false);
+        }
+    }
+
+    /// Starts a node anew, alone. Returns who it was before.
+    pub(super) fn begin_life(&mut self, index: usize) -> PeerIdentity {
+        let life = self.nodes[index].life + 1;
+        let old = self.identity(index);
+        self.begin_engine(index, begun(life, index), RuntimeLife::FIRST);
+        self.nodes[index].bare = false;
+        old
+    }
+
+    /// Puts a new engine, which knows nothing, in the place of a node's.
+    pub(super) fn begin_engine(&mut self, index: usize, incarnation: Incarnation, runtime: RuntimeLife) {
+        let life = self.nodes[index].life + 1;
+        for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
+            wait.result = Some(Err(RuntimeError::ShuttingDown));
+        }
+        self.speech.forget(index);
+        let options = &self.nodes[index].options;
+        let (engine, keypair) = make_engine(self.seed, index, (life, incarnation, runtime), options);
+        let members = std::mem::take(&mut self.members[index]);
+        let node = &mut self.nodes[index];
+        node.engine = engine;
+        node.keypair = keypair;
+        (node.incarnation, node.runtime) = (incarnation, runtime);
+        node.objects = Objects::default();
+        node.open.clear();
+        node.life = life;
+        self.tell_members(index, &members);
+    }
+
+    /// The runtime of a node that was restarted becomes ready.
+    pub(crate) fn make_ready(&mut self, index: usize) {
+        self.get_ready(index);
+        self.settle(index);
+    }
+
     /// Whether anybody ever declared anybody lost.
     pub(crate) fn was_any_lost(&self) -> bool {
         self.mortality.losses > 0

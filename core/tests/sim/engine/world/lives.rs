@@ -1,14 +1,13 @@
-//! Lives of nodes, and runtimes that follow one another on a node that lives on.
+//! Runtimes that follow one another on a node that lives on.
 
 use std::time::Duration;
 
-use mesh_daemon_core::identity::{Incarnation, RuntimeLife};
-use mesh_daemon_core::mesh::{PeerEvent, PeerIdentity, Record};
-use mesh_daemon_core::runtime::{RuntimeError, said_without_runtime};
+use mesh_daemon_core::identity::RuntimeLife;
+use mesh_daemon_core::mesh::{PeerEvent, Record};
+use mesh_daemon_core::runtime::said_without_runtime;
 use mesh_daemon_core::wire::Lane;
 
-use super::super::daemon::Objects;
-use super::{Event, World, begun, make_engine, pair};
+use super::{Event, World, pair};
 
 impl World {
     /// Shuts the runtime of a node down. `silently`: its last words do not get out in time.
@@ -22,35 +21,6 @@ impl World {
         let runtime = RuntimeLife::new(self.nodes[index].runtime.get() + 1);
         self.begin_engine(index, self.nodes[index].incarnation, runtime);
         self.nodes[index].bare = true;
-    }
-
-    /// Starts a node anew, alone. Returns who it was before.
-    pub(super) fn begin_life(&mut self, index: usize) -> PeerIdentity {
-        let life = self.nodes[index].life + 1;
-        let old = self.identity(index);
-        self.begin_engine(index, begun(life, index), RuntimeLife::FIRST);
-        self.nodes[index].bare = false;
-        old
-    }
-
-    /// Puts a new engine, which knows nothing, in the place of a node's.
-    fn begin_engine(&mut self, index: usize, incarnation: Incarnation, runtime: RuntimeLife) {
-        let life = self.nodes[index].life + 1;
-        for wait in self.waits.values_mut().filter(|wait| wait.node == index && wait.result.is_none()) {
-            wait.result = Some(Err(RuntimeError::ShuttingDown));
-        }
-        self.speech.forget(index);
-        let options = &self.nodes[index].options;
-        let (engine, keypair) = make_engine(self.seed, index, (life, incarnation, runtime), options);
-        let members = std::mem::take(&mut self.members[index]);
-        let node = &mut self.nodes[index];
-        node.engine = engine;
-        node.keypair = keypair;
-        (node.incarnation, node.runtime) = (incarnation, runtime);
-        node.objects = Objects::default();
-        node.open.clear();
-        node.life = life;
-        self.tell_members(index, &members);
     }
 
     /// Begins the next runtime on a node.
