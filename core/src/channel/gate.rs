@@ -156,7 +156,9 @@ impl ChannelMachine {
     pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, leaving: &Leaving<'_>) {
         if let Ok(feed) = ChannelName::new(leaving.channel).and_then(|name| Feed::new(name, leaving.group)) {
             let (id, seat) = (feed.channel().id(), feed.seat(Subscriber::of(leaving.daemon)));
-            if let Some(taken) = leaving.taken.filter(|_| seat.group.is_some()) {
+            // What it has taken counts only of one that is in: a daemon may be a member on another node.
+            let is_in = self.channels.get(&id).is_some_and(|channel| channel.grant(from, seat).is_some());
+            if let Some(taken) = leaving.taken.filter(|_| is_in && seat.group.is_some()) {
                 self.taken_before_leaving(from, seat.stream(id), taken);
             }
             self.put_out(id, from, seat);
