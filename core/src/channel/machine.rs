@@ -232,8 +232,13 @@ impl ChannelMachine {
                     self.peers.values_mut().for_each(|peer| peer.rank(id, priority));
                 }
                 let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
-                for (node, seat, error) in channel.outdated(rules) {
+                let (outdated, end) = (channel.outdated(rules), channel.next_end());
+                for (node, seat, error) in outdated {
                     self.evict(id, node, seat, error.into());
+                }
+                if let Some(end) = end {
+                    // It may have been open before, when nobody looked at tokens.
+                    self.sweep_by(end, now);
                 }
             }
         }
