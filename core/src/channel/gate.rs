@@ -108,7 +108,7 @@ impl ChannelMachine {
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {
-                self.left(id, seat, &former);
+                self.left(id, seat, &former, now);
                 if self.throttles.len() >= MAX_THROTTLES {
                     self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
                 }
@@ -134,9 +134,6 @@ impl ChannelMachine {
             if channel.sharing(from, stream.share) == 0 {
                 peer.bases.insert(stream, channel.last_of(stream.share));
             }
-            if matches!(seat.who, Subscriber::Daemon(_)) {
-                channel.ring.open(channel.last, channel.groups.last());
-            }
             if channel.insert(from, seat, grant) {
                 peer.grants += 1;
             }
@@ -149,11 +146,11 @@ impl ChannelMachine {
         if asking.from.is_some() {
             self.hand_on(stream, &former, from, stands.position);
         }
-        self.left(id, seat, &former);
+        self.left(id, seat, &former, now);
         Ok(stands)
     }
 
-    pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, leaving: &Leaving<'_>) {
+    pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, leaving: &Leaving<'_>, now: Moment) {
         if let Ok(feed) = ChannelName::new(leaving.channel).and_then(|name| Feed::new(name, leaving.group)) {
             let (id, seat) = (feed.channel().id(), feed.seat(Subscriber::of(leaving.daemon)));
             // What it has taken counts only of one that is in: a daemon may be a member on another node.
@@ -161,7 +158,7 @@ impl ChannelMachine {
             if let Some(taken) = leaving.taken.filter(|_| is_in && seat.group.is_some()) {
                 self.taken_before_leaving(from, seat.stream(id), taken);
             }
-            self.put_out(id, from, seat);
+            self.put_out(id, from, seat, now);
         }
         if !self.say(from, &ChannelMessage::Unsubscribed { request }) {
             self.refuse(from, "answer", &"it asks faster than it reads");
@@ -169,8 +166,8 @@ impl ChannelMachine {
     }
 
     /// Ends a subscription that may not go on.
-    pub(super) fn evict(&mut self, channel: ChannelId, node: NodeId, seat: Seat, reason: RefusalReason) {
-        if !self.put_out(channel, node, seat) {
+    pub(super) fn evict(&mut self, channel: ChannelId, node: NodeId, seat: Seat, reason: RefusalReason, now: Moment) {
+        if !self.put_out(channel, node, seat, now) {
             return;
         }
         let (daemon, group) = (seat.who.daemon(), seat.group.map(|group| group.0));
@@ -180,11 +177,12 @@ impl ChannelMachine {
 
     /// Takes a subscriber out of a roster; true when it was in. With the last one on its node that a stream is for, what waits
     /// in that goes.
-    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, seat: Seat) -> bool {
+    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, seat: Seat, now: Moment) -> bool {
         let Some(channel) = self.channels.get_mut(&id) else { return false };
-        if !channel.remove(node, seat) {
+        if !channel.remove(node, seat, now) {
             return false;
         }
+        let closes = channel.ring.closes();
         let stream = seat.stream(id);
         let empty = channel.sharing(node, stream.share) == 0;
         if let Some(peer) = self.peers.get_mut(&node) {
@@ -196,6 +194,7 @@ impl ChannelMachine {
         if empty {
             self.deliveries_dropped(node, Some(stream), &ChannelError::Left(node));
         }
+        self.look_by(closes);
         true
     }
 }

@@ -182,8 +182,8 @@ pub struct ChannelMachine {
     pub(super) jobs: Jobs,
     pub(super) events: VecDeque<ChannelEvent>,
     pub(super) wakes: BTreeSet<NodeId>,
-    /// When tokens are looked at next.
-    pub(super) sweep_at: Option<Instant>,
+    /// When tokens, and what is kept for a while, are looked at next.
+    look_at: Option<Instant>,
 }
 
 impl ChannelMachine {
@@ -206,7 +206,7 @@ impl ChannelMachine {
             jobs: Jobs::default(),
             events: VecDeque::new(),
             wakes: BTreeSet::new(),
-            sweep_at: None,
+            look_at: None,
         }
     }
 
@@ -234,7 +234,7 @@ impl ChannelMachine {
                 let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
                 let (outdated, end) = (channel.outdated(rules), channel.next_end());
                 for (node, seat, error) in outdated {
-                    self.evict(id, node, seat, error.into());
+                    self.evict(id, node, seat, error.into(), now);
                 }
                 if let Some(end) = end {
                     // It may have been open before, when nobody looked at tokens.
@@ -258,7 +258,7 @@ impl ChannelMachine {
             PeerEvent::Connected { peer, resumed } => {
                 let known = self.peers.get(&peer.node);
                 if known.is_some_and(|known| !resumed || known.incarnation != peer.incarnation) {
-                    self.lost(peer.node);
+                    self.lost(peer.node, now);
                 }
                 self.deliveries_cut(peer.node);
                 self.peers
@@ -278,16 +278,17 @@ impl ChannelMachine {
                     self.deliveries_cut(*node);
                 }
             }
-            PeerEvent::Lost { node, .. } => self.lost(*node),
+            PeerEvent::Lost { node, .. } => self.lost(*node, now),
         }
         self.settle_own(now);
     }
 
     /// A peer is given up: it leaves every roster, and whoever waits for it is told.
-    fn lost(&mut self, node: NodeId) {
+    fn lost(&mut self, node: NodeId, now: Moment) {
         for channel in self.channels.values_mut() {
-            channel.remove_node(node);
+            channel.remove_node(node, now);
         }
+        self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
         // What was for members of groups falls to those that are left.
         self.deliveries_dropped(node, None, &ChannelError::PeerLost(node));
         self.subscriptions_lost(node);
@@ -296,14 +297,16 @@ impl ChannelMachine {
 
     /// Time has passed: tokens may have ended.
     pub fn tick(&mut self, now: Moment) {
+        self.channels.values_mut().for_each(|channel| channel.ring.close_if_due(now.instant));
         let ids: Vec<_> = self.channels.keys().copied().collect();
         for id in ids {
             self.sweep_channel(id, now);
         }
         self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
         self.forget_moved(now);
-        let next = self.channels.values().filter_map(Channel::next_end).min();
-        self.sweep_at = next.map(|end| sweep_time(end, now));
+        let next_end = self.channels.values().filter_map(Channel::next_end).min();
+        self.look_at = next_end.map(|end| sweep_time(end, now));
+        self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
         self.settle_own(now);
     }
 
@@ -312,19 +315,23 @@ impl ChannelMachine {
         let Some(channel) = self.channels.get(&id) else { return };
         let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
         for (node, seat, error) in channel.expired(rules) {
-            self.evict(id, node, seat, error.into());
+            self.evict(id, node, seat, error.into(), now);
         }
     }
 
     /// A token that ends then was accepted.
     pub(super) fn sweep_by(&mut self, end: u64, now: Moment) {
-        let at = sweep_time(end, now);
-        self.sweep_at = Some(self.sweep_at.map_or(at, |sooner| sooner.min(at)));
+        self.look_by(Some(sweep_time(end, now)));
+    }
+
+    /// Something may be due then.
+    pub(super) fn look_by(&mut self, at: Option<Instant>) {
+        self.look_at = self.look_at.into_iter().chain(at).min();
     }
 
     /// When [`tick`](Self::tick) is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.sweep_at.into_iter().chain(self.daemons.next_forgotten()).min()
+        self.look_at.into_iter().chain(self.daemons.next_forgotten()).min()
     }
 
     /// The next thing to tell.

@@ -9,7 +9,7 @@ use super::feed::{Share, StreamId};
 use super::machine::{ChannelEvent, ChannelMachine, Moment};
 use super::peers::{Entry, LaneKey};
 use super::ring::Recent;
-use super::{ChannelError, ChannelId, ChannelName};
+use super::{ChannelError, ChannelName};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::channels::DataHead;
@@ -75,7 +75,6 @@ pub(super) struct Jobs {
 
 #[derive(Debug)]
 struct Job {
-    channel: ChannelId,
     options: PublishOptions,
     size: usize,
     report: PublishReport,
@@ -105,11 +104,6 @@ impl Jobs {
 
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
-    }
-
-    /// Whether it is not over.
-    pub(super) fn is_open(&self, id: PublishId) -> bool {
-        self.map.contains_key(&id)
     }
 
     /// A delivery goes on to another node.
@@ -259,17 +253,16 @@ impl ChannelMachine {
         self.jobs.last += 1;
         let id = PublishId(self.jobs.last);
         if reliable {
-            channel.ring.push(Recent { head, payload: payload.clone(), job: id, shares });
+            channel.ring.push(Recent { head, payload: payload.clone(), shares });
         }
         let report = PublishReport { attempted: deliveries.len(), ..PublishReport::default() };
         if deliveries.is_empty() {
-            channel.ring.trim(&self.jobs);
             self.events.push_back(ChannelEvent::Published { id, result: Ok(report) });
             return Ok(id);
         }
         self.jobs.bytes += size;
-        let (channel, left) = (name.id(), deliveries.len());
-        let mut job = Job { channel, options, size, report, left, active: 0, waiting: BTreeMap::new() };
+        let left = deliveries.len();
+        let mut job = Job { options, size, report, left, active: 0, waiting: BTreeMap::new() };
         for (node, ..) in &deliveries {
             job.waits(*node);
         }
@@ -309,14 +302,8 @@ impl ChannelMachine {
         started: bool,
         outcome: Result<(), ChannelError>,
     ) {
-        let channel = self.jobs.map.get(&id).map(|job| job.channel);
         let (ended, next) = self.jobs.ended(id, node, started, outcome);
         self.wakes.extend(next);
-        if !matches!(ended, Ended::One)
-            && let Some(channel) = channel.and_then(|channel| self.channels.get_mut(&channel))
-        {
-            channel.ring.trim(&self.jobs);
-        }
         match ended {
             Ended::One => {}
             Ended::All(report) => self.events.push_back(ChannelEvent::Published { id, result: Ok(report) }),

@@ -51,7 +51,7 @@ impl ChannelMachine {
                 self.on_subscribe(from, request, &asking, now);
             }
             ChannelMessage::Unsubscribe { request, channel, daemon, group, taken } => {
-                self.on_unsubscribe(from, request, &Leaving { channel, group, daemon, taken });
+                self.on_unsubscribe(from, request, &Leaving { channel, group, daemon, taken }, now);
             }
             ChannelMessage::Subscribed { request, position, missed } => {
                 self.on_subscribed(from, request, position, missed);
@@ -70,7 +70,7 @@ impl ChannelMachine {
             }
             ChannelMessage::NoMember { channel, member: GroupMember { group, daemon } } => {
                 let seat = Seat { group: Some(GroupId(group)), who: Subscriber::of(daemon) };
-                self.put_out(ChannelId(channel), from, seat);
+                self.put_out(ChannelId(channel), from, seat, now);
             }
         }
     }
