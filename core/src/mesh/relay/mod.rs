@@ -31,7 +31,7 @@ pub(super) use self::reach::{open, reach};
 use self::switch::{Misfit, Piece, Switch};
 #[cfg(feature = "test-hooks")]
 pub use self::tamper::Tamper;
-use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler};
+use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler, keep_part};
 use super::inner::Inner;
 use super::listen;
 use super::table::Way;
@@ -41,8 +41,6 @@ use crate::wire::{Lane, Subprotocol, codec};
 
 /// Room that data must find in a frame to be worth a record.
 const WORTHWHILE: usize = 4 * 1024;
-/// A smaller piece is copied, so that it does not keep the frame alive that it came in.
-const WORTH_KEEPING: usize = 16 * 1024;
 
 /// Circuits that end here, circuits that go through here, and the questions who could relay.
 pub(super) struct Relay {
@@ -326,8 +324,7 @@ impl Relay {
                 Vec::new()
             }
             RelayMessage::Data { circuit, bytes } => {
-                let bytes =
-                    if bytes.len() < WORTH_KEEPING { Bytes::copy_from_slice(bytes) } else { body.slice_ref(bytes) };
+                let bytes = keep_part(body, bytes);
                 if let Some(end) = state.ends.get(&(from, circuit)) {
                     let kept = end.arrived(bytes);
                     return if kept.is_err() { break_end(state, from, circuit) } else { Vec::new() };
