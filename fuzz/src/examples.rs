@@ -138,7 +138,7 @@ fn channels() -> Vec<Vec<u8>> {
         ChannelMessage::Data { head: bare, payload: b"payload" },
         ChannelMessage::Ack { channel: 1, through: 2, member: None },
         ChannelMessage::Ack { channel: 1, through: 2, member: Some(member) },
-        ChannelMessage::NoMember { channel: 1, member },
+        ChannelMessage::NoMember { channel: 1, member: Some(member) },
     ];
     let piece = Bytes::from_static(b"piece");
     let fragments = [Fragment::First { head, total: 100, piece: piece.clone() }, Fragment::Next(piece)];

@@ -499,6 +499,9 @@ impl ChannelMachine {
         let membership = subscription.members.remove(&subscriber)?;
         if subscription.members.is_empty() {
             self.subscriptions.remove(&key);
+            if let Some(peer) = self.peers.get_mut(&key.0) {
+                peer.acks.remove(&key.1);
+            }
         }
         self.drop_unfinished(key);
         if let Subscriber::Daemon(daemon) = subscriber {

@@ -370,16 +370,6 @@ impl ChannelMachine {
             .collect()
     }
 
-    /// Whether nothing is held for any peer: for tests that look for what is left behind.
-    pub fn is_idle(&self) -> bool {
-        let idle = |peer: &Peer| peer.lanes.is_empty() && peer.control.is_empty() && peer.assembly.is_none();
-        let empty = |subscription: &Subscription| subscription.held.is_empty();
-        self.jobs.is_empty()
-            && self.events.is_empty()
-            && self.peers.values().all(idle)
-            && self.subscriptions.values().all(empty)
-    }
-
     /// Enters a message for a peer that is not lost; false when it cannot be kept.
     pub(super) fn say(&mut self, to: NodeId, message: &ChannelMessage<'_>) -> bool {
         let kept = self.peers.get_mut(&to).is_some_and(|peer| peer.push_control(codec::encode(message)));

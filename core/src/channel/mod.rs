@@ -26,6 +26,7 @@
 //! | `transmit`, `receiving` | records out and in |
 //! | `shell`, `reader` | the machine on a node; what readers have not read |
 //! | `port`, `daemons` | what a daemon runtime asks of it |
+//! | `kept` | what all of that keeps, counted |
 //! | `ledger` | what a daemon has to do with channels, as it travels |
 
 mod config;
@@ -36,6 +37,7 @@ mod gate;
 mod groups;
 mod holding;
 mod joining;
+mod kept;
 mod ledger;
 mod machine;
 mod moving;
@@ -57,6 +59,7 @@ pub use error::ChannelError;
 pub use feed::{Feed, GroupId, Share, StreamId};
 pub use holding::DaemonSubscription;
 pub use joining::subscription_statement;
+pub use kept::Kept;
 pub use ledger::ChannelLedger;
 pub use machine::{
     ArrivedMessage, ChannelEvent, ChannelMachine, DaemonSubscriber, MAX_CHANNELS, Moment, Position, RequestId,

@@ -46,7 +46,8 @@ pub(super) struct Peer {
     turn: Option<LaneKey>,
     /// The large message that is under way to it.
     pub(super) bulk: Option<UnderWay>,
-    /// The large message that is under way from it.
+    /// The large message that is under way from it. Only the next one of these puts it aside: the other side may not know of a
+    /// suspicion, and go on with it.
     pub(super) assembly: Option<Assembly>,
     /// How many subscriptions it has here.
     pub(super) grants: usize,
@@ -166,6 +167,16 @@ impl Peer {
         self.control_bytes += body.len();
         self.control.push_back(body);
         true
+    }
+
+    /// How many bytes of them wait.
+    pub(super) const fn control_bytes(&self) -> usize {
+        self.control_bytes
+    }
+
+    /// How many messages wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Takes the first membership message out.
@@ -356,10 +367,9 @@ impl Peer {
         taken
     }
 
-    /// The connection is gone: what was sent and not acknowledged is to be sent again. Gives the jobs of what had begun.
+    /// The connection may be gone: what was sent and not acknowledged is to be sent again. Gives the jobs of what had begun.
     pub(super) fn rewind(&mut self) -> Vec<PublishId> {
         self.bulk = None;
-        self.assembly = None;
         let mut begun = Vec::new();
         for lane in self.lanes.values_mut() {
             lane.rewind_to(0);

@@ -102,8 +102,9 @@ impl Jobs {
         entry.started || self.map.get(&entry.job).is_none_or(|job| job.active < job.options.max_inflight.max(1))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.map.is_empty()
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
     }
 
     /// A delivery goes on to another node.

@@ -152,13 +152,15 @@ impl Channel {
         seats.filter(|(_, seat, _)| seat.who == Subscriber::Daemon(daemon)).collect()
     }
 
-    /// How many on a node get what a stream carries.
+    /// The seats on a node that get what a stream carries.
+    pub(super) fn seats(&self, node: NodeId, share: Share) -> Vec<Seat> {
+        let on_node = self.members.get(&node).into_iter();
+        on_node.flat_map(|on_node| on_node.range(share.seats())).map(|(&seat, _)| seat).collect()
+    }
+
+    /// How many there are.
     pub(super) fn sharing(&self, node: NodeId, share: Share) -> usize {
-        let Some(on_node) = self.members.get(&node) else { return 0 };
-        match share {
-            Share::All => on_node.range(Seat::OUTSIDE).count(),
-            Share::Member(group, who) => usize::from(on_node.contains_key(&Seat { group: Some(group), who })),
-        }
+        self.members.get(&node).map_or(0, |on_node| on_node.range(share.seats()).count())
     }
 
     /// The groups in which a node has members.
