@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::ChannelId;
 use super::feed::StreamId;
 use super::groups::Fitness;
-use super::publishing::{Jobs, PublishId};
+use super::publishing::{Jobs, PublishId, Room};
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
 
@@ -256,11 +256,11 @@ impl Peer {
     }
 
     /// How well a message would be with the member of a group that this lane belongs to.
-    pub(super) fn fitness(&self, key: LaneKey, bytes: usize, reliable: bool) -> Fitness {
+    pub(super) fn fitness(&self, key: LaneKey, bytes: usize, reliable: bool, left: Room) -> Fitness {
         let full = |lane: &Lane| lane.entries.len() >= WINDOW;
         if bytes as u64 > self.max_payload || !(reliable || self.ready) {
             Fitness::Unfit
-        } else if !self.has_room(bytes) {
+        } else if !self.has_room(bytes, left) {
             Fitness::Full
         } else if !self.ready || self.lanes.get(&key).is_some_and(full) {
             Fitness::Waits
@@ -269,9 +269,11 @@ impl Peer {
         }
     }
 
-    /// Whether a message of this size finds room.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting < MAX_WAITING && (self.waiting == 0 || self.waiting_bytes + bytes <= MAX_WAITING_BYTES)
+    /// Whether a message of this size finds room, when so much is left for all.
+    pub(super) fn has_room(&self, bytes: usize, left: Room) -> bool {
+        let fits = self.waiting < MAX_WAITING.min(left.messages)
+            && self.waiting_bytes + bytes <= MAX_WAITING_BYTES.min(left.bytes);
+        fits || self.waiting == 0
     }
 
     /// Whether a publication's message waits in a lane.

@@ -14,7 +14,8 @@ use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::channels::DataHead;
 
-/// Most messages that are being sent at a time.
+/// Most reliable messages that are being sent at a time. Of what is left of this each peer may have as much waiting: so however
+/// many of them do not acknowledge, there is room for others.
 const MAX_JOBS: usize = 16 * 1024;
 /// Most bytes of them; one message of any size is always taken.
 const MAX_JOB_BYTES: usize = 256 * 1024 * 1024;
@@ -73,6 +74,13 @@ pub(super) struct Jobs {
     last: u64,
 }
 
+/// Room for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
 #[derive(Debug)]
 struct Job {
     options: PublishOptions,
@@ -119,8 +127,17 @@ impl Jobs {
         }
     }
 
+    /// What is left of the bounds.
+    pub(super) fn room(&self) -> Room {
+        Room {
+            messages: MAX_JOBS.saturating_sub(self.map.len()),
+            bytes: MAX_JOB_BYTES.saturating_sub(self.bytes),
+        }
+    }
+
     fn has_room(&self, size: usize) -> bool {
-        self.map.is_empty() || (self.map.len() < MAX_JOBS && self.bytes + size <= MAX_JOB_BYTES)
+        let Room { messages, bytes } = self.room();
+        self.map.is_empty() || (messages > 0 && size <= bytes)
     }
 
     /// A delivery begins.
@@ -214,19 +231,20 @@ impl ChannelMachine {
         if size as u64 > self.max_payload {
             return Err(ChannelError::PayloadTooLarge { size: size as u64, limit: self.max_payload });
         }
-        if !self.jobs.has_room(size) {
-            return Err(ChannelError::Backpressure("too many messages are being published"));
-        }
         self.sweep_channel(name.id(), now);
         let channel = self.channels.get(&name.id()).ok_or_else(unknown)?;
         options.reliable |= channel.config.reliable;
+        if options.reliable && !self.jobs.has_room(size) {
+            return Err(ChannelError::Backpressure("too many messages are being published"));
+        }
+        let room = self.jobs.room();
         let all = channel.nodes().map(|node| (node, Share::All));
         let chosen = channel.groups.ids().filter_map(|group| {
             let (node, who) = self.choose(name.id(), group, size, options.reliable)?;
             Some((node, Share::Member(group, who)))
         });
         let to: Vec<_> = all.chain(chosen).collect();
-        let full = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.has_room(size));
+        let full = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.has_room(size, room));
         if options.all_or_none && to.iter().any(|(node, _)| full(node)) {
             return Err(ChannelError::Backpressure("the queue to a subscriber is full"));
         }
@@ -270,7 +288,7 @@ impl ChannelMachine {
         self.jobs.map.insert(id, job);
         for (node, key, head) in deliveries {
             let entry = Entry { job: id, head, payload: payload.clone(), started: false };
-            if let Err(error) = self.enter(node, key, entry) {
+            if let Err(error) = self.enter(node, key, entry, room) {
                 self.delivery_ended(id, node, false, Err(error));
             }
         }
@@ -278,7 +296,7 @@ impl ChannelMachine {
         Ok(id)
     }
 
-    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry) -> Result<(), ChannelError> {
+    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry, room: Room) -> Result<(), ChannelError> {
         let peer = self.peers.get_mut(&node).ok_or(ChannelError::NotConnected(node))?;
         let size = entry.payload.len() as u64;
         if size > peer.max_payload {
@@ -287,7 +305,7 @@ impl ChannelMachine {
         if !entry.head.reliable && !peer.ready {
             return Err(ChannelError::NotConnected(node));
         }
-        if !peer.has_room(entry.payload.len()) {
+        if !peer.has_room(entry.payload.len(), room) {
             return Err(ChannelError::Backpressure("the queue to this subscriber is full"));
         }
         peer.push(key, entry);

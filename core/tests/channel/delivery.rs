@@ -300,6 +300,35 @@ fn queues_are_bounded_and_what_does_not_fit_is_reported() {
 }
 
 #[test]
+fn peers_that_do_not_acknowledge_leave_room_for_others() {
+    const STUCK: usize = 6;
+    let mut net = Net::connected(STUCK + 2);
+    let channels: Vec<_> = (0..=STUCK).map(|at| format!("to/{at}")).collect();
+    for (at, channel) in channels.iter().enumerate() {
+        net.register(P, open(channel));
+        net.subscribe(at + 1, P, channel, None, None).expect("let in");
+    }
+    (1..=STUCK).for_each(|at| net.cut(P, at));
+    for _ in 0..4096 {
+        for channel in &channels[..STUCK] {
+            net.publish(P, channel, b"x", RELIABLE).expect("the queue to its subscriber may be full");
+        }
+        net.nodes[P].events.clear();
+    }
+    let last = channels[STUCK].as_str();
+    for options in [RELIABLE, LOSSY] {
+        for _ in 0..1000 {
+            let id = net.publish(P, last, b"x", options).expect("there is room");
+            net.send(P, STUCK + 1);
+            net.arrive(P, STUCK + 1);
+            net.send(STUCK + 1, P);
+            net.arrive(STUCK + 1, P);
+            assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+        }
+    }
+}
+
+#[test]
 fn who_leaves_is_not_waited_for() {
     let mut net = subscribed(2, "a");
     net.cut(P, S);
