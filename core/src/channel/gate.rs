@@ -79,16 +79,14 @@ impl ChannelMachine {
         if granted.is_some_and(same) {
             return Ok(self.stands_at(stream, from, asking.from));
         }
-        if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(now.instant)) {
+        let peer = self.peers.get(&from).ok_or(RefusalReason::Unauthorized)?;
+        let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
+        if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(presenter, now.instant)) {
             return Err(RefusalReason::Throttled);
         }
         let channel = known.ok_or(RefusalReason::Unknown)?;
-        let peer = self.peers.get(&from).ok_or(RefusalReason::Unauthorized)?;
-        let grant =
-            asking.subnet.map_or(Ok(Subnet::default()), Subnet::new).ok().zip(token.ok()).map(|(subnet, token)| {
-                let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
-                Grant { token, presenter, subnet, epoch }
-            });
+        let subnet = asking.subnet.map_or(Ok(Subnet::default()), Subnet::new);
+        let grant = subnet.ok().zip(token.ok()).map(|(subnet, token)| Grant { token, presenter, subnet, epoch });
         let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
         let proven = asking.daemon.is_none_or(|proof| {
             let statement = subscription_statement(&feed, self.me.entity, self.me.incarnation, peer.entity, epoch);
@@ -108,11 +106,12 @@ impl ChannelMachine {
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {
+                let failed = Some(presenter).filter(|_| proven);
                 self.left(id, seat, &former, now);
                 if self.throttles.len() >= MAX_THROTTLES {
-                    self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
+                    self.throttles.retain(|_, throttle| throttle.forget(now.instant));
                 }
-                self.throttles.entry(from).or_default().refused(now.instant);
+                self.throttles.entry(from).or_default().refused(failed, now.instant);
                 return Err(reason);
             }
         };
@@ -128,7 +127,7 @@ impl ChannelMachine {
         let gated = channel.config.is_gated();
         let end = grant.token.iter().flat_map(TokenChain::tokens).map(PermissionToken::not_after).min();
         if gated && let Some(throttle) = self.throttles.get_mut(&from) {
-            throttle.succeeded();
+            throttle.succeeded(presenter);
         }
         if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {
             if channel.sharing(from, stream.share) == 0 {

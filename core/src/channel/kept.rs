@@ -1,6 +1,7 @@
 //! What a machine keeps, counted: for tests of what is left behind, and of what has no bound.
 
 use super::machine::ChannelMachine;
+use super::throttle::AuthThrottle;
 
 /// What a [`ChannelMachine`] keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl ChannelMachine {
     pub fn kept(&self) -> Kept {
         let mut kept = Kept {
             publications: self.jobs.len(),
-            refused: self.throttles.len(),
+            refused: self.throttles.values().map(AuthThrottle::len).sum(),
             events: self.events.len(),
             ..Kept::default()
         };

@@ -302,7 +302,7 @@ impl ChannelMachine {
         for id in ids {
             self.sweep_channel(id, now);
         }
-        self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
+        self.throttles.retain(|_, throttle| throttle.forget(now.instant));
         self.forget_moved(now);
         let next_end = self.channels.values().filter_map(Channel::next_end).min();
         self.look_at = next_end.map(|end| sweep_time(end, now));

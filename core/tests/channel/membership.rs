@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelError, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
-use mesh_daemon_core::wire::channels::{ChannelMessage, RefusalReason};
+use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
 
 use crate::net::{Granted, Net, RELIABLE, feed, name, open};
@@ -137,7 +137,7 @@ fn a_daemon_subscribes_with_its_own_key_only() {
         other.nodes[S].keypair.entity_id(),
         Epoch::FIRST,
     );
-    let proof = mesh_daemon_core::wire::channels::DaemonProof {
+    let proof = DaemonProof {
         entity: one.entity_id(),
         signature: one.sign(&statement).expect("full"),
         epoch: Epoch::FIRST,
@@ -333,6 +333,9 @@ fn requirement_121_hazard_46_repeated_failures_are_throttled_and_success_clears_
     let other = net.nodes[2].keypair.clone();
     let others = net.token(P, &Granted { subject: &other, channel: "gated", ttl: 600 });
     net.subscribe(2, P, "gated", None, Some(&others)).expect("another peer is not concerned");
+    let one = daemon(1);
+    let of_one = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 600 });
+    net.subscribe(S, P, "gated", Some(&one), Some(&of_one)).expect("nor is a daemon of the same node");
     net.pass(THROTTLE);
     net.subscribe(S, P, "gated", None, Some(&token)).expect("after a while it is");
 }
