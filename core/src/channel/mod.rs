@@ -18,7 +18,7 @@
 //! | `feed` | what is subscribed to: a channel, or a queue group of it |
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
-//! | `joining` | the subscriber's side of it |
+//! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
 //! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
@@ -44,6 +44,7 @@ mod moving;
 mod peers;
 mod port;
 mod publishing;
+mod questions;
 mod rate;
 mod reader;
 mod receiving;

@@ -8,6 +8,7 @@ use super::ChannelId;
 use super::feed::StreamId;
 use super::groups::Fitness;
 use super::publishing::{Jobs, PublishId, Room};
+use super::questions::Questions;
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
 
@@ -35,6 +36,8 @@ pub(super) struct Peer {
     /// Membership messages, in order. They outlive a broken connection: it may be broken in the eyes of one side only.
     pub(super) control: VecDeque<Vec<u8>>,
     control_bytes: usize,
+    /// What subscribers here have asked it.
+    pub(super) questions: Questions,
     /// What is to be acknowledged: the last number of each stream.
     pub(super) acks: BTreeMap<StreamId, u64>,
     /// For each stream that it gets, the number through which it is owed nothing.
@@ -139,7 +142,7 @@ impl Lane {
 }
 
 impl Peer {
-    pub(super) const fn new(entity: EntityId, incarnation: Incarnation, max_payload: u64) -> Self {
+    pub(super) fn new(entity: EntityId, incarnation: Incarnation, max_payload: u64) -> Self {
         Self {
             entity,
             incarnation,
@@ -147,6 +150,7 @@ impl Peer {
             ready: false,
             control: VecDeque::new(),
             control_bytes: 0,
+            questions: Questions::default(),
             acks: BTreeMap::new(),
             bases: BTreeMap::new(),
             lanes: BTreeMap::new(),
