@@ -31,7 +31,7 @@ pub(super) type Key = (NodeId, StreamId);
 
 /// A message that some daemon has yet to take.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     number: u64,
     /// Its number in the channel.
     sequence: u64,
@@ -167,7 +167,7 @@ impl HeldMessages {
     }
 
     /// What comes next for one who has taken everything through a number.
-    fn next_behind(&self, through: u64) -> Option<&Held> {
+    pub(super) fn next_behind(&self, through: u64) -> Option<&Held> {
         let next = [&self.reliable, &self.lossy].map(|queue| queue.messages.get(queue.behind(through)));
         next.into_iter().flatten().min_by_key(|held| held.number).filter(|held| held.after <= through)
     }
@@ -329,6 +329,7 @@ impl ChannelMachine {
         if !kept && head.reliable {
             self.refuse(key.0, "message", &"beyond the window of its channel");
         }
+        self.watch(now);
     }
 
     /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.

@@ -9,6 +9,7 @@ use super::feed::Seat;
 use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
+use super::stalling::{Stall, TAKES_NOTHING};
 use super::{ChannelError, ChannelId, ChannelName, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
 use crate::wire::channels::{DaemonProof, RefusalReason};
@@ -70,13 +71,15 @@ pub(super) struct Membership {
     pub(super) proof: Option<DaemonProof>,
     /// The last message that a daemon has taken, once that is known. It takes none before.
     pub(super) through: Option<u64>,
+    /// Whether it takes what waits for it.
+    pub(super) stall: Stall,
     /// Who waits for the answer.
     waiting: Vec<RequestId>,
 }
 
 impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
-    const fn takes(&self) -> bool {
+    pub(super) const fn takes(&self) -> bool {
         !self.anew && !matches!(self.question, Some(Question::Leave(_)))
     }
 
@@ -129,6 +132,7 @@ impl Subscription {
     pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
         if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
             membership.through = membership.through.max(Some(number));
+            membership.stall.over();
         }
     }
 
@@ -444,6 +448,7 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::Throttled => return ChannelError::Throttled(channel),
         RefusalReason::TooMany => return ChannelError::Backpressure("the publisher takes no more subscriptions"),
         RefusalReason::Moved => return ChannelError::Moved(channel),
+        RefusalReason::Stalled => return ChannelError::Backpressure(TAKES_NOTHING),
         RefusalReason::Unauthorized => "not authorised",
         RefusalReason::Expired => "the token has expired",
         RefusalReason::Revoked => "the token was revoked",

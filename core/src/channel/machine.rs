@@ -22,8 +22,8 @@ use crate::wire::codec;
 
 /// Most channels of a node.
 pub const MAX_CHANNELS: usize = 64 * 1024;
-/// The wall clock may be set: tokens are looked at this often at least.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The wall clock may be set, and subscribers may stop: they are looked at this often at least.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The present, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -182,7 +182,7 @@ pub struct ChannelMachine {
     pub(super) jobs: Jobs,
     pub(super) events: VecDeque<ChannelEvent>,
     pub(super) wakes: BTreeSet<NodeId>,
-    /// When tokens, and what is kept for a while, are looked at next.
+    /// When tokens, subscribers, and what is kept for a while are looked at next.
     look_at: Option<Instant>,
 }
 
@@ -295,7 +295,7 @@ impl ChannelMachine {
         self.peers.remove(&node);
     }
 
-    /// Time has passed: tokens may have ended.
+    /// Time has passed: tokens may have ended, and subscribers taken nothing for too long.
     pub fn tick(&mut self, now: Moment) {
         self.channels.values_mut().for_each(|channel| channel.ring.close_if_due(now.instant));
         let ids: Vec<_> = self.channels.keys().copied().collect();
@@ -307,6 +307,7 @@ impl ChannelMachine {
         let next_end = self.channels.values().filter_map(Channel::next_end).min();
         self.look_at = next_end.map(|end| sweep_time(end, now));
         self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
+        self.end_stalled(now);
         self.settle_own(now);
     }
 

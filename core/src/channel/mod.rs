@@ -23,6 +23,7 @@
 //! | `holding` | messages that daemons of this node have yet to take |
 //! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
 //! | `publishing` | messages that are being sent, and their reports |
+//! | `stalling` | subscribers that take nothing |
 //! | `transmit`, `receiving` | records out and in |
 //! | `shell`, `reader` | the machine on a node; what readers have not read |
 //! | `port`, `daemons` | what a daemon runtime asks of it |
@@ -52,6 +53,7 @@ mod ring;
 mod roster;
 mod sharing;
 mod shell;
+mod stalling;
 mod throttle;
 mod transmit;
 
@@ -70,4 +72,5 @@ pub use port::{DaemonChannels, DaemonChannelsObserver};
 pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use shell::{ChannelObserver, Channels};
+pub use stalling::STALLED;
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};

@@ -9,6 +9,7 @@ use super::feed::StreamId;
 use super::groups::Fitness;
 use super::publishing::{Jobs, PublishId, Room};
 use super::questions::Questions;
+use super::stalling::Stall;
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
 
@@ -72,6 +73,8 @@ pub(super) struct Lane {
     sent: usize,
     /// The bytes of those.
     sent_bytes: usize,
+    /// Whether any of them is acknowledged.
+    stall: Stall,
 }
 
 /// One message for one peer.
@@ -136,6 +139,7 @@ impl Lane {
 
     /// Begins again at this entry.
     fn rewind_to(&mut self, index: usize) {
+        self.stall.over();
         self.sent = self.sent.min(index);
         self.sent_bytes = self.entries.iter().take(self.sent).map(|entry| entry.payload.len()).sum();
     }
@@ -330,6 +334,12 @@ impl Peer {
         lane.rewind_to(first);
     }
 
+    /// The streams of which something was sent and is not acknowledged, with what `stall` says of them.
+    pub(super) fn unacknowledged(&mut self, mut stall: impl FnMut(&mut Stall) -> bool) -> Vec<(StreamId, bool)> {
+        let sent = self.lanes.iter_mut().filter(|(_, lane)| lane.sent > 0);
+        sent.map(|(key, lane)| (key.stream, stall(&mut lane.stall))).collect()
+    }
+
     /// Takes out what was sent and is acknowledged.
     pub(super) fn acknowledged(&mut self, key: LaneKey, through: u64) -> Vec<Entry> {
         let mut done = Vec::new();
@@ -340,6 +350,7 @@ impl Peer {
         {
             lane.sent -= 1;
             lane.sent_bytes -= entry.payload.len();
+            lane.stall.over();
             self.bases.entry(key.stream).and_modify(|base| *base = entry.head.number.max(*base));
             self.left(key, &entry);
             done.push(entry);

@@ -129,10 +129,7 @@ impl Jobs {
 
     /// What is left of the bounds.
     pub(super) fn room(&self) -> Room {
-        Room {
-            messages: MAX_JOBS.saturating_sub(self.map.len()),
-            bytes: MAX_JOB_BYTES.saturating_sub(self.bytes),
-        }
+        Room { messages: MAX_JOBS.saturating_sub(self.map.len()), bytes: MAX_JOB_BYTES.saturating_sub(self.bytes) }
     }
 
     fn has_room(&self, size: usize) -> bool {
@@ -291,6 +288,9 @@ impl ChannelMachine {
             if let Err(error) = self.enter(node, key, entry, room) {
                 self.delivery_ended(id, node, false, Err(error));
             }
+        }
+        if reliable {
+            self.watch(now);
         }
         self.settle_own(now);
         Ok(id)

@@ -69,7 +69,9 @@ impl ChannelMachine {
             }
             ChannelMessage::NoMember { channel, member } => {
                 let stream = StreamId::named(channel, member);
-                for seat in self.channels.get(&stream.channel).map(|it| it.seats(from, stream.share)).unwrap_or_default() {
+                for seat in
+                    self.channels.get(&stream.channel).map(|it| it.seats(from, stream.share)).unwrap_or_default()
+                {
                     self.put_out(stream.channel, from, seat, now);
                 }
             }

@@ -242,6 +242,9 @@ pub enum RefusalReason {
     /// The daemon has gone on from another node.
     #[n(6)]
     Moved,
+    /// It took nothing for too long.
+    #[n(7)]
+    Stalled,
 }
 
 mod signature {

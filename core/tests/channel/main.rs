@@ -7,4 +7,5 @@ mod moving;
 mod net;
 mod nodes;
 mod simulation;
+mod slow;
 mod tokens;
