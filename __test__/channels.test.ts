@@ -207,9 +207,10 @@ describe('what cannot be', () => {
     const readers = Array.from({ length: 3 }, () => mesh.messages(mesh.nodeId(), 'a'));
     await Promise.all(readers.map((reader) => reader.ready));
     const down = mesh.shutdown();
-    await Promise.all([down, readers[0]?.stop()]);
-    await readers[1]?.stop();
-    await readers[2]?.[Symbol.asyncDispose]();
+    await expect(readers[0]?.stop()).resolves.toBeUndefined();
+    await down;
+    await expect(readers[1]?.stop()).resolves.toBeUndefined();
+    await expect(readers[2]?.[Symbol.asyncDispose]()).resolves.toBeUndefined();
   });
 
   test.each<[string, object]>([

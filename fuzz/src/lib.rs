@@ -1,4 +1,5 @@
-//! Every decoder and state machine that takes bytes from other nodes, as a function of bytes.
+//! The decoders of what comes from other nodes, and the state machines behind them, as functions of bytes: not those of
+//! groups and of capabilities yet.
 //!
 //! The fuzz targets call them with what the fuzzer makes up; an ordinary test of `core` includes this file and calls
 //! them with the committed corpus, cut and changed in many ways. Each function panics when a promise is broken, and
@@ -11,6 +12,7 @@ mod identity;
 mod membership;
 mod sessions;
 mod snapshots;
+mod subscribers;
 
 pub use codecs::{channels, directory, events, frame, migration, relay, session};
 pub use engine::engine;
@@ -19,6 +21,7 @@ pub use identity::{claim, envelope, identity, token};
 pub use membership::membership;
 pub use sessions::{handshake, transport};
 pub use snapshots::{reassembler, snapshot, streams};
+pub use subscribers::subscribers;
 
 /// Takes bytes; says whether they were valid.
 pub type Target = fn(&[u8]) -> bool;
@@ -41,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("snapshot", snapshot),
     ("streams", streams),
+    ("subscribers", subscribers),
     ("token", token),
     ("transport", transport),
 ];

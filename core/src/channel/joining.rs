@@ -200,7 +200,7 @@ impl ChannelMachine {
         };
         let key = (publisher, feed.stream(subscriber));
         let leaves = |membership: &mut Membership| matches!(membership.question, Some(Question::Leave(_)));
-        if self.membership(key, subscriber).is_some_and(leaves) && !self.say_left(key, subscriber) {
+        if self.membership(key, subscriber).is_some_and(leaves) && !self.say_first(key, subscriber) {
             return Err(ChannelError::Backpressure("too many requests to this publisher"));
         }
         let number = self.next_request();
@@ -251,6 +251,8 @@ impl ChannelMachine {
             membership.waiting.extend(waited);
         } else {
             self.settled(waited, &Err(ChannelError::Left(self.me.node)));
+            // When that cannot be said, what it has taken elsewhere may be taken once more.
+            let _said = self.say_first(key, subscriber);
             self.put_question(key, subscriber, Some(Question::Leave(number)));
         }
         self.drop_unfinished(key);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::StreamId;
 use super::holding::Key;
 use super::machine::{ChannelMachine, Subscriber};
+use super::peers::Peer;
 use crate::identity::NodeId;
 use crate::wire::channels::ChannelMessage;
 use crate::wire::codec;
@@ -44,11 +45,6 @@ impl Questions {
     /// The next one to be sent.
     fn next(&self) -> Option<(u64, (StreamId, Subscriber))> {
         self.open.range(self.sent + 1..).next().map(|(&number, &who)| (number, who))
-    }
-
-    /// This one was sent.
-    pub(super) fn sent(&mut self, number: u64) {
-        self.sent = number;
     }
 
     /// On another connection all of them are sent once more.
@@ -92,11 +88,32 @@ impl ChannelMachine {
         Some((number, self.question((to, stream), subscriber)?))
     }
 
-    /// A subscriber that comes again before the publisher has heard that it left: that is said before anything else. False when
-    /// too much waits.
-    pub(super) fn say_left(&mut self, key: Key, subscriber: Subscriber) -> bool {
-        let Some(body) = self.question(key, subscriber) else { return true };
-        self.peers.get_mut(&key.0).is_none_or(|peer| peer.push_control(body))
+    /// This one was sent.
+    pub(super) fn question_sent(&mut self, to: NodeId, number: u64) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.questions.sent = number;
+        }
+    }
+
+    /// A subscriber is about to ask something else than before. Where it makes a difference that the publisher has not heard what
+    /// it asked, that is said first: that it left, and behind which message a daemon goes on that moved here. False when too
+    /// much waits.
+    pub(super) fn say_first(&mut self, key: Key, subscriber: Subscriber) -> bool {
+        let (publisher, _) = key;
+        let Some(membership) = self.membership(key, subscriber) else { return true };
+        let (number, matters) = match membership.question {
+            Some(Question::Leave(number)) => (number, true),
+            Some(Question::Join(number)) => (number, membership.through.is_some()),
+            Some(Question::Stay(_)) | None => return true,
+        };
+        let unheard = |peer: &Peer| !peer.ready || number > peer.questions.sent;
+        if !matters || !self.peers.get(&publisher).is_some_and(unheard) {
+            return true;
+        }
+        let (Some(body), Some(peer)) = (self.question(key, subscriber), self.peers.get_mut(&publisher)) else {
+            return true;
+        };
+        peer.push_control(body)
     }
 
     /// The message that asks what a subscriber asks.

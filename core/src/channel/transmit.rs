@@ -40,8 +40,7 @@ impl ChannelMachine {
             if sink.record(Subprotocol::Channels, &mut |out| out.extend_from_slice(&body)).is_none() {
                 return true;
             }
-            let Some(peer) = self.peers.get_mut(&to) else { return false };
-            peer.questions.sent(number);
+            self.question_sent(to, number);
         }
         let Some(peer) = self.peers.get_mut(&to) else { return false };
         while let Some((stream, through)) = peer.acks.pop_first() {
@@ -125,7 +124,7 @@ impl ChannelMachine {
                 continue;
             }
             if let Some((number, body)) = self.next_question(me) {
-                self.peers.entry(me).and_modify(|own| own.questions.sent(number));
+                self.question_sent(me, number);
                 self.on_message(me, &body, now);
                 continue;
             }

@@ -182,7 +182,9 @@ fn daemons_that_come_one_behind_the_other_all_get_what_they_have_not_taken() {
         positions.push(net.position(T, one).expect("let in"));
         for _ in 0..10 {
             publish(&mut net, 100);
-            daemons.iter().for_each(|any| drop(net.take_all(T, any)));
+            for any in &daemons {
+                net.take_all(T, any);
+            }
             net.run();
         }
     }
@@ -220,7 +222,7 @@ fn what_is_kept_for_daemons_that_move_is_bounded_whoever_does_not_acknowledge_an
     let kept = net.nodes[P].machine.kept();
     assert!(kept.publications > 0 && kept.recent == 4096, "{kept:?}");
     for _ in 0..100 {
-        net.publish(P, "a", &[0; 100_000], RELIABLE).expect("sent");
+        net.publish(P, "a", &vec![0; 100_000], RELIABLE).expect("sent");
         net.run();
         net.take_all(S, &one);
     }
