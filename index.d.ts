@@ -512,7 +512,8 @@ type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ER
  *   `max`.
  * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
  * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
- * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`,
+ *   `detail`.
  * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`,
  *   `nodeId`.
  *
@@ -543,7 +544,7 @@ type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT
  * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
  * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
  * - `cancelled`: `cancel()` was called. Carries `outcome`.
- * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`, `detail`.
  * - `peer-lost`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`, `nodeId`.
  *
  * @public
@@ -638,7 +639,8 @@ type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' |
 /**
  * Codes of {@link ChannelAuthError}.
  *
- * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability.
+ * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability. Carries
+ *   `kind`.
  *
  * @public
  */
@@ -828,13 +830,29 @@ declare class ChannelError extends MeshDaemonError {
     constructor(message: string, options?: MeshDaemonErrorOptions<ChannelErrorCode | ChannelAuthErrorCode>);
 }
 /**
+ * Why the publisher of a channel refused, as far as it says: no token, or one that does not permit this
+ * (`not_authorized`), one whose time is over, or one that was revoked.
+ *
+ * @public
+ */
+type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'expired' | 'revoked'>;
+/**
+ * What a {@link ChannelAuthError} carries.
+ *
+ * @public
+ */
+interface ChannelAuthErrorOptions extends MeshDaemonErrorOptions<ChannelAuthErrorCode> {
+    kind?: ChannelAuthErrorKind;
+}
+/**
  * The publisher of a channel refused.
  *
  * @public
  */
 declare class ChannelAuthError extends ChannelError {
     readonly code: ChannelAuthErrorCode;
-    constructor(message: string, options?: MeshDaemonErrorOptions<ChannelAuthErrorCode>);
+    readonly kind: ChannelAuthErrorKind;
+    constructor(message: string, options?: ChannelAuthErrorOptions);
 }
 /**
  * A queue towards a peer is full; try again later.
@@ -867,7 +885,8 @@ interface DaemonRuntimeOptions {
      * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason. A
      * predicate is asked before the daemon is stopped for its move, and once more when its state is larger than was known then
      * (see {@link MigrationRequest.stateBytes}). At most 1 024 daemons that were not announced may be on their way for one
-     * orchestrator, and 8 192 for all; others have to wait (`not-ready`).
+     * orchestrator, and 8 192 for all; others have to wait (`not-ready`), as do those about whom
+     * a predicate has not decided within `silenceMs`.
      */
     acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
     /**
@@ -882,7 +901,10 @@ interface DaemonRuntimeOptions {
      * A daemon whose host died outside a move is not brought back. Default `false`.
      */
     recoverLost?: boolean;
-    /** How long a running `process` may hold up a move. Default 10 s, at least 1 ms. */
+    /**
+     * How long a running `process`, and whatever the daemon sent or called through its `context` and nobody has accepted or
+     * answered, may hold up a move. Default 10 s, at least 1 ms.
+     */
     freezeTimeoutMs?: Millis;
     /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
     silenceMs?: Millis;
@@ -1033,39 +1055,6 @@ declare class DaemonHandle {
     [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
-/**
- * What a token permits. `wildcard` extends it to any channel.
- *
- * @public
- */
-type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
-/**
- * What a token is to say.
- *
- * @public
- */
-interface IssueTokenOptions {
-    /** Entity id of who may present it; 32 bytes. */
-    subject: Uint8Array;
-    scope: readonly TokenScope[];
-    channel: string;
-    /**
-     * The queue group of the channel that it lets into, and into nothing else: neither does it let into the channel, nor a token
-     * of the channel, or of any channel, into the group.
-     */
-    queueGroup?: string;
-    /** 1 second to 365 days. */
-    ttlSeconds: number;
-    /** How often it may be delegated on. Default 0. */
-    delegationDepth?: number;
-}
-/**
- * Wherever a token is asked for: one, a chain from a root's to the presenter's, or the bytes of either.
- *
- * @public
- */
-type TokenLike = Token | TokenChain | Uint8Array;
-
 /** Tokens: signed rights on channels. */
 
 /**
@@ -1092,6 +1081,8 @@ declare class Token {
     get notBefore(): Date;
     /** Until before when it is valid. */
     get notAfter(): Date;
+    /** The generation that its issuer gave it: a {@link Revocation} outdates those below one. */
+    get generation(): number;
     /** How often it may be passed on. */
     get delegationDepth(): number;
     /** Tells it from tokens that are otherwise equal. */
@@ -1124,6 +1115,81 @@ declare class TokenChain {
     get leaf(): Token;
     /** Its wire form. */
     toBuffer(): Buffer;
+}
+
+/**
+ * What a token permits. `wildcard` extends it to any channel.
+ *
+ * @public
+ */
+type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
+/**
+ * What a token is to say.
+ *
+ * @public
+ */
+interface IssueTokenOptions {
+    /** Entity id of who may present it; 32 bytes. */
+    subject: Uint8Array;
+    scope: readonly TokenScope[];
+    channel: string;
+    /**
+     * The queue group of the channel that it lets into, and into nothing else: neither does it let into the channel, nor a token
+     * of the channel, or of any channel, into the group.
+     */
+    queueGroup?: string;
+    /** 1 second to 365 days. */
+    ttlSeconds: number;
+    /** How often it may be delegated on. Default 0. */
+    delegationDepth?: number;
+    /**
+     * 0 (the default) to 4294967295. A revocation takes back the tokens of all generations below one; what is delegated has the
+     * generation of what it was delegated from.
+     */
+    generation?: number;
+}
+/**
+ * Which tokens are to be taken back.
+ *
+ * @public
+ */
+interface RevokeTokensOptions {
+    /** The lowest generation that stays good: at least 1. */
+    below: number;
+}
+/**
+ * Wherever a token is asked for: one, a chain from a root's to the presenter's, or the bytes of either.
+ *
+ * @public
+ */
+type TokenLike = Token | TokenChain | Uint8Array;
+
+/** Revocations: tokens that their issuers took back. */
+
+/**
+ * That the tokens of an issuer below a generation are revoked, signed by it. 100 bytes, made by
+ * {@link Identity.revokeTokens}, in force where it is entered ({@link MeshNode.revoke}). It names no time: whichever of an
+ * issuer is highest holds, so it can be made ahead and kept where the key is not.
+ *
+ * @public
+ */
+declare class Revocation {
+    #private;
+    private constructor();
+    /** Reads the bytes of a revocation. Only the format is checked: see {@link Revocation.verify}. */
+    static parse(b: Uint8Array): Revocation;
+    /** Its wire form; a copy. */
+    get bytes(): Buffer;
+    /** 32-byte public key of whose tokens it takes back; a copy. */
+    get issuer(): Buffer;
+    /** The lowest generation that is still good. */
+    get below(): number;
+    /** Whether the issuer signed it. Never throws. */
+    verify(): boolean;
+    /** Its wire form; a copy. */
+    toBuffer(): Buffer;
+    /** What `console.log` shows. */
+    [inspect.custom](depth: number, inspectOptions: InspectOptions): string;
 }
 
 /** Identities: ed25519 key pairs and the addresses derived from them. */
@@ -1168,6 +1234,12 @@ declare class Identity {
      */
     issueToken(o: IssueTokenOptions): Token;
     /**
+     * Takes back the tokens that this identity issued or passed on with a generation below `below`. That is only a statement: it
+     * is in force where it is entered, see {@link MeshNode.revoke} and {@link Identity.installRevocation}, and can be made
+     * ahead. Throws {@link TokenError} of kind `read_only` when the secret is not here.
+     */
+    revokeTokens(o: RevokeTokensOptions): Revocation;
+    /**
      * Keeps a token that this identity was given. The store is bounded: what ends first goes first. Throws
      * {@link TokenError} for one that is not valid now.
      */
@@ -1177,6 +1249,12 @@ declare class Identity {
      * Verified again.
      */
     lookupToken(subject: Uint8Array, channel: string, group?: string): Token | null;
+    /**
+     * Tells this identity what an issuer has revoked: such tokens go from its store, do not come in again, and are not passed on
+     * by it. Nothing else happens: see {@link MeshNode.revoke} for what channels let in. Throws {@link TokenError} for what the
+     * issuer did not sign, and {@link BackpressureError} beyond 65 536 issuers.
+     */
+    installRevocation(revocation: Revocation | Uint8Array): void;
     /** How many tokens were installed and are kept. */
     get tokenCacheLen(): number;
     /** Nothing secret. */
@@ -1204,7 +1282,8 @@ declare function channelHash(name: string, group?: string): bigint;
  * Passes a part of a token on: at most its scope, the same channel, the same end, one step less to delegate. Of a chain
  * the leaf is passed on; what is presented then is `TokenChain.of(...chain.tokens, result)`.
  *
- * Throws {@link TokenError}, checked in this order: the parent is valid, `signer` is its subject (`not_authorized`), it has
+ * Throws {@link TokenError}, checked in this order: the parent is valid, and none of its tokens is revoked by what `signer` was
+ * told ({@link Identity.installRevocation}), `signer` is its subject (`not_authorized`), it has
  * the delegate bit (`delegation_not_allowed`), its depth is above 0 (`delegation_exhausted`).
  *
  * @public
@@ -1248,9 +1327,8 @@ declare abstract class Emitter<Events extends object> {
 }
 
 /**
- * What a node can do. Every field is optional.
- *
- * Reserved: not used yet.
+ * What a node can do, as it says itself. Every field is optional; a list has at most 256 elements, and all of it at most 32 KiB
+ * when encoded.
  *
  * @public
  */
@@ -1259,15 +1337,13 @@ interface CapabilitySet {
     software?: SoftwareCapabilities;
     models?: readonly ModelCapability[];
     tools?: readonly ToolCapability[];
-    /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` limit who sees the node. */
+    /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` say who finds it, see {@link ScopeFilter}. */
     tags?: readonly string[];
     limits?: ResourceLimits;
     metadata?: Readonly<Record<string, string>>;
 }
 /**
  * What a node is made of.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -1284,8 +1360,6 @@ interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface GpuCapability {
@@ -1300,8 +1374,6 @@ interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface AcceleratorCapability {
@@ -1313,8 +1385,6 @@ interface AcceleratorCapability {
 }
 /**
  * What runs on a node.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -1329,15 +1399,11 @@ interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 type NamedVersion = readonly [name: string, version: string];
 /**
  * A model that a node serves.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -1355,8 +1421,6 @@ interface ModelCapability {
 /**
  * A tool that a node offers.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface ToolCapability {
@@ -1372,8 +1436,6 @@ interface ToolCapability {
 /**
  * What a node takes at most.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 interface ResourceLimits {
@@ -1387,8 +1449,6 @@ interface ResourceLimits {
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
  *
- * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
- *
  * @public
  */
 interface CapabilityFilter {
@@ -1400,6 +1460,7 @@ interface CapabilityFilter {
     requireTools?: readonly string[];
     minMemoryGb?: number;
     requireGpu?: boolean;
+    /** In whatever case. */
     gpuVendor?: string;
     /** Of all GPUs together. */
     minVramGb?: number;
@@ -1409,9 +1470,9 @@ interface CapabilityFilter {
     requireModalities?: readonly string[];
 }
 /**
- * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
- *
- * Reserved: not used yet.
+ * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1. A node's score is 1 and,
+ * for each preference, the weight times its share of what the best of the admitted ones offers. Where the filter names models,
+ * only those count for speed (the fastest one) and for what is loaded (how many).
  *
  * @public
  */
@@ -1423,9 +1484,10 @@ interface CapabilityRequirement {
     preferLoadedModels?: number;
 }
 /**
- * Which part of the mesh a search looks at.
- *
- * Reserved: not used yet.
+ * Which part of the mesh a search looks at, by the tags that nodes announce. `any`: all of it; `globalOnly`: nodes without such
+ * tags; `sameSubnet`: this node, and those known to be in the same configured subnet; tenants and regions: nodes tagged with one
+ * of them, and those with neither tenant nor region. Nodes tagged `scope:subnet-local` are found by none of them from outside of
+ * their subnet. Empty names are dropped; none at all is an error.
  *
  * @public
  */
@@ -1472,9 +1534,12 @@ interface ChannelConfig {
     priority?: number;
     /** Most messages per second, which may come at once; more reject with `ERR_CHANNEL_RATE_LIMITED`. */
     maxRatePps?: number;
-    /** What a publisher must offer. Reserved: anything but an empty filter is refused. */
+    /** What this node must have announced: without, `publish` rejects with {@link ChannelAuthError}. */
     publishCaps?: CapabilityFilter;
-    /** What a subscriber must offer. Reserved: anything but an empty filter is refused. */
+    /**
+     * What a subscriber's node must have announced. Looked at when it subscribes, and whenever that changes or ends: who no longer
+     * offers it is out.
+     */
     subscribeCaps?: CapabilityFilter;
 }
 /**
@@ -1556,7 +1621,7 @@ interface ChannelMessage {
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
- * ({@link ChannelAuthError}, also later, when a token ends) or was lost. Leaving a loop does not end the subscription.
+ * ({@link ChannelAuthError}, also later, when a token ends or is revoked) or was lost. Leaving a loop does not end the subscription.
  *
  * @public
  */
@@ -1596,6 +1661,12 @@ interface MeshNodeOptions {
      * traffic and cannot read it. Default `true`.
      */
     relay?: boolean;
+    /**
+     * How far the clock of a token's issuer may be ahead of this node's, in milliseconds: so much earlier than it says a
+     * token is taken at the channels of this node. Default 5000, at most 300 000; 0 takes none early. When a token ends is
+     * never put off.
+     */
+    tokenClockSkewMs?: number;
     /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
     subnet?: SubnetOptions;
     /**
@@ -1604,7 +1675,10 @@ interface MeshNodeOptions {
      * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
      */
     seeds?: readonly string[];
-    /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
+    /**
+     * How often announcements of other nodes that have run out are dropped, and with them what they were let in to. Default
+     * 60 000. They count for nothing as soon as they have run out: five minutes after the node was last heard to announce.
+     */
     capabilityGcIntervalMs?: number;
     /** Announcements are always signed; accepted for compatibility. */
     requireSignedCapabilities?: boolean;
@@ -1743,6 +1817,36 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * node is one member, and each message is for one of its subscriptions.
      */
     messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription;
+    /**
+     * Enters what an issuer has revoked. Whoever is in with such a token is out, at the channels of this node and of every node
+     * that hears of it: it is passed on to all peers and by them to theirs, and to whoever comes later, as long as a node that
+     * holds it is there. Resolves when it was handed to every peer with which this node has a session; twice is once, and an older
+     * one changes nothing. Any node of the mesh will do. Rejects with {@link TokenError}: `invalid_format`, or
+     * `invalid_signature` for what the issuer did not sign.
+     */
+    revoke(revocation: Revocation | Uint8Array, options?: WaitOptions): Promise<void>;
+    /**
+     * The revocations that this node holds, one of each issuer: the highest. They are gone when its process is: keep them where
+     * you keep seeds, and a node that starts when no other is there can be told with {@link MeshNode.revoke}.
+     */
+    revocations(): Revocation[];
+    /**
+     * Says what this node can do, from now on and in place of what it said before: signed, to every peer and to those that come,
+     * as long as it lives. Resolves when it counts on this node and is on its way to the peers; what this node asks of a peer
+     * later comes behind it. At first a node announces nothing but where it is (`subnet`).
+     */
+    announceCapabilities(caps: CapabilitySet): Promise<void>;
+    /**
+     * The nodes that have announced what `filter` asks for, sorted by id: this one if it has, and peers with a session between
+     * started nodes. An empty filter finds all of them.
+     */
+    findNodes(filter: CapabilityFilter): bigint[];
+    /** The best of them, by the preferences of `requirement`; of equals the one with the lowest id. `null` when there is none. */
+    findBestNode(requirement: CapabilityRequirement): bigint | null;
+    /** {@link MeshNode.findNodes} in a part of the mesh. */
+    findNodesScoped(filter: CapabilityFilter, scope: ScopeFilter): bigint[];
+    /** {@link MeshNode.findBestNode} in a part of the mesh. */
+    findBestNodeScoped(requirement: CapabilityRequirement, scope: ScopeFilter): bigint | null;
     /** Keeps the process alive again, after {@link MeshNode.unref}. */
     ref(): this;
     /** Lets the process end although this node lives. */
@@ -2183,5 +2287,5 @@ type StandbyRole = 'active' | 'standby';
 /** The version of the package and of its native code. */
 declare function version(): string;
 
-export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, Token, TokenChain, TokenError, channelHash, delegateToken, setLogger, version };
-export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DaemonSubscriptionEvent, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, UnsubscribeOptions, WaitOptions };
+export { BackpressureError, ChannelAuthError, ChannelError, DaemonError, DaemonHandle, DaemonRuntime, GroupError, Identity, IdentityError, MeshDaemonError, MeshError, MeshNode, MigrationError, MigrationHandle, NotConnectedError, Revocation, Token, TokenChain, TokenError, channelHash, delegateToken, setLogger, version };
+export type { AcceleratorCapability, BackpressureErrorCode, CallOptions, CapabilityFilter, CapabilityRequirement, CapabilitySet, CausalEvent, ChannelAuthErrorCode, ChannelAuthErrorKind, ChannelAuthErrorOptions, ChannelConfig, ChannelErrorCode, ChannelMessage, ChannelVisibility, DaemonContext, DaemonErrorCode, DaemonErrorOptions, DaemonFactory, DaemonFactoryContext, DaemonHostConfig, DaemonInstanceConfig, DaemonLifeEvent, DaemonRuntimeEvents, DaemonRuntimeOptions, DaemonStats, DaemonSubscription, DaemonSubscriptionEvent, DeliveredEvent, DrainOptions, DrainReport, ErrorCode, ForkGroupConfig, ForkRecord, GpuCapability, GroupErrorCode, GroupErrorKind, GroupErrorOptions, GroupHealth, HardwareCapabilities, IdentityErrorCode, IssueTokenOptions, LogLevel, LogRecord, Logger, LoggerOptions, MemberInfo, MeshDaemon, MeshDaemonErrorCode, MeshDaemonErrorOptions, MeshErrorCode, MeshErrorOptions, MeshNodeEvents, MeshNodeOptions, MigrationErrorCode, MigrationErrorKind, MigrationErrorOptions, MigrationEvent, MigrationInfo, MigrationOptions, MigrationOutcome, MigrationPhase, MigrationProgress, MigrationRequest, MigrationRole, Millis, ModelCapability, NamedVersion, NotConnectedErrorCode, Outputs, PeerEvent, PeerInfo, PeerState, PublishFailure, PublishOptions, PublishReport, ReplicaGroupConfig, RequestContext, ResourceLimits, RevokeTokensOptions, ScopeFilter, SoftwareCapabilities, StandbyGroupConfig, StandbyRole, StopReason, Strategy, SubnetOptions, SubscribeOptions, Subscription, TokenErrorCode, TokenErrorKind, TokenErrorOptions, TokenLike, TokenScope, ToolCapability, UnsubscribeOptions, WaitOptions };

@@ -76,6 +76,23 @@ const options = (path: string, each: Readonly<Record<string, unknown>> = {}): Pa
   also: ['no prototype', 'forged bytes'],
   wrong: Object.fromEntries(Object.entries(each).map(([key, value]) => [`${key}: ${String(value)}`, { [key]: value }])),
 });
+/** The same when it has to be there, and may say nothing. */
+const words = (path: string, each: Readonly<Record<string, unknown>>): Parameter => ({
+  ...options(path, each),
+  good: {},
+  optional: false,
+});
+const filter = words('filter', { requireTags: 'x', minMemoryGb: -1, requireGpu: 1, minContextLength: 0.5 });
+const requirement: Parameter = {
+  path: 'requirement',
+  good: { filter: {} },
+  wrong: { 'no filter': {}, preferMoreMemory: { filter: {}, preferMoreMemory: NaN } },
+};
+const scope: Parameter = {
+  path: 'scope',
+  good: { kind: 'any' },
+  wrong: { 'no kind': {}, kind: { kind: 'all' }, tenants: { kind: 'tenants', tenants: [''] } },
+};
 const wait = options('options', { signal: {} });
 const config = (path = 'config'): Parameter =>
   options(path, {
@@ -157,6 +174,8 @@ const MESH: Table = {
         tokenRoots: { name: 'room', tokenRoots: [Buffer.alloc(3)] },
         priority: { name: 'room', priority: 256 },
         maxRatePps: { name: 'room', maxRatePps: 0 },
+        publishCaps: { name: 'room', publishCaps: { requireTags: 'x' } },
+        subscribeCaps: { name: 'room', subscribeCaps: { nope: 1 } },
       },
     },
   ],
@@ -168,6 +187,11 @@ const MESH: Table = {
     options('options', { reliability: 'sure', onFailure: 'cry', maxInflight: 0 }),
   ],
   messages: [u64('publisher'), channel('channel'), options('options', { token: 5, signal: {} })],
+  announceCapabilities: [words('caps', { hardware: 1, tags: [1], models: {}, metadata: { a: 1 } })],
+  findNodes: [filter],
+  findBestNode: [requirement],
+  findNodesScoped: [filter, scope],
+  findBestNodeScoped: [requirement, scope],
   ref: [],
   unref: [],
   shutdown: [],
@@ -261,7 +285,7 @@ async function accepted(
 }
 
 const PROMISES =
-  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|wait.*)$/;
+  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|announceCapabilities|wait.*)$/;
 
 async function fuzz(object: object, table: Table, code: RegExp): Promise<string[]> {
   const complaints: string[] = [];

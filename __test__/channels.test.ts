@@ -223,8 +223,8 @@ describe('what cannot be', () => {
     ['config.tokenRoots[0] must be 32 bytes, got 3', { tokenRoots: [Buffer.alloc(3)] }],
     ['config.priority must be at most 255', { priority: 256 }],
     ['config.maxRatePps must be at least 1', { maxRatePps: 0 }],
-    ['config.publishCaps.requireTags is not supported', { publishCaps: { requireTags: ['gpu'] } }],
-    ['config.subscribeCaps.requireGpu is not supported', { subscribeCaps: { requireGpu: true } }],
+    ['config.publishCaps.requireTags must be an array', { publishCaps: { requireTags: 'gpu' } }],
+    ['config.subscribeCaps.requireGpu must be a boolean', { subscribeCaps: { requireGpu: 1 } }],
     ["unknown option 'prio'", { prio: 1 }],
   ])('%s', async (message, wrong) => {
     const mesh = await bare();

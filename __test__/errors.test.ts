@@ -67,6 +67,11 @@ describe('error classes', () => {
       requestedKind: 'k',
       detail: 'd',
     });
+    expect(new ChannelAuthError('m').kind).toBe('not_authorized');
+    expect(new ChannelAuthError('m', { kind: 'revoked' })).toMatchObject({
+      code: 'ERR_CHANNEL_UNAUTHORIZED',
+      kind: 'revoked',
+    });
     expect(Object.keys(new MeshError('m'))).toEqual(['code']);
   });
 

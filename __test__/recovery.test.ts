@@ -215,6 +215,32 @@ test('hazard 69: a target that was only cut off and returns is fenced, and what 
   expect(rt.daemonCount()).toBe(1);
 });
 
+test('hazard 69: copies on both sides of a partition, on nodes that only connected, are one when it heals', async () => {
+  const { rt, mesh, id } = await node({ acceptMigrations: true, orchestrators: 'any' }, { mesh: ALERT });
+  rt.registerFactory('counter', () => new Counter());
+  const [there, beside] = await Promise.all([other([], { stays: true }), other([], { stays: true })]);
+  await mesh.connect(there.addr);
+  await mesh.connect(beside.addr);
+  there.child.kill('SIGSTOP');
+  await lost(mesh, there);
+  const identity = Identity.generate();
+  const origin = identity.originHash;
+  await beside.spawn(identity);
+  // It moves, so it is the later one of the two.
+  await (await rt.migrate(origin, id)).wait();
+  there.child.kill('SIGCONT');
+  await there.spawn(identity);
+  const pid = String(there.child.pid);
+  expect(await there.call(origin)).toBe(`1:x:${pid}`);
+  expect(await rt.call(origin, payload)).toEqual(counted(1));
+  await mesh.connect(there.addr);
+  expect([await there.said(), await there.said()].sort()).toEqual(['event fenced', 'onStop fenced']);
+  expect(await there.call(origin)).toBe('2:x');
+  expect(await beside.call(origin)).toBe('3:x');
+  expect(await rt.call(origin, payload)).toEqual(counted(4));
+  expect(rt.daemonCount()).toBe(1);
+});
+
 function lost(mesh: Node['mesh'], { id }: Other): Promise<void> {
   return new Promise((resolve) => {
     const look = (): void => {

@@ -113,6 +113,35 @@ test('hazard 57: a call that the daemon does not await and nobody answers undoes
   expect([a.rt.daemonCount(), b.rt.daemonCount(), answers]).toEqual([0, 1, 1]);
 });
 
+test('hazard 57: a freeze that waited in vain says for whom and for how many events, and the daemon goes on', async () => {
+  const [a, b, c] = (await meshOf(3, 300)) as [Node, Node, Node];
+  const go = deferred();
+  const heard: number[] = [];
+  const heardAll = deferred();
+  const full: MeshDaemon = {
+    process: async ({ payload }) => {
+      await go.promise;
+      heard.push(payload.readUInt32LE());
+      if (heard.length === 6) heardAll.resolve();
+    },
+  };
+  const sink = await c.rt.spawnWithDaemon(Identity.generate(), full, { mailboxCapacity: 1 });
+  for (const { rt } of [a, b]) rt.registerFactory('speaker', () => new Speaker(sink.originHash));
+  const { originHash } = await a.rt.spawn('speaker', Identity.generate());
+  await a.rt.call(originHash, numbered(5));
+  const error = await failure((await a.rt.migrate(originHash, b.id)).wait());
+  expect(error).toMatchObject({ code: 'ERR_MIGRATION_TIMEOUT', kind: 'timeout', outcome: 'source' });
+  // One runs, and one may have got into the mailbox.
+  const who = `[34] not accepted by daemon ${String(sink.originHash)} on node ${String(c.id)}`;
+  expect(error.detail).toMatch(new RegExp(`^waited for what the daemon sent to be accepted, .*: ${who}$`));
+  expect(error.message).toContain(error.detail);
+  await a.rt.call(originHash, numbered(1));
+  go.resolve();
+  await heardAll.promise;
+  await (await a.rt.migrate(originHash, b.id)).wait();
+  expect(heard).toEqual([0, 1, 2, 3, 4, 5]);
+});
+
 test('hazard 57: a daemon moves with a call to itself that it does not await, which runs once', async () => {
   const [a, b] = (await meshOf(2)) as [Node, Node];
   const began = deferred();

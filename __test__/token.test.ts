@@ -14,7 +14,7 @@ const third = Identity.fromSeed(Buffer.alloc(32, 3));
 
 function issue(
   scope: TokenScope[] = ['subscribe'],
-  more: { ttlSeconds?: number; delegationDepth?: number } = {},
+  more: { ttlSeconds?: number; delegationDepth?: number; generation?: number } = {},
 ): Token {
   return issuer.issueToken({ subject: holder.entityId, scope, channel: CHANNEL, ttlSeconds: 60, ...more });
 }
@@ -44,6 +44,17 @@ describe('a token', () => {
     expect(token.isExpired()).toBe(false);
     expect(token.nonce).not.toBe(issue().nonce);
     expect(inspect(token)).toContain(issuer.entityId.toString('hex'));
+  });
+
+  test('has the generation that it was issued in, 0 unless told otherwise, as has what is made of it', () => {
+    expect(issue().generation).toBe(0);
+    for (const generation of [0, 1, 2 ** 32 - 1]) {
+      const token = issue(['subscribe', 'delegate'], { generation, delegationDepth: 1 });
+      expect(token.generation).toBe(generation);
+      expect(Token.parse(token.bytes).generation).toBe(generation);
+      expect(delegateToken(holder, token, third.entityId, ['subscribe']).generation).toBe(generation);
+      expect(inspect(token)).toContain(`generation: ${String(generation)}`);
+    }
   });
 
   test('is 169 bytes, of which whoever gets them gets a copy', () => {
@@ -102,8 +113,11 @@ describe('a token', () => {
     ['options.ttlSeconds must be an integer', { ttlSeconds: 1.5 }],
     ['options.ttlSeconds must be finite', { ttlSeconds: Infinity }],
     ['options.delegationDepth must be at most 255', { delegationDepth: 256 }],
+    ['options.generation must be at most 4294967295', { generation: 2 ** 32 }],
+    ['options.generation must be non-negative', { generation: -1 }],
+    ['options.generation must be a number, got a bigint', { generation: 1n }],
     [
-      "unknown option 'ttl' in options; there are subject, scope, channel, queueGroup, ttlSeconds, delegationDepth",
+      "unknown option 'ttl' in options; there are subject, scope, channel, queueGroup, ttlSeconds, delegationDepth, generation",
       { ttl: 5 },
     ],
   ])('%s', (message, wrong) => {

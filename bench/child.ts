@@ -13,9 +13,9 @@ export interface Child {
   end: () => Promise<void>;
 }
 
-/** Runs a script of ours; `args` are its command line. */
+/** Runs a script of ours, which may have its garbage collected; `args` are its command line. */
 export function startChild(script: string, ...args: string[]): Child {
-  const child = spawn(process.execPath, [script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--expose-gc', script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
   // What it was told last may come after its end, which `next` reports.
   child.stdin.on('error', () => undefined);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

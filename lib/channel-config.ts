@@ -1,8 +1,8 @@
 /** Checks of what a channel is made with. */
 
+import { readCapabilityFilter } from './capabilities';
 import { channelName } from './channel-name';
 import type { ChannelOptions } from './native';
-import type { CapabilityFilter } from './types/capabilities';
 import type { ChannelConfig } from './types/channels';
 import { boolean, bytesArray, channelArea, choice, integer, options } from './validate/index';
 
@@ -17,18 +17,6 @@ const KNOWN: Readonly<Record<keyof ChannelConfig, true>> = {
   publishCaps: true,
   subscribeCaps: true,
 };
-const CAPABILITIES: Readonly<Record<keyof CapabilityFilter, true>> = {
-  requireTags: true,
-  requireModels: true,
-  requireTools: true,
-  minMemoryGb: true,
-  requireGpu: true,
-  gpuVendor: true,
-  minVramGb: true,
-  minContextLength: true,
-  requireModalities: true,
-};
-
 /** Checks everything and fills in the defaults. */
 export function readChannelConfig(given: ChannelConfig | undefined): ChannelOptions {
   if (given === undefined) throw channelArea('config must be an object');
@@ -49,21 +37,16 @@ export function readChannelConfig(given: ChannelConfig | undefined): ChannelOpti
   if (read.maxRatePps !== undefined) {
     config.maxRatePps = integer(channelArea, 'config.maxRatePps', read.maxRatePps, { min: 1 });
   }
-  refuseCapabilities('config.publishCaps', read.publishCaps);
-  refuseCapabilities('config.subscribeCaps', read.subscribeCaps);
+  if (read.publishCaps !== undefined) {
+    config.publishCaps = readCapabilityFilter(channelArea, 'config.publishCaps', read.publishCaps);
+  }
+  if (read.subscribeCaps !== undefined) {
+    config.subscribeCaps = readCapabilityFilter(channelArea, 'config.subscribeCaps', read.subscribeCaps);
+  }
   return config;
 }
 
 /** A canonical channel name. */
 export function readChannelName(path: string, value: unknown): string {
   return channelName(channelArea, path, value);
-}
-
-/** A gate that cannot be held must not seem to be there. */
-function refuseCapabilities(path: string, value: unknown): void {
-  const filter = options(channelArea, path, value as CapabilityFilter | undefined, CAPABILITIES);
-  for (const [key, wanted] of Object.entries(filter)) {
-    if (Array.isArray(wanted) && wanted.length === 0) continue;
-    throw channelArea(`${path}.${key} is not supported: there are no capabilities to check yet`);
-  }
 }

@@ -1,7 +1,7 @@
 /** Passing tokens on. */
 
 import { native } from './binding';
-import { identityHandle, type Identity } from './identity';
+import { identityHandle, type Identity, tokenCache } from './identity';
 import { readScope, readTokenLike, type Token, tokenFromBytes } from './token';
 import type { TokenLike, TokenScope } from './types/identity';
 import { bytes, identityArea } from './validate/index';
@@ -10,7 +10,8 @@ import { bytes, identityArea } from './validate/index';
  * Passes a part of a token on: at most its scope, the same channel, the same end, one step less to delegate. Of a chain
  * the leaf is passed on; what is presented then is `TokenChain.of(...chain.tokens, result)`.
  *
- * Throws {@link TokenError}, checked in this order: the parent is valid, `signer` is its subject (`not_authorized`), it has
+ * Throws {@link TokenError}, checked in this order: the parent is valid, and none of its tokens is revoked by what `signer` was
+ * told ({@link Identity.installRevocation}), `signer` is its subject (`not_authorized`), it has
  * the delegate bit (`delegation_not_allowed`), its depth is above 0 (`delegation_exhausted`).
  *
  * @public
@@ -24,5 +25,6 @@ export function delegateToken(
   const by = identityHandle(identityArea, 'signer', signer);
   const from = readTokenLike('parent', parent);
   const to = bytes(identityArea, 'subject', subject, { length: 32 });
-  return tokenFromBytes(native.tokenDelegate(by, from, to, readScope(identityArea, 'scope', scope)));
+  const bits = readScope(identityArea, 'scope', scope);
+  return tokenFromBytes(native.tokenDelegate(by, tokenCache(signer), from, to, bits));
 }

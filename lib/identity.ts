@@ -5,8 +5,9 @@ import { native } from './binding';
 import { channelName, hashOf, queueGroup } from './channel-name';
 import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
+import { readRevocation, readRevokeOptions, Revocation } from './revocation';
 import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token';
-import type { IssueTokenOptions } from './types/identity';
+import type { IssueTokenOptions, RevokeTokensOptions } from './types/identity';
 import { bytes, identityArea, kindOf, type Refuse } from './validate/index';
 
 const ENTITY_ID = { length: 32 };
@@ -17,6 +18,7 @@ const SIGNATURE = { length: 64 };
 const fromHandle = Symbol('fromHandle');
 
 let handleOf: (identity: Identity) => IdentityHandle;
+let cacheOf: (identity: Identity) => TokenCacheHandle;
 
 /**
  * Who a daemon or a node is: an ed25519 key pair, or only its public half.
@@ -33,6 +35,7 @@ export class Identity {
 
   static {
     handleOf = (identity) => identity.#handle;
+    cacheOf = (identity) => identity.#cache();
   }
 
   private constructor(key: typeof fromHandle, handle: IdentityHandle) {
@@ -106,8 +109,19 @@ export class Identity {
    * `read_only` when the secret is not here, `zero_ttl` or `ttl_too_long` for a time that no token may have.
    */
   issueToken(o: IssueTokenOptions): Token {
-    const { subject, scope, channel, group, ttlSeconds, delegationDepth } = readIssueOptions(o);
-    return tokenFromBytes(native.tokenIssue(this.#handle, subject, scope, channel, group, ttlSeconds, delegationDepth));
+    const { subject, scope, channel, group, ttlSeconds, delegationDepth, generation } = readIssueOptions(o);
+    return tokenFromBytes(
+      native.tokenIssue(this.#handle, subject, scope, channel, group, ttlSeconds, delegationDepth, generation),
+    );
+  }
+
+  /**
+   * Takes back the tokens that this identity issued or passed on with a generation below `below`. That is only a statement: it
+   * is in force where it is entered, see {@link MeshNode.revoke} and {@link Identity.installRevocation}, and can be made
+   * ahead. Throws {@link TokenError} of kind `read_only` when the secret is not here.
+   */
+  revokeTokens(o: RevokeTokensOptions): Revocation {
+    return Revocation.parse(native.revocationIssue(this.#handle, readRevokeOptions(o)));
   }
 
   /**
@@ -127,6 +141,15 @@ export class Identity {
     const name = channelName(identityArea, 'channel', channel);
     const found = native.tokenCacheLookup(this.#cache(), holder, name, queueGroup(identityArea, 'group', name, group));
     return found === null ? null : tokenFromBytes(found);
+  }
+
+  /**
+   * Tells this identity what an issuer has revoked: such tokens go from its store, do not come in again, and are not passed on
+   * by it. Nothing else happens: see {@link MeshNode.revoke} for what channels let in. Throws {@link TokenError} for what the
+   * issuer did not sign, and {@link BackpressureError} beyond 65 536 issuers.
+   */
+  installRevocation(revocation: Revocation | Uint8Array): void {
+    native.tokenCacheRevoke(this.#cache(), readRevocation('revocation', revocation));
   }
 
   /** How many tokens were installed and are kept. */
@@ -164,6 +187,11 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
   } catch {
     throw refuse(`${path} must be an Identity, got ${kindOf(value)}`);
   }
+}
+
+/** The store of an identity's tokens. */
+export function tokenCache(identity: Identity): TokenCacheHandle {
+  return cacheOf(identity);
 }
 
 /**

@@ -14,6 +14,7 @@ export { setLogger } from './logger';
 export type { LoggerOptions } from './logger';
 export { MeshNode } from './mesh';
 export { MigrationHandle } from './migration';
+export { Revocation } from './revocation';
 export { DaemonRuntime } from './runtime';
 export { Token, TokenChain } from './token';
 export type * from './types/index';

@@ -16,6 +16,7 @@ const KNOWN: Readonly<Record<keyof MeshNodeOptions, true>> = {
   maxPeers: true,
   relay: true,
   subnet: true,
+  tokenClockSkewMs: true,
   seeds: true,
   capabilityGcIntervalMs: true,
   requireSignedCapabilities: true,
@@ -25,11 +26,16 @@ const KNOWN: Readonly<Record<keyof MeshNodeOptions, true>> = {
 /** A shorter one would not leave room for a few heartbeats, which are sent 10 ms apart at the most often. */
 const SHORTEST_SESSION_TIMEOUT_MS = 40;
 
+/** A token that is taken so much earlier than it says is hardly bound to its beginning any more. */
+const LARGEST_CLOCK_SKEW_MS = 300_000;
+
 const DEFAULTS = {
   heartbeatIntervalMs: 5_000,
   sessionTimeoutMs: 30_000,
   maxPayloadBytes: 64 * 1024 * 1024,
   maxPeers: 1_024,
+  tokenClockSkewMs: 5_000,
+  capabilityGcIntervalMs: 60_000,
 };
 
 /** Checks everything and fills in the defaults. */
@@ -46,6 +52,8 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
     maxPeers: DEFAULTS.maxPeers,
     seeds: [],
     relay: true,
+    tokenClockSkewMs: DEFAULTS.tokenClockSkewMs,
+    capabilityGcIntervalMs: DEFAULTS.capabilityGcIntervalMs,
   };
   if (read.identitySeed !== undefined) {
     config.identitySeed = bytes(meshArea, 'options.identitySeed', read.identitySeed, { length: 32 });
@@ -66,11 +74,16 @@ export function readMeshOptions(given: MeshNodeOptions | undefined): MeshConfig 
   if (read.relay !== undefined) config.relay = boolean(meshArea, 'options.relay', read.relay);
   const subnet = readSubnet(read.subnet as SubnetOptions | undefined);
   if (subnet !== undefined) config.subnet = subnet;
+  if (read.tokenClockSkewMs !== undefined) {
+    config.tokenClockSkewMs = millis(meshArea, 'options.tokenClockSkewMs', read.tokenClockSkewMs, {
+      max: LARGEST_CLOCK_SKEW_MS,
+    });
+  }
   if (read.seeds !== undefined) {
     config.seeds = list(meshArea, 'options.seeds', read.seeds, (_, path, seed) => readAddress(path, seed));
   }
   if (read.capabilityGcIntervalMs !== undefined) {
-    millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
+    config.capabilityGcIntervalMs = millis(meshArea, 'options.capabilityGcIntervalMs', read.capabilityGcIntervalMs);
   }
   if (read.requireSignedCapabilities !== undefined) {
     boolean(meshArea, 'options.requireSignedCapabilities', read.requireSignedCapabilities);

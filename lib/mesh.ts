@@ -2,6 +2,7 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
+import { announceCapabilities, findBestNode, findBestNodeScoped, findNodes, findNodesScoped } from './capabilities';
 import { openSubscription, publish, registerChannel, subscribe, unsubscribe } from './channels';
 import { Emitter } from './emitter';
 import { MeshError } from './errors/index';
@@ -11,6 +12,8 @@ import { readMeshOptions, readAddress, readKey } from './mesh-options';
 import type { MeshFacts } from './native';
 import { onNotice } from './notices';
 import { operation, settled } from './operations';
+import { readRevocation, Revocation } from './revocation';
+import type { CapabilityFilter, CapabilityRequirement, CapabilitySet, ScopeFilter } from './types/capabilities';
 import type {
   ChannelConfig,
   PublishOptions,
@@ -242,6 +245,78 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
    */
   messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription {
     return openSubscription(this.#id, publisher, channel, options, () => {
+      this.#checkLive();
+    });
+  }
+
+  /**
+   * Enters what an issuer has revoked. Whoever is in with such a token is out, at the channels of this node and of every node
+   * that hears of it: it is passed on to all peers and by them to theirs, and to whoever comes later, as long as a node that
+   * holds it is there. Resolves when it was handed to every peer with which this node has a session; twice is once, and an older
+   * one changes nothing. Any node of the mesh will do. Rejects with {@link TokenError}: `invalid_format`, or
+   * `invalid_signature` for what the issuer did not sign.
+   */
+  async revoke(revocation: Revocation | Uint8Array, options?: WaitOptions): Promise<void> {
+    const statement = readRevocation('revocation', revocation);
+    const signal = readWait(options);
+    this.#checkLive();
+    await operation<undefined>(
+      (op) => {
+        native.channelRevoke(op, this.#id, statement);
+      },
+      { signal },
+    );
+  }
+
+  /**
+   * The revocations that this node holds, one of each issuer: the highest. They are gone when its process is: keep them where
+   * you keep seeds, and a node that starts when no other is there can be told with {@link MeshNode.revoke}.
+   */
+  revocations(): Revocation[] {
+    if (this.#shutdown !== undefined) return [];
+    return native.channelRevocations(this.#id).map((bytes) => Revocation.parse(bytes));
+  }
+
+  /**
+   * Says what this node can do, from now on and in place of what it said before: signed, to every peer and to those that come,
+   * as long as it lives. Resolves when it counts on this node and is on its way to the peers; what this node asks of a peer
+   * later comes behind it. At first a node announces nothing but where it is (`subnet`).
+   */
+  announceCapabilities(caps: CapabilitySet): Promise<void> {
+    return settled(() => {
+      announceCapabilities(this.#id, caps, () => {
+        this.#checkLive();
+      });
+    });
+  }
+
+  /**
+   * The nodes that have announced what `filter` asks for, sorted by id: this one if it has, and peers with a session between
+   * started nodes. An empty filter finds all of them.
+   */
+  findNodes(filter: CapabilityFilter): bigint[] {
+    return findNodes(this.#id, filter, () => {
+      this.#checkLive();
+    });
+  }
+
+  /** The best of them, by the preferences of `requirement`; of equals the one with the lowest id. `null` when there is none. */
+  findBestNode(requirement: CapabilityRequirement): bigint | null {
+    return findBestNode(this.#id, requirement, () => {
+      this.#checkLive();
+    });
+  }
+
+  /** {@link MeshNode.findNodes} in a part of the mesh. */
+  findNodesScoped(filter: CapabilityFilter, scope: ScopeFilter): bigint[] {
+    return findNodesScoped(this.#id, filter, scope, () => {
+      this.#checkLive();
+    });
+  }
+
+  /** {@link MeshNode.findBestNode} in a part of the mesh. */
+  findBestNodeScoped(requirement: CapabilityRequirement, scope: ScopeFilter): bigint | null {
+    return findBestNodeScoped(this.#id, requirement, scope, () => {
       this.#checkLive();
     });
   }

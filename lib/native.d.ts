@@ -4,6 +4,18 @@
 /** Drops an operation that JavaScript no longer waits for. Nothing happens when it was settled. */
 export declare function abandonOperation(id: number): void
 
+/** Another accelerator. */
+export interface AcceleratorOptions {
+  /** What it is. */
+  kind?: string
+  /** Its name. */
+  model?: string
+  /** Its memory. */
+  memoryGb?: number
+  /** TOPS, times ten. */
+  topsX10?: number
+}
+
 /** What of a batch did not go into the inbox. */
 export interface BatchRest {
   /** Large payloads. */
@@ -17,6 +29,33 @@ export interface BatchRest {
  * is called on the JavaScript thread when [`take_notices`](crate::outbox::take_notices) has something to give.
  */
 export declare function bindEnvironment(makeError: (record: import('./errors/from-native').ErrorRecord) => Error, wake: () => void): void
+
+/** Announces what a node can do. */
+export declare function capabilitiesAnnounce(mesh: number, set: CapabilitySetOptions): void
+
+/** The node that meets a requirement best. */
+export declare function capabilitiesBest(mesh: number, requirement: RequirementOptions, scope?: ScopeOptions | undefined | null): bigint | null
+
+/** The nodes that offer what a filter asks for, sorted. */
+export declare function capabilitiesFind(mesh: number, filter: FilterOptions, scope?: ScopeOptions | undefined | null): Array<bigint>
+
+/** What a node can do. */
+export interface CapabilitySetOptions {
+  /** What it is made of. */
+  hardware?: HardwareOptions
+  /** What runs on it. */
+  software?: SoftwareOptions
+  /** Models that it serves. */
+  models?: Array<ModelOptions>
+  /** Tools that it offers. */
+  tools?: Array<ToolOptions>
+  /** Free words. */
+  tags?: Array<string>
+  /** What it takes at most. */
+  limits?: LimitOptions
+  /** Pairs of key and value. */
+  metadata?: Array<Array<string>>
+}
 
 /** Ends a reader; settles when the publisher knows, if it has to. With its node it has ended. */
 export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string, group?: string | undefined | null): void
@@ -49,6 +88,10 @@ export interface ChannelOptions {
   priority: number
   /** Most messages per second. */
   maxRatePps?: number
+  /** What this node must have announced. */
+  publishCaps?: FilterOptions
+  /** What nodes of subscribers must have announced. */
+  subscribeCaps?: FilterOptions
 }
 
 /** Publishes; settles with the report. */
@@ -59,6 +102,12 @@ export declare function channelRead(mesh: number, reader: bigint): ReadBatch
 
 /** Makes a channel, or gives it another configuration. */
 export declare function channelRegister(mesh: number, options: ChannelOptions): void
+
+/** The wire forms of the revocations that a node holds. */
+export declare function channelRevocations(mesh: number): Array<Buffer>
+
+/** Enters a revocation; settles when it was handed to every peer to which there is a way. */
+export declare function channelRevoke(operation: number, mesh: number, bytes: Uint8Array): void
 
 /** Has the node subscribe, or be a member of a queue group; settles when the publisher has agreed. */
 export declare function channelSubscribe(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): void
@@ -100,6 +149,64 @@ export interface ErrorRow {
 
 /** All rows, in the order of the source. */
 export declare function errorTable(): Array<ErrorRow>
+
+/** What a node must offer. */
+export interface FilterOptions {
+  /** All of them. */
+  requireTags?: Array<string>
+  /** Any of them. */
+  requireModels?: Array<string>
+  /** Any of them. */
+  requireTools?: Array<string>
+  /** Main memory. */
+  minMemoryGb?: number
+  /** A graphics processor. */
+  requireGpu?: boolean
+  /** One of this vendor. */
+  gpuVendor?: string
+  /** Memory of all graphics processors. */
+  minVramGb?: number
+  /** Of any model. */
+  minContextLength?: number
+  /** Every one, by some model. */
+  requireModalities?: Array<string>
+}
+
+/** A graphics processor. */
+export interface GpuOptions {
+  /** Who makes it. */
+  vendor?: string
+  /** Its name. */
+  model?: string
+  /** Its memory. */
+  vramGb?: number
+  /** Compute units. */
+  computeUnits?: number
+  /** Tensor cores. */
+  tensorCores?: number
+  /** Half-precision TFLOPS, times ten. */
+  fp16TflopsX10?: number
+}
+
+/** What a node is made of. */
+export interface HardwareOptions {
+  /** Cores. */
+  cpuCores?: number
+  /** Threads. */
+  cpuThreads?: number
+  /** Main memory. */
+  memoryGb?: number
+  /** The first graphics processor. */
+  gpu?: GpuOptions
+  /** Further ones. */
+  additionalGpus?: Array<GpuOptions>
+  /** Storage. */
+  storageGb?: bigint
+  /** Network. */
+  networkGbps?: number
+  /** Other accelerators. */
+  accelerators?: Array<AcceleratorOptions>
+}
 
 /** How a daemon is hosted; `lib` has filled in the defaults. */
 export interface HostOptions {
@@ -147,6 +254,22 @@ export declare function identitySign(identity: import('./handles').IdentityHandl
 
 /** Keeps the event loop of this environment from ending, or no longer. Calling it with the present state is fine. */
 export declare function keepAlive(on: boolean): void
+
+/** What a node takes at most. */
+export interface LimitOptions {
+  /** Requests at once. */
+  maxConcurrentRequests?: number
+  /** Tokens of one request. */
+  maxTokensPerRequest?: number
+  /** Requests in a minute. */
+  rateLimitRpm?: number
+  /** Requests in a batch. */
+  maxBatchSize?: number
+  /** Bytes that go in. */
+  maxInputBytes?: bigint
+  /** Bytes that come out. */
+  maxOutputBytes?: bigint
+}
 
 /**
  * Begins to call `wake` when there is news, or stops. A callback exists only in between, so that an idle environment has
@@ -204,10 +327,14 @@ export interface MeshConfig {
   maxPeers: number
   /** Whether it forwards sessions of its peers. */
   relay: boolean
+  /** How far clocks of issuers of tokens may be ahead of this node's, in milliseconds. */
+  tokenClockSkewMs: number
   /** Its place, 1 to 4 levels. */
   subnet?: Uint8Array
   /** `host:port` of nodes to join through. */
   seeds: Array<string>
+  /** How often announcements that have ended are dropped, in milliseconds. */
+  capabilityGcIntervalMs: number
 }
 
 /** Opens a session, or finds the one that there is; settles with the peer's node id. */
@@ -285,6 +412,26 @@ export interface MigrationPart {
   attempt: number
 }
 
+/** A model that a node serves. */
+export interface ModelOptions {
+  /** What filters name. */
+  modelId?: string
+  /** Its family. */
+  family?: string
+  /** Billions of parameters, times ten. */
+  parametersBX10?: number
+  /** Tokens of context. */
+  contextLength?: number
+  /** How it is quantised. */
+  quantization?: string
+  /** What it takes and gives. */
+  modalities?: Array<string>
+  /** Its speed. */
+  tokensPerSec?: number
+  /** Whether it can answer at once. */
+  loaded?: boolean
+}
+
 /** All news since the last call. */
 export interface Notices {
   /** Operations that ended: their number, then either a value or a failure record. */
@@ -329,6 +476,39 @@ export interface ReadMessage {
   payload: Buffer
   /** Unix time of arrival in nanoseconds. */
   receivedAt: bigint
+}
+
+/** Reads a revocation. Nothing is verified. */
+export declare function revocationFacts(bytes: Uint8Array): RevocationFacts
+
+/** What a revocation says. */
+export interface RevocationFacts {
+  /** Its wire form. */
+  bytes: Buffer
+  /** 32-byte public key of whose tokens. */
+  issuer: Buffer
+  /** The lowest generation that is still good. */
+  below: number
+}
+
+/** Has an issuer take back its tokens of generations below this one; gives the wire form of its word. */
+export declare function revocationIssue(issuer: import('./handles').IdentityHandle, below: number): Buffer
+
+/** Whether the issuer signed this revocation. */
+export declare function revocationVerify(bytes: Uint8Array): boolean
+
+/** What a node must offer, and what is preferred. */
+export interface RequirementOptions {
+  /** What it must offer. */
+  filter: FilterOptions
+  /** A weight. */
+  preferMoreMemory?: number
+  /** A weight. */
+  preferMoreVram?: number
+  /** A weight. */
+  preferFasterInference?: number
+  /** A weight. */
+  preferLoadedModels?: number
 }
 
 /** Gives a migration up: cancelled, or timed out after so many milliseconds. */
@@ -524,6 +704,30 @@ export declare function runtimeUnsubscribe(runtime: number, ticket: number, orig
 /** The caller does not wait any longer. */
 export declare function runtimeWithdraw(runtime: number, ticket: number, origin: bigint): void
 
+/** Which part of the mesh is looked at. */
+export interface ScopeOptions {
+  /** `any`, `globalOnly`, `sameSubnet`, `tenants` or `regions`. */
+  kind: string
+  /** Of tenants or regions. */
+  names: Array<string>
+}
+
+/** What runs on a node. */
+export interface SoftwareOptions {
+  /** The operating system. */
+  os?: string
+  /** Its version. */
+  osVersion?: string
+  /** Pairs of name and version. */
+  runtimes?: Array<Array<string>>
+  /** Pairs of name and version. */
+  frameworks?: Array<Array<string>>
+  /** Pairs of name and version. */
+  drivers?: Array<Array<string>>
+  /** CUDA. */
+  cudaVersion?: string
+}
+
 /** A channel that a daemon receives. */
 export interface SubscribedChannel {
   /** Node id. */
@@ -561,11 +765,14 @@ export declare function tokenCacheLen(cache: import('./handles').TokenCacheHandl
 /** The longest valid token of a subject for a channel, or for a queue group of it. */
 export declare function tokenCacheLookup(cache: import('./handles').TokenCacheHandle, subject: Uint8Array, channel: string, group?: string): Buffer | null
 
+/** Verifies a revocation and puts it into force for a store. */
+export declare function tokenCacheRevoke(cache: import('./handles').TokenCacheHandle, revocation: Uint8Array): void
+
 /** Reads the tokens of a chain. A single token is a chain of one. Nothing is verified. */
 export declare function tokenChainFacts(bytes: Uint8Array): Array<TokenFacts>
 
-/** Passes the leaf of a chain on; gives the new token alone. */
-export declare function tokenDelegate(signer: import('./handles').IdentityHandle, parent: Uint8Array, subject: Uint8Array, scope: number): Buffer
+/** Passes the leaf of a chain on, unless the signer's store knows that it was revoked; gives the new token alone. */
+export declare function tokenDelegate(signer: import('./handles').IdentityHandle, cache: import('./handles').TokenCacheHandle, parent: Uint8Array, subject: Uint8Array, scope: number): Buffer
 
 /** What a token says. */
 export interface TokenFacts {
@@ -583,6 +790,8 @@ export interface TokenFacts {
   notBefore: bigint
   /** Until before when; unix seconds. */
   notAfter: bigint
+  /** The issuer's generation, which a revocation outdates. */
+  generation: number
   /** How many times it may be passed on. */
   delegationDepth: number
   /** Tells it from others that are otherwise equal. */
@@ -590,10 +799,30 @@ export interface TokenFacts {
 }
 
 /** Issues a token for a channel, or for a queue group of it; gives its wire form. */
-export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, group: string | undefined, ttlSeconds: bigint, delegationDepth: number): Buffer
+export declare function tokenIssue(issuer: import('./handles').IdentityHandle, subject: Uint8Array, scope: number, channel: string, group: string | undefined, ttlSeconds: bigint, delegationDepth: number, generation: number): Buffer
 
 /** Whether the issuer signed this token. */
 export declare function tokenVerify(bytes: Uint8Array): boolean
+
+/** A tool that a node offers. */
+export interface ToolOptions {
+  /** What filters name. */
+  toolId?: string
+  /** Its name. */
+  name?: string
+  /** Its version. */
+  version?: string
+  /** What goes in. */
+  inputSchema?: string
+  /** What comes out. */
+  outputSchema?: string
+  /** What it needs. */
+  requires?: Array<string>
+  /** How long it takes. */
+  estimatedTimeMs?: number
+  /** Whether it keeps nothing. */
+  stateless?: boolean
+}
 
 /** Whether a signature is one of this key over this message; strict. */
 export declare function verifySignature(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean

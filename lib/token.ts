@@ -91,6 +91,11 @@ export class Token {
     return dateOf(this.#facts.notAfter);
   }
 
+  /** The generation that its issuer gave it: a {@link Revocation} outdates those below one. */
+  get generation(): number {
+    return this.#facts.generation;
+  }
+
   /** How often it may be passed on. */
   get delegationDepth(): number {
     return this.#facts.delegationDepth;
@@ -118,7 +123,7 @@ export class Token {
 
   /** What `console.log` shows. */
   [inspect.custom](depth: number, inspectOptions: InspectOptions): string {
-    const { scope, channelHash, notBefore, notAfter, delegationDepth } = this;
+    const { scope, channelHash, notBefore, notAfter, generation, delegationDepth } = this;
     const shown = {
       issuer: this.#facts.issuer.toString('hex'),
       subject: this.#facts.subject.toString('hex'),
@@ -126,6 +131,7 @@ export class Token {
       channelHash,
       notBefore,
       notAfter,
+      generation,
       delegationDepth,
     };
     return `Token ${inspect(shown, { ...inspectOptions, depth })}`;
@@ -229,6 +235,7 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
   group: string | undefined;
   ttlSeconds: bigint;
   delegationDepth: number;
+  generation: number;
 } {
   if (given === undefined) throw identityArea('options must be an object');
   const read = options(identityArea, 'options', given, {
@@ -238,6 +245,7 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
     queueGroup: true,
     ttlSeconds: true,
     delegationDepth: true,
+    generation: true,
   });
   const subject = bytes(identityArea, 'options.subject', read.subject, { length: 32 });
   const scope = readScope(identityArea, 'options.scope', read.scope);
@@ -250,7 +258,8 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
   const delegationDepth = integer(identityArea, 'options.delegationDepth', read.delegationDepth ?? 0, {
     max: MAX_DEPTH,
   });
-  return { subject, scope, channel, group, ttlSeconds: BigInt(ttl), delegationDepth };
+  const generation = integer(identityArea, 'options.generation', read.generation ?? 0);
+  return { subject, scope, channel, group, ttlSeconds: BigInt(ttl), delegationDepth, generation };
 }
 
 function bytesOfToken(path: string, value: unknown, expected = 'a Token or a Uint8Array'): Buffer {

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_daemon_core::capability::Capabilities;
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Feed, OnFailure,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Denial, Feed, OnFailure,
     PublishOptions, ReaderEnd, ReaderId, Subnet, Visibility,
 };
-use mesh_daemon_core::identity::{EntityId, NodeId};
+use mesh_daemon_core::identity::{EntityId, NodeId, Revocation};
 use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
 use napi::bindgen_prelude::{BigInt, Buffer, Env, Object, Uint8Array};
 use napi::{Result, Status};
 use napi_derive::napi;
 use parking_lot::Mutex;
 
+use crate::capabilities::{FilterOptions, filter_from};
 use crate::convert::{array_from, u64_from};
 use crate::env::EnvState;
-use crate::error::{ErrorCode, Failure};
+use crate::error::{ErrorCode, Failure, Field};
 use crate::operation::{self, Value};
 use crate::outbox::Outbox;
+use crate::token::revocation;
 
 /// Messages that cross at once.
 const BATCH: usize = 64;
@@ -39,6 +42,8 @@ impl NodeChannels {
         node: &MeshNode,
         subnet: Subnet,
         max_payload: u64,
+        token_skew: Duration,
+        capabilities: &Capabilities,
         outbox: Arc<Outbox>,
     ) -> std::result::Result<(), Failure> {
         let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
@@ -48,6 +53,8 @@ impl NodeChannels {
                 InstallError::Taken(_) | InstallError::Reserved(_) => Failure::new(ErrorCode::Other, error),
             },
         )?;
+        channels.set_token_skew(token_skew);
+        channels.gate_by(capabilities);
         self.0.lock().insert(mesh, channels);
         Ok(())
     }
@@ -89,9 +96,17 @@ impl ChannelObserver for Readers {
 impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         let code = match &error {
+            ChannelError::Revocation(error) => return Self::from(*error),
+            ChannelError::Unauthorized { why, .. } => {
+                let kind = match why {
+                    Denial::NotAuthorized | Denial::Incapable => "not_authorized",
+                    Denial::Expired => "expired",
+                    Denial::Revoked => "revoked",
+                };
+                return Self::new(ErrorCode::ChannelUnauthorized, &error).with("kind", Field::Text(kind.into()));
+            }
             ChannelError::InvalidArgument(_) => ErrorCode::ChannelInvalidArgument,
             ChannelError::Unknown(_) => ErrorCode::ChannelUnknown,
-            ChannelError::Unauthorized { .. } => ErrorCode::ChannelUnauthorized,
             ChannelError::Throttled(_) => ErrorCode::ChannelThrottled,
             ChannelError::RateLimited { .. } => ErrorCode::ChannelRateLimited,
             ChannelError::PayloadTooLarge { .. } => ErrorCode::ChannelPayloadTooLarge,
@@ -122,6 +137,10 @@ pub struct ChannelOptions {
     pub priority: u8,
     /// Most messages per second.
     pub max_rate_pps: Option<u32>,
+    /// What this node must have announced.
+    pub publish_caps: Option<FilterOptions>,
+    /// What nodes of subscribers must have announced.
+    pub subscribe_caps: Option<FilterOptions>,
 }
 
 /// How a message is published.
@@ -178,6 +197,8 @@ pub fn channel_register(env: Env, mesh: u32, options: ChannelOptions) -> Result<
         options.token_roots.iter().map(|root| array_from(root).map(EntityId::from_bytes)).collect::<Result<_>>()?;
     config.priority = options.priority;
     config.max_rate = options.max_rate_pps;
+    config.publish_caps = options.publish_caps.map(filter_from).transpose()?.unwrap_or_default();
+    config.subscribe_caps = options.subscribe_caps.map(filter_from).transpose()?.unwrap_or_default();
     channels.register(config).map_err(|error| Failure::from(error).throw(&env))
 }
 
@@ -307,6 +328,21 @@ pub fn channel_publish(
 pub fn test_readers(env: Env, mesh: u32) -> Result<u32> {
     let count = EnvState::of(&env)?.channels.get(mesh).map_or(0, |channels| channels.readers());
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Enters a revocation; settles when it was handed to every peer to which there is a way.
+#[napi]
+pub fn channel_revoke(env: Env, operation: f64, mesh: u32, bytes: &[u8]) -> Result<()> {
+    let told = channels(&env, mesh)?.revoke(&revocation(&env, bytes)?);
+    operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
+}
+
+/// The wire forms of the revocations that a node holds.
+#[napi]
+pub fn channel_revocations(env: Env, mesh: u32) -> Result<Vec<Buffer>> {
+    let held =
+        channels(&env, mesh)?.look(|machine| machine.revocations().map(Revocation::to_bytes).collect::<Vec<_>>());
+    Ok(held.into_iter().map(|bytes| bytes.to_vec().into()).collect())
 }
 
 /// How a message is published; `lib` has checked it.

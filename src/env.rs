@@ -14,6 +14,7 @@ use napi::{Result, Status};
 use napi_derive::napi;
 use tokio_util::sync::CancellationToken;
 
+use crate::capabilities::NodeCapabilities;
 use crate::channels::NodeChannels;
 use crate::keep_alive::KeepAlive;
 use crate::mesh::Meshes;
@@ -41,6 +42,8 @@ pub(crate) struct EnvState {
     pub(crate) operations: Operations,
     /// Mesh nodes.
     pub(crate) meshes: Meshes,
+    /// What they can do.
+    pub(crate) capabilities: NodeCapabilities,
     /// Their channels.
     pub(crate) channels: NodeChannels,
     /// Daemon runtimes.
@@ -62,6 +65,7 @@ impl EnvState {
         }
         let closed = CancellationToken::new();
         let (meshes, channels, runtimes) = (Meshes::default(), NodeChannels::default(), Runtimes::default());
+        let capabilities = NodeCapabilities::default();
         let on_close = Rc::new(RefCell::new(Vec::<CloseTask>::new()));
         let state = Self {
             closed: closed.clone(),
@@ -70,12 +74,14 @@ impl EnvState {
             keep_alive: KeepAlive::default(),
             operations: Operations::default(),
             meshes: meshes.clone(),
+            capabilities: capabilities.clone(),
             channels: channels.clone(),
             runtimes: runtimes.clone(),
         };
         // Before the nodes say goodbye.
         state.at_close(move || runtimes.close());
         state.at_close(move || channels.close_all());
+        state.at_close(move || capabilities.close_all());
         state.at_close(move || meshes.close());
         env.set_instance_data(state, (), |_| {})?;
         env.add_env_cleanup_hook((), move |()| {

@@ -160,7 +160,7 @@ error_table! {
     /// `cancel()` was called.
     MigrationCancelled = MigrationError "ERR_MIGRATION_CANCELLED" "cancelled" [outcome];
     /// The move took longer than its caller or its freeze limit allowed.
-    MigrationTimeout = MigrationError "ERR_MIGRATION_TIMEOUT" "timeout" [outcome];
+    MigrationTimeout = MigrationError "ERR_MIGRATION_TIMEOUT" "timeout" [outcome, detail];
     /// A node of the move was lost; `nodeId` where it is known which.
     MigrationPeerLost = MigrationError "ERR_MIGRATION_PEER_LOST" "peer-lost" [outcome, nodeId];
 
@@ -212,7 +212,7 @@ error_table! {
     /// The publisher has no such channel.
     ChannelUnknown = ChannelError "ERR_CHANNEL_UNKNOWN" [];
     /// The publisher refused: no token, a wrong one, or a missing capability.
-    ChannelUnauthorized = ChannelAuthError "ERR_CHANNEL_UNAUTHORIZED" [];
+    ChannelUnauthorized = ChannelAuthError "ERR_CHANNEL_UNAUTHORIZED" [kind];
     /// Too many refused attempts; later ones are not looked at for a while.
     ChannelThrottled = ChannelError "ERR_CHANNEL_THROTTLED" [];
     /// More messages per second than the channel allows.

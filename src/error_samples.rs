@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_daemon_core::channel::ChannelError;
+use mesh_daemon_core::channel::{ChannelError, Denial};
 use mesh_daemon_core::identity::{EntityKeypair, IdentityError, NodeId, OriginHash, TokenError};
 use mesh_daemon_core::mesh::{HandshakeFailure, MeshError};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
@@ -78,7 +78,10 @@ fn channel() -> Vec<Failure> {
     let errors = [
         ChannelError::InvalidArgument("argument".into()),
         ChannelError::Unknown(name()),
-        ChannelError::Unauthorized { channel: name(), why: "no token" },
+        ChannelError::Unauthorized { channel: name(), why: Denial::NotAuthorized },
+        ChannelError::Unauthorized { channel: name(), why: Denial::Expired },
+        ChannelError::Unauthorized { channel: name(), why: Denial::Revoked },
+        ChannelError::Revocation(TokenError::InvalidSignature),
         ChannelError::Throttled(name()),
         ChannelError::RateLimited { channel: name(), max_rate: 1 },
         ChannelError::PayloadTooLarge { size: 2, limit: 1 },

@@ -8,6 +8,7 @@ use mesh_daemon_core::identity::{EntityId, EntityKeypair, IdentityError, Signatu
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, Buffer, Env, External};
 use napi_derive::napi;
+use zeroize::Zeroizing;
 
 use crate::convert::array_from;
 use crate::error::{ErrorCode, Failure};
@@ -46,7 +47,7 @@ pub fn identity_generate() -> External<EntityKeypair> {
 /// The key pair of a 32-byte secret seed.
 #[napi(ts_return_type = "import('./handles').IdentityHandle")]
 pub fn identity_from_seed(seed: &[u8]) -> Result<External<EntityKeypair>> {
-    Ok(External::new(EntityKeypair::from_seed(&array_from(seed)?)))
+    Ok(External::new(EntityKeypair::from_seed(&Zeroizing::new(array_from::<32>(seed)?))))
 }
 
 /// An identity that can be named but cannot sign.

@@ -29,6 +29,7 @@
 use napi_derive::napi;
 
 mod allocator;
+mod capabilities;
 mod channels;
 mod convert;
 mod env;

@@ -106,10 +106,14 @@ pub struct MeshOptions {
     pub max_peers: u32,
     /// Whether it forwards sessions of its peers.
     pub relay: bool,
+    /// How far clocks of issuers of tokens may be ahead of this node's, in milliseconds.
+    pub token_clock_skew_ms: u32,
     /// Its place, 1 to 4 levels.
     pub subnet: Option<Uint8Array>,
     /// `host:port` of nodes to join through.
     pub seeds: Vec<String>,
+    /// How often announcements that have ended are dropped, in milliseconds.
+    pub capability_gc_interval_ms: f64,
 }
 
 /// What never changes of a node.
@@ -173,17 +177,22 @@ impl From<MeshError> for Failure {
 pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> Result<()> {
     let state = EnvState::of(&env)?;
     let (meshes, channels, outbox) = (state.meshes.clone(), state.channels.clone(), state.outbox()?);
+    let capabilities = state.capabilities.clone();
     let subnet = Subnet::new(config.subnet.as_deref().unwrap_or_default())
         .map_err(|error| napi::Error::new(Status::InvalidArg, error.to_string()))?;
+    let token_skew = Duration::from_millis(config.token_clock_skew_ms.into());
+    let sweep = interval(config.capability_gc_interval_ms)?;
     let config = config_from(&config)?;
     let max_payload = config.max_payload;
     operation::spawn(&env, operation, async move {
         let node = MeshNode::create(config).await?;
         answer_without_runtime(&node);
-        channels.open(mesh, &node, subnet, max_payload, outbox.clone())?;
+        let announced = capabilities.open(mesh, &node, subnet.clone(), sweep)?;
+        channels.open(mesh, &node, subnet, max_payload, token_skew, &announced, outbox.clone())?;
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
             channels.close(mesh);
+            capabilities.close(mesh);
             node.shutdown().await;
         }
         Ok(Value::Nothing)
@@ -280,6 +289,7 @@ pub fn mesh_peer_count(env: Env, mesh: u32) -> Result<u32> {
 pub fn mesh_shutdown(env: Env, operation: f64, mesh: u32) -> Result<()> {
     let state = EnvState::of(&env)?;
     state.channels.close(mesh);
+    state.capabilities.close(mesh);
     let node = state.meshes.remove(mesh);
     operation::spawn(&env, operation, async move {
         if let Some(node) = node {
@@ -295,6 +305,7 @@ pub fn mesh_goodbye(env: Env, patience_ms: u32) -> Result<()> {
     let state = EnvState::of(&env)?;
     state.runtimes.close();
     state.channels.close_all();
+    state.capabilities.close_all();
     state.meshes.say_goodbye(Duration::from_millis(patience_ms.into()));
     Ok(())
 }

@@ -4,7 +4,7 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { MeshNodeOptions } from 'mesh-daemon';
+import type { Identity, MeshNodeOptions } from 'mesh-daemon';
 import { PSK } from './nodes';
 
 const ROOT = join(__dirname, '..', '..');
@@ -29,6 +29,8 @@ export interface Other {
   readonly id: bigint;
   /** A counter that lives there from the start. */
   readonly origin: bigint;
+  /** Has it spawn a counter of that identity. */
+  spawn(identity: Identity): Promise<void>;
   /** Has it start to move a daemon; resolves when that is under way. */
   migrate(origin: bigint, source: bigint, target: bigint): Promise<void>;
   /** Has it hold messages of this name from now on; `reached` resolves when there is one. */
@@ -65,6 +67,10 @@ const script = `
     if (role === 'ends') mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
     process.stdin.on('end', () => mesh.shutdown());
     const commands = {
+      async spawn(seed) {
+        await rt.spawn('counter', Identity.fromSeed(Buffer.from(seed, 'hex')));
+        return 'spawned';
+      },
       async migrate(...numbers) {
         await rt.startMigration(...numbers.map(BigInt));
         return 'migrating';
@@ -111,6 +117,9 @@ export async function other(peers: string[] = [], { stays = false, joins = false
     addr,
     id: BigInt(id),
     origin: BigInt(origin),
+    spawn: async (identity) => {
+      await ask('spawn', identity.toBytes().toString('hex'));
+    },
     migrate: async (...numbers) => {
       await ask('migrate', ...numbers);
     },

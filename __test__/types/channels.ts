@@ -1,6 +1,7 @@
 // Type tests of channels and tokens: `npm run typecheck` compiles them; nothing here runs.
 
-import { delegateToken, type Identity, type MeshNode, type PublishReport, Token, TokenChain } from 'mesh-daemon';
+import { ChannelAuthError, delegateToken, type Identity, type MeshNode, type PublishReport } from 'mesh-daemon';
+import { type Revocation, Token, TokenChain } from 'mesh-daemon';
 import type { ChannelConfig, ChannelMessage, TokenLike } from 'mesh-daemon';
 
 export async function channels(mesh: MeshNode, identity: Identity): Promise<void> {
@@ -19,6 +20,14 @@ export async function channels(mesh: MeshNode, identity: Identity): Promise<void
   const token = identity.issueToken({ subject: identity.entityId, scope: ['subscribe'], channel: 'a', ttlSeconds: 1 });
   // @ts-expect-error no such scope
   identity.issueToken({ subject: identity.entityId, scope: ['read'], channel: 'a', ttlSeconds: 1 });
+  const revocation = identity.revokeTokens({ below: token.generation + 1 }) satisfies Revocation;
+  // @ts-expect-error generations are numbers
+  identity.revokeTokens({ below: 1n });
+  for (const like of [revocation, revocation.bytes]) await mesh.revoke(like, { signal: AbortSignal.timeout(1) });
+  mesh.revocations() satisfies Revocation[];
+  // @ts-expect-error a token is no revocation
+  await mesh.revoke(token);
+  new ChannelAuthError('m').kind satisfies 'not_authorized' | 'expired' | 'revoked';
   delegateToken(identity, TokenChain.of(token), identity.entityId, ['subscribe']) satisfies Token;
   for (const like of [token, TokenChain.of(token), Token.parse(token.bytes).bytes] satisfies TokenLike[]) {
     await mesh.subscribeChannel(1n, 'a', { token: like });

@@ -13,6 +13,7 @@
 //! | [`session`] | Noise handshake and transport, lanes, credit; no sockets |
 //! | [`membership`] | who belongs to the mesh, and who is taken for down |
 //! | [`mesh`] | nodes, peers, dialling, heartbeats, failure detection |
+//! | [`capability`] | what nodes announce that they can do: sets, filters, the index |
 //! | [`channel`] | channels: names, rosters, membership, publishing |
 //! | [`daemon`] | mailboxes, the execution fence, factories |
 //! | [`events`] | streams: exactly-once delivery by number, acknowledgement, replies |
@@ -26,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod capability;
 pub mod causal;
 pub mod channel;
 pub mod daemon;

@@ -11,7 +11,10 @@ use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Opening, Reply, StreamId, Thrown,
 };
-use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, StagedItem, StreamMark};
+use mesh_daemon_core::wire::migration::{
+    FailureReason, MOST_HANDED_STREAMS, MOST_KINDS, MOST_STAGED_TOGETHER, MigrationMessage, MoveId, StagedItem,
+    StreamMark, Unwelcome,
+};
 use mesh_daemon_core::wire::relay::{CircuitId, DATA_OVERHEAD, RelayMessage};
 use proptest::prelude::*;
 
@@ -182,12 +185,52 @@ fn requirement_71_a_claimed_count_is_checked_before_anything_is_allocated() {
 }
 
 #[test]
+fn requirement_71_messages_of_migrations_hold_no_more_than_they_may() {
+    let skips = |count: usize| {
+        let item = StagedItem { stream: 0, number: 1, item: Item::Skip, received_at: 0, channel: None };
+        let (streams, items) = (vec![stream(1); count.min(1)], vec![item; count]);
+        let (id, marks) = (move_id(1), Vec::new());
+        MigrationMessage::BufferedEvents { id, first: 0, streams, items, total: None, marks, ledger: None }
+    };
+    let streams = |count: usize| {
+        let (id, streams, marks) = (move_id(1), vec![stream(1); count], Vec::new());
+        MigrationMessage::BufferedEvents { id, first: 0, streams, items: Vec::new(), total: None, marks, ledger: None }
+    };
+    let marks = |count: usize| {
+        let (id, marks) = (move_id(1), vec![StreamMark { stream: stream(1), next: 1 }; count]);
+        let (streams, items) = (Vec::new(), Vec::new());
+        MigrationMessage::BufferedEvents { id, first: 0, streams, items, total: Some(0), marks, ledger: None }
+    };
+    let asks = |count: usize| MigrationMessage::CanHost { query: 1, kinds: vec![""; count] };
+    let answers = |count: usize| MigrationMessage::Hosts { query: 1, kinds: vec![0; count], open: true, daemons: 0 };
+    let messages: [(usize, &dyn Fn(usize) -> MigrationMessage<'static>); 5] = [
+        (MOST_STAGED_TOGETHER, &skips),
+        (MOST_STAGED_TOGETHER, &streams),
+        (MOST_HANDED_STREAMS, &marks),
+        (MOST_KINDS, &asks),
+        (MOST_KINDS, &answers),
+    ];
+    for (most, message) in messages {
+        let bytes = codec::encode(&message(most));
+        assert!(codec::decode::<MigrationMessage<'_>>(&bytes).is_ok());
+        let bytes = codec::encode(&message(most + 1));
+        assert!(matches!(codec::decode::<MigrationMessage<'_>>(&bytes), Err(DecodeError::Malformed(_))));
+    }
+}
+
+#[test]
 fn requirement_70_texts_are_cut_when_written_and_refused_when_too_long() {
     let long = "ä".repeat(MAX_FAILURE_TEXT);
     let reason = FailureReason::StateFailed { detail: long.clone() }.bounded();
     assert!(matches!(&reason, FailureReason::StateFailed { detail } if detail.len() <= MAX_FAILURE_TEXT));
     let bytes = codec::encode(&replies(1, &[], &long));
     assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+    let kind = long;
+    let why = Unwelcome::NoFactory;
+    let message = |reason| codec::encode(&MigrationMessage::MigrationFailed { id: move_id(1), reason });
+    let bytes = message(FailureReason::FactoryNotFound { kind, why });
+    assert!(codec::decode::<MigrationMessage<'_>>(&bytes).is_err());
+    assert!(codec::decode::<MigrationMessage<'_>>(&message(reason)).is_ok());
 }
 
 #[test]

@@ -101,7 +101,8 @@ pub fn frame(data: &[u8]) -> bool {
             Some(Subprotocol::Membership) => super::membership(&body),
             Some(Subprotocol::Relay) => relay(&body),
             Some(Subprotocol::Channels) => channels(&body),
-            Some(Subprotocol::Groups | Subprotocol::Capabilities) | None => false,
+            Some(Subprotocol::Capabilities) => super::capabilities(&body),
+            Some(Subprotocol::Groups) | None => false,
         };
     }
     assert_eq!(written, data, "a frame is its records and nothing else");

@@ -6,14 +6,14 @@ use mesh_daemon_core::channel::{ChannelConfig, ChannelLedger, ChannelName, Daemo
 use mesh_daemon_core::directory::Claim;
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, Epoch, IdentityEnvelope, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret,
-    OriginHash, PermissionToken, TokenChain, TokenGrant, TokenScope, channel_hash,
+    OriginHash, PermissionToken, Revocation, TokenChain, TokenGrant, TokenScope, channel_hash,
 };
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats, StateSnapshot};
 use mesh_daemon_core::wire::channels::{
     ChannelMessage, DaemonProof, DataHead, Fragment, GroupMember, GroupShare, RefusalReason,
 };
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Hosted, Rival};
 use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
 };
@@ -46,13 +46,22 @@ pub fn examples() -> Vec<Example> {
     let migration: Vec<_> = migration(&claim).iter().map(codec::encode).collect();
     let directory: Vec<_> = [
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: None, hosting: None },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None },
-        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: None },
+        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None, former: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: Some(&claim) },
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: Some(3), hosting: Some(true) },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: Some(Few(vec![NodeId::new(4)])), settled: Some(true) },
+        DirectoryMessage::Answer {
+            query: 1,
+            claim: None,
+            hosts: Some(Few(vec![NodeId::new(4)])),
+            settled: Some(true),
+            former: None,
+        },
         DirectoryMessage::Claim { claim: &claim },
         DirectoryMessage::Place { anew: true, hosted: vec![OriginHash::new(2)], gone: Vec::new(), settled: Some(3) },
         DirectoryMessage::Rivals { rivals: vec![Rival { origin: OriginHash::new(2), host: NodeId::new(4) }] },
+        DirectoryMessage::Tally { hosted: 5, yours: true },
+        DirectoryMessage::Hosting { hosted: vec![Hosted { origin: OriginHash::new(2), epoch: Epoch::new(6) }] },
     ]
     .iter()
     .map(codec::encode)
@@ -65,6 +74,7 @@ pub fn examples() -> Vec<Example> {
         frame(Lane::Fast, Subprotocol::Session, &session),
     ];
     [
+        ("capabilities", super::capabilities::messages()),
         ("channels", channels()),
         ("events", events),
         ("migration", migration),
@@ -78,6 +88,7 @@ pub fn examples() -> Vec<Example> {
         ("streams", vec![streams()]),
         ("envelope", vec![envelope()]),
         ("token", tokens()),
+        ("revocation", vec![Revocation::issue(&keypair(1), 2).expect("a full key pair").to_bytes().to_vec()]),
         ("identity", vec![signature(), CHANNEL.as_bytes().to_vec()]),
         // Tampered with by nothing: an xor with zeros.
         ("handshake", vec![vec![0, 1, 0], vec![1, 1, 0], vec![2, 1, 0], vec![3, 0]]),
@@ -85,13 +96,15 @@ pub fn examples() -> Vec<Example> {
         ("engine", meaning(super::engine, 1500)),
         ("subscribers", meaning(super::subscribers, 1500)),
         ("reassembler", meaning(super::reassembler, 400)),
+        ("circuits", meaning(super::circuits, 800)),
+        ("peers", meaning(super::peers, 800)),
     ]
     .into_iter()
     .flat_map(|(target, inputs)| {
         inputs.into_iter().enumerate().map(move |(at, bytes)| {
             // The first snapshot has an envelope.
             let varies = match target {
-                "envelope" | "token" | "engine" | "reassembler" | "subscribers" => true,
+                "envelope" | "token" | "engine" | "reassembler" | "circuits" | "peers" | "subscribers" => true,
                 "snapshot" => at == 0,
                 _ => false,
             };
@@ -110,6 +123,7 @@ fn channels() -> Vec<Vec<u8>> {
     let share = Some(GroupShare { member, sequence: u64::MAX });
     let head = DataHead { channel: 1, number: u64::MAX, reliable: true, after: Some(7), link, share };
     let bare = DataHead { after: None, link: None, share: None, ..head };
+    let revocation = Revocation::issue(&keypair, 2).expect("a full key pair").to_bytes();
     let messages = [
         ChannelMessage::Subscribe {
             request,
@@ -141,6 +155,8 @@ fn channels() -> Vec<Vec<u8>> {
         ChannelMessage::Ack { channel: 1, through: 2, member: None },
         ChannelMessage::Ack { channel: 1, through: 2, member: Some(member) },
         ChannelMessage::NoMember { channel: 1, member: Some(member) },
+        ChannelMessage::Revoked { statement: &revocation },
+        ChannelMessage::WhoRevoked { issuer: daemon },
     ];
     let piece = Bytes::from_static(b"piece");
     let fragments = [Fragment::First { head, total: 100, piece: piece.clone() }, Fragment::Next(piece)];

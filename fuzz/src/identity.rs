@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use mesh_daemon_core::directory::{Claim, ClaimBody};
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, EnvelopeContext, Epoch, IdentityEnvelope, Lineage, MigrationId, NodeStaticSecret,
-    RevocationFloors, Signature, TOKEN_LEN, TokenChain, TokenRequest, TokenScope, TokenTarget, channel_hash,
+    Revocation, RevocationFloors, Signature, TOKEN_LEN, TokenCache, TokenChain, TokenRequest, TokenScope, TokenTarget,
+    channel_hash,
 };
 
 /// The instant at which tokens of the examples are valid, in unix seconds.
@@ -75,7 +76,8 @@ pub fn token(data: &[u8]) -> bool {
     let request = |floors: &RevocationFloors, presenter: EntityId, channel_hash: u64| {
         let roots = [keypair(1).entity_id()];
         let target = TokenTarget::Channel(channel_hash);
-        let request = TokenRequest { presenter, action: TokenScope::PUBLISH, target, roots: &roots, floors, now: NOW };
+        let action = TokenScope::PUBLISH;
+        let request = TokenRequest { presenter, action, target, roots: &roots, floors, now: NOW, skew: 0 };
         chain.verify(&request).is_ok()
     };
     let channel = channel_hash(CHANNEL).expect("a canonical name");
@@ -91,6 +93,18 @@ pub fn token(data: &[u8]) -> bool {
         assert_eq!(request(&floors, chain.leaf().subject(), channel), generation == u32::MAX, "it can be revoked");
     }
     valid
+}
+
+/// What an issuer takes back. Nobody but it can have made one that is in force.
+pub fn revocation(data: &[u8]) -> bool {
+    let Ok(revocation) = Revocation::from_bytes(data) else { return false };
+    assert_eq!(revocation.to_bytes(), data, "a revocation is its fields and nothing else");
+    let mut cache = TokenCache::new();
+    let in_force = cache.revoke(&revocation);
+    assert_eq!(in_force, revocation.verify().map(|()| true));
+    let expected = if in_force.is_ok() { revocation.below() } else { 0 };
+    assert_eq!(cache.floors().floor_of(revocation.issuer()), expected, "it is in force only when its issuer signed it");
+    in_force.is_ok()
 }
 
 /// A public key with its addresses and a signature, and the name of a channel.

@@ -263,15 +263,34 @@ export class ChannelError extends MeshDaemonError {
 named(ChannelError, 'ChannelError');
 
 /**
+ * Why the publisher of a channel refused, as far as it says: no token, or one that does not permit this
+ * (`not_authorized`), one whose time is over, or one that was revoked.
+ *
+ * @public
+ */
+export type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'expired' | 'revoked'>;
+
+/**
+ * What a {@link ChannelAuthError} carries.
+ *
+ * @public
+ */
+export interface ChannelAuthErrorOptions extends MeshDaemonErrorOptions<ChannelAuthErrorCode> {
+  kind?: ChannelAuthErrorKind;
+}
+
+/**
  * The publisher of a channel refused.
  *
  * @public
  */
 export class ChannelAuthError extends ChannelError {
   declare readonly code: ChannelAuthErrorCode;
+  declare readonly kind: ChannelAuthErrorKind;
 
-  constructor(message: string, options: MeshDaemonErrorOptions<ChannelAuthErrorCode> = {}) {
+  constructor(message: string, options: ChannelAuthErrorOptions = {}) {
     super(message, { ...options, code: options.code ?? 'ERR_CHANNEL_UNAUTHORIZED' });
+    assign(this, { kind: options.kind ?? 'not_authorized' });
   }
 }
 named(ChannelAuthError, 'ChannelAuthError');

@@ -207,7 +207,8 @@ export type DaemonErrorCode =
  *   `max`.
  * - `ERR_MIGRATION_BUFFER_FULL`: More events waited than could be handed over. Carries `outcome`.
  * - `ERR_MIGRATION_CANCELLED`: `cancel()` was called. Carries `outcome`.
- * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `ERR_MIGRATION_TIMEOUT`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`,
+ *   `detail`.
  * - `ERR_MIGRATION_PEER_LOST`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`,
  *   `nodeId`.
  *
@@ -257,7 +258,7 @@ export type MigrationErrorCode =
  * - `snapshot-too-large`: The state is larger than the target's budget. Carries `outcome`, `size`, `max`.
  * - `buffer-full`: More events waited than could be handed over. Carries `outcome`.
  * - `cancelled`: `cancel()` was called. Carries `outcome`.
- * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`.
+ * - `timeout`: The move took longer than its caller or its freeze limit allowed. Carries `outcome`, `detail`.
  * - `peer-lost`: A node of the move was lost; `nodeId` where it is known which. Carries `outcome`, `nodeId`.
  *
  * @public
@@ -419,7 +420,8 @@ export type ChannelErrorCode =
 /**
  * Codes of {@link ChannelAuthError}.
  *
- * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability.
+ * - `ERR_CHANNEL_UNAUTHORIZED`: The publisher refused: no token, a wrong one, or a missing capability. Carries
+ *   `kind`.
  *
  * @public
  */

@@ -1,7 +1,6 @@
 /**
- * What a node can do. Every field is optional.
- *
- * Reserved: not used yet.
+ * What a node can do, as it says itself. Every field is optional; a list has at most 256 elements, and all of it at most 32 KiB
+ * when encoded.
  *
  * @public
  */
@@ -10,7 +9,7 @@ export interface CapabilitySet {
   software?: SoftwareCapabilities;
   models?: readonly ModelCapability[];
   tools?: readonly ToolCapability[];
-  /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` limit who sees the node. */
+  /** Free words; `scope:tenant:<id>`, `scope:region:<id>` and `scope:subnet-local` say who finds it, see {@link ScopeFilter}. */
   tags?: readonly string[];
   limits?: ResourceLimits;
   metadata?: Readonly<Record<string, string>>;
@@ -18,8 +17,6 @@ export interface CapabilitySet {
 
 /**
  * What a node is made of.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -37,8 +34,6 @@ export interface HardwareCapabilities {
 /**
  * A graphics processor of a node.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 export interface GpuCapability {
@@ -54,8 +49,6 @@ export interface GpuCapability {
 /**
  * Another accelerator of a node.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 export interface AcceleratorCapability {
@@ -68,8 +61,6 @@ export interface AcceleratorCapability {
 
 /**
  * What runs on a node.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -85,16 +76,12 @@ export interface SoftwareCapabilities {
 /**
  * A name and its version.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 export type NamedVersion = readonly [name: string, version: string];
 
 /**
  * A model that a node serves.
- *
- * Reserved: not used yet.
  *
  * @public
  */
@@ -113,8 +100,6 @@ export interface ModelCapability {
 /**
  * A tool that a node offers.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 export interface ToolCapability {
@@ -131,8 +116,6 @@ export interface ToolCapability {
 /**
  * What a node takes at most.
  *
- * Reserved: not used yet.
- *
  * @public
  */
 export interface ResourceLimits {
@@ -147,8 +130,6 @@ export interface ResourceLimits {
 /**
  * What a node must offer; thresholds are inclusive, an empty filter admits everyone.
  *
- * Reserved: not used yet. A channel whose configuration has one that is not empty is refused.
- *
  * @public
  */
 export interface CapabilityFilter {
@@ -160,6 +141,7 @@ export interface CapabilityFilter {
   requireTools?: readonly string[];
   minMemoryGb?: number;
   requireGpu?: boolean;
+  /** In whatever case. */
   gpuVendor?: string;
   /** Of all GPUs together. */
   minVramGb?: number;
@@ -170,9 +152,9 @@ export interface CapabilityFilter {
 }
 
 /**
- * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1.
- *
- * Reserved: not used yet.
+ * A filter and what makes one admitted node better than another. Finite weights are clamped to 0 … 1. A node's score is 1 and,
+ * for each preference, the weight times its share of what the best of the admitted ones offers. Where the filter names models,
+ * only those count for speed (the fastest one) and for what is loaded (how many).
  *
  * @public
  */
@@ -185,9 +167,10 @@ export interface CapabilityRequirement {
 }
 
 /**
- * Which part of the mesh a search looks at.
- *
- * Reserved: not used yet.
+ * Which part of the mesh a search looks at, by the tags that nodes announce. `any`: all of it; `globalOnly`: nodes without such
+ * tags; `sameSubnet`: this node, and those known to be in the same configured subnet; tenants and regions: nodes tagged with one
+ * of them, and those with neither tenant nor region. Nodes tagged `scope:subnet-local` are found by none of them from outside of
+ * their subnet. Empty names are dropped; none at all is an error.
  *
  * @public
  */

@@ -30,9 +30,12 @@ export interface ChannelConfig {
   priority?: number;
   /** Most messages per second, which may come at once; more reject with `ERR_CHANNEL_RATE_LIMITED`. */
   maxRatePps?: number;
-  /** What a publisher must offer. Reserved: anything but an empty filter is refused. */
+  /** What this node must have announced: without, `publish` rejects with {@link ChannelAuthError}. */
   publishCaps?: CapabilityFilter;
-  /** What a subscriber must offer. Reserved: anything but an empty filter is refused. */
+  /**
+   * What a subscriber's node must have announced. Looked at when it subscribes, and whenever that changes or ends: who no longer
+   * offers it is out.
+   */
   subscribeCaps?: CapabilityFilter;
 }
 
@@ -121,7 +124,7 @@ export interface ChannelMessage {
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
- * ({@link ChannelAuthError}, also later, when a token ends) or was lost. Leaving a loop does not end the subscription.
+ * ({@link ChannelAuthError}, also later, when a token ends or is revoked) or was lost. Leaving a loop does not end the subscription.
  *
  * @public
  */

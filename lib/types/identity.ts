@@ -26,6 +26,21 @@ export interface IssueTokenOptions {
   ttlSeconds: number;
   /** How often it may be delegated on. Default 0. */
   delegationDepth?: number;
+  /**
+   * 0 (the default) to 4294967295. A revocation takes back the tokens of all generations below one; what is delegated has the
+   * generation of what it was delegated from.
+   */
+  generation?: number;
+}
+
+/**
+ * Which tokens are to be taken back.
+ *
+ * @public
+ */
+export interface RevokeTokensOptions {
+  /** The lowest generation that stays good: at least 1. */
+  below: number;
 }
 
 /**

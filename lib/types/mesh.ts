@@ -25,6 +25,12 @@ export interface MeshNodeOptions {
    * traffic and cannot read it. Default `true`.
    */
   relay?: boolean;
+  /**
+   * How far the clock of a token's issuer may be ahead of this node's, in milliseconds: so much earlier than it says a
+   * token is taken at the channels of this node. Default 5000, at most 300 000; 0 takes none early. When a token ends is
+   * never put off.
+   */
+  tokenClockSkewMs?: number;
   /** The node's place: 1 to 4 levels of 0 to 255. Decides which channels it may see, see `ChannelVisibility`. */
   subnet?: SubnetOptions;
   /**
@@ -33,7 +39,10 @@ export interface MeshNodeOptions {
    * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
    */
   seeds?: readonly string[];
-  /** How often expired announcements are dropped. Reserved: checked, without effect until there are announcements. */
+  /**
+   * How often announcements of other nodes that have run out are dropped, and with them what they were let in to. Default
+   * 60 000. They count for nothing as soon as they have run out: five minutes after the node was last heard to announce.
+   */
   capabilityGcIntervalMs?: number;
   /** Announcements are always signed; accepted for compatibility. */
   requireSignedCapabilities?: boolean;

@@ -14,7 +14,8 @@ export interface DaemonRuntimeOptions {
    * that throws or rejects refuses, and the logger is told. Who is refused sees `factory-not-found` with the reason. A
    * predicate is asked before the daemon is stopped for its move, and once more when its state is larger than was known then
    * (see {@link MigrationRequest.stateBytes}). At most 1 024 daemons that were not announced may be on their way for one
-   * orchestrator, and 8 192 for all; others have to wait (`not-ready`).
+   * orchestrator, and 8 192 for all; others have to wait (`not-ready`), as do those about whom
+   * a predicate has not decided within `silenceMs`.
    */
   acceptMigrations?: boolean | ((request: MigrationRequest) => boolean | Promise<boolean>);
   /**
@@ -29,7 +30,10 @@ export interface DaemonRuntimeOptions {
    * A daemon whose host died outside a move is not brought back. Default `false`.
    */
   recoverLost?: boolean;
-  /** How long a running `process` may hold up a move. Default 10 s, at least 1 ms. */
+  /**
+   * How long a running `process`, and whatever the daemon sent or called through its `context` and nobody has accepted or
+   * answered, may hold up a move. Default 10 s, at least 1 ms.
+   */
   freezeTimeoutMs?: Millis;
   /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
   silenceMs?: Millis;

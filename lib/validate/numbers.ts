@@ -30,12 +30,18 @@ export function integer(
 /**
  * A duration as a `number` of milliseconds. A `bigint` may be as large as a u64: no clock lives to see the rounding.
  */
-export function millis(refuse: Refuse, path: string, value: unknown, { min = 0 }: { min?: number } = {}): number {
+export function millis(
+  refuse: Refuse,
+  path: string,
+  value: unknown,
+  { min = 0, max = Infinity }: { min?: number; max?: number } = {},
+): number {
   if (typeof value !== 'bigint' && typeof value !== 'number')
     throw refuse(`${path} must be a number or a bigint, got ${kindOf(value)}`);
   const checked = typeof value === 'bigint' ? Number(withinU64(refuse, path, value)) : wholeNumber(refuse, path, value);
   if (checked < 0) throw refuse(`${path} must be non-negative`);
   if (checked < min) throw refuse(`${path} must be at least ${String(min)}`);
+  if (checked > max) throw refuse(`${path} must be at most ${String(max)}`);
   return checked;
 }
 

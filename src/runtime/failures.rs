@@ -107,7 +107,7 @@ pub(super) fn of_migration(failure: MigrationFailure, origin: Option<OriginHash>
             }
             FailureReason::BufferFull => plain(ErrorCode::MigrationBufferFull),
             FailureReason::Cancelled => plain(ErrorCode::MigrationCancelled),
-            FailureReason::Timeout { .. } => plain(ErrorCode::MigrationTimeout),
+            FailureReason::Timeout { detail } => plain(ErrorCode::MigrationTimeout).with("detail", Field::Text(detail)),
             FailureReason::PeerLost { node, .. } => at_node(plain(ErrorCode::MigrationPeerLost), node),
             FailureReason::TargetUnavailable => plain(ErrorCode::MigrationTargetUnavailable),
             FailureReason::DaemonNotFound => about(plain(ErrorCode::MigrationDaemonNotFound)),

@@ -4,6 +4,10 @@
 // napi's macros take some arguments by value that clippy would borrow.
 #![allow(clippy::needless_pass_by_value)]
 
+// The allocator of what is compared: with another one large blocks would cost this side more.
+#[path = "../../../src/allocator.rs"]
+mod allocator;
+
 pub mod allocated;
 pub mod crossing;
 pub mod noise;

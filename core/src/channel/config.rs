@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ChannelError;
+use crate::capability::{CapabilityFilter, Subnet};
 use crate::identity::{EntityId, channel_hash};
 
 /// A canonical channel name with its hash.
@@ -35,6 +36,10 @@ pub struct ChannelConfig {
     pub priority: u8,
     /// Most messages per second.
     pub max_rate: Option<u32>,
+    /// What this node must have announced to publish on it.
+    pub publish_caps: CapabilityFilter,
+    /// What the nodes of subscribers must have announced.
+    pub subscribe_caps: CapabilityFilter,
 }
 
 /// Who may see a channel, by the subnet of the subscriber's node.
@@ -50,10 +55,6 @@ pub enum Visibility {
     #[default]
     Global,
 }
-
-/// A node's place: 1 to 4 levels, the outermost first. A node without one has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Subnet(Vec<u8>);
 
 impl ChannelName {
     /// Checks that the name is canonical.
@@ -95,6 +96,8 @@ impl ChannelConfig {
             token_roots: Vec::new(),
             priority: 0,
             max_rate: None,
+            publish_caps: CapabilityFilter::EMPTY,
+            subscribe_caps: CapabilityFilter::EMPTY,
         }
     }
 
@@ -113,26 +116,6 @@ impl Visibility {
             Self::Exported => false,
             Self::Global => true,
         }
-    }
-}
-
-impl Subnet {
-    /// No place, or one of 1 to 4 levels.
-    pub fn new(levels: &[u8]) -> Result<Self, ChannelError> {
-        if levels.len() > 4 {
-            return Err(ChannelError::InvalidArgument(format!("a subnet has 1 to 4 levels, got {}", levels.len())));
-        }
-        Ok(Self(levels.to_vec()))
-    }
-
-    /// The levels, when there is a place.
-    pub fn levels(&self) -> Option<&[u8]> {
-        Some(self.0.as_slice()).filter(|levels| !levels.is_empty())
-    }
-
-    /// Whether `outer` contains this place. No place contains nothing.
-    fn is_within(&self, outer: &Self) -> bool {
-        outer.levels().is_some_and(|levels| self.0.starts_with(levels))
     }
 }
 

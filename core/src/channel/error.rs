@@ -1,6 +1,6 @@
 //! What can go wrong with a channel.
 
-use crate::identity::NodeId;
+use crate::identity::{NodeId, TokenError};
 
 /// Why something with a channel did not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum ChannelError {
         /// Which channel.
         channel: String,
         /// What it says of the reason.
-        why: &'static str,
+        why: Denial,
     },
     /// Too many refused attempts; later ones are not looked at for a while.
     #[error("too many refused attempts to subscribe to '{0}'; try again later")]
@@ -53,7 +53,27 @@ pub enum ChannelError {
     /// There is no session with the peer.
     #[error("no session with node {0}")]
     NotConnected(NodeId),
+    /// A revocation that its issuer did not sign.
+    #[error(transparent)]
+    Revocation(TokenError),
     /// This node was shut down.
     #[error("the mesh node was shut down")]
     ShutDown,
+}
+
+/// Why a publisher lets somebody in no longer, or not at all, as far as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No token, a wrong one, or the channel is not to be seen from there.
+    #[error("not authorised")]
+    NotAuthorized,
+    /// This node itself may not publish on its channel: it has not announced what that asks of publishers.
+    #[error("its node has not announced what the channel asks of publishers")]
+    Incapable,
+    /// The token's time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// The token was revoked.
+    #[error("the token was revoked")]
+    Revoked,
 }

@@ -3,7 +3,7 @@
 use super::feed::Seat;
 use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
-use super::roster::{Grant, Rules};
+use super::roster::Grant;
 use super::{ChannelError, ChannelId, ChannelName, Feed, Subnet};
 use crate::identity::{EntityId, Epoch, NodeId, PermissionToken, TokenChain};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
@@ -87,7 +87,7 @@ impl ChannelMachine {
         let channel = known.ok_or(RefusalReason::Unknown)?;
         let subnet = asking.subnet.map_or(Ok(Subnet::default()), Subnet::new);
         let grant = subnet.ok().zip(token.ok()).map(|(subnet, token)| Grant { token, presenter, subnet, epoch });
-        let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
+        let rules = self.rules(now);
         let proven = asking.daemon.is_none_or(|proof| {
             let statement = subscription_statement(&feed, self.me.entity, self.me.incarnation, peer.entity, epoch);
             proof.entity.verify(&statement, &proof.signature).is_ok()
@@ -102,7 +102,8 @@ impl ChannelMachine {
         let checked = grant
             .filter(|_| proven)
             .ok_or(RefusalReason::Unauthorized)
-            .and_then(|grant| channel.check(seat, &grant, rules).map(|()| grant).map_err(RefusalReason::from));
+            .and_then(|grant| channel.check(seat, &grant, rules).map(|()| grant).map_err(RefusalReason::from))
+            .and_then(|grant| self.offers(from, &channel.config.subscribe_caps, now).map(|()| grant));
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {
@@ -123,9 +124,11 @@ impl ChannelMachine {
         if !was_in && (peer.grants >= MAX_GRANTS || seat.group.is_some_and(one_too_many)) {
             return Err(RefusalReason::TooMany);
         }
-        // Only what had to be proven shows that it is no guesser.
         let gated = channel.config.is_gated();
-        let end = grant.token.iter().flat_map(TokenChain::tokens).map(PermissionToken::not_after).min();
+        let tokens = grant.token.iter().flat_map(TokenChain::tokens);
+        let end = tokens.clone().map(PermissionToken::not_after).min();
+        let issuers: Vec<_> = tokens.filter(|_| gated).map(PermissionToken::issuer).collect();
+        // Only what had to be proven shows that it is no guesser.
         if gated && let Some(throttle) = self.throttles.get_mut(&from) {
             throttle.succeeded(presenter);
         }
@@ -140,6 +143,7 @@ impl ChannelMachine {
         if let Some(end) = end.filter(|_| gated) {
             self.sweep_by(end, now);
         }
+        self.trust(issuers);
         let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
         let stands = self.goes_on(stream, from, &waiting, asking.from);
         if asking.from.is_some() {

@@ -10,7 +10,7 @@ use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
 use super::stalling::{Stall, TAKES_NOTHING};
-use super::{ChannelError, ChannelId, ChannelName, Feed, Share, StreamId};
+use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
 use crate::wire::channels::{DaemonProof, RefusalReason};
 
@@ -451,9 +451,9 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::TooMany => return ChannelError::Backpressure("the publisher takes no more subscriptions"),
         RefusalReason::Moved => return ChannelError::Moved(channel),
         RefusalReason::Stalled => return ChannelError::Backpressure(TAKES_NOTHING),
-        RefusalReason::Unauthorized => "not authorised",
-        RefusalReason::Expired => "the token has expired",
-        RefusalReason::Revoked => "the token was revoked",
+        RefusalReason::Unauthorized => Denial::NotAuthorized,
+        RefusalReason::Expired => Denial::Expired,
+        RefusalReason::Revoked => Denial::Revoked,
     };
     ChannelError::Unauthorized { channel, why }
 }

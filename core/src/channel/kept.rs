@@ -26,6 +26,8 @@ pub struct Kept {
     pub recent_bytes: usize,
     /// Subscribers that were let in.
     pub let_in: usize,
+    /// Revocations that peers are to be told of.
+    pub revocations: usize,
     /// Presenters of tokens whose refused attempts are remembered.
     pub refused: usize,
     /// Events that nobody has asked for.
@@ -47,6 +49,7 @@ impl ChannelMachine {
             kept.acknowledgements += peer.acks.len();
             kept.unfinished_bytes += peer.assembly.as_ref().map_or(0, |unfinished| unfinished.bytes.len());
             kept.let_in += peer.grants;
+            kept.revocations += peer.revocations.len();
         }
         for subscription in self.subscriptions.values() {
             let (held, bytes) = subscription.held.size();
@@ -61,7 +64,7 @@ impl ChannelMachine {
 
     /// Whether nothing waits for anybody.
     pub fn is_idle(&self) -> bool {
-        let Kept { publications, waiting, control_bytes, acknowledgements, held, events, .. } = self.kept();
-        publications + waiting + control_bytes + acknowledgements + held + events == 0
+        let Kept { publications, waiting, control_bytes, acknowledgements, held, revocations, events, .. } = self.kept();
+        publications + waiting + control_bytes + acknowledgements + held + revocations + events == 0
     }
 }

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::machine::Position;
 use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Feed, Visibility};
+use crate::capability::CapabilityFilter;
 use crate::identity::{EntityId, Incarnation, NodeId};
 use crate::wire::codec;
 
@@ -62,6 +63,10 @@ struct WireConfig<'b> {
     priority: u8,
     #[n(6)]
     max_rate: Option<u32>,
+    #[n(7)]
+    publish_caps: Option<CapabilityFilter>,
+    #[n(8)]
+    subscribe_caps: Option<CapabilityFilter>,
 }
 
 #[derive(Clone, Copy, Encode, Decode)]
@@ -104,6 +109,8 @@ impl ChannelLedger {
             token_roots: config.token_roots.clone(),
             priority: config.priority,
             max_rate: config.max_rate,
+            publish_caps: Some(&config.publish_caps).filter(|caps| !caps.is_empty()).cloned(),
+            subscribe_caps: Some(&config.subscribe_caps).filter(|caps| !caps.is_empty()).cloned(),
         });
         codec::encode(&Wire { subscriptions: subscriptions.collect(), output }).into()
     }
@@ -138,6 +145,8 @@ impl ChannelLedger {
                 token_roots: config.token_roots,
                 priority: config.priority,
                 max_rate: config.max_rate,
+                publish_caps: config.publish_caps.unwrap_or_default(),
+                subscribe_caps: config.subscribe_caps.unwrap_or_default(),
                 ..ChannelConfig::new(ChannelName::new(config.name)?)
             })
         });
@@ -164,6 +173,7 @@ mod tests {
         config.visibility = Visibility::SubnetLocal;
         config.token_roots = vec![EntityId::from_bytes([1; 32])];
         config.max_rate = Some(5);
+        config.subscribe_caps = CapabilityFilter { require_gpu: true, ..CapabilityFilter::EMPTY };
         let fresh = DaemonSubscription { position: None, token: None, ..subscription.clone() };
         let feed = Feed::new(subscription.feed.channel().clone(), Some("workers")).expect("canonical");
         let in_group = DaemonSubscription { feed, ..subscription.clone() };
@@ -172,6 +182,8 @@ mod tests {
         let back = ChannelLedger::decode(&bytes).expect("readable");
         assert_eq!(back.subscriptions, ledger.subscriptions);
         assert_eq!(back.encode(), bytes);
+        let output = back.output.expect("as it was");
+        assert!(output.subscribe_caps.require_gpu && output.publish_caps.is_empty());
         assert!(ChannelLedger::decode(&bytes[..bytes.len() - 1]).is_err());
     }
 }

@@ -11,11 +11,12 @@ use super::holding::Daemons;
 use super::joining::Subscription;
 use super::peers::Peer;
 use super::publishing::{Jobs, PublishId, PublishReport};
+use super::revocations::Revocations;
 use super::roster::{Channel, Rules};
 use super::throttle::AuthThrottle;
 use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
-use crate::identity::{EntityId, EntityKeypair, Epoch, Incarnation, NodeId, RevocationFloors};
+use crate::identity::{EntityId, EntityKeypair, Epoch, Incarnation, NodeId};
 use crate::mesh::PeerEvent;
 use crate::wire::channels::{ChannelMessage, RefusalReason};
 use crate::wire::codec;
@@ -173,7 +174,9 @@ pub struct ChannelMachine {
     /// Peers that are not lost, and this node.
     pub(super) peers: BTreeMap<NodeId, Peer>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
-    pub(super) floors: RevocationFloors,
+    pub(super) revocations: Revocations,
+    /// How far clocks of issuers may be ahead of this one.
+    pub(super) token_skew: Duration,
     pub(super) throttles: BTreeMap<NodeId, AuthThrottle>,
     pub(super) subscriptions: BTreeMap<(NodeId, StreamId), Subscription>,
     /// Daemons of this node that have to do with channels.
@@ -198,7 +201,8 @@ impl ChannelMachine {
             max_payload,
             peers: BTreeMap::from([(node, own)]),
             channels: BTreeMap::new(),
-            floors: RevocationFloors::default(),
+            revocations: Revocations::new(entity),
+            token_skew: Duration::ZERO,
             throttles: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
             daemons: Daemons::default(),
@@ -214,6 +218,7 @@ impl ChannelMachine {
     pub fn register(&mut self, config: ChannelConfig, now: Moment) -> Result<(), ChannelError> {
         let id = config.name.id();
         let full = self.channels.len() >= MAX_CHANNELS;
+        let mut trusted = config.token_roots.clone();
         match self.channels.get_mut(&id) {
             None if full => return Err(ChannelError::Backpressure("this node has as many channels as it may")),
             None => {
@@ -231,8 +236,8 @@ impl ChannelMachine {
                 if priority != former {
                     self.peers.values_mut().for_each(|peer| peer.rank(id, priority));
                 }
-                let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
-                let (outdated, end) = (channel.outdated(rules), channel.next_end());
+                let Some(channel) = self.channels.get(&id) else { return Ok(()) };
+                let (outdated, end) = (channel.outdated(self.rules(now)), channel.next_end());
                 for (node, seat, error) in outdated {
                     self.evict(id, node, seat, error.into(), now);
                 }
@@ -240,16 +245,21 @@ impl ChannelMachine {
                     // It may have been open before, when nobody looked at tokens.
                     self.sweep_by(end, now);
                 }
+                self.evict_incapable(id, now);
             }
         }
+        trusted.extend(self.channels.get(&id).map(Channel::issuers).unwrap_or_default());
+        self.trust(trusted);
         self.settle_own(now);
         Ok(())
     }
 
-    /// Revokes the tokens of an issuer below a generation: whoever is in with one of them is out.
-    pub fn revoke_below(&mut self, issuer: EntityId, generation: u32, now: Moment) {
-        self.floors.raise(issuer, generation);
-        self.tick(now);
+    /// What the gates of this node decide by.
+    pub(super) fn rules(&self, now: Moment) -> Rules<'_> {
+        let (own_entity, own_subnet, floors) = (self.me.entity, &self.subnet, self.revocations.floors());
+        // Whole seconds that the present is away from the latest that it may be.
+        let skew = (now.unix + self.token_skew).as_secs() - now.unix.as_secs();
+        Rules { own_entity, own_subnet, floors, skew, now }
     }
 
     /// Something happened to a peer.
@@ -264,6 +274,7 @@ impl ChannelMachine {
                 self.peers
                     .entry(peer.node)
                     .or_insert_with(|| Peer::new(peer.entity, peer.incarnation, peer.max_payload));
+                self.tell_all_revocations(peer.node);
             }
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.get_mut(node) {
@@ -276,6 +287,7 @@ impl ChannelMachine {
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.ready = false;
                     self.deliveries_cut(*node);
+                    self.not_handed(*node);
                 }
             }
             PeerEvent::Lost { node, .. } => self.lost(*node, now),
@@ -293,6 +305,7 @@ impl ChannelMachine {
         self.deliveries_dropped(node, None, &ChannelError::PeerLost(node));
         self.subscriptions_lost(node);
         self.peers.remove(&node);
+        self.not_handed(node);
     }
 
     /// Time has passed: tokens may have ended, and subscribers taken nothing for too long.
@@ -311,13 +324,13 @@ impl ChannelMachine {
         self.settle_own(now);
     }
 
-    /// Puts out whose token has ended.
+    /// Puts out whose token has ended, and whose node no longer offers what it has to.
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
         let Some(channel) = self.channels.get(&id) else { return };
-        let rules = Rules { own_entity: self.me.entity, own_subnet: &self.subnet, floors: &self.floors, now };
-        for (node, seat, error) in channel.expired(rules) {
+        for (node, seat, error) in channel.expired(self.rules(now)) {
             self.evict(id, node, seat, error.into(), now);
         }
+        self.evict_incapable(id, now);
     }
 
     /// A token that ends then was accepted.

@@ -18,6 +18,8 @@
 //! | `feed` | what is subscribed to: a channel, or a queue group of it |
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
+//! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
+//! | `capable` | what nodes have announced, and the gates that ask for it |
 //! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
@@ -30,6 +32,7 @@
 //! | `kept` | what all of that keeps, counted |
 //! | `ledger` | what a daemon has to do with channels, as it travels |
 
+mod capable;
 mod config;
 mod daemons;
 mod error;
@@ -49,6 +52,7 @@ mod questions;
 mod rate;
 mod reader;
 mod receiving;
+mod revocations;
 mod ring;
 mod roster;
 mod sharing;
@@ -57,8 +61,8 @@ mod stalling;
 mod throttle;
 mod transmit;
 
-pub use config::{ChannelConfig, ChannelId, ChannelName, Subnet, Visibility};
-pub use error::ChannelError;
+pub use config::{ChannelConfig, ChannelId, ChannelName, Visibility};
+pub use error::{ChannelError, Denial};
 pub use feed::{Feed, GroupId, Share, StreamId};
 pub use holding::DaemonSubscription;
 pub use joining::subscription_statement;
@@ -71,6 +75,9 @@ pub use machine::{
 pub use port::{DaemonChannels, DaemonChannelsObserver};
 pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
+pub use revocations::{MAX_FOREIGN_REVOCATIONS, MAX_REVOCATIONS_FROM_PEER, MAX_TOKEN_SKEW};
 pub use shell::{ChannelObserver, Channels};
 pub use stalling::STALLED;
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};
+
+pub use crate::capability::Subnet;

@@ -10,6 +10,7 @@ use super::groups::Fitness;
 use super::publishing::{Jobs, PublishId, Room};
 use super::questions::Questions;
 use super::stalling::Stall;
+use crate::capability::Announced;
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
 
@@ -55,6 +56,12 @@ pub(super) struct Peer {
     pub(super) assembly: Option<Assembly>,
     /// How many subscriptions it has here.
     pub(super) grants: usize,
+    /// Issuers whose revocations it is to be told of.
+    pub(super) revocations: BTreeSet<EntityId>,
+    /// It passed on a revocation that nobody signed: it is believed in none any more.
+    pub(super) forges: bool,
+    /// What its node can do, as it says.
+    pub(super) announced: Option<Announced>,
 }
 
 /// Lanes in the order in which they are served: the highest priority first.
@@ -164,6 +171,9 @@ impl Peer {
             bulk: None,
             assembly: None,
             grants: 0,
+            revocations: BTreeSet::new(),
+            forges: false,
+            announced: None,
         }
     }
 

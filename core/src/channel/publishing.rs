@@ -230,6 +230,7 @@ impl ChannelMachine {
         }
         self.sweep_channel(name.id(), now);
         let channel = self.channels.get(&name.id()).ok_or_else(unknown)?;
+        self.may_publish(channel, now)?;
         options.reliable |= channel.config.reliable;
         if options.reliable && !self.jobs.has_room(size) {
             return Err(ChannelError::Backpressure("too many messages are being published"));

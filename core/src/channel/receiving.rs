@@ -67,10 +67,12 @@ impl ChannelMachine {
             ChannelMessage::Data { head, payload } => {
                 self.on_data(from, head, &Bytes::copy_from_slice(payload), now);
             }
+            ChannelMessage::Revoked { statement } => self.on_revoked(from, statement, now),
+            ChannelMessage::WhoRevoked { issuer } => self.on_who_revoked(from, issuer),
             ChannelMessage::NoMember { channel, member } => {
                 let stream = StreamId::named(channel, member);
                 for seat in
-                    self.channels.get(&stream.channel).map(|it| it.seats(from, stream.share)).unwrap_or_default()
+                    self.channels.get(&stream.channel).map(|it| it.seats_of(from, stream.share)).unwrap_or_default()
                 {
                     self.put_out(stream.channel, from, seat, now);
                 }

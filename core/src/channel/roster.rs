@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::config::Subnet;
+use super::Subnet;
 use super::feed::{GroupId, Seat, Share};
 use super::groups::Groups;
 use super::machine::{Moment, Subscriber};
@@ -47,6 +47,8 @@ pub(super) struct Rules<'a> {
     pub(super) own_entity: EntityId,
     pub(super) own_subnet: &'a Subnet,
     pub(super) floors: &'a RevocationFloors,
+    /// By how many seconds a token may be too early.
+    pub(super) skew: u64,
     pub(super) now: Moment,
 }
 
@@ -92,6 +94,7 @@ impl Channel {
             roots,
             floors: rules.floors,
             now: rules.now.unix.as_secs(),
+            skew: rules.skew,
         })
     }
 
@@ -153,7 +156,7 @@ impl Channel {
     }
 
     /// The seats on a node that get what a stream carries.
-    pub(super) fn seats(&self, node: NodeId, share: Share) -> Vec<Seat> {
+    pub(super) fn seats_of(&self, node: NodeId, share: Share) -> Vec<Seat> {
         let on_node = self.members.get(&node).into_iter();
         on_node.flat_map(|on_node| on_node.range(share.seats())).map(|(&seat, _)| seat).collect()
     }
@@ -182,6 +185,11 @@ impl Channel {
         }
     }
 
+    /// The nodes with subscribers, and what these are in as.
+    pub(super) fn seats(&self) -> impl Iterator<Item = (NodeId, impl Iterator<Item = Seat>)> {
+        self.members.iter().map(|(&node, on_node)| (node, on_node.keys().copied()))
+    }
+
     /// Everybody who is in: outside of groups, or in one.
     pub(super) fn members(&self, group: Option<GroupId>) -> impl Iterator<Item = (NodeId, Subscriber)> {
         let seats = self.members.iter().flat_map(|(&node, on_node)| on_node.keys().map(move |&seat| (node, seat)));
@@ -205,10 +213,18 @@ impl Channel {
             self.members.iter().flat_map(|(&node, on_node)| on_node.iter().map(move |(&s, grant)| (node, s, grant)));
         all.filter_map(|(node, s, grant)| {
             let mut tokens = grant.token.iter().flat_map(TokenChain::tokens);
-            let bad = tokens.find_map(|token| token.check_time(now).and_then(|()| rules.floors.check(token)).err());
+            let check =
+                |token| PermissionToken::check_time(token, now, rules.skew).and_then(|()| rules.floors.check(token));
+            let bad = tokens.find_map(|token| check(token).err());
             bad.map(|error| (node, s, error))
         })
         .collect()
+    }
+
+    /// Whose tokens those present that are in.
+    pub(super) fn issuers(&self) -> Vec<EntityId> {
+        let grants = self.members.values().flat_map(BTreeMap::values).filter(|_| self.config.is_gated());
+        grants.flat_map(|grant| &grant.token).flat_map(TokenChain::tokens).map(PermissionToken::issuer).collect()
     }
 
     /// When the next token ends, in unix seconds.

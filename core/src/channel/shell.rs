@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,8 +18,9 @@ use super::port::DaemonChannelsObserver;
 use super::publishing::{PublishId, PublishOptions, PublishReport};
 use super::reader::{Reader, ReaderEnd, ReaderId};
 use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelName, Feed, StreamId, Subnet};
+use crate::capability::{Announced, Capabilities, CapabilityObserver};
 use crate::causal::CausalLink;
-use crate::identity::{EntityId, NodeId};
+use crate::identity::{EntityId, NodeId, Revocation};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::wire::{Lane, Subprotocol};
 
@@ -129,6 +130,12 @@ impl Channels {
         mesh.install(shared.clone(), &SUBPROTOCOLS)?;
         mesh.tasks().spawn(keep_time(Arc::downgrade(&shared), shared.closed.clone()));
         Ok(Self { shared })
+    }
+
+    /// Has the gates of channels that ask for capabilities look at what these say. Without, nobody offers anything.
+    pub fn gate_by(&self, capabilities: &Capabilities) {
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        capabilities.observe(shared);
     }
 
     /// Makes a channel, or gives it another configuration.
@@ -289,7 +296,22 @@ impl Channels {
         answer(told)
     }
 
-    /// Revokes the tokens of an issuer below a generation, for the channels of this node.
+    /// Enters a revocation, which is passed on to every peer. The future tells when it was handed to all with which the node
+    /// has sessions. It begins at once, also when the future is not awaited.
+    pub fn revoke(&self, revocation: &Revocation) -> impl Future<Output = Result<(), ChannelError>> + use<> {
+        let told = self.shared.act(|state, now| {
+            let request = state.machine.revoke(revocation, now)?;
+            Ok(state.wait(request, None))
+        });
+        answer(told)
+    }
+
+    /// How far clocks of issuers may be ahead of this node's, at most [`MAX_TOKEN_SKEW`](super::MAX_TOKEN_SKEW).
+    pub fn set_token_skew(&self, skew: Duration) {
+        self.shared.act(|state, _| state.machine.set_token_skew(skew));
+    }
+
+    /// Revokes the tokens of an issuer below a generation, for the channels of this node only.
     pub fn revoke_below(&self, issuer: EntityId, generation: u32) {
         self.shared.act(|state, now| state.machine.revoke_below(issuer, generation, now));
     }
@@ -503,6 +525,12 @@ impl SubprotocolHandler for Shared {
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
         self.act(|state, _| state.machine.fill(to, lane, sink))
+    }
+}
+
+impl CapabilityObserver for Shared {
+    fn changed(&self, node: NodeId, look: &dyn Fn() -> Option<Announced>) {
+        self.act(|state, now| state.machine.announced(node, look(), now));
     }
 }
 

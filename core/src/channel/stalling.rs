@@ -62,7 +62,7 @@ impl ChannelMachine {
             self.withdraw(key, who, &ChannelError::Backpressure(TAKES_NOTHING));
         }
         for (node, StreamId { channel, share }) in silent {
-            let seats = self.channels.get(&channel).map(|channel| channel.seats(node, share));
+            let seats = self.channels.get(&channel).map(|channel| channel.seats_of(node, share));
             for seat in seats.into_iter().flatten() {
                 self.evict(channel, node, seat, RefusalReason::Stalled, now);
             }

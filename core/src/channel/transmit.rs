@@ -50,6 +50,9 @@ impl ChannelMachine {
                 return true;
             }
         }
+        if !self.fill_revocations(to, sink) {
+            return true;
+        }
         while let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.ready)
             && let Some(key) = peer.pick(&self.jobs, false)
             && let Some(head) = peer.next_head(key)

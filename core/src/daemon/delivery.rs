@@ -30,6 +30,16 @@ pub enum ReplyTo {
     },
 }
 
+impl ReplyTo {
+    /// Whether somebody waits for what comes of the event. An event that nobody waits for was promised to run.
+    pub fn is_awaited(&self) -> bool {
+        match self {
+            Self::Local(_) | Self::Stream { call: true, .. } => true,
+            Self::Stream { call: false, .. } | Self::Nobody | Self::TimedOut => false,
+        }
+    }
+}
+
 /// How long a caller waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry {

@@ -306,16 +306,12 @@ impl DaemonHost {
         }
     }
 
-    /// Whether waiting events are this copy's alone: none is staged elsewhere.
-    pub fn may_withdraw(&self) -> bool {
-        matches!(self.standing, Standing::Starting | Standing::Live | Standing::Freezing(_))
-    }
-
-    /// Whether streams may end: not while waiting events are handed over under their names.
-    pub fn may_end_streams(&self) -> bool {
+    /// Whether waiting events are this copy's alone: none is handed over. Only then may they be withdrawn, and streams end
+    /// under whose names they wait.
+    pub fn owns_waiting(&self) -> bool {
         match self.standing {
-            Standing::Starting | Standing::Live | Standing::Freezing(_) | Standing::Arriving(_) => true,
-            Standing::Frozen(_) | Standing::Closed(_) | Standing::Released(_) => false,
+            Standing::Starting | Standing::Live | Standing::Freezing(_) => true,
+            Standing::Frozen(_) | Standing::Closed(_) | Standing::Released(_) | Standing::Arriving(_) => false,
         }
     }
 

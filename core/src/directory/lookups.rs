@@ -25,8 +25,8 @@ pub enum Finding {
     Found(Found),
     /// Everybody who would know was asked and knows of none: perhaps of one that its own host denies.
     NotFound(Option<Claim>),
-    /// Some did not answer in time, and the others know of none.
-    Unanswered,
+    /// Some did not answer in time, and the others know of none: perhaps of a former one.
+    Unanswered(Option<Claim>),
 }
 
 /// Whether a question waits for peers that cannot answer yet, because they or this node have not started.
@@ -67,6 +67,8 @@ struct Open {
     until: Instant,
     again: Instant,
     pause: Duration,
+    /// The instant under which it stands in [`Lookups::due`].
+    due: Instant,
 }
 
 /// A claim that was found, and who told of it: the host itself, or one that it left and that forwards to it.
@@ -80,14 +82,18 @@ pub struct Found {
 
 impl Open {
     /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
-    /// none, that it hosts another life of the daemon, or that this has left it as well or is another's at the same epoch.
+    /// none, that it hosts or knows of another life of the daemon, or that this has left it as well or is another's at the same
+    /// epoch.
     fn best(&self) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
             let Some(claim) = claim else { continue };
             let host = claim.body().node();
             // A host that the daemon is on its way to still names the one before, at the epoch of that one.
-            let otherwise = |word: &Claim| word.body().node() == host || word.body().epoch >= claim.body().epoch;
+            let otherwise = |word: &Claim| {
+                let (word, body) = (word.body(), claim.body());
+                word.node() == host || word.epoch >= body.epoch || word.lineage != body.lineage
+            };
             let denied = *by != host && self.answers.get(&host).is_some_and(|word| word.as_ref().is_none_or(otherwise));
             if !denied && best.as_ref().is_none_or(|best| claim.beats(&best.claim)) {
                 best = Some(Found { claim: claim.clone(), by: *by });
@@ -124,6 +130,11 @@ impl Open {
         }
     }
 
+    /// When it runs out of patience, or somebody is to be asked again.
+    fn next_deadline(&self) -> Instant {
+        if self.unsure.is_empty() { self.until } else { self.until.min(self.again) }
+    }
+
     fn involves(&self, node: NodeId) -> bool {
         self.answers.contains_key(&node)
             || self.waiting_for.contains(&node)
@@ -132,15 +143,53 @@ impl Open {
     }
 }
 
-/// The questions of one node.
+/// The questions of one node. There may be very many: only those are looked at of which something was heard, or whose instant
+/// has come.
 #[derive(Debug, Default)]
 pub struct Lookups {
     open: BTreeMap<Query, Open>,
     by_origin: HashMap<OriginHash, Query>,
+    /// When there is something to do for each.
+    due: BTreeSet<(Instant, Query)>,
+    /// Those of which something was heard since they were looked at.
+    heard: BTreeSet<Query>,
     last: u64,
 }
 
 impl Lookups {
+    /// Whether this is being asked already. A hurried question hurries it.
+    pub fn join(&mut self, origin: OriginHash, haste: Haste) -> bool {
+        let Some(query) = self.by_origin.get(&origin).copied() else { return false };
+        match haste {
+            Haste::WaitForAll => {}
+            Haste::SkipSilent => {
+                self.change(query, |open| open.haste = haste);
+            }
+        }
+        true
+    }
+
+    /// Does something to an open question, which is looked at then.
+    fn change<T>(&mut self, query: Query, change: impl FnOnce(&mut Open) -> T) -> Option<T> {
+        let open = self.open.get_mut(&query)?;
+        let result = change(open);
+        let due = open.next_deadline();
+        if due != open.due {
+            self.due.remove(&(open.due, query));
+            self.due.insert((due, query));
+            open.due = due;
+        }
+        self.heard.insert(query);
+        Some(result)
+    }
+
+    /// The same to all of them.
+    fn change_all(&mut self, mut change: impl FnMut(Query, &mut Open)) {
+        for query in self.open.keys().copied().collect::<Vec<_>>() {
+            self.change(query, |open| change(query, open));
+        }
+    }
+
     /// Begins a question to `peers`, each with whether it answers, unless it is being asked already. Gives its number when it
     /// is new. A hurried question hurries the one that is being asked.
     pub fn begin(
@@ -150,10 +199,7 @@ impl Lookups {
         peers: impl Iterator<Item = (NodeId, bool)>,
         now: Instant,
     ) -> Option<Query> {
-        if let Some(open) = self.by_origin.get(&origin).and_then(|query| self.open.get_mut(query)) {
-            if haste == Haste::SkipSilent {
-                open.haste = haste;
-            }
+        if self.join(origin, haste) {
             return None;
         }
         self.last += 1;
@@ -172,66 +218,85 @@ impl Lookups {
             until: now + PATIENCE,
             again: now + AGAIN,
             pause: AGAIN,
+            due: now + PATIENCE,
         };
+        self.due.insert((open.due, query));
+        self.heard.insert(query);
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
     }
 
+    /// Whoever asks next asks anew: what was answered before says nothing about what comes now.
+    pub fn begin_anew(&mut self, origin: OriginHash) {
+        if let Some(query) = self.by_origin.get(&origin).copied() {
+            self.take(query);
+        }
+    }
+
     /// An answer arrived. What that node was not asked is not heard.
     pub fn answer(&mut self, query: Query, from: NodeId, answer: Answer) {
-        let Some(open) = self.open.get_mut(&query) else { return };
-        if !open.waiting_for.remove(&from) {
-            return;
-        }
-        match answer {
-            Answer::Claim(claim) => {
-                let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
-                if let Some(claim) = &claim {
-                    open.confront(from, claim);
+        self.change(query, |open| {
+            if !open.waiting_for.remove(&from) {
+                return;
+            }
+            match answer {
+                Answer::Claim(claim) => {
+                    let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
+                    if let Some(claim) = &claim {
+                        open.confront(from, claim);
+                    }
+                    open.answers.insert(from, claim);
                 }
-                open.answers.insert(from, claim);
+                Answer::Nothing => {
+                    open.answers.insert(from, None);
+                }
+                Answer::Unsure => {
+                    open.unsure.insert(from);
+                }
             }
-            Answer::Nothing => {
-                open.answers.insert(from, None);
-            }
-            Answer::Unsure => {
-                open.unsure.insert(from);
-            }
-        }
+        });
     }
 
     /// Somebody named a host of which the asker knows that it has not got the daemon any more.
     pub fn outdated(&mut self, query: Query, claim: Claim) {
-        if let Some(open) = self.open.get_mut(&query)
-            && open.outdated.as_ref().is_none_or(|known| claim.beats(known))
-        {
-            open.outdated = Some(claim);
-        }
+        self.change(query, |open| {
+            if open.outdated.as_ref().is_none_or(|known| claim.beats(known)) {
+                open.outdated = Some(claim);
+            }
+        });
     }
 
     /// Takes another node into a question, with whether it answers; true when it is to be asked now. What is not open, and
     /// who was asked before, is left alone.
     pub fn ask_too(&mut self, query: Query, node: NodeId, answers: bool) -> bool {
-        let Some(open) = self.open.get_mut(&query).filter(|open| !open.involves(node)) else { return false };
-        if answers { open.waiting_for.insert(node) } else { !open.silent.insert(node) }
+        let asked = self.change(query, |open| {
+            if open.involves(node) {
+                return false;
+            }
+            if answers { open.waiting_for.insert(node) } else { !open.silent.insert(node) }
+        });
+        asked == Some(true)
     }
 
     /// The same for a node that a home names as the host: whoever is in haste waits for it too.
     pub fn ask_host(&mut self, query: Query, node: NodeId, answers: bool) -> bool {
-        let Some(open) = self.open.get_mut(&query).filter(|open| !open.answers.contains_key(&node)) else {
-            return false;
-        };
-        let asked = open.waiting_for.contains(&node) && !open.silent.contains(&node);
-        open.unsure.remove(&node);
-        if answers {
-            open.silent.remove(&node);
-        } else {
-            // Both: it is asked once it can be.
-            open.silent.insert(node);
-        }
-        open.waiting_for.insert(node);
-        answers && !asked
+        let asked_now = self.change(query, |open| {
+            if open.answers.contains_key(&node) {
+                return false;
+            }
+            let asked = open.waiting_for.contains(&node) && !open.silent.contains(&node);
+            open.unsure.remove(&node);
+            if answers {
+                open.silent.remove(&node);
+            } else {
+                // Both: it is asked once it can be.
+                open.silent.insert(node);
+            }
+            open.waiting_for.insert(node);
+            answers && !asked
+        });
+        asked_now == Some(true)
     }
 
     /// What an open question is about.
@@ -249,16 +314,26 @@ impl Lookups {
         self.open.iter().map(|(query, open)| (*query, open.origin)).collect()
     }
 
+    /// Those for which there is something to do now.
+    fn due(&self, now: Instant) -> BTreeSet<Query> {
+        self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, query)| *query).collect()
+    }
+
     /// Takes those who are to be asked again.
     pub fn again(&mut self, now: Instant) -> Vec<(Query, OriginHash, NodeId)> {
         let mut again = Vec::new();
-        for (query, open) in self.open.iter_mut().filter(|(_, open)| open.again <= now && !open.unsure.is_empty()) {
-            open.pause *= 2;
-            open.again = now + open.pause;
-            for node in std::mem::take(&mut open.unsure) {
-                open.waiting_for.insert(node);
-                again.push((*query, open.origin, node));
-            }
+        for query in self.due(now) {
+            self.change(query, |open| {
+                if open.again > now || open.unsure.is_empty() {
+                    return;
+                }
+                open.pause *= 2;
+                open.again = now + open.pause;
+                for node in std::mem::take(&mut open.unsure) {
+                    open.waiting_for.insert(node);
+                    again.push((query, open.origin, node));
+                }
+            });
         }
         again
     }
@@ -266,60 +341,68 @@ impl Lookups {
     /// A peer has a new session: what it was asked before is lost, and it cannot be asked yet. One that is no member is asked
     /// whatever is open.
     pub fn peer_silent(&mut self, node: NodeId, member: bool) {
-        for open in self.open.values_mut() {
+        self.change_all(|_, open| {
             let asked = open.waiting_for.remove(&node) | open.unsure.remove(&node);
             if asked || !member {
                 open.silent.insert(node);
             }
-        }
+        });
     }
 
     /// A peer can be asked from now on: gives the questions that it has not answered.
     pub fn peer_answers(&mut self, node: NodeId) -> Vec<(Query, OriginHash)> {
         let mut questions = Vec::new();
-        for (query, open) in &mut self.open {
+        self.change_all(|query, open| {
             if open.silent.remove(&node) && !open.answers.contains_key(&node) {
                 open.waiting_for.insert(node);
-                questions.push((*query, open.origin));
+                questions.push((query, open.origin));
             }
-        }
+        });
         questions
     }
 
     /// A peer's session is lost. A member may still be reached otherwise; of another peer nobody hears any more.
     pub fn peer_gone(&mut self, node: NodeId, member: bool) {
-        for open in self.open.values_mut() {
+        self.change_all(|_, open| {
             let asked = open.waiting_for.remove(&node) | open.unsure.remove(&node) | open.silent.remove(&node);
             if asked && member {
                 open.silent.insert(node);
             }
-        }
+        });
     }
 
     /// The next instant at which a question runs out of patience, or somebody is to be asked again.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let next = |open: &Open| if open.unsure.is_empty() { open.until } else { open.until.min(open.again) };
-        self.open.values().map(next).min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Takes the questions that are over.
     pub fn finished(&mut self, now: Instant) -> Vec<(OriginHash, Finding)> {
-        let over: Vec<Query> =
-            self.open.iter().filter(|(_, open)| open.is_over(now)).map(|(query, _)| *query).collect();
+        let mut looked_at = std::mem::take(&mut self.heard);
+        looked_at.append(&mut self.due(now));
+        let is_over = |query: &Query| self.open.get(query).is_some_and(|open| open.is_over(now));
+        let over: Vec<Query> = looked_at.into_iter().filter(is_over).collect();
         over.into_iter()
-            .filter_map(|query| self.open.remove(&query))
+            .filter_map(|query| self.take(query))
             .map(|open| {
-                self.by_origin.remove(&open.origin);
                 let finding = match open.best() {
                     Some(found) => Finding::Found(found),
                     None if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
                         Finding::NotFound(open.denied())
                     }
-                    None => Finding::Unanswered,
+                    None => Finding::Unanswered(open.denied()),
                 };
                 (open.origin, finding)
             })
             .collect()
+    }
+
+    fn take(&mut self, query: Query) -> Option<Open> {
+        let open = self.open.remove(&query)?;
+        self.due.remove(&(open.due, query));
+        self.heard.remove(&query);
+        self.by_origin.remove(&open.origin);
+        Some(open)
     }
 }
 
@@ -345,11 +428,11 @@ mod tests {
     fn who_has_no_deadline_does_not_wait_for_peers_that_have_not_started() {
         let mut lookups = Lookups::default();
         begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
         let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
         assert_eq!(endings(&mut lookups), []);
         lookups.answer(query, OTHER, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
     }
 
     #[test]
@@ -358,7 +441,7 @@ mod tests {
         begin(&mut lookups, Haste::WaitForAll, &[(ONE, false)]);
         assert_eq!(endings(&mut lookups), []);
         assert_eq!(begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]), None, "it is being asked");
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered]);
+        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
     }
 
     #[test]
@@ -398,7 +481,7 @@ mod tests {
         assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
         lookups.answer(query, OTHER, Answer::Unsure);
         let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
-        assert_eq!(late, [Finding::Unanswered]);
+        assert_eq!(late, [Finding::Unanswered(None)]);
     }
 
     #[test]

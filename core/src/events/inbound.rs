@@ -1,5 +1,6 @@
 //! The host's end: marks, reordering, kept replies.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use foldhash::fast::RandomState;
 use minicbor::{Decode, Encode};
 use tokio::time::Instant;
 
-use super::held_bytes::{Charge, HeldBytes};
+use super::accounts::{Account, Charge};
 use super::items::{Held, KeptReply};
 use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
 use crate::identity::NodeId;
@@ -16,6 +17,11 @@ use crate::wire::events::{Failure, Reply, StreamId, decode_number};
 
 /// Most streams to one daemon that one node begins: its own, and those that it forwards for others.
 pub const MOST_STREAMS: usize = 256;
+
+/// What a held event takes beside its payload.
+pub const POSITION_BYTES: usize = 2 * size_of::<(u64, Held)>();
+/// What a kept reply takes beside what it holds.
+const KEPT_BYTES: usize = size_of::<KeptReply>();
 
 /// The peer sent more than the window of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +35,10 @@ pub struct InStream {
     /// The peer that its last message came through; the way back when the sender has no session here.
     pub via: NodeId,
     next: u64,
-    // What is due next is in front.
-    early: VecDeque<Option<Held>>,
+    /// What came before its turn, or before there was room for it.
+    early: BTreeMap<u64, Held>,
     early_bytes: usize,
     kept: VecDeque<KeptReply>,
-    kept_bytes: usize,
     sent: usize,
     told: u64,
     /// When the sender was heard last.
@@ -42,7 +47,7 @@ pub struct InStream {
     opener: Option<NodeId>,
     /// Whether it stands in the list of streams with something to answer.
     pub queued: bool,
-    /// What of `early_bytes` was charged to a peer.
+    /// What it holds and keeps.
     charge: Charge,
     charged_to: Option<NodeId>,
     /// The first position that was dropped for want of room, and its bytes.
@@ -205,10 +210,9 @@ impl InStream {
             id,
             via,
             next,
-            early: VecDeque::new(),
+            early: BTreeMap::new(),
             early_bytes: 0,
             kept: VecDeque::new(),
-            kept_bytes: 0,
             sent: 0,
             told: next - 1,
             heard_at: now,
@@ -227,34 +231,26 @@ impl InStream {
     }
 
     /// What it holds is charged to this peer from here on, and answers go back there.
-    pub fn comes_through(&mut self, via: NodeId, account: HeldBytes) {
+    pub fn comes_through(&mut self, via: NodeId, account: Account) {
         self.via = via;
         self.charged_to = Some(via);
         self.charge.transfer(account);
     }
 
-    /// Whether its peer may have held what it now does. The position that is too much is dropped, and lacking from then on.
-    pub fn keeps(&mut self, number: u64) -> bool {
-        if self.early_bytes == self.charge.bytes() || self.charge.set(self.early_bytes) {
-            return true;
-        }
-        let place = number.checked_sub(self.next).and_then(|ahead| usize::try_from(ahead).ok());
-        if let Some(held) = place.and_then(|place| self.early.get_mut(place)).and_then(Option::take) {
-            self.early_bytes -= held.weight();
-            if self.lacking.is_none_or(|(first, _)| first < self.next || number < first) {
-                self.lacking = Some((number, held.weight()));
-            }
-        }
-        while matches!(self.early.back(), Some(None)) {
-            self.early.pop_back();
-        }
-        false
+    /// The peer that it is charged to.
+    pub const fn charged_to(&self) -> Option<NodeId> {
+        self.charged_to
+    }
+
+    /// Whether its peer has room again for replies, of which there were too many; tells so once.
+    pub fn takes_again(&self) -> bool {
+        self.charge.takes_again()
     }
 
     /// The bytes of the position that is due, when it was dropped for want of room and could be accepted but for that.
     pub fn lacks(&self) -> Option<usize> {
         let (_, bytes) = self.lacking.filter(|(number, _)| *number == self.next)?;
-        (self.kept_bytes < KEPT_REPLY_BYTES && self.ready().is_none()).then_some(bytes)
+        (self.may_accept() && self.ready().is_none()).then_some(bytes)
     }
 
     /// Its sender is asked to send again what is lacking.
@@ -267,60 +263,72 @@ impl InStream {
         self.next
     }
 
-    /// Takes a position in. Repetitions are dropped.
+    /// Takes a position in, for [`keeps`](Self::keeps) to look whether it may stay. Repetitions are dropped.
     pub fn offer(&mut self, number: u64, held: Held) -> Result<(), BeyondWindow> {
         let Some(ahead) = number.checked_sub(self.next) else { return Ok(()) };
         if ahead >= 2 * WINDOW {
             return Err(BeyondWindow);
         }
-        let place = usize::try_from(ahead).unwrap_or(usize::MAX);
-        if self.early.get(place).is_some_and(Option::is_some) {
-            return Ok(());
+        if let Entry::Vacant(place) = self.early.entry(number) {
+            self.early_bytes += cost(&held);
+            place.insert(held);
         }
-        let weight = held.weight();
-        // A single large event beyond the window's bytes is taken when it is alone; the sender keeps to the same rule.
-        let too_many_bytes = self.early_bytes + weight > 2 * WINDOW_BYTES && self.early_bytes > 0 && weight > 0;
-        if too_many_bytes && number != self.next {
-            return Err(BeyondWindow);
-        }
-        self.early_bytes += weight;
-        if self.early.len() <= place {
-            self.early.resize_with(place + 1, || None);
-        }
-        self.early[place] = Some(held);
         Ok(())
+    }
+
+    /// Whether a position that was offered and not accepted may stay: the stream and its peer have so much held at most.
+    /// What is too much is dropped, and lacking from then on.
+    pub fn keeps(&mut self, number: u64) -> bool {
+        // One event may exceed it alone.
+        let fits = self.early_bytes <= 2 * WINDOW_BYTES || self.early.len() == 1;
+        if fits && (self.early_bytes == self.charge.held() || self.charge.hold(self.early_bytes)) {
+            return true;
+        }
+        if let Some(held) = self.early.remove(&number) {
+            self.early_bytes -= cost(&held);
+            if self.lacking.is_none_or(|(first, _)| first < self.next || number < first) {
+                self.lacking = Some((number, held.weight()));
+            }
+        }
+        false
+    }
+
+    /// Its sender gave up what stands at a number: that is not accepted any more, also when it has yet to arrive.
+    pub fn skip(&mut self, number: u64) {
+        if let Some(held) = self.early.get_mut(&number) {
+            self.early_bytes -= held.weight();
+            *held = Held::Skip;
+            self.give_back();
+        } else if self.offer(number, Held::Skip).is_ok() {
+            self.keeps(number);
+        }
+    }
+
+    /// Whether there is room to keep the reply of what is accepted.
+    fn may_accept(&self) -> bool {
+        self.charge.kept() < KEPT_REPLY_BYTES && self.charge.may_keep()
     }
 
     /// Accepts a number without storing what stands at it, when it is due, nothing is held behind it, and there is room to
     /// keep its reply; false otherwise.
     pub fn pass(&mut self, number: u64) -> bool {
-        let due = number == self.next && self.early.is_empty() && self.kept_bytes < KEPT_REPLY_BYTES;
+        let due = number == self.next && self.early.is_empty() && self.may_accept();
         self.next += u64::from(due);
         due
     }
 
     /// The position that is due, when it is here and there is room to keep its reply.
     pub fn ready(&self) -> Option<&Held> {
-        if self.kept_bytes >= KEPT_REPLY_BYTES {
-            return None;
-        }
-        self.early.front()?.as_ref()
+        self.early.get(&self.next).filter(|_| self.may_accept())
     }
 
     /// Accepts the position that is due.
     pub fn accept(&mut self) -> Option<(u64, Held)> {
         let number = self.next;
-        let held = self.early.front_mut()?.take()?;
-        self.early.pop_front();
-        self.early_bytes -= held.weight();
+        let held = self.early.remove(&number)?;
+        self.early_bytes -= cost(&held);
         self.next += 1;
-        if self.early_bytes < self.charge.bytes() {
-            self.charge.set(self.early_bytes);
-        }
-        if self.early.is_empty() && self.early.capacity() > 64 {
-            // An idle stream keeps no memory of a past flood.
-            self.early = VecDeque::new();
-        }
+        self.give_back();
         Some((number, held))
     }
 
@@ -330,20 +338,27 @@ impl InStream {
         if next <= self.next {
             return false;
         }
-        let passed = usize::try_from(next - self.next).unwrap_or(usize::MAX).min(self.early.len());
-        let freed: usize = self.early.drain(..passed).flatten().map(|held| held.weight()).sum();
-        self.early_bytes -= freed;
-        self.charge.set(self.early_bytes.min(self.charge.bytes()));
+        let later = self.early.split_off(&next);
+        self.early_bytes -= self.early.values().map(cost).sum::<usize>();
+        self.early = later;
+        self.give_back();
         self.next = next;
         self.told = self.told.max(next - 1);
         true
+    }
+
+    // What was never charged is not given back.
+    fn give_back(&mut self) {
+        if self.early_bytes < self.charge.held() {
+            self.charge.hold(self.early_bytes);
+        }
     }
 
     /// Forgets what was held and not accepted; the sender repeats it where the daemon lives now.
     pub fn drop_early(&mut self) {
         self.early.clear();
         self.early_bytes = 0;
-        self.charge.set(0);
+        self.give_back();
         self.lacking = None;
     }
 
@@ -354,7 +369,7 @@ impl InStream {
 
     /// Keeps a reply until the sender has it.
     pub fn keep(&mut self, reply: KeptReply) {
-        self.kept_bytes += reply.weight();
+        self.charge.keep(self.charge.kept() + KEPT_BYTES + reply.weight());
         self.kept.push_back(reply);
     }
 
@@ -362,11 +377,11 @@ impl InStream {
     pub fn acknowledge(&mut self, through: u64) {
         let mut sent = self.sent;
         let mut index = 0;
-        let (bytes, kept) = (&mut self.kept_bytes, &mut self.kept);
-        kept.retain(|reply| {
+        let mut freed = 0;
+        self.kept.retain(|reply| {
             let stays = reply.number > through;
             if !stays {
-                *bytes -= reply.weight();
+                freed += KEPT_BYTES + reply.weight();
                 if index < self.sent {
                     sent -= 1;
                 }
@@ -375,6 +390,13 @@ impl InStream {
             stays
         });
         self.sent = sent;
+        if freed > 0 {
+            self.charge.keep(self.charge.kept() - freed);
+        }
+        if self.kept.is_empty() && self.kept.capacity() > 64 {
+            // An idle stream keeps no memory of a past flood.
+            self.kept = VecDeque::new();
+        }
     }
 
     /// Sends every kept reply, and the mark, again.
@@ -391,9 +413,9 @@ impl InStream {
     /// Puts a failure in the place of the next unsent reply.
     pub fn replace_next(&mut self, failure: Failure) {
         if let Some(reply) = self.kept.get_mut(self.sent) {
-            self.kept_bytes -= reply.weight();
+            let before = reply.weight();
             reply.result = Err(failure);
-            self.kept_bytes += reply.weight();
+            self.charge.keep(self.charge.kept() - before + reply.weight());
         }
     }
 
@@ -418,10 +440,15 @@ impl InStream {
         self.early_bytes
     }
 
-    /// Bytes held for this stream.
-    pub fn bytes(&self) -> usize {
-        self.early_bytes + self.kept_bytes
+    /// Bytes of replies that its sender has not acknowledged.
+    pub fn kept_bytes(&self) -> usize {
+        self.charge.kept()
     }
+}
+
+/// What a held position counts for.
+fn cost(held: &Held) -> usize {
+    POSITION_BYTES + held.weight()
 }
 
 #[cfg(test)]
@@ -473,7 +500,7 @@ mod tests {
             accepted.extend(drain(&mut stream));
         }
         assert_eq!(accepted, (1..=8).collect::<Vec<_>>());
-        assert_eq!(stream.bytes(), 0);
+        assert_eq!(stream.held_bytes(), 0);
     }
 
     #[test]
@@ -482,9 +509,43 @@ mod tests {
         assert_eq!(stream.offer(1 + 2 * WINDOW, event(1, 1)), Err(BeyondWindow));
         assert_eq!(stream.offer(u64::MAX, event(1, 1)), Err(BeyondWindow));
         stream.offer(2 * WINDOW, event(2 * WINDOW, 1)).expect("the last of the window");
-        stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect_err("more bytes than the window has");
+        assert!(stream.keeps(2 * WINDOW));
+        stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect("within the window");
+        assert!(!stream.keeps(2), "more bytes than the window has");
         stream.offer(1, event(1, 2 * WINDOW_BYTES)).expect("what is due is taken");
         assert_eq!(drain(&mut stream), [1]);
+        assert_eq!(stream.lacks(), Some(2 * WINDOW_BYTES), "it is asked for when it is due");
+        assert_eq!(stream.held_bytes(), POSITION_BYTES + 1);
+    }
+
+    #[test]
+    fn requirement_bounds_a_position_far_ahead_costs_its_own_place_only() {
+        let mut stream = stream();
+        let peer = Account::default();
+        stream.comes_through(NodeId::new(1), peer.clone());
+        stream.offer(2 * WINDOW, event(2 * WINDOW, 0)).expect("the last of the window");
+        assert!(stream.keeps(2 * WINDOW));
+        assert_eq!((stream.early.len(), peer.held()), (1, POSITION_BYTES));
+    }
+
+    #[test]
+    fn what_is_given_up_before_it_is_accepted_is_passed_over_and_frees_its_bytes() {
+        let mut stream = stream();
+        for number in [2, 3, 5] {
+            stream.offer(number, event(number, 100)).expect("within the window");
+        }
+        stream.skip(3);
+        assert_eq!(stream.held_bytes(), 3 * POSITION_BYTES + 200);
+        stream.offer(3, event(3, 100)).expect("a repetition of what was given up");
+        stream.offer(1, event(1, 100)).expect("due");
+        let mut accepted = Vec::new();
+        while stream.ready().is_some() {
+            let (number, held) = stream.accept().expect("ready");
+            if let Held::Event { .. } = held {
+                accepted.push(number);
+            }
+        }
+        assert_eq!((accepted, stream.next(), stream.held_bytes()), (vec![1, 2], 4, POSITION_BYTES + 100));
     }
 
     #[test]
@@ -494,10 +555,10 @@ mod tests {
             stream.offer(number, event(number, 100)).expect("within the window");
         }
         assert!(stream.advance(4));
-        assert_eq!(stream.bytes(), 200);
+        assert_eq!(stream.held_bytes(), 2 * (POSITION_BYTES + 100));
         assert_eq!(drain(&mut stream), [4]);
         assert!(stream.advance(20), "beyond all that is held");
-        assert_eq!((stream.next(), stream.bytes()), (20, 0));
+        assert_eq!((stream.next(), stream.held_bytes()), (20, 0));
         stream.offer(20, event(20, 1)).expect("due");
         assert_eq!(drain(&mut stream), [20]);
     }

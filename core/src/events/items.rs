@@ -32,6 +32,11 @@ impl Held {
     }
 }
 
+/// Whether so many bytes may keep a whole frame in memory for as long as they wait.
+const fn is_worth_a_frame(bytes: usize) -> bool {
+    bytes * 16 >= MAX_RECORD_BODY
+}
+
 /// An output as it was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputRecord {
@@ -101,20 +106,31 @@ impl Held {
             Item::Send(event) => (event, false),
             Item::Skip => return Self::Skip,
         };
-        // A small payload must not keep a whole frame in memory for as long as it waits.
-        let payload = if event.payload.len() * 16 < message.len() {
-            Bytes::copy_from_slice(event.payload)
-        } else {
+        // The message is a slice of a frame, which holds others as well.
+        let payload = if is_worth_a_frame(event.payload.len()) {
             message.slice_ref(event.payload)
+        } else {
+            Bytes::copy_from_slice(event.payload)
         };
         Self::Event { link: event.link, payload, call }
+    }
+
+    /// The same to be stored by itself, whatever it came with.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        match self {
+            Self::Event { link, payload, call } if !is_worth_a_frame(payload.len()) => {
+                Self::Event { link, payload: Bytes::copy_from_slice(&payload), call }
+            }
+            Self::Event { .. } | Self::Skip => self,
+        }
     }
 
     /// Takes the items of one message. Payloads that together are worth a frame are slices of it: they are accepted in
     /// their order, so at most one frame of a stream is kept for what is left of it.
     pub fn all_from_wire<'a>(items: &'a [Item<'a>], message: &'a Bytes) -> impl Iterator<Item = Self> + 'a {
         let payloads: usize = items.iter().map(|item| item.event().map_or(0, |event| event.payload.len())).sum();
-        let worth = payloads * 16 >= message.len().max(MAX_RECORD_BODY);
+        let worth = is_worth_a_frame(payloads);
         items.iter().map(move |item| match item {
             Item::Call(event) | Item::Send(event) if worth => {
                 let call = matches!(item, Item::Call(_));
@@ -122,5 +138,31 @@ impl Held {
             }
             Item::Call(_) | Item::Send(_) | Item::Skip => Self::from_wire(item, message),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::OriginHash;
+
+    fn is_copied(held: &Held, frame: &Bytes) -> bool {
+        let Held::Event { payload, .. } = held else { panic!("an event") };
+        !frame.as_ptr_range().contains(&payload.as_ptr())
+    }
+
+    /// However small the message was that brought it, for the rest of the frame was others'.
+    #[test]
+    fn requirement_bounds_a_small_payload_keeps_no_frame() {
+        let frame = Bytes::from(vec![0; MAX_RECORD_BODY]);
+        let event = |size: usize| Event { link: CausalLink::genesis(OriginHash::new(1)), payload: &frame[..size] };
+        let message = frame.slice(..100);
+        assert!(is_copied(&Held::from_wire(&Item::Send(event(100)), &message), &frame));
+        assert!(!is_copied(&Held::from_wire(&Item::Send(event(5000)), &frame), &frame));
+        let many: Vec<_> = (0..100).map(|_| Item::Call(event(50))).collect();
+        for held in Held::all_from_wire(&many, &frame) {
+            assert!(!is_copied(&held, &frame), "together they are worth it");
+            assert!(is_copied(&held.alone(), &frame));
+        }
     }
 }

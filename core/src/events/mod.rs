@@ -4,20 +4,20 @@
 //! sender's end, [`Inbound`] holds the host's ends of one daemon. Both are plain state: they are told what arrived and
 //! asked what to send.
 
-mod held_bytes;
+mod accounts;
 mod inbound;
 mod items;
 mod outbound;
 
 pub use crate::wire::events::Outputs;
-pub use held_bytes::{HeldBytes, MOST_HELD_BYTES};
-pub use inbound::{BeyondWindow, InStream, Inbound, MOST_STREAMS};
+pub use accounts::{Account, MOST_HELD_BYTES, MOST_KEPT_BYTES};
+pub use inbound::{BeyondWindow, InStream, Inbound, MOST_STREAMS, POSITION_BYTES};
 pub use items::{Held, KeptReply, OutputRecord};
-pub use outbound::{OutItem, OutStream, Outgoing};
+pub use outbound::{OutItem, OutStream, Outgoing, Word};
 
 /// Most positions of a stream that are sent and not accepted.
 pub const WINDOW: u64 = 1024;
 /// Most payload bytes of a stream that are sent and not accepted; one event may exceed it alone.
 pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes of replies that a host keeps for one stream; beyond it nothing more is accepted from that stream.
+/// With so many bytes of replies kept for one stream, nothing more is accepted from it.
 pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;

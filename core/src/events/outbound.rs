@@ -1,8 +1,9 @@
 //! The sender's end: numbering, the window, repetition, and who waits for what.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::{WINDOW, WINDOW_BYTES};
@@ -32,11 +33,37 @@ pub enum OutItem {
     /// Not accepted yet.
     Pending(Outgoing),
     /// Accepted; the reply is awaited.
-    Awaiting(Ticket, Option<Expiry>),
+    Awaiting {
+        /// Who waits.
+        ticket: Ticket,
+        /// How long.
+        expires: Option<Expiry>,
+        /// Who emitted the event.
+        emitter: OriginHash,
+    },
     /// Given up before it was accepted; the number is still due.
     Skip,
     /// Nothing more to come.
     Done,
+}
+
+/// What a host is told about a stream when there are no events to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// No more than which positions are finished.
+    Nothing,
+    /// That somebody waits.
+    Waiting,
+    /// That replies may have been lost on the way, and are to be sent again.
+    Repeat,
+}
+
+/// Where whoever waits stands; made when somebody gives up. What is over may still be in it.
+#[derive(Debug, Default)]
+struct Places {
+    at: HashMap<Ticket, u64, RandomState>,
+    /// Positions before this were entered.
+    before: u64,
 }
 
 /// A stream that leaves this node.
@@ -54,8 +81,6 @@ pub struct OutStream {
     pub told_epoch: Epoch,
     /// The host that goes with `told_epoch`.
     pub told_host: NodeId,
-    /// Nothing is sent while a local hand-over is undecided.
-    pub held: bool,
     /// The highest epoch that was told when a host accepted something last, or nothing waited.
     heard_epoch: Epoch,
     /// What was sent went astray since then; when the daemon is to be looked for again.
@@ -69,14 +94,15 @@ pub struct OutStream {
     pending_bytes: usize,
     // No payload that waits is longer.
     longest: usize,
+    found: Places,
     flight_bytes: usize,
     accepted: u64,
     sent: u64,
     // Through here an event may have run although it is to be sent again.
     doubtful: u64,
     told_replies: u64,
-    /// The host is to be asked for replies that may have been lost on the way.
-    pub ask_again: bool,
+    /// What the host is to be told besides.
+    pub word: Word,
 }
 
 impl OutItem {
@@ -84,7 +110,7 @@ impl OutItem {
     fn waiting(&self) -> Option<(Ticket, Option<Expiry>)> {
         match self {
             Self::Pending(outgoing) => Some((outgoing.ticket, outgoing.expires)),
-            Self::Awaiting(ticket, expires) => Some((*ticket, *expires)),
+            Self::Awaiting { ticket, expires, .. } => Some((*ticket, *expires)),
             Self::Skip | Self::Done => None,
         }
     }
@@ -102,19 +128,19 @@ impl OutStream {
             told_host: host,
             heard_epoch: epoch,
             astray: None,
-            held: false,
             refuted: Epoch::default(),
             former: None,
             base: next,
             items: VecDeque::new(),
             pending_bytes: 0,
             longest: 0,
+            found: Places::default(),
             flight_bytes: 0,
             accepted: next - 1,
             sent: next - 1,
             doubtful: next - 1,
             told_replies: next - 1,
-            ask_again: false,
+            word: Word::Nothing,
         }
     }
 
@@ -137,15 +163,14 @@ impl OutStream {
 
     /// Enters events that the daemon's former host, this node, had accepted outside the stream and handed over: they get
     /// the numbers behind what it accepted, and what it did not accept comes after them.
-    pub fn hand_over(&mut self, handed: impl Iterator<Item = (Option<Ticket>, Option<Expiry>)>) {
+    pub fn hand_over(&mut self, handed: impl Iterator<Item = OutItem>) {
         let at = usize::try_from(self.accepted + 1 - self.base).unwrap_or(usize::MAX).min(self.items.len());
         let mut later = self.items.split_off(at);
         let before = self.items.len();
-        self.items.extend(
-            handed.map(|(ticket, expires)| ticket.map_or(OutItem::Done, |ticket| OutItem::Awaiting(ticket, expires))),
-        );
+        self.items.extend(handed);
         let count = (self.items.len() - before) as u64;
         self.items.append(&mut later);
+        self.found = Places::default();
         self.accepted += count;
         self.doubtful = self.accepted;
         self.sent = self.accepted;
@@ -210,13 +235,14 @@ impl OutStream {
                     OutItem::Pending(outgoing) => {
                         freed = outgoing.payload.len();
                         if outgoing.call {
-                            OutItem::Awaiting(outgoing.ticket, outgoing.expires)
+                            let Outgoing { ticket, expires, link, .. } = outgoing;
+                            OutItem::Awaiting { ticket, expires, emitter: link.origin }
                         } else {
                             done(outgoing.ticket);
                             OutItem::Done
                         }
                     }
-                    other @ OutItem::Awaiting(..) => other,
+                    other @ OutItem::Awaiting { .. } => other,
                     OutItem::Skip | OutItem::Done => OutItem::Done,
                 };
             }
@@ -230,7 +256,7 @@ impl OutStream {
     pub fn replied(&mut self, number: u64) -> Option<Ticket> {
         let item = self.item_mut(number)?;
         let ticket = match item {
-            OutItem::Awaiting(ticket, _) => Some(*ticket),
+            OutItem::Awaiting { ticket, .. } => Some(*ticket),
             OutItem::Pending(_) | OutItem::Skip | OutItem::Done => return None,
         };
         *item = OutItem::Done;
@@ -245,6 +271,7 @@ impl OutStream {
         }
         if self.items.is_empty() {
             self.longest = 0;
+            self.found = Places::default();
             if self.items.capacity() > 4096 {
                 self.items = VecDeque::new();
             }
@@ -261,7 +288,7 @@ impl OutStream {
                 freed = outgoing.payload.len();
                 *item = OutItem::Skip;
             }
-            OutItem::Awaiting(..) => *item = OutItem::Done,
+            OutItem::Awaiting { .. } => *item = OutItem::Done,
             OutItem::Skip | OutItem::Done => return false,
         }
         self.pending_bytes -= freed;
@@ -317,19 +344,25 @@ impl OutStream {
         self.items.iter().filter_map(|item| item.waiting()?.1).map(|expires| expires.at).chain(self.astray).min()
     }
 
-    /// The number of the position that this ticket waits for.
-    pub fn find(&self, ticket: Ticket) -> Option<u64> {
-        (self.base..)
-            .zip(&self.items)
-            .find(|(_, item)| item.waiting().is_some_and(|(waiting, _)| waiting == ticket))
-            .map(|(number, _)| number)
+    /// The number of the position that this ticket waits for. Asked for many, it looks at each position about once.
+    pub fn find(&mut self, ticket: Ticket) -> Option<u64> {
+        if self.found.at.len() > 2 * self.items.len() {
+            // Most of it is over.
+            self.found = Places::default();
+        }
+        let from = self.found.before.max(self.base);
+        let new = (self.base..).zip(&self.items).skip(usize::try_from(from - self.base).unwrap_or(usize::MAX));
+        self.found.at.extend(new.filter_map(|(number, item)| Some((item.waiting()?.0, number))));
+        self.found.before = self.next();
+        let number = *self.found.at.get(&ticket)?;
+        self.at(number)?.waiting().is_some_and(|(waiting, _)| waiting == ticket).then_some(number)
     }
 
     /// Whether outputs are awaited at this number, not only acceptance.
     pub fn is_call(&self, number: u64) -> bool {
         match self.at(number) {
             Some(OutItem::Pending(outgoing)) => outgoing.call,
-            Some(OutItem::Awaiting(..)) => true,
+            Some(OutItem::Awaiting { .. }) => true,
             Some(OutItem::Skip | OutItem::Done) | None => false,
         }
     }
@@ -339,7 +372,7 @@ impl OutStream {
         self.doubtful = self.doubtful.max(self.sent);
         self.sent = self.accepted;
         self.flight_bytes = 0;
-        self.ask_again = true;
+        self.word = Word::Repeat;
     }
 
     /// Everything through this number is done: its replies need not be kept.
@@ -352,18 +385,19 @@ impl OutStream {
         self.replies_through().saturating_sub(self.told_replies)
     }
 
-    /// The host is being told now.
-    pub fn told(&mut self) {
+    /// The host is being told of finished positions now.
+    pub fn told_replies(&mut self) {
         self.told_replies = self.replies_through();
-        self.ask_again = false;
+    }
+
+    /// The host is to hear that somebody waits.
+    pub fn remind(&mut self) {
+        self.word = self.word.max(Word::Waiting);
     }
 
     /// Whether a position may be sent now.
     pub fn has_unsent(&self) -> bool {
-        !self.held
-            && self.sent + 1 < self.next()
-            && self.sent < self.accepted + WINDOW
-            && self.flight_bytes <= WINDOW_BYTES
+        self.sent + 1 < self.next() && self.sent < self.accepted + WINDOW && self.flight_bytes <= WINDOW_BYTES
     }
 
     /// Whether the host accepted everything through this number.
@@ -374,6 +408,15 @@ impl OutStream {
     /// Whether anything is not accepted yet.
     pub fn has_unaccepted(&self) -> bool {
         self.accepted + 1 < self.next()
+    }
+
+    /// How many events of an emitter are not accepted, and how many more of its calls are not answered.
+    pub fn unsettled_of(&self, emitter: OriginHash) -> (usize, usize) {
+        self.items.iter().fold((0, 0), |(unaccepted, unanswered), item| match item {
+            OutItem::Pending(outgoing) if outgoing.link.origin == emitter => (unaccepted + 1, unanswered),
+            OutItem::Awaiting { emitter: whose, .. } if *whose == emitter => (unaccepted, unanswered + 1),
+            OutItem::Pending(_) | OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => (unaccepted, unanswered),
+        })
     }
 
     /// Whether nobody waits for anything.
@@ -417,7 +460,7 @@ impl OutStream {
                     let event = Event { link: outgoing.link, payload: &outgoing.payload };
                     if outgoing.call { Item::Call(event) } else { Item::Send(event) }
                 }
-                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting(..)) => {
+                Some(OutItem::Skip | OutItem::Done | OutItem::Awaiting { .. }) => {
                     if left < 2 {
                         break;
                     }
@@ -436,7 +479,7 @@ impl OutStream {
     pub fn next_len(&self) -> Option<usize> {
         match self.at(self.sent + 1)? {
             OutItem::Pending(outgoing) => Some(outgoing.payload.len()),
-            OutItem::Awaiting(..) | OutItem::Skip | OutItem::Done => None,
+            OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => None,
         }
     }
 
@@ -465,9 +508,68 @@ impl OutStream {
             .zip(self.items.drain(..))
             .filter_map(|(number, item)| match item {
                 OutItem::Pending(outgoing) => Some((outgoing.ticket, number <= sent)),
-                OutItem::Awaiting(ticket, _) => Some((ticket, true)),
+                OutItem::Awaiting { ticket, .. } => Some((ticket, true)),
                 OutItem::Skip | OutItem::Done => None,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{EntityId, Incarnation, Lineage};
+    use crate::wire::events::Opening;
+
+    /// A stream with calls, whose tickets are their numbers.
+    fn calls(count: u64) -> OutStream {
+        let id = StreamId {
+            sender: NodeId::new(1),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            entity: EntityId::from_bytes([2; 32]),
+            lineage: Lineage::from_bytes([3; 16]),
+            opening: Opening::new(1, 2),
+        };
+        let mut stream = OutStream::new(id, OriginHash::new(1), NodeId::new(2), Epoch::FIRST, 1);
+        for number in 1..=count {
+            assert_eq!(stream.push(call(number)), number);
+        }
+        stream
+    }
+
+    fn call(ticket: u64) -> Outgoing {
+        let (link, payload) = (CausalLink::genesis(OriginHash::new(1)), Bytes::new());
+        Outgoing { link, payload, ticket: Ticket(ticket), call: true, expires: None }
+    }
+
+    /// So many that looking at all of them for each would not come to an end.
+    #[test]
+    fn whoever_waits_is_found_however_many_give_up_at_once() {
+        let mut stream = calls(65_536);
+        stream.sent(1024);
+        stream.accepted(1000, |_| {});
+        for number in (1..=65_536).rev().filter(|number| number % 3 != 0) {
+            assert_eq!(stream.find(Ticket(number)), Some(number));
+            stream.give_up(number);
+            assert_eq!(stream.find(Ticket(number)), None, "it does not wait any more");
+        }
+        assert_eq!(stream.find(Ticket(65_537)), None);
+        assert_eq!(stream.find(Ticket(3)), Some(3));
+    }
+
+    #[test]
+    fn a_ticket_that_is_used_again_is_found_where_it_waits_now() {
+        let mut stream = calls(10);
+        stream.sent(10);
+        stream.accepted(10, |_| {});
+        assert_eq!(stream.find(Ticket(4)), Some(4));
+        assert_eq!(stream.replied(4), Some(Ticket(4)));
+        assert_eq!(stream.find(Ticket(4)), None);
+        assert_eq!(stream.push(call(4)), 11);
+        assert_eq!(stream.find(Ticket(4)), Some(11));
+        // What was handed over stands before what was not accepted.
+        let awaited = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
+        stream.hand_over([awaited, OutItem::Done].into_iter());
+        assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
     }
 }

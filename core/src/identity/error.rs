@@ -92,11 +92,11 @@ pub enum TokenError {
     /// Its issuer revoked its generation.
     #[error("the token was revoked")]
     Revoked,
-    /// Not the bytes of a token or a chain.
-    #[error("not a token: {0}")]
+    /// Not the bytes of a token, a chain or a revocation.
+    #[error("invalid format: {0}")]
     InvalidFormat(&'static str),
     /// The identity that should sign has no secret key here.
-    #[error("identity is read-only: it cannot sign tokens")]
+    #[error("identity is read-only: it cannot sign")]
     ReadOnly,
     /// It would never be valid.
     #[error("a token needs a time to live above zero")]

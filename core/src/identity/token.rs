@@ -156,7 +156,7 @@ impl PermissionToken {
     /// Checks signature and time.
     pub fn verify(&self, now: u64) -> Result<(), TokenError> {
         self.verify_signature()?;
-        self.check_time(now)
+        self.check_time(now, 0)
     }
 
     /// Checks that the issuer signed this.
@@ -164,10 +164,11 @@ impl PermissionToken {
         self.issuer.verify(&self.signed_bytes(), &self.signature).map_err(|_| TokenError::InvalidSignature)
     }
 
-    /// Checks `not_before ≤ now < not_after`, in unix seconds, and that the window is one that may be issued.
-    pub fn check_time(&self, now: u64) -> Result<(), TokenError> {
+    /// Checks `not_before ≤ now < not_after`, in unix seconds, and that the window is one that may be issued. So many seconds
+    /// (`skew`) it may be too early: the issuer's clock may be ahead of this one. Its end is never put off.
+    pub fn check_time(&self, now: u64, skew: u64) -> Result<(), TokenError> {
         check_ttl(self.not_after.saturating_sub(self.not_before))?;
-        if now < self.not_before {
+        if now.saturating_add(skew) < self.not_before {
             Err(TokenError::NotYetValid)
         } else if now < self.not_after {
             Ok(())

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{EntityId, PermissionToken, RevocationFloors, TokenError, TokenScope, TokenTarget};
+use super::{
+    EntityId, EntityKeypair, PermissionToken, Revocation, RevocationFloors, TokenChain, TokenError, TokenScope,
+    TokenTarget,
+};
 
 /// Most pairs of holder and channel.
 pub const MAX_TOKEN_SLOTS: usize = 1024;
@@ -12,7 +15,7 @@ pub const MAX_TOKENS_PER_SLOT: usize = 8;
 /// A bounded store of tokens. What was valid when it came is verified again whenever it is used.
 ///
 /// When it is full, the tokens that end first go first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TokenCache {
     slots: HashMap<Slot, Vec<PermissionToken>>,
     floors: RevocationFloors,
@@ -73,14 +76,38 @@ impl TokenCache {
         })
     }
 
-    /// Revokes the tokens of an issuer below a generation.
-    pub fn revoke_below(&mut self, issuer: EntityId, generation: u32) {
-        self.floors.raise(issuer, generation);
+    /// Revokes the tokens of an issuer below a generation; false when there is no room for one more issuer.
+    pub fn revoke_below(&mut self, issuer: EntityId, generation: u32) -> bool {
+        let in_force = self.floors.raise(issuer, generation);
         let floors = &self.floors;
         self.slots.retain(|_, tokens| {
             tokens.retain(|token| floors.check(token).is_ok());
             !tokens.is_empty()
         });
+        in_force
+    }
+
+    /// The same on its issuer's word; false when there is no room for one more issuer.
+    pub fn revoke(&mut self, revocation: &Revocation) -> Result<bool, TokenError> {
+        revocation.verify()?;
+        Ok(self.revoke_below(revocation.issuer(), revocation.below()))
+    }
+
+    /// Passes the leaf of a chain on, unless one of its tokens was revoked, see [`PermissionToken::delegate`].
+    ///
+    /// # Panics
+    /// When the operating system has no random numbers.
+    pub fn delegate(
+        &self,
+        parent: &TokenChain,
+        signer: &EntityKeypair,
+        subject: EntityId,
+        scope: TokenScope,
+        now: u64,
+    ) -> Result<PermissionToken, TokenError> {
+        parent.leaf().verify(now)?;
+        parent.tokens().iter().try_for_each(|token| self.floors.check(token))?;
+        parent.leaf().delegate(signer, subject, scope, now)
     }
 
     /// What was revoked.
@@ -150,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_by_holder_and_channel_and_wildcard_last() {
+    fn requirement_118_finds_by_holder_and_channel_and_on_another_channel_only_with_the_wildcard() {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let mut cache = TokenCache::new();
         let exact = token(&issuer, 1, TokenScope::PUBLISH, 7, 10);
@@ -168,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn hazard_43_expired_and_revoked_tokens_are_not_found_again() {
+    fn hazard_43_requirement_117_tokens_are_verified_again_on_use_and_what_ended_or_was_revoked_is_gone() {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let mut cache = TokenCache::new();
         cache.install(token(&issuer, 1, TokenScope::PUBLISH, 7, 10), 1000).expect("valid");
@@ -184,7 +211,58 @@ mod tests {
     }
 
     #[test]
-    fn invalid_tokens_do_not_enter() {
+    fn hazard_43_an_issuers_own_word_takes_its_tokens_out_and_only_its_own() {
+        let (issuer, other) = (EntityKeypair::from_seed(&[1; 32]), EntityKeypair::from_seed(&[2; 32]));
+        let mut cache = TokenCache::new();
+        for by in [&issuer, &other] {
+            cache.install(token(by, 1, TokenScope::PUBLISH, 7, 10), 1000).expect("valid");
+        }
+        let revocation = Revocation::issue(&issuer, 4).expect("full");
+        let mut forged = revocation.to_bytes();
+        forged[..32].copy_from_slice(other.entity_id().as_bytes());
+        let forged = Revocation::from_bytes(&forged).expect("format");
+        assert_eq!(cache.revoke(&forged), Err(TokenError::InvalidSignature));
+        assert_eq!(cache.len(), 2);
+        assert_eq!(cache.revoke(&revocation), Ok(true));
+        let left = cache.lookup(holder(1), TokenTarget::Channel(7), 1000).expect("the other's");
+        assert_eq!((left.issuer(), cache.len()), (other.entity_id(), 1));
+    }
+
+    #[test]
+    fn hazard_43_what_was_revoked_is_not_passed_on() {
+        let (root, holder, next) = (
+            EntityKeypair::from_seed(&[1; 32]),
+            EntityKeypair::from_seed(&[2; 32]),
+            EntityKeypair::from_seed(&[3; 32]),
+        );
+        let scope = TokenScope::PUBLISH.union(TokenScope::DELEGATE);
+        let grant = TokenGrant {
+            subject: holder.entity_id(),
+            scope,
+            channel_hash: 7,
+            ttl_seconds: 10,
+            delegation_depth: 2,
+            generation: 3,
+        };
+        let first = PermissionToken::issue(&root, &grant, 1000).expect("issuable");
+        let chain = TokenChain::new(vec![first]).expect("one");
+        let chain = chain.delegate(&holder, next.entity_id(), scope, 1000).expect("delegable");
+        let mut cache = TokenCache::new();
+        let pass = |cache: &TokenCache, now| cache.delegate(&chain, &next, root.entity_id(), scope, now).map(|_| ());
+        assert_eq!(pass(&cache, 1000), Ok(()));
+        assert_eq!(cache.revoke(&Revocation::issue(&holder, 3).expect("full")), Ok(true));
+        assert_eq!(pass(&cache, 1000), Ok(()), "not below 3");
+        // Whichever of its links is revoked, what is made of it is worth nothing.
+        for issuer in [&root, &holder] {
+            let mut cache = cache.clone();
+            assert_eq!(cache.revoke(&Revocation::issue(issuer, 4).expect("full")), Ok(true));
+            assert_eq!(pass(&cache, 1000), Err(TokenError::Revoked));
+            assert_eq!(pass(&cache, 1010), Err(TokenError::Expired), "that comes first");
+        }
+    }
+
+    #[test]
+    fn requirement_117_what_is_not_valid_now_or_was_changed_does_not_enter() {
         let issuer = EntityKeypair::from_seed(&[1; 32]);
         let good = token(&issuer, 1, TokenScope::PUBLISH, 7, 10);
         let mut bytes = good.to_bytes();

@@ -1,9 +1,7 @@
 //! Chains of delegated tokens, and how a publisher checks one.
 
-use std::collections::HashMap;
-
 use super::token::TOKEN_LEN;
-use super::{EntityId, EntityKeypair, PermissionToken, TokenError, TokenScope, TokenTarget};
+use super::{EntityId, EntityKeypair, PermissionToken, RevocationFloors, TokenError, TokenScope, TokenTarget};
 
 /// Most tokens in a chain.
 pub const MAX_CHAIN_TOKENS: usize = 8;
@@ -12,13 +10,6 @@ pub const MAX_CHAIN_TOKENS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenChain {
     tokens: Vec<PermissionToken>,
-}
-
-/// The lowest generation of each issuer that is still good. A floor only ever rises; it is never forgotten, since that
-/// would bring revoked tokens back. Only the owner of this node raises floors.
-#[derive(Clone, Debug, Default)]
-pub struct RevocationFloors {
-    floors: HashMap<EntityId, u32>,
 }
 
 /// What a chain is checked against.
@@ -36,21 +27,8 @@ pub struct TokenRequest<'a> {
     pub floors: &'a RevocationFloors,
     /// Unix seconds.
     pub now: u64,
-}
-
-impl RevocationFloors {
-    /// Revokes all tokens of `issuer` with a generation below `generation`. A lower floor than the present one changes
-    /// nothing.
-    pub fn raise(&mut self, issuer: EntityId, generation: u32) {
-        let floor = self.floors.entry(issuer).or_default();
-        *floor = generation.max(*floor);
-    }
-
-    /// Checks that a token's generation was not revoked.
-    pub fn check(&self, token: &PermissionToken) -> Result<(), TokenError> {
-        let floor = self.floors.get(&token.issuer()).copied().unwrap_or(0);
-        if token.generation() < floor { Err(TokenError::Revoked) } else { Ok(()) }
-    }
+    /// By how many seconds a token may be too early, see [`PermissionToken::check_time`].
+    pub skew: u64,
 }
 
 impl TokenChain {
@@ -114,7 +92,8 @@ impl TokenChain {
             return Err(TokenError::NotAuthorized);
         }
         for token in &self.tokens {
-            token.verify(request.now)?;
+            token.verify_signature()?;
+            token.check_time(request.now, request.skew)?;
             request.floors.check(token)?;
             token.authorises(request.action, request.target)?;
         }

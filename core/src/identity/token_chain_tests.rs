@@ -44,6 +44,7 @@ fn verify(chain: &TokenChain, change: impl FnOnce(&mut TokenRequest<'_>)) -> Res
         roots: &roots,
         floors: &floors,
         now: NOW + 2,
+        skew: 0,
     };
     change(&mut request);
     chain.verify(&request)
@@ -105,6 +106,7 @@ fn verify_with(chain: &TokenChain, roots: &[EntityId], floors: &RevocationFloors
         roots,
         floors,
         now: NOW + 2,
+        skew: 0,
     })
 }
 
@@ -161,6 +163,30 @@ fn delegation_ends_with_depth() {
 }
 
 proptest! {
+    #[test]
+    fn what_was_passed_on_round_trips_and_verifies_to_the_last_holder(
+        holders in proptest::collection::vec(any::<[u8; 32]>(), 1..8), generation: u32, passed in 0..32_u32, cut: usize,
+    ) {
+        let holders: Vec<_> = holders.iter().map(EntityKeypair::from_seed).collect();
+        let scope = TokenScope::SUBSCRIBE.union(TokenScope::DELEGATE);
+        let first = TokenGrant { subject: holders[0].entity_id(), delegation_depth: 7, generation, ..grant(2) };
+        let mut chain = TokenChain::new(vec![issue(1, &TokenGrant { scope, ..first }, NOW)]).expect("one");
+        for pair in holders.windows(2) {
+            chain = chain
+                .delegate(&pair[0], pair[1].entity_id(), scope.union(TokenScope::from_bits(passed)), NOW)
+                .expect("depth left");
+        }
+        let bytes = chain.to_bytes();
+        let read = TokenChain::from_bytes(&bytes).expect("format");
+        prop_assert_eq!(&read, &chain);
+        prop_assert!(read.tokens().iter().all(|token| token.generation() == generation));
+        let last = holders[holders.len() - 1].entity_id();
+        prop_assert_eq!(verify(&read, |request| request.presenter = last), Ok(()));
+        let cut = 1 + cut % (bytes.len() - 1);
+        let shorter = TokenChain::from_bytes(&bytes[..cut]);
+        prop_assert_eq!(shorter.is_ok(), cut.is_multiple_of(TOKEN_LEN), "only whole tokens are read");
+    }
+
     #[test]
     fn whole_tokens_round_trip_as_a_chain(tokens in 0..12usize, fill: u8, cut in 0..3usize) {
         let bytes = vec![fill; tokens * TOKEN_LEN + cut];

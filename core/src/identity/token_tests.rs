@@ -161,6 +161,41 @@ fn every_flipped_bit_breaks_the_signature() {
 
 proptest! {
     #[test]
+    fn what_an_issuer_says_is_what_is_read_and_verified(
+        seed: [u8; 32], subject: [u8; 32], scope: u32, channel_hash: u64, generation: u32, delegation_depth: u8,
+        ttl_seconds in 1..=MAX_TOKEN_TTL, now in 0..u64::MAX - MAX_TOKEN_TTL,
+    ) {
+        let issuer = EntityKeypair::from_seed(&seed);
+        let (subject, scope) = (EntityId::from_bytes(subject), TokenScope::from_bits(scope));
+        let grant = TokenGrant { subject, scope, channel_hash, ttl_seconds, delegation_depth, generation };
+        let made = PermissionToken::issue(&issuer, &grant, now).expect("issuable");
+        let read = PermissionToken::from_bytes(&made.to_bytes()).expect("format");
+        prop_assert_eq!(&read, &made);
+        prop_assert_eq!((read.issuer(), read.subject(), read.scope()), (issuer.entity_id(), subject, scope));
+        prop_assert_eq!((read.channel_hash(), read.generation()), (channel_hash, generation));
+        prop_assert_eq!((read.not_before(), read.not_after()), (now, now + ttl_seconds));
+        prop_assert_eq!(read.delegation_depth(), delegation_depth);
+        prop_assert_eq!(read.verify(now), Ok(()));
+        prop_assert_eq!(read.verify(now + ttl_seconds), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn requirement_117_a_tolerance_moves_the_beginning_and_never_the_end(
+        from in 0..u64::MAX - MAX_TOKEN_TTL, ttl in 1..=MAX_TOKEN_TTL, away in -400_i64..400, skew in 0..400_u64, at_end: bool,
+    ) {
+        let token = resigned(|token| (token.not_before, token.not_after) = (from, from + ttl));
+        let now = (if at_end { from + ttl } else { from }).saturating_add_signed(away);
+        let expected = if now >= from + ttl {
+            Err(TokenError::Expired)
+        } else if now.saturating_add(skew) >= from {
+            Ok(())
+        } else {
+            Err(TokenError::NotYetValid)
+        };
+        prop_assert_eq!(token.check_time(now, skew), expected);
+    }
+
+    #[test]
     fn only_169_bytes_are_a_token_and_they_round_trip(bytes in proptest::collection::vec(any::<u8>(), 160..180)) {
         match PermissionToken::from_bytes(&bytes) {
             Ok(token) => {

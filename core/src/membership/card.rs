@@ -41,11 +41,6 @@ impl Card {
         self.entity.node_id()
     }
 
-    /// Whether this card replaces another one of the same node.
-    pub fn is_newer_than(&self, other: &Self) -> bool {
-        (self.life, self.round) > (other.life, other.round)
-    }
-
     fn message(&self) -> Vec<u8> {
         let mut message = LABEL.to_vec();
         codec::encode_into(self, &mut message);
@@ -83,6 +78,14 @@ impl SignedCard {
         Ok(Self { card, signature })
     }
 
+    /// Whether this card replaces another one of the same node. Of two cards that differ one does, on every node the same one:
+    /// should a node sign two of one round, the bytes decide.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let age = |signed: &Self| (signed.card.life, signed.card.round);
+        let bytes = || codec::encode(self).cmp(&codec::encode(other));
+        age(self).cmp(&age(other)).then_with(bytes).is_gt()
+    }
+
     /// Whether the node itself has said so.
     pub fn verify(&self) -> Result<(), CardError> {
         let signature = Signature::from_bytes(self.signature);
@@ -91,19 +94,20 @@ impl SignedCard {
 }
 
 impl foca::Identity for SignedCard {
-    type Addr = NodeId;
+    // Compared with every member's, again and again: the node id would be computed each time.
+    type Addr = EntityId;
 
     // A new card needs the key: the machine makes it.
     fn renew(&self) -> Option<Self> {
         None
     }
 
-    fn addr(&self) -> NodeId {
-        self.card.node()
+    fn addr(&self) -> EntityId {
+        self.card.entity
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        self.card.is_newer_than(&adversary.card)
+        self.is_newer_than(adversary)
     }
 }
 
@@ -143,6 +147,21 @@ mod addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_cards_of_one_round_the_same_one_wins_everywhere() {
+        let keypair = EntityKeypair::generate();
+        let life = Incarnation { started_at_ms: 1, salt: 2 };
+        let sign = |directory| {
+            let card = Card { entity: keypair.entity_id(), life, round: 7, addrs: Vec::new(), directory };
+            SignedCard::sign(card, &keypair).expect("it has the key")
+        };
+        let (one, other) = (sign(true), sign(false));
+        assert_ne!(one.is_newer_than(&other), other.is_newer_than(&one));
+        let resigned = SignedCard { signature: [0; 64], ..one.clone() };
+        assert_ne!(one.is_newer_than(&resigned), resigned.is_newer_than(&one));
+        assert!(!one.is_newer_than(&one));
+    }
 
     #[test]
     fn nobody_can_alter_another_nodes_card() {

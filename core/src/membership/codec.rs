@@ -1,6 +1,6 @@
 //! Packets of the membership protocol as bytes, and the cards that were seen in them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
@@ -14,8 +14,11 @@ use crate::wire::codec::encode;
 
 /// Most nodes that are remembered, alive or not.
 pub(super) const MOST_MEMBERS: usize = 4096;
+/// More cards than a packet holds.
+const PER_PACKET: usize = 128;
 
-/// Cards whose signatures were checked: the newest of each node. Bounds how many members there can be.
+/// Cards whose signatures were checked: the newest of each node. A node becomes a member only with its card in here, so
+/// this bounds how many members there can be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cards(Arc<Mutex<HashMap<NodeId, SignedCard>>>);
 
@@ -27,7 +30,7 @@ impl Cards {
             let known = self.0.lock();
             match known.get(&node) {
                 Some(known) if known == card => return Ok(()),
-                Some(known) => card.card.is_newer_than(&known.card),
+                Some(known) => card.is_newer_than(known),
                 None if known.len() >= MOST_MEMBERS => return Err(CardError::Full),
                 None => true,
             }
@@ -37,6 +40,21 @@ impl Cards {
             self.0.lock().insert(node, card.clone());
         }
         Ok(())
+    }
+
+    /// Whether there is room for whatever the next packet brings.
+    pub(super) fn have_room(&self) -> bool {
+        self.0.lock().len() + PER_PACKET <= MOST_MEMBERS
+    }
+
+    /// Forgets every card but those of `members`: the others came to nothing.
+    pub(super) fn keep_only(&self, members: &HashSet<NodeId>) {
+        self.0.lock().retain(|node, _| members.contains(node));
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
     }
 
     /// Nobody speaks of that node any more.
@@ -52,6 +70,8 @@ pub(super) enum CodecError {
     Malformed(String),
     #[error(transparent)]
     Card(#[from] CardError),
+    #[error("a packet for another node")]
+    OtherNode,
     #[error("no room")]
     NoRoom,
 }
@@ -59,6 +79,8 @@ pub(super) enum CodecError {
 /// The codec that the protocol is driven with.
 #[derive(Debug)]
 pub(super) struct PacketCodec {
+    /// This node.
+    pub(super) me: NodeId,
     pub(super) cards: Cards,
 }
 
@@ -195,8 +217,11 @@ impl foca::Codec<SignedCard> for PacketCodec {
 
     fn decode_header(&mut self, mut buf: impl Buf) -> Result<Header<SignedCard>, CodecError> {
         let Envelope { src, src_incarnation, dst, said } = read(&mut buf)?;
+        // Nothing of it is kept, so its signature does not matter.
+        if dst.card.node() != self.me {
+            return Err(CodecError::OtherNode);
+        }
         self.cards.check(&src)?;
-        self.cards.check(&dst)?;
         Ok(Header { src, src_incarnation, dst, message: self.message(said)? })
     }
 

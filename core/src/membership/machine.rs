@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::{Foca, Member, NoCustomBroadcast};
+use foca::{Foca, Member, NoCustomBroadcast, Timer};
 use rand_0_10::SeedableRng;
 use rand_0_10::rngs::SmallRng;
 use tokio::time::Instant;
 
 use super::card::{Card, CardError, MOST_ADDRESSES, SignedCard};
-use super::codec::{Cards, PacketCodec, sender};
+use super::codec::{Cards, MOST_MEMBERS, PacketCodec, sender};
 use super::dials::Dials;
 use super::swim::{Doings, SwimTimers, settings};
 use crate::identity::{EntityKeypair, IdentityError, Incarnation, NodeId};
@@ -105,7 +105,7 @@ impl Membership {
         let card = Card { entity: keypair.entity_id(), life, round: 0, addrs, directory: false };
         let card = SignedCard::sign(card, &keypair)?;
         let cards = Cards::default();
-        let codec = PacketCodec { cards: cards.clone() };
+        let codec = PacketCodec { me: keypair.node_id(), cards: cards.clone() };
         let swim = Foca::new(card, settings(config), SmallRng::seed_from_u64(seed), codec);
         Ok(Self {
             me: keypair.node_id(),
@@ -146,7 +146,9 @@ impl Membership {
         for node in nodes {
             self.greet(node);
             let card = self.sessions.get_mut(&node).and_then(|session| session.card.take());
-            if let Some(card) = card {
+            if let Some(card) = card
+                && self.cards.check(&card).is_ok()
+            {
                 self.met(card, now);
             }
         }
@@ -163,17 +165,20 @@ impl Membership {
         self.greet(node);
     }
 
-    /// Says that this node listens there too, if there is room for another address.
+    /// Says that this node listens there too. The newest address comes first, but for those that only this machine can reach;
+    /// the last one goes when there are too many.
     pub fn listens_at(&mut self, addr: SocketAddr, now: Instant) {
-        let card = self.card();
-        if card.addrs.contains(&addr) || card.addrs.len() >= MOST_ADDRESSES {
+        let known = &self.card().addrs;
+        if known.contains(&addr) {
             return;
         }
-        let mut addrs = card.addrs.clone();
-        // What only this machine can reach comes last.
-        let at = if addr.ip().is_loopback() { addrs.len() } else { 0 };
-        addrs.insert(at, addr);
-        self.describe(|card| card.addrs = addrs, now);
+        let others = known.iter().take_while(|known| !known.ip().is_loopback()).count();
+        let mut addrs = known.clone();
+        addrs.insert(if addr.ip().is_loopback() { others } else { 0 }, addr);
+        addrs.truncate(MOST_ADDRESSES);
+        if addrs.contains(&addr) {
+            self.describe(|card| card.addrs = addrs, now);
+        }
     }
 
     /// Whether this node keeps claims for others.
@@ -228,11 +233,15 @@ impl Membership {
     /// A message from a peer.
     pub fn message(&mut self, from: NodeId, body: &[u8], now: Instant) -> Result<(), MembershipError> {
         match codec::decode(body)? {
-            MembershipMessage::Hello { card, joining } => self.on_hello(from, codec::decode(card)?, joining, now),
+            MembershipMessage::Hello { card, joining } => {
+                self.make_room(usize::MAX, now);
+                self.on_hello(from, codec::decode(card)?, joining, now)
+            }
             MembershipMessage::Packet { bytes } => {
                 if !self.takes_part {
                     return Ok(());
                 }
+                self.make_room(MOST_MEMBERS, now);
                 let by = sender(bytes).map_err(|error| MembershipError::Protocol(error.to_string()))?;
                 if by != from {
                     return Err(MembershipError::OtherNode);
@@ -246,14 +255,13 @@ impl Membership {
         if card.card.node() != from {
             return Err(MembershipError::OtherNode);
         }
-        self.cards.check(&card)?;
-        if joining {
+        if joining || self.takes_part {
+            self.cards.check(&card)?;
             self.take_part(now);
-        }
-        if self.takes_part {
             self.greet(from);
             self.met(card, now);
         } else if let Some(session) = self.sessions.get_mut(&from) {
+            card.verify()?;
             session.card = Some(card);
         }
         Ok(())
@@ -270,23 +278,42 @@ impl Membership {
     /// Deadlines passed.
     pub fn tick(&mut self, now: Instant) {
         while let Some(timer) = self.timers.take_due(now) {
-            let forgotten = if let foca::Timer::RemoveDown(card) = &timer { Some(card.card.node()) } else { None };
-            self.drive(now, |swim, doings| swim.handle_timer(timer, doings));
-            if let Some(node) = forgotten
-                && !self.swim.iter_membership_state().any(|member| member.id().card.node() == node)
-            {
-                self.cards.forget(node);
-            }
+            self.fire(timer, now);
         }
         for node in self.dials.take_due(now) {
-            let known = self.swim.iter_membership_state().find(|member| member.id().card.node() == node);
-            match known {
-                Some(member) => {
-                    let addrs = member.id().card.addrs.clone();
-                    self.outputs.push_back(Output::Dial { node, addrs });
-                }
+            match self.remembered(node).map(|card| card.card.addrs.clone()) {
+                Some(addrs) => self.outputs.push_back(Output::Dial { node, addrs }),
                 None => self.dials.forget(node),
             }
+        }
+    }
+
+    /// Hands a timer to the protocol. Whom that forgets is forgotten here too.
+    fn fire(&mut self, timer: Timer<SignedCard>, now: Instant) {
+        let down = if let Timer::RemoveDown(card) = &timer { Some(card.card.entity) } else { None };
+        self.drive(now, |swim, doings| swim.handle_timer(timer, doings));
+        if let Some(entity) = down
+            && !self.swim.iter_membership_state().any(|member| member.id().card.entity == entity)
+        {
+            self.cards.forget(entity.node_id());
+        }
+    }
+
+    /// Sees to room for the cards of a message. Those that came to nothing go first, then the members that are down longest;
+    /// these only while less than `untold` is to be told to others, for new ones would add to it.
+    fn make_room(&mut self, untold: usize, now: Instant) {
+        if self.cards.have_room() {
+            return;
+        }
+        if self.cards.len() > self.swim.iter_membership_state().len() {
+            let members = self.swim.iter_membership_state().map(|member| member.id().card.node());
+            self.cards.keep_only(&members.collect());
+        }
+        while !self.cards.have_room()
+            && self.swim.updates_backlog() < untold
+            && let Some(timer) = self.timers.take_removal()
+        {
+            self.fire(timer, now);
         }
     }
 
@@ -317,6 +344,11 @@ impl Membership {
             let body = codec::encode(&MembershipMessage::Hello { card: &card, joining });
             self.outputs.push_back(Output::Send { to: node, body });
         }
+    }
+
+    /// What is known of a member, alive or not.
+    fn remembered(&self, node: NodeId) -> Option<&SignedCard> {
+        self.swim.iter_membership_state().map(Member::id).find(|card| card.card.node() == node)
     }
 
     fn live(&self, node: NodeId) -> Option<&SignedCard> {
@@ -395,6 +427,14 @@ impl Membership {
                 dials.want(*me, node, now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Membership {
+    /// Timers and cards that are kept.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        (self.timers.len(), self.cards.len())
     }
 }
 

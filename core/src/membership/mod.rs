@@ -9,6 +9,8 @@
 mod card;
 mod codec;
 mod dials;
+#[cfg(test)]
+mod hostile_tests;
 mod machine;
 mod swim;
 

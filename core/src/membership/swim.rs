@@ -1,6 +1,6 @@
 //! What the protocol asks for while it runs: packets, timers, news.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
@@ -51,14 +51,46 @@ impl Runtime<SignedCard> for Doings<'_> {
 /// Timers of the protocol, in order.
 #[derive(Debug, Default)]
 pub(super) struct SwimTimers {
-    due: BTreeMap<(Instant, u64), Timer<SignedCard>>,
+    due: BTreeMap<Due, Timer<SignedCard>>,
+    slots: HashMap<Slot, Due>,
     last: u64,
+}
+
+/// When a timer is due, and which one of that moment.
+type Due = (Instant, u64);
+
+/// Of these timers only the latest does anything: it takes the place of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Slot {
+    Probe,
+    IndirectProbe,
+    Announce,
+    AnnounceToDown,
+    Gossip,
+    Removal(NodeId),
+}
+
+/// The slot of a timer. None for a suspicion, whose first timer counts; there is one for each probe that failed.
+fn slot(timer: &Timer<SignedCard>) -> Option<Slot> {
+    Some(match timer {
+        Timer::ProbeRandomMember(_) => Slot::Probe,
+        Timer::SendIndirectProbe { .. } => Slot::IndirectProbe,
+        Timer::ChangeSuspectToDown { .. } => return None,
+        Timer::PeriodicAnnounce(_) => Slot::Announce,
+        Timer::PeriodicAnnounceDown(_) => Slot::AnnounceToDown,
+        Timer::PeriodicGossip(_) => Slot::Gossip,
+        Timer::RemoveDown(card) => Slot::Removal(card.card.node()),
+    })
 }
 
 impl SwimTimers {
     fn arm(&mut self, at: Instant, timer: Timer<SignedCard>) {
         self.last += 1;
-        self.due.insert((at, self.last), timer);
+        let due = (at, self.last);
+        if let Some(former) = slot(&timer).and_then(|slot| self.slots.insert(slot, due)) {
+            self.due.remove(&former);
+        }
+        self.due.insert(due, timer);
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -66,8 +98,27 @@ impl SwimTimers {
     }
 
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer<SignedCard>> {
-        let entry = self.due.first_entry().filter(|entry| entry.key().0 <= now)?;
-        Some(entry.remove())
+        let (due, _) = self.due.first_key_value().filter(|((at, _), _)| *at <= now)?;
+        self.take(*due)
+    }
+
+    /// Takes the first timer that has a member forgotten, due or not.
+    pub(super) fn take_removal(&mut self) -> Option<Timer<SignedCard>> {
+        let (due, _) = self.due.iter().find(|(_, timer)| matches!(timer, Timer::RemoveDown(_)))?;
+        self.take(*due)
+    }
+
+    fn take(&mut self, due: Due) -> Option<Timer<SignedCard>> {
+        let timer = self.due.remove(&due)?;
+        if let Some(slot) = slot(&timer) {
+            self.slots.remove(&slot);
+        }
+        Some(timer)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
     }
 }
 

@@ -97,7 +97,6 @@ async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>)
     let result = match &target.way {
         Way::Direct(addr) => {
             let stream = tcp_connect(addr).await?;
-            inner.reached_from(&stream);
             prepare(&stream).map_err(|error| failed(target, HandshakeFailure::Io(Arc::new(error))))?;
             timeout(HANDSHAKE_DEADLINE, shake_hands(inner, target, expected, stream)).await
         }
@@ -153,6 +152,7 @@ async fn shake_hands<S: ByteStream>(
     let peer = proven.peer();
     let node = peer.node;
     check_pins(target, peer)?;
+    inner.reached_over(&stream);
 
     let given_up = inner.root.child_token();
     let (conn, intent) = {
@@ -160,7 +160,7 @@ async fn shake_hands<S: ByteStream>(
         if control.leaving {
             return Err(MeshError::ShutDown);
         }
-        let decision = control.table.dial_proven(peer, target, expected);
+        let decision = control.table.dial_proven(Instant::now(), peer, target, expected);
         if let DialDecision::Proceed { conn, .. } = &decision {
             control.dials.insert(*conn, given_up.clone());
         }

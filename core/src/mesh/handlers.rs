@@ -22,6 +22,7 @@ pub struct ObserverId(u64);
 /// What is installed.
 #[derive(Default)]
 pub(super) struct Handlers {
+    /// Those that [lead](Installed::leads) come first.
     installed: Vec<Installed>,
     responders: Vec<(Subprotocol, Responder)>,
     observers: Vec<(ObserverId, PeerObserver)>,
@@ -31,6 +32,14 @@ pub(super) struct Handlers {
 struct Installed {
     handler: Arc<dyn SubprotocolHandler>,
     subprotocols: Vec<Subprotocol>,
+}
+
+impl Installed {
+    /// What others judge a node by reaches them before what they judge: this handler hears of peers before all others, and
+    /// nothing is written before what it has to write.
+    fn leads(&self) -> bool {
+        self.subprotocols.contains(&Subprotocol::Capabilities)
+    }
 }
 
 struct Sink<'a>(&'a mut FrameBuilder);
@@ -61,6 +70,7 @@ impl Handlers {
 
     pub(super) fn install(&mut self, handler: Arc<dyn SubprotocolHandler>, subprotocols: &[Subprotocol]) {
         self.installed.push(Installed { handler, subprotocols: subprotocols.to_vec() });
+        self.installed.sort_by_key(|installed| !installed.leads());
     }
 
     /// Takes the handler of `subprotocols` out; what comes back is to be dropped outside of any lock.
@@ -136,12 +146,15 @@ impl Handlers {
         }
     }
 
-    /// Asks every handler for records, beginning with number `first`; true when any has more.
+    /// Asks every handler for records: those that lead, then the others, beginning with number `first`; true when any has more.
     pub(super) fn fill(&self, to: NodeId, lane: Lane, frame: &mut FrameBuilder, first: usize) -> bool {
-        let count = self.installed.len();
+        let (leading, others) = self.installed.split_at(self.installed.partition_point(Installed::leads));
+        if leading.iter().any(|installed| installed.handler.fill(to, lane, &mut Sink(frame))) {
+            return true;
+        }
         let mut more = false;
-        for turn in 0..count {
-            let installed = &self.installed[(first + turn) % count];
+        for turn in 0..others.len() {
+            let installed = &others[(first + turn) % others.len()];
             more |= installed.handler.fill(to, lane, &mut Sink(frame));
         }
         more

@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -39,6 +38,8 @@ use crate::wire::Subprotocol;
 pub(super) struct Inner {
     pub(super) local: LocalIdentity,
     pub(super) local_addr: SocketAddr,
+    /// Silence after which a peer is lost; so long a write may wait, too.
+    pub(super) session_timeout: Duration,
     pub(super) control: Mutex<Control>,
     /// Peers that are not lost, for readers that must not take `control`.
     pub(super) present: DashMap<NodeId, Present>,
@@ -112,6 +113,7 @@ impl Inner {
         let inner = Arc::new_cyclic(|this| Self {
             local,
             local_addr,
+            session_timeout: table.session_timeout(),
             control: Mutex::new(Control::new(table)),
             present: DashMap::new(),
             handlers: RwLock::default(),
@@ -144,12 +146,12 @@ impl Inner {
         self.present.get(&node)?.link.clone()
     }
 
-    /// A connection shows by which address of this machine others reach it. That matters when the node listens on all.
-    pub(super) fn reached_from(&self, stream: &TcpStream) {
-        if let Ok(local) = stream.local_addr()
+    /// A proven peer's connection shows by which address of this machine it reaches it. That matters when the node listens on all.
+    pub(super) fn reached_over(&self, stream: &impl ByteStream) {
+        if let Some(local) = stream.local_ip()
             && self.local_addr.ip().is_unspecified()
         {
-            self.members.listens_at(SocketAddr::new(local.ip(), self.local_addr.port()));
+            self.members.listens_at(SocketAddr::new(local, self.local_addr.port()));
         }
     }
 
@@ -353,7 +355,7 @@ impl Inner {
     }
 
     /// Closes circuits through this node that nothing goes through: their ends have sent heartbeats if they live.
-    pub(super) async fn close_idle_circuits(self: Arc<Self>, limit: std::time::Duration) {
+    pub(super) async fn close_idle_circuits(self: Arc<Self>, limit: Duration) {
         let mut clock = tokio::time::interval(limit / 2);
         loop {
             tokio::select! {
@@ -365,7 +367,7 @@ impl Inner {
     }
 
     /// Tells every peer goodbye and every layer that its peers are gone; ends everything that runs. Bounded in time.
-    pub(super) async fn leave(self: Arc<Self>, patience: std::time::Duration) {
+    pub(super) async fn leave(self: Arc<Self>, patience: Duration) {
         self.leave_relayed(patience).await;
         {
             let mut control = self.control.lock();
@@ -392,7 +394,7 @@ impl Inner {
     }
 
     /// Says goodbye where that needs sessions with others.
-    async fn leave_relayed(&self, patience: std::time::Duration) {
+    async fn leave_relayed(&self, patience: Duration) {
         let relayed: Vec<_> = self.control.lock().links.values().filter(|link| !link.is_direct()).cloned().collect();
         for link in &relayed {
             link.say_goodbye();

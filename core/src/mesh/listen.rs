@@ -43,7 +43,6 @@ pub(super) async fn listen(inner: Arc<Inner>, listener: TcpListener) {
                     tracing::debug!(%from, %error, "cannot set a connection up");
                     continue;
                 }
-                inner.reached_from(&stream);
                 inner.tasks.spawn(serve(inner.clone(), stream, Way::Direct(from.to_string()), permit));
             }
             Err(error) => {
@@ -65,6 +64,7 @@ pub(super) async fn serve<S: ByteStream>(inner: Arc<Inner>, mut stream: S, from:
     drop(permit);
     let failure = match shaken {
         Ok(Ok((established, intent))) => {
+            inner.reached_over(&stream);
             return admit(&inner, stream, messages, from, established, intent).await;
         }
         Ok(Err(failure)) => failure,

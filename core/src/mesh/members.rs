@@ -296,3 +296,34 @@ impl SubprotocolHandler for Arc<Members> {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::identity::EntityKeypair;
+    use crate::mesh::{MeshConfig, MeshNode};
+    use crate::session::Psk;
+
+    fn config(bind: &str) -> MeshConfig {
+        MeshConfig::new(bind, Psk::new([1; 32]), EntityKeypair::generate())
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_choose_the_addresses_that_a_node_tells_others() {
+        let node = MeshNode::create(config("0.0.0.0:0")).await.expect("bound");
+        let said = || node.inner().members.state.lock().machine.card().addrs.clone();
+        let addr = SocketAddr::from(([127, 0, 0, 1], node.local_addr().port()));
+        let mut stranger = TcpStream::connect(addr).await.expect("it listens");
+        stranger.write_all(&[3, 0, 1, 2, 3]).await.expect("taken");
+        assert_eq!(stranger.read(&mut [0; 8]).await.unwrap_or(0), 0, "turned away");
+        assert_eq!(said(), []);
+        let peer = MeshNode::create(config("127.0.0.1:0")).await.expect("bound");
+        peer.connect(&addr.to_string(), None, None).await.expect("a session");
+        assert_eq!(said(), [addr]);
+        peer.shutdown().await;
+        node.shutdown().await;
+    }
+}

@@ -31,4 +31,5 @@ pub use handlers::{ObserverId, PeerObserver, Responder};
 pub use node::{MeshNode, PeerInfo};
 #[cfg(feature = "test-hooks")]
 pub use relay::Tamper;
+pub use relay::switch;
 pub use table::{PeerRefusal, PeerState};

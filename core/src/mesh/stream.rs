@@ -1,6 +1,7 @@
 //! What a session runs on, and length-prefixed messages on it.
 
 use std::io;
+use std::net::IpAddr;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,6 +25,9 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// The writing half.
     type Write: AsyncWrite + Send + Unpin + 'static;
 
+    /// The address of this machine that it is connected to, if it is connected by itself.
+    fn local_ip(&self) -> Option<IpAddr>;
+
     /// Divides it for two tasks.
     fn halves(self) -> (Self::Read, Self::Write);
 }
@@ -31,6 +35,10 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 impl ByteStream for TcpStream {
     type Read = OwnedReadHalf;
     type Write = OwnedWriteHalf;
+
+    fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().ok().map(|local| local.ip())
+    }
 
     fn halves(self) -> (OwnedReadHalf, OwnedWriteHalf) {
         self.into_split()

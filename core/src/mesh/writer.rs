@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::inner::Inner;
 use super::link::Link;
@@ -47,7 +48,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         loop {
             let more = self.gather(&mut scratch).map_err(io::Error::other)?;
             if !scratch.out.is_empty() {
-                self.socket.write_all(scratch.out.as_slice()).await?;
+                self.write_all(scratch.out.as_slice()).await?;
                 self.link.mark_sent();
                 scratch.out.clear();
             }
@@ -58,6 +59,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.link.woken().await;
             }
         }
+    }
+
+    /// A peer that takes nothing for the session timeout is as good as gone, whatever is heard of it.
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let stuck = |_| io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing");
+            match timeout(self.inner.session_timeout, self.socket.write(bytes)).await.map_err(stuck)?? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written..],
+            }
+        }
+        Ok(())
     }
 
     /// Seals what is to be written next: all fast records there are, within reason, then one bulk frame, so that no fast

@@ -56,13 +56,6 @@ pub enum SourceAction {
         /// By whom.
         to: NodeId,
     },
-    /// The request does not fit.
-    WrongPhase {
-        /// To whom it is said.
-        to: NodeId,
-        /// What came.
-        got: &'static str,
-    },
 }
 
 /// Where the move stands.
@@ -211,7 +204,7 @@ impl Source {
         Some(transfer)
     }
 
-    /// A role was heard.
+    /// The target was heard.
     pub fn heard(&mut self, now: Instant) {
         self.heard_at = now;
     }
@@ -306,9 +299,9 @@ impl Source {
 
     /// The orchestrator says: hand over.
     pub fn cutover(&mut self, now: Instant) -> Vec<SourceAction> {
-        self.heard_at = now;
         match self.state {
             SourceState::Staging => {
+                self.heard_at = now;
                 self.state = SourceState::Closing { total: u64::MAX };
                 vec![SourceAction::Close, SourceAction::Report(Stage::Cutover), SourceAction::Ship { last: true }]
             }
@@ -318,14 +311,13 @@ impl Source {
                 vec![SourceAction::StillAtWork]
             }
             SourceState::Gone => Vec::new(),
+            // It came too early: the orchestrator hears in which phase this is.
             SourceState::Freezing { .. }
             | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }
             | SourceState::Reserving { .. }
             | SourceState::Sending(_)
-            | SourceState::AwaitRestore => {
-                vec![SourceAction::WrongPhase { to: self.orchestrator, got: "CutoverNotify" }]
-            }
+            | SourceState::AwaitRestore => vec![SourceAction::StillAtWork],
         }
     }
 
@@ -433,13 +425,17 @@ impl Source {
 
     /// The session with a node is back.
     pub fn peer_back(&mut self, node: NodeId, now: Instant) -> Vec<SourceAction> {
-        self.heard_at = now;
+        let gives_the_word = node == self.orchestrator && matches!(self.state, SourceState::Staging);
+        if node == self.target || gives_the_word {
+            self.heard_at = now;
+        }
         if node == self.target
             && let SourceState::Released { believed_at, .. } = &mut self.state
         {
             *believed_at = None;
+            return vec![SourceAction::QueryTarget];
         }
-        if node == self.target && self.is_released() { vec![SourceAction::QueryTarget] } else { Vec::new() }
+        Vec::new()
     }
 
     /// The next instant at which [`tick`](Self::tick) has something to do.
@@ -460,8 +456,23 @@ impl Source {
         }
     }
 
-    /// A deadline passed.
-    pub fn tick(&mut self, now: Instant) -> Vec<SourceAction> {
+    /// Whether the daemon has not come to rest in time. [`tick`](Self::tick) is told then what it waits for.
+    pub fn is_restless(&self, now: Instant) -> bool {
+        match &self.state {
+            SourceState::Freezing { until } | SourceState::Hushing { until } => *until <= now,
+            SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Gone => false,
+        }
+    }
+
+    /// A deadline passed. `unsettled` says in words what is on its way that the daemon sent.
+    pub fn tick(&mut self, unsettled: Option<&str>, now: Instant) -> Vec<SourceAction> {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return Vec::new();
         }
@@ -492,6 +503,7 @@ impl Source {
             }
             SourceState::Gone => return Vec::new(),
         };
-        self.resume(FailureReason::Timeout { detail: format!("waited for {waited_for}") })
+        let unsettled = unsettled.map(|unsettled| format!(": {unsettled}")).unwrap_or_default();
+        self.resume(FailureReason::Timeout { detail: format!("waited for {waited_for}{unsettled}") })
     }
 }

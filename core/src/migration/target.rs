@@ -122,6 +122,21 @@ impl Target {
         }
     }
 
+    /// Whether the source has begun, and cannot have decided yet.
+    pub fn is_under_way(&self) -> bool {
+        match self.state {
+            TargetState::Waiting
+            | TargetState::Receiving
+            | TargetState::Building
+            | TargetState::Restoring
+            | TargetState::Staged { complete: false } => true,
+            TargetState::Prepared
+            | TargetState::Staged { complete: true }
+            | TargetState::Active
+            | TargetState::Over => false,
+        }
+    }
+
     /// Something was heard of the source.
     pub fn heard(&mut self, now: Instant) {
         self.heard_at = now;

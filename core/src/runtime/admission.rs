@@ -5,15 +5,13 @@ use std::sync::Arc;
 use super::arrivals::{Arrival, Welcome};
 use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
+use super::questions::Question;
 use super::reaching::Then;
-use super::work::{MigrationRequest, Work};
 use crate::daemon::Standing;
 use crate::identity::{MigrationId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome, Subject, Target, TargetState};
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Unwelcome};
 
-/// Most questions that wait for the embedder; whoever comes then is told that this node is not ready.
-const MOST_QUESTIONS: usize = 4096;
 /// Most orchestrators that wait until this node is ready, or until a daemon has wholly arrived here.
 const MOST_EARLY: usize = 4096;
 
@@ -23,38 +21,6 @@ const MOST_PROMISED_TO_ONE: usize = 1024;
 const MOST_PROMISED: usize = 8192;
 /// A state may be so much larger than its source had said before the policy is asked again.
 const UNTOLD_BYTES: u64 = 64 * 1024;
-
-/// A question to the embedder's policy.
-pub(super) enum Question {
-    /// May this daemon come?
-    Arrival { from: NodeId, id: MoveId, kind: Arc<str>, source: NodeId, transport_identity: bool, state_bytes: u64 },
-    /// May it still, now that its state has shown to be so large?
-    Size { source: NodeId, id: MoveId, kind: Arc<str>, total: u64 },
-    /// May this node be told of a daemon that it wants to move?
-    Inquiry(Inquiry),
-    /// May it move that daemon?
-    Departure { from: NodeId, id: MoveId, target: NodeId, transport_identity: bool },
-}
-
-impl Question {
-    /// Who asked.
-    pub(super) fn from(&self) -> NodeId {
-        match self {
-            Self::Arrival { from, .. } | Self::Departure { from, .. } | Self::Size { source: from, .. } => *from,
-            Self::Inquiry(inquiry) => inquiry.from,
-        }
-    }
-
-    /// Whether it is about this attempt of that orchestrator.
-    pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
-        match self {
-            Self::Arrival { from: asker, id: about, .. }
-            | Self::Departure { from: asker, id: about, .. }
-            | Self::Size { source: asker, id: about, .. } => *asker == from && about == id,
-            Self::Inquiry(_) => false,
-        }
-    }
-}
 
 /// What an orchestrator asks the source.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +52,7 @@ impl Engine {
         match self.options.orchestrator(from, self.me()) {
             Verdict::Yes => self.answer_inquiry(inquiry),
             Verdict::No => self.decline_inquiry(&inquiry, FailureReason::NotAuthorized, None),
-            Verdict::Ask => self.ask_about_orchestrator(Question::Inquiry(inquiry), now),
+            Verdict::Ask => self.ask_policy(Question::Inquiry(inquiry), now),
         }
     }
 
@@ -103,24 +69,9 @@ impl Engine {
             Verdict::Yes => self.on_take_snapshot(from, id, target, transport_identity, now),
             Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Ask => {
-                self.ask_about_orchestrator(Question::Departure { from, id, target, transport_identity }, now);
+                self.ask_policy(Question::Departure { from, id, target, transport_identity }, now);
             }
         }
-    }
-
-    fn ask_about_orchestrator(&mut self, question: Question, now: Now) {
-        let node = question.from();
-        if self.asked.len() >= MOST_QUESTIONS {
-            return self.answer_question(question, None, now);
-        }
-        let number = self.enter_question(question);
-        self.work.push(Work::AdmitOrchestrator { question: number, node });
-    }
-
-    fn enter_question(&mut self, question: Question) -> u64 {
-        self.questions += 1;
-        self.asked.insert(self.questions, question);
-        self.questions
     }
 
     pub(super) fn answer_inquiry(&mut self, inquiry: Inquiry) {
@@ -211,19 +162,7 @@ impl Engine {
         state_bytes: u64,
         now: Now,
     ) {
-        let undone = self.arrivals.get(&id.entity).is_some_and(|arrival| {
-            let target = &arrival.target;
-            let another = target.id.migration != id.migration || target.orchestrator != from;
-            another && target.source == from && source == from
-        });
-        if undone {
-            // A source that begins anew has not released the daemon to the copy that may still be here.
-            let former = self.arrivals.get(&id.entity).map(|arrival| arrival.target.id);
-            self.arrival_input(id.entity, now, |target| target.called_off(FailureReason::Cancelled, Outcome::Source));
-            if let Some(former) = former {
-                self.arrived.forget(&former);
-            }
-        }
+        self.call_off_former(from, &id, source, now);
         let held = self.arrivals.get(&id.entity).map(|arrival| &arrival.target);
         let own = held.filter(|target| target.orchestrator == from).or_else(|| self.places.of(&id.entity, from));
         let own = own.filter(|target| target.id.migration == id.migration).map(|target| (target.id, target.state));
@@ -247,6 +186,9 @@ impl Engine {
         if self.arrived.of_driver(&id, from).is_some() {
             // A repetition of what is over. It is not answered: the source, if it asks, has its own question.
             return;
+        }
+        if self.work.is_behind() {
+            return self.decline(from, id, FailureReason::NotReady);
         }
         let origin = id.entity.origin_hash();
         match self.lifecycle {
@@ -287,15 +229,25 @@ impl Engine {
             ArrivalPolicy::Announced => self.decline(from, id, not_expected),
             ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, Welcome::Any, now),
             ArrivalPolicy::Ask => {
-                if self.asked.len() >= MOST_QUESTIONS {
-                    return self.decline(from, id, FailureReason::NotReady);
-                }
-                let request =
-                    MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator: from, state_bytes };
-                let question = Question::Arrival { from, id, kind, source, transport_identity, state_bytes };
-                let question = self.enter_question(question);
-                self.work.push(Work::Admit { question, request });
+                self.ask_policy(Question::Arrival { from, id, kind, source, transport_identity, state_bytes }, now);
             }
+        }
+    }
+
+    /// Calls off what an orchestrator asks anew: what is left of it here was given up elsewhere.
+    fn call_off_former(&mut self, from: NodeId, id: &MoveId, source: NodeId, now: Now) {
+        let Some(target) = self.arrivals.get(&id.entity).map(|arrival| &arrival.target) else { return };
+        let former = target.id;
+        let same = former.migration == id.migration && target.orchestrator == from;
+        // A source that begins anew has not released the daemon to the copy that may still be here.
+        let begun_anew = !same && target.source == from && source == from;
+        // The source went on, and its word for that has not come: it may have decided only when all is staged.
+        let retried = same && former.attempt < id.attempt && target.is_under_way();
+        if begun_anew || retried {
+            self.arrival_input(id.entity, now, |target| target.called_off(FailureReason::Cancelled, Outcome::Source));
+        }
+        if begun_anew {
+            self.arrived.forget(&former);
         }
     }
 
@@ -306,12 +258,8 @@ impl Engine {
         if all < MOST_PROMISED_TO_ONE {
             return false;
         }
-        let asked = self.asked.values().filter_map(|question| match question {
-            Question::Arrival { from, .. } => Some(*from),
-            Question::Size { .. } | Question::Inquiry(_) | Question::Departure { .. } => None,
-        });
         let promised = self.arrivals.values().chain(self.places.iter()).filter(|arrival| !arrival.is_announced());
-        let promised = asked.chain(promised.map(|arrival| arrival.target.orchestrator));
+        let promised = self.asked.who_would_come().chain(promised.map(|arrival| arrival.target.orchestrator));
         let (mut all, mut own) = (0, 0);
         for to in promised {
             all += 1;
@@ -326,36 +274,21 @@ impl Engine {
         if arrival.admitted_bytes().is_none_or(|admitted| total <= admitted.saturating_add(UNTOLD_BYTES)) {
             return false;
         }
-        let asked = self.asked.values().any(|question| match question {
-            Question::Size { id: about, .. } => about == id,
-            Question::Arrival { .. } | Question::Inquiry(_) | Question::Departure { .. } => false,
-        });
-        if asked {
-            return true;
-        }
         let (kind, orchestrator) = (arrival.kind(), arrival.target.orchestrator);
-        let request =
-            MigrationRequest { entity: id.entity, kind: kind.clone(), source, orchestrator, state_bytes: total };
-        let question = Question::Size { source, id: *id, kind, total };
-        if self.asked.len() >= MOST_QUESTIONS {
-            self.answer_question(question, None, now);
-        } else {
-            let question = self.enter_question(question);
-            self.work.push(Work::Admit { question, request });
-        }
+        self.ask_policy(Question::Size { source, orchestrator, id: *id, kind, total }, now);
         true
     }
 
     /// The embedder's policy decided.
     pub fn admitted(&mut self, question: u64, yes: bool, now: Now) {
-        if let Some(question) = self.asked.remove(&question) {
+        if let Some(question) = self.asked.take(question) {
             self.answer_question(question, Some(yes), now);
             self.settle_own(now);
         }
     }
 
     /// Goes on with what the embedder was asked about; without an answer nobody could be asked.
-    fn answer_question(&mut self, question: Question, answer: Option<bool>, now: Now) {
+    pub(super) fn answer_question(&mut self, question: Question, answer: Option<bool>, now: Now) {
         let refusal =
             answer.map_or(Some(FailureReason::NotReady), |yes| (!yes).then_some(FailureReason::NotAuthorized));
         match question {
@@ -443,7 +376,7 @@ impl Engine {
     /// The policy's answers will not be waited for any more.
     pub(super) fn decline_asked(&mut self) {
         let reason = FailureReason::ComputeNotSupported;
-        for (_, question) in std::mem::take(&mut self.asked) {
+        for question in self.asked.take_all() {
             match question {
                 Question::Arrival { from, id, .. } | Question::Departure { from, id, .. } => {
                     self.decline(from, id, reason.clone());

@@ -114,6 +114,11 @@ impl Arrival {
 }
 
 impl Engine {
+    /// Whether a daemon is on its way here, as its source has shown.
+    pub(super) fn is_arriving(&self, entity: &EntityId) -> bool {
+        self.arrivals.get(entity).is_some_and(|arrival| arrival.claim.is_some())
+    }
+
     /// How many daemons are here and not live yet.
     pub(super) fn arrivals_not_live(&self) -> usize {
         self.arrivals
@@ -290,6 +295,10 @@ impl Engine {
             }
             (None, None) => EntityKeypair::public_only(entity),
         };
+        if self.by_origin.contains_key(&entity.origin_hash()) {
+            // It was spawned here since it was let in.
+            return Err(FailureReason::AlreadyMigrating);
+        }
         let inbound = Inbound::decode(&head.streams, source, now.instant).map_err(|e| failed(&e.to_string()))?;
         let (kind, config) = (arrival.kind.clone(), arrival.config());
         let (lineage, epoch) = (head.lineage, head.epoch);

@@ -14,12 +14,12 @@ use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
-use crate::migration::{End, MigrationFailure, Outcome, Source, SourceAction, SourceState, Transfer};
+use crate::migration::{End, Source, SourceAction, SourceState, Transfer};
 use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
-/// Most moves that were called off before they were asked for.
+/// Most moves of one orchestrator that were called off before they were asked for.
 const MOST_CALLED_OFF: usize = 64;
 const SNAPSHOT_LABEL: &[u8] = b"mesh-daemon snapshot v1";
 
@@ -70,7 +70,7 @@ impl Engine {
         if let Some(end) = self.departed.of_driver(&id, from) {
             return self.say_ended(from, id, end, ended_unheard(from));
         }
-        if self.called_off.contains(&(from, id)) {
+        if self.called_off.get(&from).is_some_and(|moves| moves.contains(&id)) {
             return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
         }
         if self.reach_first(target, || Then::Depart { from, id, target, transport }) {
@@ -79,6 +79,8 @@ impl Engine {
         let origin = id.entity.origin_hash();
         let refusal = if self.arrivals.contains_key(&id.entity) {
             Some(FailureReason::AlreadyMigrating)
+        } else if self.work.is_behind() {
+            Some(FailureReason::NotReady)
         } else if !self.peers.is_up(target) {
             Some(FailureReason::TargetUnavailable)
         } else {
@@ -123,10 +125,13 @@ impl Engine {
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
             Verdict::Yes | Verdict::Ask => {
-                if self.called_off.len() >= MOST_CALLED_OFF {
-                    self.called_off.pop_front();
+                let moves = self.called_off.entry(from).or_default();
+                if !moves.contains(&id) {
+                    if moves.len() >= MOST_CALLED_OFF {
+                        moves.pop_front();
+                    }
+                    moves.push_back(id);
                 }
-                self.called_off.push_back((from, id));
                 self.say_ended(from, id, end, reason);
             }
         }
@@ -212,19 +217,6 @@ impl Engine {
                     self.say_status(entity, stage);
                 }
                 SourceAction::TooLate { to } => self.say(to, &MigrationMessage::TooLate { id }),
-                SourceAction::WrongPhase { to, got } => {
-                    let expected = departure.source.stage().name().to_owned();
-                    let reason = FailureReason::WrongPhase { expected, got: got.to_owned() };
-                    if to == orchestrator {
-                        self.note_migration(
-                            Role::Source,
-                            &id,
-                            (self.me(), target),
-                            None,
-                            Some(MigrationFailure::Refused(reason, Outcome::Source)),
-                        );
-                    }
-                }
             }
         }
         if let Some(departure) = self.departures.get(&entity)
@@ -248,7 +240,10 @@ impl Engine {
     }
 
     pub(super) fn tick_departure(&mut self, entity: EntityId, now: Now) {
-        self.departure_input(entity, now, |source| source.tick(now.instant));
+        self.expire_held(entity, now);
+        let restless = self.departures.get(&entity).filter(|departure| departure.source.is_restless(now.instant));
+        let unsettled = restless.and_then(|departure| self.unsettled_of(departure.origin));
+        self.departure_input(entity, now, |source| source.tick(unsettled.as_deref(), now.instant));
     }
 
     fn report(&mut self, entity: EntityId, stage: Stage) {

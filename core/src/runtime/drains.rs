@@ -15,7 +15,7 @@ use super::work::Settlement;
 use crate::daemon::Ticket;
 use crate::identity::{MigrationId, NodeId, OriginHash};
 use crate::migration::{Drain, MigrationFailure, MigrationOptions, Outcome, out_of_time};
-use crate::wire::migration::{FailureReason, MigrationMessage};
+use crate::wire::migration::{FailureReason, MOST_KINDS, MigrationMessage};
 
 /// Between the end of a move and the next one, so that the two never nest.
 const SOON: Duration = Duration::from_millis(1);
@@ -23,8 +23,8 @@ const SOON: Duration = Duration::from_millis(1);
 const LOOK_FOR_LATE: Duration = Duration::from_millis(50);
 /// For how long they are waited for.
 const LATE_UNTIL: Duration = Duration::from_secs(5);
-/// Most kinds that are asked about at once.
-const MOST_KINDS: usize = 1024;
+/// Most bytes of the names of the kinds that are asked about.
+const MOST_NAMES: usize = 128 * 1024;
 
 /// A drain under way, and who waits for it.
 #[derive(Debug)]
@@ -53,7 +53,9 @@ impl Engine {
         // Everything that could still turn up here is of a registered kind, or lives here already.
         let here = self.daemons.iter().filter_map(|(_, slot)| slot.host.kind.clone());
         let kinds: BTreeSet<Arc<str>> = here.chain(self.arrivals.values().map(Arrival::kind)).collect();
-        let kinds: Vec<Arc<str>> = kinds.into_iter().take(MOST_KINDS).collect();
+        let mut room = MOST_NAMES;
+        let mut fits = |kind: &Arc<str>| room.checked_sub(kind.len()).inspect(|left| room = *left).is_some();
+        let kinds: Vec<Arc<str>> = kinds.into_iter().filter(|kind| fits(kind)).take(MOST_KINDS).collect();
         let names: Vec<&str> = kinds.iter().map(|kind| &**kind).collect();
         for peer in peers {
             self.say(peer, &MigrationMessage::CanHost { query, kinds: names.clone() });

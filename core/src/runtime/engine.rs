@@ -4,14 +4,15 @@
 //! peers, which are encoded when the mesh asks for them ([`transmit`](super::transmit)). The methods of the engine are
 //! spread over the files of this module by subject.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::admission::{Inquiry, Question};
+use super::admission::Inquiry;
 use super::arrivals::Arrival;
+use super::comparing::Comparing;
 use super::departures::Departure;
 use super::drains::Draining;
 use super::error::{Executed, RuntimeError};
@@ -21,6 +22,7 @@ use super::peers::Peers;
 use super::places::Places;
 use super::placing::Placing;
 use super::policy::RuntimeOptions;
+use super::questions::Asked;
 use super::reaching::Reaching;
 use super::receiving::ChunkPlacement;
 use super::routes::Route;
@@ -31,7 +33,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
-use crate::events::{HeldBytes, Inbound};
+use crate::events::{Account, InStream, Inbound};
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
 use crate::migration::EndedMoves;
 use crate::snapshot::SnapshotReassembler;
@@ -107,13 +109,15 @@ pub struct Engine {
     pub(super) arrivals: HashMap<EntityId, Arrival>,
     /// What this node is told as a home of daemons, and tells the homes of its own.
     pub(super) placing: Placing,
+    /// What is compared with peers that share no homes with this node.
+    pub(super) comparing: Comparing,
     /// Places for daemons that others than the newest who asked were promised.
     pub(super) places: Places,
     /// Moves that ended here as source, and as target.
     pub(super) departed: EndedMoves,
     pub(super) arrived: EndedMoves,
-    /// Moves that their orchestrators called off before they were asked for here.
-    pub(super) called_off: VecDeque<(NodeId, MoveId)>,
+    /// Moves that orchestrators called off before they asked for them here.
+    pub(super) called_off: HashMap<NodeId, VecDeque<MoveId>>,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reaching: Reaching,
     pub(super) channels: ChannelSide,
@@ -133,11 +137,11 @@ pub struct Engine {
     pub(super) sequence: u64,
     pub(super) openings: u64,
     /// What is held for the streams of each peer.
-    pub(super) accounts: HashMap<NodeId, HeldBytes, RandomState>,
+    pub(super) accounts: HashMap<NodeId, Account, RandomState>,
     pub(super) forwards: Forwards,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
-    pub(super) asked: BTreeMap<u64, Question>,
+    pub(super) asked: Asked,
     /// Nodes that were told `NotReady` and are to be asked again.
     pub(super) turned_away: Vec<(NodeId, OriginHash, crate::identity::MigrationId)>,
     /// Peers for whom something was entered since the mesh was last told.
@@ -182,10 +186,11 @@ impl Engine {
             departures: HashMap::new(),
             arrivals: HashMap::new(),
             placing: Placing::default(),
+            comparing: Comparing::default(),
             places: Places::default(),
             departed: ended(),
             arrived: ended(),
-            called_off: VecDeque::new(),
+            called_off: HashMap::new(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
             channels: ChannelSide::default(),
@@ -203,7 +208,7 @@ impl Engine {
             accounts: HashMap::default(),
             forwards: Forwards::default(),
             questions: 0,
-            asked: BTreeMap::new(),
+            asked: Asked::default(),
             turned_away: Vec::new(),
             wakes: BTreeSet::new(),
             own: VecDeque::new(),
@@ -348,11 +353,17 @@ impl Engine {
         if to == self.me() {
             self.own.push_back((subprotocol, body));
         } else if let Some(peer) = self.peers.up(to) {
-            if peer.push_control(subprotocol, body) {
-                self.wakes.insert(to);
-            } else {
-                tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
-                self.placing.lost_something(to, subprotocol);
+            match peer.push_control(subprotocol, body) {
+                Ok(()) => {
+                    self.wakes.insert(to);
+                }
+                Err(body) => {
+                    tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
+                    self.placing.lost_something(to, subprotocol);
+                    if subprotocol == Subprotocol::Events {
+                        self.say_later(to, &body);
+                    }
+                }
             }
         }
     }
@@ -370,6 +381,8 @@ impl Engine {
                 TimerKey::Route(origin) => self.check_route(origin, now),
                 TimerKey::Lookups => self.check_lookups(now),
                 TimerKey::Placing => self.tick_placing(now),
+                TimerKey::Questions => self.tick_questions(now),
+                TimerKey::Comparing => self.tick_comparing(now),
                 TimerKey::Acknowledge => self.acknowledge_all(),
                 TimerKey::Departure(entity) => self.tick_departure(entity, now),
                 TimerKey::Arrival(entity) => self.tick_arrival(entity, now),
@@ -402,6 +415,12 @@ impl Engine {
         std::mem::take(&mut self.wakes)
     }
 
+    /// The streams that lead to daemons of this node.
+    pub(super) fn streams(&self) -> impl Iterator<Item = (DaemonKey, u32, &InStream)> {
+        let of = |slot: &Slot| slot.host.key;
+        self.daemons.iter().flat_map(move |(_, slot)| slot.inbound.iter().map(move |(key, held)| (of(slot), key, held)))
+    }
+
     /// Counts of what is alive, for leak tests.
     pub fn census(&self) -> Census {
         Census {
@@ -410,12 +429,8 @@ impl Engine {
             streams_out: self.routes.len(),
             streams_through: self.forwards.len(),
             pointers: self.pointers.len(),
-            held_bytes: self
-                .daemons
-                .iter()
-                .flat_map(|(_, slot)| slot.inbound.iter())
-                .map(|(_, stream)| stream.held_bytes())
-                .sum(),
+            held_bytes: self.streams().map(|(_, _, stream)| stream.held_bytes()).sum(),
+            kept_bytes: self.streams().map(|(_, _, stream)| stream.kept_bytes()).sum(),
             passing_bytes: self.peers.passing_bytes(),
             migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
             arriving_bytes: self.reassembler.live_bytes(),
@@ -457,6 +472,8 @@ pub struct Census {
     pub pointers: usize,
     /// Bytes of events that wait for one before them, or for room.
     pub held_bytes: usize,
+    /// Bytes of replies that their callers have not acknowledged.
+    pub kept_bytes: usize,
     /// Bytes of large messages of others that are sent on.
     pub passing_bytes: usize,
     /// Parts in migrations.

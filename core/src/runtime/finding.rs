@@ -19,6 +19,9 @@ use crate::wire::directory::{DirectoryMessage, Few};
 impl Engine {
     /// Asks for the host of a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
+        if self.lookups.join(origin, haste) {
+            return self.check_lookups(now);
+        }
         let peers: Vec<(NodeId, bool)> = match haste {
             // Who is out of reach for the moment may host it.
             Haste::WaitForAll => self.peers.all().collect(),
@@ -95,7 +98,8 @@ impl Engine {
                     self.located(origin, None, now);
                 }
                 // Whoever still waits does so for as long as its patience lasts; a spawn or `locate` does not.
-                Finding::Unanswered => {
+                Finding::Unanswered(former) => {
+                    self.spawn_where_none_lives(origin, former.as_ref());
                     let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
                     self.finish_locating(origin, None, now);
                     self.spawn_looked_up(origin, None, now);
@@ -145,18 +149,31 @@ impl Engine {
                     None => (None, None),
                 };
                 let hosts = hosts.map(Few);
-                let answer = DirectoryMessage::Answer { query, claim: claim.as_deref(), hosts, settled };
+                let former = self.pointers.claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
+                let (claim, former) = (claim.as_deref(), former.as_deref());
+                let answer = DirectoryMessage::Answer { query, claim, hosts, settled, former };
                 self.send(from, Subprotocol::Directory, codec::encode(&answer));
             }
-            Ok(DirectoryMessage::Answer { query, claim, hosts, settled }) => {
-                self.on_answer(Query(query), from, claim, &hosts.unwrap_or_default().0, settled == Some(true));
+            Ok(DirectoryMessage::Answer { query, claim, hosts, settled, former }) => {
+                let query = Query(query);
+                if let Some(former) = former {
+                    self.on_former(query, from, former);
+                }
+                if let Some(claim) = claim
+                    && self.lookups.open_origin(query).is_none()
+                {
+                    self.on_late_claim(from, claim, now);
+                }
+                self.on_answer(query, from, claim, &hosts.unwrap_or_default().0, settled == Some(true));
                 self.check_lookups(now);
             }
             Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
             Ok(DirectoryMessage::Place { anew, hosted, gone, settled }) => {
                 self.on_place(from, anew, &hosted, &gone, settled);
             }
-            Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(&rivals),
+            Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(&rivals, now),
+            Ok(DirectoryMessage::Tally { hosted, yours }) => self.on_tally(from, hosted, yours, now),
+            Ok(DirectoryMessage::Hosting { hosted }) => self.on_hosting(from, &hosted),
             Err(error) => self.refuse(from, "directory message", &error),
         }
     }
@@ -168,9 +185,14 @@ impl Engine {
             self.refuse(from, "claim", &error);
             None
         });
-        let claim = match claim.filter(|claim| claim.body().entity.origin_hash() == origin) {
+        let claim = claim.filter(|claim| claim.body().entity.origin_hash() == origin);
+        self.hear_host(origin, from, claim.as_ref());
+        let mut doubted = false;
+        let claim = match claim {
             Some(claim) if self.is_outdated(&claim) => {
+                let outlived = self.is_outlived(&claim);
                 self.lookups.outdated(query, claim);
+                doubted = outlived && self.ask_later_host(query, origin);
                 None
             }
             claim => claim,
@@ -195,7 +217,7 @@ impl Engine {
         let answer = match claim {
             Some(claim) => Answer::Claim(claim),
             // Who is no home speaks for itself alone.
-            None if settled || !self.placing.view.homes_of(origin).contains(from) => Answer::Nothing,
+            None if !doubted && (settled || !self.placing.view.homes_of(origin).contains(from)) => Answer::Nothing,
             None => Answer::Unsure,
         };
         self.lookups.answer(query, from, answer);
@@ -227,15 +249,57 @@ impl Engine {
         }
     }
 
-    /// Whether a takeover that this node knows of refuses the copy that a claim names.
+    /// Whether a takeover that this node knows of refuses the copy that a claim names. One that died with its host does not.
     fn is_outlived(&self, claim: &Claim) -> bool {
         let body = claim.body();
-        let known = self.pointers.claim(body.entity.origin_hash()).map(Claim::body);
-        known.is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
+        let known = self.pointers.claim(body.entity.origin_hash()).filter(|known| !self.is_dead(known));
+        known.map(Claim::body).is_some_and(|known| known.entity == body.entity && known.min_epoch > body.epoch)
+    }
+
+    /// Asks the host that this node remembers whether the daemon is there still; false when it cannot be asked.
+    fn ask_later_host(&mut self, query: Query, origin: OriginHash) -> bool {
+        let Some(host) = self.pointers.get(origin).map(|pointer| pointer.node) else { return false };
+        if host == self.me() || !self.answers(host) {
+            return false;
+        }
+        if self.lookups.ask_too(query, host, true) {
+            self.ask_where(host, query, origin);
+        }
+        true
+    }
+
+    /// The host that this node remembers knows of no daemon, or of another life of it only: what that one and others say
+    /// counts again.
+    fn hear_host(&mut self, origin: OriginHash, from: NodeId, claim: Option<&Claim>) {
+        let Some(pointer) = self.pointers.get(origin).filter(|pointer| pointer.node == from) else { return };
+        let denied = claim.is_none_or(|claim| claim.body().lineage != pointer.lineage);
+        if denied && !self.is_released(origin) {
+            self.pointers.forget(origin);
+        }
+    }
+
+    /// Somebody who was asked remembers a daemon whose host is out of its reach: what is spawned here begins later than that.
+    fn on_former(&mut self, query: Query, from: NodeId, former: &[u8]) {
+        let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
+        let Some(origin) = open.filter(|origin| self.is_spawning(*origin)) else { return };
+        match Claim::decode(former) {
+            Ok(former) if former.body().entity.origin_hash() == origin => self.lookups.outdated(query, former),
+            Ok(_) => {}
+            Err(error) => self.refuse(from, "claim", &error),
+        }
+    }
+
+    /// An answer came after a spawn was done waiting for it.
+    fn on_late_claim(&mut self, from: NodeId, claim: &[u8], now: Now) {
+        if let Ok(claim) = Claim::decode(claim)
+            && self.local(claim.body().entity.origin_hash()).is_ok()
+        {
+            self.compare_claims(from, claim, now);
+        }
     }
 
     /// The claim of a daemon that left. Once its host is given up this node knows of no daemon, as for its own callers.
-    fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
+    pub(super) fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
         let claim = self.pointers.claim(origin)?;
         self.peers.get(claim.body().node()).is_some().then_some(claim)
     }

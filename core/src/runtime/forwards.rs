@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
+use super::peers::Peer;
 use super::rerouting::PATIENCE;
 use crate::directory::{Claim, Pointer};
 use crate::identity::{EntityId, Epoch, NodeId};
@@ -250,6 +251,33 @@ impl Engine {
             self.forwards.set_due(&id, false);
             self.say_to_sender(&id, way.from, &EventsMessage::Again { stream: id, hops: 0 });
         }
+        for id in self.peers.get_mut(node).map(Peer::take_unsaid).unwrap_or_default() {
+            let via = self.comes_through(&id).unwrap_or(node);
+            self.say_to_sender(&id, via, &EventsMessage::Again { stream: id, hops: 0 });
+        }
+    }
+
+    /// There was no room for what this node had to say about a stream. Once there is, its sender begins again.
+    pub(super) fn say_later(&mut self, to: NodeId, dropped: &[u8]) {
+        let Ok(message) = codec::decode::<EventsMessage<'_>>(dropped) else { return };
+        match message.course() {
+            // Nobody waits for these.
+            Course::ToHost => {}
+            Course::ToSender | Course::Back => {
+                if let Some(peer) = self.peers.up(to) {
+                    peer.leave_unsaid(*message.stream());
+                }
+            }
+        }
+    }
+
+    /// The node that speaks for the sender of a stream, or is its sender.
+    fn comes_through(&self, id: &StreamId) -> Option<NodeId> {
+        let held = || {
+            let inbound = &self.slot(self.stands_here(id)?)?.inbound;
+            inbound.get(inbound.find(id)?).map(|stream| stream.via)
+        };
+        self.forwards.streams.get(id).map(|way| way.from).or_else(held)
     }
 
     fn is_sent_on_to(&self, id: &StreamId, node: NodeId) -> bool {

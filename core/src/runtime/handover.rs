@@ -7,20 +7,18 @@ use super::peers::BulkMessage;
 use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
-use crate::daemon::{Control, DaemonKey, ReplyTo, Standing};
+use crate::daemon::{Control, DaemonKey, ReplyTo, Standing, Ticket};
 use crate::directory::{Claim, ClaimBody, ClaimError};
-use crate::events::{OutStream, Outgoing};
+use crate::events::{OutItem, OutStream, Outgoing};
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{End, MigrationFailure, Outcome};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Event, EventsMessage, Item, StreamId};
-use crate::wire::migration::{FailureReason, MigrationMessage, Stage, StagedItem, StreamMark};
+use crate::wire::migration::{FailureReason, MOST_STAGED_TOGETHER, MigrationMessage, Stage, StagedItem, StreamMark};
 
 /// Payload bytes after which a message of waiting events is sent.
 const SHIP_BYTES: usize = 16 * 1024;
-/// Most waiting events in one message.
-const SHIP_EVENTS: usize = 512;
 /// Held events of this node while its daemon's mailbox is closed.
 const MOST_HELD: usize = 4096;
 /// Most of their payload bytes; a single event may be larger.
@@ -56,7 +54,7 @@ impl Engine {
             let mut streams: Vec<StreamId> = Vec::new();
             let mut items = Vec::new();
             let mut bytes = 0;
-            while items.len() < SHIP_EVENTS && (items.is_empty() || bytes < SHIP_BYTES) {
+            while items.len() < MOST_STAGED_TOGETHER && (items.is_empty() || bytes < SHIP_BYTES) {
                 let Some(delivery) = usize::try_from(shipped).ok().and_then(|at| slot.host.mailbox.get(at)) else {
                     break;
                 };
@@ -175,16 +173,51 @@ impl Engine {
 
     /// An event of this node for a daemon whose mailbox is closed for the hand-over.
     pub(super) fn hold_for_hand_over(&mut self, outgoing: Outgoing, origin: OriginHash) -> Result<(), RuntimeError> {
-        let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
-        let Some(departure) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
+        let departure = self.departures.iter_mut().find(|(_, departure)| departure.origin == origin);
+        let Some((entity, departure)) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
         let bytes = departure.held_bytes + outgoing.payload.len();
         let fits = departure.held.len() < MOST_HELD && bytes <= MOST_HELD_BYTES;
         if !fits && !departure.held.is_empty() {
             return Err(RuntimeError::MailboxFull(origin));
         }
+        if let Some(expires) = outgoing.expires {
+            self.timers.arm(TimerKey::Departure(*entity), expires.at);
+        }
         departure.held.push_back(outgoing);
         departure.held_bytes = bytes;
         Ok(())
+    }
+
+    /// A caller of this node gave up an event that is held.
+    pub(super) fn withdraw_held(&mut self, ticket: Ticket, origin: OriginHash) {
+        let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
+        if let Some(departure) = departure {
+            let at = departure.held.iter().position(|outgoing| outgoing.ticket == ticket);
+            if let Some(outgoing) = at.and_then(|at| departure.held.remove(at)) {
+                departure.held_bytes -= outgoing.payload.len();
+            }
+        }
+    }
+
+    /// Ends the waiting of those whose events are held and who have waited long enough.
+    pub(super) fn expire_held(&mut self, entity: EntityId, now: Now) {
+        let Some(departure) = self.departures.get_mut(&entity) else { return };
+        let origin = departure.origin;
+        let is_late = |outgoing: &Outgoing| outgoing.expires.is_some_and(|expires| expires.at <= now.instant);
+        let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut departure.held).into_iter().partition(is_late);
+        departure.held = rest.into();
+        departure.held_bytes -= late.iter().map(|outgoing| outgoing.payload.len()).sum::<usize>();
+        if let Some(at) = departure.held.iter().filter_map(|outgoing| outgoing.expires).map(|expires| expires.at).min()
+        {
+            self.timers.arm(TimerKey::Departure(entity), at);
+        }
+        for Outgoing { ticket, call, expires, .. } in late {
+            let error = match expires {
+                Some(expires) if call => RuntimeError::CallTimeout(expires.timeout),
+                Some(_) | None => RuntimeError::MailboxFull(origin),
+            };
+            self.settle(ticket, Err(error));
+        }
     }
 
     /// The decision: from here on the daemon is the target's.
@@ -208,13 +241,14 @@ impl Engine {
             first = slot.inbound.get(index).map_or(1, crate::events::InStream::next);
             let mut number = first;
             for delivery in slot.host.mailbox.iter_mut() {
-                let ticket = match delivery.reply {
-                    ReplyTo::Local(ticket) => Some(ticket),
-                    ReplyTo::Nobody | ReplyTo::TimedOut => None,
+                let (expires, emitter) = (delivery.expires.take(), delivery.link.origin);
+                let (item, call) = match delivery.reply {
+                    ReplyTo::Local(ticket) => (OutItem::Awaiting { ticket, expires, emitter }, true),
+                    ReplyTo::Nobody | ReplyTo::TimedOut => (OutItem::Done, false),
                     ReplyTo::Stream { .. } => continue,
                 };
-                handed.push((ticket, delivery.expires.take()));
-                delivery.reply = ReplyTo::Stream { stream: index, number, call: ticket.is_some() };
+                handed.push(item);
+                delivery.reply = ReplyTo::Stream { stream: index, number, call };
                 number += 1;
             }
             if let Some(stream) = slot.inbound.get_mut(index) {

@@ -14,7 +14,8 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
 
-/// Marks of a sender that was silent for so long end.
+/// Marks of a sender that was silent for so long end. One that waits reminds its host more often than that, and gives up
+/// sooner when it cannot.
 pub(super) const MARKS_KEPT: Duration = Duration::from_secs(600);
 /// So many accepted events are told at once; fewer with the next reply, or a little later.
 const TELL_AT: u64 = 256;
@@ -151,7 +152,7 @@ impl Engine {
             EventsMessage::Close { stream } => {
                 if let Some(key) = self.host_of(&stream.entity)
                     && let Some(slot) = self.slot_mut(key)
-                    && slot.host.may_end_streams()
+                    && slot.host.owns_waiting()
                 {
                     slot.inbound.close(&stream);
                 }
@@ -186,13 +187,14 @@ impl Engine {
         let takes = takes(host, held, me);
         let mut intake = Intake::default();
         let mut refused = false;
-        for (number, item) in (first..).zip(Held::all_from_wire(&items, body)) {
+        let known = usize::try_from(held.next().saturating_sub(first)).unwrap_or(usize::MAX).min(items.len());
+        for (number, item) in (first + known as u64..).zip(Held::all_from_wire(&items[known..], body)) {
             // What comes in its order is not stored.
             if takes && host.mailbox.has_room(item.weight()) && held.pass(number) {
                 intake.enter(host, item, (stream, number), now);
                 continue;
             }
-            if held.offer(number, item).is_err() {
+            if held.offer(number, item.alone()).is_err() {
                 refused = true;
                 break;
             }
@@ -204,7 +206,11 @@ impl Engine {
         if held.lacks().is_some() {
             intake.take(host, held, (me, stream), starved, now);
         }
+        let takes_again = held.takes_again();
         self.took_in(key, stream, intake, now);
+        if takes_again {
+            self.feed_peer(from, now);
+        }
         if refused {
             self.refuse(from, "event", &"beyond the window of its stream");
         }
@@ -235,7 +241,7 @@ impl Engine {
             self.say_unknown(from, id, 0);
             return None;
         }
-        if slot.host.may_end_streams() {
+        if slot.host.owns_waiting() {
             slot.inbound.end_older(id, from);
         }
         let begun = slot.inbound.begin(*id, from, now.instant);
@@ -348,6 +354,14 @@ impl Engine {
         }
     }
 
+    /// There is room again for replies to a peer: what its streams hold may come in.
+    fn feed_peer(&mut self, peer: NodeId, now: Now) {
+        let its = self.streams().filter(|(_, _, held)| held.charged_to() == Some(peer));
+        for (key, stream) in its.map(|(key, stream, _)| (key, stream)).collect::<Vec<_>>() {
+            self.feed(key, stream, now);
+        }
+    }
+
     /// A stream has something to tell its sender.
     pub(super) fn answer(&mut self, key: DaemonKey, stream: u32) {
         let me = self.me();
@@ -396,12 +410,16 @@ impl Engine {
         self.heard(key, stream, from, now);
         let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) else { return };
         held.acknowledge(through);
+        let takes_again = held.takes_again();
         if repeat {
             held.repeat();
             self.answer(key, stream);
         }
         // Room for kept replies may have come free.
         self.feed(key, stream, now);
+        if takes_again {
+            self.feed_peer(from, now);
+        }
     }
 
     fn on_withdraw(&mut self, from: NodeId, id: &StreamId, passed: Passed, number: u64, now: Now) {
@@ -413,19 +431,22 @@ impl Engine {
                 number,
             });
         };
-        let Some(slot) = self.slot_mut(key) else { return };
+        let Some(Slot { host, inbound, .. }) = self.slot_mut(key) else { return };
+        let Some(stream) = inbound.find(id) else { return };
+        let Some(held) = inbound.get_mut(stream) else { return };
+        if number >= held.next() {
+            held.skip(number);
+            return self.feed(key, stream, now);
+        }
         // What is handed over may be staged on the target already: there it stays once accepted.
-        if !slot.host.may_withdraw() {
+        if !host.owns_waiting() {
             return;
         }
-        let Some(stream) = slot.inbound.find(id) else { return };
-        let out = slot.host.withdraw(|delivery| {
+        let out = host.withdraw(|delivery| {
             matches!(delivery.reply, ReplyTo::Stream { stream: s, number: n, .. } if s == stream && n == number)
         });
         if !out.is_empty() {
-            if let Some(held) = slot.inbound.get_mut(stream) {
-                held.keep(failed(number, FailureKind::Withdrawn, "withdrawn before it began"));
-            }
+            held.keep(failed(number, FailureKind::Withdrawn, "withdrawn before it began"));
             self.answer(key, stream);
         }
     }
@@ -437,10 +458,20 @@ impl Engine {
 
     /// Ends the marks of senders that were not heard for long.
     pub(super) fn sweep_streams(&mut self, now: Now) {
-        for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.may_end_streams()) {
+        for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.owns_waiting()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
-        self.accounts.retain(|_, account| !account.is_unused());
+        let mut peers: Vec<NodeId> = Vec::new();
+        self.accounts.retain(|peer, account| {
+            if account.takes_again() {
+                peers.push(*peer);
+            }
+            !account.is_unused()
+        });
+        peers.sort_unstable();
+        for peer in peers {
+            self.feed_peer(peer, now);
+        }
     }
 
     /// A message that could not be read, or that its sender may not send.

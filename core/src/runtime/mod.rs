@@ -5,6 +5,7 @@
 
 mod admission;
 mod arrivals;
+mod comparing;
 mod departures;
 mod direct;
 mod drains;
@@ -24,6 +25,7 @@ mod peers;
 mod places;
 mod placing;
 mod policy;
+mod questions;
 mod reaching;
 mod receiving;
 mod recovery;
@@ -42,6 +44,7 @@ mod sweeps;
 mod timeouts;
 mod timers;
 mod transmit;
+mod unsettled;
 mod work;
 
 pub use engine::{Census, Engine, Entropy, NodeSelf, Now};

@@ -10,9 +10,17 @@ use crate::migration::{MigrationFailure, Outcome, Source, Target, TargetState};
 use crate::wire::codec;
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
+/// Longest message of those that anybody may send, in bytes. Waiting events are longer, and come from a daemon's source.
+const LONGEST_OF_ANYBODY: usize = 256 * 1024;
+
 impl Engine {
     /// A message of the migration subprotocol.
     pub(super) fn on_migration(&mut self, from: NodeId, body: &Bytes, now: Now) {
+        if body.len() > LONGEST_OF_ANYBODY && !self.arrivals.values().any(|arrival| arrival.target.source == from) {
+            // Perhaps of a move that has ended here in between.
+            tracing::debug!(peer = %from, len = body.len(), "dropped a long message of a node that no daemon comes from");
+            return;
+        }
         let message = match codec::decode::<MigrationMessage<'_>>(body) {
             Ok(message) => message,
             Err(error) => return self.refuse(from, "migration message", &error),
@@ -105,7 +113,7 @@ impl Engine {
             }
             MigrationMessage::Cancel { id, ref reason } => {
                 let reason = reason.clone();
-                self.asked.retain(|_, question| !question.is(from, &id));
+                self.withdraw_questions(|question| question.is(from, &id));
                 if self.departures.get(&id.entity).is_some_and(|departure| departure.source.id == id) {
                     self.orchestrator_says(from, &id, now, |source| source.cancel(reason, from));
                 } else {
@@ -192,7 +200,7 @@ impl Engine {
     }
 
     fn on_failed(&mut self, from: NodeId, id: &MoveId, reason: &FailureReason, now: Now) {
-        self.asked.retain(|_, question| !question.is(from, id));
+        self.withdraw_questions(|question| question.is(from, id));
         if let Some(departure) = self.departures.get(&id.entity) {
             let source = &departure.source;
             if source.id == *id && (source.target == from || source.orchestrator == from) {
@@ -247,7 +255,7 @@ impl Engine {
     /// The session with a node broke; `dead` when its process is proven to be gone.
     pub(super) fn migrations_cut(&mut self, node: NodeId, dead: bool, now: Now) {
         self.turned_away.retain(|(from, ..)| *from != node);
-        self.asked.retain(|_, question| question.from() != node);
+        self.withdraw_questions(|question| question.from() == node);
         self.early_inquiries.retain(|inquiry| inquiry.from != node);
         self.give_up_all_places(&FailureReason::lost("source", node), |target| target.source == node);
         for entity in self.departing() {
@@ -265,6 +273,7 @@ impl Engine {
 
     /// A node was declared lost: what it drove is over, unless the word for the cutover was given.
     pub(super) fn migrations_lost(&mut self, node: NodeId, dead: bool, now: Now) {
+        self.called_off.remove(&node);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.orchestrator_lost(node));
         }

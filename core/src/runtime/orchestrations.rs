@@ -283,7 +283,7 @@ impl Engine {
                 }
             }
             Finding::NotFound(_) => nowhere,
-            Finding::Unanswered => Sighting::Unclear,
+            Finding::Unanswered(_) => Sighting::Unclear,
         };
         self.drive_input(origin, now, |machine| machine.searched(sighting, now.instant));
     }

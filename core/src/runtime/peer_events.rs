@@ -25,13 +25,14 @@ impl Engine {
                 self.routes_back(node, now);
                 self.forwards_back(node);
                 self.migrations_back(node, now);
-                self.announce_all_to(node);
+                self.announce_all_to(node, now);
                 self.reached(node, now);
             }
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.ready = true;
                     self.place_anew(*node, now);
+                    self.compare_with(*node);
                     for (query, origin) in self.lookups.peer_answers(*node) {
                         self.ask_where(*node, query, origin);
                     }
@@ -76,6 +77,7 @@ impl Engine {
             }
         }
         self.placing.hosts.unsettle(node);
+        self.comparing.cut(node);
         self.routes_cut(node, now);
         self.migrations_cut(node, dead, now);
     }

@@ -1,19 +1,27 @@
 //! What the engine keeps for each peer: what waits to be sent to it, and what arrives in pieces.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 use crate::daemon::DaemonKey;
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::mesh::PeerIdentity;
 use crate::wire::Subprotocol;
+use crate::wire::events::StreamId;
 
 /// Most bytes of control messages and forwarded events that wait for one peer.
 const CONTROL_BYTES: usize = 4 * 1024 * 1024;
 
+/// Most streams of a peer that it is told about later. Words about that many fit into the room that has to come free first.
+const MOST_UNSAID: usize = 8192;
+
 /// Most bytes of large messages of others that wait for one peer; one message may exceed it alone.
 pub(super) const PASSING_BYTES: usize = 8 * 1024 * 1024;
+
+/// With so many bytes of large messages waiting for one peer, no more of what streams have for it is made a message.
+const LARGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// A message that is too large for a record, cut into fragments on the bulk lane.
 #[derive(Debug)]
@@ -62,11 +70,15 @@ pub(super) struct Peer {
     pub(super) out: VecDeque<OriginHash>,
     /// Streams from it that have something to answer.
     pub(super) answers: VecDeque<(DaemonKey, u32)>,
+    /// The same of those whose next message is large, while too many such messages wait.
+    large_out: VecDeque<OriginHash>,
+    large_answers: VecDeque<(DaemonKey, u32)>,
     /// Large messages, one after another.
     pub(super) bulk: VecDeque<BulkMessage>,
     passing_bytes: usize,
-    /// Something of others was not passed on for want of room.
+    /// Something of others was not passed on for want of room, or something was left unsaid.
     pub(super) congested: bool,
+    unsaid: HashSet<StreamId, RandomState>,
     /// Daemons whose state flows to it.
     pub(super) transfers: VecDeque<EntityId>,
     /// A large message from it that has not wholly arrived.
@@ -83,9 +95,12 @@ impl Peer {
             control_bytes: 0,
             out: VecDeque::new(),
             answers: VecDeque::new(),
+            large_out: VecDeque::new(),
+            large_answers: VecDeque::new(),
             bulk: VecDeque::new(),
             passing_bytes: 0,
             congested: false,
+            unsaid: HashSet::default(),
             transfers: VecDeque::new(),
             assembly: None,
         }
@@ -99,12 +114,35 @@ impl Peer {
         self.control.clear();
         self.control_bytes = 0;
         self.out.clear();
+        self.large_out.clear();
         self.bulk.clear();
         self.passing_bytes = 0;
         self.congested = false;
+        self.unsaid.clear();
         self.transfers.clear();
         self.assembly = None;
+        self.answers.append(&mut self.large_answers);
         std::mem::take(&mut self.answers)
+    }
+
+    /// Whether what a stream has for it may become a large message now.
+    pub(super) fn takes_large(&self) -> bool {
+        let mut bytes = 0;
+        self.bulk.iter().all(|message| {
+            bytes += message.body.len();
+            bytes < LARGE_BYTES
+        })
+    }
+
+    /// The first stream that has something to send waits until it may become a large message.
+    pub(super) fn put_off_out(&mut self) {
+        // One that was entered anew stands there already.
+        self.large_out.extend(self.out.pop_front().filter(|origin| !self.large_out.contains(origin)));
+    }
+
+    /// The same of the first that has something to answer.
+    pub(super) fn put_off_answer(&mut self) {
+        self.large_answers.extend(self.answers.pop_front());
     }
 
     /// Enters a large message of another node; false when too much of that kind waits already.
@@ -122,22 +160,41 @@ impl Peer {
         if let Some(message) = self.bulk.pop_front().filter(|message| message.passing) {
             self.passing_bytes -= message.body.len();
         }
+        if self.takes_large() {
+            self.out.append(&mut self.large_out);
+            self.answers.append(&mut self.large_answers);
+        }
     }
 
-    /// Whether there is room again for what was not passed on; tells so once.
+    /// Whether there is room again for what was not passed on or said; tells so once.
     pub(super) fn takes_again(&mut self) -> bool {
         let room = self.control_bytes < CONTROL_BYTES / 2 && self.passing_bytes < PASSING_BYTES / 2;
         room && std::mem::take(&mut self.congested)
     }
 
-    /// Enters a message; false when too much waits already.
-    pub(super) fn push_control(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
+    /// Enters a message; gives it back when too much waits already.
+    pub(super) fn push_control(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> Result<(), Vec<u8>> {
         if self.control_bytes + body.len() > CONTROL_BYTES {
-            return false;
+            return Err(body);
         }
         self.control_bytes += body.len();
         self.control.push_back((subprotocol, body));
-        true
+        Ok(())
+    }
+
+    /// There was no room for a word about a stream: its sender is to begin again, and hears it then.
+    pub(super) fn leave_unsaid(&mut self, stream: StreamId) {
+        if self.unsaid.len() < MOST_UNSAID {
+            self.unsaid.insert(stream);
+        }
+        self.congested = true;
+    }
+
+    /// Takes the streams about which something was left unsaid, in a fixed order.
+    pub(super) fn take_unsaid(&mut self) -> Vec<StreamId> {
+        let mut streams: Vec<_> = std::mem::take(&mut self.unsaid).into_iter().collect();
+        streams.sort_unstable_by_key(|id| (id.sender, id.incarnation, id.opening));
+        streams
     }
 
     /// Takes the first message out.

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::engine::{Engine, Now, Slot};
-use super::reaching::Then;
 use super::timers::TimerKey;
 use crate::daemon::{DaemonKey, Standing};
 use crate::directory::{Homes, Hosts, View, ViewName};
@@ -19,17 +18,15 @@ use crate::wire::codec;
 use crate::wire::directory::{DirectoryMessage, Rival};
 
 /// Daemons that are looked at in one step of a pass. No message names more than a home can be told by one step.
-const STEP: usize = 2048;
+pub(super) const STEP: usize = 2048;
 /// Changes that come within so short a time make one pass.
-const TOGETHER: Duration = Duration::from_millis(30);
+pub(super) const TOGETHER: Duration = Duration::from_millis(30);
 /// Pause between two steps.
 const BREATH: Duration = Duration::from_millis(1);
 /// Pause of a pass while some peer has much to take.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 /// Control messages for one peer beyond which a pass waits.
-const MUCH: usize = 1024 * 1024;
-/// Most rivals that one message names: the rest is found when they are looked up.
-const MOST_RIVALS: usize = 256;
+pub(super) const MUCH: usize = 1024 * 1024;
 /// Daemons that left and are still named at their homes; beyond this they are withdrawn at once.
 const MOST_LEFT: usize = 65_536;
 
@@ -46,6 +43,8 @@ pub(super) struct Placing {
     anew: BTreeSet<NodeId>,
     /// Those of them that have not been told so in this pass.
     untold: BTreeSet<NodeId>,
+    /// Nodes for which something was dropped since the last pass began: the next one tells them everything anew.
+    lost: BTreeSet<NodeId>,
     /// Nodes that were told of daemons of this one. They hear that there are none when they are its homes no more, as soon as
     /// they can be told.
     named: BTreeSet<NodeId>,
@@ -76,8 +75,8 @@ impl Placing {
 
     /// Something for a peer was dropped: it is told everything anew.
     pub(super) fn lost_something(&mut self, to: NodeId, subprotocol: Subprotocol) {
-        if subprotocol == Subprotocol::Directory && self.view.contains(to) {
-            self.anew.insert(to);
+        if subprotocol == Subprotocol::Directory && (self.view.contains(to) || self.named.contains(&to)) {
+            self.lost.insert(to);
         }
     }
 }
@@ -89,9 +88,14 @@ impl Engine {
         if view == self.placing.view {
             return;
         }
-        self.placing.view = view;
+        let before = std::mem::replace(&mut self.placing.view, view);
         self.begin_pass(now);
         self.ask_new_homes(now);
+        for &former in before.nodes() {
+            if self.peers.get(former).is_some_and(|peer| peer.ready) {
+                self.compare_with(former);
+            }
+        }
         self.settle_own(now);
     }
 
@@ -103,7 +107,16 @@ impl Engine {
         }
     }
 
+    /// Begins a pass for those for whom something was dropped.
+    pub(super) fn make_up_for_lost(&mut self, now: Now) {
+        if !self.placing.lost.is_empty() {
+            self.begin_pass(now);
+        }
+    }
+
     fn begin_pass(&mut self, now: Now) {
+        let mut lost = std::mem::take(&mut self.placing.lost);
+        self.placing.anew.append(&mut lost);
         self.placing.cursor = Some(0);
         self.placing.untold = self.placing.anew.clone();
         self.timers.arm(TimerKey::Placing, now.instant + TOGETHER);
@@ -113,7 +126,8 @@ impl Engine {
     pub(super) fn tick_placing(&mut self, now: Now) {
         let Some(cursor) = self.placing.cursor else { return };
         let me = self.me();
-        if self.placing.view.nodes().iter().any(|&home| self.peers.waiting_bytes(home) > MUCH) {
+        let busy = self.comparing.is_busy();
+        if busy || self.placing.view.nodes().iter().any(|&home| self.peers.waiting_bytes(home) > MUCH) {
             self.timers.arm(TimerKey::Placing, now.instant + PAUSE);
             return;
         }
@@ -154,14 +168,18 @@ impl Engine {
         let settled = Some(self.placing.view.name().0);
         let homes: Vec<NodeId> = self.placing.view.nodes().iter().copied().filter(|&home| home != me).collect();
         for home in homes {
-            if self.peers.is_up(home) {
+            // One for whom some of this pass was dropped has not been told all.
+            if self.peers.is_up(home) && !self.placing.lost.contains(&home) {
                 let anew = self.placing.untold.remove(&home);
                 self.say_place(home, anew, Vec::new(), Vec::new(), settled);
             }
         }
         for former in std::mem::take(&mut self.placing.untold) {
-            if self.peers.is_up(former) && self.placing.named.remove(&former) {
+            if self.peers.is_up(former) && self.placing.named.contains(&former) {
                 self.say_place(former, true, Vec::new(), Vec::new(), None);
+                if !self.placing.lost.contains(&former) {
+                    self.placing.named.remove(&former);
+                }
             }
         }
         self.placing.anew.clear();
@@ -183,7 +201,7 @@ impl Engine {
     }
 
     /// Names a daemon that has begun to live here to those of its homes that do not know.
-    pub(super) fn place(&mut self, key: DaemonKey) {
+    pub(super) fn place(&mut self, key: DaemonKey, now: Now) {
         let me = self.me();
         let Some(slot) = self.slot(key) else { return };
         let (origin, known) = (slot.host.origin, slot.homes);
@@ -192,6 +210,12 @@ impl Engine {
             if !known.contains(home) {
                 self.say_place(home, false, vec![origin], Vec::new(), None);
             }
+        }
+        // The pass that would withdraw it from a former home may not have come to it.
+        let former = known.filtered(|home| !homes.contains(home));
+        if !former.as_slice().is_empty() {
+            self.placing.left(origin, former);
+            self.timers.sweep_later(now);
         }
         if let Some(slot) = self.slot_mut(key) {
             slot.homes = homes;
@@ -291,35 +315,7 @@ impl Engine {
         // A home hosts as well.
         let mine = hosted.iter().filter(|&&origin| self.local(origin).is_ok());
         rivals.extend(mine.map(|&origin| Rival { origin, host: self.me() }));
-        rivals.truncate(MOST_RIVALS);
-        if !rivals.is_empty() {
-            self.send(from, Subprotocol::Directory, codec::encode(&DirectoryMessage::Rivals { rivals }));
-        }
-    }
-
-    /// Others say that they host daemons of this node: each of them is shown this node's claim, and either gives way or
-    /// shows a better one.
-    pub(super) fn on_rivals(&mut self, rivals: &[Rival]) {
-        for &Rival { origin, host } in rivals.iter().take(MOST_RIVALS) {
-            if host == self.me() {
-                continue;
-            }
-            if self.local(origin).is_err() {
-                // One that is still being spawned shows its claim once it lives.
-                self.spawn_has_rival(origin, host);
-            } else if self.peers.is_up(host) {
-                self.show_claim(origin, host);
-            } else {
-                self.reach_first(host, || Then::ShowClaim { origin });
-            }
-        }
-    }
-
-    /// Shows a node the claim for a daemon of this one.
-    pub(super) fn show_claim(&mut self, origin: OriginHash, to: NodeId) {
-        if let Ok(key) = self.local(origin) {
-            self.announce_to(key, to);
-        }
+        self.say_rivals(from, &rivals);
     }
 
     /// Entries of other nodes' daemons that this node keeps, for figures and tests.

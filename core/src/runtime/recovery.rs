@@ -124,7 +124,7 @@ impl Engine {
         slot.claim = claim;
         slot.starved.clear();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
-        self.place(key);
+        self.place(key, now);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
@@ -266,25 +266,17 @@ impl Engine {
         self.send(to, Subprotocol::Directory, body);
     }
 
-    /// A peer came that may hold older copies of daemons that were taken over.
-    pub(super) fn announce_all_to(&mut self, peer: NodeId) {
-        let taken_over: Vec<DaemonKey> = self
-            .daemons
-            .iter()
-            .filter(|(_, slot)| slot.host.min_epoch > Epoch::FIRST && self.local(slot.host.origin).is_ok())
-            .map(|(_, slot)| slot.host.key)
-            .collect();
-        for key in taken_over {
-            self.announce_to(key, peer);
-        }
-    }
-
     /// A peer says that a daemon was taken over, or that a later copy than the one that was announced exists.
     pub(super) fn on_claim(&mut self, from: NodeId, claim: &[u8], now: Now) {
         let claim = match Claim::decode(claim) {
             Ok(claim) => claim,
             Err(error) => return self.refuse(from, "claim", &error),
         };
+        self.compare_claims(from, claim, now);
+    }
+
+    /// A peer's claim against what is known here: the later one is right.
+    pub(super) fn compare_claims(&mut self, from: NodeId, claim: Claim, now: Now) {
         let body = *claim.body();
         let origin = body.entity.origin_hash();
         if body.host == self.node.keypair.entity_id() {
@@ -302,7 +294,12 @@ impl Engine {
                 return self.refuse(from, "claim", &"its epoch is too far ahead");
             }
             if known.beats(&claim) {
-                return self.say_claim(from, known);
+                // No copy ends for the sake of one that is out of reach here; whoever meets that one compares.
+                let host = known.body().node();
+                if host == self.me() || self.peers.get(host).is_some() {
+                    self.say_claim(from, known);
+                }
+                return;
             }
         }
         self.supersede(&claim, now);
@@ -314,8 +311,11 @@ impl Engine {
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
-            self.remember_left(claim, now);
+            self.pointers.told(claim, from, now.instant);
+            self.timers.sweep_later(now);
         }
+        // They wait for one that ended here before it had wholly arrived.
+        self.answer_early_inquiries(origin);
         self.settle_own(now);
     }
 
@@ -323,7 +323,7 @@ impl Engine {
     fn known_claim(&mut self, origin: OriginHash) -> Option<Claim> {
         match self.local(origin) {
             Ok(key) => self.claim_of(key).ok(),
-            Err(_) => self.pointers.claim(origin).cloned(),
+            Err(_) => self.pointers.claim(origin).filter(|known| !self.is_dead(known)).cloned(),
         }
     }
 

@@ -20,6 +20,9 @@ use crate::wire::events::{EventsMessage, StreamId};
 /// Nobody waits longer for a daemon whose host is out of reach, or that nobody names the host of.
 pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
+/// How often the host of a stream hears that somebody still waits: it forgets senders that are silent for longer.
+const REMIND_EVERY: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// How long after a daemon was looked for it is looked for again, while what is sent to it goes astray.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -296,9 +299,24 @@ impl Engine {
         }
     }
 
-    /// Closes streams that nobody uses, or that lead nowhere for long.
+    /// Tells hosts, and whoever sends on to them, that what they were sent is still waited for, however long it takes.
+    fn remind_hosts(&mut self, now: Instant) {
+        for origin in self.routes_where(|stream| !stream.is_settled()) {
+            let Some(route) = self.routes.get_mut(&origin) else { continue };
+            if route.reminded_at + REMIND_EVERY <= now {
+                route.reminded_at = now;
+                if let Some(stream) = &mut route.stream {
+                    stream.remind();
+                }
+                self.has_unsent(origin);
+            }
+        }
+    }
+
+    /// Closes streams that nobody uses, or that lead nowhere for long; the others are kept alive.
     pub(super) fn sweep_routes(&mut self, now: Instant) {
         self.end_silent_routes(now);
+        self.remind_hosts(now);
         let idle: Vec<OriginHash> = self
             .routes
             .iter()

@@ -14,7 +14,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::Ticket;
 use crate::directory::{ClaimBody, Found, Haste, Pointer};
-use crate::events::{KeptReply, OutStream, Outgoing};
+use crate::events::{KeptReply, OutStream, Outgoing, Word};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -27,6 +27,8 @@ const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Finished replies are acknowledged at once when there are this many, else with the next message or a little later.
 const ACKNOWLEDGE_AT: u64 = 256;
 pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Whose patience ends within so long of another's ends together with it: all positions are looked at for that.
+const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
 /// A stream that nobody has used for so long is closed.
 pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -44,6 +46,8 @@ pub(super) struct Route {
     pub(super) used_at: Instant,
     /// Since when the host is out of reach, or nobody names it.
     pub(super) silent_since: Option<Instant>,
+    /// When the host was reminded last that somebody waits.
+    pub(super) reminded_at: Instant,
 }
 
 impl Route {
@@ -56,12 +60,20 @@ impl Route {
             queued: false,
             used_at: now.instant,
             silent_since: None,
+            reminded_at: now.instant,
         }
     }
 
     /// Whether events of this node are on the way that a later one must not overtake.
     pub(super) fn has_unaccepted(&self) -> bool {
         !self.waiting.is_empty() || self.stream.as_ref().is_some_and(OutStream::has_unaccepted)
+    }
+
+    /// How many events of an emitter are not accepted, and how many more of its calls are not answered.
+    pub(super) fn unsettled_of(&self, emitter: OriginHash) -> (usize, usize) {
+        let waiting = self.waiting.iter().filter(|outgoing| outgoing.link.origin == emitter).count();
+        let (unaccepted, unanswered) = self.stream.as_ref().map_or((0, 0), |stream| stream.unsettled_of(emitter));
+        (waiting + unaccepted, unanswered)
     }
 
     /// Whether events wait for the host to be found.
@@ -110,7 +122,8 @@ impl Engine {
     pub(super) fn has_unsent(&mut self, origin: OriginHash) {
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let Some(stream) = &route.stream else { return };
-        if route.queued || !(stream.has_unsent() || stream.ask_again || stream.untold_replies() > 0) {
+        let speaks = stream.has_unsent() || stream.word != Word::Nothing || stream.untold_replies() > 0;
+        if route.queued || !speaks {
             return;
         }
         let host = stream.host;
@@ -297,8 +310,9 @@ impl Engine {
         route.waiting_bytes -= bytes;
         let mut withdrawn = Vec::new();
         if let Some(stream) = &mut route.stream {
-            // Only a host that is in reach, and did not accept it, has no room.
-            let reached = (stream.host == me || self.peers.is_up(stream.host)) && !stream.is_detoured();
+            // Only a host that is in reach, and did not accept it, has no room. A former one that sends on does not know.
+            let is_host = !stream.is_detoured() && stream.epoch != Epoch::default();
+            let reached = is_host && (stream.host == me || self.peers.is_up(stream.host));
             for (number, ticket, expires) in stream.expired(now.instant) {
                 let error = if !stream.is_accepted_through(number) && has_moved_too_often(stream) {
                     moved_too_often(origin, stream.was_sent(number), expires.timeout)
@@ -316,7 +330,7 @@ impl Engine {
             }
         }
         if let Some(at) = route.next_expiry() {
-            self.timers.arm(TimerKey::Route(origin), at);
+            self.timers.arm(TimerKey::Route(origin), at.max(now.instant + EXPIRE_EVERY));
         }
         for (ticket, error) in late {
             self.settle(ticket, Err(error));

@@ -151,9 +151,9 @@ impl Engine {
         let Some(slot) = self.slot_mut(key) else { return Ok(Some(outgoing)) };
         match slot.host.standing {
             Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => {}
-            Standing::Starting => return Err(RuntimeError::NotFound(origin)),
             Standing::Closed(_) => return self.hold_for_hand_over(outgoing, origin).map(|()| None),
-            Standing::Released(_) | Standing::Arriving(_) => return Ok(Some(outgoing)),
+            // A spawn may yet find that it lives elsewhere.
+            Standing::Starting | Standing::Released(_) | Standing::Arriving(_) => return Ok(Some(outgoing)),
         }
         let Outgoing { link, payload, ticket, call, expires } = outgoing;
         let delivery = Delivery {
@@ -162,7 +162,8 @@ impl Engine {
             received_at: now.unix_ns,
             channel: None,
             reply: if call { ReplyTo::Local(ticket) } else { ReplyTo::Nobody },
-            expires,
+            // Whoever only sends has waited for no more than this.
+            expires: expires.filter(|_| call),
             accepted_at: now.instant,
         };
         slot.host.accept(delivery).map_err(|_| RuntimeError::MailboxFull(origin))?;
@@ -192,9 +193,10 @@ impl Engine {
     pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
         // What is frozen for a move may be staged on the target already.
-        if let Some(slot) = local.filter(|slot| slot.host.may_withdraw()) {
+        if let Some(slot) = local.filter(|slot| slot.host.owns_waiting()) {
             slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket));
         }
+        self.withdraw_held(ticket, origin);
         self.withdraw_from_route(ticket, origin);
     }
 

@@ -389,13 +389,19 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
 
 fn know_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
-        DirectoryMessage::Lookup { query, .. } => {
-            Some(codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None }))
-        }
+        DirectoryMessage::Lookup { query, .. } => Some(codec::encode(&DirectoryMessage::Answer {
+            query,
+            claim: None,
+            hosts: None,
+            settled: None,
+            former: None,
+        })),
         DirectoryMessage::Answer { .. }
         | DirectoryMessage::Claim { .. }
         | DirectoryMessage::Place { .. }
-        | DirectoryMessage::Rivals { .. } => None,
+        | DirectoryMessage::Rivals { .. }
+        | DirectoryMessage::Tally { .. }
+        | DirectoryMessage::Hosting { .. } => None,
     }
 }
 

@@ -68,7 +68,7 @@ impl Engine {
             None => return Err(RuntimeError::InvalidArgument("kind must be a string".into())),
         };
         let origin = request.keypair.origin_hash();
-        if self.is_taken(origin) {
+        if self.is_taken(origin) || self.is_arriving(&request.keypair.entity_id()) {
             return Err(RuntimeError::AlreadyRegistered(origin));
         }
         if request.keypair.is_read_only() {
@@ -113,6 +113,8 @@ impl Engine {
         );
         self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
+            // Whoever was asked before did not hear that this node is about to host it.
+            self.lookups.begin_anew(origin);
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.construct(key);

@@ -11,7 +11,7 @@ use crate::events::Held;
 use crate::identity::{EntityId, NodeId};
 use crate::migration::{End, TargetState};
 use crate::wire::codec;
-use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
+use crate::wire::migration::{CopyState, FailureReason, MOST_HANDED_STREAMS, MigrationMessage, MoveId, Stage};
 
 /// Most messages of waiting events that are held because one before them is missing.
 const MOST_EARLY: usize = 4096;
@@ -78,6 +78,10 @@ impl Engine {
         let (already, key) = (arrival.target.staged, arrival.key);
         let mut room = self.room_for_staged(&entity);
         let Some(slot) = key.and_then(|key| self.slot_mut(key)) else { return Ok(()) };
+        // Those that came with the state, and those that the messages name.
+        if slot.inbound.len() + streams.len() + marks.len() > 2 * MOST_HANDED_STREAMS {
+            return Err(FailureReason::BufferFull);
+        }
         let mut staged = already;
         for (position, item) in (first..).zip(&items) {
             if position < already {
@@ -190,7 +194,8 @@ impl Engine {
         self.pointers.forget(origin);
         self.note_arrival(&id, source, Some(Stage::Complete), None);
         self.notice_daemon(DaemonEvent::MigratedIn, about);
-        self.place(key);
+        self.place(key, now);
+        self.compare_arrived(origin, now);
         self.lead_home(key, now);
         self.go_on_receiving(key, true);
         self.pump(key, now);

@@ -50,7 +50,7 @@ impl Engine {
                 delivery.reply = ReplyTo::Nobody;
             }
         }
-        if host.may_withdraw() {
+        if host.owns_waiting() {
             for delivery in host.withdraw(|d| d.expires.is_some_and(|expires| expires.at <= now.instant)) {
                 if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply) {
                     expired.push((ticket, expires.timeout));
@@ -82,7 +82,7 @@ impl Engine {
                     abort = true;
                 }
                 if batch.timed_out {
-                    for delivery in batch.events.iter_mut().filter(|d| d.reply != ReplyTo::TimedOut) {
+                    for delivery in batch.events.iter_mut().filter(|d| d.reply.is_awaited()) {
                         if look(delivery.accepted_at.max(batch.progress_at) + timeout, now.instant) {
                             late.push(delivery.clone());
                             delivery.reply = ReplyTo::TimedOut;
@@ -106,10 +106,11 @@ impl Engine {
                 }
             }
             Standing::Live => {
-                let stuck = |d: &Delivery| d.accepted_at.max(waiting_since) + timeout <= now.instant;
-                late.extend(host.withdraw(stuck));
-                if let Some(first) = host.mailbox.get(0) {
-                    look(first.accepted_at.max(waiting_since) + timeout, now.instant);
+                // What nobody waits for stays: it was accepted, and runs when the daemon goes on after all.
+                let due = |d: &Delivery| d.accepted_at.max(waiting_since) + timeout;
+                late.extend(host.withdraw(|d| d.reply.is_awaited() && due(d) <= now.instant));
+                if let Some(first) = host.mailbox.iter().find(|d| d.reply.is_awaited()) {
+                    look(due(first), now.instant);
                 }
             }
             // Waiting for a move is not the daemon's fault.

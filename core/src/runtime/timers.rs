@@ -17,8 +17,12 @@ pub(super) enum TimerKey {
     Route(OriginHash),
     /// Questions to the directory.
     Lookups,
+    /// Questions to the embedder's policy.
+    Questions,
     /// Naming this node's daemons to their homes.
     Placing,
+    /// Comparing this node's daemons with those of peers that share no homes with it.
+    Comparing,
     /// Finished replies and accepted events that were not told on the way.
     Acknowledge,
     /// This node's part as source.

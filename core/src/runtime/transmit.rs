@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
-use super::peers::BulkMessage;
+use super::peers::{BulkMessage, Peer};
 use super::recovery::peer_lost;
 use super::replies::failure;
-use crate::events::{InStream, OutStream};
+use crate::events::{InStream, OutStream, Word};
 use crate::identity::{NodeId, OriginHash};
 use crate::mesh::{Record, RecordSink};
 use crate::wire::codec;
@@ -57,30 +57,39 @@ impl Engine {
             peer.pop_control();
         }
         while let Some(origin) = self.peers.up(to).and_then(|peer| peer.out.front().copied()) {
-            if !self.fill_stream(origin, to, sink) {
-                return true;
-            }
-            if let Some(peer) = self.peers.up(to) {
-                peer.out.pop_front();
+            let end = self.fill_stream(origin, to, sink);
+            let Some(peer) = self.peers.up(to) else { break };
+            match end {
+                StreamEnd::Done => {
+                    peer.out.pop_front();
+                }
+                StreamEnd::PutOff => peer.put_off_out(),
+                StreamEnd::NoRoom => return true,
             }
         }
         let limit = self.peers.get(to).map_or(u64::MAX, |peer| peer.identity.max_payload);
         while let Some((key, stream)) = self.peers.up(to).and_then(|peer| peer.answers.front().copied()) {
-            let large = match self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                None => None,
-                Some(held) => match fill_answers(held, limit, sink) {
-                    Filled::Nothing => None,
-                    Filled::NoRoom => return true,
-                    Filled::Large(body) => Some(body),
-                },
+            let takes_large = self.peers.get(to).is_some_and(Peer::takes_large);
+            let filled = match self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                None => Filled::Nothing,
+                Some(held) => fill_answers(held, limit, takes_large, sink),
             };
             let Some(peer) = self.peers.up(to) else { break };
-            if let Some(body) = large {
-                // Then the rest of the stream.
-                peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
-                continue;
+            match filled {
+                Filled::Nothing => {
+                    peer.answers.pop_front();
+                }
+                Filled::NoRoom => return true,
+                Filled::PutOff => {
+                    peer.put_off_answer();
+                    continue;
+                }
+                Filled::Large(body) => {
+                    // Then the rest of the stream.
+                    peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
+                    continue;
+                }
             }
-            peer.answers.pop_front();
             if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
                 held.queued = false;
             }
@@ -92,7 +101,7 @@ impl Engine {
     pub(super) fn pass_on(&mut self, to: NodeId, body: Vec<u8>) -> bool {
         let Some(peer) = self.peers.up(to) else { return false };
         let entered = if body.len() <= LARGE {
-            peer.push_control(Subprotocol::Events, body)
+            peer.push_control(Subprotocol::Events, body).is_ok()
         } else {
             peer.push_passing(Subprotocol::Events, body)
         };
@@ -101,18 +110,22 @@ impl Engine {
         entered
     }
 
-    /// Writes what a stream has to send; false when the sink is full.
-    fn fill_stream(&mut self, origin: OriginHash, to: NodeId, sink: &mut dyn RecordSink) -> bool {
+    /// Writes what a stream has to send.
+    fn fill_stream(&mut self, origin: OriginHash, to: NodeId, sink: &mut dyn RecordSink) -> StreamEnd {
         self.give_up_longer(origin, to);
         loop {
-            let Some(route) = self.routes.get_mut(&origin) else { return true };
-            let Some(stream) = route.stream.as_mut().filter(|stream| stream.host == to) else { return true };
-            match fill_batch(stream, sink) {
+            let takes_large = self.peers.get(to).is_some_and(Peer::takes_large);
+            let Some(route) = self.routes.get_mut(&origin) else { return StreamEnd::Done };
+            let Some(stream) = route.stream.as_mut().filter(|stream| stream.host == to) else {
+                return StreamEnd::Done;
+            };
+            match fill_batch(stream, takes_large, sink) {
                 Filled::Nothing => {
                     route.queued = false;
-                    return true;
+                    return StreamEnd::Done;
                 }
-                Filled::NoRoom => return false,
+                Filled::NoRoom => return StreamEnd::NoRoom,
+                Filled::PutOff => return StreamEnd::PutOff,
                 Filled::Large(body) => {
                     if let Some(peer) = self.peers.up(to) {
                         peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
@@ -155,6 +168,9 @@ impl Engine {
                 message.sent = end;
                 if message.sent == message.body.len() {
                     peer.pop_bulk();
+                    if peer.has_fast() {
+                        self.wakes.insert(to);
+                    }
                 }
             }
         }
@@ -234,16 +250,16 @@ impl Engine {
                 self.on_record(me, &Record { subprotocol, body: body.into() }, now);
             } else if let Some(origin) = self.own_streams.pop() {
                 let mut sink = OwnSink::default();
-                let _full = self.fill_stream(origin, me, &mut sink);
+                let _done = self.fill_stream(origin, me, &mut sink);
                 self.own.extend(sink.records);
             } else if let Some((key, stream)) = self.own_answers.pop() {
                 let mut sink = OwnSink::default();
                 if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                    let _nothing = fill_answers(held, u64::MAX, &mut sink);
+                    let _nothing = fill_answers(held, u64::MAX, true, &mut sink);
                 }
                 self.own.extend(sink.records);
             } else {
-                return;
+                return self.make_up_for_lost(now);
             }
         }
     }
@@ -256,12 +272,27 @@ enum Filled {
     NoRoom,
     /// There is more, behind a message that is too large for a record.
     Large(Bytes),
+    /// There is more, behind one that is too large for a record, and too many such messages wait.
+    PutOff,
 }
 
-fn fill_batch(stream: &mut OutStream, sink: &mut dyn RecordSink) -> Filled {
+/// How far what a stream has to send was written.
+enum StreamEnd {
+    /// There is nothing more.
+    Done,
+    /// The sink is full.
+    NoRoom,
+    /// Too many large messages wait.
+    PutOff,
+}
+
+fn fill_batch(stream: &mut OutStream, takes_large: bool, sink: &mut dyn RecordSink) -> Filled {
     let limit = sink.room();
     while stream.has_unsent() {
         let large = limit < usize::MAX && stream.next_len().is_some_and(|len| len > LARGE);
+        if large && !takes_large {
+            return Filled::PutOff;
+        }
         let room = if large { usize::MAX } else { sink.room() };
         let (first, mut items) = stream.batch(room);
         if large {
@@ -301,29 +332,28 @@ fn fill_batch(stream: &mut OutStream, sink: &mut dyn RecordSink) -> Filled {
         if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
             return Filled::NoRoom;
         }
-        let ask = stream.ask_again;
         stream.sent(count);
-        stream.told();
-        stream.ask_again = ask;
+        stream.told_replies();
     }
-    if stream.ask_again || stream.untold_replies() > 0 {
+    if stream.word != Word::Nothing || stream.untold_replies() > 0 {
         let message = EventsMessage::Await {
             stream: stream.id,
             epoch: stream.epoch,
             hops: 0,
             replies_through: stream.replies_through(),
-            repeat: stream.ask_again,
+            repeat: stream.word == Word::Repeat,
         };
         if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {
             return Filled::NoRoom;
         }
-        stream.told();
+        stream.told_replies();
+        stream.word = Word::Nothing;
     }
     Filled::Nothing
 }
 
 /// `limit` is the largest payload that the sender takes.
-fn fill_answers(held: &mut InStream, limit: u64, sink: &mut dyn RecordSink) -> Filled {
+fn fill_answers(held: &mut InStream, limit: u64, takes_large: bool, sink: &mut dyn RecordSink) -> Filled {
     loop {
         let mut left = sink.room().saturating_sub(BATCH_OVERHEAD);
         let unlimited = sink.room() == usize::MAX;
@@ -340,6 +370,9 @@ fn fill_answers(held: &mut InStream, limit: u64, sink: &mut dyn RecordSink) -> F
             if !unlimited && need > LARGE {
                 // Alone, so that what stands before it need not wait for it.
                 if replies.is_empty() {
+                    if !takes_large {
+                        return Filled::PutOff;
+                    }
                     large = true;
                     replies.push(reply.as_wire());
                 }

@@ -3,7 +3,7 @@
 //! The embedder pulls work on its own thread; nothing here is pushed into user code. Batches of events are formed at
 //! that moment, not before, so that what has not begun can still be moved, withdrawn or timed out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -155,6 +155,19 @@ impl Work {
         match want {
             Want::Slice { offset, len } => Self::ReadState { daemon, offset, len },
             Want::Check { offset, len } => Self::CheckState { daemon, offset, len },
+        }
+    }
+
+    const fn is_stage(&self) -> bool {
+        matches!(self, Self::Notice(Notice::Migration { .. }))
+    }
+
+    /// The question that it puts to a policy.
+    const fn question(&self) -> Option<u64> {
+        if let Self::Admit { question, .. } | Self::AdmitOrchestrator { question, .. } = self {
+            Some(*question)
+        } else {
+            None
         }
     }
 }
@@ -323,12 +336,17 @@ pub enum Notice {
     },
 }
 
-/// The queue of work. Bounded by what it serves: one entry for each daemon, question and wait, and one progress notice
-/// for each migration.
+/// With so many stages of migrations that the embedder has not heard of, no further migration begins here.
+const MOST_STAGES: usize = 4096;
+
+/// The queue of work. Bounded by what it serves: a few entries for each daemon, question, wait and migration under way. What
+/// migrations leave behind that are over is bounded by letting none begin while the embedder [is behind](Self::is_behind).
 #[derive(Debug, Default)]
 pub(super) struct WorkQueue {
     urgent: VecDeque<Work>,
     runnable: VecDeque<DaemonKey>,
+    /// Stages and ends of migrations in `urgent`.
+    stages: usize,
 }
 
 /// The next thing in the queue.
@@ -351,7 +369,20 @@ impl WorkQueue {
                 return;
             }
         }
+        self.stages += usize::from(work.is_stage());
         self.urgent.push_back(work);
+    }
+
+    /// Whether the embedder has much to hear of migrations.
+    pub(super) fn is_behind(&self) -> bool {
+        self.stages >= MOST_STAGES
+    }
+
+    /// Questions that need no answer any more.
+    pub(super) fn withdraw(&mut self, questions: &BTreeSet<u64>) {
+        if !questions.is_empty() {
+            self.urgent.retain(|work| work.question().is_none_or(|question| !questions.contains(&question)));
+        }
     }
 
     /// Enters a daemon that has events to run.
@@ -361,7 +392,13 @@ impl WorkQueue {
 
     /// Control and answers first: they must not wait behind a flood of events.
     pub(super) fn next(&mut self) -> Option<Next> {
-        self.urgent.pop_front().map(Next::Work).or_else(|| self.runnable.pop_front().map(Next::Batch))
+        match self.urgent.pop_front() {
+            Some(work) => {
+                self.stages -= usize::from(work.is_stage());
+                Some(Next::Work(work))
+            }
+            None => self.runnable.pop_front().map(Next::Batch),
+        }
     }
 
     /// Takes settlements from the front of the queue for as long as `take` wants them.

@@ -142,6 +142,21 @@ pub enum ChannelMessage<'b> {
         #[n(1)]
         member: Option<GroupMember>,
     },
+    /// Anybody → anybody: an issuer has revoked tokens. Who did not know it passes it on.
+    #[n(9)]
+    Revoked {
+        /// A [`Revocation`](crate::identity::Revocation).
+        #[b(0)]
+        #[cbor(with = "minicbor::bytes")]
+        statement: &'b [u8],
+    },
+    /// Publisher → anybody: what has this issuer revoked? Who knows answers with [`Revoked`](Self::Revoked).
+    #[n(10)]
+    WhoRevoked {
+        /// Who issues or passes on tokens for a channel of this publisher.
+        #[n(0)]
+        issuer: EntityId,
+    },
 }
 
 /// That a daemon itself wants to subscribe.

@@ -4,7 +4,7 @@ use minicbor::decode::{Decoder, Error};
 use minicbor::{Decode, Encode};
 
 use super::codec::bounded_array;
-use crate::identity::{NodeId, OriginHash};
+use crate::identity::{Epoch, NodeId, OriginHash};
 
 /// Most daemons that one message names.
 pub const MOST_NAMED: usize = 4096;
@@ -46,6 +46,11 @@ pub enum DirectoryMessage<'b> {
         /// Every member that both see has named its daemons to the answerer. Without that, knowing of none says nothing.
         #[n(3)]
         settled: Option<bool>,
+        /// Instead of a claim: the last one that it knows of, whose host is out of its reach. Who begins the daemon anew begins
+        /// later than that.
+        #[b(4)]
+        #[cbor(with = "minicbor::bytes")]
+        former: Option<&'b [u8]>,
     },
     /// Unasked: a daemon was taken over, or lives on at a later epoch than the receiver said.
     #[n(2)]
@@ -73,7 +78,8 @@ pub enum DirectoryMessage<'b> {
         #[n(3)]
         settled: Option<u64>,
     },
-    /// From a home node: others say as well that they host these daemons. The receiver is to show them its claims.
+    /// Others say as well that they host these daemons, as the sender knows, a home perhaps. The receiver is to show them its
+    /// claims.
     #[n(4)]
     Rivals {
         /// Which ones.
@@ -81,6 +87,37 @@ pub enum DirectoryMessage<'b> {
         #[cbor(decode_with = "read_rivals")]
         rivals: Vec<Rival>,
     },
+    /// To a peer that shares no homes with the sender: how many daemons the sender hosts. Whoever hosts fewer names its own, so
+    /// that the other one can compare.
+    #[n(5)]
+    Tally {
+        /// How many.
+        #[n(0)]
+        hosted: u64,
+        /// An answer: the receiver hosts fewer, and is to name them.
+        #[n(1)]
+        yours: bool,
+    },
+    /// To a peer that shares no homes with the sender, and hosts more: daemons of the sender.
+    #[n(6)]
+    Hosting {
+        /// Which ones.
+        #[n(0)]
+        #[cbor(decode_with = "read_hosted")]
+        hosted: Vec<Hosted>,
+    },
+}
+
+/// A daemon that the sender hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Hosted {
+    /// Which one.
+    #[n(0)]
+    pub origin: OriginHash,
+    /// At which epoch.
+    #[n(1)]
+    pub epoch: Epoch,
 }
 
 /// A daemon that another node says it hosts.
@@ -114,4 +151,8 @@ fn read_named<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<OriginHash>, Erro
 
 fn read_rivals<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Rival>, Error> {
     bounded_array(d, MOST_NAMED as u64, "rivals")
+}
+
+fn read_hosted<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Hosted>, Error> {
+    bounded_array(d, MOST_NAMED as u64, "daemons")
 }

@@ -1,5 +1,6 @@
 //! Why a migration fails, in the words of the peers.
 
+use minicbor::decode::{Decoder, Error};
 use minicbor::{Decode, Encode};
 
 use super::events::MAX_FAILURE_TEXT;
@@ -17,7 +18,7 @@ pub enum FailureReason {
     #[error("{}", why.in_words(kind))]
     FactoryNotFound {
         /// The daemon's kind.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "read_text")]
         kind: String,
         /// Which of these it is.
         #[n(1)]
@@ -32,7 +33,7 @@ pub enum FailureReason {
     #[error("state failed: {detail}")]
     StateFailed {
         /// What went wrong.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "read_text")]
         detail: String,
     },
     /// Another migration of this daemon is under way.
@@ -44,7 +45,7 @@ pub enum FailureReason {
     #[error("identity transport failed: {detail}")]
     IdentityTransportFailed {
         /// What went wrong.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "read_text")]
         detail: String,
     },
     /// The orchestrator may not move this daemon.
@@ -79,7 +80,7 @@ pub enum FailureReason {
     #[error("timed out: {detail}")]
     Timeout {
         /// Which deadline.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "read_text")]
         detail: String,
     },
     /// A node of the migration was lost.
@@ -87,7 +88,7 @@ pub enum FailureReason {
     #[error("a peer was lost: {detail}")]
     PeerLost {
         /// Which one, and what it was in the migration.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "read_text")]
         detail: String,
         /// The same, where it is one node.
         #[n(1)]
@@ -106,10 +107,10 @@ pub enum FailureReason {
     #[error("wrong phase: expected {expected}, got {got}")]
     WrongPhase {
         /// What the handler awaited.
-        #[n(0)]
+        #[cbor(n(0), decode_with = "read_text")]
         expected: String,
         /// What came.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "read_text")]
         got: String,
     },
 }
@@ -174,6 +175,14 @@ impl FailureReason {
         }
         self
     }
+}
+
+fn read_text<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<String, Error> {
+    let text = d.str()?;
+    if text.len() > MAX_FAILURE_TEXT {
+        return Err(Error::message("an over-long failure text"));
+    }
+    Ok(text.to_owned())
 }
 
 /// Cuts `text` to [`MAX_FAILURE_TEXT`] bytes at a character boundary.

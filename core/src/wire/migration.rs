@@ -3,13 +3,21 @@
 //! Each one names the daemon, the migration, its attempt and the epoch it starts from, so that every handler can be
 //! idempotent and refuse what belongs to another attempt.
 
+use minicbor::decode::{Decoder, Error};
 use minicbor::{Decode, Encode};
 
 pub use super::failure_reason::{FailureReason, Unwelcome, truncate};
 
-use super::codec::{bytes32, bytes64};
+use super::codec::{bounded_array, bytes32, bytes64};
 use super::events::{StreamId, decode_number};
 use crate::identity::{EntityId, Epoch, MigrationId, NodeId, OriginHash};
+
+/// Most waiting events in one message, and most streams that they are of.
+pub const MOST_STAGED_TOGETHER: usize = 512;
+/// Most streams that lead to a daemon when it is handed over.
+pub const MOST_HANDED_STREAMS: usize = 65_536;
+/// Most kinds that a draining node asks about.
+pub const MOST_KINDS: usize = 1024;
 
 /// What every message of one attempt carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -219,16 +227,16 @@ pub enum MigrationMessage<'b> {
         #[n(1)]
         first: u64,
         /// The streams that the items refer to.
-        #[n(2)]
+        #[cbor(n(2), decode_with = "read_streams")]
         streams: Vec<StreamId>,
         /// The items.
-        #[b(3)]
+        #[cbor(b(3), decode_with = "read_items")]
         items: Vec<StagedItem<'b>>,
         /// How many there are in all; only with the final message, after the mailbox was closed.
         #[n(4)]
         total: Option<u64>,
         /// Where every stream stands; only with the final message. Numbers that were given up leave no item.
-        #[n(5)]
+        #[cbor(n(5), decode_with = "read_marks")]
         marks: Vec<StreamMark>,
         /// What the daemon has to do with channels; only with the final message.
         #[b(6)]
@@ -422,7 +430,7 @@ pub enum MigrationMessage<'b> {
         #[n(0)]
         query: u64,
         /// The kinds that have to go somewhere.
-        #[b(1)]
+        #[cbor(b(1), decode_with = "read_kinds")]
         kinds: Vec<&'b str>,
     },
     /// Peer → draining node: the answer.
@@ -432,7 +440,7 @@ pub enum MigrationMessage<'b> {
         #[n(0)]
         query: u64,
         /// Places in the question of the kinds that it can build; none while it is not ready or leaves itself.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "read_places")]
         kinds: Vec<u32>,
         /// Whether its policy may admit daemons that were not announced to it.
         #[n(2)]
@@ -527,4 +535,24 @@ impl MigrationMessage<'_> {
             Self::Hosts { .. } => "Hosts",
         }
     }
+}
+
+fn read_streams<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<StreamId>, Error> {
+    bounded_array(d, MOST_STAGED_TOGETHER as u64, "streams")
+}
+
+fn read_items<'b, C>(d: &mut Decoder<'b>, _: &mut C) -> Result<Vec<StagedItem<'b>>, Error> {
+    bounded_array(d, MOST_STAGED_TOGETHER as u64, "waiting events")
+}
+
+fn read_marks<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<StreamMark>, Error> {
+    bounded_array(d, MOST_HANDED_STREAMS as u64, "marks")
+}
+
+fn read_kinds<'b, C>(d: &mut Decoder<'b>, _: &mut C) -> Result<Vec<&'b str>, Error> {
+    bounded_array(d, MOST_KINDS as u64, "kinds")
+}
+
+fn read_places<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<u32>, Error> {
+    bounded_array(d, MOST_KINDS as u64, "kinds")
 }

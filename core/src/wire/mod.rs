@@ -3,6 +3,7 @@
 //! A session carries *frames* (one Noise message each); a frame carries *records* of one lane; a record is one
 //! message of one subprotocol.
 
+pub mod capabilities;
 pub mod channels;
 pub mod codec;
 pub mod directory;

@@ -1,11 +1,13 @@
 //! Channels: the machine on a simulated network, and real nodes.
 
+mod capabilities;
 mod delivery;
 mod groups;
 mod membership;
 mod moving;
 mod net;
 mod nodes;
+mod revocations;
 mod simulation;
 mod slow;
 mod tokens;

@@ -95,6 +95,18 @@ impl Net {
         Self { nodes: nodes.collect(), wires: BTreeMap::new(), now }
     }
 
+    /// A node's process dies, and a new one begins with nothing but its key. The others give up the former one.
+    pub(crate) fn restart(&mut self, at: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != at).collect::<Vec<_>>() {
+            self.lose(at, other);
+        }
+        let node = &mut self.nodes[at];
+        node.incarnation = Incarnation { started_at_ms: node.incarnation.started_at_ms + 1, ..node.incarnation };
+        let (entity, subnet) = (node.keypair.entity_id(), Subnet::default());
+        node.machine = ChannelMachine::new(entity, node.incarnation, subnet, MAX_PAYLOAD);
+        node.events.clear();
+    }
+
     /// Nodes that all have sessions with each other.
     pub(crate) fn connected(count: usize) -> Self {
         let mut net = Self::new(count);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_daemon_core::capability::{Capabilities, CapabilityConfig, CapabilitySet};
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, PublishOptions, ReaderEnd, ReaderId, Subnet,
 };
@@ -30,6 +31,7 @@ impl ChannelObserver for Bell {
 
 struct Node {
     mesh: MeshNode,
+    capabilities: Capabilities,
     channels: Channels,
     bell: Arc<Bell>,
 }
@@ -43,9 +45,12 @@ impl Node {
         let mesh = MeshNode::create(config).await.expect("a free port");
         mesh.start();
         let bell = Arc::new(Bell::default());
+        let config = CapabilityConfig::default();
+        let capabilities = Capabilities::create(&mesh, Subnet::default(), config).expect("the first on this node");
         let channels =
             Channels::create(&mesh, Subnet::default(), MAX_PAYLOAD, bell.clone()).expect("the first on this node");
-        Self { mesh, channels, bell }
+        channels.gate_by(&capabilities);
+        Self { mesh, capabilities, channels, bell }
     }
 
     async fn pair() -> (Self, Self) {
@@ -177,6 +182,51 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     subscriber.channels.close();
     let error = pending.await.expect_err("it has ended, or there is no such channel");
     assert!(matches!(error, ChannelError::ShutDown | ChannelError::Unknown(_)));
+    publisher.mesh.shutdown().await;
+    subscriber.mesh.shutdown().await;
+}
+
+fn tagged(tags: &[&str]) -> CapabilitySet {
+    CapabilitySet { tags: tags.iter().map(|&tag| tag.to_owned()).collect(), ..CapabilitySet::default() }
+}
+
+/// A channel for nodes with the tag `gpu`.
+fn for_gpus() -> ChannelConfig {
+    let mut config = ChannelConfig::new(name("a"));
+    config.subscribe_caps.require_tags = vec!["gpu".to_owned()];
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_45_who_subscribes_right_after_connecting_is_judged_by_what_it_has_announced() {
+    let publisher = Node::new().await;
+    publisher.channels.register(for_gpus()).expect("registered");
+    let address = publisher.mesh.local_addr().to_string();
+    for trial in 0..40 {
+        let subscriber = Node::new().await;
+        subscriber.capabilities.announce(tagged(&["gpu"])).expect("small");
+        let node = subscriber.mesh.connect(&address, None, None).await.expect("session");
+        let let_in = subscriber.channels.subscribe(node, &feed("a"), None).await;
+        assert_eq!(let_in, Ok(()), "trial {trial}");
+        subscriber.mesh.shutdown().await;
+    }
+    publisher.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hazard_45_what_a_node_announces_counts_for_what_it_asks_next_and_for_what_it_has() {
+    let (publisher, subscriber) = Node::pair().await;
+    publisher.channels.register(for_gpus()).expect("registered");
+    let node = publisher.mesh.node_id();
+    for trial in 0..40 {
+        subscriber.capabilities.announce(tagged(&["gpu"])).expect("small");
+        let (reader, ready) = subscriber.channels.open_reader(node, &feed("a"), None);
+        assert_eq!(ready.await, Ok(()), "trial {trial}");
+        subscriber.capabilities.announce(tagged(&["cpu"])).expect("small");
+        let end = subscriber.end(reader).await;
+        assert!(matches!(end, ReaderEnd::Failed(ChannelError::Unauthorized { .. })), "trial {trial}: {end:?}");
+        assert_eq!(publisher.channels.look(|machine| machine.roster(&feed("a"))), []);
+    }
     publisher.mesh.shutdown().await;
     subscriber.mesh.shutdown().await;
 }

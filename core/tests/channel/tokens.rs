@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ChannelConfig, ChannelError, Subscriber};
+use mesh_daemon_core::channel::{ChannelConfig, ChannelError, Denial, MAX_TOKEN_SKEW, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, PermissionToken, TokenChain, TokenGrant, TokenScope};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -25,9 +25,9 @@ fn gated(net: &Net) -> ChannelConfig {
 }
 
 /// Why a subscription was refused.
-fn why(result: &Result<(), ChannelError>) -> &'static str {
+fn why(result: &Result<(), ChannelError>) -> Denial {
     match result {
-        Err(ChannelError::Unauthorized { why, .. }) => why,
+        Err(ChannelError::Unauthorized { why, .. }) => *why,
         other => panic!("not a refusal: {other:?}"),
     }
 }
@@ -105,6 +105,41 @@ fn requirement_119_a_channel_that_is_gated_later_puts_out_whose_token_ends() {
 }
 
 #[test]
+fn requirement_117_a_tolerance_for_clocks_lets_in_early_and_never_late() {
+    let skews = [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(5), MAX_TOKEN_SKEW, Duration::MAX];
+    for skew in skews {
+        let mut net = Net::connected(2);
+        net.register(P, gated(&net));
+        net.nodes[P].machine.set_token_skew(skew);
+        let own = net.nodes[S].keypair.clone();
+        let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
+        let issued = net.now.unix;
+        // More than the most is the most.
+        let first = issued.checked_sub(skew.min(MAX_TOKEN_SKEW)).expect("later than 1970");
+        let second = Duration::from_secs(1);
+        let sets = [
+            (first.checked_sub(Duration::from_millis(1)).expect("later than 1970"), false),
+            (first, true),
+            (issued, true),
+            (issued + second * 59 + Duration::from_millis(999), true),
+            (issued + second * 60, false),
+            (issued + second * 60 + skew.min(MAX_TOKEN_SKEW), false),
+        ];
+        for (clock, let_in) in sets {
+            net.now.unix = clock;
+            assert_eq!(net.subscribe(S, P, "gated", None, Some(&token)).is_ok(), let_in, "{skew:?}: {clock:?}");
+            // Whoever was let in early stays: publishing looks at the tokens once more.
+            let id = net.publish(P, "gated", b"secret", RELIABLE).expect("published");
+            net.run();
+            let report = net.report(P, id).expect("over").expect("sent");
+            assert_eq!(report.delivered, usize::from(let_in), "{skew:?}: {clock:?}");
+            net.leave(S, P, "gated", Subscriber::Node);
+            net.run();
+        }
+    }
+}
+
+#[test]
 fn requirement_118_at_the_gate_another_channel_only_with_the_wildcard_bit_and_only_to_subscribe() {
     let mut net = Net::connected(2);
     net.register(P, gated(&net));
@@ -142,11 +177,11 @@ fn hazard_43_revoking_a_holder_ends_what_it_passed_on_and_nothing_else() {
     let ends = net.ends(S);
     assert!(matches!(ends.as_slice(), [(Subscriber::Daemon(who), _)] if *who == one.entity_id()), "{ends:?}");
     assert_eq!(net.nodes[P].machine.roster(&feed("gated")), [(net.id(S), Subscriber::Daemon(two.entity_id()))]);
-    assert_eq!(why(&net.subscribe(S, P, "gated", Some(&one), Some(&passed_on))), "the token was revoked");
+    assert_eq!(why(&net.subscribe(S, P, "gated", Some(&one), Some(&passed_on))), Denial::Revoked);
 
     // A floor never falls, and what is of the later generation is good.
     net.nodes[P].machine.revoke_below(holder.entity_id(), 0, now);
-    assert_eq!(why(&net.subscribe(S, P, "gated", Some(&one), Some(&passed_on))), "the token was revoked");
+    assert_eq!(why(&net.subscribe(S, P, "gated", Some(&one), Some(&passed_on))), Denial::Revoked);
     let later = chain(&net, &holder, &one, 1);
     net.subscribe(S, P, "gated", Some(&one), Some(&later)).expect("of the later generation");
 }

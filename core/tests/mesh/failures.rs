@@ -70,6 +70,25 @@ async fn silence_is_suspected_then_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_speaks_and_never_reads_is_suspected_like_a_silent_one() {
+    // The dialler speaks on and does not mind that it hears nothing.
+    let patient = MeshConfig { session_timeout: Duration::from_secs(3600), reconnect: false, ..quick() };
+    let (a, b) = (node(patient).await, node(quick()).await);
+    let (at_b, mut ears_b) = Tester::on(&b);
+    let proxy = Proxy::to(b.local_addr()).await;
+    a.connect(&proxy.addr.to_string(), None, None).await.expect("session");
+    assert!(matches!(ears_b.event().await, PeerEvent::Connected { .. }));
+    proxy.set(Mode::OneWay);
+    // More than any buffers on the way hold.
+    for _ in 0..1024 {
+        at_b.send(a.node_id(), Lane::Fast, vec![0; 60_000]);
+    }
+    assert_eq!(ears_b.event().await, PeerEvent::Suspected { node: a.node_id() });
+    assert!(at_b.pending(a.node_id(), Lane::Fast) > 0);
+    assert_eq!(b.counters().sessions_broken, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_silent_for_a_while_comes_back_on_the_same_connection() {
     let slow = MeshConfig { session_timeout: Duration::from_secs(6), ..quick() };
     let (a, b) =

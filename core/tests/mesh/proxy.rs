@@ -15,6 +15,14 @@ pub(crate) enum Mode {
     Cut,
     /// Connections stay and nothing passes.
     Silent,
+    /// Only what the dialler says passes.
+    OneWay,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Dialler,
+    Listener,
 }
 
 /// Stands between two nodes until dropped.
@@ -41,8 +49,8 @@ impl Proxy {
                 }
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-                tokio::spawn(pass(near_read, far_write, watched.clone()));
-                tokio::spawn(pass(far_read, near_write, watched.clone()));
+                tokio::spawn(pass(near_read, far_write, Says::Dialler, watched.clone()));
+                tokio::spawn(pass(far_read, near_write, Says::Listener, watched.clone()));
             }
         });
         Self { addr, mode: Arc::new(mode) }
@@ -56,16 +64,17 @@ impl Proxy {
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
+    says: Says,
     mut mode: watch::Receiver<Mode>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let now = *mode.borrow_and_update();
         let read = async {
-            match now {
-                Mode::Open => from.read(&mut buffer).await,
-                Mode::Silent => std::future::pending().await,
-                Mode::Cut => Ok(0),
+            match (now, says) {
+                (Mode::Open, _) | (Mode::OneWay, Says::Dialler) => from.read(&mut buffer).await,
+                (Mode::Silent, _) | (Mode::OneWay, Says::Listener) => std::future::pending().await,
+                (Mode::Cut, _) => Ok(0),
             }
         };
         tokio::select! {

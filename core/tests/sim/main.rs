@@ -1,5 +1,6 @@
 //! Whole meshes on a simulated network: virtual time, seeded faults, the same trace for the same seed.
 
+mod capabilities;
 mod engine;
 mod membership;
 mod net;

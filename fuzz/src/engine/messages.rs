@@ -5,7 +5,7 @@ use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::identity::{Epoch, Lineage, MigrationId, NodeId};
 use mesh_daemon_core::wire::Subprotocol;
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Rival};
+use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Hosted, Rival};
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Failure, FailureKind, Item, Reply, StreamId};
 use mesh_daemon_core::wire::migration::{
     CopyState, FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark,
@@ -113,11 +113,13 @@ pub(super) enum OfStreams<'a> {
 #[derive(Arbitrary, Debug)]
 pub(super) enum OfDirectory<'a> {
     Lookup { query: Number, theirs: bool },
-    Answer { query: Number, claim: Option<&'a [u8]> },
+    Answer { query: Number, claim: Option<&'a [u8]>, former: Option<&'a [u8]> },
     HomeLookup { query: Number, theirs: bool, view: Number, hosting: bool },
     HomeAnswer { query: Number, hosts: [bool; 2], settled: bool },
     Place { anew: bool, hosted: [bool; 2], gone: [bool; 2], settled: Option<Number> },
     Rivals { theirs: bool, second: bool },
+    Tally { hosted: Number, yours: bool },
+    Hosting { theirs: bool, epoch: Number },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -270,8 +272,8 @@ impl OfDirectory<'_> {
             Self::Lookup { query, theirs } => {
                 DirectoryMessage::Lookup { query: query.0, origin: origin(theirs), view: None, hosting: None }
             }
-            Self::Answer { query, claim } => {
-                DirectoryMessage::Answer { query: query.0, claim, hosts: None, settled: None }
+            Self::Answer { query, claim, former } => {
+                DirectoryMessage::Answer { query: query.0, claim, hosts: None, settled: None, former }
             }
             Self::HomeLookup { query, theirs, view, hosting } => DirectoryMessage::Lookup {
                 query: query.0,
@@ -281,7 +283,7 @@ impl OfDirectory<'_> {
             },
             Self::HomeAnswer { query, hosts, settled } => {
                 let hosts = Some(Few(hosts.map(|second| peer(second).node_id()).to_vec()));
-                DirectoryMessage::Answer { query: query.0, claim: None, hosts, settled: Some(settled) }
+                DirectoryMessage::Answer { query: query.0, claim: None, hosts, settled: Some(settled), former: None }
             }
             Self::Place { anew, hosted, gone, settled } => DirectoryMessage::Place {
                 anew,
@@ -292,6 +294,11 @@ impl OfDirectory<'_> {
             Self::Rivals { theirs, second } => {
                 let rival = Rival { origin: origin(theirs), host: peer(second).node_id() };
                 DirectoryMessage::Rivals { rivals: vec![rival] }
+            }
+            Self::Tally { hosted, yours } => DirectoryMessage::Tally { hosted: hosted.0, yours },
+            Self::Hosting { theirs, epoch } => {
+                let hosted = Hosted { origin: origin(theirs), epoch: Epoch::new(epoch.0) };
+                DirectoryMessage::Hosting { hosted: vec![hosted] }
             }
         })
     }

@@ -1,7 +1,7 @@
 //! One end of a circuit: a stream of bytes inside a session with the relay.
 
-use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Relay;
+use super::pieces::Pieces;
 use crate::identity::NodeId;
 use crate::mesh::stream::ByteStream;
 use crate::wire::relay::{CIRCUIT_WINDOW, CircuitId};
@@ -30,8 +31,7 @@ pub(super) struct Circuit {
 #[derive(Debug)]
 struct Pipe {
     standing: Standing,
-    incoming: VecDeque<Bytes>,
-    incoming_bytes: usize,
+    incoming: Pieces,
     /// Read and not yet given back as credit.
     owed: u64,
     /// The peer's writer is done.
@@ -68,8 +68,7 @@ impl Circuit {
     pub(super) fn new(id: CircuitId, by: NodeId) -> Self {
         let pipe = Pipe {
             standing: Standing::Asked,
-            incoming: VecDeque::new(),
-            incoming_bytes: 0,
+            incoming: Pieces::default(),
             owed: 0,
             ended: false,
             outgoing: BytesMut::new(),
@@ -110,14 +109,13 @@ impl Circuit {
     /// Bytes arrived; none at all is the end of them.
     pub(super) fn arrived(&self, bytes: Bytes) -> Result<(), Broken> {
         let mut pipe = self.pipe.lock();
-        if pipe.ended || (pipe.incoming_bytes + bytes.len()) as u64 + pipe.owed > CIRCUIT_WINDOW {
+        if pipe.ended || (pipe.incoming.len() + bytes.len()) as u64 + pipe.owed > CIRCUIT_WINDOW {
             return Err(Broken);
         }
         if bytes.is_empty() {
             pipe.ended = true;
         } else {
-            pipe.incoming_bytes += bytes.len();
-            pipe.incoming.push_back(bytes);
+            pipe.incoming.push(bytes);
         }
         wake(pipe.reader.take());
         Ok(())
@@ -211,6 +209,10 @@ impl ByteStream for CircuitStream {
     type Read = CircuitReader;
     type Write = CircuitWriter;
 
+    fn local_ip(&self) -> Option<IpAddr> {
+        None
+    }
+
     fn halves(self) -> (CircuitReader, CircuitWriter) {
         (self.read, self.write)
     }
@@ -223,14 +225,9 @@ impl AsyncRead for CircuitReader {
             let mut pipe = circuit.pipe.lock();
             let before = into.remaining();
             while into.remaining() > 0
-                && let Some(first) = pipe.incoming.front_mut()
+                && let Some(piece) = pipe.incoming.take(into.remaining())
             {
-                let len = first.len().min(into.remaining());
-                into.put_slice(&first[..len]);
-                first.advance(len);
-                if first.is_empty() {
-                    pipe.incoming.pop_front();
-                }
+                into.put_slice(&piece);
             }
             let read = before - into.remaining();
             if read == 0 && before > 0 {
@@ -240,7 +237,6 @@ impl AsyncRead for CircuitReader {
                 pipe.reader = Some(context.waker().clone());
                 return Poll::Pending;
             }
-            pipe.incoming_bytes -= read;
             pipe.owed += read as u64;
             if pipe.owed < CIRCUIT_WINDOW / 4 || pipe.standing == Standing::Closed {
                 0

@@ -10,8 +10,9 @@
 
 mod circuit;
 mod outbox;
+mod pieces;
 mod reach;
-mod switch;
+pub mod switch;
 #[cfg(feature = "test-hooks")]
 mod tamper;
 
@@ -31,7 +32,7 @@ pub(super) use self::reach::{open, reach};
 use self::switch::{Misfit, Piece, Switch};
 #[cfg(feature = "test-hooks")]
 pub use self::tamper::Tamper;
-use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler, keep_part};
+use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler};
 use super::inner::Inner;
 use super::listen;
 use super::table::Way;
@@ -324,7 +325,7 @@ impl Relay {
                 Vec::new()
             }
             RelayMessage::Data { circuit, bytes } => {
-                let bytes = keep_part(body, bytes);
+                let bytes = body.slice_ref(bytes);
                 if let Some(end) = state.ends.get(&(from, circuit)) {
                     let kept = end.arrived(bytes);
                     return if kept.is_err() { break_end(state, from, circuit) } else { Vec::new() };

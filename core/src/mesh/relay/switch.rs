@@ -3,11 +3,12 @@
 //! Each direction of a circuit may hold a window of bytes here; the ends account for it with their own credit, and one
 //! that sends more loses the circuit. Only sessions of this node's own are used: a relay never goes through another.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use tokio::time::{Duration, Instant};
 
+use super::pieces::Pieces;
 use crate::identity::NodeId;
 use crate::wire::relay::{CIRCUIT_WINDOW, CircuitId};
 
@@ -20,7 +21,7 @@ const MOST_HELD: usize = 64 * 1024 * 1024;
 
 /// The circuits that go through this node.
 #[derive(Debug, Default)]
-pub(super) struct Switch {
+pub struct Switch {
     hops: HashMap<CircuitId, Hop>,
     held: usize,
 }
@@ -36,8 +37,7 @@ struct Hop {
 /// What is on its way to one end.
 #[derive(Debug, Default)]
 struct Direction {
-    pieces: VecDeque<Bytes>,
-    bytes: usize,
+    pieces: Pieces,
     /// The other end's writer is done, behind the pieces.
     ended: bool,
     credit: u64,
@@ -47,7 +47,7 @@ struct Direction {
 
 /// Why something was not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub enum Misfit {
     /// No such circuit with that peer: it is gone already.
     Unknown,
     /// The circuit cannot be, or cannot go on.
@@ -56,8 +56,10 @@ pub(super) enum Misfit {
 
 /// What is next for one end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
+    /// These bytes.
     Bytes(Bytes),
+    /// The other end's writer is done.
     End,
 }
 
@@ -71,13 +73,13 @@ impl Hop {
     }
 
     fn held(&self) -> usize {
-        self.to_opener.bytes + self.to_far.bytes
+        self.to_opener.pieces.len() + self.to_far.pieces.len()
     }
 }
 
 impl Switch {
     /// A circuit from `circuit.opener`, whose session brought the wish, to `far`, with which this node has a session.
-    pub(super) fn open(&mut self, circuit: CircuitId, far: NodeId, now: Instant) -> Result<(), Misfit> {
+    pub fn open(&mut self, circuit: CircuitId, far: NodeId, now: Instant) -> Result<(), Misfit> {
         let of_opener = self.hops.keys().filter(|known| known.opener == circuit.opener).count();
         let full = of_opener >= PER_OPENER || self.hops.len() >= TOTAL;
         if full || far == circuit.opener || self.hops.contains_key(&circuit) {
@@ -89,12 +91,12 @@ impl Switch {
     }
 
     /// The other end of a circuit that `from` has a part in.
-    pub(super) fn other(&self, circuit: CircuitId, from: NodeId) -> Result<NodeId, Misfit> {
+    pub fn other(&self, circuit: CircuitId, from: NodeId) -> Result<NodeId, Misfit> {
         self.hops.get(&circuit).and_then(|hop| hop.other(circuit, from)).ok_or(Misfit::Unknown)
     }
 
     /// Takes bytes of `from` in. `Ok(Some(to))` when the circuit is to be put on the list of that peer.
-    pub(super) fn data(
+    pub fn data(
         &mut self,
         circuit: CircuitId,
         from: NodeId,
@@ -107,36 +109,30 @@ impl Switch {
         hop.used = now;
         let direction = hop.towards(circuit, to).ok_or(Misfit::Unknown)?;
         let len = bytes.len();
-        if direction.ended || len > room || (direction.bytes + len) as u64 > CIRCUIT_WINDOW {
+        if direction.ended || len > room || (direction.pieces.len() + len) as u64 > CIRCUIT_WINDOW {
             return Err(Misfit::Refused);
         }
         if bytes.is_empty() {
             direction.ended = true;
         } else {
-            direction.pieces.push_back(bytes);
-            direction.bytes += len;
+            direction.pieces.push(bytes);
             self.held += len;
         }
         Ok((!std::mem::replace(&mut direction.queued, true)).then_some(to))
     }
 
     /// The next piece for `to`, of at most `room` bytes.
-    pub(super) fn take(&mut self, circuit: CircuitId, to: NodeId, room: usize) -> Option<Piece> {
+    pub fn take(&mut self, circuit: CircuitId, to: NodeId, room: usize) -> Option<Piece> {
         let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
-        let Some(first) = direction.pieces.front_mut() else {
+        let Some(piece) = direction.pieces.take(room) else {
             return std::mem::take(&mut direction.ended).then_some(Piece::End);
         };
-        let piece = first.split_to(first.len().min(room));
-        if first.is_empty() {
-            direction.pieces.pop_front();
-        }
-        direction.bytes -= piece.len();
         self.held -= piece.len();
         Some(Piece::Bytes(piece))
     }
 
     /// Whether more waits for `to`; if not, the circuit leaves the list.
-    pub(super) fn stays_queued(&mut self, circuit: CircuitId, to: NodeId) -> bool {
+    pub fn stays_queued(&mut self, circuit: CircuitId, to: NodeId) -> bool {
         let direction = self.hops.get_mut(&circuit).and_then(|hop| hop.towards(circuit, to));
         direction.is_some_and(|direction| {
             direction.queued = !direction.pieces.is_empty() || direction.ended;
@@ -145,7 +141,7 @@ impl Switch {
     }
 
     /// Notes credit on its way from `from`. `Ok(Some(to))` when that peer is to be told.
-    pub(super) fn credit(
+    pub fn credit(
         &mut self,
         circuit: CircuitId,
         from: NodeId,
@@ -162,20 +158,20 @@ impl Switch {
     }
 
     /// Takes the credit that is to be told to `to`.
-    pub(super) fn take_credit(&mut self, circuit: CircuitId, to: NodeId) -> Option<u64> {
+    pub fn take_credit(&mut self, circuit: CircuitId, to: NodeId) -> Option<u64> {
         let direction = self.hops.get_mut(&circuit)?.towards(circuit, to)?;
         Some(std::mem::take(&mut direction.credit)).filter(|&credit| credit > 0)
     }
 
     /// Forgets a circuit; gives its ends.
-    pub(super) fn close(&mut self, circuit: CircuitId) -> Option<[NodeId; 2]> {
+    pub fn close(&mut self, circuit: CircuitId) -> Option<[NodeId; 2]> {
         let hop = self.hops.remove(&circuit)?;
         self.held -= hop.held();
         Some([circuit.opener, hop.far])
     }
 
     /// The session with a peer is gone, and with it its circuits: gives them, with those who are to be told.
-    pub(super) fn peer_gone(&mut self, node: NodeId) -> Vec<(CircuitId, NodeId)> {
+    pub fn peer_gone(&mut self, node: NodeId) -> Vec<(CircuitId, NodeId)> {
         let gone: Vec<_> =
             self.hops.iter().filter_map(|(circuit, hop)| Some((*circuit, hop.other(*circuit, node)?))).collect();
         for (circuit, _) in &gone {
@@ -184,13 +180,23 @@ impl Switch {
         gone
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    /// Bytes that wait here.
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// How many circuits there are.
+    pub fn len(&self) -> usize {
         self.hops.len()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.hops.is_empty()
+    }
+
     /// Circuits that nothing has gone through for `limit`.
-    pub(super) fn idle(&self, now: Instant, limit: Duration) -> Vec<CircuitId> {
+    pub fn idle(&self, now: Instant, limit: Duration) -> Vec<CircuitId> {
         self.hops.iter().filter(|(_, hop)| now >= hop.used + limit).map(|(circuit, _)| *circuit).collect()
     }
 }
@@ -216,7 +222,7 @@ mod tests {
         let (mut switch, now, one) = (Switch::default(), Instant::now(), circuit(A, 1));
         switch.open(one, B, now).expect("room");
         assert_eq!(switch.data(one, A, piece(10), now), Ok(Some(B)));
-        assert_eq!(switch.data(one, A, piece(20_000), now), Ok(None), "it stands in the list already");
+        assert_eq!(switch.data(one, A, piece(40_000), now), Ok(None), "it stands in the list already");
         assert_eq!(switch.data(one, A, Bytes::new(), now), Ok(None));
         assert_eq!(switch.data(one, A, piece(1), now), Err(Misfit::Refused), "nothing comes behind the end");
         assert_eq!(switch.data(one, C, piece(1), now), Err(Misfit::Unknown));
@@ -224,7 +230,7 @@ mod tests {
         assert_eq!(switch.take(one, C, 100), None);
         assert_eq!(switch.take(one, B, 8), Some(Piece::Bytes(piece(8))));
         assert_eq!(switch.take(one, B, 8), Some(Piece::Bytes(piece(2))));
-        assert_eq!(switch.take(one, B, 65_000), Some(Piece::Bytes(piece(20_000))));
+        assert_eq!(switch.take(one, B, 65_000), Some(Piece::Bytes(piece(40_000))));
         assert!(switch.stays_queued(one, B));
         assert_eq!(switch.take(one, B, 8), Some(Piece::End));
         assert!(!switch.stays_queued(one, B));

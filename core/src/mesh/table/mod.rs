@@ -9,12 +9,16 @@
 //!   it had and lost. So a half-dead connection never keeps a peer out, and a late message never replaces a live one.
 //! - A direct session, asked for by either side, replaces one through a relay; the other way round only when the direct
 //!   one is dead. A peer that was dialled directly once goes on being dialled while a relayed session stands in.
-//! - A newer incarnation replaces everything of the older one at once; an older one is refused.
+//! - A newer incarnation replaces everything of the older one at once; an older one is refused until the newer one is long
+//!   lost.
 //! - Loss of the connection, or silence for half of the session timeout, is suspicion; silence for all of it is loss.
 //! - Whoever dialled dials again, with exponential backoff and jitter; through a relay only until the peer is lost.
 
 mod backoff;
+#[cfg(test)]
+mod bounds_tests;
 mod peer;
+mod peers;
 mod rules;
 mod timers;
 
@@ -26,6 +30,7 @@ use tokio::time::Instant;
 
 pub use self::backoff::Backoff;
 use self::peer::{Live, Peer, Pending, Redial};
+use self::peers::Peers;
 use super::handler::{PeerEvent, PeerIdentity};
 use crate::identity::{EntityId, Incarnation, NodeId};
 use crate::session::{DialIntent, ProvenPeer, SessionId};
@@ -231,7 +236,7 @@ pub struct PeerTable {
     me: EntityId,
     config: TableConfig,
     started: bool,
-    peers: HashMap<NodeId, Peer>,
+    peers: Peers,
     conns: HashMap<ConnId, NodeId>,
     next_conn: u64,
     attempts: u64,
@@ -245,7 +250,7 @@ impl PeerTable {
             me,
             config,
             started: false,
-            peers: HashMap::new(),
+            peers: Peers::default(),
             conns: HashMap::new(),
             next_conn: 0,
             attempts: 0,
@@ -253,14 +258,20 @@ impl PeerTable {
         }
     }
 
+    /// Silence after which a peer is lost.
+    pub const fn session_timeout(&self) -> Duration {
+        self.config.session_timeout
+    }
+
     /// What is to be done now, oldest first.
     pub fn take_actions(&mut self) -> VecDeque<Action> {
+        self.settle();
         std::mem::take(&mut self.actions)
     }
 
     /// Every peer that is remembered, in no order.
     pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
-        self.peers.values().filter_map(|peer| {
+        self.peers.iter().filter_map(|peer| {
             let known = peer.known.as_ref()?;
             Some(PeerView {
                 identity: &known.identity,
@@ -274,22 +285,27 @@ impl PeerTable {
 
     /// The session with `node`, if one is up.
     pub fn session(&self, node: NodeId) -> Option<ConnId> {
-        self.peers.get(&node)?.live.as_ref().map(|live| live.conn)
+        self.peers.get(node)?.live.as_ref().map(|live| live.conn)
     }
 
     /// Whether a session with `node` is up and works as far as is known.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.healthy().is_some())
+        self.peers.get(node).is_some_and(|peer| peer.healthy().is_some())
     }
 
     /// Whether the session with `node` goes through a relay.
     pub fn is_relayed(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(Peer::is_relayed)
+        self.peers.get(node).is_some_and(Peer::is_relayed)
+    }
+
+    /// Connections that it knows: sessions, and dials whose listener is proven.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
     }
 
     /// Peers that are not lost.
     pub fn present(&self) -> usize {
-        self.peers.values().filter(|peer| peer.is_present()).count()
+        self.peers.iter().filter(|peer| peer.is_present()).count()
     }
 
     fn conn(&mut self, node: NodeId) -> ConnId {

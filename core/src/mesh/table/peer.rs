@@ -1,6 +1,6 @@
 //! What the table keeps of one peer.
 
-use super::{ConnId, DialTarget, Incarnation, Instant, PeerIdentity, PeerState, ProvenPeer, SessionId, Way};
+use super::{ConnId, DialTarget, Duration, Incarnation, Instant, PeerIdentity, PeerState, ProvenPeer, SessionId, Way};
 
 /// One node id.
 #[derive(Debug, Default)]
@@ -91,6 +91,27 @@ impl Peer {
     pub(super) fn is_settled(&self) -> bool {
         let better = self.redial.as_ref().is_some_and(|redial| redial.target.way.via().is_none());
         self.healthy().is_some() && !(better && self.is_relayed())
+    }
+
+    /// When it is to be looked at; `remember` is how long a peer is known after its loss that nobody dials.
+    pub(super) fn due(&self, started: bool, remember: Duration) -> Option<Instant> {
+        let known = self.known.as_ref();
+        let check = known.and_then(|known| known.check).filter(|_| started || self.live.is_none());
+        let redial = self.redial.as_ref();
+        let forget = known.filter(|known| known.state == PeerState::Lost && redial.is_none());
+        let forget = forget.filter(|_| self.pending.is_none()).map(|known| known.since + remember);
+        let dial = redial.and_then(|redial| match redial.plan {
+            Plan::At(at) => Some(at),
+            Plan::Idle | Plan::UnderWay => None,
+        });
+        [check, forget, dial].into_iter().flatten().min()
+    }
+
+    /// Since when it is lost, unless it is being dialled, or was by somebody here who knew its address.
+    pub(super) fn forgettable_since(&self) -> Option<Instant> {
+        let wanted = self.redial.as_ref().is_some_and(|redial| !redial.target.hearsay);
+        let known = self.known.as_ref().filter(|known| known.state == PeerState::Lost);
+        known.filter(|_| !wanted && self.pending.is_none()).map(|known| known.since)
     }
 
     pub(super) fn incarnation(&self) -> Option<Incarnation> {

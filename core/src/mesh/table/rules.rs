@@ -14,17 +14,23 @@ const REDIAL_IN_VAIN: Duration = Duration::from_secs(600);
 
 impl PeerTable {
     /// A dial has proven who listens at `target`. `expected` is the peer that a background dial was for.
-    pub fn dial_proven(&mut self, peer: &ProvenPeer, target: &DialTarget, expected: Option<NodeId>) -> DialDecision {
+    pub fn dial_proven(
+        &mut self,
+        now: Instant,
+        peer: &ProvenPeer,
+        target: &DialTarget,
+        expected: Option<NodeId>,
+    ) -> DialDecision {
         if let Some(expected) = expected.filter(|&expected| expected != peer.node) {
             // Somebody else lives at that address now.
-            if let Some(old) = self.peers.get_mut(&expected) {
+            if let Some(old) = self.peers.get_mut(expected) {
                 old.redial = None;
             }
         }
-        if let Err(refusal) = self.admissible(peer) {
+        if let Err(refusal) = self.admissible(now, peer) {
             return DialDecision::Refused(refusal);
         }
-        let entry = self.peers.entry(peer.node).or_default();
+        let entry = self.peers.entry(peer.node);
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let direct = target.way.via().is_none();
         if same_life && entry.healthy().is_some() && !(direct && entry.is_relayed()) {
@@ -50,25 +56,30 @@ impl PeerTable {
         }
         let conn = self.conn(peer.node);
         let pending = Pending { conn, peer: peer.clone(), session: None, target: target.clone() };
-        self.peers.entry(peer.node).or_default().pending = Some(pending);
+        self.peers.entry(peer.node).pending = Some(pending);
         DialDecision::Proceed { conn, intent: DialIntent { attempt, after, resume, ready: false } }
     }
 
     /// The handshake of a dial is finished on this side; its session has a name.
     pub fn dial_finished(&mut self, conn: ConnId, session: SessionId) {
         let node = self.conns.get(&conn);
-        let pending = node.and_then(|node| self.peers.get_mut(node)).and_then(|peer| peer.pending.as_mut());
+        let pending = node.and_then(|node| self.peers.get_mut(*node)).and_then(|peer| peer.pending.as_mut());
         if let Some(pending) = pending.filter(|pending| pending.conn == conn) {
             pending.session = Some(session);
         }
     }
 
-    /// The listener welcomed a dial. False when the dial was given up meanwhile: then the connection is to be closed.
+    /// The listener welcomed a dial. False when the dial was given up meanwhile, or the listener would go on with what is not
+    /// held here (any more): then the connection is to be closed.
     pub fn dial_welcomed(&mut self, now: Instant, conn: ConnId, resumed: bool) -> bool {
         let Some(&node) = self.conns.get(&conn) else { return false };
-        let Some(entry) = self.peers.get_mut(&node) else { return false };
-        let Some(pending) = entry.pending.take_if(|pending| pending.conn == conn) else { return false };
-        let Some(session) = pending.session else { return false };
+        let Some(entry) = self.peers.get_mut(node) else { return false };
+        let held = entry.incarnation().filter(|_| entry.is_present());
+        let fits = |pending: &&Pending| pending.conn == conn && (!resumed || held == Some(pending.peer.incarnation));
+        let session = entry.pending.as_ref().filter(fits).and_then(|pending| pending.session);
+        let (Some(session), Some(pending)) = (session, entry.pending.take_if(|_| session.is_some())) else {
+            return false;
+        };
         let target = pending.target;
         let taken = Taken { conn, session, dialled: Dialled::Here, way: target.way.clone(), resumed };
         self.take(now, &pending.peer, taken);
@@ -79,7 +90,7 @@ impl PeerTable {
     /// A dial ended; nothing changes if it was welcomed before.
     pub fn dial_ended(&mut self, now: Instant, conn: ConnId) {
         let Some(&node) = self.conns.get(&conn) else { return };
-        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else { return };
         if peer.pending.take_if(|pending| pending.conn == conn).is_none() {
             return;
         }
@@ -97,9 +108,9 @@ impl PeerTable {
         intent: DialIntent,
         way: &Way,
     ) -> Result<Accepted, PeerRefusal> {
-        self.admissible(peer)?;
+        self.admissible(now, peer)?;
         let me = self.me;
-        let entry = self.peers.entry(peer.node).or_default();
+        let entry = self.peers.entry(peer.node);
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let direct = way.via().is_none();
         if let Some(live) = entry.live.as_ref().filter(|_| same_life) {
@@ -125,7 +136,7 @@ impl PeerTable {
             }
             self.close(pending.conn, CloseReason::Replaced);
         }
-        let entry = self.peers.entry(peer.node).or_default();
+        let entry = self.peers.entry(peer.node);
         let resumed = same_life && entry.is_present() && intent.resume;
         let conn = self.conn(peer.node);
         let dialled = Dialled::There { attempt: intent.attempt };
@@ -136,7 +147,7 @@ impl PeerTable {
     /// The connection of a session broke or ended; something was last heard on it at `heard`.
     pub fn connection_lost(&mut self, now: Instant, conn: ConnId, heard: Instant) {
         let Some(&node) = self.conns.get(&conn) else { return };
-        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(entry) = self.peers.get_mut(node) else { return };
         let Some(live) = entry.live.take_if(|live| live.conn == conn) else { return };
         let long_enough = now.duration_since(live.opened) >= self.config.heartbeat;
         if let Some(redial) = entry.redial.as_mut().filter(|_| long_enough) {
@@ -144,7 +155,7 @@ impl PeerTable {
         }
         self.close(conn, CloseReason::Broken);
         self.suspect(now, node);
-        if let Some(known) = self.peers.get_mut(&node).and_then(|entry| entry.known.as_mut()) {
+        if let Some(known) = self.peers.get_mut(node).and_then(|entry| entry.known.as_mut()) {
             known.heard = heard;
             known.check = Some(heard + self.config.session_timeout);
         }
@@ -154,7 +165,7 @@ impl PeerTable {
     /// The peer said goodbye on this session.
     pub fn goodbye(&mut self, now: Instant, conn: ConnId) {
         let Some(&node) = self.conns.get(&conn) else { return };
-        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(entry) = self.peers.get_mut(node) else { return };
         if entry.live.take_if(|live| live.conn == conn).is_none() {
             return;
         }
@@ -169,7 +180,7 @@ impl PeerTable {
     /// Something was heard on a session that was suspected for its silence.
     pub fn heard_again(&mut self, now: Instant, conn: ConnId) {
         let Some(&node) = self.conns.get(&conn) else { return };
-        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(entry) = self.peers.get_mut(node) else { return };
         if entry.live.as_ref().is_none_or(|live| live.conn != conn) {
             return;
         }
@@ -187,36 +198,38 @@ impl PeerTable {
     /// Everything ends because this node leaves: every peer is told lost, every connection that is still named is not
     /// touched (the shell says goodbye on it).
     pub fn leave(&mut self, now: Instant) {
-        let mut nodes: Vec<_> = self.peers.keys().copied().collect();
-        nodes.sort_unstable();
-        for node in nodes {
+        for node in self.peers.nodes() {
             self.lose(now, node, Loss::Silence);
         }
         self.peers.clear();
         self.conns.clear();
     }
 
-    fn admissible(&self, peer: &ProvenPeer) -> Result<(), PeerRefusal> {
+    fn admissible(&self, now: Instant, peer: &ProvenPeer) -> Result<(), PeerRefusal> {
         if peer.entity == self.me || peer.node == self.me.node_id() {
             return Err(PeerRefusal::Myself);
         }
-        let entry = self.peers.get(&peer.node);
+        let entry = self.peers.get(peer.node);
         if let Some(known) = entry.and_then(|entry| entry.known.as_ref()) {
             if known.identity.entity != peer.entity {
                 return Err(PeerRefusal::IdTaken);
             }
-            if known.identity.incarnation > peer.incarnation {
+            // A clock may have been set back: whoever dials for ever would refuse the node for ever.
+            if known.identity.incarnation > peer.incarnation && !self.is_long_lost(known, now) {
                 return Err(PeerRefusal::OlderIncarnation);
             }
         }
-        let room = entry.is_some_and(Peer::is_present) || self.present() < self.config.max_peers;
+        // Whoever is being dialled will take a place.
+        let has_place = |entry: &Peer| entry.is_present() || entry.pending.is_some();
+        let places = || self.peers.iter().filter(|entry| has_place(entry)).count();
+        let room = entry.is_some_and(has_place) || places() < self.config.max_peers;
         if room { Ok(()) } else { Err(PeerRefusal::Full) }
     }
 
     /// Makes a connection the peer's session, and tells in order what becomes of the one before.
     fn take(&mut self, now: Instant, peer: &ProvenPeer, taken: Taken) {
         let Taken { conn, session, dialled, way, resumed } = taken;
-        let entry = self.peers.entry(peer.node).or_default();
+        let entry = self.peers.entry(peer.node);
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let old = entry.live.take();
         if let Some(redial) = &mut entry.redial {
@@ -240,7 +253,7 @@ impl PeerTable {
             self.lose(now, peer.node, Loss::NewerIncarnation);
         }
         let identity = identity_of(peer);
-        let entry = self.peers.entry(peer.node).or_default();
+        let entry = self.peers.entry(peer.node);
         entry.live = Some(Live { conn, session, dialled, opened: now, pinged: now });
         entry.known = Some(Known {
             identity: identity.clone(),
@@ -256,18 +269,18 @@ impl PeerTable {
     }
 
     pub(super) fn suspect(&mut self, now: Instant, node: NodeId) {
-        let known = self.peers.get_mut(&node).and_then(|entry| entry.known.as_mut());
+        let known = self.peers.get_mut(node).and_then(|entry| entry.known.as_mut());
         let Some(known) = known.filter(|known| known.state == PeerState::Connected) else { return };
         (known.state, known.since) = (PeerState::Suspected, now);
         self.event(PeerEvent::Suspected { node });
     }
 
     pub(super) fn lose(&mut self, now: Instant, node: NodeId, how: Loss) {
-        let known = self.peers.get_mut(&node).and_then(|entry| entry.known.as_mut());
+        let known = self.peers.get_mut(node).and_then(|entry| entry.known.as_mut());
         let Some(known) = known.filter(|known| known.state != PeerState::Lost) else { return };
         (known.state, known.since, known.check) = (PeerState::Lost, now, None);
         let incarnation = known.identity.incarnation;
-        if let Some(entry) = self.peers.get_mut(&node) {
+        if let Some(entry) = self.peers.get_mut(node) {
             // Whoever needs it will ask the peers of that time.
             entry.redial.take_if(|redial| redial.target.way.via().is_some());
             if let Some(redial) = entry.redial.as_mut().filter(|redial| redial.target.hearsay) {
@@ -288,7 +301,7 @@ impl PeerTable {
         if !self.config.reconnect {
             return;
         }
-        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(entry) = self.peers.get_mut(node) else { return };
         let relayed = target.way.via().is_some();
         let better = |known: &DialTarget| known.way.via().is_none() && (relayed || (target.hearsay && !known.hearsay));
         if entry.redial.as_ref().is_some_and(|redial| better(&redial.target)) {
@@ -303,8 +316,8 @@ impl PeerTable {
     }
 
     fn forget_if_unknown(&mut self, node: NodeId) {
-        if self.peers.get(&node).is_some_and(|entry| entry.known.is_none() && entry.pending.is_none()) {
-            self.peers.remove(&node);
+        if self.peers.get(node).is_some_and(|entry| entry.known.is_none() && entry.pending.is_none()) {
+            self.peers.remove(node);
         }
     }
 }

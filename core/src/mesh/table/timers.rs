@@ -1,17 +1,18 @@
 //! What the passing of time does: heartbeats, suspicion, loss, dialling again, forgetting.
 
-use super::peer::Plan;
+use super::peer::{Known, Plan};
+use super::peers::Place;
 use super::{Action, Activity, CloseReason, Duration, Instant, NodeId, PeerState, PeerTable};
 use crate::mesh::handler::Loss;
 
-/// How many session timeouts a lost peer is remembered that nobody dials: so long its older lives stay refused.
+/// For how many session timeouts the older lives of a lost peer stay refused; so long it is remembered if nobody dials it.
 const REMEMBER: u32 = 20;
 
 impl PeerTable {
     /// From now on peers are asked for signs of life and judged by them.
     pub fn start(&mut self, now: Instant) {
         self.started = true;
-        for peer in self.peers.values_mut() {
+        for peer in self.peers.iter_mut() {
             if let (Some(known), Some(live)) = (&mut peer.known, &mut peer.live) {
                 // Silence before this moment was allowed.
                 live.opened = now;
@@ -21,40 +22,30 @@ impl PeerTable {
     }
 
     /// When [`on_timer`](Self::on_timer) has something to do.
-    pub fn next_timer(&self) -> Option<Instant> {
-        self.peers
-            .values()
-            .flat_map(|peer| {
-                let known = peer.known.as_ref();
-                let check = known.and_then(|known| known.check);
-                let check = check.filter(|_| self.started || peer.live.is_none());
-                let forget = known
-                    .filter(|known| known.state == PeerState::Lost && peer.redial.is_none())
-                    .map(|known| known.since + self.remember());
-                let redial = peer.redial.as_ref().and_then(|redial| match redial.plan {
-                    Plan::At(at) => Some(at),
-                    Plan::Idle | Plan::UnderWay => None,
-                });
-                [check, forget, redial]
-            })
-            .flatten()
-            .min()
+    pub fn next_timer(&mut self) -> Option<Instant> {
+        self.settle();
+        self.peers.first_due()
     }
 
     /// Does what is due at `now`.
     pub fn on_timer(&mut self, now: Instant, activity: &dyn Activity) {
-        let mut nodes: Vec<_> = self.peers.keys().copied().collect();
-        nodes.sort_unstable();
-        for node in nodes {
+        self.settle();
+        for node in self.peers.due(now) {
             self.check_peer(now, node, activity);
             self.dial_if_due(now, node);
             self.forget_if_old(now, node);
         }
     }
 
+    /// Puts peers that changed in the order in which they are to be looked at.
+    pub(super) fn settle(&mut self) {
+        let (started, remember) = (self.started, self.remember());
+        self.peers.settle(|peer| Place { due: peer.due(started, remember), lost: peer.forgettable_since() });
+    }
+
     /// A background dial ended without a session. Calling this once more, or after a success, does nothing.
     pub fn redial_failed(&mut self, now: Instant, node: NodeId) {
-        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(entry) = self.peers.get_mut(node) else { return };
         let settled = entry.is_settled();
         let Some(redial) = entry.redial.as_mut().filter(|redial| redial.plan == Plan::UnderWay) else { return };
         redial.plan = Plan::Idle;
@@ -65,13 +56,13 @@ impl PeerTable {
     }
 
     pub(super) fn plan_redial(&mut self, now: Instant, node: NodeId) {
-        let Some(redial) = self.peers.get_mut(&node).and_then(|entry| entry.redial.as_mut()) else { return };
+        let Some(redial) = self.peers.get_mut(node).and_then(|entry| entry.redial.as_mut()) else { return };
         if redial.plan != Plan::Idle {
             return;
         }
         let at = now + self.config.backoff.delay(redial.failures);
         if redial.until.is_some_and(|until| at > until) {
-            if let Some(entry) = self.peers.get_mut(&node) {
+            if let Some(entry) = self.peers.get_mut(node) {
                 entry.redial = None;
             }
             return;
@@ -82,7 +73,7 @@ impl PeerTable {
     fn check_peer(&mut self, now: Instant, node: NodeId, activity: &dyn Activity) {
         let (heartbeat, timeout) = (self.config.heartbeat, self.config.session_timeout);
         let started = self.started;
-        let Some(entry) = self.peers.get_mut(&node) else { return };
+        let Some(entry) = self.peers.get_mut(node) else { return };
         let Some(known) = &mut entry.known else { return };
         if known.check.is_none_or(|check| check > now) {
             return;
@@ -129,7 +120,7 @@ impl PeerTable {
     }
 
     fn dial_if_due(&mut self, now: Instant, node: NodeId) {
-        let Some(redial) = self.peers.get_mut(&node).and_then(|entry| entry.redial.as_mut()) else { return };
+        let Some(redial) = self.peers.get_mut(node).and_then(|entry| entry.redial.as_mut()) else { return };
         if matches!(redial.plan, Plan::At(at) if at <= now) {
             redial.plan = Plan::UnderWay;
             let target = redial.target.clone();
@@ -138,18 +129,18 @@ impl PeerTable {
     }
 
     fn forget_if_old(&mut self, now: Instant, node: NodeId) {
-        let remember = self.remember();
-        let old = self.peers.get(&node).is_some_and(|entry| {
-            entry.redial.is_none()
-                && entry.pending.is_none()
-                && entry
-                    .known
-                    .as_ref()
-                    .is_some_and(|known| known.state == PeerState::Lost && now >= known.since + remember)
+        let old = self.peers.get(node).is_some_and(|entry| {
+            let long_lost = entry.known.as_ref().is_some_and(|known| self.is_long_lost(known, now));
+            long_lost && entry.redial.is_none() && entry.pending.is_none()
         });
         if old {
-            self.peers.remove(&node);
+            self.peers.remove(node);
         }
+    }
+
+    /// Whether an older life of this peer need not be refused any more.
+    pub(super) fn is_long_lost(&self, known: &Known, now: Instant) -> bool {
+        known.state == PeerState::Lost && now >= known.since + self.remember()
     }
 
     fn remember(&self) -> Duration {

@@ -82,7 +82,12 @@ pub(crate) struct Ledger {
     /// Ballast, so that states have a chosen size.
     pub(crate) ballast: usize,
     pub(crate) stateless: bool,
+    /// The stretch of its life that it is in, where lives are told apart; see [`super::world::Talk`].
+    pub(crate) stretch: Option<u64>,
 }
+
+/// Stands in the count of a state that names a stretch.
+const HAS_STRETCH: u64 = 1 << 63;
 
 impl Ledger {
     pub(crate) fn snapshot(&self) -> Option<Bytes> {
@@ -90,8 +95,9 @@ impl Ledger {
             return None;
         }
         let mut bytes = Vec::with_capacity(8 + 8 * self.seen.len() + self.ballast);
-        bytes.extend_from_slice(&(self.seen.len() as u64).to_le_bytes());
-        for id in &self.seen {
+        let flag = if self.stretch.is_some() { HAS_STRETCH } else { 0 };
+        bytes.extend_from_slice(&(self.seen.len() as u64 | flag).to_le_bytes());
+        for id in self.seen.iter().chain(&self.stretch) {
             bytes.extend_from_slice(&id.to_le_bytes());
         }
         let start = bytes.len();
@@ -104,13 +110,14 @@ impl Ledger {
 
     pub(crate) fn restore(bytes: &[u8]) -> Self {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-        let count = usize::try_from(word(0)).expect("a small count");
+        let count = usize::try_from(word(0) & !HAS_STRETCH).expect("a small count");
         let seen = (0..count).map(|index| word(8 + 8 * index)).collect();
-        let rest = &bytes[8 + 8 * count..];
+        let stretch = (word(0) & HAS_STRETCH != 0).then(|| word(8 + 8 * count));
+        let rest = &bytes[8 + 8 * (count + usize::from(stretch.is_some()))..];
         for (index, byte) in rest.iter().enumerate() {
             assert_eq!(*byte, (index % 251) as u8, "the ballast arrived as it left");
         }
-        Self { seen, ballast: rest.len(), stateless: false }
+        Self { seen, ballast: rest.len(), stateless: false, stretch }
     }
 
     pub(crate) fn process(&mut self, payload: &[u8]) -> EventOutcome {
@@ -146,6 +153,7 @@ pub(crate) struct Working {
 /// An object with what the embedder keeps for it.
 #[derive(Debug)]
 pub(crate) struct Object {
+    pub(crate) origin: OriginHash,
     pub(crate) manner: Manner,
     pub(crate) ledger: Ledger,
     pub(crate) working: Option<Working>,
@@ -164,6 +172,15 @@ pub(crate) struct Objects {
     pub(crate) constructed: u64,
 }
 
+/// An event whose handler waits for something that it sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Awaited {
+    pub(crate) daemon: DaemonKey,
+    pub(crate) token: u64,
+    /// It sends once more what failed.
+    pub(crate) insists: bool,
+}
+
 /// What slow daemons tell of the events that they process.
 #[derive(Debug, Default)]
 pub(crate) struct Speech {
@@ -172,7 +189,7 @@ pub(crate) struct Speech {
     /// They do not wait for that.
     pub(crate) unawaited: bool,
     /// Daemons that wait, by ticket, with their work in progress.
-    pub(crate) awaited: BTreeMap<u64, (DaemonKey, u64)>,
+    pub(crate) awaited: BTreeMap<u64, Awaited>,
     /// What is on its way without being waited for, by ticket: the node and its daemon.
     pub(crate) murmured: BTreeMap<u64, (usize, DaemonKey)>,
     /// Daemons whose engines want to hear when nothing is.

@@ -16,6 +16,20 @@ use super::in_world;
 use super::world::World;
 use crate::seeds;
 
+mod talkers;
+
+/// What goes on in a world.
+#[derive(Clone, Copy)]
+struct Habits {
+    daemons: u8,
+    /// Processes die.
+    deaths: bool,
+    /// Most events in a mailbox, where that is to be small.
+    capacity: Option<usize>,
+}
+
+const USUAL: Habits = Habits { daemons: 3, deaths: true, capacity: None };
+
 /// What is known of a daemon beside what the engines say.
 #[derive(Clone, Copy, Default)]
 struct Fate {
@@ -44,6 +58,7 @@ struct Model {
     ran: BTreeSet<u64>,
     /// Losses count as the operator's word.
     recover_lost: bool,
+    habits: Habits,
 }
 
 fn options(seed: u64) -> RuntimeOptions {
@@ -75,13 +90,20 @@ fn holds(world: &World, node: usize, origin: OriginHash) -> bool {
         || engine.migrations().iter().any(|(role, of, ..)| *of == origin && *role != Role::Orchestrator)
 }
 
+impl Habits {
+    fn config(self) -> HostConfig {
+        let usual = HostConfig::default();
+        HostConfig { mailbox_capacity: self.capacity.unwrap_or(usual.mailbox_capacity), ..usual }
+    }
+}
+
 impl Model {
-    fn new(world: &mut World) -> Self {
+    fn new(world: &mut World, habits: Habits) -> Self {
         let mut daemons = BTreeMap::new();
         let count = world.nodes.len();
-        for seed in 1..=3 {
+        for seed in 1..=habits.daemons {
             let kind = if seed % 2 == 0 { "slow" } else { "prompt" };
-            let origin = world.spawn(usize::from(seed) % count, seed, kind);
+            let origin = world.spawn_with(usize::from(seed) % count, seed, kind, habits.config());
             daemons.insert(origin, (seed, kind, Fate::default()));
         }
         let recover_lost = options(world.seed).recover_lost;
@@ -93,6 +115,7 @@ impl Model {
             checked: 0,
             ran: BTreeSet::new(),
             recover_lost,
+            habits,
         }
     }
 
@@ -112,6 +135,8 @@ impl Model {
             let flags = if world.chance(20) == 0 { FAIL } else { 0 };
             let large = if world.chance(30) == 0 { 70_000 } else { 0 };
             let dice = world.chance(10);
+            // The next one: whoever runs it may make others at once.
+            self.requests.insert(world.last_request + 1, (node, world.nodes[node].life, origin));
             match dice {
                 0..3 => {
                     world.send(node, origin);
@@ -125,7 +150,6 @@ impl Model {
                     world.call_with(node, origin, request, usize::try_from(large).expect("small"));
                 }
             }
-            self.requests.insert(world.last_request, (node, world.nodes[node].life, origin));
         }
     }
 
@@ -133,6 +157,10 @@ impl Model {
         let Some(driver) = living(world) else { return };
         let origin = self.any(world);
         let to = pick(world, world.nodes.len());
+        if self.habits.capacity.is_some() {
+            let (kind, config) = (self.daemons[&origin].1, self.habits.config());
+            let _expected_already = world.nodes[to].engine.expect_migration(kind, origin, config, None);
+        }
         let ticket = world.migrate(driver, origin, to);
         self.moves.push(Move { driver, life: world.nodes[driver].life, ticket, origin });
     }
@@ -235,7 +263,7 @@ impl Model {
         if !somewhere && self.fate(origin).bereaved {
             let (seed, kind, _) = self.daemons[&origin];
             self.fate(origin).doubled = true;
-            world.try_spawn(node, seed, kind, HostConfig::default());
+            world.try_spawn(node, seed, kind, self.habits.config());
         }
     }
 
@@ -278,7 +306,10 @@ impl Model {
                 }
                 Ok(Settlement::Done) => {
                     let lives = !fate.bereaved && !fate.doubled && !self.recover_lost;
-                    assert!(ran || !lives, "request {request} was accepted, its owner lives, and it did not run");
+                    assert!(
+                        ran || !lives,
+                        "request {request} of n{node} to {origin}, ticket {ticket}, was accepted, its owner lives, and it did not run"
+                    );
                 }
                 Err(RuntimeError::ProcessFailed(_)) => assert!(ran, "request {request} failed and did not run"),
                 Err(
@@ -288,6 +319,8 @@ impl Model {
                     | RuntimeError::PeerLost { executed: Executed::No, .. },
                 ) => assert!(!ran, "request {request} is said not to have run, and ran: {result:?}"),
                 Err(RuntimeError::PeerLost { executed: Executed::Unknown, .. } | RuntimeError::CallTimeout(_)) => {}
+                // What it told others took too long.
+                Err(RuntimeError::CallbackTimeout(_) | RuntimeError::RemoteTimeout(_)) if world.talk.is_some() => {}
                 // Its own process died.
                 Err(RuntimeError::ShuttingDown) => assert_ne!(world.nodes[node].life, life),
                 other => panic!("request {request}: {other:?}"),
@@ -329,6 +362,10 @@ impl Model {
 
     /// In a whole and quiet world nothing is left of anything, and every daemon that lives is reached from everywhere.
     fn check_end(&mut self, world: &mut World) {
+        // Two that call each other may keep each other from moving.
+        if let Some(talk) = &mut world.talk {
+            talk.among(&[]);
+        }
         world.assert_nothing_left();
         let origins: Vec<OriginHash> = self.daemons.keys().copied().collect();
         for origin in origins {
@@ -364,13 +401,14 @@ fn random_pause(world: &mut World) -> Duration {
     }
 }
 
-fn wander(world: &mut World) {
+fn wander(world: &mut World, habits: Habits) {
     let count = world.nodes.len();
     world.may_refuse = true;
     if world.seed.is_multiple_of(3) {
         world.take_part();
     }
-    let mut model = Model::new(world);
+    let mut model = Model::new(world, habits);
+    model.have_them_talk(world);
     for _ in 0..60 {
         if model.moves.len() < 3 && world.chance(2) == 0 {
             model.start_move(world);
@@ -389,8 +427,8 @@ fn wander(world: &mut World) {
                 let (patience, time) = (random_pause(world).min(Duration::from_secs(20)), random_pause(world));
                 world.part(one, other, patience, time);
             }
-            3 => model.crash(world),
-            4 => model.mourn(world),
+            3 if habits.deaths => model.crash(world),
+            4 if habits.deaths => model.mourn(world),
             _ => {}
         }
         // Mostly the time of a few messages, now and then that of a timer.
@@ -404,15 +442,17 @@ fn wander(world: &mut World) {
     // Longer than streams, doubts and undecided copies are kept.
     model.run_for(world, Duration::from_secs(1_500));
     assert!(model.moves.is_empty(), "every handle comes to an end");
+    model.learn_what_they_said(world);
     model.check_answers(world);
     model.check_order(world);
+    model.check_talk(world);
     model.check_stayed(world);
     model.check_end(world);
 }
 
 fn deaths(seed: u64) -> u64 {
     let nodes = 3 + usize::try_from(seed % 3).expect("small");
-    in_world(World::with_options(seed, nodes, |_| options(seed)), wander)
+    in_world(World::with_options(seed, nodes, |_| options(seed)), |world| wander(world, USUAL))
 }
 
 #[test]

@@ -7,6 +7,7 @@ use mesh_daemon_core::mesh::{Loss, PeerEvent};
 use mesh_daemon_core::runtime::{Executed, RuntimeError, Settlement};
 
 use super::daemon::{FAIL, HANG, Ledger};
+use super::load::answers_are_true;
 use super::world::World;
 use super::{for_seeds, in_world};
 
@@ -40,6 +41,27 @@ fn requirements_17_45_a_duplicate_spawn_leaves_the_incumbent() {
         assert_eq!(world.outputs(ticket).1, 1);
         assert_eq!(world.moved(0, origin, 1), Ok(()), "and it still moves");
         assert_eq!(world.nodes[1].objects.map.len(), 1);
+    });
+}
+
+#[test]
+fn hazard_6_a_daemon_is_reached_while_its_identity_is_spawned_again_elsewhere() {
+    for_seeds(0..10, 3, |world| {
+        let origin = world.spawn(0, 1, "slow");
+        for _ in 0..3 {
+            let (_, again) = world.try_spawn(1, 1, "prompt", HostConfig::default());
+            let (call, send) = (world.call(1, origin), world.send(1, origin));
+            let request = world.request(0, 0);
+            let delivery = world.deliver(1, origin, request);
+            assert!(!world.is_answered(again), "it is being looked for");
+            for ticket in [call, send, delivery] {
+                let answer = world.wait_for(ticket);
+                assert!(answer.is_ok(), "{answer:?}");
+            }
+            assert_eq!(world.failure(again), RuntimeError::AlreadyRegistered(origin));
+        }
+        world.run_for(SOON);
+        assert_each_sender_in_order(world, origin, 9);
     });
 }
 
@@ -460,6 +482,7 @@ fn hazard_60_a_host_that_restarts_ends_calls_and_hosts_a_new_life() {
                 other => panic!("{other:?}"),
             }
         }
+        answers_are_true(world);
         world.spawn(0, 1, "prompt");
         let ticket = world.call(1, origin);
         assert_eq!(world.outputs(ticket).1, 1);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::daemon::{HostConfig, Ticket};
-use mesh_daemon_core::events::{MOST_HELD_BYTES, MOST_STREAMS};
+use mesh_daemon_core::events::{MOST_HELD_BYTES, MOST_KEPT_BYTES, MOST_STREAMS};
 use mesh_daemon_core::identity::{Epoch, Incarnation, NodeId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::RuntimeError;
+use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Item, Opening, Reply, StreamId};
 
 use super::daemon::HANG;
@@ -349,6 +350,138 @@ fn requirement_bounds_gaps_that_are_never_closed_hold_little_and_are_freed() {
         world.outputs(honest);
         world.run_for(Duration::from_secs(700));
         assert_eq!(world.nodes[0].engine.census().held_bytes, 0, "their sender is silent");
+    });
+}
+
+/// Positions behind a gap, far apart and empty, in as many streams as one node begins.
+#[test]
+fn requirement_bounds_empty_positions_that_are_never_due_hold_little() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let empty = |_| Item::Send(Event { link: CausalLink::genesis(OriginHash::new(1)), payload: &[] });
+        for number in 0..MOST_STREAMS as u64 {
+            let named = made_up(stream, number);
+            world.forge_events(2, 0, &batch(named, 1, 1, &forged_payload()));
+            for first in [3, 1027] {
+                let items = (0..1024).map(empty).collect();
+                let epoch = Epoch::FIRST;
+                let gap = EventsMessage::Batch { stream: named, epoch, hops: 1, first, items, replies_through: 0 };
+                world.forge_events(2, 0, &gap);
+            }
+        }
+        let held = world.nodes[0].engine.census().held_bytes;
+        assert!(held <= MOST_HELD_BYTES && held > MOST_HELD_BYTES / 2, "{held} bytes are held");
+        let honest = world.call(1, origin);
+        world.outputs(honest);
+        world.run_for(Duration::from_secs(700));
+        assert_eq!(world.nodes[0].engine.census().held_bytes, 0, "their sender is silent");
+    });
+}
+
+#[test]
+fn requirement_bounds_replies_that_are_never_acknowledged_are_few() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let request = super::daemon::Request { id: FORGED, flags: 0, answer: 1 << 20 }.encode(0);
+        for first in 1..=4 {
+            for number in 0..100 {
+                let call = Item::Call(Event { link: CausalLink::genesis(OriginHash::new(1)), payload: &request });
+                let (stream, epoch) = (made_up(stream, number), Epoch::FIRST);
+                let items = vec![call];
+                world.forge_events(
+                    2,
+                    0,
+                    &EventsMessage::Batch { stream, epoch, hops: 1, first, items, replies_through: 0 },
+                );
+            }
+        }
+        let kept = world.nodes[0].engine.census().kept_bytes;
+        assert!(kept >= MOST_KEPT_BYTES && kept < MOST_KEPT_BYTES + (2 << 20), "{kept} bytes are kept");
+        let honest = world.call(1, origin);
+        world.outputs(honest);
+        world.run_for(Duration::from_secs(700));
+        assert_eq!(world.nodes[0].engine.census().kept_bytes, 0, "their sender is silent");
+    });
+}
+
+#[test]
+fn requirement_bounds_a_peer_with_too_many_replies_on_the_way_is_served_when_it_has_them() {
+    const DAEMONS: u8 = 20;
+    const CALLS: usize = 6;
+    in_world(World::new(1, 2), |world| {
+        let origins: Vec<OriginHash> = (1..=DAEMONS).map(|seed| world.spawn(0, seed, "slow")).collect();
+        for origin in &origins {
+            let first = world.call(1, *origin);
+            world.outputs(first);
+        }
+        world.clogged = [Lane::Fast, Lane::Bulk].map(|lane| (0, 1, lane)).to_vec();
+        let mut tickets = Vec::new();
+        for _ in 0..CALLS {
+            for origin in &origins {
+                let request = world.request(0, 1 << 20);
+                tickets.push(world.call_with(1, *origin, request, 0));
+                world.run_for(Duration::from_millis(4));
+            }
+        }
+        let kept = world.nodes[0].engine.census().kept_bytes;
+        let begun = usize::from(DAEMONS) << 20;
+        assert!(kept >= MOST_KEPT_BYTES && kept < MOST_KEPT_BYTES + begun, "{kept} bytes are kept");
+        world.clogged.clear();
+        for ticket in tickets {
+            world.outputs(ticket);
+        }
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.nodes[0].engine.census().kept_bytes, 0);
+    });
+}
+
+/// A caller that reads no large replies, and has them sent again and again; and a host that reads no large events.
+#[test]
+fn requirement_bounds_large_messages_that_are_asked_for_again_and_again_do_not_pile_up() {
+    in_world(World::new(1, 2), |world| {
+        let (origin, stream) = called(world);
+        world.clogged = vec![(0, 1, Lane::Bulk)];
+        let tickets: Vec<_> = (0..6)
+            .map(|_| {
+                let request = world.request(0, 1 << 20);
+                world.call_with(1, origin, request, 0)
+            })
+            .collect();
+        world.run_for(SOON);
+        for _ in 0..50 {
+            let epoch = Epoch::FIRST;
+            world.forge_events(
+                1,
+                0,
+                &EventsMessage::Await { stream, epoch, hops: 0, replies_through: 1, repeat: true },
+            );
+        }
+        let waits = world.nodes[0].engine.census().state_bytes;
+        assert!(waits < 20 << 20, "{waits} bytes wait");
+        world.clogged.clear();
+        for ticket in tickets {
+            world.outputs(ticket);
+        }
+
+        world.clogged = vec![(1, 0, Lane::Bulk)];
+        let tickets: Vec<_> = (0..6)
+            .map(|_| {
+                let request = world.request(0, 0);
+                world.call_with(1, origin, request, 1 << 20)
+            })
+            .collect();
+        for _ in 0..50 {
+            world.forge_events(0, 1, &EventsMessage::Again { stream, hops: 0 });
+        }
+        let waits = world.nodes[1].engine.census().state_bytes;
+        assert!(waits < 20 << 20, "{waits} bytes wait");
+        let small = world.spawn(0, 2, "prompt");
+        let other = world.call(1, small);
+        world.outputs(other);
+        world.clogged.clear();
+        for ticket in tickets {
+            world.outputs(ticket);
+        }
     });
 }
 

@@ -154,6 +154,19 @@ fn a_source_that_waits_too_long_for_room_resumes_and_tries_again() {
 }
 
 #[test]
+fn a_later_attempt_does_not_wait_for_what_is_left_of_the_one_before() {
+    in_world(with_budget(3, 150_000), |world| {
+        let (origin, migration) = short_of_room(world, Duration::from_secs(12), MigrationOptions::default());
+        // The source goes on, and its word for that comes to the target behind the next question.
+        world.meddler = Some(Meddler { message: "MigrationFailed", nth: 0, how: How::Delay(Duration::from_secs(5)) });
+        assert_eq!(world.wait_migration(0, migration), Ok(()));
+        assert_eq!((world.meddled, world.hosts(origin)[0].0), (1, 1));
+        world.run_for(Duration::from_secs(5));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
 fn a_source_for_which_there_is_no_room_at_all_gives_up_when_its_time_is_over() {
     for (retry, attempts) in [(Duration::from_secs(30), 2..6), (Duration::ZERO, 1..2)] {
         in_world(with_budget(3, 150_000), |world| {

@@ -7,6 +7,7 @@ use mesh_daemon_core::migration::Outcome;
 use mesh_daemon_core::runtime::RuntimeError;
 
 use super::in_world;
+use super::load::answers_are_true;
 use super::world::{Trap, World};
 
 const MESSAGES: [&str; 13] = [
@@ -136,6 +137,7 @@ fn a_target_that_dies_with_the_daemon_is_taken_over_and_nothing_runs_twice() {
             for ticket in tickets {
                 let _answer = world.wait_for(ticket);
             }
+            answers_are_true(world);
             world.run_for(Duration::from_secs(1));
             let hosts = world.hosts(origin);
             if hosts.is_empty() {

@@ -3,6 +3,7 @@
 #![allow(clippy::struct_excessive_bools)] // what goes wrong, and what a run does, are independent switches
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
+mod abandoned;
 mod chain;
 mod channels;
 mod claims;
@@ -14,12 +15,14 @@ mod driven;
 mod ends;
 mod events;
 mod failures;
+mod floods;
 mod forged;
 mod forged_streams;
 mod homes;
 mod limits;
 mod lives;
 mod load;
+mod long_calls;
 mod losses;
 mod moves;
 mod out_of_reach;
@@ -28,8 +31,10 @@ mod pipelines;
 mod pointers;
 mod recovery;
 mod sealing;
+mod senders;
 mod snapshots;
 mod steps;
+mod strangers;
 mod table;
 mod world;
 

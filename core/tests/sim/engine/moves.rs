@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::runtime::RuntimeError;
 
 use super::daemon::HANG;
@@ -104,4 +105,24 @@ fn requirement_77_time_is_measured_by_a_clock_that_nobody_sets() {
     let undisturbed = run([now; 3]);
     assert_eq!(run([now - 365 * DAY, DAY, now]), undisturbed, "set back");
     assert_eq!(run([now + 365 * DAY, u64::MAX / 2, now]), undisturbed, "set forward");
+}
+
+#[test]
+fn a_daemon_that_is_on_its_way_here_is_not_spawned_here() {
+    in_world(World::new(1, 2), |world| {
+        world.nodes[0].objects.fresh.ballast = 100_000;
+        world.nodes[0].objects.faults.slices_take = Some(Duration::from_secs(1));
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.migrate(0, origin, 1);
+        let migration = world.migration(ticket).expect("it begins");
+        world.run_for(Duration::from_millis(500));
+        let spawned = world.try_spawn(1, 1, "prompt", HostConfig::default()).1;
+        assert_eq!(world.nodes[1].engine.census().daemons, 0, "nothing was begun");
+        assert_eq!(world.failure(spawned), RuntimeError::AlreadyRegistered(origin));
+        assert_eq!(world.wait_migration(0, migration), Ok(()));
+        let ticket = world.call(0, origin);
+        assert_eq!(world.outputs(ticket).1, 1);
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
 }

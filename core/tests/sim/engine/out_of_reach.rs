@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use mesh_daemon_core::causal::CausalLink;
-use mesh_daemon_core::daemon::Ticket;
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::identity::{Epoch, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, RuntimeError, RuntimeOptions};
+use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Item};
 
 use super::daemon::HANG;
@@ -242,6 +243,65 @@ fn requirement_bounds_a_former_host_holds_little_of_what_it_sends_on() {
         let ticket = world.call(0, origin);
         world.outputs(ticket);
     });
+}
+
+/// What becomes of events that wait on node 0, and of node 2, which sent them and hears nothing of it at first: too much
+/// waits to be sent to it.
+fn unheard(happens: impl Fn(&mut World, OriginHash), ends: impl Fn(&mut World, OriginHash, Vec<Ticket>)) {
+    in_world(World::new(1, 4).refusing(), |world| {
+        let hosted = world.spawn(0, 2, "prompt");
+        assert_eq!(world.moved(0, hosted, 2), Ok(()));
+        world.lose(2, 3, Loss::Silence);
+        world.spying = true;
+        let through = world.call(3, hosted);
+        world.outputs(through);
+        let stream = world.streams.iter().find(|spied| spied.from == 3).expect("it spoke").stream;
+
+        let config = HostConfig { mailbox_capacity: 2, ..HostConfig::default() };
+        let origin = world.spawn_with(0, 1, "slow", config);
+        let first = world.call(2, origin);
+        world.outputs(first);
+        world.clogged = [Lane::Fast, Lane::Bulk].map(|lane| (0, 2, lane)).to_vec();
+        let payload = vec![0; 20_000];
+        for first in 2..300 {
+            let items = vec![Item::Send(Event { link: CausalLink::genesis(OriginHash::new(1)), payload: &payload })];
+            let batch = EventsMessage::Batch { stream, epoch: Epoch::FIRST, hops: 0, first, items, replies_through: 0 };
+            world.forge_events(3, 0, &batch);
+        }
+        let tickets: Vec<Ticket> = (0..20).map(|_| deliver(world, 2, origin)).collect();
+        world.run_for(Duration::from_millis(2));
+        happens(world, origin);
+        world.clogged.clear();
+        ends(world, origin, tickets);
+    });
+}
+
+#[test]
+fn promise_1_a_sender_that_could_not_be_told_of_a_move_is_told_once_there_is_room() {
+    unheard(
+        |world, origin| assert_eq!(world.moved(0, origin, 1), Ok(())),
+        |world, origin, tickets| {
+            for ticket in tickets {
+                world.outputs(ticket);
+            }
+            assert_eq!(world.seen(origin).len(), 21, "each once");
+        },
+    );
+}
+
+#[test]
+fn promise_1_a_sender_that_could_not_be_told_of_the_end_of_a_daemon_is_told_once_there_is_room() {
+    unheard(
+        |world, origin| {
+            let stop = world.act(0, None, |engine, ticket, now| engine.stop(ticket, origin, now));
+            assert!(world.wait_for(stop).is_ok());
+        },
+        |world, _, tickets| {
+            for ticket in tickets {
+                answered_within(world, ticket, 5 * SECOND);
+            }
+        },
+    );
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::Ticket;
-use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::directory::{Claim, ClaimBody};
+use mesh_daemon_core::identity::{Epoch, Lineage, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, DaemonEvent, Executed, RuntimeError, RuntimeOptions, StopReason};
+use mesh_daemon_core::wire::directory::DirectoryMessage;
 
 use super::in_world;
-use super::world::{Trap, World};
+use super::load::answers_are_true;
+use super::world::{How, Meddler, Trap, World};
 
 const LONG: Duration = Duration::from_secs(100_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,6 +64,7 @@ fn answered(world: &mut World, waiting: Vec<Ticket>) {
             Err(other) => panic!("{other:?}"),
         }
     }
+    answers_are_true(world);
 }
 
 fn works_on(world: &mut World, origin: OriginHash, host: usize) {
@@ -83,6 +87,7 @@ fn works_on(world: &mut World, origin: OriginHash, host: usize) {
     let ticket = world.call(host, origin);
     world.outputs(ticket);
     world.assert_nothing_left();
+    answers_are_true(world);
 }
 
 fn was_fenced(world: &World, node: usize) -> bool {
@@ -416,4 +421,28 @@ fn a_spawn_takes_the_place_of_a_daemon_whose_host_is_proven_dead() {
             assert_eq!(count, 1, "a new life");
         });
     }
+}
+
+#[test]
+fn whoever_waits_for_a_daemon_to_arrive_wholly_is_answered_when_it_is_fenced_before() {
+    in_world(World::open(1, 4).refusing(), |world| {
+        let origin = world.spawn(0, 1, "prompt");
+        let late = How::Delay(Duration::from_secs(30));
+        world.meddler = Some(Meddler { message: "CleanupComplete", nth: 0, how: late });
+        world.drive(0, origin, 0, 1);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.hosts(origin)[0].0, 1, "it is live, and its former host has not let go");
+        let ticket = world.drive(2, origin, 1, 0);
+        let migration = world.migration(ticket).expect("it begins");
+        world.run_for(Duration::from_secs(1));
+        assert!(!world.nodes[2].over.contains_key(&migration.get()), "it waits");
+        let (daemon, epoch) = (World::daemon_key(1), Epoch::new(10));
+        let (entity, host) = (daemon.entity_id(), world.nodes[3].keypair.entity_id());
+        let body = ClaimBody { entity, lineage: Lineage::new(7), epoch, min_epoch: epoch, host, incarnation: None };
+        let claim = Claim::sign(body, &daemon).expect("its own key").encode();
+        world.forge_directory(3, 1, &DirectoryMessage::Claim { claim: &claim });
+        assert_eq!(world.hosts(origin).len(), 0, "it was taken over");
+        world.run_for(Duration::from_secs(1));
+        assert!(world.nodes[2].over.contains_key(&migration.get()), "it is told at once");
+    });
 }

@@ -8,7 +8,7 @@ use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeOptions};
 
 use super::in_world;
-use super::load::{Plan, check};
+use super::load::{Plan, answers_are_true, check};
 use super::world::World;
 use crate::seeds;
 
@@ -229,6 +229,7 @@ fn run(world: &mut World, case: Case) {
     world.run_for(Duration::from_secs(700));
     row(world, case, progress, told, origin);
     assert!(world.waits.values().all(|wait| wait.result.is_some()), "{case:?}: every wait is answered");
+    answers_are_true(world);
     world.assert_nothing_left();
     // Whatever happened, the daemon goes on and can move again; or its identity can be spawned anew.
     let host = hosts(world, origin).first().copied().unwrap_or_else(|| {
@@ -246,6 +247,7 @@ fn run(world: &mut World, case: Case) {
     }
     world.run_for(Duration::from_secs(1));
     world.assert_nothing_left();
+    answers_are_true(world);
 }
 
 #[test]

@@ -29,10 +29,12 @@ mod embedder;
 mod frames;
 mod lives;
 mod meddling;
+mod talk;
 mod users;
 
 pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
+pub(crate) use talk::{Talk, Way};
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;
@@ -92,6 +94,9 @@ pub(crate) struct Node {
     /// The largest state that the policy admits when it is asked, and what it was asked.
     pub(crate) admits_bytes: u64,
     pub(crate) asked: Vec<MigrationRequest>,
+    /// Questions are not answered, and which ones were put then.
+    pub(crate) policy_is_silent: bool,
+    pub(crate) questions: Vec<u64>,
     /// Counts its engines.
     pub(crate) life: u64,
     /// Its runtime has ended, and the node answers for it.
@@ -166,8 +171,12 @@ pub(crate) struct World {
     pub(crate) delay: std::ops::Range<u64>,
     /// What frames of some nodes need more.
     pub(crate) lag: BTreeMap<usize, Duration>,
+    /// From whom to whom nothing goes out in which lanes at the moment.
+    pub(crate) clogged: Vec<(usize, usize, Lane)>,
     tokens: u64,
     pub(crate) speech: Speech,
+    /// What daemons say to each other by chance; nothing unless a test has them talk.
+    pub(crate) talk: Option<Talk>,
     /// Takes events back from slow objects that were in progress, by token.
     pub(crate) slow_takes: std::ops::Range<u64>,
     /// Who each node has as members of the mesh; nobody where that is empty.
@@ -263,8 +272,10 @@ impl World {
             messages: Vec::new(),
             delay: 20..400,
             lag: BTreeMap::new(),
+            clogged: Vec::new(),
             tokens: 0,
             speech: Speech::default(),
+            talk: None,
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
             directory_messages: 0,
@@ -286,6 +297,8 @@ impl World {
                 admits_orchestrator: None,
                 admits_bytes: u64::MAX,
                 asked: Vec::new(),
+                policy_is_silent: false,
+                questions: Vec::new(),
                 life: 0,
                 bare: false,
                 stages: Vec::new(),
@@ -341,7 +354,7 @@ impl World {
         let mut stamped = String::new();
         let _ = write!(stamped, "{:>10} {line}", self.elapsed_micros());
         self.hasher.write(stamped.as_bytes());
-        if self.trace.len() == TRACE_LINES {
+        if self.trace.len() == TRACE_LINES && !self.talkative {
             self.trace.pop_front();
         }
         self.trace.push_back(stamped);
@@ -385,6 +398,7 @@ impl World {
 
     fn peer_event(&mut self, node: usize, event: &PeerEvent) {
         let now = self.present();
+        self.mortality.losses += u64::from(matches!(event, PeerEvent::Lost { .. }));
         self.nodes[node].engine.peer(event, now);
         self.channels_peer(node, event);
         self.settle(node);

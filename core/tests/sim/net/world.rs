@@ -372,7 +372,7 @@ impl World {
             self.settle(wire, node);
             return self.close(wire, 0);
         }
-        match self.nodes[node].table.dial_proven(peer, &target, background) {
+        match self.nodes[node].table.dial_proven(self.now, peer, &target, background) {
             DialDecision::Proceed { conn, intent } => {
                 let session = SessionId(self.rng.random());
                 self.nodes[node].table.dial_finished(conn, session);

@@ -14,9 +14,16 @@ pub(super) struct Mortality {
     walls: BTreeSet<(usize, usize)>,
     /// Pairs whose ends declared each other lost: their next session is a new one.
     pub(super) given_up: BTreeSet<(usize, usize)>,
+    /// How often somebody was told that a peer is lost.
+    pub(super) losses: u64,
 }
 
 impl World {
+    /// Whether anybody ever declared anybody lost.
+    pub(crate) fn was_any_lost(&self) -> bool {
+        self.mortality.losses > 0
+    }
+
     pub(crate) fn is_down(&self, node: usize) -> bool {
         self.mortality.down.contains(&node)
     }

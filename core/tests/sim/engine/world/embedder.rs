@@ -11,7 +11,7 @@ use mesh_daemon_core::wire::events::Thrown;
 use mesh_daemon_core::wire::migration::Stage;
 use rand::Rng;
 
-use super::super::daemon::{HANG, Ledger, Manner, Object, Request, Working, error};
+use super::super::daemon::{Awaited, HANG, Ledger, Manner, Object, Request, Working, error};
 use super::{Event, Node, World};
 
 impl World {
@@ -55,18 +55,19 @@ impl World {
         let now = self.present();
         let life = self.nodes[node].life;
         match work {
-            Work::Construct { daemon, kind, purpose, .. } => {
+            Work::Construct { daemon, origin, kind, purpose, .. } => {
+                let stretch = self.talk.as_mut().map(|talk| talk.begin_stretch(None));
                 let objects = &mut self.nodes[node].objects;
                 objects.constructed += 1;
                 let result = if objects.faults.construct {
                     Err(error("the factory was told to fail"))
                 } else {
                     let ledger = match purpose {
-                        ConstructFor::Spawn => objects.fresh.clone(),
+                        ConstructFor::Spawn => Ledger { stretch, ..objects.fresh.clone() },
                         ConstructFor::Arrival => Ledger::default(),
                     };
                     let manner = Manner::of_kind(kind.as_deref());
-                    let object = Object { manner, ledger, working: None, snapshot: None, hanging: false };
+                    let object = Object { origin, manner, ledger, working: None, snapshot: None, hanging: false };
                     objects.map.insert(daemon, object);
                     Ok(())
                 };
@@ -81,6 +82,9 @@ impl World {
                 }
                 if let Some(object) = objects.map.get_mut(&daemon) {
                     object.ledger = Ledger::restore(&state);
+                    if let Some(talk) = &mut self.talk {
+                        object.ledger.stretch = Some(talk.begin_stretch(object.ledger.stretch));
+                    }
                 }
                 match faults.restore_takes {
                     Some(takes) => self.at(takes, Event::Restored { node, life, daemon }),
@@ -127,14 +131,24 @@ impl World {
             Work::Admit { question, request } => {
                 let yes = request.state_bytes <= self.nodes[node].admits_bytes;
                 self.nodes[node].asked.push(request);
-                self.nodes[node].engine.admitted(question, yes, now);
+                self.decide(node, question, yes);
             }
             Work::AdmitOrchestrator { question, node: asking } => {
                 let yes = self.nodes[node].admits_orchestrator.is_none_or(|admitted| self.id(admitted) == asking);
-                self.nodes[node].engine.admitted(question, yes, now);
+                self.decide(node, question, yes);
             }
             Work::Settle { ticket, result } => self.answered(node, ticket, result),
             Work::Notice(notice) => self.notice(node, notice),
+        }
+    }
+
+    fn decide(&mut self, node: usize, question: u64, yes: bool) {
+        let now = self.present();
+        let node = &mut self.nodes[node];
+        if node.policy_is_silent {
+            node.questions.push(question);
+        } else {
+            node.engine.admitted(question, yes, now);
         }
     }
 
@@ -220,6 +234,10 @@ impl World {
             Err(error("snapshot was told to fail"))
         } else {
             object.snapshot = object.ledger.snapshot();
+            // If it goes on here all the same, that is no continuation of what the snapshot became elsewhere.
+            if let Some(talk) = &mut self.talk {
+                object.ledger.stretch = Some(talk.begin_stretch(object.ledger.stretch));
+            }
             Ok(object.snapshot.as_ref().map(|bytes| bytes.len() as u64))
         };
         engine.snapshot_taken(daemon, result, now);
@@ -241,11 +259,18 @@ impl World {
                 let mut events = events;
                 let rest = events.split_off(run);
                 let outcomes: Vec<_> = events.iter().map(|event| object.ledger.process(&event.payload)).collect();
-                self.ran.extend(events.iter().map(|event| Request::decode(&event.payload).id));
+                let ids: Vec<u64> = events.iter().map(|event| Request::decode(&event.payload).id).collect();
+                self.ran.extend(&ids);
                 if !rest.is_empty() {
                     self.tokens += 1;
                     object.hanging = true;
                     object.working = Some(Working { batch, events: rest, token: self.tokens });
+                }
+                if self.talkative {
+                    self.note(&format!("n{node} {daemon:?} runs {ids:?}"));
+                }
+                for id in ids {
+                    self.speak(node, daemon, id, false);
                 }
                 self.report(node, daemon, batch, outcomes, Rest::Continues);
             }
@@ -285,6 +310,18 @@ impl World {
     pub(super) fn step(&mut self, node: usize, daemon: DaemonKey, token: u64) {
         let Some(object) = self.nodes[node].objects.map.get(&daemon) else { return };
         let Some(working) = object.working.as_ref().filter(|working| working.token == token) else { return };
+        if self.talk.is_some() {
+            let heard = Request::decode(&working.events.front().expect("a batch in work has events").payload).id;
+            let awaited = self.speak(node, daemon, heard, true).filter(|ticket| !self.is_answered(*ticket));
+            match awaited {
+                Some(Ticket(ticket)) => {
+                    self.speech.awaited.insert(ticket, Awaited { daemon, token, insists: false });
+                }
+                None => self.finish_step(node, daemon, token),
+            }
+            return;
+        }
+        let speaker = object.origin;
         if let Some(sink) = self.speech.sink {
             let event = working.events.front().expect("a batch in work has events");
             let payload = event.payload.clone();
@@ -292,10 +329,10 @@ impl World {
             if self.speech.unawaited {
                 self.speech.murmured.insert(ticket.0, (node, daemon));
             } else {
-                self.speech.awaited.insert(ticket.0, (daemon, token));
+                self.speech.awaited.insert(ticket.0, Awaited { daemon, token, insists: true });
             }
             let now = self.present();
-            if let Err(error) = self.nodes[node].engine.send_event(ticket, sink, payload, now) {
+            if let Err(error) = self.nodes[node].engine.send_event_as(ticket, Some(speaker), sink, payload, now) {
                 self.answered(node, ticket, Err(error));
             }
         }
@@ -319,10 +356,14 @@ impl World {
         let event = working.events.pop_front().expect("a batch in work has events");
         let batch = working.batch;
         let outcome = object.ledger.process(&event.payload);
-        self.ran.push(Request::decode(&event.payload).id);
+        let id = Request::decode(&event.payload).id;
+        self.ran.push(id);
         let more = !working.events.is_empty();
         if !more {
             object.working = None;
+        }
+        if self.talkative {
+            self.note(&format!("n{node} {daemon:?} runs {id}"));
         }
         self.report(node, daemon, batch, vec![outcome], Rest::Continues);
         if more {
@@ -373,9 +414,9 @@ impl World {
             self.hush(node, daemon);
         }
         match self.speech.awaited.remove(&ticket.0) {
-            Some((daemon, token)) if done => self.finish_step(node, daemon, token),
+            Some(Awaited { daemon, token, insists }) if done || !insists => self.finish_step(node, daemon, token),
             // Out of reach for now: it tries again.
-            Some((daemon, token)) => {
+            Some(Awaited { daemon, token, .. }) => {
                 let life = self.nodes[node].life;
                 self.at(Duration::from_millis(5), Event::Step { node, life, daemon, token });
             }

@@ -95,8 +95,12 @@ impl World {
                 DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
                 DirectoryMessage::Answer { claim: answer, .. } => format!("Answer {}", claim(answer)),
                 DirectoryMessage::Claim { claim: told } => format!("Claim {}", claim(Some(told))),
-                DirectoryMessage::Place { .. } => "Place".to_owned(),
+                DirectoryMessage::Place { anew, hosted, gone, settled } => {
+                    format!("Place anew {anew} {hosted:?} gone {gone:?} settled {settled:?}")
+                }
                 DirectoryMessage::Rivals { .. } => "Rivals".to_owned(),
+                DirectoryMessage::Tally { hosted, yours } => format!("Tally {hosted} yours {yours}"),
+                DirectoryMessage::Hosting { hosted } => format!("Hosting of {}", hosted.len()),
             },
             _ => return None,
         })
@@ -117,7 +121,7 @@ impl World {
 
     fn transmit_frame(&mut self, from: usize, to: usize, lane: Lane) -> bool {
         let Some(session) = self.sessions.get(&pair(from, to)).copied() else { return false };
-        if self.wires[&(from, to)].in_flight >= IN_FLIGHT {
+        if self.wires[&(from, to)].in_flight >= IN_FLIGHT || self.clogged.contains(&(from, to, lane)) {
             return false;
         }
         let mut sink = Sink { left: FRAME, records: Vec::new() };

@@ -1,0 +1,171 @@
+//! What is held for the streams of one peer: events for which something before them, or room in a mailbox, is missing, and
+//! replies that it has not acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Most bytes of events that are held for one peer, in all of its streams to all daemons.
+pub const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
+/// With so many bytes of replies kept for one peer, nothing more is accepted from its streams.
+pub const MOST_KEPT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The account of one peer.
+#[derive(Clone, Debug, Default)]
+pub struct Account(Arc<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    held: AtomicUsize,
+    kept: AtomicUsize,
+    full: AtomicBool,
+}
+
+impl Account {
+    /// The bytes of events that are held.
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of replies that are kept.
+    pub fn kept(&self) -> usize {
+        self.0.kept.load(Ordering::Relaxed)
+    }
+
+    /// Whether no stream is charged to it.
+    pub fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Whether too many replies are kept: so from when there are, until [`takes_again`](Self::takes_again).
+    fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is room again for replies, of which there were too many; tells so once.
+    pub fn takes_again(&self) -> bool {
+        self.is_full() && self.kept() < MOST_KEPT_BYTES / 2 && self.0.full.swap(false, Ordering::Relaxed)
+    }
+
+    fn set_held(&self, bytes: usize) {
+        self.0.held.store(bytes, Ordering::Relaxed);
+    }
+
+    fn set_kept(&self, bytes: usize) {
+        self.0.kept.store(bytes, Ordering::Relaxed);
+        if bytes >= MOST_KEPT_BYTES {
+            self.0.full.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One stream's part of an account; given back when the stream ends.
+#[derive(Debug, Default)]
+pub(super) struct Charge {
+    account: Account,
+    held: usize,
+    kept: usize,
+}
+
+impl Charge {
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) const fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Changes the part of events; false, and no change, when that is more than one peer may have held.
+    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+        let others = self.account.held() - self.held;
+        if bytes > self.held && others + bytes > MOST_HELD_BYTES {
+            return false;
+        }
+        self.account.set_held(others + bytes);
+        self.held = bytes;
+        true
+    }
+
+    /// Changes the part of replies: what was accepted is answered, however much that is.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.account.set_kept(self.account.kept() - self.kept + bytes);
+        self.kept = bytes;
+    }
+
+    /// Whether more replies may be kept.
+    pub(super) fn may_keep(&self) -> bool {
+        !self.account.is_full()
+    }
+
+    /// See [`Account::takes_again`].
+    pub(super) fn takes_again(&self) -> bool {
+        self.account.takes_again()
+    }
+
+    /// Goes over to another account, also when that has too much then: what was held stays.
+    pub(super) fn transfer(&mut self, to: Account) {
+        let (held, kept) = (self.held, self.kept);
+        self.give_back();
+        to.set_held(to.held() + held);
+        to.set_kept(to.kept() + kept);
+        *self = Self { account: to, held, kept };
+    }
+
+    fn give_back(&mut self) {
+        self.hold(0);
+        self.keep(0);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn charged_to(peer: &Account) -> Charge {
+        let mut charge = Charge::default();
+        charge.transfer(peer.clone());
+        charge
+    }
+
+    #[test]
+    fn requirement_bounds_a_peer_has_so_much_held_and_gets_it_back_when_streams_end() {
+        let (peer, other) = (Account::default(), Account::default());
+        let (mut one, mut two) = (charged_to(&peer), charged_to(&peer));
+        assert!(one.hold(MOST_HELD_BYTES - 10));
+        assert!(two.hold(10));
+        assert!(!two.hold(11), "too much");
+        assert!(one.hold(0));
+        assert!(two.hold(11));
+        assert_eq!(peer.held(), 11);
+        two.transfer(other.clone());
+        assert_eq!((peer.held(), other.held()), (0, 11));
+        drop(two);
+        assert_eq!(other.held(), 0);
+        drop(one);
+        assert!(peer.is_unused());
+    }
+
+    #[test]
+    fn requirement_bounds_a_peer_with_too_many_replies_waits_until_half_of_them_are_gone() {
+        let (peer, other) = (Account::default(), Account::default());
+        let (mut one, mut two) = (charged_to(&peer), charged_to(&peer));
+        one.keep(MOST_KEPT_BYTES - 10);
+        assert!(two.may_keep() && !peer.takes_again());
+        two.keep(30);
+        assert_eq!(peer.kept(), MOST_KEPT_BYTES + 20);
+        assert!(!one.may_keep() && !two.may_keep());
+        one.keep(MOST_KEPT_BYTES / 2);
+        assert!(!peer.takes_again() && !two.may_keep(), "not for every reply that goes");
+        one.transfer(other.clone());
+        assert!(one.may_keep() && peer.takes_again() && two.may_keep());
+        assert!(!peer.takes_again(), "once");
+        drop((one, two));
+        assert_eq!((peer.kept(), other.kept()), (0, 0));
+    }
+}
