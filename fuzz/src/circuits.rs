@@ -10,7 +10,7 @@ use mesh_daemon_core::mesh::switch::{Misfit, Piece, Switch};
 use mesh_daemon_core::wire::relay::{CIRCUIT_WINDOW, CircuitId};
 use tokio::time::Instant;
 
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Clone, Copy, Debug)]
 enum Step {
     Open { circuit: Circuit, far: u8 },
     Data { circuit: Circuit, from: u8, len: u16 },

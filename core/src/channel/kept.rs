@@ -64,7 +64,8 @@ impl ChannelMachine {
 
     /// Whether nothing waits for anybody.
     pub fn is_idle(&self) -> bool {
-        let Kept { publications, waiting, control_bytes, acknowledgements, held, revocations, events, .. } = self.kept();
+        let Kept { publications, waiting, control_bytes, acknowledgements, held, revocations, events, .. } =
+            self.kept();
         publications + waiting + control_bytes + acknowledgements + held + revocations + events == 0
     }
 }
