@@ -390,6 +390,7 @@ describe('hazards 12 and 20, requirement 134: what is left of stopped daemons', 
       const { meshHandle } = require('./dist/mesh');
       collected.subscriptions = 0;
       const node = await make();
+      await Promise.all([mesh.start(), node.start()]);
       await node.connect(mesh.localAddr());
       mesh.registerChannel({ name: 'a' });
       const open = async (publisher, name) => {
