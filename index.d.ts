@@ -1509,7 +1509,8 @@ type ScopeFilter = {
 
 /**
  * Who may see a channel, by the subnet of the subscriber's node: `subnet-local` the same, `parent-visible` the same or one
- * that contains it, `exported` nobody until an export exists, `global` everybody. Nodes without a subnet match each other.
+ * that contains it, `exported` nobody until an export exists, `global` everybody. Nodes without a subnet match each other. The
+ * subscriber says where it is: this filters, and only tokens keep members of the mesh out.
  *
  * @public
  */
@@ -1629,7 +1630,7 @@ interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
     readonly ready: Promise<void>;
     /** Messages that nobody read in time. */
     readonly dropped: bigint;
-    /** Ends the subscription. */
+    /** Ends the subscription. Fine when it has ended, also with its node. */
     stop(): Promise<void>;
 }
 

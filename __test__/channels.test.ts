@@ -201,6 +201,18 @@ describe('what cannot be', () => {
     expect(await failure(mesh.unsubscribeChannel(1n, 'a'))).toMatchObject({ code: 'ERR_MESH_SHUT_DOWN' });
   });
 
+  test('a subscription can be stopped while its node is shut down, and afterwards', async () => {
+    const mesh = await bare();
+    mesh.registerChannel({ name: 'a' });
+    const readers = Array.from({ length: 3 }, () => mesh.messages(mesh.nodeId(), 'a'));
+    await Promise.all(readers.map((reader) => reader.ready));
+    const down = mesh.shutdown();
+    await expect(readers[0]?.stop()).resolves.toBeUndefined();
+    await down;
+    await expect(readers[1]?.stop()).resolves.toBeUndefined();
+    await expect(readers[2]?.[Symbol.asyncDispose]()).resolves.toBeUndefined();
+  });
+
   test.each<[string, object]>([
     ['config.name must be a string', { name: 7 }],
     ["config.name: invalid channel name: a '/' leads, trails or is doubled", { name: 'a//b' }],

@@ -384,6 +384,43 @@ describe('hazards 12 and 20, requirement 134: what is left of stopped daemons', 
     });
   }, 120_000);
 
+  test('subscriptions that end by themselves and that nobody reads leave nothing', async () => {
+    const out = await script(
+      `${prelude}
+      const { meshHandle } = require('./dist/mesh');
+      collected.subscriptions = 0;
+      const node = await make();
+      await Promise.all([mesh.start(), node.start()]);
+      await node.connect(mesh.localAddr());
+      mesh.registerChannel({ name: 'a' });
+      const open = async (publisher, name) => {
+        const subscription = node.messages(publisher, name);
+        registry.register(subscription, 'subscriptions');
+        await subscription.ready.catch(() => {});
+      };
+      const readers = () => native.testReaders(meshHandle(undefined, '', node));
+      for (let i = 0; i < 100; i += 1) await open(mesh.nodeId(), i % 2 === 0 ? 'a' : 'nothing');
+      await mesh.publish('a', Buffer.from('unread'), { reliability: 'reliable' });
+      const before = readers();
+      const lost = new Promise((resolve) => node.on('peer', (e) => { if (e.type === 'lost') resolve(); }));
+      await mesh.shutdown();
+      await lost;
+      await settle();
+      const counts = [{ before, after: readers(), collected: collected.subscriptions }];
+      node.registerChannel({ name: 'own' });
+      for (let i = 0; i < 100; i += 1) await open(node.nodeId(), 'own');
+      await node.shutdown();
+      await settle();
+      counts.push({ after: readers(), collected: collected.subscriptions });
+      console.log(JSON.stringify(counts));`,
+      '--expose-gc',
+    );
+    expect(JSON.parse(out)).toEqual([
+      { before: 50, after: 0, collected: 100 },
+      { after: 0, collected: 200 },
+    ]);
+  });
+
   test('a runtime that was shut down holds none of its daemons, whatever they were doing', async () => {
     const out = await script(
       `${prelude}

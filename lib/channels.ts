@@ -34,7 +34,7 @@ type CheckLive = () => void;
 const live = new Map<string, ChannelSubscription>();
 
 onNotice('readable', ({ mesh, reader }) => {
-  live.get(keyOf(mesh, reader))?.pump();
+  live.get(keyOf(mesh, reader))?.news();
 });
 
 /** Makes a channel of a node. */
@@ -193,10 +193,7 @@ class ChannelSubscription implements Subscription {
   }
 
   get dropped(): bigint {
-    if (!this.#ended && this.#stopped === undefined) {
-      this.#dropped = native.channelDropped(this.#mesh, this.#reader);
-    }
-    return this.#dropped;
+    return this.#ended ? this.#dropped : native.channelDropped(this.#mesh, this.#reader);
   }
 
   stop(): Promise<void> {
@@ -213,14 +210,20 @@ class ChannelSubscription implements Subscription {
       next: () =>
         new Promise((resolve, reject) => {
           this.#waiters.push({ resolve, reject });
-          this.pump();
+          this.#pump();
         }),
       return: () => Promise.resolve({ value: undefined, done: true }),
     };
   }
 
+  /** There is something to read, or no more comes. What nobody has read by then goes along, so that nothing is left behind. */
+  news(): void {
+    if (native.channelIsOver(this.#mesh, this.#reader)) while (!this.#ended) this.#readMore();
+    this.#pump();
+  }
+
   /** Gives those who wait what there is. */
-  pump(): void {
+  #pump(): void {
     for (;;) {
       const waiter = this.#waiters[0];
       if (waiter === undefined) return;
@@ -239,10 +242,10 @@ class ChannelSubscription implements Subscription {
   }
 
   #readMore(): boolean {
-    const { messages, ended, failure } = native.channelRead(this.#mesh, this.#reader);
+    const { messages, ended, failure, dropped } = native.channelRead(this.#mesh, this.#reader);
     for (const message of messages) this.#read.push(this.#messageOf(message));
     if (ended) {
-      this.#end();
+      this.#end(dropped);
       this.#failure = failure;
     }
     return ended || messages.length > 0;
@@ -253,18 +256,18 @@ class ChannelSubscription implements Subscription {
     return { publisher, channel, sequence, payload, receivedAt };
   }
 
-  #end(): void {
-    this.#dropped = this.dropped;
+  #end(dropped: bigint): void {
+    this.#dropped = dropped;
     this.#ended = true;
     this.#asked.signal?.removeEventListener('abort', this.#onAbort);
     live.delete(keyOf(this.#mesh, this.#reader));
   }
 
   async #stop(): Promise<void> {
-    if (!live.has(keyOf(this.#mesh, this.#reader))) return;
-    this.#end();
     this.#read.length = 0;
-    this.pump();
+    if (!live.has(keyOf(this.#mesh, this.#reader))) return;
+    this.#end(this.dropped);
+    this.#pump();
     await operation<undefined>((op) => {
       const { publisher, channel, queueGroup } = this.#asked;
       native.channelClose(op, this.#mesh, this.#reader, publisher, channel, queueGroup);

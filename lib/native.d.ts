@@ -57,7 +57,7 @@ export interface CapabilitySetOptions {
   metadata?: Array<Array<string>>
 }
 
-/** Ends a reader; settles when the publisher knows, if it has to. */
+/** Ends a reader; settles when the publisher knows, if it has to. With its node it has ended. */
 export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string, group?: string | undefined | null): void
 
 /** How many messages a reader did not read in time. */
@@ -65,6 +65,9 @@ export declare function channelDropped(mesh: number, reader: bigint): bigint
 
 /** The 64-bit name of a channel, or of a queue group of it. */
 export declare function channelHash(name: string, group?: string | undefined | null): bigint
+
+/** Whether no more messages come for a reader than it has to read. */
+export declare function channelIsOver(mesh: number, reader: bigint): boolean
 
 /** Subscribes with a reader, whose number is given back; settles when the publisher has agreed. */
 export declare function channelOpen(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): bigint
@@ -94,7 +97,7 @@ export interface ChannelOptions {
 /** Publishes; settles with the report. */
 export declare function channelPublish(operation: number, mesh: number, channel: string, payload: Uint8Array, settings: PublishSettings): void
 
-/** Takes what a reader has not read. */
+/** Takes what a reader has not read. With its end, of which this tells once, it is forgotten. */
 export declare function channelRead(mesh: number, reader: bigint): ReadBatch
 
 /** Makes a channel, or gives it another configuration. */
@@ -461,6 +464,8 @@ export interface ReadBatch {
   ended: boolean
   /** Why, when that was not asked for. */
   failure?: import('./errors/from-native').ErrorRecord
+  /** How many messages it did not read in time. */
+  dropped: bigint
 }
 
 /** A message of a channel. */

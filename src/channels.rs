@@ -175,6 +175,8 @@ pub struct ReadBatch<'env> {
     /// Why, when that was not asked for.
     #[napi(ts_type = "import('./errors/from-native').ErrorRecord")]
     pub failure: Option<Object<'env>>,
+    /// How many messages it did not read in time.
+    pub dropped: BigInt,
 }
 
 /// Makes a channel, or gives it another configuration.
@@ -250,20 +252,28 @@ pub fn channel_open(
     Ok(reader.0.into())
 }
 
-/// Takes what a reader has not read.
+/// Takes what a reader has not read. With its end, of which this tells once, it is forgotten.
 #[napi]
 pub fn channel_read(env: &Env, mesh: u32, reader: BigInt) -> Result<ReadBatch<'_>> {
     let reader = ReaderId(u64_from(&reader)?);
     let Some(channels) = EnvState::of(env)?.channels.get(mesh) else {
-        return Ok(ReadBatch { messages: Vec::new(), ended: true, failure: None });
+        return Ok(ReadBatch { messages: Vec::new(), ended: true, failure: None, dropped: 0_u64.into() });
     };
     let messages = channels.read(reader, BATCH, BATCH_BYTES).into_iter().map(ReadMessage::from).collect();
-    let (ended, failure) = match channels.ended(reader) {
+    let dropped = channels.dropped(reader).into();
+    let (ended, failure) = match channels.take_end(reader) {
         None => (false, None),
         Some(ReaderEnd::Left) => (true, None),
         Some(ReaderEnd::Failed(error)) => (true, Some(Failure::from(error).into_record(env)?)),
     };
-    Ok(ReadBatch { messages, ended, failure })
+    Ok(ReadBatch { messages, ended, failure, dropped })
+}
+
+/// Whether no more messages come for a reader than it has to read.
+#[napi]
+pub fn channel_is_over(env: Env, mesh: u32, reader: BigInt) -> Result<bool> {
+    let reader = ReaderId(u64_from(&reader)?);
+    Ok(EnvState::of(&env)?.channels.get(mesh).is_none_or(|channels| channels.is_over(reader)))
 }
 
 /// How many messages a reader did not read in time.
@@ -273,7 +283,7 @@ pub fn channel_dropped(env: Env, mesh: u32, reader: BigInt) -> Result<BigInt> {
     Ok(EnvState::of(&env)?.channels.get(mesh).map_or(0, |channels| channels.dropped(reader)).into())
 }
 
-/// Ends a reader; settles when the publisher knows, if it has to.
+/// Ends a reader; settles when the publisher knows, if it has to. With its node it has ended.
 #[napi]
 pub fn channel_close(
     env: Env,
@@ -284,10 +294,16 @@ pub fn channel_close(
     channel: String,
     group: Option<String>,
 ) -> Result<()> {
-    let channels = channels(&env, mesh)?;
     let (reader, publisher) = (ReaderId(u64_from(&reader)?), NodeId::new(u64_from(&publisher)?));
-    let told = channels.close_reader(reader, publisher, &feed(&env, &channel, group.as_deref())?);
-    operation::spawn(&env, operation, async move { told.await.map(|()| Value::Nothing).map_err(Failure::from) })
+    let feed = feed(&env, &channel, group.as_deref())?;
+    let channels = EnvState::of(&env)?.channels.get(mesh);
+    let told = channels.map(|channels| channels.close_reader(reader, publisher, &feed));
+    operation::spawn(&env, operation, async move {
+        if let Some(told) = told {
+            told.await?;
+        }
+        Ok(Value::Nothing)
+    })
 }
 
 /// Publishes; settles with the report.
@@ -304,6 +320,14 @@ pub fn channel_publish(
     let options = publish_options(&settings)?;
     let told = channels.publish(&channel_name(&env, &channel)?, &Bytes::copy_from_slice(payload), options);
     operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
+}
+
+/// How many readers the native part of a node knows of.
+#[cfg(feature = "test-hooks")]
+#[napi(skip_typescript)]
+pub fn test_readers(env: Env, mesh: u32) -> Result<u32> {
+    let count = EnvState::of(&env)?.channels.get(mesh).map_or(0, |channels| channels.readers());
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Enters a revocation; settles when it was handed to every peer to which there is a way.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use mesh_daemon_core::channel::ChannelLedger;
 use mesh_daemon_core::directory::Claim;
 use mesh_daemon_core::wire::Subprotocol;
 use mesh_daemon_core::wire::channels::{ChannelMessage, Fragment};
@@ -55,15 +56,21 @@ pub fn relay(data: &[u8]) -> bool {
     round_trip!(RelayMessage<'_>, data)
 }
 
-/// A message of channels, or a fragment of a large one.
+/// A message of channels, a fragment of a large one, or what a daemon that moves brings along of them.
 pub fn channels(data: &[u8]) -> bool {
+    let ledger = ChannelLedger::decode(data);
+    if let Ok(ledger) = &ledger {
+        let written = ledger.encode();
+        let read = ChannelLedger::decode(&written).map(|ledger| ledger.encode());
+        assert_eq!(read.as_ref(), Ok(&written), "a ledger is read as it was written");
+    }
     let fragment = Fragment::decode(&Bytes::copy_from_slice(data));
     if let Ok(fragment) = &fragment {
         let mut written = Vec::new();
         fragment.encode_into(&mut written);
         same(&Fragment::decode(&written.into()), &Ok(fragment.clone()));
     }
-    round_trip!(ChannelMessage<'_>, data) | fragment.is_ok()
+    round_trip!(ChannelMessage<'_>, data) | fragment.is_ok() | ledger.is_ok()
 }
 
 /// A message of the session itself, or the payload of a handshake.

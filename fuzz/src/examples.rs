@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, ChainBuilder, Horizon, Sequence};
+use mesh_daemon_core::channel::{ChannelConfig, ChannelLedger, ChannelName, DaemonSubscription, Feed, Position};
 use mesh_daemon_core::directory::Claim;
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, Epoch, IdentityEnvelope, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret,
@@ -93,6 +94,7 @@ pub fn examples() -> Vec<Example> {
         ("handshake", vec![vec![0, 1, 0], vec![1, 1, 0], vec![2, 1, 0], vec![3, 0]]),
         ("transport", vec![vec![0, 1], vec![3, 1]]),
         ("engine", meaning(super::engine, 1500)),
+        ("subscribers", meaning(super::subscribers, 1500)),
         ("reassembler", meaning(super::reassembler, 400)),
         ("circuits", meaning(super::circuits, 800)),
         ("peers", meaning(super::peers, 800)),
@@ -102,7 +104,7 @@ pub fn examples() -> Vec<Example> {
         inputs.into_iter().enumerate().map(move |(at, bytes)| {
             // The first snapshot has an envelope.
             let varies = match target {
-                "envelope" | "token" | "engine" | "reassembler" | "circuits" | "peers" => true,
+                "envelope" | "token" | "engine" | "reassembler" | "circuits" | "peers" | "subscribers" => true,
                 "snapshot" => at == 0,
                 _ => false,
             };
@@ -152,7 +154,7 @@ fn channels() -> Vec<Vec<u8>> {
         ChannelMessage::Data { head: bare, payload: b"payload" },
         ChannelMessage::Ack { channel: 1, through: 2, member: None },
         ChannelMessage::Ack { channel: 1, through: 2, member: Some(member) },
-        ChannelMessage::NoMember { channel: 1, member },
+        ChannelMessage::NoMember { channel: 1, member: Some(member) },
         ChannelMessage::Revoked { statement: &revocation },
         ChannelMessage::WhoRevoked { issuer: daemon },
     ];
@@ -163,7 +165,22 @@ fn channels() -> Vec<Vec<u8>> {
         fragment.encode_into(&mut bytes);
         bytes
     });
-    messages.iter().map(codec::encode).chain(fragments).collect()
+    messages.iter().map(codec::encode).chain(fragments).chain([ledger()]).collect()
+}
+
+fn ledger() -> Vec<u8> {
+    let name = || ChannelName::new(CHANNEL).expect("canonical");
+    let incarnation = Incarnation { started_at_ms: 3, salt: 4 };
+    let subscription = |group| DaemonSubscription {
+        publisher: NodeId::new(7),
+        feed: Feed::new(name(), group).expect("canonical"),
+        accepted: true,
+        position: Some(Position { incarnation, number: 9 }),
+        token: Some(Bytes::from_static(b"token")),
+    };
+    let output = ChannelConfig { max_rate: Some(5), ..ChannelConfig::new(name()) };
+    let subscriptions = vec![subscription(None), subscription(Some("workers"))];
+    ChannelLedger { subscriptions, output: Some(output) }.encode().into()
 }
 
 /// Some noise of this length that a target takes for valid.

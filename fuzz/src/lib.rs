@@ -15,6 +15,7 @@ mod membership;
 mod peers;
 mod sessions;
 mod snapshots;
+mod subscribers;
 
 pub use capabilities::capabilities;
 pub use circuits::circuits;
@@ -26,6 +27,7 @@ pub use membership::membership;
 pub use peers::peers;
 pub use sessions::{handshake, transport};
 pub use snapshots::{reassembler, snapshot, streams};
+pub use subscribers::subscribers;
 
 /// Takes bytes; says whether they were valid.
 pub type Target = fn(&[u8]) -> bool;
@@ -52,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("snapshot", snapshot),
     ("streams", streams),
+    ("subscribers", subscribers),
     ("token", token),
     ("transport", transport),
 ];

@@ -4,7 +4,8 @@ import type { WaitOptions } from './values';
 
 /**
  * Who may see a channel, by the subnet of the subscriber's node: `subnet-local` the same, `parent-visible` the same or one
- * that contains it, `exported` nobody until an export exists, `global` everybody. Nodes without a subnet match each other.
+ * that contains it, `exported` nobody until an export exists, `global` everybody. Nodes without a subnet match each other. The
+ * subscriber says where it is: this filters, and only tokens keep members of the mesh out.
  *
  * @public
  */
@@ -132,6 +133,6 @@ export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDispos
   readonly ready: Promise<void>;
   /** Messages that nobody read in time. */
   readonly dropped: bigint;
-  /** Ends the subscription. */
+  /** Ends the subscription. Fine when it has ended, also with its node. */
   stop(): Promise<void>;
 }

@@ -48,7 +48,7 @@ impl ChannelMachine {
         let incapable = channel.seats().filter(|(node, _)| self.offers(*node, filter, now).is_err());
         let out: Vec<_> = incapable.flat_map(|(node, seats)| seats.map(move |seat| (node, seat))).collect();
         for (node, seat) in out {
-            self.evict(id, node, seat, RefusalReason::Unauthorized);
+            self.evict(id, node, seat, RefusalReason::Unauthorized, now);
         }
     }
 }

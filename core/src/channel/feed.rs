@@ -127,6 +127,19 @@ impl Seat {
     }
 }
 
+impl Share {
+    /// Who may get it.
+    pub(super) const fn seats(self) -> RangeInclusive<Seat> {
+        match self {
+            Self::All => Seat::OUTSIDE,
+            Self::Member(group, who) => {
+                let seat = Seat { group: Some(group), who };
+                seat..=seat
+            }
+        }
+    }
+}
+
 impl StreamId {
     /// None comes before it.
     pub(super) const FIRST: Self = Self::all(ChannelId(0));

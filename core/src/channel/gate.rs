@@ -79,16 +79,14 @@ impl ChannelMachine {
         if granted.is_some_and(same) {
             return Ok(self.stands_at(stream, from, asking.from));
         }
-        if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(now.instant)) {
+        let peer = self.peers.get(&from).ok_or(RefusalReason::Unauthorized)?;
+        let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
+        if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(presenter, now.instant)) {
             return Err(RefusalReason::Throttled);
         }
         let channel = known.ok_or(RefusalReason::Unknown)?;
-        let peer = self.peers.get(&from).ok_or(RefusalReason::Unauthorized)?;
-        let grant =
-            asking.subnet.map_or(Ok(Subnet::default()), Subnet::new).ok().zip(token.ok()).map(|(subnet, token)| {
-                let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
-                Grant { token, presenter, subnet, epoch }
-            });
+        let subnet = asking.subnet.map_or(Ok(Subnet::default()), Subnet::new);
+        let grant = subnet.ok().zip(token.ok()).map(|(subnet, token)| Grant { token, presenter, subnet, epoch });
         let rules = self.rules(now);
         let proven = asking.daemon.is_none_or(|proof| {
             let statement = subscription_statement(&feed, self.me.entity, self.me.incarnation, peer.entity, epoch);
@@ -109,11 +107,12 @@ impl ChannelMachine {
         let grant = match checked {
             Ok(grant) => grant,
             Err(reason) => {
-                self.left(id, seat, &former);
+                let failed = Some(presenter).filter(|_| proven);
+                self.left(id, seat, &former, now);
                 if self.throttles.len() >= MAX_THROTTLES {
-                    self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
+                    self.throttles.retain(|_, throttle| throttle.forget(now.instant));
                 }
-                self.throttles.entry(from).or_default().refused(now.instant);
+                self.throttles.entry(from).or_default().refused(failed, now.instant);
                 return Err(reason);
             }
         };
@@ -131,14 +130,11 @@ impl ChannelMachine {
         let issuers: Vec<_> = tokens.filter(|_| gated).map(PermissionToken::issuer).collect();
         // Only what had to be proven shows that it is no guesser.
         if gated && let Some(throttle) = self.throttles.get_mut(&from) {
-            throttle.succeeded();
+            throttle.succeeded(presenter);
         }
         if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {
             if channel.sharing(from, stream.share) == 0 {
                 peer.bases.insert(stream, channel.last_of(stream.share));
-            }
-            if matches!(seat.who, Subscriber::Daemon(_)) {
-                channel.ring.open(channel.last, channel.groups.last());
             }
             if channel.insert(from, seat, grant) {
                 peer.grants += 1;
@@ -153,17 +149,19 @@ impl ChannelMachine {
         if asking.from.is_some() {
             self.hand_on(stream, &former, from, stands.position);
         }
-        self.left(id, seat, &former);
+        self.left(id, seat, &former, now);
         Ok(stands)
     }
 
-    pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, leaving: &Leaving<'_>) {
+    pub(super) fn on_unsubscribe(&mut self, from: NodeId, request: u64, leaving: &Leaving<'_>, now: Moment) {
         if let Ok(feed) = ChannelName::new(leaving.channel).and_then(|name| Feed::new(name, leaving.group)) {
             let (id, seat) = (feed.channel().id(), feed.seat(Subscriber::of(leaving.daemon)));
-            if let Some(taken) = leaving.taken.filter(|_| seat.group.is_some()) {
+            // What it has taken counts only of one that is in: a daemon may be a member on another node.
+            let is_in = self.channels.get(&id).is_some_and(|channel| channel.grant(from, seat).is_some());
+            if let Some(taken) = leaving.taken.filter(|_| is_in && seat.group.is_some()) {
                 self.taken_before_leaving(from, seat.stream(id), taken);
             }
-            self.put_out(id, from, seat);
+            self.put_out(id, from, seat, now);
         }
         if !self.say(from, &ChannelMessage::Unsubscribed { request }) {
             self.refuse(from, "answer", &"it asks faster than it reads");
@@ -171,8 +169,8 @@ impl ChannelMachine {
     }
 
     /// Ends a subscription that may not go on.
-    pub(super) fn evict(&mut self, channel: ChannelId, node: NodeId, seat: Seat, reason: RefusalReason) {
-        if !self.put_out(channel, node, seat) {
+    pub(super) fn evict(&mut self, channel: ChannelId, node: NodeId, seat: Seat, reason: RefusalReason, now: Moment) {
+        if !self.put_out(channel, node, seat, now) {
             return;
         }
         let (daemon, group) = (seat.who.daemon(), seat.group.map(|group| group.0));
@@ -182,11 +180,12 @@ impl ChannelMachine {
 
     /// Takes a subscriber out of a roster; true when it was in. With the last one on its node that a stream is for, what waits
     /// in that goes.
-    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, seat: Seat) -> bool {
+    pub(super) fn put_out(&mut self, id: ChannelId, node: NodeId, seat: Seat, now: Moment) -> bool {
         let Some(channel) = self.channels.get_mut(&id) else { return false };
-        if !channel.remove(node, seat) {
+        if !channel.remove(node, seat, now) {
             return false;
         }
+        let closes = channel.ring.closes();
         let stream = seat.stream(id);
         let empty = channel.sharing(node, stream.share) == 0;
         if let Some(peer) = self.peers.get_mut(&node) {
@@ -198,6 +197,7 @@ impl ChannelMachine {
         if empty {
             self.deliveries_dropped(node, Some(stream), &ChannelError::Left(node));
         }
+        self.look_by(closes);
         true
     }
 }

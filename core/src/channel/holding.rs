@@ -3,7 +3,7 @@
 //! What arrives for daemons waits here until each has room for it, and is acknowledged when all have taken it. A daemon
 //! takes the messages of a channel in order and passes none over: one that does not follow what it has taken waits until
 //! the publisher has sent those before it. The publisher sends no more than its window, so what waits is bounded; what
-//! needs no acknowledgement is dropped beyond a bound.
+//! needs no acknowledgement has a bound of its own, and is dropped beyond that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,12 +19,10 @@ use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
 use crate::wire::channels::DataHead;
 
-/// Most messages that wait for daemons in one channel: a window, and another one that was sent once more.
-const MOST_HELD: usize = 2 * WINDOW;
-/// Most bytes of them; one message of any size is kept.
-const MOST_HELD_BYTES: usize = 2 * WINDOW_BYTES;
-/// Most of them that need no acknowledgement.
-const MOST_LOSSY: usize = 256;
+/// What of reliable messages waits for daemons in one channel at most: a window, and another one that was sent once more.
+const RELIABLE: Bound = Bound { messages: 2 * WINDOW, bytes: 2 * WINDOW_BYTES };
+/// What of others.
+const LOSSY: Bound = Bound { messages: 256, bytes: 2 * WINDOW_BYTES };
 /// How long the subscriptions of a daemon that moved away are kept for its new host to go on with.
 const KEPT_FOR_MOVED: Duration = Duration::from_secs(10);
 
@@ -33,7 +31,7 @@ pub(super) type Key = (NodeId, StreamId);
 
 /// A message that some daemon has yet to take.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     number: u64,
     /// Its number in the channel.
     sequence: u64,
@@ -45,12 +43,25 @@ struct Held {
     received_at: Duration,
 }
 
-/// Those of one channel, in order.
+/// Those of one channel.
 #[derive(Debug, Default)]
 pub(super) struct HeldMessages {
-    queue: VecDeque<Held>,
+    reliable: Queue,
+    lossy: Queue,
+}
+
+/// Messages of one kind, in order.
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Held>,
     bytes: usize,
-    lossy: usize,
+}
+
+/// How much a queue may hold; one message of any size counts as a window at most.
+#[derive(Clone, Copy)]
+struct Bound {
+    messages: usize,
+    bytes: usize,
 }
 
 /// Daemons of this node that have to do with channels.
@@ -86,43 +97,85 @@ pub struct DaemonSubscription {
     pub token: Option<Bytes>,
 }
 
+impl Held {
+    /// What it counts for in a bound.
+    fn weight(&self) -> usize {
+        self.payload.len().min(WINDOW_BYTES)
+    }
+}
+
+impl Queue {
+    fn has_room_for(&self, held: &Held, bound: Bound) -> bool {
+        self.messages.len() < bound.messages && self.bytes + held.weight() <= bound.bytes
+    }
+
+    /// The place of the first message behind a number.
+    fn behind(&self, number: u64) -> usize {
+        self.messages.partition_point(|held| held.number <= number)
+    }
+
+    fn insert(&mut self, held: Held) {
+        self.bytes += held.weight();
+        self.messages.insert(self.behind(held.number), held);
+    }
+
+    fn pop_back(&mut self) {
+        if let Some(held) = self.messages.pop_back() {
+            self.bytes -= held.weight();
+        }
+    }
+
+    /// Lets go everything through this number.
+    fn release(&mut self, through: u64) {
+        while self.messages.front().is_some_and(|held| held.number <= through)
+            && let Some(held) = self.messages.pop_front()
+        {
+            self.bytes -= held.weight();
+        }
+    }
+}
+
 impl HeldMessages {
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    /// How many there are, and how many bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let all = || self.reliable.messages.iter().chain(&self.lossy.messages);
+        (all().count(), all().map(|held| held.payload.len()).sum())
     }
 
     /// Enters a message unless it is here; false when there is no room.
     fn insert(&mut self, held: Held) -> bool {
-        let at = self.queue.partition_point(|other| other.number < held.number);
-        if let Some(same) = self.queue.get_mut(at).filter(|other| other.number == held.number) {
+        let (queue, bound) = if held.reliable { (&mut self.reliable, RELIABLE) } else { (&mut self.lossy, LOSSY) };
+        if let Some(at) = queue.behind(held.number).checked_sub(1)
+            && let Some(same) = queue.messages.get_mut(at).filter(|same| same.number == held.number)
+        {
             // Sent once more for a daemon that stands behind the others.
             same.after = same.after.min(held.after);
             return true;
         }
-        let full = self.queue.len() >= MOST_HELD || self.bytes + held.payload.len() > MOST_HELD_BYTES;
-        if (full && !self.queue.is_empty()) || (!held.reliable && self.lossy >= MOST_LOSSY) {
-            return false;
+        // The publisher went back for such a daemon: what comes behind this one it sends again too.
+        while held.reliable
+            && !queue.has_room_for(&held, bound)
+            && queue.messages.back().is_some_and(|last| last.number > held.number)
+        {
+            queue.pop_back();
         }
-        self.bytes += held.payload.len();
-        self.lossy += usize::from(!held.reliable);
-        self.queue.insert(at, held);
-        true
+        let has_room = queue.has_room_for(&held, bound);
+        if has_room {
+            queue.insert(held);
+        }
+        has_room
     }
 
     /// What comes next for one who has taken everything through a number.
-    fn next_behind(&self, through: u64) -> Option<&Held> {
-        let next = self.queue.get(self.queue.partition_point(|held| held.number <= through))?;
-        (next.after <= through).then_some(next)
+    pub(super) fn next_behind(&self, through: u64) -> Option<&Held> {
+        let next = [&self.reliable, &self.lossy].map(|queue| queue.messages.get(queue.behind(through)));
+        next.into_iter().flatten().min_by_key(|held| held.number).filter(|held| held.after <= through)
     }
 
     /// Everybody has taken everything through this number.
     fn release(&mut self, through: u64) {
-        while self.queue.front().is_some_and(|held| held.number <= through)
-            && let Some(held) = self.queue.pop_front()
-        {
-            self.bytes -= held.payload.len();
-            self.lossy -= usize::from(!held.reliable);
-        }
+        self.reliable.release(through);
+        self.lossy.release(through);
     }
 }
 
@@ -131,6 +184,8 @@ impl Daemons {
         let taking = self.0.entry(daemon).or_default();
         taking.keys.insert(key);
         taking.moved = None;
+        // Whoever was told may have been another life of it.
+        taking.told = false;
     }
 
     pub(super) fn gone(&mut self, daemon: EntityId, key: Key) {
@@ -274,6 +329,7 @@ impl ChannelMachine {
         if !kept && head.reliable {
             self.refuse(key.0, "message", &"beyond the window of its channel");
         }
+        self.watch(now);
     }
 
     /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.
@@ -286,7 +342,7 @@ impl ChannelMachine {
         }
     }
 
-    /// Has everything through a number acknowledged.
+    /// Has everything through a number of a stream acknowledged that somebody here is in.
     pub(super) fn acknowledge(&mut self, (publisher, stream): Key, through: u64) {
         if let Some(peer) = self.peers.get_mut(&publisher) {
             peer.acks.insert(stream, through);

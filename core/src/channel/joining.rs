@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use super::feed::Seat;
 use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
+use super::questions::Question;
+use super::stalling::{Stall, TAKES_NOTHING};
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
-use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
+use crate::wire::channels::{DaemonProof, RefusalReason};
 
 /// What a daemon signs to subscribe: that it wants this channel, or to be in that queue group of it, of this life of the
 /// publisher on that node, its host since that epoch.
@@ -45,55 +47,39 @@ pub(super) struct Subscription {
     pub(super) held: HeldMessages,
     /// The number through which the publisher was told that everything was taken.
     acknowledged: u64,
-    members: BTreeMap<Subscriber, Membership>,
+    pub(super) members: BTreeMap<Subscriber, Membership>,
 }
 
 /// Whether a member is in, the last message that it has taken, and its token.
 pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
 
 /// One subscriber's part in it.
-#[derive(Debug)]
-struct Membership {
+#[derive(Debug, Default)]
+pub(super) struct Membership {
     /// The publisher has agreed.
     accepted: bool,
-    question: Option<Question>,
+    /// What the publisher has not answered yet. Only the answer to the last question counts.
+    pub(super) question: Option<Question>,
     /// What it was let in with.
-    token: Option<Vec<u8>>,
+    pub(super) token: Option<Vec<u8>>,
     /// What it presents to be let in.
-    offered: Option<Vec<u8>>,
+    pub(super) offered: Option<Vec<u8>>,
     /// An answer may have been missed that let it in: a refusal does not say that it is out.
     uncertain: bool,
     /// It left a group, and comes again: what arrives before the answer fell to it before it left, and to others since.
     anew: bool,
-    proof: Option<DaemonProof>,
+    pub(super) proof: Option<DaemonProof>,
     /// The last message that a daemon has taken, once that is known. It takes none before.
-    through: Option<u64>,
+    pub(super) through: Option<u64>,
+    /// Whether it takes what waits for it.
+    pub(super) stall: Stall,
     /// Who waits for the answer.
     waiting: Vec<RequestId>,
 }
 
-/// What the publisher has not answered yet. Only the answer to the last question counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
-    /// May it come in?
-    Join(u64),
-    /// May it stay in, after a reconnection?
-    Stay(u64),
-    /// It wants out.
-    Leave(u64),
-}
-
-impl Question {
-    const fn number(self) -> u64 {
-        match self {
-            Self::Join(number) | Self::Stay(number) | Self::Leave(number) => number,
-        }
-    }
-}
-
 impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
-    const fn takes(&self) -> bool {
+    pub(super) const fn takes(&self) -> bool {
         !self.anew && !matches!(self.question, Some(Question::Leave(_)))
     }
 
@@ -146,6 +132,7 @@ impl Subscription {
     pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
         if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
             membership.through = membership.through.max(Some(number));
+            membership.stall.over();
         }
     }
 
@@ -211,24 +198,19 @@ impl ChannelMachine {
                 (Subscriber::Daemon(entity), Some(DaemonProof { entity, signature, epoch }), from)
             }
         };
-        let request = self.next_request();
         let key = (publisher, feed.stream(subscriber));
+        let leaves = |membership: &mut Membership| matches!(membership.question, Some(Question::Leave(_)));
+        if self.membership(key, subscriber).is_some_and(leaves) && !self.say_first(key, subscriber) {
+            return Err(ChannelError::Backpressure("too many requests to this publisher"));
+        }
+        let number = self.next_request();
+        let request = RequestId(number);
         let subscription = self.subscriptions.entry(key).or_insert_with(|| Subscription::new(feed, key.1.share));
         if subscription.feed != *feed {
             return Err(ChannelError::Unknown(feed.channel().as_str().to_owned()));
         }
-        let membership = subscription.members.entry(subscriber).or_insert_with(|| Membership {
-            accepted: false,
-            question: None,
-            token: None,
-            offered: None,
-            uncertain: false,
-            anew: false,
-            proof: None,
-            through: None,
-            waiting: Vec::new(),
-        });
-        if let Some(Question::Leave(_)) = membership.question {
+        let membership = subscription.members.entry(subscriber).or_default();
+        if leaves(membership) {
             // It left, and comes again.
             membership.accepted = false;
             let left = std::mem::take(&mut membership.waiting);
@@ -242,7 +224,6 @@ impl ChannelMachine {
         membership.offered = token.map(<[u8]>::to_vec);
         membership.proof = proof;
         membership.waiting.push(request);
-        membership.question = Some(Question::Join(request.0));
         membership.through = from.or(membership.through);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.joined(daemon, key);
@@ -250,30 +231,31 @@ impl ChannelMachine {
         if let Some(from) = from {
             self.hold_back(key, from);
         }
-        self.ask(key, subscriber);
+        self.put_question(key, subscriber, Some(Question::Join(number)));
         self.settle_own(now);
         Ok(request)
     }
 
     /// Asks a publisher to let a subscriber out. It is out when that is answered; one that is not in is out at once.
     pub fn unsubscribe(&mut self, publisher: NodeId, feed: &Feed, subscriber: Subscriber, now: Moment) -> RequestId {
-        let request = self.next_request();
+        let number = self.next_request();
+        let request = RequestId(number);
         let key = (publisher, feed.stream(subscriber));
         let subscription = self.subscriptions.get_mut(&key).filter(|subscription| subscription.feed == *feed);
         let Some(membership) = subscription.and_then(|subscription| subscription.members.get_mut(&subscriber)) else {
             self.events.push_back(ChannelEvent::Settled { request, result: Ok(()) });
             return request;
         };
-        if !matches!(membership.question, Some(Question::Leave(_))) {
-            let why = ChannelError::Left(self.me.node);
-            let joining = std::mem::take(&mut membership.waiting);
-            let told = joining.into_iter().map(|request| ChannelEvent::Settled { request, result: Err(why.clone()) });
-            self.events.extend(told);
-            membership.question = Some(Question::Leave(request.0));
+        let waited = std::mem::replace(&mut membership.waiting, vec![request]);
+        if matches!(membership.question, Some(Question::Leave(_))) {
+            membership.waiting.extend(waited);
+        } else {
+            self.settled(waited, &Err(ChannelError::Left(self.me.node)));
+            // When that cannot be said, what it has taken elsewhere may be taken once more.
+            let _said = self.say_first(key, subscriber);
+            self.put_question(key, subscriber, Some(Question::Leave(number)));
         }
-        membership.waiting.push(request);
         self.drop_unfinished(key);
-        self.ask(key, subscriber);
         self.settle_own(now);
         request
     }
@@ -283,76 +265,26 @@ impl ChannelMachine {
         self.subscriptions.get(&key).is_some_and(|subscription| subscription.members.contains_key(&subscriber))
     }
 
-    pub(super) fn next_request(&mut self) -> RequestId {
-        self.last_request += 1;
-        RequestId(self.last_request)
-    }
-
-    /// Sends the question of a subscriber. Without records flowing it is sent once they do.
-    fn ask(&mut self, key: Key, subscriber: Subscriber) {
-        let (publisher, _) = key;
-        if !self.peers.get(&publisher).is_some_and(|peer| peer.ready) {
-            return;
-        }
-        let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let Some(membership) = subscription.members.get(&subscriber) else { return };
-        let token = match membership.question {
-            Some(Question::Join(_)) => membership.offered.clone(),
-            Some(Question::Stay(_) | Question::Leave(_)) | None => membership.token.clone(),
-        };
-        let (feed, proof) = (subscription.feed.clone(), membership.proof);
-        let (channel, group) = (feed.channel().as_str(), feed.group());
-        let through = group.map(|_| subscription.taken_by_all());
-        let from = membership.through;
-        let subnet = self.subnet.clone();
-        let daemon = subscriber.daemon();
-        let message = match membership.question {
-            None => return,
-            Some(Question::Join(request) | Question::Stay(request)) => ChannelMessage::Subscribe {
-                request,
-                channel,
-                daemon: proof,
-                token: token.as_deref(),
-                subnet: subnet.levels(),
-                from,
-                group,
-            },
-            Some(Question::Leave(request)) => {
-                ChannelMessage::Unsubscribe { request, channel, daemon, group, taken: through }
-            }
-        };
-        if !self.say(publisher, &message) {
-            self.leave_membership(key, subscriber, &ChannelError::Backpressure("too many requests to this publisher"));
-        }
-    }
-
     /// Records flow again: what was asked and not answered is asked again, and whoever is in asks whether it still is.
     pub(super) fn ask_again(&mut self, publisher: NodeId) {
-        let mut all = Vec::new();
+        let mut quiet = Vec::new();
         let of_publisher = self.subscriptions.range_mut((publisher, StreamId::FIRST)..);
         for (&key, subscription) in of_publisher.take_while(|((at, _), _)| *at == publisher) {
             for (&subscriber, membership) in &mut subscription.members {
                 // What was asked before may have been answered, and the answer lost.
                 membership.uncertain = true;
                 if membership.question.is_none() {
-                    self.last_request += 1;
-                    membership.question = Some(Question::Stay(self.last_request));
+                    quiet.push((key, subscriber));
                 }
-                all.push((key, subscriber));
             }
         }
-        for (key, subscriber) in all {
-            self.ask(key, subscriber);
+        for (key, subscriber) in quiet {
+            let number = self.next_request();
+            self.put_question(key, subscriber, Some(Question::Stay(number)));
         }
-    }
-
-    /// Whose question an answer is to. Only the publisher that was asked can answer.
-    fn asked(&mut self, from: NodeId, request: u64) -> Option<(Key, Subscriber)> {
-        self.of_publisher(from).find_map(|(&key, subscription)| {
-            let is_it = |membership: &Membership| membership.question.is_some_and(|q| q.number() == request);
-            let (&subscriber, _) = subscription.members.iter().find(|(_, membership)| is_it(membership))?;
-            Some((key, subscriber))
-        })
+        if let Some(peer) = self.peers.get_mut(&publisher) {
+            peer.questions.again();
+        }
     }
 
     pub(super) fn on_subscribed(&mut self, from: NodeId, request: u64, position: Option<u64>, missed: Option<u64>) {
@@ -364,16 +296,16 @@ impl ChannelMachine {
         if let Some(Question::Join(_)) = membership.question {
             membership.token = membership.offered.take();
         }
-        membership.question = None;
         membership.accepted = true;
         (membership.uncertain, membership.anew) = (false, false);
         let told = std::mem::take(&mut membership.waiting);
-        let Subscriber::Daemon(daemon) = subscriber else { return self.settled(told, &Ok(())) };
         let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
-        if passed || membership.through.is_none() {
+        if subscriber != Subscriber::Node && (passed || membership.through.is_none()) {
             membership.through = position;
         }
+        self.put_question(key, subscriber, None);
         self.settled(told, &Ok(()));
+        let Subscriber::Daemon(daemon) = subscriber else { return };
         if let (true, Some(count), Some(subscription)) = (passed, missed, self.subscriptions.get(&key)) {
             let (publisher, feed) = (from, subscription.feed.clone());
             self.events.push_back(ChannelEvent::Missed { publisher, feed, daemon, count });
@@ -395,9 +327,9 @@ impl ChannelMachine {
         match membership.question {
             // It stays in with what it was let in with; the publisher has kept that.
             Some(Question::Join(_)) if membership.accepted => {
-                membership.question = None;
                 membership.offered = None;
                 let told = std::mem::take(&mut membership.waiting);
+                self.put_question(key, subscriber, None);
                 self.settled(told, &Err(error));
             }
             Some(Question::Join(_) | Question::Stay(_)) if membership.uncertain => {
@@ -409,17 +341,16 @@ impl ChannelMachine {
     }
 
     /// The same as [`Self::leave_membership`] where the publisher may have it in: it is gone when the publisher says so.
-    fn withdraw(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
-        let RequestId(request) = self.next_request();
+    pub(super) fn withdraw(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
+        let number = self.next_request();
         let Some(membership) = self.membership(key, subscriber) else { return };
         let told = std::mem::take(&mut membership.waiting);
         let was_in = std::mem::take(&mut membership.accepted);
-        membership.question = Some(Question::Leave(request));
+        self.put_question(key, subscriber, Some(Question::Leave(number)));
         self.settled(told, &Err(error.clone()));
         if was_in {
             self.tell_ended(key, subscriber, error);
         }
-        self.ask(key, subscriber);
     }
 
     pub(super) fn on_unsubscribed(&mut self, from: NodeId, request: u64) {
@@ -490,22 +421,25 @@ impl ChannelMachine {
         }
     }
 
-    fn membership(&mut self, key: Key, subscriber: Subscriber) -> Option<&mut Membership> {
+    pub(super) fn membership(&mut self, key: Key, subscriber: Subscriber) -> Option<&mut Membership> {
         self.subscriptions.get_mut(&key)?.members.get_mut(&subscriber)
     }
 
-    fn remove_membership(&mut self, key: Key, subscriber: Subscriber) -> Option<Membership> {
-        let subscription = self.subscriptions.get_mut(&key)?;
-        let membership = subscription.members.remove(&subscriber)?;
+    fn remove_membership(&mut self, key: Key, subscriber: Subscriber) {
+        self.put_question(key, subscriber, None);
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        subscription.members.remove(&subscriber);
         if subscription.members.is_empty() {
             self.subscriptions.remove(&key);
+            if let Some(peer) = self.peers.get_mut(&key.0) {
+                peer.acks.remove(&key.1);
+            }
         }
         self.drop_unfinished(key);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.gone(daemon, key);
             self.settle_held(key);
         }
-        Some(membership)
     }
 }
 
@@ -516,6 +450,7 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::Throttled => return ChannelError::Throttled(channel),
         RefusalReason::TooMany => return ChannelError::Backpressure("the publisher takes no more subscriptions"),
         RefusalReason::Moved => return ChannelError::Moved(channel),
+        RefusalReason::Stalled => return ChannelError::Backpressure(TAKES_NOTHING),
         RefusalReason::Unauthorized => Denial::NotAuthorized,
         RefusalReason::Expired => Denial::Expired,
         RefusalReason::Revoked => Denial::Revoked,

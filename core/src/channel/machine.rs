@@ -23,8 +23,8 @@ use crate::wire::codec;
 
 /// Most channels of a node.
 pub const MAX_CHANNELS: usize = 64 * 1024;
-/// The wall clock may be set: tokens are looked at this often at least.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The wall clock may be set, and subscribers may stop: they are looked at this often at least.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The present, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -185,8 +185,8 @@ pub struct ChannelMachine {
     pub(super) jobs: Jobs,
     pub(super) events: VecDeque<ChannelEvent>,
     pub(super) wakes: BTreeSet<NodeId>,
-    /// When tokens are looked at next.
-    pub(super) sweep_at: Option<Instant>,
+    /// When tokens, subscribers, and what is kept for a while are looked at next.
+    look_at: Option<Instant>,
 }
 
 impl ChannelMachine {
@@ -210,7 +210,7 @@ impl ChannelMachine {
             jobs: Jobs::default(),
             events: VecDeque::new(),
             wakes: BTreeSet::new(),
-            sweep_at: None,
+            look_at: None,
         }
     }
 
@@ -237,8 +237,13 @@ impl ChannelMachine {
                     self.peers.values_mut().for_each(|peer| peer.rank(id, priority));
                 }
                 let Some(channel) = self.channels.get(&id) else { return Ok(()) };
-                for (node, seat, error) in channel.outdated(self.rules(now)) {
-                    self.evict(id, node, seat, error.into());
+                let (outdated, end) = (channel.outdated(self.rules(now)), channel.next_end());
+                for (node, seat, error) in outdated {
+                    self.evict(id, node, seat, error.into(), now);
+                }
+                if let Some(end) = end {
+                    // It may have been open before, when nobody looked at tokens.
+                    self.sweep_by(end, now);
                 }
                 self.evict_incapable(id, now);
             }
@@ -263,7 +268,7 @@ impl ChannelMachine {
             PeerEvent::Connected { peer, resumed } => {
                 let known = self.peers.get(&peer.node);
                 if known.is_some_and(|known| !resumed || known.incarnation != peer.incarnation) {
-                    self.lost(peer.node);
+                    self.lost(peer.node, now);
                 }
                 self.deliveries_cut(peer.node);
                 self.peers
@@ -285,16 +290,17 @@ impl ChannelMachine {
                     self.not_handed(*node);
                 }
             }
-            PeerEvent::Lost { node, .. } => self.lost(*node),
+            PeerEvent::Lost { node, .. } => self.lost(*node, now),
         }
         self.settle_own(now);
     }
 
     /// A peer is given up: it leaves every roster, and whoever waits for it is told.
-    fn lost(&mut self, node: NodeId) {
+    fn lost(&mut self, node: NodeId, now: Moment) {
         for channel in self.channels.values_mut() {
-            channel.remove_node(node);
+            channel.remove_node(node, now);
         }
+        self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
         // What was for members of groups falls to those that are left.
         self.deliveries_dropped(node, None, &ChannelError::PeerLost(node));
         self.subscriptions_lost(node);
@@ -302,16 +308,19 @@ impl ChannelMachine {
         self.not_handed(node);
     }
 
-    /// Time has passed: tokens may have ended.
+    /// Time has passed: tokens may have ended, and subscribers taken nothing for too long.
     pub fn tick(&mut self, now: Moment) {
+        self.channels.values_mut().for_each(|channel| channel.ring.close_if_due(now.instant));
         let ids: Vec<_> = self.channels.keys().copied().collect();
         for id in ids {
             self.sweep_channel(id, now);
         }
-        self.throttles.retain(|_, throttle| throttle.is_remembered(now.instant));
+        self.throttles.retain(|_, throttle| throttle.forget(now.instant));
         self.forget_moved(now);
-        let next = self.channels.values().filter_map(Channel::next_end).min();
-        self.sweep_at = next.map(|end| sweep_time(end, now));
+        let next_end = self.channels.values().filter_map(Channel::next_end).min();
+        self.look_at = next_end.map(|end| sweep_time(end, now));
+        self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
+        self.end_stalled(now);
         self.settle_own(now);
     }
 
@@ -319,20 +328,24 @@ impl ChannelMachine {
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
         let Some(channel) = self.channels.get(&id) else { return };
         for (node, seat, error) in channel.expired(self.rules(now)) {
-            self.evict(id, node, seat, error.into());
+            self.evict(id, node, seat, error.into(), now);
         }
         self.evict_incapable(id, now);
     }
 
     /// A token that ends then was accepted.
     pub(super) fn sweep_by(&mut self, end: u64, now: Moment) {
-        let at = sweep_time(end, now);
-        self.sweep_at = Some(self.sweep_at.map_or(at, |sooner| sooner.min(at)));
+        self.look_by(Some(sweep_time(end, now)));
+    }
+
+    /// Something may be due then.
+    pub(super) fn look_by(&mut self, at: Option<Instant>) {
+        self.look_at = self.look_at.into_iter().chain(at).min();
     }
 
     /// When [`tick`](Self::tick) is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.sweep_at.into_iter().chain(self.daemons.next_forgotten()).min()
+        self.look_at.into_iter().chain(self.daemons.next_forgotten()).min()
     }
 
     /// The next thing to tell.
@@ -369,19 +382,6 @@ impl ChannelMachine {
                 subscription.accepted().map(move |subscriber| (publisher, subscription.feed.clone(), subscriber))
             })
             .collect()
-    }
-
-    /// Whether nothing is held for any peer: for tests that look for what is left behind.
-    pub fn is_idle(&self) -> bool {
-        let idle = |peer: &Peer| {
-            let told = peer.control.is_empty() && peer.revocations.is_empty();
-            told && peer.lanes.is_empty() && peer.assembly.is_none()
-        };
-        let empty = |subscription: &Subscription| subscription.held.is_empty();
-        self.jobs.is_empty()
-            && self.events.is_empty()
-            && self.peers.values().all(idle)
-            && self.subscriptions.values().all(empty)
     }
 
     /// Enters a message for a peer that is not lost; false when it cannot be kept.

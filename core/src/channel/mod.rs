@@ -20,14 +20,16 @@
 //! | `gate` | who asks to be let in: the publisher's side of membership |
 //! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
 //! | `capable` | what nodes have announced, and the gates that ask for it |
-//! | `joining` | the subscriber's side of it |
+//! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
 //! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
 //! | `publishing` | messages that are being sent, and their reports |
+//! | `stalling` | subscribers that take nothing |
 //! | `transmit`, `receiving` | records out and in |
 //! | `shell`, `reader` | the machine on a node; what readers have not read |
 //! | `port`, `daemons` | what a daemon runtime asks of it |
+//! | `kept` | what all of that keeps, counted |
 //! | `ledger` | what a daemon has to do with channels, as it travels |
 
 mod capable;
@@ -39,12 +41,14 @@ mod gate;
 mod groups;
 mod holding;
 mod joining;
+mod kept;
 mod ledger;
 mod machine;
 mod moving;
 mod peers;
 mod port;
 mod publishing;
+mod questions;
 mod rate;
 mod reader;
 mod receiving;
@@ -53,6 +57,7 @@ mod ring;
 mod roster;
 mod sharing;
 mod shell;
+mod stalling;
 mod throttle;
 mod transmit;
 
@@ -61,6 +66,7 @@ pub use error::{ChannelError, Denial};
 pub use feed::{Feed, GroupId, Share, StreamId};
 pub use holding::DaemonSubscription;
 pub use joining::subscription_statement;
+pub use kept::Kept;
 pub use ledger::ChannelLedger;
 pub use machine::{
     ArrivedMessage, ChannelEvent, ChannelMachine, DaemonSubscriber, MAX_CHANNELS, Moment, Position, RequestId,
@@ -71,6 +77,7 @@ pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use revocations::{MAX_FOREIGN_REVOCATIONS, MAX_REVOCATIONS_FROM_PEER, MAX_TOKEN_SKEW};
 pub use shell::{ChannelObserver, Channels};
+pub use stalling::STALLED;
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};
 
 pub use crate::capability::Subnet;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::feed::{Seat, StreamId};
 use super::gate::LetIn;
-use super::machine::ChannelMachine;
+use super::machine::{ChannelMachine, Moment};
 use super::peers::{Entry, LaneKey};
 use super::publishing::PublishId;
 use super::{ChannelError, ChannelId, Share};
@@ -68,9 +68,9 @@ impl ChannelMachine {
     }
 
     /// A daemon has shown itself on another node: it is not let in on its former ones any more.
-    pub(super) fn left(&mut self, id: ChannelId, seat: Seat, former: &[NodeId]) {
+    pub(super) fn left(&mut self, id: ChannelId, seat: Seat, former: &[NodeId], now: Moment) {
         for &node in former {
-            self.evict(id, node, seat, RefusalReason::Moved);
+            self.evict(id, node, seat, RefusalReason::Moved, now);
         }
     }
 

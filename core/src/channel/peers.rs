@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::ChannelId;
 use super::feed::StreamId;
 use super::groups::Fitness;
-use super::publishing::{Jobs, PublishId};
+use super::publishing::{Jobs, PublishId, Room};
+use super::questions::Questions;
+use super::stalling::Stall;
 use crate::capability::Announced;
 use crate::identity::{EntityId, Incarnation};
 use crate::wire::channels::DataHead;
@@ -36,6 +38,8 @@ pub(super) struct Peer {
     /// Membership messages, in order. They outlive a broken connection: it may be broken in the eyes of one side only.
     pub(super) control: VecDeque<Vec<u8>>,
     control_bytes: usize,
+    /// What subscribers here have asked it.
+    pub(super) questions: Questions,
     /// What is to be acknowledged: the last number of each stream.
     pub(super) acks: BTreeMap<StreamId, u64>,
     /// For each stream that it gets, the number through which it is owed nothing.
@@ -47,7 +51,8 @@ pub(super) struct Peer {
     turn: Option<LaneKey>,
     /// The large message that is under way to it.
     pub(super) bulk: Option<UnderWay>,
-    /// The large message that is under way from it.
+    /// The large message that is under way from it. Only the next one of these puts it aside: the other side may not know of a
+    /// suspicion, and go on with it.
     pub(super) assembly: Option<Assembly>,
     /// How many subscriptions it has here.
     pub(super) grants: usize,
@@ -75,6 +80,8 @@ pub(super) struct Lane {
     sent: usize,
     /// The bytes of those.
     sent_bytes: usize,
+    /// Whether any of them is acknowledged.
+    stall: Stall,
 }
 
 /// One message for one peer.
@@ -139,13 +146,14 @@ impl Lane {
 
     /// Begins again at this entry.
     fn rewind_to(&mut self, index: usize) {
+        self.stall.over();
         self.sent = self.sent.min(index);
         self.sent_bytes = self.entries.iter().take(self.sent).map(|entry| entry.payload.len()).sum();
     }
 }
 
 impl Peer {
-    pub(super) const fn new(entity: EntityId, incarnation: Incarnation, max_payload: u64) -> Self {
+    pub(super) fn new(entity: EntityId, incarnation: Incarnation, max_payload: u64) -> Self {
         Self {
             entity,
             incarnation,
@@ -153,6 +161,7 @@ impl Peer {
             ready: false,
             control: VecDeque::new(),
             control_bytes: 0,
+            questions: Questions::default(),
             acks: BTreeMap::new(),
             bases: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -176,6 +185,16 @@ impl Peer {
         self.control_bytes += body.len();
         self.control.push_back(body);
         true
+    }
+
+    /// How many bytes of them wait.
+    pub(super) const fn control_bytes(&self) -> usize {
+        self.control_bytes
+    }
+
+    /// How many messages wait.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Takes the first membership message out.
@@ -255,11 +274,11 @@ impl Peer {
     }
 
     /// How well a message would be with the member of a group that this lane belongs to.
-    pub(super) fn fitness(&self, key: LaneKey, bytes: usize, reliable: bool) -> Fitness {
+    pub(super) fn fitness(&self, key: LaneKey, bytes: usize, reliable: bool, left: Room) -> Fitness {
         let full = |lane: &Lane| lane.entries.len() >= WINDOW;
         if bytes as u64 > self.max_payload || !(reliable || self.ready) {
             Fitness::Unfit
-        } else if !self.has_room(bytes) {
+        } else if !self.has_room(bytes, left) {
             Fitness::Full
         } else if !self.ready || self.lanes.get(&key).is_some_and(full) {
             Fitness::Waits
@@ -268,9 +287,11 @@ impl Peer {
         }
     }
 
-    /// Whether a message of this size finds room.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting < MAX_WAITING && (self.waiting == 0 || self.waiting_bytes + bytes <= MAX_WAITING_BYTES)
+    /// Whether a message of this size finds room, when so much is left for all.
+    pub(super) fn has_room(&self, bytes: usize, left: Room) -> bool {
+        let fits = self.waiting < MAX_WAITING.min(left.messages)
+            && self.waiting_bytes + bytes <= MAX_WAITING_BYTES.min(left.bytes);
+        fits || self.waiting == 0
     }
 
     /// Whether a publication's message waits in a lane.
@@ -323,6 +344,12 @@ impl Peer {
         lane.rewind_to(first);
     }
 
+    /// The streams of which something was sent and is not acknowledged, with what `stall` says of them.
+    pub(super) fn unacknowledged(&mut self, mut stall: impl FnMut(&mut Stall) -> bool) -> Vec<(StreamId, bool)> {
+        let sent = self.lanes.iter_mut().filter(|(_, lane)| lane.sent > 0);
+        sent.map(|(key, lane)| (key.stream, stall(&mut lane.stall))).collect()
+    }
+
     /// Takes out what was sent and is acknowledged.
     pub(super) fn acknowledged(&mut self, key: LaneKey, through: u64) -> Vec<Entry> {
         let mut done = Vec::new();
@@ -333,6 +360,7 @@ impl Peer {
         {
             lane.sent -= 1;
             lane.sent_bytes -= entry.payload.len();
+            lane.stall.over();
             self.bases.entry(key.stream).and_modify(|base| *base = entry.head.number.max(*base));
             self.left(key, &entry);
             done.push(entry);
@@ -366,10 +394,9 @@ impl Peer {
         taken
     }
 
-    /// The connection is gone: what was sent and not acknowledged is to be sent again. Gives the jobs of what had begun.
+    /// The connection may be gone: what was sent and not acknowledged is to be sent again. Gives the jobs of what had begun.
     pub(super) fn rewind(&mut self) -> Vec<PublishId> {
         self.bulk = None;
-        self.assembly = None;
         let mut begun = Vec::new();
         for lane in self.lanes.values_mut() {
             lane.rewind_to(0);

@@ -9,12 +9,13 @@ use super::feed::{Share, StreamId};
 use super::machine::{ChannelEvent, ChannelMachine, Moment};
 use super::peers::{Entry, LaneKey};
 use super::ring::Recent;
-use super::{ChannelError, ChannelId, ChannelName};
+use super::{ChannelError, ChannelName};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::channels::DataHead;
 
-/// Most messages that are being sent at a time.
+/// Most reliable messages that are being sent at a time. Of what is left of this each peer may have as much waiting: so however
+/// many of them do not acknowledge, there is room for others.
 const MAX_JOBS: usize = 16 * 1024;
 /// Most bytes of them; one message of any size is always taken.
 const MAX_JOB_BYTES: usize = 256 * 1024 * 1024;
@@ -73,9 +74,15 @@ pub(super) struct Jobs {
     last: u64,
 }
 
+/// Room for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
 #[derive(Debug)]
 struct Job {
-    channel: ChannelId,
     options: PublishOptions,
     size: usize,
     report: PublishReport,
@@ -103,13 +110,9 @@ impl Jobs {
         entry.started || self.map.get(&entry.job).is_none_or(|job| job.active < job.options.max_inflight.max(1))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
-    /// Whether it is not over.
-    pub(super) fn is_open(&self, id: PublishId) -> bool {
-        self.map.contains_key(&id)
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
     }
 
     /// A delivery goes on to another node.
@@ -124,8 +127,14 @@ impl Jobs {
         }
     }
 
+    /// What is left of the bounds.
+    pub(super) fn room(&self) -> Room {
+        Room { messages: MAX_JOBS.saturating_sub(self.map.len()), bytes: MAX_JOB_BYTES.saturating_sub(self.bytes) }
+    }
+
     fn has_room(&self, size: usize) -> bool {
-        self.map.is_empty() || (self.map.len() < MAX_JOBS && self.bytes + size <= MAX_JOB_BYTES)
+        let Room { messages, bytes } = self.room();
+        self.map.is_empty() || (messages > 0 && size <= bytes)
     }
 
     /// A delivery begins.
@@ -219,20 +228,21 @@ impl ChannelMachine {
         if size as u64 > self.max_payload {
             return Err(ChannelError::PayloadTooLarge { size: size as u64, limit: self.max_payload });
         }
-        if !self.jobs.has_room(size) {
-            return Err(ChannelError::Backpressure("too many messages are being published"));
-        }
         self.sweep_channel(name.id(), now);
         let channel = self.channels.get(&name.id()).ok_or_else(unknown)?;
         self.may_publish(channel, now)?;
         options.reliable |= channel.config.reliable;
+        if options.reliable && !self.jobs.has_room(size) {
+            return Err(ChannelError::Backpressure("too many messages are being published"));
+        }
+        let room = self.jobs.room();
         let all = channel.nodes().map(|node| (node, Share::All));
         let chosen = channel.groups.ids().filter_map(|group| {
             let (node, who) = self.choose(name.id(), group, size, options.reliable)?;
             Some((node, Share::Member(group, who)))
         });
         let to: Vec<_> = all.chain(chosen).collect();
-        let full = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.has_room(size));
+        let full = |node: &NodeId| self.peers.get(node).is_some_and(|peer| !peer.has_room(size, room));
         if options.all_or_none && to.iter().any(|(node, _)| full(node)) {
             return Err(ChannelError::Backpressure("the queue to a subscriber is full"));
         }
@@ -260,32 +270,34 @@ impl ChannelMachine {
         self.jobs.last += 1;
         let id = PublishId(self.jobs.last);
         if reliable {
-            channel.ring.push(Recent { head, payload: payload.clone(), job: id, shares });
+            channel.ring.push(Recent { head, payload: payload.clone(), shares });
         }
         let report = PublishReport { attempted: deliveries.len(), ..PublishReport::default() };
         if deliveries.is_empty() {
-            channel.ring.trim(&self.jobs);
             self.events.push_back(ChannelEvent::Published { id, result: Ok(report) });
             return Ok(id);
         }
         self.jobs.bytes += size;
-        let (channel, left) = (name.id(), deliveries.len());
-        let mut job = Job { channel, options, size, report, left, active: 0, waiting: BTreeMap::new() };
+        let left = deliveries.len();
+        let mut job = Job { options, size, report, left, active: 0, waiting: BTreeMap::new() };
         for (node, ..) in &deliveries {
             job.waits(*node);
         }
         self.jobs.map.insert(id, job);
         for (node, key, head) in deliveries {
             let entry = Entry { job: id, head, payload: payload.clone(), started: false };
-            if let Err(error) = self.enter(node, key, entry) {
+            if let Err(error) = self.enter(node, key, entry, room) {
                 self.delivery_ended(id, node, false, Err(error));
             }
+        }
+        if reliable {
+            self.watch(now);
         }
         self.settle_own(now);
         Ok(id)
     }
 
-    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry) -> Result<(), ChannelError> {
+    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry, room: Room) -> Result<(), ChannelError> {
         let peer = self.peers.get_mut(&node).ok_or(ChannelError::NotConnected(node))?;
         let size = entry.payload.len() as u64;
         if size > peer.max_payload {
@@ -294,7 +306,7 @@ impl ChannelMachine {
         if !entry.head.reliable && !peer.ready {
             return Err(ChannelError::NotConnected(node));
         }
-        if !peer.has_room(entry.payload.len()) {
+        if !peer.has_room(entry.payload.len(), room) {
             return Err(ChannelError::Backpressure("the queue to this subscriber is full"));
         }
         peer.push(key, entry);
@@ -310,14 +322,8 @@ impl ChannelMachine {
         started: bool,
         outcome: Result<(), ChannelError>,
     ) {
-        let channel = self.jobs.map.get(&id).map(|job| job.channel);
         let (ended, next) = self.jobs.ended(id, node, started, outcome);
         self.wakes.extend(next);
-        if !matches!(ended, Ended::One)
-            && let Some(channel) = channel.and_then(|channel| self.channels.get_mut(&channel))
-        {
-            channel.ring.trim(&self.jobs);
-        }
         match ended {
             Ended::One => {}
             Ended::All(report) => self.events.push_back(ChannelEvent::Published { id, result: Ok(report) }),

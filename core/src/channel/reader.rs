@@ -46,9 +46,15 @@ impl Reader {
         self.unread.push_back(message);
     }
 
-    /// No more messages come. What is here can still be read. The first end counts.
+    /// No more messages come. What is here can still be read. The first end counts, and is news also to one that has not looked.
     pub(super) fn end(&mut self, how: ReaderEnd) {
+        self.told &= self.end.is_some();
         self.end.get_or_insert(how);
+    }
+
+    /// Whether no more messages come.
+    pub(super) const fn is_over(&self) -> bool {
+        self.end.is_some()
     }
 
     /// Takes the oldest messages out, `most` messages and about as many `bytes` at most; at least one.
@@ -144,6 +150,9 @@ mod tests {
         assert!(reader.is_news());
         assert!(!reader.is_news());
         reader.end(ReaderEnd::Left);
+        assert!(reader.is_over() && reader.is_news(), "that is news");
+        reader.end(ReaderEnd::Left);
+        assert!(!reader.is_news());
         assert_eq!(reader.read(1, 1).len(), 1);
         assert!(!reader.is_news(), "it knows that there is more");
         assert_eq!(reader.ended(), None);

@@ -12,8 +12,8 @@ use super::peers::{Assembly, LaneKey};
 use super::{ChannelId, GroupId, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
-use crate::mesh::Record;
-use crate::wire::channels::{ChannelMessage, DataHead, Fragment, GroupMember};
+use crate::mesh::{Record, keep_part};
+use crate::wire::channels::{ChannelMessage, DataHead, Fragment};
 use crate::wire::{Lane, codec};
 
 impl ChannelMachine {
@@ -30,8 +30,7 @@ impl ChannelMachine {
 
     fn on_record(&mut self, from: NodeId, body: &Bytes, now: Moment) {
         match codec::decode(body) {
-            // The payload stays a slice of the frame that it came in.
-            Ok(ChannelMessage::Data { head, payload }) => self.on_data(from, head, &body.slice_ref(payload), now),
+            Ok(ChannelMessage::Data { head, payload }) => self.on_data(from, head, &keep_part(body, payload), now),
             Ok(message) => self.on_membership(from, message, now),
             Err(error) => self.refuse(from, "message", &error),
         }
@@ -51,7 +50,7 @@ impl ChannelMachine {
                 self.on_subscribe(from, request, &asking, now);
             }
             ChannelMessage::Unsubscribe { request, channel, daemon, group, taken } => {
-                self.on_unsubscribe(from, request, &Leaving { channel, group, daemon, taken });
+                self.on_unsubscribe(from, request, &Leaving { channel, group, daemon, taken }, now);
             }
             ChannelMessage::Subscribed { request, position, missed } => {
                 self.on_subscribed(from, request, position, missed);
@@ -70,9 +69,13 @@ impl ChannelMachine {
             }
             ChannelMessage::Revoked { statement } => self.on_revoked(from, statement, now),
             ChannelMessage::WhoRevoked { issuer } => self.on_who_revoked(from, issuer),
-            ChannelMessage::NoMember { channel, member: GroupMember { group, daemon } } => {
-                let seat = Seat { group: Some(GroupId(group)), who: Subscriber::of(daemon) };
-                self.put_out(ChannelId(channel), from, seat);
+            ChannelMessage::NoMember { channel, member } => {
+                let stream = StreamId::named(channel, member);
+                for seat in
+                    self.channels.get(&stream.channel).map(|it| it.seats_of(from, stream.share)).unwrap_or_default()
+                {
+                    self.put_out(stream.channel, from, seat, now);
+                }
             }
         }
     }
@@ -90,13 +93,13 @@ impl ChannelMachine {
                 let accepted = total > 0 && total <= self.max_payload;
                 let wanted = wanted(self, head);
                 let Some(peer) = self.peers.get_mut(&from) else { return };
-                // One that broke off with its connection gives way.
+                // One that broke off, with its connection or in a suspicion of the other side, gives way: that begins anew.
                 peer.assembly = None;
                 if !accepted {
                     return self.refuse(from, "fragment", &"empty, or too large");
                 }
                 if !wanted {
-                    // Nobody here wants it any more: it is not kept, and not asked for again.
+                    // Nobody here wants it any more: it is not kept.
                     return self.on_data(from, head, &Bytes::new(), now);
                 }
                 // The length is only a hint until bytes arrive: memory grows with them.
@@ -127,13 +130,9 @@ impl ChannelMachine {
     pub(super) fn on_data(&mut self, from: NodeId, head: DataHead, payload: &Bytes, now: Moment) {
         let key = (from, StreamId::of(&head));
         let Some(subscription) = self.subscriptions.get_mut(&key) else {
-            // Nobody here wants it any more: it is not asked for again. Of a group, another member gets it.
-            if let Some(share) = head.share {
-                let _kept = self.say(from, &ChannelMessage::NoMember { channel: head.channel, member: share.member });
-            } else if head.reliable {
-                let known = self.peers.get(&from).and_then(|peer| peer.acks.get(&key.1)).copied();
-                self.acknowledge(key, head.number.max(known.unwrap_or_default()));
-            }
+            // When that cannot be said now, it can with the next message.
+            let nobody = ChannelMessage::NoMember { channel: head.channel, member: key.1.member() };
+            let _kept = self.say(from, &nobody);
             return;
         };
         if !subscription.is_wanted() {

@@ -165,7 +165,7 @@ impl ChannelMachine {
             self.apply(issuer, now);
         }
         self.revocations.keep(issuer);
-        let request = self.next_request();
+        let request = RequestId(self.next_request());
         let untold = |(&node, peer): (&NodeId, &super::peers::Peer)| {
             (peer.ready && peer.revocations.contains(&issuer)).then_some(node)
         };

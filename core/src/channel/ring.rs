@@ -1,21 +1,24 @@
 //! The newest reliable messages of a channel, kept for daemons that go on from another node.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Subscriber;
 use super::feed::{Share, StreamId};
-use super::publishing::{Jobs, PublishId};
 use crate::wire::channels::DataHead;
 
-/// Messages that are kept after everybody has them.
-const TAIL: usize = 1024;
+/// Messages that are kept.
+const MOST: usize = 4096;
 /// Bytes of them.
-const TAIL_BYTES: usize = 1024 * 1024;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// How long they are kept without a daemon among the subscribers: one whose host was lost comes back on another node.
+const KEPT_WITHOUT_DAEMONS: Duration = Duration::from_secs(300);
 
-/// Every message that somebody has yet to get, and a bounded tail of those that all have. Without daemons among the
-/// subscribers nothing is kept.
+/// A bounded tail of the messages, whoever has yet to get them: what waits for a node that is there is in its lane. While no
+/// daemon subscribes nothing is kept.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     kept: Option<VecDeque<Recent>>,
@@ -24,6 +27,8 @@ pub(super) struct Ring {
     gone: u64,
     /// The last number that a message had for a member of a group and that is not kept.
     gone_share: u64,
+    /// When it ends, for want of daemons.
+    closes: Option<Instant>,
 }
 
 /// A message that was published.
@@ -31,19 +36,43 @@ pub(super) struct Ring {
 pub(super) struct Recent {
     pub(super) head: DataHead,
     pub(super) payload: Bytes,
-    pub(super) job: PublishId,
     /// For each queue group the stream that it fell to last, with its number there, until that is acknowledged.
     pub(super) shares: Vec<(StreamId, u64)>,
 }
 
 impl Ring {
-    /// From here on messages are kept; `last` is the number of the newest one so far, `last_share` that for a member of a
-    /// group.
+    /// There is a daemon: from here on messages are kept. `last` is the number of the newest one so far, `last_share` that for
+    /// a member of a group.
     pub(super) fn open(&mut self, last: u64, last_share: u64) {
+        self.closes = None;
         if self.kept.is_none() {
             self.kept = Some(VecDeque::new());
             (self.gone, self.gone_share) = (last, last_share);
         }
+    }
+
+    /// The last daemon is out.
+    pub(super) fn leave(&mut self, now: Instant) {
+        if self.kept.is_some() {
+            self.closes = Some(now + KEPT_WITHOUT_DAEMONS);
+        }
+    }
+
+    /// When it ends.
+    pub(super) const fn closes(&self) -> Option<Instant> {
+        self.closes
+    }
+
+    /// Ends it when it is time.
+    pub(super) fn close_if_due(&mut self, now: Instant) {
+        if self.closes.is_some_and(|at| at <= now) {
+            *self = Self::default();
+        }
+    }
+
+    /// How many messages are kept, and how many bytes of them.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.kept.as_ref().map_or(0, VecDeque::len), self.bytes)
     }
 
     /// A message fell to another member of a group.
@@ -57,11 +86,18 @@ impl Ring {
         }
     }
 
-    /// A message was published.
+    /// A message was published; the oldest ones go.
     pub(super) fn push(&mut self, message: Recent) {
-        if let Some(kept) = &mut self.kept {
-            self.bytes += message.payload.len();
-            kept.push_back(message);
+        let Some(kept) = &mut self.kept else { return };
+        self.bytes += message.payload.len();
+        kept.push_back(message);
+        while (kept.len() > MOST || self.bytes > MOST_BYTES)
+            && let Some(oldest) = kept.pop_front()
+        {
+            self.bytes -= oldest.payload.len();
+            self.gone = oldest.head.number;
+            let shares = oldest.shares.iter().map(|(_, number)| *number);
+            self.gone_share = shares.fold(self.gone_share, u64::max);
         }
     }
 
@@ -78,20 +114,6 @@ impl Ring {
     pub(super) fn taken_through(&mut self, stream: StreamId, through: u64) {
         for message in self.kept.iter_mut().flatten() {
             message.shares.retain(|(fell_to, number)| *fell_to != stream || *number > through);
-        }
-    }
-
-    /// Lets go what nobody waits for and the tail has no room for.
-    pub(super) fn trim(&mut self, jobs: &Jobs) {
-        let Some(kept) = &mut self.kept else { return };
-        while (kept.len() > TAIL || self.bytes > TAIL_BYTES)
-            && kept.front().is_some_and(|oldest| !jobs.is_open(oldest.job))
-            && let Some(oldest) = kept.pop_front()
-        {
-            self.bytes -= oldest.payload.len();
-            self.gone = oldest.head.number;
-            let shares = oldest.shares.iter().map(|(_, number)| *number);
-            self.gone_share = shares.fold(self.gone_share, u64::max);
         }
     }
 

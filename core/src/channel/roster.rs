@@ -24,6 +24,8 @@ pub(super) struct Channel {
     pub(super) groups: Groups,
     /// Nodes, and who is let in on each; none is empty.
     members: BTreeMap<NodeId, BTreeMap<Seat, Grant>>,
+    /// How many seats of daemons there are.
+    daemons: usize,
 }
 
 /// That a subscriber was let in.
@@ -53,7 +55,8 @@ pub(super) struct Rules<'a> {
 impl Channel {
     pub(super) fn new(config: ChannelConfig, now: Moment) -> Self {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
-        Self { config, last: 0, ring: Ring::default(), rate, groups: Groups::default(), members: BTreeMap::new() }
+        let (ring, groups, members) = (Ring::default(), Groups::default(), BTreeMap::new());
+        Self { config, last: 0, ring, rate, groups, members, daemons: 0 }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
@@ -102,30 +105,45 @@ impl Channel {
 
     /// Lets a subscriber in; true when it was not before.
     pub(super) fn insert(&mut self, node: NodeId, seat: Seat, grant: Grant) -> bool {
+        let is_new = self.members.entry(node).or_default().insert(seat, grant).is_none();
         if let Some(group) = seat.group {
             self.groups.insert(group, (node, seat.who));
         }
-        self.members.entry(node).or_default().insert(seat, grant).is_none()
+        if seat.who.daemon().is_some() {
+            self.ring.open(self.last, self.groups.last());
+            self.daemons += usize::from(is_new);
+        }
+        is_new
     }
 
     /// Lets a subscriber out; true when it was in.
-    pub(super) fn remove(&mut self, node: NodeId, seat: Seat) -> bool {
+    pub(super) fn remove(&mut self, node: NodeId, seat: Seat, now: Moment) -> bool {
         let Some(on_node) = self.members.get_mut(&node) else { return false };
         let was_in = on_node.remove(&seat).is_some();
-        if let Some(group) = seat.group {
-            self.groups.remove(group, (node, seat.who));
-        }
         if on_node.is_empty() {
             self.members.remove(&node);
+        }
+        if was_in {
+            self.left(node, seat, now);
         }
         was_in
     }
 
     /// Forgets a node.
-    pub(super) fn remove_node(&mut self, node: NodeId) {
+    pub(super) fn remove_node(&mut self, node: NodeId, now: Moment) {
         for seat in self.members.remove(&node).unwrap_or_default().into_keys() {
-            if let Some(group) = seat.group {
-                self.groups.remove(group, (node, seat.who));
+            self.left(node, seat, now);
+        }
+    }
+
+    fn left(&mut self, node: NodeId, seat: Seat, now: Moment) {
+        if let Some(group) = seat.group {
+            self.groups.remove(group, (node, seat.who));
+        }
+        if seat.who.daemon().is_some() {
+            self.daemons -= 1;
+            if self.daemons == 0 {
+                self.ring.leave(now.instant);
             }
         }
     }
@@ -137,13 +155,15 @@ impl Channel {
         seats.filter(|(_, seat, _)| seat.who == Subscriber::Daemon(daemon)).collect()
     }
 
-    /// How many on a node get what a stream carries.
+    /// The seats on a node that get what a stream carries.
+    pub(super) fn seats_of(&self, node: NodeId, share: Share) -> Vec<Seat> {
+        let on_node = self.members.get(&node).into_iter();
+        on_node.flat_map(|on_node| on_node.range(share.seats())).map(|(&seat, _)| seat).collect()
+    }
+
+    /// How many there are.
     pub(super) fn sharing(&self, node: NodeId, share: Share) -> usize {
-        let Some(on_node) = self.members.get(&node) else { return 0 };
-        match share {
-            Share::All => on_node.range(Seat::OUTSIDE).count(),
-            Share::Member(group, who) => usize::from(on_node.contains_key(&Seat { group: Some(group), who })),
-        }
+        self.members.get(&node).map_or(0, |on_node| on_node.range(share.seats()).count())
     }
 
     /// The groups in which a node has members.

@@ -14,10 +14,10 @@ use crate::identity::NodeId;
 impl ChannelMachine {
     /// To whom of a group a message falls.
     pub(super) fn choose(&self, id: ChannelId, group: GroupId, bytes: usize, reliable: bool) -> Option<Member> {
-        let channel = self.channels.get(&id)?;
+        let (channel, room) = (self.channels.get(&id)?, self.jobs.room());
         channel.groups.next(group, |(node, who)| {
             let key = LaneKey::new(channel.config.priority, stream_of(id, group, who));
-            self.peers.get(&node).map_or(Fitness::Unfit, |peer| peer.fitness(key, bytes, reliable))
+            self.peers.get(&node).map_or(Fitness::Unfit, |peer| peer.fitness(key, bytes, reliable, room))
         })
     }
 
@@ -35,10 +35,11 @@ impl ChannelMachine {
     fn falls_to_another(&mut self, from: NodeId, former: StreamId, group: GroupId, entry: Entry, why: &ChannelError) {
         let Entry { job, mut head, payload, started } = entry;
         let (id, sequence) = (former.channel, head.sequence());
+        let room = self.jobs.room();
         let to = self.choose(id, group, payload.len(), head.reliable).filter(|(node, _)| {
             self.peers.get(node).is_some_and(|peer| {
                 payload.len() as u64 <= peer.max_payload
-                    && (head.reliable || (peer.ready && peer.has_room(payload.len())))
+                    && (head.reliable || (peer.ready && peer.has_room(payload.len(), room)))
             })
         });
         let (Some((node, who)), Some(channel)) = (to, self.channels.get_mut(&id)) else {

@@ -232,7 +232,13 @@ impl Channels {
             state.own.remove(&key);
             Ok(state.leave(publisher, feed, now))
         });
-        answer(told)
+        async move {
+            match answer(told).await {
+                // Then nothing is subscribed to any more.
+                Err(ChannelError::ShutDown) => Ok(()),
+                result => result,
+            }
+        }
     }
 
     /// Takes messages that a reader has not read, up to a number and about as many bytes; none when there is none.
@@ -240,9 +246,22 @@ impl Channels {
         self.shared.state.lock().readers.get_mut(&reader).map(|reader| reader.read(most, bytes)).unwrap_or_default()
     }
 
-    /// How a reader ended, once it has read everything.
-    pub fn ended(&self, reader: ReaderId) -> Option<ReaderEnd> {
-        self.shared.state.lock().readers.get(&reader).map_or(Some(ReaderEnd::Left), Reader::ended)
+    /// Whether no more messages come for a reader than it has to read.
+    pub fn is_over(&self, reader: ReaderId) -> bool {
+        self.shared.state.lock().readers.get(&reader).is_none_or(Reader::is_over)
+    }
+
+    /// How a reader ended, once it has read everything; then it is forgotten.
+    pub fn take_end(&self, reader: ReaderId) -> Option<ReaderEnd> {
+        let mut state = self.shared.state.lock();
+        let end = state.readers.get(&reader).map_or(Some(ReaderEnd::Left), Reader::ended)?;
+        state.readers.remove(&reader);
+        Some(end)
+    }
+
+    /// How many readers there are that have not been told of their end.
+    pub fn readers(&self) -> usize {
+        self.shared.state.lock().readers.len()
     }
 
     /// How many messages a reader did not read in time.

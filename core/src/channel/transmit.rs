@@ -36,6 +36,13 @@ impl ChannelMachine {
             }
             peer.pop_control();
         }
+        while let Some((number, body)) = self.next_question(to) {
+            if sink.record(Subprotocol::Channels, &mut |out| out.extend_from_slice(&body)).is_none() {
+                return true;
+            }
+            self.question_sent(to, number);
+        }
+        let Some(peer) = self.peers.get_mut(&to) else { return false };
         while let Some((stream, through)) = peer.acks.pop_first() {
             let ack = ChannelMessage::Ack { channel: stream.channel.0, through, member: stream.member() };
             if sink.record(Subprotocol::Channels, &mut |out| codec::encode_into(&ack, out)).is_none() {
@@ -117,7 +124,15 @@ impl ChannelMachine {
         while let Some(own) = self.peers.get_mut(&me) {
             if let Some(body) = own.pop_control() {
                 self.on_message(me, &body, now);
-            } else if let Some((stream, through)) = own.acks.pop_first() {
+                continue;
+            }
+            if let Some((number, body)) = self.next_question(me) {
+                self.question_sent(me, number);
+                self.on_message(me, &body, now);
+                continue;
+            }
+            let Some(own) = self.peers.get_mut(&me) else { break };
+            if let Some((stream, through)) = own.acks.pop_first() {
                 self.on_ack(me, stream, through);
             } else if let Some(key) = own.pick(&self.jobs, false).or_else(|| own.pick(&self.jobs, true))
                 && let Some(head) = own.next_head(key)

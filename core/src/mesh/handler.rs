@@ -10,6 +10,9 @@ use bytes::Bytes;
 use crate::identity::{EntityId, Incarnation, NodeId};
 use crate::wire::{Lane, Subprotocol};
 
+/// A smaller part of a frame is copied to be kept: a slice keeps the whole frame.
+const WORTH_KEEPING: usize = 16 * 1024;
+
 /// One received message.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -17,6 +20,12 @@ pub struct Record {
     pub subprotocol: Subprotocol,
     /// Its encoded body, a slice of the decrypted frame.
     pub body: Bytes,
+}
+
+/// A part of a record's body, to be kept for longer than the record: so that what is kept takes about the memory that its
+/// length says, whatever frame it came in.
+pub fn keep_part(body: &Bytes, part: &[u8]) -> Bytes {
+    if part.len() < WORTH_KEEPING { Bytes::copy_from_slice(part) } else { body.slice_ref(part) }
 }
 
 /// Who is at the other end of a session, as proven by the handshake.
@@ -106,4 +115,19 @@ pub trait SubprotocolHandler: Send + Sync + 'static {
     /// Writes pending records for `to` in `lane` until nothing is left or the sink is full; returns whether more is
     /// waiting.
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_part_does_not_keep_its_frame_and_a_large_one_is_not_copied() {
+        let frame = Bytes::from(vec![7; 64 * 1024]);
+        for (len, copied) in [(0, true), (1, true), (WORTH_KEEPING - 1, true), (WORTH_KEEPING, false)] {
+            let part = keep_part(&frame, &frame[100..100 + len]);
+            assert_eq!(part, frame[100..100 + len]);
+            assert_eq!(part.as_ptr() != frame[100..].as_ptr(), copied, "{len}");
+        }
+    }
 }

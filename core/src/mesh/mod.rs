@@ -26,7 +26,7 @@ mod writer;
 pub use config::MeshConfig;
 pub use counters::MeshCounters;
 pub use error::{HandshakeFailure, InstallError, MeshError};
-pub use handler::{Loss, PeerEvent, PeerIdentity, Record, RecordSink, SubprotocolHandler};
+pub use handler::{Loss, PeerEvent, PeerIdentity, Record, RecordSink, SubprotocolHandler, keep_part};
 pub use handlers::{ObserverId, PeerObserver, Responder};
 pub use node::{MeshNode, PeerInfo};
 #[cfg(feature = "test-hooks")]

@@ -132,15 +132,15 @@ pub enum ChannelMessage<'b> {
         #[n(2)]
         member: Option<GroupMember>,
     },
-    /// Subscriber → publisher: a message fell to a member of a queue group that is not here; let it out.
+    /// Subscriber → publisher: a message was for nobody here, or fell to a member of a queue group that is not; let it out.
     #[n(8)]
     NoMember {
         /// The channel's hash.
         #[n(0)]
         channel: u64,
-        /// Which one.
+        /// The member; without, whoever is in no group.
         #[n(1)]
-        member: GroupMember,
+        member: Option<GroupMember>,
     },
     /// Anybody → anybody: an issuer has revoked tokens. Who did not know it passes it on.
     #[n(9)]
@@ -257,6 +257,9 @@ pub enum RefusalReason {
     /// The daemon has gone on from another node.
     #[n(6)]
     Moved,
+    /// It took nothing for too long.
+    #[n(7)]
+    Stalled,
 }
 
 mod signature {

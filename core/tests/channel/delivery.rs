@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, OnFailure, PublishOptions, Subscriber};
-use mesh_daemon_core::wire::channels::{DataHead, Fragment};
+use mesh_daemon_core::wire::channels::{ChannelMessage, DataHead, Fragment};
 use mesh_daemon_core::wire::{Lane, codec};
 
 use crate::net::{MAX_PAYLOAD, Net, RELIABLE, name, open};
@@ -131,6 +131,31 @@ fn hazard_44_a_large_payload_whose_connection_breaks_half_way_is_sent_again() {
     net.run();
     assert!(net.messages(S).iter().all(|message| message.payload == large));
     assert_eq!(net.report(P, reliable).expect("over").expect("sent").delivered, 1);
+}
+
+#[test]
+fn hazard_44_a_large_payload_arrives_though_only_one_side_suspects_the_other_half_way() {
+    for suspicious in [S, P] {
+        let mut net = subscribed(2, "a");
+        let large = vec![7; 300_000];
+        let ids = [&large[..], b"next"].map(|payload| net.publish(P, "a", payload, RELIABLE).expect("sent"));
+        for _ in 0..2 {
+            net.send(P, S);
+            net.arrive(P, S);
+        }
+        // What is on the way meanwhile arrives: the connection is there, and silent only for a while.
+        net.send(P, S);
+        net.suspect(suspicious, S + P - suspicious);
+        net.arrive(P, S);
+        net.hear_again(suspicious, S + P - suspicious);
+        net.run();
+        let got: Vec<_> = net.messages(S).into_iter().map(|message| message.payload).collect();
+        assert!(got == [&large[..], b"next"], "{suspicious}: {} messages", got.len());
+        for id in ids {
+            assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+        }
+        assert!(net.nodes.iter().all(|node| node.machine.is_idle()));
+    }
 }
 
 #[test]
@@ -275,6 +300,35 @@ fn queues_are_bounded_and_what_does_not_fit_is_reported() {
 }
 
 #[test]
+fn peers_that_do_not_acknowledge_leave_room_for_others() {
+    const STUCK: usize = 6;
+    let mut net = Net::connected(STUCK + 2);
+    let channels: Vec<_> = (0..=STUCK).map(|at| format!("to/{at}")).collect();
+    for (at, channel) in channels.iter().enumerate() {
+        net.register(P, open(channel));
+        net.subscribe(at + 1, P, channel, None, None).expect("let in");
+    }
+    (1..=STUCK).for_each(|at| net.cut(P, at));
+    for _ in 0..4096 {
+        for channel in &channels[..STUCK] {
+            net.publish(P, channel, b"x", RELIABLE).expect("the queue to its subscriber may be full");
+        }
+        net.nodes[P].events.clear();
+    }
+    let last = channels[STUCK].as_str();
+    for options in [RELIABLE, LOSSY] {
+        for _ in 0..1000 {
+            let id = net.publish(P, last, b"x", options).expect("there is room");
+            net.send(P, STUCK + 1);
+            net.arrive(P, STUCK + 1);
+            net.send(STUCK + 1, P);
+            net.arrive(STUCK + 1, P);
+            assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+        }
+    }
+}
+
+#[test]
 fn who_leaves_is_not_waited_for() {
     let mut net = subscribed(2, "a");
     net.cut(P, S);
@@ -303,6 +357,12 @@ fn nobody_makes_a_node_keep_what_it_did_not_ask_for() {
     }
     net.inject(P, S, Lane::Bulk, vec![1, 2, 3]);
     net.inject(P, S, Lane::Fast, codec::encode(&head));
+    for channel in 0..1000 {
+        let head = DataHead { channel, ..head };
+        net.inject(P, S, Lane::Fast, codec::encode(&ChannelMessage::Data { head, payload: b"x" }));
+    }
+    let kept = net.nodes[S].machine.kept();
+    assert_eq!((kept.acknowledgements, kept.unfinished_bytes), (0, 0));
     net.run();
     assert_eq!(net.messages(S), []);
     assert!(net.nodes[S].machine.is_idle());
@@ -314,5 +374,6 @@ fn nobody_makes_a_node_keep_what_it_did_not_ask_for() {
     send(&mut net, &Fragment::Next(piece));
     net.run();
     assert_eq!(net.messages(S), []);
+    assert_eq!(net.nodes[S].machine.kept().unfinished_bytes, 0);
     assert!(net.nodes[S].machine.is_idle());
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelConfig, ChannelError, Position, PublishId, PublishOptions, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
+use mesh_daemon_core::wire::channels::ChannelMessage;
+use mesh_daemon_core::wire::{Lane, codec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -291,6 +293,35 @@ fn a_member_whose_former_host_was_lost_meanwhile_gets_what_fell_to_nobody_else()
     net.run();
     let first = net.next_for(S, &one, true).expect("there").number;
     let position = net.position(S, &one);
+    net.lose(S, P);
+    let request = net.ask_from(T, P, "a#g", &one, None, Epoch::new(2), position).expect("asked");
+    net.run();
+    net.answer(T, request).expect("answered").expect("let in");
+    let got: Vec<_> = net.take_all(T, &one).iter().map(|message| message.number).collect();
+    assert_eq!((first, got), (1, vec![2, 3, 4]));
+}
+
+#[test]
+fn a_node_that_has_no_member_does_not_say_what_anothers_has_taken() {
+    let one = daemon(1);
+    let mut net = Net::connected(4);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a#g", Some(&one), None).expect("let in");
+    for _ in 0..4 {
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    }
+    net.run();
+    let first = net.next_for(S, &one, true).expect("there").number;
+    let position = net.position(S, &one);
+    let forged = ChannelMessage::Unsubscribe {
+        request: 1,
+        channel: "a",
+        daemon: Some(one.entity_id()),
+        group: Some("g"),
+        taken: Some(u64::MAX),
+    };
+    net.inject(3, P, Lane::Fast, codec::encode(&forged));
+    // Only what the publisher keeps is left of them.
     net.lose(S, P);
     let request = net.ask_from(T, P, "a#g", &one, None, Epoch::new(2), position).expect("asked");
     net.run();

@@ -9,4 +9,5 @@ mod net;
 mod nodes;
 mod revocations;
 mod simulation;
+mod slow;
 mod tokens;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelError, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
-use mesh_daemon_core::wire::channels::{ChannelMessage, RefusalReason};
+use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
 
 use crate::net::{Granted, Net, RELIABLE, feed, name, open};
@@ -137,11 +137,8 @@ fn a_daemon_subscribes_with_its_own_key_only() {
         other.nodes[S].keypair.entity_id(),
         Epoch::FIRST,
     );
-    let proof = mesh_daemon_core::wire::channels::DaemonProof {
-        entity: one.entity_id(),
-        signature: one.sign(&statement).expect("full"),
-        epoch: Epoch::FIRST,
-    };
+    let proof =
+        DaemonProof { entity: one.entity_id(), signature: one.sign(&statement).expect("full"), epoch: Epoch::FIRST };
     for (from, let_in) in [(S, true), (2, false)] {
         let ask = ChannelMessage::Subscribe {
             request: 1,
@@ -333,6 +330,9 @@ fn requirement_121_hazard_46_repeated_failures_are_throttled_and_success_clears_
     let other = net.nodes[2].keypair.clone();
     let others = net.token(P, &Granted { subject: &other, channel: "gated", ttl: 600 });
     net.subscribe(2, P, "gated", None, Some(&others)).expect("another peer is not concerned");
+    let one = daemon(1);
+    let of_one = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 600 });
+    net.subscribe(S, P, "gated", Some(&one), Some(&of_one)).expect("nor is a daemon of the same node");
     net.pass(THROTTLE);
     net.subscribe(S, P, "gated", None, Some(&token)).expect("after a while it is");
 }
@@ -417,6 +417,40 @@ fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
     };
     net.inject(S, P, Lane::Fast, codec::encode(&far));
     assert_eq!(net.nodes[P].machine.roster(&feed("open")), [], "a subnet has 4 levels at most");
+}
+
+#[test]
+fn very_many_subscriptions_with_tokens_are_asked_for_again_after_a_reconnection() {
+    const MANY: u32 = 10_000;
+    let mut net = Net::connected(2);
+    net.register(P, open("open"));
+    net.register(P, gated(&net));
+    let one = daemon(1);
+    let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 600 });
+    net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("let in");
+    // Nobody looks at these tokens, and all of them are asked again: together more than may wait for a peer otherwise.
+    let chain = [token.as_slice(), &token, &token].concat();
+    let seeds = (0..MANY).map(|number| {
+        let mut seed = [7; 32];
+        seed[..4].copy_from_slice(&number.to_le_bytes());
+        seed
+    });
+    let daemons: Vec<_> = seeds.map(|seed| EntityKeypair::from_seed(&seed)).collect();
+    let ask = |net: &mut Net, one: &EntityKeypair| net.ask(S, P, "open", Some(one), Some(&chain)).expect("asked");
+    let mut requests: Vec<_> = daemons.iter().map(|one| ask(&mut net, one)).collect();
+    net.run();
+    assert!(requests.drain(..).all(|request| net.answer(S, request) == Some(Ok(()))));
+    net.cut(P, S);
+    net.connect(P, S, true);
+    // Nobody has read anything yet, and one leaves.
+    let request = net.leave(S, P, "gated", Subscriber::Daemon(one.entity_id()));
+    assert_eq!(net.answer(S, request), None);
+    net.run();
+    assert_eq!(net.answer(S, request), Some(Ok(())));
+    assert_eq!(net.ends(S), []);
+    assert_eq!(net.nodes[S].machine.ledger().len(), daemons.len());
+    assert_eq!(net.nodes[P].machine.roster(&feed("open")).len(), daemons.len());
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), []);
 }
 
 #[test]

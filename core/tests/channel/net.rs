@@ -133,20 +133,38 @@ impl Net {
     pub(crate) fn connect(&mut self, a: usize, b: usize, resumed: bool) {
         for (at, other) in [(a, b), (b, a)] {
             self.wires.insert((at, other), Wire::default());
-            let node = &self.nodes[other];
-            let peer = PeerIdentity {
-                node: node.keypair.node_id(),
-                entity: node.keypair.entity_id(),
-                incarnation: node.incarnation,
-                static_key: [0; 32],
-                max_payload: MAX_PAYLOAD,
-            };
+            let peer = self.identity(other);
             self.peer(at, &PeerEvent::Connected { peer, resumed });
         }
         for (at, other) in [(a, b), (b, a)] {
             let node = self.id(other);
             self.peer(at, &PeerEvent::Ready { node });
         }
+    }
+
+    fn identity(&self, of: usize) -> PeerIdentity {
+        let node = &self.nodes[of];
+        PeerIdentity {
+            node: node.keypair.node_id(),
+            entity: node.keypair.entity_id(),
+            incarnation: node.incarnation,
+            static_key: [0; 32],
+            max_payload: MAX_PAYLOAD,
+        }
+    }
+
+    /// One node hears nothing of another for a while; the connection is there, and the other one knows of nothing.
+    pub(crate) fn suspect(&mut self, at: usize, other: usize) {
+        let node = self.id(other);
+        self.peer(at, &PeerEvent::Suspected { node });
+    }
+
+    /// It hears of it again.
+    pub(crate) fn hear_again(&mut self, at: usize, other: usize) {
+        let peer = self.identity(other);
+        let node = peer.node;
+        self.peer(at, &PeerEvent::Connected { peer, resumed: true });
+        self.peer(at, &PeerEvent::Ready { node });
     }
 
     /// A connection breaks: what is on the way is lost.

@@ -81,7 +81,7 @@ impl Node {
             loop {
                 let rung = self.bell.0.notified();
                 drop(self.channels.read(reader, usize::MAX, usize::MAX));
-                if let Some(end) = self.channels.ended(reader) {
+                if let Some(end) = self.channels.take_end(reader) {
                     return end;
                 }
                 rung.await;
@@ -146,6 +146,7 @@ async fn hazard_46_the_end_of_either_side_reaches_the_other() {
     publisher.mesh.shutdown().await;
     assert_eq!(subscriber.read(reader, 1).await.len(), 1, "what came before can be read");
     assert_eq!(subscriber.end(reader).await, ReaderEnd::Failed(ChannelError::PeerLost(node)));
+    assert_eq!(subscriber.channels.readers(), 0, "nothing of it is left");
     subscriber.mesh.shutdown().await;
 }
 

@@ -90,6 +90,8 @@ impl World {
                 if !self.net.is_connected(a, b) {
                     self.net.connect(a, b, true);
                 }
+                self.net.hear_again(a, b);
+                self.net.hear_again(b, a);
             }
         }
         self.net.run();
@@ -123,8 +125,10 @@ impl World {
                 self.disturb(at, other, channel);
             }
             36..39 if at != other && self.net.is_connected(at, other) => self.net.cut(at, other),
-            39..44 if at != other && !self.net.is_connected(at, other) => self.net.connect(at, other, true),
-            44 if at != other => {
+            39 if at != other && self.net.is_connected(at, other) => self.net.suspect(at, other),
+            40 if at != other && self.net.is_connected(at, other) => self.net.hear_again(at, other),
+            41..45 if at != other && !self.net.is_connected(at, other) => self.net.connect(at, other, true),
+            45 if at != other => {
                 self.net.lose(at, other);
                 for channel in 0..CHANNELS.len() {
                     self.disturb(at, other, channel);
@@ -132,7 +136,7 @@ impl World {
                 }
                 self.net.connect(at, other, false);
             }
-            45..70 if at != other => {
+            46..70 if at != other => {
                 self.net.send(at, other);
             }
             _ if at != other => {

@@ -91,6 +91,20 @@ fn requirement_117_a_clock_that_was_set_back_ends_a_subscription_whose_token_has
 }
 
 #[test]
+fn requirement_119_a_channel_that_is_gated_later_puts_out_whose_token_ends() {
+    let mut net = Net::connected(2);
+    net.register(P, open("gated"));
+    let own = net.nodes[S].keypair.clone();
+    let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
+    net.subscribe(S, P, "gated", None, Some(&token)).expect("open");
+    net.register(P, gated(&net));
+    net.pass(Duration::from_secs(10));
+    net.run();
+    assert_eq!(net.ends(S).len(), 1);
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), []);
+}
+
+#[test]
 fn requirement_117_a_tolerance_for_clocks_lets_in_early_and_never_late() {
     let skews = [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(5), MAX_TOKEN_SKEW, Duration::MAX];
     for skew in skews {

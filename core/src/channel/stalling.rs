@@ -1,0 +1,93 @@
+//! Subscribers that take nothing at all: they do not hold a publisher up for ever.
+//!
+//! Reliable messages wait for slow subscribers, and a daemon whose outputs are published waits with them. One that takes
+//! nothing for as long as no handler should need is put out, and told why. Its own node knows best which of its daemons that
+//! is; a publisher waits longer, and then puts out all for whom the messages are.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::joining::Subscription;
+use super::machine::{ChannelMachine, LONGEST_SLEEP, Moment, Subscriber};
+use super::{ChannelError, StreamId};
+use crate::wire::channels::RefusalReason;
+
+/// How long a subscriber may take nothing of what waits for it: twice the time that a handler of a daemon has by default. This
+/// is looked at now and then, so it may become [`LONGEST_SLEEP`] more.
+pub const STALLED: Duration = Duration::from_secs(120);
+/// How long a publisher waits for a node to take anything.
+const SILENT: Duration = Duration::from_secs(240);
+
+/// Since when somebody has been seen to take nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stall(Option<Instant>);
+
+impl Stall {
+    /// It took something, or nothing waits for it.
+    pub(super) fn over(&mut self) {
+        self.0 = None;
+    }
+
+    /// Something waits for it now. Whether that has been so for too long.
+    fn lasts(&mut self, now: Instant, most: Duration) -> bool {
+        now.saturating_duration_since(*self.0.get_or_insert(now)) >= most
+    }
+}
+
+impl ChannelMachine {
+    /// Something waits for a subscriber: it is looked at whether it takes that.
+    pub(super) fn watch(&mut self, now: Moment) {
+        self.look_by(Some(now.instant + LONGEST_SLEEP));
+    }
+
+    /// Ends who has taken nothing for too long.
+    pub(super) fn end_stalled(&mut self, now: Moment) {
+        let mut waiting = false;
+        let mut stalled = Vec::new();
+        for (&key, subscription) in &mut self.subscriptions {
+            for (who, lasts) in subscription.waiting(|stall| stall.lasts(now.instant, STALLED)) {
+                waiting = true;
+                stalled.extend(lasts.then_some((key, who)));
+            }
+        }
+        let mut silent: Vec<_> = Vec::new();
+        for (&node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.ready) {
+            for (stream, lasts) in peer.unacknowledged(|stall| stall.lasts(now.instant, SILENT)) {
+                waiting = true;
+                silent.extend(lasts.then_some((node, stream)));
+            }
+        }
+        for (key, who) in stalled {
+            self.withdraw(key, who, &ChannelError::Backpressure(TAKES_NOTHING));
+        }
+        for (node, StreamId { channel, share }) in silent {
+            let seats = self.channels.get(&channel).map(|channel| channel.seats_of(node, share));
+            for seat in seats.into_iter().flatten() {
+                self.evict(channel, node, seat, RefusalReason::Stalled, now);
+            }
+        }
+        if waiting {
+            self.watch(now);
+        }
+    }
+}
+
+/// What a subscriber hears.
+pub(super) const TAKES_NOTHING: &str = "the subscriber took nothing for too long";
+
+impl Subscription {
+    /// Daemons that something waits for, with what `stall` says of them.
+    fn waiting(&mut self, mut stall: impl FnMut(&mut Stall) -> bool) -> Vec<(Subscriber, bool)> {
+        let mut waiting = Vec::new();
+        for (&who, membership) in &mut self.members {
+            let through = membership.through.filter(|_| who != Subscriber::Node && membership.takes());
+            if through.is_some_and(|through| self.held.next_behind(through).is_some()) {
+                waiting.push((who, stall(&mut membership.stall)));
+            } else {
+                membership.stall.over();
+            }
+        }
+        waiting
+    }
+}

@@ -1,0 +1,241 @@
+//! Subscribers that do not keep up: what waits for them, where, and for how long.
+
+use std::time::Duration;
+
+use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, PublishOptions, STALLED, Subscriber};
+use mesh_daemon_core::identity::{EntityKeypair, Epoch};
+
+use crate::net::{Net, RELIABLE, feed, open};
+
+const P: usize = 0;
+const S: usize = 1;
+const T: usize = 2;
+const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
+
+fn daemon(seed: u8) -> EntityKeypair {
+    EntityKeypair::from_seed(&[seed; 32])
+}
+
+fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
+    messages.iter().map(|message| message.number).collect()
+}
+
+/// A publisher of channel `a`, and two nodes; a daemon on the first of these is in.
+fn subscribed(daemon: &EntityKeypair) -> Net {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", Some(daemon), None).expect("let in");
+    net
+}
+
+fn publish(net: &mut Net, count: usize) {
+    for _ in 0..count {
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    }
+    net.run();
+}
+
+#[test]
+fn a_daemon_without_room_holds_back_the_acknowledgement_and_loses_nothing() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    let id = net.publish(P, "a", b"1", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(net.next_for(S, &one, false).expect("it is there").number, 1);
+    net.run();
+    assert!(net.report(P, id).is_none(), "nobody has taken it");
+    assert_eq!(numbers(&net.take_all(S, &one)), [1]);
+    net.run();
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    assert_eq!(net.take_all(S, &one), []);
+}
+
+#[test]
+fn a_full_daemon_is_sent_no_more_than_a_window_and_gets_all_of_it_later() {
+    let (one, two) = (daemon(1), daemon(2));
+    let mut net = subscribed(&one);
+    net.subscribe(S, P, "a", Some(&two), None).expect("let in");
+    publish(&mut net, 3000);
+    // The other one goes on as far as the window goes.
+    let mut got = numbers(&net.take_all(S, &two));
+    net.run();
+    assert_eq!(got.len(), 1024);
+    assert_eq!(net.take_all(S, &two), []);
+    let mut of_one = Vec::new();
+    for _ in 0..10 {
+        of_one.extend(numbers(&net.take_all(S, &one)));
+        net.run();
+        got.extend(numbers(&net.take_all(S, &two)));
+        net.run();
+    }
+    let all: Vec<u64> = (1..=3000).collect();
+    assert!(of_one == all && got == all, "{} and {}", of_one.len(), got.len());
+    net.run();
+    net.nodes[P].events.clear();
+    net.nodes[S].events.clear();
+    assert!(net.nodes[P].machine.is_idle() && net.nodes[S].machine.is_idle());
+}
+
+#[test]
+fn what_needs_no_acknowledgement_is_dropped_and_counted_when_a_daemon_does_not_keep_up() {
+    let one = daemon(1);
+    let mut net = subscribed(&one);
+    for _ in 0..1000 {
+        net.publish(P, "a", b"x", LOSSY).expect("sent");
+        net.run();
+    }
+    let got = net.take_all(S, &one).len() as u64;
+    let dropped = net.nodes[S].machine.dropped_for(one.entity_id());
+    assert!(got > 0 && dropped > 0);
+    assert_eq!(got + dropped, 1000);
+}
+
+#[test]
+fn who_takes_nothing_is_put_out_after_a_while_and_a_slow_one_on_the_same_node_is_not() {
+    let (stuck, slow) = (daemon(1), daemon(2));
+    let mut net = subscribed(&stuck);
+    net.subscribe(S, P, "a", Some(&slow), None).expect("let in");
+    let ids: Vec<_> = (0..40).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
+    net.run();
+    let mut got = Vec::new();
+    let step = STALLED / 4;
+    for _ in 0..3 {
+        got.extend(net.next_for(S, &slow, true).map(|message| message.number));
+        net.pass(step);
+        net.run();
+    }
+    assert_eq!(net.ends(S), [], "not yet");
+    for _ in 0..ids.len() - 3 {
+        got.extend(net.next_for(S, &slow, true).map(|message| message.number));
+        net.pass(step);
+        net.run();
+    }
+    let ends = net.ends(S);
+    let who = Subscriber::Daemon(stuck.entity_id());
+    assert!(matches!(ends.as_slice(), [(of, ChannelError::Backpressure(_))] if *of == who), "{ends:?}");
+    assert_eq!(got, (1..=40).collect::<Vec<_>>());
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(S), Subscriber::Daemon(slow.entity_id()))]);
+    for id in ids {
+        assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    }
+}
+
+#[test]
+fn a_node_that_acknowledges_nothing_is_put_out_and_holds_up_nobody_for_ever() {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    net.subscribe(T, P, "a", None, None).expect("let in");
+    let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    // Its session lives, and says nothing of this.
+    net.send(P, S);
+    for _ in 0..20 {
+        net.pass(STALLED / 4);
+        net.send(P, T);
+        net.arrive(P, T);
+        net.send(T, P);
+        net.arrive(T, P);
+    }
+    let report = net.report(P, id).expect("over").expect("sent");
+    assert_eq!((report.attempted, report.delivered), (2, 1));
+    net.run();
+    assert!(matches!(net.ends(S).as_slice(), [(Subscriber::Node, ChannelError::Backpressure(_))]));
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(T), Subscriber::Node)]);
+}
+
+#[test]
+fn fire_and_forget_messages_never_take_the_room_of_reliable_ones() {
+    let (one, two) = (daemon(1), daemon(2));
+    let mut net = subscribed(&one);
+    let large = vec![0; 24 * 1024];
+    for _ in 0..600 {
+        net.publish(P, "a", &large, LOSSY).expect("sent");
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        net.run();
+    }
+    // One more comes, behind those that the first one has not taken.
+    net.subscribe(S, P, "a", Some(&two), None).expect("let in");
+    let big = vec![1; 900_000];
+    for _ in 0..20 {
+        net.publish(P, "a", &big, RELIABLE).expect("sent");
+        net.run();
+    }
+    let mut reliable = Vec::new();
+    for _ in 0..40 {
+        reliable.extend(net.take_all(S, &one).into_iter().filter(|message| message.reliable).map(|it| it.number));
+        net.take_all(S, &two);
+        net.run();
+    }
+    let expected: Vec<u64> = (1..=600).map(|number| 2 * number).chain(1201..=1220).collect();
+    assert!(reliable == expected, "{} of {}", reliable.len(), expected.len());
+}
+
+#[test]
+fn daemons_that_come_one_behind_the_other_all_get_what_they_have_not_taken() {
+    let daemons: Vec<_> = (1..=4).map(daemon).collect();
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    let mut positions = Vec::new();
+    // Each stands a thousand messages behind the next one.
+    for one in &daemons {
+        net.subscribe(T, P, "a", Some(one), None).expect("let in");
+        positions.push(net.position(T, one).expect("let in"));
+        for _ in 0..10 {
+            publish(&mut net, 100);
+            for any in &daemons {
+                net.take_all(T, any);
+            }
+            net.run();
+        }
+    }
+    net.lose(T, P);
+    for (one, position) in daemons.iter().zip(positions).rev() {
+        let request = net.ask_from(S, P, "a", one, None, Epoch::new(2), Some(position)).expect("asked");
+        net.run();
+        net.answer(S, request).expect("answered").expect("let in");
+        publish(&mut net, 20);
+    }
+    let mut got = vec![Vec::new(); daemons.len()];
+    for _ in 0..30 {
+        for (one, got) in daemons.iter().zip(&mut got) {
+            got.extend(numbers(&net.take_all(S, one)));
+        }
+        net.run();
+    }
+    for (at, got) in (0..).zip(got) {
+        assert!(got == (1000 * at + 1..=4080).collect::<Vec<u64>>(), "{at}: {} messages", got.len());
+    }
+}
+
+#[test]
+fn what_is_kept_for_daemons_that_move_is_bounded_whoever_does_not_acknowledge_and_ends_with_the_last_of_them() {
+    let (one, other) = (daemon(1), daemon(2));
+    let mut net = subscribed(&one);
+    net.subscribe(T, P, "a", Some(&other), None).expect("let in");
+    // The first message is never acknowledged by one of them.
+    for _ in 0..100 {
+        publish(&mut net, 100);
+        net.take_all(S, &one);
+        net.run();
+        net.nodes[P].events.clear();
+    }
+    let kept = net.nodes[P].machine.kept();
+    assert!(kept.publications > 0 && kept.recent == 4096, "{kept:?}");
+    for _ in 0..100 {
+        net.publish(P, "a", &vec![0; 100_000], RELIABLE).expect("sent");
+        net.run();
+        net.take_all(S, &one);
+    }
+    let kept = net.nodes[P].machine.kept();
+    assert!(kept.recent_bytes <= 4 * 1024 * 1024 && kept.recent > 0, "{kept:?}");
+
+    for (at, who) in [(S, &one), (T, &other)] {
+        net.leave(at, P, "a", Subscriber::Daemon(who.entity_id()));
+    }
+    net.run();
+    assert!(net.nodes[P].machine.kept().recent > 0, "one may come back");
+    net.pass(Duration::from_secs(300));
+    assert_eq!(net.nodes[P].machine.kept().recent, 0);
+    publish(&mut net, 10);
+    assert_eq!(net.nodes[P].machine.kept().recent, 0);
+}
