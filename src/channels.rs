@@ -34,18 +34,27 @@ const BATCH_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Default)]
 pub(crate) struct NodeChannels(Arc<Mutex<HashMap<u32, Channels>>>);
 
+/// What a node's channels are opened with.
+pub(crate) struct ChannelOptions {
+    /// The place of the node.
+    pub(crate) subnet: Subnet,
+    /// The largest payload, in bytes.
+    pub(crate) max_payload: u64,
+    /// How far behind its issuer's the clock may be when a token begins.
+    pub(crate) token_skew: Duration,
+}
+
 impl NodeChannels {
     /// Gives a node its channels.
     pub(crate) fn open(
         &self,
         mesh: u32,
         node: &MeshNode,
-        subnet: Subnet,
-        max_payload: u64,
-        token_skew: Duration,
+        options: ChannelOptions,
         capabilities: &Capabilities,
         outbox: Arc<Outbox>,
     ) -> std::result::Result<(), Failure> {
+        let ChannelOptions { subnet, max_payload, token_skew } = options;
         let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
             |error| match error {
                 InstallError::ShutDown => Failure::from(MeshError::ShutDown),

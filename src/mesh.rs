@@ -188,7 +188,8 @@ pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> 
         let node = MeshNode::create(config).await?;
         answer_without_runtime(&node);
         let announced = capabilities.open(mesh, &node, subnet.clone(), sweep)?;
-        channels.open(mesh, &node, subnet, max_payload, token_skew, &announced, outbox.clone())?;
+        let options = ChannelOptions { subnet, max_payload, token_skew };
+        channels.open(mesh, &node, options, &announced, outbox.clone())?;
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
             channels.close(mesh);
