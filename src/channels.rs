@@ -35,7 +35,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 pub(crate) struct NodeChannels(Arc<Mutex<HashMap<u32, Channels>>>);
 
 /// What a node's channels are opened with.
-pub(crate) struct ChannelOptions {
+pub(crate) struct Opening {
     /// The place of the node.
     pub(crate) subnet: Subnet,
     /// The largest payload, in bytes.
@@ -50,11 +50,11 @@ impl NodeChannels {
         &self,
         mesh: u32,
         node: &MeshNode,
-        options: ChannelOptions,
+        opening: Opening,
         capabilities: &Capabilities,
         outbox: Arc<Outbox>,
     ) -> std::result::Result<(), Failure> {
-        let ChannelOptions { subnet, max_payload, token_skew } = options;
+        let Opening { subnet, max_payload, token_skew } = opening;
         let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
             |error| match error {
                 InstallError::ShutDown => Failure::from(MeshError::ShutDown),

@@ -16,6 +16,7 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
+use crate::channels::Opening;
 use crate::convert::{array_from, u64_from};
 use crate::env::EnvState;
 use crate::error::{ErrorCode, Failure, Field};
@@ -188,8 +189,8 @@ pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> 
         let node = MeshNode::create(config).await?;
         answer_without_runtime(&node);
         let announced = capabilities.open(mesh, &node, subnet.clone(), sweep)?;
-        let options = ChannelOptions { subnet, max_payload, token_skew };
-        channels.open(mesh, &node, options, &announced, outbox.clone())?;
+        let opening = Opening { subnet, max_payload, token_skew };
+        channels.open(mesh, &node, opening, &announced, outbox.clone())?;
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
             channels.close(mesh);

@@ -14,7 +14,7 @@ use super::{ChannelError, StreamId};
 use crate::wire::channels::RefusalReason;
 
 /// How long a subscriber may take nothing of what waits for it: twice the time that a handler of a daemon has by default. This
-/// is looked at now and then, so it may become [`LONGEST_SLEEP`] more.
+/// is looked at now and then, so it may become `LONGEST_SLEEP` more.
 pub const STALLED: Duration = Duration::from_secs(120);
 /// How long a publisher waits for a node to take anything.
 const SILENT: Duration = Duration::from_secs(240);
