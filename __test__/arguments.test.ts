@@ -187,6 +187,8 @@ const MESH: Table = {
     options('options', { reliability: 'sure', onFailure: 'cry', maxInflight: 0 }),
   ],
   messages: [u64('publisher'), channel('channel'), options('options', { token: 5, signal: {} })],
+  revoke: [bytes('revocation', Identity.generate().revokeTokens({ below: 1 })), wait],
+  revocations: [],
   announceCapabilities: [words('caps', { hardware: 1, tags: [1], models: {}, metadata: { a: 1 } })],
   findNodes: [filter],
   findBestNode: [requirement],
@@ -236,6 +238,14 @@ const IDENTITY: Table = {
   ],
   installToken: [bytes('token')],
   lookupToken: [bytes('subject'), channel('channel')],
+  revokeTokens: [
+    {
+      path: 'options',
+      good: { below: 1 },
+      wrong: { none: {}, zero: { below: 0 }, fraction: { below: 1.5 }, bigint: { below: 1n } },
+    },
+  ],
+  installRevocation: [bytes('revocation')],
 };
 
 function optional(parameter: Parameter): Parameter {
@@ -285,7 +295,7 @@ async function accepted(
 }
 
 const PROMISES =
-  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|announceCapabilities|wait.*)$/;
+  /^(spawn.*|stop|snapshot|deliver.*|call|send|locate|startMigration.*|migrate|recover|drain|connect|join|accept|(un)?subscribeChannel|publish|revoke|announceCapabilities|wait.*)$/;
 
 async function fuzz(object: object, table: Table, code: RegExp): Promise<string[]> {
   const complaints: string[] = [];
@@ -339,12 +349,14 @@ test('DaemonRuntime', async () => {
 
 test('MeshNode', async () => {
   expect(unknown(MeshNode, MESH)).toEqual([]);
-  const { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages, ...own } = MESH;
+  const { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages, revoke, ...own } = MESH;
   const code = /^ERR_MESH_INVALID_ARGUMENT$/;
   expect(await fuzz(nodes[0].mesh, { ...own, ...EMITTER }, code)).toEqual([]);
   const channels = { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages } as Table;
   const channelCodes = /^(ERR_CHANNEL_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
   expect(await fuzz(nodes[0].mesh, channels, channelCodes)).toEqual([]);
+  const tokenCodes = /^(ERR_MESH_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
+  expect(await fuzz(nodes[0].mesh, { revoke: revoke! }, tokenCodes)).toEqual([]);
 });
 
 test('DaemonHandle and MigrationHandle', async () => {

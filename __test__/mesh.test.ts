@@ -299,8 +299,8 @@ describe('arguments (hazard 19, requirement 135)', () => {
     [
       { bindAdr: 'x' },
       "unknown option 'bindAdr' in options; there are bindAddr, psk, identitySeed, heartbeatIntervalMs, " +
-        'sessionTimeoutMs, reconnect, maxPayloadBytes, maxPeers, relay, subnet, seeds, capabilityGcIntervalMs, ' +
-        'requireSignedCapabilities, numShards',
+        'sessionTimeoutMs, reconnect, maxPayloadBytes, maxPeers, relay, subnet, tokenClockSkewMs, seeds, ' +
+        'capabilityGcIntervalMs, requireSignedCapabilities, numShards',
     ],
   ])('%p rejects', async (options, message) => {
     const created = MeshNode.create(any({ bindAddr: '127.0.0.1:0', psk: PSK, ...options }));

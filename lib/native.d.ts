@@ -478,6 +478,20 @@ export interface ReadMessage {
   receivedAt: bigint
 }
 
+/** What a node must offer, and what is preferred. */
+export interface RequirementOptions {
+  /** What it must offer. */
+  filter: FilterOptions
+  /** A weight. */
+  preferMoreMemory?: number
+  /** A weight. */
+  preferMoreVram?: number
+  /** A weight. */
+  preferFasterInference?: number
+  /** A weight. */
+  preferLoadedModels?: number
+}
+
 /** Reads a revocation. Nothing is verified. */
 export declare function revocationFacts(bytes: Uint8Array): RevocationFacts
 
@@ -496,20 +510,6 @@ export declare function revocationIssue(issuer: import('./handles').IdentityHand
 
 /** Whether the issuer signed this revocation. */
 export declare function revocationVerify(bytes: Uint8Array): boolean
-
-/** What a node must offer, and what is preferred. */
-export interface RequirementOptions {
-  /** What it must offer. */
-  filter: FilterOptions
-  /** A weight. */
-  preferMoreMemory?: number
-  /** A weight. */
-  preferMoreVram?: number
-  /** A weight. */
-  preferFasterInference?: number
-  /** A weight. */
-  preferLoadedModels?: number
-}
 
 /** Gives a migration up: cancelled, or timed out after so many milliseconds. */
 export declare function runtimeAbortMigration(runtime: number, migration: bigint, timeoutMs?: number | undefined | null): void
