@@ -46,6 +46,16 @@ function texts(messages: readonly ChannelMessage[]): string[] {
 }
 
 describe('publish and subscribe', () => {
+  test('each of several readers that are refused at once ends', async () => {
+    const [publisher, subscriber] = await pair();
+    const readers = [0, 1, 2].map(() => subscriber.messages(publisher.nodeId(), 'none'));
+    await Promise.allSettled(readers.map((reader) => reader.ready));
+    for (const reader of readers) {
+      expect(await failure(reader.ready)).toMatchObject({ code: 'ERR_CHANNEL_UNKNOWN' });
+      expect(await failure(take(reader, 1))).toMatchObject({ code: 'ERR_CHANNEL_UNKNOWN' });
+    }
+  });
+
   test('every subscriber gets every message once, in order', async () => {
     const [publisher, one, two] = (await meshes(3)) as [MeshNode, MeshNode, MeshNode];
     publisher.registerChannel({ name: 'news/today' });

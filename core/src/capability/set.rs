@@ -261,7 +261,7 @@ impl CapabilitySet {
 
     /// The memory of all graphics processors together, in GB.
     pub fn vram_gb(&self) -> f64 {
-        self.gpus().filter_map(|gpu| gpu.vram_gb).map(Quantity::get).sum()
+        self.gpus().filter_map(|gpu| gpu.vram_gb).map(Quantity::get).sum::<f64>().min(f64::MAX)
     }
 }
 

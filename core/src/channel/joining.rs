@@ -11,7 +11,7 @@ use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, Req
 use super::questions::Question;
 use super::stalling::{Stall, TAKES_NOTHING};
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
-use crate::identity::{EntityId, Epoch, Incarnation, NodeId};
+use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
 
 /// What a daemon signs to subscribe: that it wants this channel, or to be in that queue group of it, of this life of the
@@ -186,6 +186,10 @@ impl ChannelMachine {
         now: Moment,
     ) -> Result<RequestId, ChannelError> {
         let peer = self.peers.get(&publisher).ok_or(ChannelError::NotConnected(publisher))?;
+        if token.is_some_and(|token| token.len() > MAX_CHAIN_TOKENS * TOKEN_LEN) {
+            // It would not fit the frame that asks.
+            return Err(ChannelError::InvalidArgument(format!("a chain has at most {MAX_CHAIN_TOKENS} tokens")));
+        }
         let (subscriber, proof, from) = match subscriber {
             SubscribeAs::Node => (Subscriber::Node, None, None),
             SubscribeAs::Daemon(DaemonSubscriber { keypair, epoch, from }) => {
@@ -263,6 +267,13 @@ impl ChannelMachine {
     /// Whether a subscriber is in, or on the way in or out.
     pub(super) fn has_member(&self, key: Key, subscriber: Subscriber) -> bool {
         self.subscriptions.get(&key).is_some_and(|subscription| subscription.members.contains_key(&subscriber))
+    }
+
+    /// Whether a subscriber is in, or on the way in.
+    pub(super) fn is_joining(&self, key: Key, subscriber: Subscriber) -> bool {
+        let members = self.subscriptions.get(&key).map(|subscription| &subscription.members);
+        let membership = members.and_then(|members| members.get(&subscriber));
+        membership.is_some_and(|membership| !matches!(membership.question, Some(Question::Leave(_))))
     }
 
     /// Records flow again: what was asked and not answered is asked again, and whoever is in asks whether it still is.

@@ -289,6 +289,10 @@ impl ChannelMachine {
             if let Err(error) = self.enter(node, key, entry, room) {
                 self.delivery_ended(id, node, false, Err(error));
             }
+            if !self.jobs.map.contains_key(&id) {
+                // It failed fast: whoever was not served is not.
+                break;
+            }
         }
         if reliable {
             self.watch(now);

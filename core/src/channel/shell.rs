@@ -436,7 +436,7 @@ impl State {
             own.kept |= error.is_none();
         }
         if let Some(error) = error
-            && !self.machine.has_member(key, Subscriber::Node)
+            && !self.machine.is_joining(key, Subscriber::Node)
         {
             self.end_own(key, &ReaderEnd::Failed(error.clone()));
         }

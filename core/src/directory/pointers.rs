@@ -81,8 +81,10 @@ impl Pointers {
 
     /// Another node says that this host has a daemon.
     pub fn told(&mut self, claim: Claim, by: NodeId, now: Instant) {
-        let lived_here = self.by_origin.get(&claim.body().entity.origin_hash()).map(|kept| kept.whence);
-        let whence = lived_here.filter(|whence| *whence == Whence::Here).unwrap_or(Whence::Told(by));
+        let known = self.by_origin.get(&claim.body().entity.origin_hash());
+        // Who says it again does not take it over: what it tells later would push it out.
+        let known = known.filter(|kept| kept.whence == Whence::Here || kept.claim == claim);
+        let whence = known.map_or(Whence::Told(by), |kept| kept.whence);
         self.keep(claim, whence, now);
     }
 
@@ -186,6 +188,7 @@ mod tests {
             pointers.told(again.clone(), LIAR, now);
         }
         assert_eq!(pointers.len(), 3, "what is said again and again is one thing");
+        pointers.told(claim(1, 5), LIAR, now);
         for daemon in 0..=u32::try_from(MOST_TOLD).expect("few") {
             pointers.told(claim(10 + daemon, 1), LIAR, now + Duration::from_secs(u64::from(daemon)));
         }

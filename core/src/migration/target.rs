@@ -325,7 +325,7 @@ impl Target {
     pub fn source_answered(&mut self, copy: CopyState) -> Vec<TargetAction> {
         match copy {
             CopyState::Active | CopyState::Discarded => self.called_off(FailureReason::Cancelled, Outcome::Source),
-            CopyState::Gone => self.called_off(FailureReason::lost("source", self.source), Outcome::Lost),
+            CopyState::Gone => self.called_off(FailureReason::lost("source", self.source), Outcome::Unknown),
             CopyState::Undecided => Vec::new(),
         }
     }

@@ -234,17 +234,17 @@ impl Engine {
         if ask == Ask::Search {
             return self.search(origin, now);
         }
+        if let Ask::CallOff(id) = ask {
+            let reason = FailureReason::Cancelled;
+            return self.say(target, &MigrationMessage::MigrationFailed { id, reason });
+        }
         let (Some(id), Some(subject)) = (machine.id(), machine.subject()) else { return };
         match ask {
-            Ask::Inquire | Ask::Search => {}
+            Ask::Inquire | Ask::Search | Ask::CallOff(_) => {}
             Ask::Prepare => {
                 let (kind, state_bytes) = (subject.kind.clone(), subject.state_bytes);
                 let message = MigrationMessage::Prepare { id, kind: &kind, source, transport_identity, state_bytes };
                 self.say(target, &message);
-            }
-            Ask::CallOff(id) => {
-                let reason = FailureReason::Cancelled;
-                self.say(target, &MigrationMessage::MigrationFailed { id, reason });
             }
             Ask::TakeSnapshot => {
                 self.say(source, &MigrationMessage::TakeSnapshot { id, target, transport_identity });
@@ -267,20 +267,14 @@ impl Engine {
 
     /// The directory has answered, perhaps about a daemon that a driver of this node searches for.
     pub(super) fn search_over(&mut self, origin: OriginHash, finding: &Finding, now: Now) {
-        let Some(source) = self.orchestrations.get(&origin).map(|orchestration| orchestration.machine.wanted.source)
-        else {
-            return;
-        };
         // Whoever was given up may live, and host it.
         let nowhere = if self.graves.misses_any() { Sighting::Unclear } else { Sighting::Nowhere };
         let sighting = match finding {
             Finding::Found(found) => {
                 let (host, life) = (found.claim.body().node(), found.claim.body().incarnation);
-                match life.map(|life| self.graves.holds(host, life)) {
-                    Some(false) => Sighting::On(host),
-                    Some(true) if host == source => nowhere,
-                    Some(true) | None => Sighting::Unclear,
-                }
+                let alive = life.is_some_and(|life| !self.graves.holds(host, life));
+                // What others say of a host is as old as what they know.
+                if alive && found.by == host { Sighting::On(host) } else { Sighting::Unclear }
             }
             Finding::NotFound(_) => nowhere,
             Finding::Unanswered(_) => Sighting::Unclear,

@@ -165,11 +165,15 @@ impl Engine {
         let origin = id.entity.origin_hash();
         let later = |entity: EntityId, epoch| entity == id.entity && epoch > id.epoch;
         let here = self.local(origin).ok().and_then(|key| self.slot(key));
-        match self.arrived.of(id) {
+        match self.arrived.of(id).or_else(|| self.departed.of(id)) {
             Some(End::Arrived | End::Left) => CopyState::Active,
             Some(End::Discarded | End::Kept) => CopyState::Discarded,
             None if here.is_some_and(|slot| later(slot.host.entity(), slot.host.epoch)) => CopyState::Active,
             None if self.pointers.get(origin).is_some_and(|p| later(p.entity, p.epoch)) => CopyState::Active,
+            // A target asks its source, which went on with the daemon.
+            None if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) => {
+                CopyState::Discarded
+            }
             None if self.arrived.is_complete() => CopyState::Discarded,
             None => CopyState::Gone,
         }

@@ -278,6 +278,23 @@ fn a_failure_ends_the_publication_only_when_it_is_to_fail_fast() {
 }
 
 #[test]
+fn nobody_is_served_behind_the_one_whose_queue_is_full_when_it_is_to_fail_fast() {
+    let mut net = subscribed(3, "a");
+    let (first, other) = if net.id(1) < net.id(2) { (1, 2) } else { (2, 1) };
+    net.cut(P, first);
+    for _ in 0..4096 {
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        net.run();
+    }
+    net.messages(other);
+    let options = PublishOptions { on_failure: OnFailure::FailFast, ..RELIABLE };
+    let id = net.publish(P, "a", b"x", options).expect("sent");
+    net.run();
+    assert!(matches!(net.report(P, id).expect("over"), Err(ChannelError::Backpressure(_))));
+    assert_eq!(net.messages(other), []);
+}
+
+#[test]
 fn queues_are_bounded_and_what_does_not_fit_is_reported() {
     let mut net = subscribed(3, "a");
     net.cut(P, 1);
