@@ -101,6 +101,11 @@ impl ChannelConfig {
         }
     }
 
+    /// Whether anything is asked of subscribers that they may fail.
+    pub fn is_guarded(&self) -> bool {
+        self.is_gated() || !self.subscribe_caps.is_empty() || self.visibility != Visibility::Global
+    }
+
     /// Whether subscribers need a token.
     pub const fn is_gated(&self) -> bool {
         self.require_token || !self.token_roots.is_empty()

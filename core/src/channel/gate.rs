@@ -4,6 +4,7 @@ use super::feed::Seat;
 use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
 use super::roster::Grant;
+use super::throttle::AuthThrottle;
 use super::{ChannelError, ChannelId, ChannelName, Feed, Subnet};
 use crate::identity::{EntityId, Epoch, NodeId, PermissionToken, TokenChain};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
@@ -81,7 +82,9 @@ impl ChannelMachine {
         }
         let peer = self.peers.get(&from).ok_or(RefusalReason::Unauthorized)?;
         let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
-        if self.throttles.get_mut(&from).is_some_and(|throttle| throttle.is_closed(presenter, now.instant)) {
+        let guarded = known.is_none_or(|channel| channel.config.is_guarded());
+        let throttled = |throttle: &mut AuthThrottle| throttle.is_closed(presenter, now.instant);
+        if guarded && self.throttles.get_mut(&from).is_some_and(throttled) {
             return Err(RefusalReason::Throttled);
         }
         let channel = known.ok_or(RefusalReason::Unknown)?;
@@ -129,7 +132,7 @@ impl ChannelMachine {
         let end = tokens.clone().map(PermissionToken::not_after).min();
         let issuers: Vec<_> = tokens.filter(|_| gated).map(PermissionToken::issuer).collect();
         // Only what had to be proven shows that it is no guesser.
-        if gated && let Some(throttle) = self.throttles.get_mut(&from) {
+        if guarded && let Some(throttle) = self.throttles.get_mut(&from) {
             throttle.succeeded(presenter);
         }
         if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {

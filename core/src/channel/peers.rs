@@ -344,10 +344,18 @@ impl Peer {
         lane.rewind_to(first);
     }
 
-    /// The streams of which something was sent and is not acknowledged, with what `stall` says of them.
+    /// The streams in which something waits, with what `stall` says of those of which something was sent and is not
+    /// acknowledged. Of what could not be sent nobody can say that it is not taken.
     pub(super) fn unacknowledged(&mut self, mut stall: impl FnMut(&mut Stall) -> bool) -> Vec<(StreamId, bool)> {
-        let sent = self.lanes.iter_mut().filter(|(_, lane)| lane.sent > 0);
-        sent.map(|(key, lane)| (key.stream, stall(&mut lane.stall))).collect()
+        let mut waiting = Vec::new();
+        for (key, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.entries.is_empty()) {
+            let sent = self.ready && lane.sent > 0;
+            if !sent {
+                lane.stall.over();
+            }
+            waiting.push((key.stream, sent && stall(&mut lane.stall)));
+        }
+        waiting
     }
 
     /// Takes out what was sent and is acknowledged.

@@ -52,7 +52,7 @@ impl ChannelMachine {
             }
         }
         let mut silent: Vec<_> = Vec::new();
-        for (&node, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.ready) {
+        for (&node, peer) in &mut self.peers {
             for (stream, lasts) in peer.unacknowledged(|stall| stall.lasts(now.instant, SILENT)) {
                 waiting = true;
                 silent.extend(lasts.then_some((node, stream)));

@@ -14,8 +14,10 @@ use crate::identity::EntityId;
 pub const MAX_AUTH_FAILURES: u32 = 8;
 /// For how long, and how long a refused attempt is remembered.
 pub const THROTTLE: Duration = Duration::from_secs(30);
-/// Presenters of one peer that failed after which it is throttled for all others too.
+/// Throttled presenters of one peer after which it is throttled for all others too.
 const MAX_PRESENTERS: usize = 64;
+/// The same, of presenters that failed at all: so many are remembered.
+const MAX_REMEMBERED: usize = 1024;
 
 /// The refused attempts of one peer, by who presented; nobody is who did not prove to be the one that it named.
 #[derive(Debug, Default)]
@@ -38,7 +40,11 @@ impl AuthThrottle {
     pub(super) fn is_closed(&mut self, presenter: EntityId, now: Instant) -> bool {
         self.forget(now);
         let closed = |who| self.0.get(&who).map(|failures| failures.count >= MAX_AUTH_FAILURES);
-        closed(None) == Some(true) || closed(Some(presenter)).unwrap_or(self.0.len() >= MAX_PRESENTERS)
+        let too_many = || {
+            let throttled = self.0.values().filter(|failures| failures.count >= MAX_AUTH_FAILURES);
+            self.0.len() >= MAX_REMEMBERED || throttled.count() >= MAX_PRESENTERS
+        };
+        closed(None) == Some(true) || closed(Some(presenter)).unwrap_or_else(too_many)
     }
 
     /// Forgets what is long ago. Whether anything is left.
@@ -101,6 +107,14 @@ mod tests {
             assert!(throttle.is_closed(presenter, start));
         }
         assert!(throttle.is_closed(ONE, start), "it makes them up");
+        let mut throttle = AuthThrottle::default();
+        for number in 0..MAX_REMEMBERED {
+            assert!(!throttle.is_closed(ONE, start), "each failed once");
+            let mut name = [2; 32];
+            name[..8].copy_from_slice(&number.to_le_bytes());
+            throttle.refused(Some(EntityId::from_bytes(name)), start);
+        }
+        assert!(throttle.is_closed(ONE, start));
         assert!(!throttle.is_closed(ONE, start + THROTTLE) && throttle.len() == 0);
         (0..MAX_AUTH_FAILURES).for_each(|_| throttle.refused(None, start));
         assert!(throttle.is_closed(ONE, start), "it names whom it likes");
