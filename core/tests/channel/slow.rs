@@ -144,6 +144,28 @@ fn a_node_that_acknowledges_nothing_is_put_out_and_holds_up_nobody_for_ever() {
 }
 
 #[test]
+fn a_broken_session_puts_nobody_out_and_is_no_way_to_acknowledge_nothing_for_ever() {
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    net.cut(P, S);
+    for _ in 0..20 {
+        net.pass(STALLED / 4);
+    }
+    assert!(net.report(P, id).is_none(), "it could not be sent");
+    net.connect(P, S, true);
+    net.send(P, S);
+    net.pass(STALLED / 4);
+    assert!(net.report(P, id).is_none(), "its time begins with the session");
+    for _ in 0..12 {
+        net.pass(STALLED / 4);
+    }
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 0);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
+}
+
+#[test]
 fn fire_and_forget_messages_never_take_the_room_of_reliable_ones() {
     let (one, two) = (daemon(1), daemon(2));
     let mut net = subscribed(&one);
