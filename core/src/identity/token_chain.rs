@@ -85,7 +85,7 @@ impl TokenChain {
 
     /// Checks, in this order: the first issuer is a root · the leaf is the presenter's · each token's signature, time,
     /// revocation floor, and that it authorises this · each pair: issuer is the parent's subject, the parent may delegate,
-    /// depth falls, the window is within the parent's.
+    /// depth falls, the generation is the parent's, the window is within the parent's.
     pub fn verify(&self, request: &TokenRequest<'_>) -> Result<(), TokenError> {
         let [root, ..] = self.tokens.as_slice() else { return Err(TokenError::NotAuthorized) };
         if !request.roots.contains(&root.issuer()) || self.leaf().subject() != request.presenter {
@@ -110,6 +110,10 @@ fn follows(parent: &PermissionToken, child: &PermissionToken) -> Result<(), Toke
     }
     if child.delegation_depth() >= parent.delegation_depth() {
         return Err(TokenError::DelegationExhausted);
+    }
+    // Otherwise a holder would get around the revocation of what it passed on, with a generation of its own choice.
+    if child.generation() != parent.generation() {
+        return Err(TokenError::NotAuthorized);
     }
     if child.not_before() < parent.not_before() || child.not_after() > parent.not_after() {
         return Err(TokenError::NotAuthorized);

@@ -132,6 +132,11 @@ fn every_pair_fits_together() {
     let not_falling = TokenGrant { delegation_depth: 3, ..child };
     assert_eq!(verify(&pair(&grant(2), 2, &not_falling, NOW), |_| {}), Err(TokenError::DelegationExhausted));
 
+    for generation in [0, u32::MAX] {
+        let other = TokenGrant { generation, ..child };
+        assert_eq!(verify(&pair(&grant(2), 2, &other, NOW), |_| {}), Err(TokenError::NotAuthorized), "{generation}");
+    }
+
     let longer = TokenGrant { ttl_seconds: 101, ..child };
     assert_eq!(verify(&pair(&grant(2), 2, &longer, NOW), |_| {}), Err(TokenError::NotAuthorized));
     assert_eq!(verify(&pair(&grant(2), 2, &child, NOW - 1), |_| {}), Err(TokenError::NotAuthorized));
