@@ -1822,7 +1822,7 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * that hears of it: it is passed on to all peers and by them to theirs, and to whoever comes later, as long as a node that
      * holds it is there. Resolves when it was handed to every peer with which this node has a session; twice is once, and an older
      * one changes nothing. Any node of the mesh will do. Rejects with {@link TokenError}: `invalid_format`, or
-     * `invalid_signature` for what the issuer did not sign.
+     * `invalid_signature` for what the issuer did not sign; and with {@link BackpressureError} when this node holds as many as it may.
      */
     revoke(revocation: Revocation | Uint8Array, options?: WaitOptions): Promise<void>;
     /**
