@@ -242,7 +242,11 @@ impl Engine {
     pub(super) fn tick_departure(&mut self, entity: EntityId, now: Now) {
         self.expire_held(entity, now);
         let restless = self.departures.get(&entity).filter(|departure| departure.source.is_restless(now.instant));
-        let unsettled = restless.and_then(|departure| self.unsettled_of(departure.origin));
+        let restless = restless.map(|departure| departure.origin);
+        let unsettled = restless.and_then(|origin| self.unsettled_of(origin));
+        if let Some(origin) = restless {
+            self.drain_restless(origin);
+        }
         self.departure_input(entity, now, |source| source.tick(unsettled.as_deref(), now.instant));
     }
 
