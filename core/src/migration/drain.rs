@@ -219,7 +219,7 @@ impl Drain {
                 }
                 continue;
             };
-            offer.load += 1;
+            offer.load = offer.load.saturating_add(1);
             let (origin, node) = (item.origin, *node);
             item.refused_by.insert(node);
             self.moving.insert(origin, (item, node));
@@ -380,4 +380,52 @@ fn may_pass(failure: &MigrationFailure) -> bool {
 /// Why the rest stays when time is up.
 pub fn out_of_time() -> FailureReason {
     FailureReason::Timeout { detail: "the drain's time is up".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A drain of one daemon with peers that can take it, and their loads.
+    fn drain(loads: &[u64], timeout: Option<Duration>, now: Instant) -> (Drain, OriginHash) {
+        let (origin, kind): (_, Arc<str>) = (OriginHash::new(1), "kind".into());
+        let peers = || (1..).zip(loads).map(|(node, load)| (NodeId::new(node), *load));
+        let mut drain = Drain::new([(origin, Some(kind.clone()))], peers().map(|(node, _)| node), timeout, now);
+        drain.ask_about(vec![kind]);
+        for (node, load) in peers() {
+            drain.offered(node, &[0], false, load);
+        }
+        (drain, origin)
+    }
+
+    #[test]
+    fn a_peer_that_says_that_it_is_as_loaded_as_can_be_is_asked_last_and_counted_on() {
+        let now = Instant::now();
+        let (mut drain, origin) = drain(&[u64::MAX, 5], None, now);
+        assert_eq!(drain.next(now), Some((origin, NodeId::new(2))));
+        drain.moved(origin, Err(MigrationFailure::Refused(FailureReason::BufferFull, Outcome::Source)), now);
+        assert_eq!(drain.next(now), Some((origin, NodeId::new(1))));
+        drain.moved(origin, Ok(()), now);
+        assert!(drain.is_over());
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_come_to_rest_is_tried_for_as_long_as_the_drain_may_take() {
+        let mut now = Instant::now();
+        let (mut drain, origin) = drain(&[1, 2, 3], Some(Duration::from_secs(60)), now);
+        let waited = MigrationFailure::Refused(FailureReason::Timeout { detail: "for one".into() }, Outcome::Source);
+        for _ in 0..5 {
+            assert_eq!(drain.next(now), Some((origin, NodeId::new(1))), "the peer is as good as before");
+            drain.restless(origin);
+            drain.moved(origin, Err(waited.clone()), now);
+            assert_eq!(drain.next(now), None, "not at once");
+            now = drain.deadline().expect("it is looked at again");
+            assert_eq!(drain.tick(now), []);
+        }
+        assert_eq!(drain.next(now), Some((origin, NodeId::new(1))));
+        assert_eq!(drain.tick(drain.deadline().expect("the end")), [origin], "it is given up");
+        drain.moved(origin, Err(MigrationFailure::Refused(out_of_time(), Outcome::Source)), now);
+        let why: Vec<_> = drain.into_reports().into_iter().map(|report| report.failure).collect();
+        assert_eq!(why, [Some(waited)], "what it waited for is said");
+    }
 }

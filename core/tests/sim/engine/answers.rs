@@ -20,12 +20,14 @@ fn the_word_that_a_daemon_is_gone_does_not_refuse_what_it_accepted_when_it_overt
         let origin = world.spawn(1, 1, "prompt");
         let ticket = world.call(0, origin);
         world.outputs(ticket);
-        world.clogged = vec![(1, 0, Lane::Bulk)];
+        world.clogged = [Lane::Fast, Lane::Bulk].map(|lane| (1, 0, lane)).to_vec();
         let request = world.request(0, 60_000);
         let large = world.call_with(0, origin, request, 0);
         let sent = [world.send(0, origin), world.send(0, origin)];
         world.run_for(SOON);
         assert_eq!(world.seen(origin).len(), 4);
+        world.clogged = vec![(1, 0, Lane::Bulk)];
+        world.settle(1);
         let stop = world.act(1, None, |engine, ticket, now| engine.stop(ticket, origin, now));
         assert!(world.wait_for(stop).is_ok());
         world.run_for(SOON);

@@ -310,7 +310,7 @@ fn a_daemon_that_comes_to_rest_after_a_while_leaves_within_the_time_of_its_drain
 
 #[test]
 fn a_drain_whose_time_is_up_says_for_whom_a_daemon_waited_that_did_not_come_to_rest() {
-    in_world(World::new(1, 2), |world| {
+    in_world(World::new(1, 3), |world| {
         let (_, full) = restless(world);
         let ticket = drain(world, 0, Some(Duration::from_secs(15)));
         let report = reports(world, ticket).remove(0);
