@@ -272,6 +272,7 @@ impl Engine {
         if stream.has_unsent() || stream.untold_replies() >= ACKNOWLEDGE_AT {
             self.has_unsent(origin);
         }
+        self.hushed_meanwhile(&id.entity, now);
     }
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
@@ -354,6 +355,10 @@ impl Engine {
             self.say_withdrawn(origin, number);
         }
         self.has_unsent(origin);
+        let stream = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
+        if let Some(entity) = stream.map(|stream| stream.id.entity) {
+            self.hushed_meanwhile(&entity, now);
+        }
     }
 
     /// A caller on this node gave up.
