@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::elsewhere::Search;
 use super::engine::{Engine, Now};
 use super::policy::Verdict;
 use super::reaching::Then;
@@ -37,6 +38,8 @@ pub(super) struct Departure {
     pub(super) own: Option<StreamId>,
     /// What it had to do with channels when its mailbox was closed.
     pub(super) ledger: Bytes,
+    /// The search for it, once the target's copy is gone.
+    pub(super) search: Search,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -113,6 +116,7 @@ impl Engine {
             held_bytes: 0,
             own: None,
             ledger: Bytes::new(),
+            search: Search::default(),
         };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
@@ -204,11 +208,15 @@ impl Engine {
                 SourceAction::Ship { last } => self.ship(entity, last),
                 SourceAction::Close => self.close_mailbox(entity, now),
                 SourceAction::Release => self.release(entity, now),
-                SourceAction::Activate => self.say_activate(entity),
+                SourceAction::Activate => {
+                    self.word_is_void(entity);
+                    self.say_activate(entity);
+                }
                 SourceAction::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
+                SourceAction::LookElsewhere { proven } => self.look_elsewhere(entity, proven, now),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),
