@@ -208,15 +208,13 @@ impl Engine {
                 SourceAction::Ship { last } => self.ship(entity, last),
                 SourceAction::Close => self.close_mailbox(entity, now),
                 SourceAction::Release => self.release(entity, now),
-                SourceAction::Activate => {
-                    self.word_is_void(entity);
-                    self.say_activate(entity);
-                }
+                SourceAction::Activate => self.say_activate(entity),
                 SourceAction::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
                 SourceAction::LookElsewhere { proven } => self.look_elsewhere(entity, proven, now),
+                SourceAction::StopLooking => self.word_is_void(entity),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),

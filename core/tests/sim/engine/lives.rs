@@ -202,6 +202,32 @@ fn hazard_69_a_copy_that_is_taken_over_outranks_whatever_was_heard_of_the_other_
 }
 
 #[test]
+fn the_word_that_a_target_is_gone_is_void_when_it_is_back_before_the_daemon_was_looked_for() {
+    for message in ["ActivateTarget", "ActivateAck"] {
+        in_world(World::new(1, 4), |world| {
+            let origin = world.spawn(SOURCE, 1, "prompt");
+            world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: 20 * SECOND });
+            world.migrate(SOURCE, origin, TARGET);
+            assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+            // Somebody is silent, so that the question lasts.
+            world.cut(SOURCE, 3, 60 * SECOND);
+            world.run_for(19 * SECOND);
+            let word = world.act(SOURCE, None, |engine, ticket, now| engine.recover(ticket, origin, now));
+            match world.wait_for(word) {
+                Err(RuntimeError::Migration(failure)) => assert_eq!(failure.outcome(), Outcome::Unknown),
+                other => panic!("{other:?}"),
+            }
+            world.run_for(10 * SECOND);
+            assert_eq!(hosts(world, origin), [TARGET], "one copy");
+            assert!(world.retired.iter().all(|(_, reason)| *reason != StopReason::Fenced), "nobody had to be fenced");
+            let ticket = world.call(2, origin);
+            world.outputs(ticket);
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
 fn hazard_64_who_has_the_daemon_now_and_is_silent_is_waited_for_before_it_is_taken_over() {
     in_world(World::new(1, 3), |world| {
         let origin = handed_on(world);
