@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::elsewhere::Search;
 use super::engine::{Engine, Now};
 use super::policy::Verdict;
 use super::reaching::Then;
@@ -39,6 +40,8 @@ pub(super) struct Departure {
     pub(super) ledger: Bytes,
     /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
     pub(super) hushed: bool,
+    /// The search for it, once the target's copy is gone.
+    pub(super) search: Search,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -116,6 +119,7 @@ impl Engine {
             own: None,
             ledger: Bytes::new(),
             hushed: false,
+            search: Search::default(),
         };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
@@ -212,6 +216,8 @@ impl Engine {
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
+                SourceAction::LookElsewhere { proven } => self.look_elsewhere(entity, proven, now),
+                SourceAction::StopLooking => self.word_is_void(entity),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),

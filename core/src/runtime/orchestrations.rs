@@ -277,7 +277,7 @@ impl Engine {
                 if alive && found.by == host { Sighting::On(host) } else { Sighting::Unclear }
             }
             Finding::NotFound(_) => nowhere,
-            Finding::Unanswered(_) => Sighting::Unclear,
+            Finding::Unanswered(_) | Finding::HostSilent(..) => Sighting::Unclear,
         };
         self.drive_input(origin, now, |machine| machine.searched(sighting, now.instant));
     }

@@ -33,6 +33,7 @@ mod pointers;
 mod recovery;
 mod sealing;
 mod senders;
+mod slow_links;
 mod snapshots;
 mod steps;
 mod strangers;
