@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::ending::Sighting;
 use self::ending::Absence;
+pub use self::ending::Sighting;
 use super::errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};
 use super::failure::{MigrationFailure, Outcome};
 use crate::identity::NodeId;
@@ -24,6 +24,8 @@ mod ending;
 const MOST_FOLLOWED: u32 = 8;
 /// How often the source is asked how it ended without a word from it.
 const MOST_UNHEARD: u32 = 4;
+/// How often the target is asked whether it runs the daemon, within a silence.
+const MOST_DOUBTS: u32 = 16;
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(16);
 
@@ -60,6 +62,7 @@ enum State {
     Doubting {
         until: Instant,
         absence: Absence,
+        asked: u32,
     },
     /// The daemon is looked for: it may have died with its source, and another move may have taken it elsewhere.
     Searching {
@@ -385,7 +388,7 @@ impl Orchestrator {
                 self.state = State::Ending { until: now + self.silence / MOST_UNHEARD, unheard: unheard + 1 };
                 self.ask_again_for_the_end()
             }
-            State::Doubting { .. } => self.in_doubt(),
+            State::Doubting { absence, asked, .. } => self.doubt_again(absence, asked, now),
             State::Searching { .. } => self.searched(Sighting::Unclear),
             State::Over => Vec::new(),
         }

@@ -218,6 +218,10 @@ impl Engine {
             if target.id == *id && (target.source == from || (target.orchestrator == from && undecided)) {
                 let outcome = Outcome::told_by(target.source, reason);
                 self.arrival_input(id.entity, now, |target| target.called_off(reason.clone(), outcome));
+            } else if target.id == *id && target.orchestrator == from {
+                // Whoever drove it has reason to believe that the source has not got it any more.
+                let source = target.source;
+                self.say(source, &MigrationMessage::StatusQuery { id: *id });
             }
         }
         let message = MigrationMessage::MigrationFailed { id: *id, reason: reason.clone() };

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::errand::{Ask, OrchestratorAction};
 use super::super::failure::{MigrationFailure, Outcome};
-use super::{MOST_UNHEARD, Orchestrator, State};
+use super::{MOST_DOUBTS, MOST_UNHEARD, Orchestrator, State};
 use crate::identity::NodeId;
 use crate::wire::migration::{CopyState, FailureReason, Stage};
 
@@ -89,26 +89,16 @@ impl Orchestrator {
 
     /// The target does not take it. Once it agreed, only the source's word counts.
     pub fn target_refused(&mut self, reason: FailureReason, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Asking { .. } if reason == FailureReason::NotReady => self.not_ready(now),
-            State::Asking { .. } | State::Backoff { .. } if reason != FailureReason::NotReady => {
-                let failure = match reason {
-                    FailureReason::TargetUnavailable => MigrationFailure::TargetUnavailable(self.wanted.target),
-                    FailureReason::WrongPeer => MigrationFailure::WrongPeer { by: self.wanted.target },
-                    reason => MigrationFailure::Refused(reason, Outcome::Source),
-                };
-                self.end(failure, now)
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Ending { .. }
-            | State::Doubting { .. }
-            | State::Searching { .. }
-            | State::Over => Vec::new(),
-        }
+        let asking = matches!(self.state, State::Asking { .. });
+        let failure = match reason {
+            FailureReason::NotReady if asking => return self.not_ready(now),
+            // A repetition.
+            FailureReason::NotReady => return Vec::new(),
+            FailureReason::TargetUnavailable => MigrationFailure::TargetUnavailable(self.wanted.target),
+            FailureReason::WrongPeer => MigrationFailure::WrongPeer { by: self.wanted.target },
+            reason => MigrationFailure::Refused(reason, Outcome::Source),
+        };
+        if asking || matches!(self.state, State::Backoff { .. }) { self.end(failure, now) } else { Vec::new() }
     }
 
     /// The source has decided and cannot reach the target.
@@ -144,32 +134,23 @@ impl Orchestrator {
     /// The runtime of this node shuts down. `takes_daemon_along` when the daemon lives here and goes with it; behind the word
     /// for the cutover nobody here can say any more where it will be.
     pub fn shut_down(&mut self, takes_daemon_along: bool) -> Vec<OrchestratorAction> {
+        if self.is_over() {
+            return Vec::new();
+        }
         let mut actions = Vec::new();
-        let outcome = match self.state {
-            State::Over => return actions,
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Ending { .. }
-                if !self.source_cut =>
-            {
-                Outcome::Source
-            }
-            State::Inquiring { .. }
-            | State::Asking { .. }
-            | State::Backoff { .. }
-            | State::Driving { .. }
-            | State::Ending { .. }
-            | State::Deciding { .. }
-            | State::Doubting { .. }
-            | State::Searching { .. } => Outcome::Unknown,
-        };
         if matches!(self.state, State::Driving { .. }) && !takes_daemon_along {
             // Source and target need not wait for a silence.
             actions.push(OrchestratorAction::Ask(Ask::Cancel(FailureReason::Cancelled)));
         }
-        let outcome = if takes_daemon_along { Outcome::Lost } else { outcome };
+        let word_is_out =
+            matches!(self.state, State::Deciding { .. } | State::Doubting { .. } | State::Searching { .. });
+        let outcome = if takes_daemon_along {
+            Outcome::Lost
+        } else if word_is_out || self.source_cut {
+            Outcome::Unknown
+        } else {
+            Outcome::Source
+        };
         actions.push(self.fail(FailureReason::Cancelled, outcome));
         actions
     }
@@ -204,18 +185,11 @@ impl Orchestrator {
 
     /// The target is out of reach. The source sees the same and knows what it means, where it takes part already.
     fn target_gone(&mut self, now: Instant) -> Vec<OrchestratorAction> {
-        match self.state {
-            State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. } => {
-                let reason = FailureReason::lost("target", self.wanted.target);
-                self.end(MigrationFailure::Refused(reason, Outcome::Source), now)
-            }
-            State::Doubting { .. } => self.in_doubt(),
-            State::Driving { .. }
-            | State::Deciding { .. }
-            | State::Ending { .. }
-            | State::Searching { .. }
-            | State::Over => Vec::new(),
+        if matches!(self.state, State::Inquiring { .. } | State::Asking { .. } | State::Backoff { .. }) {
+            let reason = FailureReason::lost("target", self.wanted.target);
+            return self.end(MigrationFailure::Refused(reason, Outcome::Source), now);
         }
+        if matches!(self.state, State::Doubting { .. }) { self.in_doubt() } else { Vec::new() }
     }
 
     /// Ends it before the word for the cutover, with this failure if the source has the daemon.
@@ -237,8 +211,26 @@ impl Orchestrator {
 
     /// Asks the target, as the source may have handed over and cannot say so.
     fn doubt(&mut self, absence: Absence, now: Instant) -> Vec<OrchestratorAction> {
-        self.state = State::Doubting { until: now + self.silence, absence };
-        vec![OrchestratorAction::Ask(Ask::QueryTarget)]
+        self.state = State::Doubting { until: now + self.silence / MOST_DOUBTS, absence, asked: 1 };
+        self.ask_target_for_the_end(absence)
+    }
+
+    /// The target has not said what became of its copy, or does not know yet.
+    pub(super) fn doubt_again(&mut self, absence: Absence, asked: u32, now: Instant) -> Vec<OrchestratorAction> {
+        if asked >= MOST_DOUBTS {
+            return self.in_doubt();
+        }
+        self.state = State::Doubting { until: now + self.silence / MOST_DOUBTS, absence, asked: asked + 1 };
+        self.ask_target_for_the_end(absence)
+    }
+
+    fn ask_target_for_the_end(&self, absence: Absence) -> Vec<OrchestratorAction> {
+        let call_off = match absence {
+            // It drops what is not whole, and asks the source itself about what is.
+            Absence::Dead | Absence::NotThere => self.id().map(Ask::CallOff),
+            Absence::OutOfReach | Absence::Unsaid => None,
+        };
+        call_off.into_iter().chain([Ask::QueryTarget]).map(OrchestratorAction::Ask).collect()
     }
 
     /// The target says what became of its copy.
@@ -250,10 +242,10 @@ impl Orchestrator {
             (CopyState::Active, Absence::Dead | Absence::OutOfReach | Absence::Unsaid) => {
                 vec![self.fail(self.why(absence), Outcome::Target)]
             }
-            // An undecided copy never goes live by itself. But a source that lives on may have let go of it.
-            (CopyState::Undecided | CopyState::Discarded | CopyState::Gone, Absence::Dead | Absence::NotThere) => {
-                self.search(absence, now)
-            }
+            // The source's last word may be on its way: it is asked again.
+            (CopyState::Undecided, Absence::Dead | Absence::NotThere) => Vec::new(),
+            (CopyState::Discarded | CopyState::Gone, Absence::Dead | Absence::NotThere) => self.search(absence, now),
+            // A source that lives on may have let go of it.
             (CopyState::Undecided | CopyState::Discarded | CopyState::Gone, Absence::OutOfReach | Absence::Unsaid) => {
                 vec![self.fail(self.why(absence), Outcome::Unknown)]
             }

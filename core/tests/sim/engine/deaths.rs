@@ -294,7 +294,10 @@ impl Model {
                     if let (Err(failure), Some(source)) = (result, source)
                         && failure.outcome() == Outcome::Source
                     {
-                        assert!(!world.is_down(*source), "{origin} is said to be on n{source}, which died: {failure:?}");
+                        assert!(
+                            !world.is_down(*source),
+                            "{origin} is said to be on n{source}, which died: {failure:?}"
+                        );
                     }
                 }
             }

@@ -113,6 +113,27 @@ fn hazard_64_a_source_whose_runtime_ended_behind_the_hand_over_leaves_a_move_tha
 }
 
 #[test]
+fn hazard_64_a_word_to_go_live_that_is_late_does_not_bring_back_what_was_said_to_be_lost() {
+    for begins in [false, true] {
+        in_world(World::open(1, 3), |world| {
+            let how = How::Delay(20 * SECOND);
+            world.meddler = Some(Meddler { message: "ActivateTarget", nth: 0, how });
+            let (origin, migration) = until(world, "CutoverNotify");
+            assert!(world.run_until(SECOND, |world| world.meddled == 1), "it is handed over");
+            world.end_runtime(SOURCE, true);
+            if begins {
+                world.begin_runtime(SOURCE);
+            }
+            let result = world.wait_migration(DRIVER, migration);
+            assert_eq!(outcome(&result), Some(Outcome::Lost), "begins {begins}: {result:?}");
+            world.run_for(100 * SECOND);
+            assert_eq!(hosts(world, origin), [], "begins {begins}");
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
 fn a_source_that_lets_its_driver_drive_no_more_leaves_no_handle_open() {
     for message in ["Described", "TakeSnapshot", "Reserve", "RestoreComplete", "CutoverNotify", "ActivateAck"] {
         in_world(World::open(1, 3), |world| {
