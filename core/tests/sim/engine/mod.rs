@@ -27,6 +27,7 @@ mod long_calls;
 mod losses;
 mod moves;
 mod out_of_reach;
+mod outcomes;
 mod phases;
 mod pipelines;
 mod pointers;
