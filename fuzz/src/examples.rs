@@ -46,9 +46,9 @@ pub fn examples() -> Vec<Example> {
     let migration: Vec<_> = migration(&claim).iter().map(codec::encode).collect();
     let directory: Vec<_> = [
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: None, hosting: None },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: None },
-        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None, former: None },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: Some(&claim) },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: None, doubt: None },
+        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None, former: None, doubt: None },
+        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: Some(&claim), doubt: None },
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: Some(3), hosting: Some(true) },
         DirectoryMessage::Answer {
             query: 1,
@@ -56,6 +56,7 @@ pub fn examples() -> Vec<Example> {
             hosts: Some(Few(vec![NodeId::new(4)])),
             settled: Some(true),
             former: None,
+            doubt: Some(true),
         },
         DirectoryMessage::Claim { claim: &claim },
         DirectoryMessage::Place {

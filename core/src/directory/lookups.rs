@@ -29,6 +29,9 @@ pub enum Finding {
     Unanswered(Option<Claim>),
     /// The same, and one of those who did not answer is named as the host.
     HostSilent(NodeId, Option<Claim>),
+    /// Everybody answered, and nobody knows of a host, but somebody holds a copy that a move left in doubt: with the newest
+    /// claim that was denied.
+    InDoubt(Option<Claim>),
 }
 
 /// Whether a question waits for peers that cannot answer yet, because they or this node have not started.
@@ -68,6 +71,8 @@ struct Open {
     named: BTreeSet<(NodeId, Epoch)>,
     /// The newest of the claims that do not hold any more.
     outdated: Option<Claim>,
+    /// Whether somebody holds a copy of which it is not known whether it is the one that lives.
+    doubted: bool,
     until: Instant,
     again: Instant,
     pause: Duration,
@@ -220,6 +225,7 @@ impl Lookups {
             hosts: BTreeSet::new(),
             named: BTreeSet::new(),
             outdated: None,
+            doubted: false,
             until: now + PATIENCE,
             again: now + AGAIN,
             pause: AGAIN,
@@ -271,6 +277,11 @@ impl Lookups {
                 open.outdated = Some(claim);
             }
         });
+    }
+
+    /// Somebody who was asked holds a copy in doubt.
+    pub fn in_doubt(&mut self, query: Query, from: NodeId) {
+        self.change(query, |open| open.doubted |= open.waiting_for.contains(&from));
     }
 
     /// Takes another node into a question, with whether it answers; true when it is to be asked now. What is not open, and
@@ -396,7 +407,7 @@ impl Lookups {
                     (Some(found), _) => Finding::Found(found),
                     (None, Some(&host)) => Finding::HostSilent(host, open.denied()),
                     (None, None) if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
-                        Finding::NotFound(open.denied())
+                        if open.doubted { Finding::InDoubt(open.denied()) } else { Finding::NotFound(open.denied()) }
                     }
                     (None, None) => Finding::Unanswered(open.denied()),
                 };

@@ -478,6 +478,18 @@ impl OutStream {
         self.sent += count;
     }
 
+    /// Takes out the events that certainly did not run, in their order: those that were never on their way, and what a host
+    /// that has just `refused` the stream did not accept of what it was sent since the last repetition.
+    pub fn take_not_run(&mut self, refused: bool) -> Vec<Outgoing> {
+        let first = self.accepted.max(if refused { self.doubtful } else { self.doubtful.max(self.sent) }) + 1;
+        let at = usize::try_from(first.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.items.len());
+        let unsent = self.items.split_off(at).into_iter().filter_map(|item| match item {
+            OutItem::Pending(outgoing) => Some(outgoing),
+            OutItem::Withdrawn { .. } | OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => None,
+        });
+        unsent.collect()
+    }
+
     /// Ends the stream: whoever waits, and whether their event may have run. A host that has just `refused` the stream
     /// ran nothing of what it was sent since the last repetition and did not accept.
     pub fn end(&mut self, refused: bool) -> Vec<(Ticket, bool)> {

@@ -30,7 +30,7 @@ pub enum TargetAction {
     /// Ask the source whether it released the daemon.
     AskSource,
     /// A step failed here: drop what arrived, and tell the others why.
-    Discard(FailureReason),
+    Discard(FailureReason, Outcome),
     /// The others gave it up, or are gone: drop what arrived.
     CallOff(FailureReason, Outcome),
     /// The source let go: the move is over here too.
@@ -223,7 +223,9 @@ impl Target {
 
     /// A step failed here: say so.
     pub fn fail(&mut self, reason: FailureReason) -> Vec<TargetAction> {
-        self.end_with(TargetAction::Discard(reason))
+        // A source that cannot be asked may have decided, and may be dead.
+        let outcome = if self.is_in_doubt() { Outcome::Unknown } else { Outcome::Source };
+        self.end_with(TargetAction::Discard(reason, outcome))
     }
 
     /// The source or the orchestrator gave up, or is gone. `outcome` is where that leaves the daemon.
@@ -268,7 +270,8 @@ impl Target {
             | TargetState::Building
             | TargetState::Restoring
             | TargetState::Staged { .. } => {
-                let outcome = if dead { Outcome::Lost } else { Outcome::Source };
+                // A broken connection does not tell whether the source goes on with it or died.
+                let outcome = if dead { Outcome::Lost } else { Outcome::Unknown };
                 self.called_off(FailureReason::lost("source", self.source), outcome)
             }
             // The source's copy died with it: this one is the daemon.

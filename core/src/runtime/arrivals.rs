@@ -178,8 +178,8 @@ impl Engine {
                 TargetAction::Activate => self.activate(entity, now),
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
                 TargetAction::AskSource => self.say(source, &MigrationMessage::StatusQuery { id }),
-                TargetAction::Discard(reason) => {
-                    self.drop_arrival(entity, reason.clone(), Outcome::Source, now);
+                TargetAction::Discard(reason, outcome) => {
+                    self.drop_arrival(entity, reason.clone(), outcome, now);
                     // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
                     self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
                     // One that has released the daemon to this copy takes it back.
@@ -315,12 +315,6 @@ impl Engine {
         let (origin, purpose) = (entity.origin_hash(), ConstructFor::Arrival);
         self.work.push(Work::Construct { daemon: key, origin, entity, kind: Some(kind), purpose, spawn: None });
         Ok(())
-    }
-
-    /// The source's claim for a daemon that is about to live here.
-    pub(super) fn arriving_claim(&self, origin: crate::identity::OriginHash) -> Option<Vec<u8>> {
-        let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin)?.1;
-        arrival.claim.as_ref().map(Claim::encode)
     }
 
     fn arrival_at(&self, key: DaemonKey) -> Option<EntityId> {

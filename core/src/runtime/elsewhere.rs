@@ -63,7 +63,10 @@ impl Engine {
         let (epoch, target) = (departure.source.id.epoch, departure.source.target);
         let known = match finding {
             Finding::Found(found) => Some(&found.claim),
-            Finding::NotFound(former) | Finding::Unanswered(former) | Finding::HostSilent(_, former) => former.as_ref(),
+            Finding::NotFound(former)
+            | Finding::InDoubt(former)
+            | Finding::Unanswered(former)
+            | Finding::HostSilent(_, former) => former.as_ref(),
         };
         let newest = known.map(Claim::body).filter(|body| body.entity == entity).map(|body| body.epoch);
         departure.search.newest = departure.search.newest.max(newest.unwrap_or_default());
@@ -79,7 +82,7 @@ impl Engine {
             Finding::Unanswered(_) | Finding::HostSilent(..) if until > now.instant => {
                 return self.look_up(origin, Haste::WaitForAll, now);
             }
-            Finding::NotFound(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => {}
+            Finding::NotFound(_) | Finding::InDoubt(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => {}
         }
         self.departure_input(entity, now, Source::lives_nowhere);
     }

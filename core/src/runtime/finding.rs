@@ -98,6 +98,11 @@ impl Engine {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.located(origin, None, now);
                 }
+                Finding::InDoubt(former) => {
+                    self.spawn_looked_up(origin, former.as_ref(), now);
+                    self.lost_at_hand_over(origin);
+                    self.located(origin, None, now);
+                }
                 Finding::Unanswered(former) => self.unanswered(origin, former.as_ref(), None, now),
                 Finding::HostSilent(host, former) => self.unanswered(origin, former.as_ref(), Some(host), now),
             }
@@ -158,15 +163,19 @@ impl Engine {
                     None => (None, None),
                 };
                 let hosts = hosts.map(Few);
-                let former = self.pointers.claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
+                let former = self.former_claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
+                let doubt = (claim.is_none() && self.holds_in_doubt(origin)).then_some(true);
                 let (claim, former) = (claim.as_deref(), former.as_deref());
-                let answer = DirectoryMessage::Answer { query, claim, hosts, settled, former };
+                let answer = DirectoryMessage::Answer { query, claim, hosts, settled, former, doubt };
                 self.send(from, Subprotocol::Directory, codec::encode(&answer));
             }
-            Ok(DirectoryMessage::Answer { query, claim, hosts, settled, former }) => {
+            Ok(DirectoryMessage::Answer { query, claim, hosts, settled, former, doubt }) => {
                 let query = Query(query);
                 if let Some(former) = former {
                     self.on_former(query, from, former);
+                }
+                if doubt == Some(true) {
+                    self.lookups.in_doubt(query, from);
                 }
                 if let Some(claim) = claim
                     && self.lookups.open_origin(query).is_none()
@@ -247,7 +256,7 @@ impl Engine {
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
         let Ok(key) = self.local(origin) else {
             // One that left, or that its former host has yet to release to this node.
-            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin));
+            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin).map(Claim::encode));
         };
         match self.claim_of(key) {
             Ok(claim) => Some(claim.encode()),

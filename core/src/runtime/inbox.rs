@@ -179,6 +179,9 @@ impl Engine {
                 replies_through: through,
             });
         };
+        if self.refuse_in_doubt(from, &id) {
+            return;
+        }
         let known = self.slot(key).and_then(|slot| slot.inbound.find(&id));
         let Some(stream) = known.or_else(|| self.begin_stream(key, from, &id, passed, first, now)) else { return };
         self.heard(key, stream, from, now);

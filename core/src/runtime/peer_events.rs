@@ -61,6 +61,9 @@ impl Engine {
                 }
                 self.routes_lost(*node, now);
                 self.peers.remove(*node);
+                if !dead {
+                    self.sources_lost(*node, now);
+                }
                 self.forwards_lost(*node);
                 self.lookups.peer_gone(*node, self.placing.view.contains(*node));
                 self.placing.peer_gone(*node);

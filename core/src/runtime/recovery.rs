@@ -12,7 +12,7 @@ use super::error::{Executed, RuntimeError};
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
 use crate::daemon::{DaemonKey, Standing, Ticket};
-use crate::directory::{Claim, ClaimBody};
+use crate::directory::{Claim, ClaimBody, Found};
 use crate::events::Inbound;
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::migration::{End, MigrationFailure, Outcome, Source, Target};
@@ -129,7 +129,8 @@ impl Engine {
         // First who is right, then that the streams are over: nobody is to ask again before it knows.
         self.announce(key);
         self.end_streams(ended);
-        self.end_route(origin, |maybe| peer_lost(origin, maybe));
+        self.leave_life(origin, false);
+        self.lead_home(key, now);
         self.go_on_receiving(key, true);
         self.pump(key, now);
     }
@@ -299,7 +300,9 @@ impl Engine {
             stream.id.entity == body.entity && stream.id.lineage != body.lineage && stream.epoch < body.min_epoch
         });
         if stale {
-            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            self.leave_life(origin, false);
+            let found = Found { claim: claim.clone(), by: from };
+            self.route_to(origin, &found, now);
         }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {

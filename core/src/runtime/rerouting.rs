@@ -84,8 +84,10 @@ impl Engine {
         let (entity, lineage, epoch, origin, me) = (host.entity(), host.lineage, host.epoch, host.origin, self.me());
         self.finish_locating(origin, Some(me), now);
         if let Some(own) = self.own_stream_to(entity, lineage) {
-            self.on_moved(&own, me, epoch, now);
-        } else if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) {
+            return self.on_moved(&own, me, epoch, now);
+        }
+        self.leave_silent(origin);
+        if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) {
             let id = self.new_stream(entity, lineage);
             self.open_route(id, (me, epoch), None, now);
         }
@@ -135,6 +137,9 @@ impl Engine {
         }
         let detoured = current.is_detoured();
         if self.fall_back(origin, Told::NotThere, now) {
+            return;
+        }
+        if accepted.is_some() && self.seek_after_refusal(origin, now) {
             return;
         }
         // One that only sends on does not know whether the host ran it.
@@ -260,6 +265,7 @@ impl Engine {
                 route.queued = false;
                 route.silent_since.get_or_insert(now.instant);
             }
+            self.seek_later(origin, now);
         }
     }
 

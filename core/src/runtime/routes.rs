@@ -10,6 +10,7 @@ use super::reaching::Then;
 use super::recovery::peer_lost;
 use super::replies::remote_as_error;
 use super::rerouting::{has_moved_too_often, moved_too_often};
+use super::seeking::Seeking;
 use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
 use crate::daemon::{Expiry, Ticket};
@@ -50,6 +51,10 @@ pub(super) struct Route {
     pub(super) silent_since: Option<Instant>,
     /// When the host was reminded last that somebody waits.
     pub(super) reminded_at: Instant,
+    /// The search for the daemon while the host is out of reach.
+    pub(super) seeking: Seeking,
+    /// Whether whoever was named as the host refused the stream, and nobody has accepted anything since.
+    pub(super) refused: bool,
 }
 
 impl Route {
@@ -63,6 +68,16 @@ impl Route {
             used_at: now.instant,
             silent_since: None,
             reminded_at: now.instant,
+            seeking: Seeking::new(now.instant),
+            refused: false,
+        }
+    }
+
+    /// Enters what waits for the host to be found, in its order.
+    pub(super) fn wait(&mut self, outgoing: impl IntoIterator<Item = Outgoing>) {
+        for outgoing in outgoing {
+            self.waiting_bytes += outgoing.payload.len();
+            self.waiting.push_back(outgoing);
         }
     }
 
@@ -111,10 +126,10 @@ impl Engine {
             if !route.queued {
                 self.has_unsent(origin);
             }
+            self.seek_soon(origin, now);
             self.settle_own(now);
         } else {
-            route.waiting_bytes += outgoing.payload.len();
-            route.waiting.push_back(outgoing);
+            route.wait([outgoing]);
             self.resolve(origin, now);
         }
         Ok(())
@@ -163,15 +178,23 @@ impl Engine {
             Some(found) => {
                 self.route_to(origin, found, now);
                 self.lead_anew(origin, found, now);
+                self.follow(origin, found, now);
             }
             None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
-                if self.is_released(origin) {
-                    self.end_route(origin, |maybe| peer_lost(origin, maybe));
+                if self.holds_in_doubt(origin) {
+                    self.lost_at_hand_over(origin);
                 } else {
                     self.end_route(origin, |_| RuntimeError::NotFound(origin));
                 }
             }
             None => {}
+        }
+    }
+
+    /// Nobody runs a daemon of which a copy is in doubt: whoever waits for it to be found is told that its host is lost.
+    pub(super) fn lost_at_hand_over(&mut self, origin: OriginHash) {
+        if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) {
+            self.end_route(origin, |maybe| peer_lost(origin, maybe));
         }
     }
 
@@ -232,6 +255,7 @@ impl Engine {
             stream.push(outgoing);
         }
         route.stream = Some(stream);
+        self.seek_later(origin, now);
         self.has_unsent(origin);
         self.settle_own(now);
     }
@@ -250,6 +274,7 @@ impl Engine {
         let Some(route) = routes.get_mut(&origin) else { return };
         let Some(stream) = route.stream.as_mut().filter(|stream| stream.id == *id) else { return };
         route.used_at = now.instant;
+        route.refused &= through == 0;
         stream.accepted(through, |ticket| work.push(Work::Settle { ticket, result: Ok(Settlement::Done) }));
         for reply in replies {
             let withdrawn = stream.is_withdrawn(reply.number);
@@ -297,6 +322,7 @@ impl Engine {
     /// Looks whether callers of a daemon have waited long enough.
     pub(super) fn check_route(&mut self, origin: OriginHash, now: Now) {
         self.look_again(origin, now);
+        self.seek(origin, now);
         let me = self.me();
         let Some(route) = self.routes.get_mut(&origin) else { return };
         let mut late = Vec::new();

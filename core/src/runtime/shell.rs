@@ -396,6 +396,7 @@ fn know_nothing(record: &Record) -> Option<Vec<u8>> {
             hosts: None,
             settled: None,
             former: None,
+            doubt: None,
         })),
         DirectoryMessage::Answer { .. }
         | DirectoryMessage::Claim { .. }

@@ -51,6 +51,9 @@ pub enum DirectoryMessage<'b> {
         #[b(4)]
         #[cbor(with = "minicbor::bytes")]
         former: Option<&'b [u8]>,
+        /// Instead of a claim: a move has left a copy in doubt with the answerer, so there may be one that nobody can reach.
+        #[n(5)]
+        doubt: Option<bool>,
     },
     /// Unasked: a daemon was taken over, or lives on at a later epoch than the receiver said.
     #[n(2)]

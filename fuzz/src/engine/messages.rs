@@ -273,7 +273,7 @@ impl OfDirectory<'_> {
                 DirectoryMessage::Lookup { query: query.0, origin: origin(theirs), view: None, hosting: None }
             }
             Self::Answer { query, claim, former } => {
-                DirectoryMessage::Answer { query: query.0, claim, hosts: None, settled: None, former }
+                DirectoryMessage::Answer { query: query.0, claim, hosts: None, settled: None, former, doubt: None }
             }
             Self::HomeLookup { query, theirs, view, hosting } => DirectoryMessage::Lookup {
                 query: query.0,
@@ -283,7 +283,7 @@ impl OfDirectory<'_> {
             },
             Self::HomeAnswer { query, hosts, settled } => {
                 let hosts = Some(Few(hosts.map(|second| peer(second).node_id()).to_vec()));
-                DirectoryMessage::Answer { query: query.0, claim: None, hosts, settled: Some(settled), former: None }
+                DirectoryMessage::Answer { query: query.0, claim: None, hosts, settled: Some(settled), former: None, doubt: None }
             }
             Self::Place { anew, hosted, gone, settled } => DirectoryMessage::Place {
                 anew,

@@ -32,6 +32,7 @@ mod phases;
 mod pipelines;
 mod pointers;
 mod recovery;
+mod respawns;
 mod sealing;
 mod senders;
 mod slow_links;
