@@ -302,7 +302,7 @@ impl Engine {
         // A call to itself moves with it once it is in its mailbox. Behind others that wait for room there it would stay here.
         let waits = self.routes.get(&origin).is_some_and(|route| route.unsettled_of(origin).0 > 0);
         if let Some(departure) = self.departures.get_mut(&entity) {
-            departure.hushed = waits;
+            departure.hushed = waits && matches!(departure.source.state, SourceState::Hushing { .. });
         }
         if !waits {
             self.departure_input(entity, now, |source| source.hushed(timeout, now.instant));
