@@ -41,7 +41,7 @@ fn measure(count: u64) {
     let began = Instant::now();
     for query in 1..=count {
         let body =
-            codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None, former: None });
+            codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None, former: None, doubt: None });
         let mut records = vec![Record { subprotocol: Subprotocol::Directory, body: body.into() }];
         engine.records(peer, Lane::Fast, &mut records, now);
     }

@@ -47,8 +47,22 @@ pub fn examples() -> Vec<Example> {
     let directory: Vec<_> = [
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: None, hosting: None },
         DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: None, doubt: None },
-        DirectoryMessage::Answer { query: 1, claim: Some(&claim), hosts: None, settled: None, former: None, doubt: None },
-        DirectoryMessage::Answer { query: 1, claim: None, hosts: None, settled: None, former: Some(&claim), doubt: None },
+        DirectoryMessage::Answer {
+            query: 1,
+            claim: Some(&claim),
+            hosts: None,
+            settled: None,
+            former: None,
+            doubt: None,
+        },
+        DirectoryMessage::Answer {
+            query: 1,
+            claim: None,
+            hosts: None,
+            settled: None,
+            former: Some(&claim),
+            doubt: None,
+        },
         DirectoryMessage::Lookup { query: 1, origin: OriginHash::new(2), view: Some(3), hosting: Some(true) },
         DirectoryMessage::Answer {
             query: 1,

@@ -279,6 +279,19 @@ impl Lookups {
         });
     }
 
+    /// A host shows its claim unasked: that is its own word, and ends a doubt.
+    pub fn volunteered(&mut self, by: NodeId, claim: &Claim) {
+        let Some(query) = self.by_origin.get(&claim.body().entity.origin_hash()).copied() else { return };
+        self.change(query, |open| {
+            open.doubted = false;
+            open.waiting_for.remove(&by);
+            open.silent.remove(&by);
+            open.unsure.remove(&by);
+            open.hosts.remove(&by);
+            open.answers.insert(by, Some(claim.clone()));
+        });
+    }
+
     /// Somebody who was asked holds a copy in doubt.
     pub fn in_doubt(&mut self, query: Query, from: NodeId) {
         self.change(query, |open| open.doubted |= open.waiting_for.contains(&from));
@@ -407,7 +420,11 @@ impl Lookups {
                     (Some(found), _) => Finding::Found(found),
                     (None, Some(&host)) => Finding::HostSilent(host, open.denied()),
                     (None, None) if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
-                        if open.doubted { Finding::InDoubt(open.denied()) } else { Finding::NotFound(open.denied()) }
+                        if open.doubted {
+                            Finding::InDoubt(open.denied())
+                        } else {
+                            Finding::NotFound(open.denied())
+                        }
                     }
                     (None, None) => Finding::Unanswered(open.denied()),
                 };

@@ -314,6 +314,11 @@ impl Target {
         self.cut_off && self.state == (TargetState::Staged { complete: true })
     }
 
+    /// Whether the copy was whole when its source was heard last, and that is so still.
+    pub fn was_whole_when_cut_off(&self) -> bool {
+        self.cut_off
+    }
+
     /// The operator's word that the source is gone. Nothing while it is in reach, and nothing of a copy that is not whole.
     pub fn recover(&mut self) -> Vec<TargetAction> {
         if self.is_in_doubt() {

@@ -358,9 +358,11 @@ impl Engine {
             self.refuse_early(&slot.inbound);
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         }
+        // Of a copy in doubt it was told before that nobody knows: its phase is that of its end once more.
+        let stage = arrival.target.was_whole_when_cut_off().then_some(Stage::Cutover);
         drop(arrival);
         self.free_room(&id, now);
-        self.note_arrival(&id, source, None, Some(MigrationFailure::Refused(reason, outcome)));
+        self.note_arrival(&id, source, stage, Some(MigrationFailure::Refused(reason, outcome)));
         // Whoever else was promised a place for it may still come.
         if let Some(other) = self.places.take_newest(&entity) {
             self.arrivals.insert(entity, other);

@@ -41,9 +41,8 @@ impl Engine {
 
     /// The loss of a node was declared: whole copies that came from it are in doubt from now on, and their users are told so.
     pub(super) fn sources_lost(&mut self, node: NodeId, now: Now) {
-        let orphaned = |(_, arrival): &(&EntityId, &Arrival)| {
-            arrival.target.source == node && is_orphaned(arrival, &self.peers)
-        };
+        let orphaned =
+            |(_, arrival): &(&EntityId, &Arrival)| arrival.target.source == node && is_orphaned(arrival, &self.peers);
         let mut entities: Vec<EntityId> = self.arrivals.iter().filter(orphaned).map(|(entity, _)| *entity).collect();
         entities.sort_unstable();
         for entity in entities {

@@ -256,7 +256,10 @@ impl Engine {
     fn claim_for(&mut self, origin: OriginHash) -> Option<Vec<u8>> {
         let Ok(key) = self.local(origin) else {
             // One that left, or that its former host has yet to release to this node.
-            return self.departed_claim(origin).map(Claim::encode).or_else(|| self.arriving_claim(origin).map(Claim::encode));
+            return self
+                .departed_claim(origin)
+                .map(Claim::encode)
+                .or_else(|| self.arriving_claim(origin).map(Claim::encode));
         };
         match self.claim_of(key) {
             Ok(claim) => Some(claim.encode()),

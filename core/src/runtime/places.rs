@@ -91,11 +91,9 @@ impl Engine {
     /// Forgets places of a daemon for which something holds; whoever watches this node's part hears why.
     pub(super) fn give_up_places(&mut self, entity: &EntityId, reason: &FailureReason, gone: impl Fn(&Target) -> bool) {
         for place in self.places.take(entity, gone) {
-            let outcome = match reason {
-                // Whether it goes on with the daemon is not known.
-                FailureReason::PeerLost { node: Some(node), .. } if *node == place.target.source => Outcome::Unknown,
-                _ => Outcome::Source,
-            };
+            // Whether a source that is out of reach goes on with the daemon is not known.
+            let lost = matches!(reason, FailureReason::PeerLost { node, .. } if *node == Some(place.target.source));
+            let outcome = if lost { Outcome::Unknown } else { Outcome::Source };
             let failure = MigrationFailure::Refused(reason.clone(), outcome);
             self.note_arrival(&place.target.id, place.target.source, None, Some(failure));
         }

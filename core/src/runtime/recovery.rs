@@ -304,10 +304,17 @@ impl Engine {
             let found = Found { claim: claim.clone(), by: from };
             self.route_to(origin, &found, now);
         }
+        let shown_by_host = body.node() == from;
+        if shown_by_host {
+            self.lookups.volunteered(from, &claim);
+        }
         // The older copy speaks for itself as well: nobody here is to be led to it by its word.
         if !self.by_origin.contains_key(&origin) {
             self.pointers.told(claim, from, now.instant);
             self.timers.sweep_later(now);
+        }
+        if shown_by_host {
+            self.check_lookups(now);
         }
         // They wait for one that ended here before it had wholly arrived.
         self.answer_early_inquiries(origin);

@@ -106,7 +106,7 @@ impl Engine {
         if stream.id.lineage != body.lineage {
             self.leave_life(origin, false);
             self.route_to(origin, found, now);
-        } else if body.epoch > stream.told_epoch {
+        } else if body.epoch > stream.told_epoch && !stream.told_epoch.is_far_behind(body.epoch) {
             let id = stream.id;
             self.on_moved(&id, host, body.epoch, now);
         }

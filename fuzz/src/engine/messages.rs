@@ -283,7 +283,14 @@ impl OfDirectory<'_> {
             },
             Self::HomeAnswer { query, hosts, settled } => {
                 let hosts = Some(Few(hosts.map(|second| peer(second).node_id()).to_vec()));
-                DirectoryMessage::Answer { query: query.0, claim: None, hosts, settled: Some(settled), former: None, doubt: None }
+                DirectoryMessage::Answer {
+                    query: query.0,
+                    claim: None,
+                    hosts,
+                    settled: Some(settled),
+                    former: None,
+                    doubt: None,
+                }
             }
             Self::Place { anew, hosted, gone, settled } => DirectoryMessage::Place {
                 anew,

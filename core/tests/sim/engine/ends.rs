@@ -141,7 +141,7 @@ fn whoever_watches_a_target_hears_the_end_of_a_move_that_was_called_off() {
 
 #[test]
 fn whoever_watches_a_target_hears_that_the_source_was_lost() {
-    for (dead, outcome) in [(true, Outcome::Lost), (false, Outcome::Source)] {
+    for (dead, outcome) in [(true, Outcome::Lost), (false, Outcome::Unknown)] {
         in_world(World::open(1, 3), |world| {
             until(world, SOURCE, "Reserved");
             if dead {

@@ -279,7 +279,14 @@ fn a_claim_that_the_daemons_key_did_not_sign_is_refused_wherever_it_comes_from()
                 world.forge_directory(
                     5,
                     node,
-                    &DirectoryMessage::Answer { query, claim: Some(&forged), hosts, settled, former: None, doubt: None },
+                    &DirectoryMessage::Answer {
+                        query,
+                        claim: Some(&forged),
+                        hosts,
+                        settled,
+                        former: None,
+                        doubt: None,
+                    },
                 );
             }
         }

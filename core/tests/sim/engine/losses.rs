@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::Outcome;
-use mesh_daemon_core::runtime::RuntimeError;
+use mesh_daemon_core::runtime::{Executed, RuntimeError};
 
 use super::in_world;
 use super::load::answers_are_true;
@@ -87,7 +87,7 @@ fn broken_at(world: &mut World, message: &'static str, nth: usize, arrives: bool
 }
 
 #[test]
-fn promise_1_callers_that_found_a_copy_which_never_came_alive_are_told_when_it_is_discarded() {
+fn promise_1_callers_that_found_a_copy_which_never_came_alive_are_told_so_and_later_that_there_is_none() {
     in_world(World::new(7, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let first = world.call(2, origin);
@@ -102,9 +102,12 @@ fn promise_1_callers_that_found_a_copy_which_never_came_alive_are_told_when_it_i
         let request = world.request(0, 0);
         let ticket = world.deliver(2, origin, request);
         world.run_for(Duration::from_secs(10));
-        assert!(world.waits[&ticket.0].result.is_none(), "the source may come back");
-        assert!(world.run_until(HOURS / 2, |world| world.waits[&ticket.0].result.is_some()), "it is answered");
-        assert!(matches!(world.wait_for(ticket), Err(RuntimeError::NotFound(_))));
+        let lost = RuntimeError::PeerLost { origin, executed: Executed::No };
+        assert_eq!(world.failure(ticket), lost, "the source may come back");
+        world.run_for(HOURS / 2);
+        let request = world.request(0, 0);
+        let ticket = world.deliver(2, origin, request);
+        assert_eq!(world.failure(ticket), RuntimeError::NotFound(origin));
         assert_eq!(world.seen(origin).len(), 1, "only the first one ran");
     });
 }

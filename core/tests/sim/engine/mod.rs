@@ -11,6 +11,7 @@ mod claims;
 mod daemon;
 mod deaths;
 mod directory;
+mod doubts;
 mod drains;
 mod driven;
 mod ends;

@@ -1,0 +1,88 @@
+// Processes that are killed: their callers follow the daemon, and a copy that they left in doubt is told of.
+
+import { DaemonError, Identity, setLogger, type LogRecord, type MigrationEvent } from 'mesh-daemon';
+import { closeAll, Counter, deferred, failure, node, type Node } from './helpers/nodes';
+import { ALERT, kill, killAll, other, type Other } from './helpers/processes';
+
+afterEach(async () => {
+  setLogger(null);
+  killAll();
+  await closeAll();
+});
+
+const payload = Buffer.from('x');
+const counted = (count: number): Buffer[] => [Buffer.from(`${String(count)}:x`)];
+
+async function connected(...nodes: Node[]): Promise<void> {
+  for (const [at, one] of nodes.entries()) {
+    for (const later of nodes.slice(at + 1)) {
+      await one.mesh.connect(later.mesh.localAddr());
+      await later.mesh.accept(one.id);
+    }
+  }
+}
+
+/** Another process that has a session with each of these. */
+async function otherOf(...nodes: Node[]): Promise<Other> {
+  const there = await other(
+    nodes.map(({ mesh }) => mesh.localAddr()),
+    { stays: true },
+  );
+  await Promise.all(nodes.map(({ mesh }) => mesh.accept(there.id)));
+  return there;
+}
+
+test('callers of a daemon whose host is killed reach it where it is spawned anew, long before the loss is declared', async () => {
+  const patient = { mesh: { sessionTimeoutMs: 600_000 } };
+  const here = await node({}, patient);
+  const heir = await node({}, patient);
+  await connected(here, heir);
+  const there = await otherOf(here, heir);
+  const identity = Identity.generate();
+  const { originHash } = identity;
+  await there.spawn(identity);
+  await here.rt.call(originHash, payload);
+  await kill(there);
+  await heir.rt.spawnWithDaemon(identity, new Counter(), { kind: 'counter' });
+  expect(await here.rt.call(originHash, payload)).toEqual(counted(1));
+  expect(await here.rt.locate(originHash)).toBe(heir.id);
+  expect(await here.rt.call(originHash, payload)).toEqual(counted(2));
+  expect(here.mesh.peers().find(({ nodeId }) => nodeId === there.id)?.state).toBe('suspected');
+});
+
+test('hazard 60: a source that is killed at the hand-over leaves a copy in doubt: everybody is told, and recover ends it', async () => {
+  const here = await node({ acceptMigrations: true }, { mesh: ALERT });
+  const third = await node({}, { mesh: ALERT });
+  here.rt.registerFactory('counter', () => new Counter());
+  await connected(here, third);
+  const there = await otherOf(here, third);
+  const { origin } = there;
+  await third.rt.call(origin, payload);
+  const records: LogRecord[] = [];
+  setLogger((record) => records.push(record), { level: 'warn' });
+  const doubted = deferred<MigrationEvent>();
+  here.rt.on('migration', (event) => {
+    if (event.type === 'failed') doubted.resolve(event);
+  });
+  const gone = deferred();
+  third.mesh.on('peer', ({ type, nodeId }) => {
+    if (type === 'lost' && nodeId === there.id) gone.resolve();
+  });
+  // It has closed its mailbox, and its decision is all that is missing.
+  const { reached } = await there.hold('ReplayComplete');
+  await there.migrate(origin, there.id, here.id);
+  await reached;
+  await kill(there);
+  expect(await doubted.promise).toMatchObject({ role: 'target', originHash: origin, error: { outcome: 'unknown' } });
+  await gone.promise;
+  for (const { rt } of [here, third]) {
+    expect(await rt.locate(origin)).toBeNull();
+    expect(await failure(rt.call(origin, payload))).toMatchObject({ code: 'ERR_DAEMON_PEER_LOST', executed: 'no' });
+  }
+  expect(records.some(({ message }) => message.includes('lost at the hand-over'))).toBe(true);
+  expect(await failure(third.rt.recover(origin))).toBeInstanceOf(DaemonError);
+  await here.rt.recover(origin);
+  expect(await third.rt.call(origin, payload)).toEqual(counted(2));
+  expect(await here.rt.call(origin, payload)).toEqual(counted(3));
+  expect(await third.rt.locate(origin)).toBe(here.id);
+});

@@ -1,0 +1,224 @@
+//! A source that dies at the hand-over leaves its target with a whole copy that nobody may run: everybody is told so.
+
+use std::time::Duration;
+
+use mesh_daemon_core::daemon::HostConfig;
+use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::mesh::Loss;
+use mesh_daemon_core::migration::{MigrationFailure, MigrationSettings, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, Role, RuntimeError, RuntimeOptions};
+
+use super::in_world;
+use super::load::answers_are_true;
+use super::world::{Trap, World};
+use crate::seeds;
+
+const SOURCE: usize = 0;
+const TARGET: usize = 1;
+const THIRD: usize = 2;
+const LAST: usize = 5;
+const SECOND: Duration = Duration::from_secs(1);
+const NEVER: Duration = Duration::from_secs(100_000);
+const HOLD: Duration = Duration::from_secs(600);
+
+fn world(seed: u64) -> World {
+    World::with_options(seed, LAST + 1, |_| RuntimeOptions {
+        arrivals: ArrivalPolicy::AnyKind,
+        migration: MigrationSettings { handover_hold: HOLD, ..MigrationSettings::default() },
+        ..RuntimeOptions::default()
+    })
+}
+
+/// The process of the source ends when it sends this message for the first time. Its loss is yet to be declared.
+fn dies_at(world: &mut World, message: &'static str, members: bool) -> OriginHash {
+    if members {
+        world.take_part();
+        world.run_for(SECOND);
+    }
+    let origin = world.spawn(SOURCE, 1, "prompt");
+    for node in [THIRD, TARGET] {
+        let ticket = world.call(node, origin);
+        world.outputs(ticket);
+    }
+    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: NEVER });
+    world.migrate(SOURCE, origin, TARGET);
+    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+    for node in TARGET..=LAST {
+        world.cut(SOURCE, node, NEVER);
+    }
+    world.run_for(SECOND / 10);
+    origin
+}
+
+fn declared_lost(world: &mut World, members: bool) {
+    let others: Vec<usize> = (TARGET..=LAST).collect();
+    for &node in &others {
+        world.lose(node, SOURCE, Loss::Silence);
+        if members {
+            world.tell_members(node, &others);
+        }
+    }
+    world.run_for(SECOND);
+}
+
+fn lost(origin: OriginHash, executed: Executed) -> RuntimeError {
+    RuntimeError::PeerLost { origin, executed }
+}
+
+fn told_at_target(world: &World) -> Vec<Outcome> {
+    let failed = world.nodes[TARGET].failed.iter();
+    failed.filter(|(role, _)| *role == Role::Target).map(|(_, failure)| failure.outcome()).collect()
+}
+
+#[test]
+fn hazard_60_whoever_asks_for_a_daemon_in_doubt_is_told_that_its_host_is_lost_and_names_nobody() {
+    for members in [false, true] {
+        in_world(world(1), |world| {
+            let origin = dies_at(world, "ActivateTarget", members);
+            assert_eq!(told_at_target(world), [], "it may be back");
+            declared_lost(world, members);
+            for node in TARGET..=LAST {
+                assert_eq!(world.located(node, origin), None, "n{node}, members {members}");
+                let asked = world.now;
+                let ticket = world.call(node, origin);
+                assert_eq!(world.failure(ticket), lost(origin, Executed::No), "n{node}, members {members}");
+                assert!(world.now - asked < SECOND, "at once: {:?}", world.now - asked);
+            }
+            assert_eq!(told_at_target(world), [Outcome::Unknown]);
+            assert!(world.hosts(origin).iter().all(|(node, _)| *node == SOURCE), "never by itself");
+            answers_are_true(world);
+        });
+    }
+}
+
+#[test]
+fn hazard_60_whoever_waits_when_the_source_of_a_daemon_in_doubt_is_lost_is_told_so() {
+    for seed in seeds::chosen(0..20) {
+        in_world(world(seed), |world| {
+            let members = seed.is_multiple_of(2);
+            let origin = dies_at(world, "ActivateTarget", members);
+            let waiting: Vec<_> = (TARGET..=LAST).map(|node| world.call(node, origin)).collect();
+            let pause = world.chance(5_000);
+            world.run_for(Duration::from_millis(pause));
+            declared_lost(world, members);
+            world.run_for(5 * SECOND);
+            for ticket in waiting {
+                assert!(world.is_answered(ticket), "not only when its patience ends");
+                assert_eq!(world.failure(ticket), lost(origin, Executed::No));
+            }
+            answers_are_true(world);
+        });
+    }
+}
+
+#[test]
+fn hazard_60_a_recovered_copy_answers_the_first_call_of_everybody() {
+    for seed in seeds::chosen(0..20) {
+        in_world(world(seed), |world| {
+            let members = seed.is_multiple_of(2);
+            let origin = dies_at(world, "ActivateTarget", members);
+            declared_lost(world, members);
+            let before: Vec<_> = (TARGET..=LAST).map(|node| world.call(node, origin)).collect();
+            let pause = world.chance(2_000);
+            world.run_for(Duration::from_micros(pause));
+            assert_eq!(world.recover(TARGET, origin), Ok(()));
+            world.run_for(SECOND / 100);
+            let calls: Vec<_> = (TARGET..=LAST).map(|node| world.call(node, origin)).collect();
+            for ticket in calls {
+                world.outputs(ticket);
+            }
+            for ticket in before {
+                let _ = world.wait_for(ticket);
+            }
+            for node in TARGET..=LAST {
+                assert_eq!(world.located(node, origin), Some(world.id(TARGET)));
+            }
+            answers_are_true(world);
+            for node in TARGET..=LAST {
+                world.connect(SOURCE, node, false);
+            }
+            world.run_for(SECOND);
+            assert_eq!(world.hosts(origin).len(), 1);
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn a_source_that_is_back_ends_the_doubt_and_nothing_is_told_wrongly() {
+    for resumed in [false, true] {
+        in_world(world(3), |world| {
+            let origin = dies_at(world, "ActivateTarget", resumed);
+            let early: Vec<_> = (TARGET..=LAST).map(|node| world.call(node, origin)).collect();
+            world.run_for(SECOND);
+            if !resumed {
+                declared_lost(world, false);
+                for node in TARGET..=LAST {
+                    world.lose(SOURCE, node, Loss::Silence);
+                }
+            }
+            for node in TARGET..=LAST {
+                world.connect(SOURCE, node, resumed);
+            }
+            world.run_for(5 * SECOND);
+            assert_eq!(world.hosts(origin).iter().map(|(node, _)| *node).collect::<Vec<_>>(), [TARGET]);
+            for ticket in early {
+                let _ = world.wait_for(ticket);
+            }
+            for node in SOURCE..=LAST {
+                let ticket = world.call(node, origin);
+                world.outputs(ticket);
+            }
+            answers_are_true(world);
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn a_target_says_of_a_copy_that_it_held_for_long_enough_that_nobody_knows_what_became_of_the_daemon() {
+    in_world(world(4), |world| {
+        let origin = dies_at(world, "ActivateTarget", false);
+        declared_lost(world, false);
+        world.run_for(HOLD + SECOND);
+        assert_eq!(
+            told_at_target(world),
+            [Outcome::Unknown; 2],
+            "when the doubt began, and when the copy was given up"
+        );
+        assert_eq!(world.recover(TARGET, origin), Err(RuntimeError::NotFound(origin)));
+        let (_, ticket) = world.try_spawn(THIRD, 1, "prompt", HostConfig::default());
+        assert!(world.wait_for(ticket).is_ok(), "nobody has it any more");
+    });
+}
+
+#[test]
+fn a_daemon_in_doubt_is_not_begun_anew_elsewhere_while_a_copy_can_be_recovered() {
+    for members in [false, true] {
+        in_world(world(5), |world| {
+            let origin = dies_at(world, "ActivateTarget", members);
+            declared_lost(world, members);
+            let (_, ticket) = world.try_spawn(THIRD, 1, "prompt", HostConfig::default());
+            assert_eq!(world.failure(ticket), RuntimeError::AlreadyRegistered(origin));
+            assert_eq!(world.recover(TARGET, origin), Ok(()));
+            let ticket = world.call(THIRD, origin);
+            world.outputs(ticket);
+        });
+    }
+}
+
+#[test]
+fn hazard_60_a_target_whose_source_is_lost_before_the_hand_over_says_what_it_can_know() {
+    for (dead, right) in [(false, Outcome::Unknown), (true, Outcome::Lost)] {
+        in_world(world(6), |world| {
+            let origin = world.spawn(SOURCE, 1, "prompt");
+            world.migrate(SOURCE, origin, TARGET);
+            let sent = |world: &World| world.messages.iter().any(|(.., name)| *name == "RestoreComplete");
+            assert!(world.run_until(SECOND, sent));
+            world.lose(TARGET, SOURCE, if dead { Loss::Goodbye } else { Loss::Silence });
+            let told: Vec<_> = world.nodes[TARGET].failed.iter().map(|(_, failure)| failure).collect();
+            assert_eq!(told.iter().map(|failure| failure.outcome()).collect::<Vec<_>>(), [right]);
+            assert!(matches!(told[0], MigrationFailure::Refused(..)));
+        });
+    }
+}
