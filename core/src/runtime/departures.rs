@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::elsewhere::Search;
 use super::engine::{Engine, Now};
 use super::policy::Verdict;
 use super::reaching::Then;
@@ -37,6 +38,8 @@ pub(super) struct Departure {
     pub(super) own: Option<StreamId>,
     /// What it had to do with channels when its mailbox was closed.
     pub(super) ledger: Bytes,
+    /// The search for it, once the target's copy is gone.
+    pub(super) search: Search,
     /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
     pub(super) hushed: bool,
 }
@@ -115,6 +118,7 @@ impl Engine {
             held_bytes: 0,
             own: None,
             ledger: Bytes::new(),
+            search: Search::default(),
             hushed: false,
         };
         self.departures.insert(id.entity, departure);
@@ -220,6 +224,8 @@ impl Engine {
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
+                SourceAction::LookElsewhere { proven } => self.look_elsewhere(entity, proven, now),
+                SourceAction::StopLooking => self.word_is_void(entity),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),

@@ -336,6 +336,7 @@ impl Engine {
         }
         self.settle_own(now);
         for (_, departure) in std::mem::take(&mut self.departures) {
+            self.word_is_shut_down(departure.search);
             let source = departure.source;
             let failure = MigrationFailure::Refused(FailureReason::Cancelled, Outcome::Unknown);
             self.note_migration(Role::Source, &source.id, (me, source.target), None, Some(failure));

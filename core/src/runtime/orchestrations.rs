@@ -281,7 +281,7 @@ impl Engine {
             }
             Finding::NotFound(_) if self.anybody_may_host(vouched_at) => Sighting::Unclear,
             Finding::NotFound(_) => Sighting::Nowhere,
-            Finding::Unanswered(_) => Sighting::Unclear,
+            Finding::Unanswered(_) | Finding::HostSilent(..) => Sighting::Unclear,
         };
         self.drive_input(origin, now, |machine| machine.searched(sighting));
     }

@@ -34,6 +34,7 @@ mod pointers;
 mod recovery;
 mod sealing;
 mod senders;
+mod slow_links;
 mod snapshots;
 mod steps;
 mod strangers;
