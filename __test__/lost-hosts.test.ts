@@ -1,6 +1,7 @@
 // Processes that are killed: their callers follow the daemon, and a copy that they left in doubt is told of.
 
 import { DaemonError, Identity, setLogger, type LogRecord, type MigrationEvent } from 'mesh-daemon';
+import { gate } from './helpers/gates';
 import { closeAll, Counter, deferred, failure, node, type Node } from './helpers/nodes';
 import { ALERT, kill, killAll, other, type Other } from './helpers/processes';
 
@@ -60,20 +61,21 @@ test('hazard 60: a source that is killed at the hand-over leaves a copy in doubt
   await third.rt.call(origin, payload);
   const records: LogRecord[] = [];
   setLogger((record) => records.push(record), { level: 'warn' });
-  const doubted = deferred<MigrationEvent>();
-  here.rt.on('migration', (event) => {
-    if (event.type === 'failed') doubted.resolve(event);
+  const doubted = new Promise<MigrationEvent>((resolve) => {
+    here.rt.on('migration', (event) => {
+      if (event.type === 'failed') resolve(event);
+    });
   });
   const gone = deferred();
   third.mesh.on('peer', ({ type, nodeId }) => {
     if (type === 'lost' && nodeId === there.id) gone.resolve();
   });
-  // It has closed its mailbox, and its decision is all that is missing.
-  const { reached } = await there.hold('ReplayComplete');
+  // The copy is whole, and the source's decision all that is missing.
+  const { reached } = gate(here.rt, 'ActivateTarget');
   await there.migrate(origin, there.id, here.id);
   await reached;
   await kill(there);
-  expect(await doubted.promise).toMatchObject({ role: 'target', originHash: origin, error: { outcome: 'unknown' } });
+  expect(await doubted).toMatchObject({ role: 'target', originHash: origin, error: { outcome: 'unknown' } });
   await gone.promise;
   for (const { rt } of [here, third]) {
     expect(await rt.locate(origin)).toBeNull();

@@ -38,10 +38,10 @@ pub(super) struct Departure {
     pub(super) own: Option<StreamId>,
     /// What it had to do with channels when its mailbox was closed.
     pub(super) ledger: Bytes,
-    /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
-    pub(super) hushed: bool,
     /// The search for it, once the target's copy is gone.
     pub(super) search: Search,
+    /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
+    pub(super) hushed: bool,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -118,8 +118,8 @@ impl Engine {
             held_bytes: 0,
             own: None,
             ledger: Bytes::new(),
-            hushed: false,
             search: Search::default(),
+            hushed: false,
         };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
