@@ -40,8 +40,14 @@ fn measure(count: u64) {
     let asked = began.elapsed();
     let began = Instant::now();
     for query in 1..=count {
-        let body =
-            codec::encode(&DirectoryMessage::Answer { query, claim: None, hosts: None, settled: None, former: None, doubt: None });
+        let body = codec::encode(&DirectoryMessage::Answer {
+            query,
+            claim: None,
+            hosts: None,
+            settled: None,
+            former: None,
+            doubt: None,
+        });
         let mut records = vec![Record { subprotocol: Subprotocol::Directory, body: body.into() }];
         engine.records(peer, Lane::Fast, &mut records, now);
     }

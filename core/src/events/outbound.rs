@@ -50,6 +50,8 @@ pub struct OutStream {
     found: Places,
     flight_bytes: usize,
     accepted: u64,
+    // The host of that time.
+    accepted_by: Option<NodeId>,
     sent: u64,
     // Through here an event may have run although it is to be sent again.
     doubtful: u64,
@@ -79,6 +81,7 @@ impl OutStream {
             found: Places::default(),
             flight_bytes: 0,
             accepted: next - 1,
+            accepted_by: None,
             sent: next - 1,
             doubtful: next - 1,
             told_replies: next - 1,
@@ -157,6 +160,11 @@ impl OutStream {
         self.items.get_mut(index)
     }
 
+    /// Whether the host is one by what others say only: it has accepted nothing.
+    pub fn is_host_unproven(&self) -> bool {
+        self.accepted_by != Some(self.host) || self.epoch == Epoch::default()
+    }
+
     /// Whether no host has accepted anything of it.
     pub const fn is_unheard(&self) -> bool {
         self.accepted == 0
@@ -166,6 +174,7 @@ impl OutStream {
     pub fn accepted(&mut self, through: u64, mut done: impl FnMut(Ticket)) {
         let through = through.min(self.sent);
         if self.accepted < through {
+            self.accepted_by = Some(self.host);
             self.heard();
         }
         while self.accepted < through {

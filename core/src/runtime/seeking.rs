@@ -16,7 +16,7 @@ use super::routes::Route;
 use super::timers::TimerKey;
 use crate::directory::{Found, Haste};
 use crate::events::OutStream;
-use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::identity::{NodeId, OriginHash};
 
 /// How long a host is out of reach before its daemon is looked for, and how soon it is looked for again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -140,8 +140,7 @@ impl Engine {
     /// its callers are told that there is none. It may live in another life, or be in doubt.
     pub(super) fn seek_after_refusal(&mut self, origin: OriginHash, now: Now) -> bool {
         let Some(route) = self.routes.get_mut(&origin) else { return false };
-        let unproven = |stream: &OutStream| stream.epoch == Epoch::default() || stream.moves() > 0;
-        if route.refused || !route.stream.as_ref().is_some_and(unproven) {
+        if route.refused || !route.stream.as_ref().is_some_and(OutStream::is_host_unproven) {
             return false;
         }
         route.refused = true;
