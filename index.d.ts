@@ -111,7 +111,8 @@ interface MigrationProgress {
 }
 /**
  * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
- * `node:diagnostics_channel` named `mesh-daemon:migration`.
+ * `node:diagnostics_channel` named `mesh-daemon:migration`. A target whose source is lost at the hand-over says `failed` with
+ * the outcome `'unknown'` when its copy begins to be in doubt; what becomes of that copy follows as another event.
  *
  * @public
  */
