@@ -222,6 +222,11 @@ impl InStream {
         self.lacking = None;
     }
 
+    /// The numbers of events that it holds and that were not accepted.
+    pub fn early_numbers(&self) -> impl Iterator<Item = u64> {
+        self.early.keys().copied()
+    }
+
     /// Whether it holds events that were not accepted.
     pub fn holds_early(&self) -> bool {
         !self.early.is_empty()

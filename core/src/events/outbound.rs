@@ -55,6 +55,8 @@ pub struct OutStream {
     sent: u64,
     // Through here an event may have run although it is to be sent again.
     doubtful: u64,
+    // What is on its way in a slower lane than the rest.
+    apart: VecDeque<u64>,
     told_replies: u64,
     /// What the host is to be told besides.
     pub word: Word,
@@ -84,6 +86,7 @@ impl OutStream {
             accepted_by: None,
             sent: next - 1,
             doubtful: next - 1,
+            apart: VecDeque::new(),
             told_replies: next - 1,
             word: Word::Nothing,
         }
@@ -119,6 +122,7 @@ impl OutStream {
         self.accepted += count;
         self.doubtful = self.accepted;
         self.sent = self.accepted;
+        self.apart.clear();
         self.flight_bytes = 0;
         self.trim();
     }
@@ -205,6 +209,9 @@ impl OutStream {
             }
             self.pending_bytes -= freed;
             self.flight_bytes -= freed;
+        }
+        while self.apart.front().is_some_and(|number| *number <= self.accepted) {
+            self.apart.pop_front();
         }
         self.trim();
     }
@@ -356,6 +363,7 @@ impl OutStream {
     pub fn rewind(&mut self) {
         self.doubtful = self.doubtful.max(self.sent);
         self.sent = self.accepted;
+        self.apart.clear();
         self.flight_bytes = 0;
         self.word = Word::Repeat;
     }
@@ -490,7 +498,9 @@ impl OutStream {
     /// Takes out the events that certainly did not run, in their order: those that were never on their way, and what a host
     /// that has just `refused` the stream did not accept of what it was sent since the last repetition.
     pub fn take_not_run(&mut self, refused: bool) -> Vec<Outgoing> {
-        let first = self.accepted.max(if refused { self.doubtful } else { self.doubtful.max(self.sent) }) + 1;
+        let apart = self.apart.back().copied().unwrap_or(0);
+        let sent = if refused { self.doubtful.max(apart) } else { self.doubtful.max(self.sent) };
+        let first = self.accepted.max(sent) + 1;
         let at = usize::try_from(first.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.items.len());
         let unsent = self.items.split_off(at).into_iter().filter_map(|item| match item {
             OutItem::Pending(outgoing) => Some(outgoing),
@@ -499,11 +509,27 @@ impl OutStream {
         unsent.collect()
     }
 
+    /// The first unsent position is on its way in a lane in which others overtake it.
+    pub fn sent_apart(&mut self) {
+        self.sent(1);
+        self.apart.push_back(self.sent);
+    }
+
+    /// Who does not know the stream answers the batch that ended with a number, or none: whether nothing is on its way there
+    /// any more. A lane keeps the order.
+    pub fn is_answered(&mut self, last: u64) -> bool {
+        if let Some(index) = self.apart.iter().position(|number| *number == last) {
+            self.apart.drain(..=index);
+        }
+        self.apart.is_empty()
+    }
+
     /// Ends the stream: whoever waits, and whether their event may have run. A host that has just `refused` the stream
-    /// ran nothing of what it was sent since the last repetition and did not accept.
+    /// ran nothing of what it was sent since the last repetition and did not accept, but may run what has yet to arrive there.
     pub fn end(&mut self, refused: bool) -> Vec<(Ticket, bool)> {
         let base = self.base;
-        let sent = if refused { self.doubtful } else { self.doubtful.max(self.sent) };
+        let apart = self.apart.drain(..).last().unwrap_or(0);
+        let sent = if refused { self.doubtful.max(apart) } else { self.doubtful.max(self.sent) };
         self.pending_bytes = 0;
         self.flight_bytes = 0;
         (base..)
@@ -519,78 +545,4 @@ impl OutStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use bytes::Bytes;
-
-    use super::super::cost::ratio;
-    use super::*;
-    use crate::causal::CausalLink;
-    use crate::identity::{EntityId, Incarnation, Lineage};
-    use crate::wire::events::Opening;
-
-    /// A stream with calls, whose tickets are their numbers.
-    fn calls(count: u64) -> OutStream {
-        let id = StreamId {
-            sender: NodeId::new(1),
-            incarnation: Incarnation::from_bytes([1; 16]),
-            entity: EntityId::from_bytes([2; 32]),
-            lineage: Lineage::from_bytes([3; 16]),
-            opening: Opening::new(1, 2),
-        };
-        let mut stream = OutStream::new(id, OriginHash::new(1), NodeId::new(2), Epoch::FIRST, 1);
-        for number in 1..=count {
-            assert_eq!(stream.push(call(number)), number);
-        }
-        stream
-    }
-
-    fn call(ticket: u64) -> Outgoing {
-        let (link, payload) = (CausalLink::genesis(OriginHash::new(1)), Bytes::new());
-        Outgoing { link, payload, ticket: Ticket(ticket), call: true, expires: None }
-    }
-
-    /// Has most of so many callers give up, and tells how long that took for each of them.
-    fn many_give_up(count: usize) -> Duration {
-        let count = count as u64;
-        let mut stream = calls(count);
-        stream.sent(count / 64);
-        stream.accepted(count / 65, |_| {});
-        let began = Instant::now();
-        let mut found = 0;
-        for number in (1..=count).rev().filter(|number| number % 3 != 0) {
-            assert_eq!(stream.find(Ticket(number)), Some(number));
-            stream.give_up(number);
-            assert_eq!(stream.find(Ticket(number)), None, "it does not wait any more");
-            found += 1;
-        }
-        let each = began.elapsed() / found;
-        assert_eq!(stream.find(Ticket(count + 1)), None);
-        assert_eq!(stream.find(Ticket(3)), Some(3));
-        each
-    }
-
-    /// Looking at all of them for each would take a hundred times longer.
-    #[test]
-    fn whoever_waits_is_found_as_fast_however_many_give_up_at_once() {
-        let ratio = ratio(650, 65_000, many_give_up);
-        assert!(ratio < 20.0, "each takes {ratio:.1} times longer");
-    }
-
-    #[test]
-    fn a_ticket_that_is_used_again_is_found_where_it_waits_now() {
-        let mut stream = calls(10);
-        stream.sent(10);
-        stream.accepted(10, |_| {});
-        assert_eq!(stream.find(Ticket(4)), Some(4));
-        assert_eq!(stream.replied(4), Some(Ticket(4)));
-        assert_eq!(stream.find(Ticket(4)), None);
-        assert_eq!(stream.push(call(4)), 11);
-        assert_eq!(stream.find(Ticket(4)), Some(11));
-        // What was handed over stands before what was not accepted.
-        let handed = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
-        stream.hand_over([handed, OutItem::Done].into_iter());
-        assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
-    }
-}
+mod tests;

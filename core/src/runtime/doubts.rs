@@ -7,6 +7,7 @@
 use super::arrivals::Arrival;
 use super::engine::{Engine, Now};
 use super::peers::Peers;
+use super::rerouting::Refusal;
 use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome};
@@ -71,20 +72,24 @@ impl Engine {
         for index in early {
             let Some(stream) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(index)) else { continue };
             // It is told to be not run, so it must not run either when the doubt is over.
+            let numbers: Vec<u64> = stream.early_numbers().collect();
             stream.drop_early();
-            let (id, via, accepted) = (stream.id, stream.via, stream.accepted());
+            let (id, via, accepted) = (stream.id, stream.via, Some(stream.accepted()));
             let to = self.way_back(id.sender, via);
-            self.say_unknown(to, &id, 0, Some(accepted));
+            // Large ones went apart, each to be answered.
+            for answers in numbers {
+                self.say_unknown(to, &id, Refusal { first: 0, accepted, answers });
+            }
         }
     }
 
-    /// Refuses what comes for a copy in doubt, if it is one.
-    pub(super) fn refuse_in_doubt(&mut self, from: NodeId, id: &StreamId) -> bool {
+    /// Refuses the batch that ends with a number and is for a copy in doubt, if it is one.
+    pub(super) fn refuse_in_doubt(&mut self, from: NodeId, id: &StreamId, answers: u64) -> bool {
         let orphan = self.arrivals.get(&id.entity).filter(|arrival| is_orphaned(arrival, &self.peers));
         let Some(key) = orphan.and_then(|arrival| arrival.key) else { return false };
         let held = self.slot(key).and_then(|slot| slot.inbound.get(slot.inbound.find(id)?));
         let accepted = held.map(crate::events::InStream::accepted).or_else(|| self.accepted_of_unknown());
-        self.say_unknown(from, id, 0, accepted);
+        self.say_unknown(from, id, Refusal { first: 0, accepted, answers });
         true
     }
 }

@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::cost::ratio;
+use super::*;
+use crate::causal::CausalLink;
+use crate::identity::{EntityId, Incarnation, Lineage};
+use crate::wire::events::Opening;
+
+/// A stream with calls, whose tickets are their numbers.
+fn calls(count: u64) -> OutStream {
+    let id = StreamId {
+        sender: NodeId::new(1),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        entity: EntityId::from_bytes([2; 32]),
+        lineage: Lineage::from_bytes([3; 16]),
+        opening: Opening::new(1, 2),
+    };
+    let mut stream = OutStream::new(id, OriginHash::new(1), NodeId::new(2), Epoch::FIRST, 1);
+    for number in 1..=count {
+        assert_eq!(stream.push(call(number)), number);
+    }
+    stream
+}
+
+fn call(ticket: u64) -> Outgoing {
+    let (link, payload) = (CausalLink::genesis(OriginHash::new(1)), Bytes::new());
+    Outgoing { link, payload, ticket: Ticket(ticket), call: true, expires: None }
+}
+
+/// Has most of so many callers give up, and tells how long that took for each of them.
+fn many_give_up(count: usize) -> Duration {
+    let count = count as u64;
+    let mut stream = calls(count);
+    stream.sent(count / 64);
+    stream.accepted(count / 65, |_| {});
+    let began = Instant::now();
+    let mut found = 0;
+    for number in (1..=count).rev().filter(|number| number % 3 != 0) {
+        assert_eq!(stream.find(Ticket(number)), Some(number));
+        stream.give_up(number);
+        assert_eq!(stream.find(Ticket(number)), None, "it does not wait any more");
+        found += 1;
+    }
+    let each = began.elapsed() / found;
+    assert_eq!(stream.find(Ticket(count + 1)), None);
+    assert_eq!(stream.find(Ticket(3)), Some(3));
+    each
+}
+
+/// Looking at all of them for each would take a hundred times longer.
+#[test]
+fn whoever_waits_is_found_as_fast_however_many_give_up_at_once() {
+    let ratio = ratio(650, 65_000, many_give_up);
+    assert!(ratio < 20.0, "each takes {ratio:.1} times longer");
+}
+
+#[test]
+fn a_ticket_that_is_used_again_is_found_where_it_waits_now() {
+    let mut stream = calls(10);
+    stream.sent(10);
+    stream.accepted(10, |_| {});
+    assert_eq!(stream.find(Ticket(4)), Some(4));
+    assert_eq!(stream.replied(4), Some(Ticket(4)));
+    assert_eq!(stream.find(Ticket(4)), None);
+    assert_eq!(stream.push(call(4)), 11);
+    assert_eq!(stream.find(Ticket(4)), Some(11));
+    // What was handed over stands before what was not accepted.
+    let handed = OutItem::Awaiting { ticket: Ticket(20), expires: None, emitter: OriginHash::new(1) };
+    stream.hand_over([handed, OutItem::Done].into_iter());
+    assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
+}
