@@ -196,6 +196,10 @@ impl SubprotocolHandler for Shared {
         waiting.remove(&to);
         false
     }
+
+    fn has_for(&self, to: NodeId, lane: Lane) -> bool {
+        lane == Lane::Fast && self.waiting.lock().contains_key(&to)
+    }
 }
 
 // Holds the capabilities only while it works: whoever owns them ends them.
