@@ -105,7 +105,11 @@ impl<'b> Unverified<'b> {
         if body.len() > MAX_ANNOUNCEMENT {
             return Err(AnnouncementError::TooLarge(body.len()));
         }
-        Ok(Self { says: codec::decode_with(body, &mut OneSet::default())?, body, signature: Signature::from_bytes(signature) })
+        Ok(Self {
+            says: codec::decode_with(body, &mut OneSet::default())?,
+            body,
+            signature: Signature::from_bytes(signature),
+        })
     }
 
     /// What it says, before anything is known about who did.

@@ -126,7 +126,9 @@ impl ChannelLedger {
         let subscriptions = wire.subscriptions.into_iter().map(|subscription| {
             let position = |incarnation| Position { incarnation, number: subscription.number };
             if let Some(size) = subscription.token.map(<[u8]>::len).filter(|size| *size > MAX_PRESENTED) {
-                return Err(ChannelError::InvalidArgument(format!("a token of {size} bytes, the most is {MAX_PRESENTED}")));
+                return Err(ChannelError::InvalidArgument(format!(
+                    "a token of {size} bytes, the most is {MAX_PRESENTED}"
+                )));
             }
             Ok(DaemonSubscription {
                 publisher: subscription.publisher,

@@ -126,7 +126,9 @@ mod tests {
         raises.again();
         assert_eq!((raises.put_off.len(), raises.put_off.back()), (MAX_PUT_OFF, due.last()));
         let due = raises.due(raises.next().expect("many wait"));
-        due.into_iter().for_each(|issuer| raises.answered(issuer));
+        for issuer in due {
+            raises.answered(issuer);
+        }
         assert!(matches!(raises.admit(issuer(3_000), start), Raise::Later(_)));
     }
 }

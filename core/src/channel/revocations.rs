@@ -170,9 +170,8 @@ impl ChannelMachine {
         }
         self.revocations.keep(issuer);
         let request = RequestId(self.next_request());
-        let untold = |(&node, peer): (&NodeId, &Peer)| {
-            (peer.ready && peer.revocations.contains(&issuer)).then_some(node)
-        };
+        let untold =
+            |(&node, peer): (&NodeId, &Peer)| (peer.ready && peer.revocations.contains(&issuer)).then_some(node);
         let untold: BTreeSet<_> = self.peers.iter().filter_map(untold).collect();
         self.revocations.entering.push(Entering { request, issuer, untold });
         self.settle_entered();

@@ -1,7 +1,7 @@
 //! A channel of this node and whom it lets in.
 
-use std::collections::btree_map::{self, BTreeMap};
 use std::collections::BTreeSet;
+use std::collections::btree_map::{self, BTreeMap};
 
 use super::Subnet;
 use super::feed::{GroupId, Seat, Share};
@@ -258,7 +258,8 @@ impl Channel {
         rules: Rules<'_>,
     ) -> Vec<(NodeId, Seat, TokenError)> {
         let now = rules.now.unix.as_secs();
-        let check = |token: &PermissionToken| token.check_time(now, rules.skew).and_then(|()| rules.floors.check(token));
+        let check =
+            |token: &PermissionToken| token.check_time(now, rules.skew).and_then(|()| rules.floors.check(token));
         let bad = |(node, seat)| {
             let mut tokens = self.grant(node, seat)?.token.iter().flat_map(TokenChain::tokens);
             tokens.find_map(|token| check(token).err()).map(|error| (node, seat, error))

@@ -477,7 +477,8 @@ fn hazard_43_who_is_put_out_while_it_asks_with_another_token_hears_that_it_is_ou
             let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
             let stranger = daemon(10);
             let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
-            let later = net.token(P, &Granted { subject: if good { &own } else { &stranger }, channel: "gated", ttl: 90 });
+            let later =
+                net.token(P, &Granted { subject: if good { &own } else { &stranger }, channel: "gated", ttl: 90 });
             net.subscribe(S, P, "gated", who.as_ref(), Some(&token)).expect("let in");
             // Its time is over just when it presents another one.
             let request = net.ask(S, P, "gated", who.as_ref(), Some(&later)).expect("asked");

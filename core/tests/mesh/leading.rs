@@ -65,13 +65,13 @@ async fn hazard_47_nothing_is_written_before_whoever_leads_knows_that_records_fl
     let leading = Leading { node: a.clone(), word: Mutex::new(false), asked: Mutex::new(was_asked) };
     a.install(Arc::new(leading), &[Subprotocol::Capabilities]).expect("nobody else is installed");
     a.install(Arc::new(Eager { word: Mutex::new(true), asked }), &[Subprotocol::Events]).expect("nobody else");
-    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let (heard, mut words_heard) = tokio::sync::mpsc::unbounded_channel();
     b.install(Arc::new(Hearing(heard)), &[Subprotocol::Events, Subprotocol::Capabilities]).expect("nobody else");
     a.connect(&b.local_addr().to_string(), None, None).await.expect("a session");
     b.start();
     let mut words = Vec::new();
     while words.len() < 2 {
-        words.push(timeout(HANG, hears.recv()).await.expect("it comes").expect("the handler lives"));
+        words.push(timeout(HANG, words_heard.recv()).await.expect("it comes").expect("the handler lives"));
     }
     assert_eq!(words, [b"first".as_slice(), b"second".as_slice()]);
     a.shutdown().await;
