@@ -4,7 +4,7 @@
 
 use mesh_daemon_core::capability::{
     Accelerator, AnnouncementError, Capabilities, CapabilityFilter, CapabilityRequirement, CapabilitySet, Gpu,
-    Hardware, Limits, MAX_ANNOUNCEMENT, Model, NamedVersion, Quantity, ScopeFilter, Software, Subnet, Tool, Weight,
+    Hardware, Limits, MAX_ANNOUNCEMENT, Model, NamedVersion, Quantity, ScopeFilter, Software, Tool, Weight,
 };
 use mesh_daemon_core::mesh::MeshError;
 use napi::bindgen_prelude::{BigInt, Env};

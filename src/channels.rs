@@ -1,6 +1,7 @@
 //! Channels of mesh nodes. Readers are named by numbers within their node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
