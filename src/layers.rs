@@ -93,7 +93,9 @@ impl NodeLayers {
     /// Ends all of them.
     pub(crate) fn close_all(&self) {
         let all = std::mem::take(&mut *self.0.lock());
-        all.into_values().for_each(|layers| layers.close());
+        for layers in all.into_values() {
+            layers.close();
+        }
     }
 
     /// The capabilities of a node.
