@@ -414,8 +414,8 @@ test('Identity, Token, TokenChain and the functions beside them', async () => {
     ],
   };
   expect(await fuzz({ channelHash, delegateToken }, functions, code)).toEqual([]);
-  expect(await fuzz(Token, { parse: [bytes('b')] }, code)).toEqual([]);
-  expect(await fuzz(TokenChain, { parse: [bytes('b')] }, code)).toEqual([]);
+  expect(await fuzz(Token, { parse: [bytes('wire')] }, code)).toEqual([]);
+  expect(await fuzz(TokenChain, { parse: [bytes('wire')] }, code)).toEqual([]);
 });
 
 test('setLogger', async () => {

@@ -71,8 +71,7 @@ export function subscriptionEvent(notice: SubscriptionNotice): DaemonSubscriptio
   const { originHash, publisher, channel, queueGroup, failure, missed } = notice;
   const of = { originHash, publisher, channel, ...(queueGroup === undefined ? {} : { queueGroup }) };
   if (failure === undefined) return { type: 'gap', ...of, missed: missed ?? 0n };
-  const cause = errorFromNative(failure);
-  const error = cause instanceof ChannelError ? cause : new ChannelError(cause.message, { cause });
+  const error = errorFromNative(failure);
   return { type: 'ended', ...of, error };
 }
 

@@ -110,7 +110,8 @@ export function readHostConfig(given: DaemonHostConfig | undefined, kind = false
     config.mailboxBytes = integer(daemonArea, 'config.mailboxBytes', read.mailboxBytes, { min: 1, max });
   }
   if (read.outputChannel !== undefined) {
-    config.outputChannel = text(daemonArea, 'config.outputChannel', read.outputChannel);
+    const given = text(daemonArea, 'config.outputChannel', read.outputChannel);
+    config.outputChannel = readChannelName('config.outputChannel', given);
   }
   if (read.kind !== undefined) config.kind = name(daemonArea, 'config.kind', read.kind);
   return config;

@@ -87,6 +87,7 @@ fn channel() -> Vec<Failure> {
         ChannelError::PayloadTooLarge { size: 2, limit: 1 },
         ChannelError::PeerLost(NODE),
         ChannelError::Left(NODE),
+        ChannelError::Stalled,
         ChannelError::Backpressure("full"),
         ChannelError::NotConnected(NODE),
         ChannelError::ShutDown,

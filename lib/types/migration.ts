@@ -21,7 +21,11 @@ export type MigrationRole = 'source' | 'target' | 'orchestrator';
  * @public
  */
 export interface MigrationOptions {
-  /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+  /**
+   * Moves the daemon's key, sealed to the target. Default `true`. With `false` the daemon has at the
+   * target the key that {@link DaemonRuntime.registerMigrationTargetIdentity} gave it there; with none it runs, but cannot sign,
+   * subscribe, or take its key along any further (`ERR_IDENTITY_READ_ONLY`).
+   */
   transportIdentity?: boolean;
   /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
   retryNotReadyMs?: Millis;

@@ -1,4 +1,4 @@
-import type { ChannelError } from '../errors/classes';
+import type { MeshDaemonError } from '../errors/classes';
 import type { MigrationEvent, MigrationRequest } from './migration';
 import type { Millis, WaitOptions } from './values';
 
@@ -128,7 +128,11 @@ export interface DaemonSubscription {
  * @public
  */
 export type DaemonSubscriptionEvent = DaemonSubscription & { readonly originHash: bigint } & (
-    | { readonly type: 'ended'; readonly error: ChannelError }
+    | {
+        readonly type: 'ended';
+        /** A {@link ChannelError}, or `ERR_BACKPRESSURE`, or `ERR_IDENTITY_READ_ONLY` of a daemon that moved without its key. */
+        readonly error: MeshDaemonError;
+      }
     | {
         readonly type: 'gap';
         /** So many messages are gone at most; those that need no acknowledgement count too. */

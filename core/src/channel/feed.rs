@@ -89,7 +89,7 @@ impl Feed {
         Seat { group: self.group_id(), who }
     }
 
-    pub(super) fn stream(&self, who: Subscriber) -> StreamId {
+    pub fn stream(&self, who: Subscriber) -> StreamId {
         self.seat(who).stream(self.channel.id())
     }
 }
