@@ -1,6 +1,7 @@
 /** Checks of what runtimes, daemons and moves are set up with. */
 
 import { totalmem } from 'node:os';
+import { readChannelName } from './channel-config';
 import type { HostOptions, RuntimeConfig } from './native';
 import type { MigrationOptions, MigrationRequest } from './types/migration';
 import type { DaemonHostConfig, DaemonInstanceConfig, DaemonRuntimeOptions } from './types/runtime';

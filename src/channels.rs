@@ -49,6 +49,7 @@ impl From<ChannelError> for Failure {
             ChannelError::Unauthorized { why, .. } => {
                 let kind = match why {
                     Denial::NotAuthorized | Denial::Incapable => "not_authorized",
+                    Denial::NotYetValid => "not_yet_valid",
                     Denial::Expired => "expired",
                     Denial::Revoked => "revoked",
                 };

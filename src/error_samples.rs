@@ -59,6 +59,7 @@ fn identity() -> Vec<Failure> {
     ];
     let tokens = [
         TokenError::InvalidSignature,
+        TokenError::ForgedRevocation,
         TokenError::NotYetValid,
         TokenError::Expired,
         TokenError::DelegationExhausted,
@@ -79,9 +80,10 @@ fn channel() -> Vec<Failure> {
         ChannelError::InvalidArgument("argument".into()),
         ChannelError::Unknown(name()),
         ChannelError::Unauthorized { channel: name(), why: Denial::NotAuthorized },
+        ChannelError::Unauthorized { channel: name(), why: Denial::NotYetValid },
         ChannelError::Unauthorized { channel: name(), why: Denial::Expired },
         ChannelError::Unauthorized { channel: name(), why: Denial::Revoked },
-        ChannelError::Revocation(TokenError::InvalidSignature),
+        ChannelError::Revocation(TokenError::ForgedRevocation),
         ChannelError::Throttled(name()),
         ChannelError::RateLimited { channel: name(), max_rate: 1 },
         ChannelError::PayloadTooLarge { size: 2, limit: 1 },

@@ -76,6 +76,9 @@ pub enum Denial {
     /// This node itself may not publish on its channel: it has not announced what that asks of publishers.
     #[error("its node has not announced what the channel asks of publishers")]
     Incapable,
+    /// The token's time has not come: it was made ahead, or its issuer's clock is.
+    #[error("the token is not valid yet")]
+    NotYetValid,
     /// The token's time is over.
     #[error("the token has expired")]
     Expired,

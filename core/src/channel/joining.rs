@@ -489,6 +489,7 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::Moved => return ChannelError::Moved(channel),
         RefusalReason::Stalled => return ChannelError::Stalled,
         RefusalReason::Unauthorized => Denial::NotAuthorized,
+        RefusalReason::NotYetValid => Denial::NotYetValid,
         RefusalReason::Expired => Denial::Expired,
         RefusalReason::Revoked => Denial::Revoked,
     };

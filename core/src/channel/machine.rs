@@ -427,8 +427,9 @@ impl From<crate::identity::TokenError> for RefusalReason {
         match error {
             E::Expired => Self::Expired,
             E::Revoked => Self::Revoked,
+            E::NotYetValid => Self::NotYetValid,
             E::InvalidSignature
-            | E::NotYetValid
+            | E::ForgedRevocation
             | E::DelegationExhausted
             | E::DelegationNotAllowed
             | E::NotAuthorized

@@ -273,6 +273,11 @@ impl Channel {
         self.by_issuer.keys().filter(|_| self.config.is_gated()).copied().collect()
     }
 
+    /// How many are found by the issuers of their tokens, once for each of these.
+    pub(super) fn holders(&self) -> usize {
+        self.by_issuer.values().map(BTreeSet::len).sum()
+    }
+
     /// When the next token ends, in unix seconds.
     pub(super) fn next_end(&self) -> Option<u64> {
         if !self.config.is_gated() {

@@ -37,6 +37,8 @@ pub(super) struct Departure {
     pub(super) own: Option<StreamId>,
     /// What it had to do with channels when its mailbox was closed.
     pub(super) ledger: Bytes,
+    /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
+    pub(super) hushed: bool,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -113,6 +115,7 @@ impl Engine {
             held_bytes: 0,
             own: None,
             ledger: Bytes::new(),
+            hushed: false,
         };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
@@ -242,7 +245,11 @@ impl Engine {
     pub(super) fn tick_departure(&mut self, entity: EntityId, now: Now) {
         self.expire_held(entity, now);
         let restless = self.departures.get(&entity).filter(|departure| departure.source.is_restless(now.instant));
-        let unsettled = restless.and_then(|departure| self.unsettled_of(departure.origin));
+        let restless = restless.map(|departure| departure.origin);
+        let unsettled = restless.and_then(|origin| self.unsettled_of(origin));
+        if let Some(origin) = restless {
+            self.drain_restless(origin);
+        }
         self.departure_input(entity, now, |source| source.tick(unsettled.as_deref(), now.instant));
     }
 
@@ -277,9 +284,23 @@ impl Engine {
     /// runs that may be over at once, so it counts for one whose freeze has come that far.
     pub fn hushed(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot(key) else { return };
-        let (entity, timeout) = (slot.host.entity(), slot.host.config.callback_timeout);
-        self.departure_input(entity, now, |source| source.hushed(timeout, now.instant));
-        self.settle_own(now);
+        let (entity, timeout, origin) = (slot.host.entity(), slot.host.config.callback_timeout, slot.host.origin);
+        // A call to itself moves with it once it is in its mailbox. Behind others that wait for room there it would stay here.
+        let waits = self.routes.get(&origin).is_some_and(|route| route.unsettled_of(origin).0 > 0);
+        if let Some(departure) = self.departures.get_mut(&entity) {
+            departure.hushed = waits && matches!(departure.source.state, SourceState::Hushing { .. });
+        }
+        if !waits {
+            self.departure_input(entity, now, |source| source.hushed(timeout, now.instant));
+            self.settle_own(now);
+        }
+    }
+
+    /// Something of this node's stream to a daemon does not wait any more: perhaps what that has asked of itself.
+    pub(super) fn hushed_meanwhile(&mut self, entity: &EntityId, now: Now) {
+        if let Some(departure) = self.departures.get(entity).filter(|departure| departure.hushed) {
+            self.hushed(departure.key, now);
+        }
     }
 
     /// The daemon gave its state.

@@ -407,11 +407,12 @@ fn know_nothing(record: &Record) -> Option<Vec<u8>> {
 
 fn host_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
-        EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
-            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0 }))
+        // Whoever says no more than that it waits still has to hear that it does so in vain; what a runtime of before accepted,
+        // nobody knows.
+        EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, .. } => {
+            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: None }))
         }
-        EventsMessage::Await { .. }
-        | EventsMessage::Accepted { .. }
+        EventsMessage::Accepted { .. }
         | EventsMessage::Replies { .. }
         | EventsMessage::Withdraw { .. }
         | EventsMessage::Moved { .. }

@@ -284,6 +284,7 @@ fn comings_and_goings(seed: u64) -> usize {
     }
     net.run();
 
+    let found_by_issuer = net.nodes[P].machine.kept().holders;
     let mut inside = 0;
     for channel in channels {
         let roster: BTreeSet<_> = net.nodes[P].machine.roster(&feed(channel)).into_iter().collect();
@@ -304,9 +305,11 @@ fn comings_and_goings(seed: u64) -> usize {
         let id = net.publish(P, channel, b"x", RELIABLE).expect("published");
         assert_eq!(net.report(P, id).expect("over").expect("nobody").attempted, 0, "seed {seed}, '{channel}'");
     }
+    assert_eq!(found_by_issuer, inside, "seed {seed}: whom a revocation would concern");
     for node in &net.nodes {
         assert!(node.machine.is_idle(), "seed {seed}: {:?}", node.machine);
         assert_eq!(node.machine.ledger(), [], "seed {seed}");
+        assert_eq!(node.machine.kept().holders, 0, "seed {seed}");
     }
     inside
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
 mod abandoned;
+mod answers;
 mod chain;
 mod channels;
 mod claims;

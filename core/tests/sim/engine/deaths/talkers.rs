@@ -111,3 +111,10 @@ fn what_a_sender_was_told_not_to_have_run_does_not_run_later() {
         talking(seed);
     }
 }
+
+/// A daemon had called itself, and moved while that call waited on the node that it left for room in its own mailbox: what it
+/// said on the next node overtook it.
+#[test]
+fn what_a_daemon_asks_itself_is_in_its_mailbox_before_it_moves() {
+    talking(400_587);
+}
