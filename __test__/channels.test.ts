@@ -117,7 +117,11 @@ describe('publish and subscribe', () => {
     const report = await publisher.publish('a', Buffer.alloc(1001), { reliability: 'reliable', onFailure: 'collect' });
     expect(report).toMatchObject({ attempted: 1, delivered: 0 });
     expect(report.errors).toEqual([
-      { nodeId: subscriber.nodeId(), message: expect.stringContaining('1000') as string },
+      {
+        nodeId: subscriber.nodeId(),
+        message: expect.stringContaining('1000') as string,
+        code: 'ERR_CHANNEL_PAYLOAD_TOO_LARGE',
+      },
     ]);
     const error = await failure(publisher.publish('a', Buffer.alloc(1001), { onFailure: 'fail_fast' }));
     expect(error.code).toBe('ERR_CHANNEL_PAYLOAD_TOO_LARGE');

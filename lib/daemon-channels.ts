@@ -4,7 +4,6 @@ import { native } from './binding';
 import { readSubscribe, readUnsubscribe, type Publishing } from './channels';
 import type { Dispatcher } from './dispatcher';
 import { errorFromNative } from './errors/from-native';
-import { ChannelError } from './errors/index';
 import { operation } from './operations';
 import type { SubscriptionNotice } from './runtime-work';
 import type { PublishReport, SubscribeOptions, UnsubscribeOptions } from './types/channels';
