@@ -419,6 +419,9 @@ declare const ERROR_TABLE: {
     readonly ERR_CHANNEL_PEER_LOST: {
         readonly class: "ChannelError";
     };
+    readonly ERR_CHANNEL_STALLED: {
+        readonly class: "ChannelError";
+    };
     readonly ERR_BACKPRESSURE: {
         readonly class: "BackpressureError";
     };
@@ -637,10 +640,11 @@ type TokenErrorKind = 'invalid_signature' | 'not_yet_valid' | 'expired' | 'deleg
  * - `ERR_CHANNEL_RATE_LIMITED`: More messages per second than the channel allows.
  * - `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: The payload is larger than `maxPayloadBytes`.
  * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost.
+ * - `ERR_CHANNEL_STALLED`: The subscriber took nothing of what waited for it, for too long, and is out.
  *
  * @public
  */
-type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST';
+type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST' | 'ERR_CHANNEL_STALLED';
 /**
  * Codes of {@link ChannelAuthError}.
  *

@@ -182,8 +182,10 @@ describe('what cannot be', () => {
     expect((await failure(publisher.publish('nothing', Buffer.alloc(1)))).code).toBe('ERR_CHANNEL_UNKNOWN');
     const reader = subscriber.messages(publisher.nodeId(), 'nothing');
     expect((await failure(reader.ready)).code).toBe('ERR_CHANNEL_UNKNOWN');
-    expect((await failure(take(reader, 1))).code).toBe('ERR_CHANNEL_UNKNOWN');
-    expect(await take(reader, 1)).toEqual([]);
+    // Whoever reads later hears of it too.
+    for (let loop = 0; loop < 2; loop += 1) {
+      expect((await failure(take(reader, 1))).code).toBe('ERR_CHANNEL_UNKNOWN');
+    }
   });
 
   test('a publisher without a session', async () => {

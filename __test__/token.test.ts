@@ -144,13 +144,13 @@ describe('passing a token on', () => {
   });
 
   test.each([
-    ['invalid_signature', () => delegateToken(third, changed(parent(), 64, 31), third.entityId, [])],
+    ['invalid_signature', () => delegateToken(third, changed(parent(), 64, 31), third.entityId, ['subscribe'])],
     ['not_authorized', () => delegateToken(third, parent(), third.entityId, ['subscribe'])],
     ['delegation_not_allowed', () => delegateToken(holder, issue(), third.entityId, ['subscribe'])],
     ['delegation_exhausted', () => delegateToken(holder, issue(['delegate']), third.entityId, ['subscribe'])],
-    ['read_only', () => delegateToken(Identity.publicOnly(holder.entityId), parent(), third.entityId, [])],
-    ['invalid_format', () => delegateToken(holder, Buffer.alloc(1), third.entityId, [])],
-    ['invalid_format', () => delegateToken(holder, any(null), third.entityId, [])],
+    ['read_only', () => delegateToken(Identity.publicOnly(holder.entityId), parent(), third.entityId, ['subscribe'])],
+    ['invalid_format', () => delegateToken(holder, Buffer.alloc(1), third.entityId, ['subscribe'])],
+    ['invalid_format', () => delegateToken(holder, any(null), third.entityId, ['subscribe'])],
   ])('checks in order: %s', (kind, delegate) => {
     const error = thrown(delegate);
     expect(error).toBeInstanceOf(TokenError);
