@@ -65,9 +65,9 @@ export class Moves {
 }
 
 /** Has a runtime take a daemon over. Where there is nothing to take over, the error says what is left to do. */
-export function recover(runtime: number, origin: bigint): void {
+export function recover(runtime: number, ticket: number, origin: bigint): void {
   try {
-    native.runtimeRecover(runtime, origin);
+    native.runtimeRecover(runtime, ticket, origin);
   } catch (error) {
     if (!(error instanceof DaemonError) || error.code !== 'ERR_DAEMON_NOT_FOUND') throw error;
     const message = `no move left a copy of daemon ${String(origin)} here; one that died with its host lives on in snapshots only`;

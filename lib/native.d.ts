@@ -632,8 +632,8 @@ export declare function runtimePublish(operation: number, runtime: number, emitt
  */
 export declare function runtimeRan(runtime: number, large?: Array<Uint8Array> | undefined | null, failures?: Array<ThrownRecord> | undefined | null): Array<LocalOutcome> | null
 
-/** The operator's word that the other copy of a daemon is gone; throws when nothing waits for it. */
-export declare function runtimeRecover(runtime: number, origin: bigint): void
+/** The operator's word that the other copy of a daemon is gone; throws when nothing waits for it. `ticket` is settled. */
+export declare function runtimeRecover(runtime: number, ticket: number, origin: bigint): void
 
 /** Registers a kind. */
 export declare function runtimeRegisterFactory(runtime: number, kind: string): void

@@ -400,14 +400,16 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node goes live. What
    * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
+   * Other nodes are asked first, for two seconds at most: a daemon that had been moved on before stays where it lives, and
+   * the copy of this node is let go. Resolves when either is done.
    * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
    * that lives here it does nothing.
    */
-  // eslint-disable-next-line @typescript-eslint/require-await -- so that whatever is thrown rejects
   async recover(originHash: bigint): Promise<void> {
     const origin = u64(daemonArea, 'originHash', originHash);
-    recover(this.#live(this.#dispatcher).id, origin);
-    this.#dispatcher.schedule();
+    await this.#start(origin, (ticket) => {
+      recover(this.#dispatcher.id, ticket, origin);
+    });
   }
 
   /**

@@ -112,6 +112,7 @@ fn runtime() -> Vec<Failure> {
         RuntimeError::FactoryAlreadyRegistered(kind()),
         RuntimeError::FactoryNotFound(kind()),
         RuntimeError::AlreadyRegistered(ORIGIN),
+        RuntimeError::HostSilent { origin: ORIGIN, host: NODE },
         RuntimeError::NotFound(ORIGIN),
         RuntimeError::SnapshotIdentityMismatch { expected: ORIGIN, got: ORIGIN },
         RuntimeError::SnapshotInvalid("short".into()),

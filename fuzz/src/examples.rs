@@ -13,7 +13,7 @@ use mesh_daemon_core::wire::channels::{
     ChannelMessage, DaemonProof, DataHead, Fragment, GroupMember, GroupShare, RefusalReason,
 };
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Hosted, Rival};
+use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, Hosted, Rival};
 use mesh_daemon_core::wire::events::{
     Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
 };
@@ -58,7 +58,13 @@ pub fn examples() -> Vec<Example> {
             former: None,
         },
         DirectoryMessage::Claim { claim: &claim },
-        DirectoryMessage::Place { anew: true, hosted: vec![OriginHash::new(2)], gone: Vec::new(), settled: Some(3) },
+        DirectoryMessage::Place {
+            anew: true,
+            hosted: vec![OriginHash::new(2)],
+            gone: Vec::new(),
+            settled: Some(3),
+            between: Between { from: 1, to: 2 },
+        },
         DirectoryMessage::Rivals { rivals: vec![Rival { origin: OriginHash::new(2), host: NodeId::new(4) }] },
         DirectoryMessage::Tally { hosted: 5, yours: true },
         DirectoryMessage::Hosting { hosted: vec![Hosted { origin: OriginHash::new(2), epoch: Epoch::new(6) }] },

@@ -25,7 +25,9 @@ impl From<RuntimeError> for Failure {
             }
             RuntimeError::FactoryAlreadyRegistered(_) => plain(ErrorCode::DaemonFactoryAlreadyRegistered),
             RuntimeError::FactoryNotFound(_) => plain(ErrorCode::DaemonFactoryNotFound),
-            RuntimeError::AlreadyRegistered(_) => plain(ErrorCode::DaemonAlreadyRegistered),
+            RuntimeError::AlreadyRegistered(_) | RuntimeError::HostSilent { .. } => {
+                plain(ErrorCode::DaemonAlreadyRegistered)
+            }
             RuntimeError::NotFound(_) => plain(ErrorCode::DaemonNotFound),
             RuntimeError::SnapshotIdentityMismatch { .. } => plain(ErrorCode::DaemonSnapshotIdentityMismatch),
             RuntimeError::SnapshotInvalid(_) => plain(ErrorCode::DaemonSnapshotInvalid),

@@ -76,11 +76,11 @@ pub fn runtime_abort_migration(env: Env, runtime: u32, migration: BigInt, timeou
     Ok(())
 }
 
-/// The operator's word that the other copy of a daemon is gone; throws when nothing waits for it.
+/// The operator's word that the other copy of a daemon is gone; throws when nothing waits for it. `ticket` is settled.
 #[napi]
-pub fn runtime_recover(env: Env, runtime: u32, origin: BigInt) -> Result<()> {
+pub fn runtime_recover(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> Result<()> {
     let origin = origin_from(&origin)?;
-    entry(&env, runtime)?.try_with(&env, |engine, now| engine.recover(origin, now))
+    entry(&env, runtime)?.try_with(&env, |engine, now| engine.recover(ticket_from(ticket), origin, now))
 }
 
 /// Moves every daemon of this node to peers that can host it; `ticket` is settled.

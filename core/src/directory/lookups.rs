@@ -27,6 +27,8 @@ pub enum Finding {
     NotFound(Option<Claim>),
     /// Some did not answer in time, and the others know of none: perhaps of a former one.
     Unanswered(Option<Claim>),
+    /// The same, and one of those who did not answer is named as the host.
+    HostSilent(NodeId, Option<Claim>),
 }
 
 /// Whether a question waits for peers that cannot answer yet, because they or this node have not started.
@@ -60,6 +62,8 @@ struct Open {
     unsure: BTreeSet<NodeId>,
     /// Who answered, with the claim that they know.
     answers: BTreeMap<NodeId, Option<Claim>>,
+    /// Hosts that homes named, and that have not answered since.
+    hosts: BTreeSet<NodeId>,
     /// Hosts that others named at an epoch: what these say from then on is later than that.
     named: BTreeSet<(NodeId, Epoch)>,
     /// The newest of the claims that do not hold any more.
@@ -213,6 +217,7 @@ impl Lookups {
             silent: nodes(silent),
             unsure: BTreeSet::new(),
             answers: BTreeMap::new(),
+            hosts: BTreeSet::new(),
             named: BTreeSet::new(),
             outdated: None,
             until: now + PATIENCE,
@@ -240,6 +245,7 @@ impl Lookups {
             if !open.waiting_for.remove(&from) {
                 return;
             }
+            open.hosts.remove(&from);
             match answer {
                 Answer::Claim(claim) => {
                     let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
@@ -285,6 +291,7 @@ impl Lookups {
             if open.answers.contains_key(&node) {
                 return false;
             }
+            open.hosts.insert(node);
             let asked = open.waiting_for.contains(&node) && !open.silent.contains(&node);
             open.unsure.remove(&node);
             if answers {
@@ -385,12 +392,13 @@ impl Lookups {
         over.into_iter()
             .filter_map(|query| self.take(query))
             .map(|open| {
-                let finding = match open.best() {
-                    Some(found) => Finding::Found(found),
-                    None if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
+                let finding = match (open.best(), open.hosts.first()) {
+                    (Some(found), _) => Finding::Found(found),
+                    (None, Some(&host)) => Finding::HostSilent(host, open.denied()),
+                    (None, None) if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
                         Finding::NotFound(open.denied())
                     }
-                    None => Finding::Unanswered(open.denied()),
+                    (None, None) => Finding::Unanswered(open.denied()),
                 };
                 (open.origin, finding)
             })
@@ -407,190 +415,4 @@ impl Lookups {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::directory::ClaimBody;
-    use crate::identity::{EntityKeypair, Lineage};
-
-    const ORIGIN: OriginHash = OriginHash::new(1);
-    const ONE: NodeId = NodeId::new(1);
-    const OTHER: NodeId = NodeId::new(2);
-
-    fn begin(lookups: &mut Lookups, haste: Haste, peers: &[(NodeId, bool)]) -> Option<Query> {
-        lookups.begin(ORIGIN, haste, peers.iter().copied(), Instant::now())
-    }
-
-    fn endings(lookups: &mut Lookups) -> Vec<Finding> {
-        lookups.finished(Instant::now()).into_iter().map(|(_, finding)| finding).collect()
-    }
-
-    #[test]
-    fn who_has_no_deadline_does_not_wait_for_peers_that_have_not_started() {
-        let mut lookups = Lookups::default();
-        begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
-        let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
-        assert_eq!(endings(&mut lookups), []);
-        lookups.answer(query, OTHER, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
-    }
-
-    #[test]
-    fn a_caller_waits_for_peers_that_have_not_started_and_a_spawn_that_joins_does_not() {
-        let mut lookups = Lookups::default();
-        begin(&mut lookups, Haste::WaitForAll, &[(ONE, false)]);
-        assert_eq!(endings(&mut lookups), []);
-        assert_eq!(begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]), None, "it is being asked");
-        assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
-    }
-
-    #[test]
-    fn a_peer_that_comes_while_a_question_is_open_is_asked_too() {
-        let mut lookups = Lookups::default();
-        let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
-        lookups.peer_silent(OTHER, false);
-        lookups.answer(query, ONE, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [], "the other one may know");
-        assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
-        assert_eq!(lookups.peer_answers(ONE), [], "it has answered");
-        lookups.answer(query, OTHER, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
-    }
-
-    #[test]
-    fn a_peer_with_a_new_session_is_asked_again() {
-        let mut lookups = Lookups::default();
-        let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
-        lookups.peer_silent(ONE, false);
-        lookups.answer(query, ONE, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [], "an answer of the former session");
-        assert_eq!(lookups.peer_answers(ONE), [(query, ORIGIN)]);
-        lookups.peer_gone(ONE, false);
-        assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
-    }
-
-    #[test]
-    fn who_is_not_sure_is_asked_again_and_ends_no_question() {
-        let mut lookups = Lookups::default();
-        let now = Instant::now();
-        let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true)]).expect("new");
-        lookups.answer(query, ONE, Answer::Nothing);
-        lookups.answer(query, OTHER, Answer::Unsure);
-        assert_eq!(endings(&mut lookups), [], "it would perhaps know");
-        assert_eq!(lookups.again(now), []);
-        assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
-        lookups.answer(query, OTHER, Answer::Unsure);
-        let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
-        assert_eq!(late, [Finding::Unanswered(None)]);
-    }
-
-    #[test]
-    fn a_host_that_knew_of_none_before_it_was_named_is_asked_again() {
-        let mut lookups = Lookups::default();
-        let now = Instant::now();
-        let [host, daemon] = [EntityKeypair::generate(), EntityKeypair::generate()];
-        let (origin, named) = (daemon.origin_hash(), host.node_id());
-        let body = ClaimBody {
-            entity: daemon.entity_id(),
-            lineage: Lineage::new(1),
-            epoch: Epoch::new(2),
-            min_epoch: Epoch::default(),
-            host: host.entity_id(),
-            incarnation: None,
-        };
-        let claim = Claim::sign(body, &daemon).expect("a full key pair");
-        let peers = [(ONE, true), (named, true)];
-        let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), now).expect("new");
-        lookups.answer(query, named, Answer::Nothing);
-        lookups.answer(query, ONE, Answer::Claim(claim.clone()));
-        assert_eq!(endings(&mut lookups), [], "it may have come there in between");
-        assert_eq!(lookups.again(now + 2 * AGAIN), [(query, origin, named)]);
-        lookups.answer(query, named, Answer::Nothing);
-        assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(claim))], "its later word counts");
-    }
-
-    #[test]
-    fn who_names_a_host_that_the_daemon_has_left_is_not_believed() {
-        let mut lookups = Lookups::default();
-        let [former, last, daemon] = [(); 3].map(|()| EntityKeypair::generate());
-        let named = |host: &EntityKeypair, epoch| {
-            let body = ClaimBody {
-                entity: daemon.entity_id(),
-                lineage: Lineage::new(1),
-                epoch: Epoch::new(epoch),
-                min_epoch: Epoch::default(),
-                host: host.entity_id(),
-                incarnation: None,
-            };
-            Claim::sign(body, &daemon).expect("a full key pair")
-        };
-        let peers = [(ONE, true), (former.node_id(), true), (last.node_id(), true)];
-        let query =
-            lookups.begin(daemon.origin_hash(), Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
-        let later = named(&last, 3);
-        lookups.answer(query, last.node_id(), Answer::Nothing);
-        lookups.answer(query, former.node_id(), Answer::Claim(later.clone()));
-        for (_, _, node) in lookups.again(Instant::now() + 2 * AGAIN) {
-            lookups.answer(query, node, Answer::Nothing);
-        }
-        lookups.answer(query, ONE, Answer::Claim(named(&former, 2)));
-        assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(later))], "it is nowhere");
-    }
-
-    #[test]
-    fn a_host_that_speaks_for_itself_is_believed_against_a_later_claim_of_another_that_names_it() {
-        let mut lookups = Lookups::default();
-        let [host, daemon] = [(); 2].map(|()| EntityKeypair::generate());
-        let named = |lineage, epoch| {
-            let body = ClaimBody {
-                entity: daemon.entity_id(),
-                lineage: Lineage::new(lineage),
-                epoch: Epoch::new(epoch),
-                min_epoch: Epoch::default(),
-                host: host.entity_id(),
-                incarnation: None,
-            };
-            Claim::sign(body, &daemon).expect("a full key pair")
-        };
-        let (origin, node) = (daemon.origin_hash(), host.node_id());
-        let peers = [(ONE, true), (node, true)];
-        let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
-        lookups.answer(query, ONE, Answer::Claim(named(1, 2)));
-        // The daemon was begun anew there, by somebody who could not hear of its former life.
-        let own = named(2, 1);
-        lookups.answer(query, node, Answer::Claim(own.clone()));
-        assert_eq!(endings(&mut lookups), [Finding::Found(Found { claim: own, by: node })]);
-    }
-
-    #[test]
-    fn a_member_without_a_session_is_waited_for_and_another_peer_is_not() {
-        let mut lookups = Lookups::default();
-        begin(&mut lookups, Haste::WaitForAll, &[(ONE, true), (OTHER, true)]);
-        lookups.peer_gone(ONE, false);
-        lookups.peer_gone(OTHER, true);
-        assert_eq!(endings(&mut lookups), []);
-        assert_eq!(lookups.peer_answers(OTHER).len(), 1);
-        assert_eq!(lookups.peer_answers(ONE).len(), 0);
-    }
-
-    #[test]
-    fn only_those_are_looked_at_that_are_due_or_of_which_something_was_heard() {
-        let now = Instant::now();
-        let mut lookups = Lookups::default();
-        let mut ask = |number| {
-            let origin = OriginHash::new(number);
-            lookups.begin(origin, Haste::WaitForAll, std::iter::once((ONE, true)), now).expect("new")
-        };
-        let queries = [ask(1), ask(2), ask(3)];
-        assert_eq!(lookups.finished(now), []);
-        assert!(lookups.heard.is_empty() && lookups.due(now).is_empty(), "nothing has happened");
-        lookups.answer(queries[1], ONE, Answer::Nothing);
-        assert_eq!(lookups.heard, BTreeSet::from([queries[1]]));
-        assert_eq!(lookups.finished(now).len(), 1);
-        lookups.begin_anew(OriginHash::new(1));
-        assert_eq!(lookups.due, BTreeSet::from([(now + PATIENCE, queries[2])]), "what is over leaves nothing");
-        assert_eq!(lookups.finished(now + PATIENCE).len(), 1);
-        assert_eq!(lookups.next_deadline(), None);
-        assert!(lookups.open.is_empty() && lookups.by_origin.is_empty() && lookups.heard.is_empty());
-    }
-}
+mod tests;

@@ -32,6 +32,9 @@ const FARTHEST: u64 = 1 << 32;
 pub struct MigrationId(u128);
 
 impl Incarnation {
+    /// No life of a node is earlier.
+    pub const EARLIEST: Self = Self { started_at_ms: 0, salt: 0 };
+
     /// The wire form: both numbers little-endian.
     pub fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];

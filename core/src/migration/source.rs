@@ -43,7 +43,14 @@ pub enum SourceAction {
     Cleanup,
     /// The target never went live, and says so: go on here at a higher epoch.
     TakeBack,
-    /// The target is proven dead, and may have run what it was handed: go on here from the snapshot, as a new life.
+    /// The target's copy is gone: look whether the target had handed the daemon on before.
+    LookElsewhere {
+        /// That it is gone is proven. Otherwise it is somebody's word.
+        proven: bool,
+    },
+    /// The target is there after all: it says itself what became of its copy.
+    StopLooking,
+    /// The target's copy is gone, and may have run what it was handed: go on here from the snapshot, as a new life.
     TakeOver,
     /// The target is out of reach and the hand-over undecided for others.
     InDoubt,
@@ -100,6 +107,11 @@ pub enum SourceState {
         in_doubt: bool,
         /// Then its declared loss counts as the operator's word.
         believed_at: Option<Instant>,
+    },
+    /// Decided, and the target's copy is gone. The target may have handed the daemon on: it is looked for.
+    Searching {
+        /// That the copy is gone is proven. Otherwise it is somebody's word, and the target may still be heard.
+        proven: bool,
     },
     /// Over.
     Gone,
@@ -159,12 +171,12 @@ impl Source {
 
     /// Whether the decision has fallen.
     pub fn is_released(&self) -> bool {
-        matches!(self.state, SourceState::Released { .. })
+        matches!(self.state, SourceState::Released { .. } | SourceState::Searching { .. })
     }
 
     /// Whether the decision has fallen and the target is out of reach.
     pub fn is_in_doubt(&self) -> bool {
-        matches!(self.state, SourceState::Released { in_doubt: true, .. })
+        matches!(self.state, SourceState::Released { in_doubt: true, .. } | SourceState::Searching { .. })
     }
 
     /// Whether it is over.
@@ -181,7 +193,9 @@ impl Source {
             SourceState::Reserving { .. } | SourceState::Sending(_) => Stage::Transfer,
             SourceState::AwaitRestore => Stage::Restore,
             SourceState::Staging => Stage::Replay,
-            SourceState::Closing { .. } | SourceState::Released { .. } => Stage::Cutover,
+            SourceState::Closing { .. } | SourceState::Released { .. } | SourceState::Searching { .. } => {
+                Stage::Cutover
+            }
             SourceState::Gone => Stage::Complete,
         }
     }
@@ -293,6 +307,7 @@ impl Source {
             | SourceState::Sending(_)
             | SourceState::AwaitRestore
             | SourceState::Released { .. }
+            | SourceState::Searching { .. }
             | SourceState::Gone => Vec::new(),
         }
     }
@@ -306,7 +321,7 @@ impl Source {
                 vec![SourceAction::Close, SourceAction::Report(Stage::Cutover), SourceAction::Ship { last: true }]
             }
             // A repetition: what it was told last may have been lost.
-            SourceState::Released { in_doubt: true, .. } => vec![SourceAction::InDoubt],
+            SourceState::Released { in_doubt: true, .. } | SourceState::Searching { .. } => vec![SourceAction::InDoubt],
             SourceState::Closing { .. } | SourceState::Released { in_doubt: false, .. } => {
                 vec![SourceAction::StillAtWork]
             }
@@ -342,8 +357,11 @@ impl Source {
         if !self.is_released() {
             return Vec::new();
         }
+        // What follows a life that has ended knows only what came to it since.
+        let ended = matches!(self.state, SourceState::Searching { proven: true });
         match copy {
             CopyState::Active => self.activated(),
+            CopyState::Undecided | CopyState::Discarded if ended => Vec::new(),
             CopyState::Undecided => {
                 self.state = SourceState::Released { in_doubt: false, believed_at: None };
                 vec![SourceAction::Activate]
@@ -352,11 +370,25 @@ impl Source {
                 self.state = SourceState::Gone;
                 vec![SourceAction::TakeBack]
             }
-            CopyState::Gone => {
-                self.state = SourceState::Gone;
-                vec![SourceAction::TakeOver]
-            }
+            CopyState::Gone => self.look_elsewhere(true),
         }
+    }
+
+    /// The target's copy is gone.
+    fn look_elsewhere(&mut self, proven: bool) -> Vec<SourceAction> {
+        let known = matches!(self.state, SourceState::Searching { proven: true });
+        if known && proven {
+            return Vec::new();
+        }
+        self.state = SourceState::Searching { proven: known || proven };
+        vec![SourceAction::LookElsewhere { proven }]
+    }
+
+    /// The daemon was looked for, and lives nowhere as far as can be known.
+    pub fn lives_nowhere(&mut self) -> Vec<SourceAction> {
+        let SourceState::Searching { .. } = self.state else { return Vec::new() };
+        self.state = SourceState::Gone;
+        vec![SourceAction::TakeOver]
     }
 
     /// The target or the orchestrator gave up, or a local step failed.
@@ -366,9 +398,7 @@ impl Source {
 
     /// The operator's word that the target's copy is gone. Nothing while the target is in reach.
     pub fn recover(&mut self) -> Vec<SourceAction> {
-        let SourceState::Released { in_doubt: true, .. } = self.state else { return Vec::new() };
-        self.state = SourceState::Gone;
-        vec![SourceAction::TakeOver]
+        if self.is_in_doubt() { self.look_elsewhere(false) } else { Vec::new() }
     }
 
     /// The mesh declared a node lost, and that is to count as the operator's word. One that comes back at once was not lost:
@@ -405,10 +435,12 @@ impl Source {
                 let mut actions = if *in_doubt { Vec::new() } else { vec![SourceAction::InDoubt] };
                 *in_doubt = true;
                 if dead {
-                    self.state = SourceState::Gone;
-                    actions.push(SourceAction::TakeOver);
+                    actions.append(&mut self.look_elsewhere(true));
                 }
                 return actions;
+            }
+            if let SourceState::Searching { .. } = self.state {
+                return if dead { self.look_elsewhere(true) } else { Vec::new() };
             }
             return self.resume(FailureReason::lost("target", node));
         }
@@ -429,13 +461,30 @@ impl Source {
         if node == self.target || gives_the_word {
             self.heard_at = now;
         }
-        if node == self.target
-            && let SourceState::Released { believed_at, .. } = &mut self.state
-        {
-            *believed_at = None;
-            return vec![SourceAction::QueryTarget];
+        if node != self.target {
+            return Vec::new();
         }
-        Vec::new()
+        match &mut self.state {
+            SourceState::Released { believed_at, .. } => {
+                *believed_at = None;
+                vec![SourceAction::QueryTarget]
+            }
+            // Whoever said that it was gone was wrong.
+            SourceState::Searching { proven: false } => {
+                self.state = SourceState::Released { in_doubt: true, believed_at: None };
+                vec![SourceAction::StopLooking, SourceAction::QueryTarget]
+            }
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
+            | SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Searching { proven: true }
+            | SourceState::Gone => Vec::new(),
+        }
     }
 
     /// The next instant at which [`tick`](Self::tick) has something to do.
@@ -452,7 +501,7 @@ impl Source {
             | SourceState::Staging
             | SourceState::Closing { .. }
             | SourceState::Released { believed_at: None, .. } => Some(self.heard_at + self.silence),
-            SourceState::Gone => None,
+            SourceState::Searching { .. } | SourceState::Gone => None,
         }
     }
 
@@ -467,6 +516,7 @@ impl Source {
             | SourceState::Staging
             | SourceState::Closing { .. }
             | SourceState::Released { .. }
+            | SourceState::Searching { .. }
             | SourceState::Gone => false,
         }
     }
@@ -501,7 +551,7 @@ impl Source {
                 self.heard_at = now;
                 return if doubt { Vec::new() } else { vec![SourceAction::Activate] };
             }
-            SourceState::Gone => return Vec::new(),
+            SourceState::Searching { .. } | SourceState::Gone => return Vec::new(),
         };
         let unsettled = unsettled.map(|unsettled| format!(": {unsettled}")).unwrap_or_default();
         self.resume(FailureReason::Timeout { detail: format!("waited for {waited_for}{unsettled}") })

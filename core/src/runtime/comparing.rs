@@ -1,19 +1,25 @@
 //! Copies of one daemon that came to be on both sides of a partition: how their hosts hear of each other.
 //!
 //! Members name their daemons to homes, and a home that hears two hosts of one tells the later one. Peers that share no homes
-//! compare at the beginning of every session: both say how many daemons they host, and whoever hosts fewer names its own, in
-//! batches and unsigned. The other one tells of those that it hosts too, or knows a later host of. Then claims are shown, a
-//! few at a time because they are signed, and the loser gives way. Daemons that were taken over are shown to every peer at the
-//! beginning of a session, also to those that host none: what a former copy says is not to be believed there.
+//! compare at the beginning of every session. One of the two, the one with the smaller id, leads: it hears how many daemons the
+//! other one hosts, and decides once. Whoever hosts fewer names its own, in batches and unsigned. The other one tells of those
+//! that it hosts too, or knows a later host of. Then claims are shown, a few at a time because they are signed, and the loser
+//! gives way. Daemons that were taken over are shown to every peer at the beginning of a session, also to those that host none:
+//! what a former copy says is not to be believed there.
+//!
+//! Whatever is to be said to a peer that has much to take waits for it, and holds up nothing for others.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::engine::{Engine, Now};
+use tokio::time::Instant;
+
+use super::engine::{Engine, Now, Slot};
 use super::placing::{MUCH, PAUSE, STEP, TOGETHER};
 use super::reaching::Then;
 use super::timers::TimerKey;
 use crate::daemon::Standing;
+use crate::directory::{Contested, Newcomers, Next};
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -23,16 +29,14 @@ use crate::wire::directory::{DirectoryMessage, Hosted, MOST_NAMED, Rival};
 const SHOWN: usize = 64;
 /// Pause between two steps.
 const BREATH: Duration = Duration::from_millis(5);
-/// Most rivals that wait to be shown a claim; what comes beyond is found by the next comparison.
-const MOST_CONTESTED: usize = 65_536;
-/// Daemons are not named while so many rivals wait.
+/// Daemons are not named to a peer while so many wait of what it told of others.
 const MANY_CONTESTED: usize = 8_192;
-/// Most daemons that arrived and are named together; beyond this they are named when their hosts compare.
-const MOST_ARRIVED: usize = 65_536;
+/// So long after this node said how many daemons it hosts, the word of the one that leads is no question but crossed it.
+const CROSSED: Duration = Duration::from_secs(5);
 
 /// What a node goes through its daemons for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Errand {
+enum Walk {
     /// To show the claims of those that were taken over.
     ShowTakenOver,
     /// To name all.
@@ -43,36 +47,56 @@ enum Errand {
 #[derive(Debug, Default)]
 pub(super) struct Comparing {
     /// For whom daemons are gone through, and at which slot that goes on.
-    walks: BTreeMap<(NodeId, Errand), usize>,
+    walks: BTreeMap<(NodeId, Walk), usize>,
     /// Others that say they host daemons of this node, and are to be shown its claims.
-    contested: VecDeque<Rival>,
+    contested: Contested,
+    /// Who of them was shown some last.
+    shown: Option<NodeId>,
     /// Daemons that have arrived: hosts that this node has compared with have not heard of them.
-    arrived: Vec<OriginHash>,
+    arrived: Newcomers,
+    /// When this node told a peer that leads how many daemons it hosts.
+    told: BTreeMap<NodeId, Instant>,
 }
 
 impl Comparing {
     /// The session with a peer is gone: the next one begins anew.
     pub(super) fn cut(&mut self, peer: NodeId) {
         self.walks.retain(|(of, _), _| *of != peer);
+        self.told.remove(&peer);
+        self.arrived.forget(peer);
     }
 
     fn is_idle(&self) -> bool {
         self.walks.is_empty() && self.contested.is_empty() && self.arrived.is_empty()
     }
-
-    /// Whether more rivals wait than were to be heard of now.
-    pub(super) fn is_busy(&self) -> bool {
-        self.contested.len() > MANY_CONTESTED
-    }
 }
 
 impl Engine {
-    /// A peer has a new session, or is a member no more: what both host is to be compared, unless homes do that.
-    pub(super) fn compare_with(&mut self, peer: NodeId) {
+    /// A peer has a new session: what both host is to be compared, unless homes do that.
+    pub(super) fn compare_with(&mut self, peer: NodeId, now: Now) {
+        self.comparing.arrived.skip(peer);
         let hosted = self.daemons.len() as u64;
-        if hosted > 0 && !self.placing.view.contains(peer) {
-            self.say_tally(peer, hosted, false);
+        // The one that leads may have asked already.
+        if hosted > 0 && !self.placing.view.contains(peer) && !self.has_told(peer, now) {
+            self.tell_tally(peer, hosted, now);
         }
+    }
+
+    /// A peer is a member no more: so far homes compared, and they do not any more.
+    pub(super) fn compare_anew(&mut self, peer: NodeId, now: Now) {
+        self.comparing.told.remove(&peer);
+        self.compare_with(peer, now);
+    }
+
+    fn has_told(&self, peer: NodeId, now: Now) -> bool {
+        self.comparing.told.get(&peer).is_some_and(|at| now.instant < *at + CROSSED)
+    }
+
+    fn tell_tally(&mut self, to: NodeId, hosted: u64, now: Now) {
+        if to < self.me() {
+            self.comparing.told.insert(to, now.instant);
+        }
+        self.say_tally(to, hosted, false);
     }
 
     fn say_tally(&mut self, to: NodeId, hosted: u64, yours: bool) {
@@ -85,18 +109,21 @@ impl Engine {
         if mine == 0 {
             return;
         }
-        if yours || (mine, self.me()) < (hosted, from) {
-            self.comparing.walks.entry((from, Errand::NameAll)).or_insert(0);
+        let leads = self.me() < from;
+        if yours || (leads && mine <= hosted) {
+            self.comparing.walks.entry((from, Walk::NameAll)).or_insert(0);
             self.timers.arm(TimerKey::Comparing, now.instant + TOGETHER);
-        } else {
+        } else if leads {
             self.say_tally(from, mine, true);
+        } else if !self.has_told(from, now) {
+            self.tell_tally(from, mine, now);
         }
     }
 
     /// A peer has a new session: the first few claims of daemons that were taken over come before everything else there.
     pub(super) fn announce_all_to(&mut self, peer: NodeId, now: Now) {
-        self.comparing.walks.insert((peer, Errand::ShowTakenOver), 0);
-        self.walk(peer, Errand::ShowTakenOver);
+        self.comparing.walks.insert((peer, Walk::ShowTakenOver), 0);
+        self.walk(peer, Walk::ShowTakenOver);
         self.compare_later(now);
     }
 
@@ -109,7 +136,7 @@ impl Engine {
     /// A daemon has arrived: peers that were compared with before are to hear of it.
     pub(super) fn compare_arrived(&mut self, origin: OriginHash, now: Now) {
         let strangers = self.peers.connected().any(|(peer, _)| !self.placing.view.contains(peer));
-        if strangers && self.comparing.arrived.len() < MOST_ARRIVED {
+        if strangers {
             self.comparing.arrived.push(origin);
             self.timers.arm(TimerKey::Comparing, now.instant + TOGETHER);
         }
@@ -117,32 +144,31 @@ impl Engine {
 
     /// Goes on with what is under way.
     pub(super) fn tick_comparing(&mut self, now: Now) {
-        self.show_contested();
-        let walks: Vec<(NodeId, Errand)> = self.comparing.walks.keys().copied().collect();
-        let mut waits = false;
-        for (peer, errand) in walks {
-            if self.comparing.is_busy() || self.peers.waiting_bytes(peer) > MUCH {
+        let mut waits = self.show_contested(now);
+        let walks: Vec<(NodeId, Walk)> = self.comparing.walks.keys().copied().collect();
+        for (peer, walk) in walks {
+            if self.comparing.contested.held_of(peer) > MANY_CONTESTED || self.has_much(peer) {
                 waits = true;
             } else {
-                self.walk(peer, errand);
+                self.walk(peer, walk);
             }
         }
-        self.name_arrived();
+        waits |= self.name_arrived();
         if !self.comparing.is_idle() {
             self.timers.arm(TimerKey::Comparing, now.instant + if waits { PAUSE } else { BREATH });
         }
     }
 
     /// One step through the daemons of this node, for one peer.
-    fn walk(&mut self, peer: NodeId, errand: Errand) {
-        let Some(cursor) = self.comparing.walks.get(&(peer, errand)).copied() else { return };
+    fn walk(&mut self, peer: NodeId, walk: Walk) {
+        let Some(cursor) = self.comparing.walks.get(&(peer, walk)).copied() else { return };
         let mut hosted = Vec::new();
         let mut next = cursor;
-        while next < self.daemons.capacity() && next < cursor + STEP && hosted.len() < errand.most() {
+        while next < self.daemons.capacity() && next < cursor + STEP && hosted.len() < walk.most() {
             if let Some(slot) = self.daemons.get(next) {
-                let named = match (errand, slot.host.standing) {
+                let named = match (walk, slot.host.standing) {
                     (
-                        Errand::NameAll,
+                        Walk::NameAll,
                         Standing::Starting
                         | Standing::Live
                         | Standing::Freezing(_)
@@ -150,11 +176,12 @@ impl Engine {
                         | Standing::Closed(_),
                     ) => true,
                     (
-                        Errand::ShowTakenOver,
+                        Walk::ShowTakenOver,
                         Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_),
                     ) => slot.host.min_epoch > Epoch::FIRST,
-                    (Errand::ShowTakenOver, Standing::Starting)
-                    | (_, Standing::Released(_) | Standing::Arriving(_)) => false,
+                    (Walk::ShowTakenOver, Standing::Starting) | (_, Standing::Released(_) | Standing::Arriving(_)) => {
+                        false
+                    }
                 };
                 if named {
                     hosted.push(Hosted { origin: slot.host.origin, epoch: slot.host.epoch });
@@ -163,17 +190,17 @@ impl Engine {
             next += 1;
         }
         if next < self.daemons.capacity() {
-            self.comparing.walks.insert((peer, errand), next);
+            self.comparing.walks.insert((peer, walk), next);
         } else {
-            self.comparing.walks.remove(&(peer, errand));
+            self.comparing.walks.remove(&(peer, walk));
         }
-        match errand {
-            Errand::ShowTakenOver => {
+        match walk {
+            Walk::ShowTakenOver => {
                 for Hosted { origin, .. } in hosted {
                     self.show_claim(origin, peer);
                 }
             }
-            Errand::NameAll => self.say_hosting(peer, hosted),
+            Walk::NameAll => self.say_hosting(peer, hosted),
         }
     }
 
@@ -183,20 +210,33 @@ impl Engine {
         }
     }
 
-    fn name_arrived(&mut self) {
-        let arrived = std::mem::take(&mut self.comparing.arrived);
-        let of = |origin: &OriginHash| {
-            let slot = self.local(*origin).ok().and_then(|key| self.slot(key))?;
-            Some(Hosted { origin: *origin, epoch: slot.host.epoch })
-        };
-        let hosted: Vec<Hosted> = arrived.iter().filter_map(of).collect();
+    /// Whether a peer has to take so much that more is not said to it now.
+    fn has_much(&self, peer: NodeId) -> bool {
+        self.peers.waiting_bytes(peer) > MUCH
+    }
+
+    /// Names the daemons that have arrived. True when somebody is yet to hear of them.
+    fn name_arrived(&mut self) -> bool {
         let peers = self.peers.connected().filter(|(peer, ready)| *ready && !self.placing.view.contains(*peer));
         let strangers: Vec<NodeId> = peers.map(|(peer, _)| peer).collect();
-        for stranger in strangers {
-            for some in hosted.chunks(STEP) {
-                self.say_hosting(stranger, some.to_vec());
+        for &stranger in &strangers {
+            while !self.has_much(stranger) {
+                match self.comparing.arrived.take(stranger, STEP) {
+                    Next::Some(origins) => {
+                        let slots = origins.into_iter().filter_map(|origin| self.slot(self.local(origin).ok()?));
+                        let named = |slot: &Slot| Hosted { origin: slot.host.origin, epoch: slot.host.epoch };
+                        let hosted = slots.map(named).collect();
+                        self.say_hosting(stranger, hosted);
+                    }
+                    Next::Everything => {
+                        self.comparing.walks.insert((stranger, Walk::NameAll), 0);
+                    }
+                    Next::Nothing => break,
+                }
             }
         }
+        self.comparing.arrived.forget_heard(&strangers);
+        !self.comparing.arrived.is_empty()
     }
 
     /// A peer that shares no homes with this node names its daemons.
@@ -228,7 +268,7 @@ impl Engine {
 
     /// Others say that they host daemons of this node: each of them is shown this node's claim, and either gives way or
     /// shows a better one.
-    pub(super) fn on_rivals(&mut self, rivals: &[Rival], now: Now) {
+    pub(super) fn on_rivals(&mut self, from: NodeId, rivals: &[Rival], now: Now) {
         let idle = self.comparing.contested.is_empty();
         for &Rival { origin, host } in rivals {
             if host == self.me() {
@@ -237,25 +277,56 @@ impl Engine {
             if self.local(origin).is_err() {
                 // One that is still being spawned shows its claim once it lives.
                 self.spawn_has_rival(origin, host);
-            } else if self.comparing.contested.len() < MOST_CONTESTED {
-                self.comparing.contested.push_back(Rival { origin, host });
+            } else {
+                self.comparing.contested.add(from, host, origin);
             }
         }
         if idle {
-            self.show_contested();
+            self.show_contested(now);
             self.compare_later(now);
         }
     }
 
-    fn show_contested(&mut self) {
-        for _ in 0..SHOWN {
-            let Some(Rival { origin, host }) = self.comparing.contested.pop_front() else { return };
-            if self.peers.is_up(host) {
-                self.show_claim(origin, host);
-            } else if self.local(origin).is_ok() {
-                self.reach_first(host, || Then::ShowClaim { origin });
+    /// Shows a few claims, to each host in turn. True when somebody has too much to take as to be shown any.
+    fn show_contested(&mut self, now: Now) -> bool {
+        let hosts = self.comparing.contested.hosts().min(SHOWN);
+        let mut waits = false;
+        for _ in 0..hosts {
+            let Some(host) = self.comparing.contested.next_host(self.comparing.shown) else { break };
+            self.comparing.shown = Some(host);
+            for _ in 0..SHOWN / hosts {
+                let Some(origin) = self.comparing.contested.first(host) else { break };
+                if !self.show_rival(origin, host) {
+                    waits = true;
+                    break;
+                }
+                self.comparing.contested.done(host, origin);
             }
         }
+        for teller in self.comparing.contested.take_beyond() {
+            if self.placing.view.contains(teller) {
+                self.place_anew(teller, now);
+            } else if self.peers.is_up(teller) {
+                self.comparing.walks.insert((teller, Walk::NameAll), 0);
+            }
+        }
+        waits
+    }
+
+    /// Shows a host the claim for a daemon of this node that it says to host, as soon as it is reached; false when that has to
+    /// wait.
+    fn show_rival(&mut self, origin: OriginHash, host: NodeId) -> bool {
+        if self.local(origin).is_err() {
+            return true;
+        }
+        if !self.peers.is_up(host) {
+            return self.reach_first(host, || Then::ShowClaim { origin });
+        }
+        let shown = !self.has_much(host);
+        if shown {
+            self.show_claim(origin, host);
+        }
+        shown
     }
 
     /// Shows a node the claim for a daemon of this one.
@@ -266,7 +337,7 @@ impl Engine {
     }
 }
 
-impl Errand {
+impl Walk {
     /// Most daemons of one step.
     const fn most(self) -> usize {
         match self {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::elsewhere::Search;
 use super::engine::{Engine, Now};
 use super::policy::Verdict;
 use super::reaching::Then;
@@ -37,6 +38,8 @@ pub(super) struct Departure {
     pub(super) own: Option<StreamId>,
     /// What it had to do with channels when its mailbox was closed.
     pub(super) ledger: Bytes,
+    /// The search for it, once the target's copy is gone.
+    pub(super) search: Search,
     /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
     pub(super) hushed: bool,
 }
@@ -115,6 +118,7 @@ impl Engine {
             held_bytes: 0,
             own: None,
             ledger: Bytes::new(),
+            search: Search::default(),
             hushed: false,
         };
         self.departures.insert(id.entity, departure);
@@ -124,10 +128,14 @@ impl Engine {
     /// An orchestrator wants a move undone that does not take place here (any more): it hears how it ended. One that has not
     /// begun never will.
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
-        let end = self.departed.of_driver(&id, from).unwrap_or(End::Kept);
+        self.reaching.forget_departures(|driver, waiting| driver == from && *waiting == id);
+        if let Some(end) = self.departed.of_driver(&id, from) {
+            return self.say_ended(from, id, end, reason);
+        }
         match self.options.orchestrator(from, self.me()) {
-            Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
+            Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Yes | Verdict::Ask => {
+                // The request itself may still be on its way.
                 let moves = self.called_off.entry(from).or_default();
                 if !moves.contains(&id) {
                     if moves.len() >= MOST_CALLED_OFF {
@@ -135,7 +143,8 @@ impl Engine {
                     }
                     moves.push_back(id);
                 }
-                self.say_ended(from, id, end, reason);
+                let reason = if self.has(id.entity) { reason } else { FailureReason::DaemonNotFound };
+                self.decline(from, id, reason);
             }
         }
     }
@@ -146,17 +155,20 @@ impl Engine {
             return self.say_ended(from, id, end, ended_unheard(from));
         }
         match self.options.orchestrator(from, self.me()) {
-            Verdict::No => self.refuse(from, "CutoverNotify", &"of a move that is not known"),
+            Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Yes | Verdict::Ask => {
                 let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
-                if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) {
-                    self.say_ended(from, id, End::Kept, ended_unheard(from));
-                } else {
-                    // So long ago that it is forgotten.
-                    self.say(from, &MigrationMessage::InDoubt { id });
-                }
+                let stayed = here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch);
+                // Otherwise it has left, so long ago that it is forgotten, or ended with another runtime of this node.
+                self.decline(from, id, if stayed { ended_unheard(from) } else { FailureReason::DaemonNotFound });
             }
         }
+    }
+
+    /// Whether the daemon is here and has not been released.
+    fn has(&self, entity: EntityId) -> bool {
+        let here = self.local(entity.origin_hash()).ok().and_then(|key| self.slot(key));
+        here.is_some_and(|slot| slot.host.entity() == entity)
     }
 
     fn say_ended(&mut self, to: NodeId, id: MoveId, end: End, reason: FailureReason) {
@@ -212,6 +224,8 @@ impl Engine {
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
+                SourceAction::LookElsewhere { proven } => self.look_elsewhere(entity, proven, now),
+                SourceAction::StopLooking => self.word_is_void(entity),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),

@@ -159,7 +159,7 @@ impl Engine {
     fn give_up(&mut self, origins: &[OriginHash], reason: Option<FailureReason>, now: Now) {
         let reason = reason.unwrap_or(FailureReason::Cancelled);
         for origin in origins {
-            self.drive_input(*origin, now, |machine| machine.abort(reason.clone()));
+            self.drive_input(*origin, now, |machine| machine.abort(reason.clone(), now.instant));
         }
         self.settle_own(now);
     }

@@ -70,6 +70,17 @@ pub enum RuntimeError {
     /// The identity is in use, here or on another node.
     #[error("daemon {0} is already registered")]
     AlreadyRegistered(OriginHash),
+    /// The identity may be in use on another node, which is silent and not proven dead.
+    #[error(
+        "daemon {origin} is said to live on node {host}, which does not answer and is not known to have ended: spawn it again \
+         when that node is back, has ended or is given up"
+    )]
+    HostSilent {
+        /// Which daemon.
+        origin: OriginHash,
+        /// The node that is named as its host.
+        host: NodeId,
+    },
     /// Nobody knows the daemon.
     #[error("daemon {0} was not found")]
     NotFound(OriginHash),

@@ -91,26 +91,35 @@ impl Engine {
         }
         for (origin, finding) in self.lookups.finished(now.instant) {
             self.search_over(origin, &finding, now);
+            self.looked_elsewhere(origin, &finding, now);
             match finding {
                 Finding::Found(found) => self.located(origin, Some(&found), now),
                 Finding::NotFound(former) => {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.located(origin, None, now);
                 }
-                // Whoever still waits does so for as long as its patience lasts; a spawn or `locate` does not.
-                Finding::Unanswered(former) => {
-                    self.spawn_where_none_lives(origin, former.as_ref());
-                    let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
-                    self.finish_locating(origin, None, now);
-                    self.spawn_looked_up(origin, None, now);
-                    if waits {
-                        self.look_up(origin, Haste::WaitForAll, now);
-                    }
-                }
+                Finding::Unanswered(former) => self.unanswered(origin, former.as_ref(), None, now),
+                Finding::HostSilent(host, former) => self.unanswered(origin, former.as_ref(), Some(host), now),
             }
         }
         if let Some(at) = self.lookups.next_deadline() {
             self.timers.arm(TimerKey::Lookups, at);
+        }
+    }
+
+    /// Nobody told in time where a daemon lives. Whoever still waits does so for as long as its patience lasts; `locate` does
+    /// not, and a spawn only while the `silent` one, which is named as the host, may live.
+    fn unanswered(&mut self, origin: OriginHash, former: Option<&Claim>, silent: Option<NodeId>, now: Now) {
+        self.spawn_where_none_lives(origin, former);
+        let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
+        self.finish_locating(origin, None, now);
+        if silent.is_some_and(|host| self.spawn_waits_for(origin, host, now)) {
+            self.look_up(origin, Haste::SkipSilent, now);
+        } else {
+            self.spawn_looked_up(origin, None, now);
+        }
+        if waits {
+            self.look_up(origin, Haste::WaitForAll, now);
         }
     }
 
@@ -168,10 +177,10 @@ impl Engine {
                 self.check_lookups(now);
             }
             Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
-            Ok(DirectoryMessage::Place { anew, hosted, gone, settled }) => {
-                self.on_place(from, anew, &hosted, &gone, settled);
+            Ok(DirectoryMessage::Place { anew, hosted, gone, settled, between }) => {
+                self.on_place(from, anew, &hosted, &gone, settled, between, now);
             }
-            Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(&rivals, now),
+            Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(from, &rivals, now),
             Ok(DirectoryMessage::Tally { hosted, yours }) => self.on_tally(from, hosted, yours, now),
             Ok(DirectoryMessage::Hosting { hosted }) => self.on_hosting(from, &hosted),
             Err(error) => self.refuse(from, "directory message", &error),

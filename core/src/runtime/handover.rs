@@ -10,7 +10,7 @@ use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
 use crate::daemon::{Control, DaemonKey, ReplyTo, Standing, Ticket};
 use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutItem, OutStream, Outgoing};
-use crate::identity::{EntityId, NodeId, OriginHash};
+use crate::identity::{EntityId, Epoch, NodeId, OriginHash};
 use crate::migration::{End, MigrationFailure, Outcome};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -287,20 +287,22 @@ impl Engine {
             }
             self.has_unsent(origin);
         }
+        self.tell_moved(senders, (target, epoch), now);
+        self.say_activate(entity);
+    }
+
+    /// Tells the senders of streams, each with the node that spoke for it last, where their daemon lives.
+    pub(super) fn tell_moved(&mut self, senders: Vec<(StreamId, NodeId)>, (host, epoch): (NodeId, Epoch), now: Now) {
         for (stream, via) in senders {
-            if stream.sender == me {
-                self.on_moved(&stream, target, epoch, now);
+            if stream.sender == self.me() {
+                self.on_moved(&stream, host, epoch, now);
             } else {
-                self.forwards.left(stream, via, target, now.instant);
+                self.forwards.left(stream, via, host, now.instant);
                 let to = self.way_to(stream.sender, via);
-                self.send(
-                    to,
-                    Subprotocol::Events,
-                    codec::encode(&EventsMessage::Moved { stream, node: target, epoch, hops: 0 }),
-                );
+                let body = codec::encode(&EventsMessage::Moved { stream, node: host, epoch, hops: 0 });
+                self.send(to, Subprotocol::Events, body);
             }
         }
-        self.say_activate(entity);
     }
 
     pub(super) fn say_activate(&mut self, entity: EntityId) {
@@ -344,8 +346,9 @@ impl Engine {
     pub(super) fn clean_up(&mut self, entity: EntityId, now: Now) {
         let Some(departure) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
-        let Departure { source, key, origin, .. } = departure;
+        let Departure { source, key, origin, search, .. } = departure;
         self.departed.note(&source.id, source.orchestrator, End::Left);
+        self.word_is_done(search);
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         if let Some(slot) = self.take_slot(key, now) {
             self.stop_receiving(key, entity, true);

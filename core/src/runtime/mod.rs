@@ -9,6 +9,7 @@ mod comparing;
 mod departures;
 mod direct;
 mod drains;
+mod elsewhere;
 mod engine;
 mod error;
 mod finding;

@@ -32,7 +32,7 @@ impl Engine {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.ready = true;
                     self.place_anew(*node, now);
-                    self.compare_with(*node);
+                    self.compare_with(*node, now);
                     for (query, origin) in self.lookups.peer_answers(*node) {
                         self.ask_where(*node, query, origin);
                     }
@@ -52,7 +52,7 @@ impl Engine {
                 if dead {
                     self.graves.bury(*node, *incarnation);
                 } else {
-                    self.graves.miss(*node);
+                    self.graves.miss(*node, now.instant);
                 }
                 self.cut(*node, dead, now);
                 self.migrations_lost(*node, dead, now);
@@ -63,7 +63,7 @@ impl Engine {
                 self.peers.remove(*node);
                 self.forwards_lost(*node);
                 self.lookups.peer_gone(*node, self.placing.view.contains(*node));
-                self.placing.hosts.forget(*node);
+                self.placing.peer_gone(*node);
                 self.check_lookups(now);
             }
         }

@@ -12,10 +12,10 @@ use super::engine::{Engine, Now, Slot};
 use super::timers::TimerKey;
 use crate::daemon::{DaemonKey, Standing};
 use crate::directory::{Homes, Hosts, View, ViewName};
-use crate::identity::{NodeId, OriginHash};
+use crate::identity::{NodeId, OriginHash, RuntimeLife};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::directory::{DirectoryMessage, Rival};
+use crate::wire::directory::{Between, DirectoryMessage, Rival};
 
 /// Daemons that are looked at in one step of a pass. No message names more than a home can be told by one step.
 pub(super) const STEP: usize = 2048;
@@ -37,6 +37,8 @@ pub(super) struct Placing {
     pub(super) view: View,
     /// As a home: who hosts what.
     pub(super) hosts: Hosts,
+    /// Which of its runtimes each peer has; the first one where nothing was heard.
+    lives: BTreeMap<NodeId, RuntimeLife>,
     /// The slot at which the pass under way goes on.
     cursor: Option<usize>,
     /// Homes that know nothing of this node's daemons any more.
@@ -73,6 +75,12 @@ impl Placing {
         !self.left.is_empty() || !self.left_before.is_empty()
     }
 
+    /// A peer is gone: whoever has its name next says which runtime it is.
+    pub(super) fn peer_gone(&mut self, peer: NodeId) {
+        self.hosts.forget(peer);
+        self.lives.remove(&peer);
+    }
+
     /// Something for a peer was dropped: it is told everything anew.
     pub(super) fn lost_something(&mut self, to: NodeId, subprotocol: Subprotocol) {
         if subprotocol == Subprotocol::Directory && (self.view.contains(to) || self.named.contains(&to)) {
@@ -93,7 +101,7 @@ impl Engine {
         self.ask_new_homes(now);
         for &former in before.nodes() {
             if self.peers.get(former).is_some_and(|peer| peer.ready) {
-                self.compare_with(former);
+                self.compare_anew(former, now);
             }
         }
         self.settle_own(now);
@@ -126,8 +134,7 @@ impl Engine {
     pub(super) fn tick_placing(&mut self, now: Now) {
         let Some(cursor) = self.placing.cursor else { return };
         let me = self.me();
-        let busy = self.comparing.is_busy();
-        if busy || self.placing.view.nodes().iter().any(|&home| self.peers.waiting_bytes(home) > MUCH) {
+        if self.placing.view.nodes().iter().any(|&home| self.peers.waiting_bytes(home) > MUCH) {
             self.timers.arm(TimerKey::Placing, now.instant + PAUSE);
             return;
         }
@@ -196,7 +203,9 @@ impl Engine {
         if !hosted.is_empty() {
             self.placing.named.insert(home);
         }
-        let body = codec::encode(&DirectoryMessage::Place { anew, hosted, gone, settled });
+        let of_home = self.placing.lives.get(&home).copied().unwrap_or_default();
+        let between = Between { from: self.node.runtime.get(), to: of_home.get() };
+        let body = codec::encode(&DirectoryMessage::Place { anew, hosted, gone, settled, between });
         self.send(home, Subprotocol::Directory, body);
     }
 
@@ -287,6 +296,7 @@ impl Engine {
     }
 
     /// A node names its daemons.
+    #[allow(clippy::too_many_arguments)] // the fields of the message
     pub(super) fn on_place(
         &mut self,
         from: NodeId,
@@ -294,9 +304,17 @@ impl Engine {
         hosted: &[OriginHash],
         gone: &[OriginHash],
         settled: Option<u64>,
+        between: Between,
+        now: Now,
     ) {
+        let life = RuntimeLife::new(between.from);
+        let begun_anew = self.placing.lives.insert(from, life).unwrap_or_default() != life;
+        if begun_anew {
+            // What this node told its forerunner it does not know.
+            self.place_anew(from, now);
+        }
         let hosts = &mut self.placing.hosts;
-        if anew {
+        if anew || begun_anew {
             hosts.forget(from);
         }
         for &origin in gone {
@@ -309,7 +327,9 @@ impl Engine {
             }
             rivals.extend(hosts.of(origin).filter(|&host| host != from).map(|host| Rival { origin, host }));
         }
-        if let Some(view) = settled {
+        // Some of what is said to be named may have been named to a forerunner of this runtime. It is named anew once the
+        // sender has heard of this one.
+        if let Some(view) = settled.filter(|_| between.to == self.node.runtime.get()) {
             hosts.settle(from, ViewName(view));
         }
         // A home hosts as well.

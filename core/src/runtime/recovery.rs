@@ -6,11 +6,12 @@
 //! every peer that comes later; whoever holds an older copy fences it.
 
 use super::departures::Departure;
+use super::elsewhere::not_lost;
 use super::engine::{Engine, Now};
 use super::error::{Executed, RuntimeError};
 use super::timers::TimerKey;
-use super::work::{DaemonEvent, Role, StopReason, Work};
-use crate::daemon::{DaemonKey, Standing};
+use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
+use crate::daemon::{DaemonKey, Standing, Ticket};
 use crate::directory::{Claim, ClaimBody};
 use crate::events::Inbound;
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
@@ -23,34 +24,33 @@ use crate::wire::migration::{FailureReason, MigrationMessage, Stage};
 
 impl Engine {
     /// The operator's word that the other copy of a daemon is gone: a copy of this node that waits for that copy's host goes
-    /// live as a new life. Nothing for a daemon that lives here anyway; an error while the other host is in reach, and for a
-    /// daemon of which nothing is here.
-    pub fn recover(&mut self, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
+    /// live as a new life, unless the daemon is found to live elsewhere; then `ticket` is settled with [`Settlement::Done`].
+    /// Nothing for a daemon that lives here anyway; an error while the other host is in reach, and for a daemon of which
+    /// nothing is here.
+    pub fn recover(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
         self.check_ready()?;
-        let leaving = self.departures.iter().find(|(_, departure)| departure.origin == origin);
+        let leaving = self.departures.iter_mut().find(|(_, departure)| departure.origin == origin);
         let coming = self.arrivals.keys().find(|entity| entity.origin_hash() == origin).copied();
-        let recovered = if let Some((entity, departure)) = leaving.map(|(entity, departure)| (*entity, departure)) {
-            if !departure.source.is_released() {
-                return Ok(());
+        if let Some((&entity, departure)) = leaving.filter(|(_, departure)| departure.source.is_released()) {
+            if !departure.source.is_in_doubt() {
+                return Err(not_lost());
             }
+            departure.search.wait(ticket);
             self.departure_input(entity, now, Source::recover);
-            !self.departures.contains_key(&entity)
         } else if self.local(origin).is_ok() {
-            return Ok(());
+            self.settle(ticket, Ok(Settlement::Done));
         } else if let Some(entity) = coming {
             self.check_claimable(&entity)?;
             self.arrival_input(entity, now, Target::recover);
-            !self.arrivals.contains_key(&entity)
+            if self.arrivals.contains_key(&entity) {
+                return Err(not_lost());
+            }
+            self.settle(ticket, Ok(Settlement::Done));
         } else {
             return Err(RuntimeError::NotFound(origin));
-        };
-        self.settle_own(now);
-        if recovered {
-            return Ok(());
         }
-        let expected = "a lost peer".to_owned();
-        let reason = FailureReason::WrongPhase { expected, got: "recover".to_owned() };
-        Err(RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown)))
+        self.settle_own(now);
+        Ok(())
     }
 
     /// Whether this node could show that a staged copy that it takes over is its own: the source has not handed it over, so
@@ -75,14 +75,15 @@ impl Engine {
 
     /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
     pub(super) fn take_over(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, ledger, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, ledger, search, .. }) = self.departures.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
         self.keep_ledger(key, ledger);
         self.work.push(Work::ReleaseState { daemon: key });
-        let epoch = two_on(source.id.epoch);
+        let epoch = search.outranking(two_on(source.id.epoch));
         self.begin_new_life(key, epoch, None, now);
+        self.word_is_done(search);
     }
 
     /// The source is gone, and this staged copy is all that is left.
@@ -147,10 +148,13 @@ impl Engine {
 
     /// The target discarded its copy though it was released: the daemon goes on here, two epochs on, with every event.
     pub(super) fn take_back(&mut self, entity: EntityId, now: Now) {
-        let Some(Departure { source, key, origin, ledger, .. }) = self.departures.remove(&entity) else { return };
+        let Some(Departure { source, key, origin, ledger, search, .. }) = self.departures.remove(&entity) else {
+            return;
+        };
         self.timers.disarm(TimerKey::Departure(entity));
         self.departed.note(&source.id, source.orchestrator, End::Kept);
         self.note_kept(&source);
+        self.word_is_done(search);
         self.work.push(Work::ReleaseState { daemon: key });
         self.pointers.forget(origin);
         let (me, own, incarnation) = (self.me(), self.node.keypair.entity_id(), Some(self.node.incarnation));

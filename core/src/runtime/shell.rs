@@ -361,8 +361,9 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         MigrationMessage::ActivateTarget { id, .. } | MigrationMessage::StatusQuery { id } => {
             Some(codec::encode(&MigrationMessage::StatusAnswer { id, copy: CopyState::Gone }))
         }
-        MigrationMessage::CutoverNotify { id } => Some(codec::encode(&MigrationMessage::InDoubt { id })),
-        MigrationMessage::TakeSnapshot { id, .. } | MigrationMessage::Cancel { id, .. } => {
+        MigrationMessage::TakeSnapshot { id, .. }
+        | MigrationMessage::CutoverNotify { id }
+        | MigrationMessage::Cancel { id, .. } => {
             let reason = FailureReason::DaemonNotFound;
             Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
         }

@@ -2,8 +2,10 @@
 //! the object, restore it, go live.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::{Executed, RuntimeError};
@@ -16,7 +18,7 @@ use crate::daemon::{
 };
 use crate::directory::{Claim, Haste, Homes};
 use crate::events::{InStream, Inbound};
-use crate::identity::{EntityKeypair, Epoch, IdentityError, Lineage, NodeId, OriginHash, Signature};
+use crate::identity::{EntityKeypair, Epoch, IdentityError, Incarnation, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -44,10 +46,15 @@ pub(super) struct Spawning {
     state: Option<Bytes>,
     /// The directory has not answered yet whether the daemon lives elsewhere.
     looking: bool,
+    /// Until when it waits for a host that is named and silent.
+    patience: Instant,
     /// Nodes that are about to host it as well: once it lives they are shown its claim.
     rivals: Vec<NodeId>,
 }
 
+/// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
+/// half a minute unless that is set, and name it no longer.
+const SILENT_HOST: Duration = Duration::from_secs(35);
 /// Most nodes that are remembered for that.
 const MOST_RIVALS: usize = 8;
 
@@ -109,15 +116,20 @@ impl Engine {
         self.insert(
             host,
             Inbound::new(),
-            Some(Box::new(Spawning { ticket, state, looking: true, rivals: Vec::new() })),
+            Some(Box::new(Spawning {
+                ticket,
+                state,
+                looking: true,
+                patience: now.instant + SILENT_HOST,
+                rivals: Vec::new(),
+            })),
         );
-        self.arm_callback_timeout(key, now);
         if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
             // Whoever was asked before did not hear that this node is about to host it.
             self.lookups.begin_anew(origin);
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
-            self.construct(key);
+            self.construct(key, now);
         }
         Ok(())
     }
@@ -153,10 +165,23 @@ impl Engine {
             Some(claim) if !self.is_dead(claim) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
             Some(claim) => {
                 self.outrank(key, claim.body().epoch);
-                self.construct(key);
+                self.construct(key, now);
             }
-            None => self.construct(key),
+            None => self.construct(key, now),
         }
+    }
+
+    /// Whether a spawn goes on waiting for a node that is named as the daemon's host, and is silent. One that is proven dead
+    /// is not waited for; one that may live is, for a while, and then the spawn is refused.
+    pub(super) fn spawn_waits_for(&mut self, origin: OriginHash, host: NodeId, now: Now) -> bool {
+        let Some(key) = self.by_origin.get(&origin).copied() else { return false };
+        let spawning = self.slot(key).and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
+        let Some(patience) = spawning.map(|spawning| spawning.patience) else { return false };
+        let ended = self.graves.holds(host, Incarnation::EARLIEST) && self.peers.get(host).is_none();
+        if !ended && patience <= now.instant {
+            self.fail_spawn(key, RuntimeError::HostSilent { origin, host }, now);
+        }
+        !ended && patience > now.instant
     }
 
     /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
@@ -185,12 +210,13 @@ impl Engine {
         }
     }
 
-    fn construct(&mut self, key: DaemonKey) {
+    fn construct(&mut self, key: DaemonKey, now: Now) {
         let pointer = self.slot(key).and_then(|slot| self.pointers.get(slot.host.origin));
         if let Some(former) = pointer.map(|pointer| pointer.epoch) {
             self.outrank(key, former);
         }
         let Some(slot) = self.slot_mut(key) else { return };
+        slot.host.progress_at = now.instant;
         let (origin, entity, kind) = (slot.host.origin, slot.host.entity(), slot.host.kind.clone());
         let spawn = slot.spawning.as_mut().map(|spawning| {
             spawning.looking = false;
@@ -198,6 +224,7 @@ impl Engine {
         });
         let purpose = ConstructFor::Spawn;
         self.work.push(Work::Construct { daemon: key, origin, entity, kind, purpose, spawn });
+        self.arm_callback_timeout(key, now);
     }
 
     /// The embedder made the object, or could not.

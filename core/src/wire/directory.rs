@@ -77,6 +77,9 @@ pub enum DirectoryMessage<'b> {
         /// All that it hosts is named, for the view of this name.
         #[n(3)]
         settled: Option<u64>,
+        /// Between which runtimes. One knows nothing of what was said to its forerunner, and hosts nothing of what that named.
+        #[n(4)]
+        between: Between,
     },
     /// Others say as well that they host these daemons, as the sender knows, a home perhaps. The receiver is to show them its
     /// claims.
@@ -106,6 +109,18 @@ pub enum DirectoryMessage<'b> {
         #[cbor(decode_with = "read_hosted")]
         hosted: Vec<Hosted>,
     },
+}
+
+/// The runtimes of two nodes between which a message is, each counted in the life of its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Between {
+    /// The sender's.
+    #[n(0)]
+    pub from: u32,
+    /// The receiver's, as far as the sender knows.
+    #[n(1)]
+    pub to: u32,
 }
 
 /// A daemon that the sender hosts.

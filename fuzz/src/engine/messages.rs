@@ -5,7 +5,7 @@ use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::identity::{Epoch, Lineage, MigrationId, NodeId};
 use mesh_daemon_core::wire::Subprotocol;
 use mesh_daemon_core::wire::codec;
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few, Hosted, Rival};
+use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, Hosted, Rival};
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Failure, FailureKind, Item, Reply, StreamId};
 use mesh_daemon_core::wire::migration::{
     CopyState, FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark,
@@ -290,6 +290,7 @@ impl OfDirectory<'_> {
                 hosted: hosted.map(origin).to_vec(),
                 gone: gone.map(origin).to_vec(),
                 settled: settled.map(|view| view.0),
+                between: Between::default(),
             },
             Self::Rivals { theirs, second } => {
                 let rival = Rival { origin: origin(theirs), host: peer(second).node_id() };

@@ -146,8 +146,7 @@ impl Model {
         let origin = self.any(world);
         match world.chance(3) {
             0 => {
-                let lie =
-                    DirectoryMessage::Place { anew: false, hosted: vec![origin], gone: Vec::new(), settled: None };
+                let lie = World::placing(vec![origin], Vec::new());
                 world.forge_directory(liar, to, &lie);
                 self.lies.insert((to, origin));
             }
@@ -279,7 +278,7 @@ impl Model {
                     continue;
                 }
                 let gone = vec![origin];
-                let taken_back = DirectoryMessage::Place { anew: false, hosted: Vec::new(), gone, settled: None };
+                let taken_back = World::placing(Vec::new(), gone);
                 world.forge_directory(liar, to, &taken_back);
             }
         }

@@ -26,6 +26,11 @@ fn begin_spawn(world: &mut World, node: usize, number: u32) -> Ticket {
     world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
 }
 
+fn begin_spawn_of(world: &mut World, node: usize, origin: OriginHash) -> Ticket {
+    let number = (0..10_000).find(|&number| key(number).origin_hash() == origin).expect("one of them");
+    begin_spawn(world, node, number)
+}
+
 fn spawn(world: &mut World, node: usize, number: u32) -> OriginHash {
     let ticket = begin_spawn(world, node, number);
     assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
@@ -239,7 +244,7 @@ fn a_member_that_says_it_hosts_what_it_does_not_is_asked_in_vain() {
     for_seeds(0..20, 7, |world| {
         world.take_part();
         let origin = key(1).origin_hash();
-        let squat = DirectoryMessage::Place { anew: false, hosted: vec![origin], gone: Vec::new(), settled: None };
+        let squat = World::placing(vec![origin], Vec::new());
         for home in homes(world, origin).into_iter().filter(|&home| home != 6) {
             world.forge_directory(6, home, &squat);
         }
@@ -325,5 +330,130 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
         world.restart(0);
         world.run_for(SOON);
         assert!((1..6).all(|node| world.nodes[node].engine.kept_addresses() == 0));
+    });
+}
+
+/// A daemon that its host names to others only.
+fn named_to_others(world: &mut World, host: usize) -> OriginHash {
+    let number =
+        (0..10_000).find(|&number| !homes(world, key(number).origin_hash()).contains(&host)).expect("one of them");
+    spawn(world, host, number)
+}
+
+#[test]
+fn a_home_whose_runtime_was_begun_anew_is_told_again_who_lives_where() {
+    for silently in [false, true] {
+        for_seeds(0..10, 6, |world| {
+            world.take_part();
+            let origin = named_to_others(world, 0);
+            let kept = |world: &World| -> usize { (0..6).map(|node| world.nodes[node].engine.kept_addresses()).sum() };
+            assert_eq!(kept(world), 3);
+            for home in homes(world, origin) {
+                world.end_runtime(home, silently);
+                let pause = world.chance(40_000);
+                world.run_for(Duration::from_micros(pause));
+                world.begin_runtime(home);
+            }
+            world.run_for(SOON);
+            assert_eq!(kept(world), 3, "each home knows of it again");
+            // What is nowhere is known to be nowhere again, at once.
+            let before = world.now;
+            let ticket = world.call(1, key(9_999).origin_hash());
+            assert_eq!(world.failure(ticket), RuntimeError::NotFound(key(9_999).origin_hash()));
+            assert!(world.now - before < Duration::from_millis(50), "{:?}", world.now - before);
+        });
+    }
+}
+
+#[test]
+fn a_home_whose_runtime_was_begun_anew_is_never_sure_of_what_it_was_not_told() {
+    for_seeds(0..60, 6, |world| {
+        world.take_part();
+        let origin = named_to_others(world, 0);
+        let all: Vec<usize> = nodes(world).collect();
+        let homes = homes(world, origin);
+        let other = (1..6).find(|node| !homes.contains(node)).expect("two are no homes");
+        // The members change, and change back, while runtimes of homes are begun anew: passes are under way.
+        for &home in &homes {
+            world.end_runtime(home, true);
+            world.begin_runtime(home);
+        }
+        for members in [all.iter().copied().filter(|&node| node != other).collect::<Vec<_>>(), all.clone()] {
+            for &node in &all {
+                world.tell_members(node, &members);
+                let pause = world.chance(30_000);
+                world.run_for(Duration::from_micros(pause));
+                let ticket = world.call(other, origin);
+                world.outputs(ticket);
+                world.run_for(Duration::from_millis(1));
+            }
+        }
+        let ticket = begin_spawn_of(world, other, origin);
+        assert_eq!(world.failure(ticket), RuntimeError::AlreadyRegistered(origin));
+    });
+}
+
+/// A node that is no home of a daemon and does not host it.
+fn stranger_to(world: &World, host: usize, origin: OriginHash) -> usize {
+    let homes = homes(world, origin);
+    nodes(world).find(|node| *node != host && !homes.contains(node)).expect("there are more nodes than homes")
+}
+
+#[test]
+fn a_spawn_is_refused_while_a_home_names_a_host_that_is_silent_and_may_live() {
+    for_seeds(0..10, 6, |world| {
+        world.take_part();
+        let origin = named_to_others(world, 0);
+        let other = stranger_to(world, 0, origin);
+        let (host, before) = (world.id(0), world.now);
+        world.cut(other, 0, Duration::from_secs(100));
+        let ticket = begin_spawn_of(world, other, origin);
+        let error = world.failure(ticket);
+        assert!(error.to_string().contains(&host.to_string()), "it names the host: {error}");
+        assert!(world.now - before < Duration::from_secs(40), "{:?}", world.now - before);
+        assert_eq!(world.hosts(origin).len(), 1);
+        world.run_for(Duration::from_secs(100));
+        let ticket = begin_spawn_of(world, other, origin);
+        assert_eq!(world.failure(ticket), RuntimeError::AlreadyRegistered(origin));
+        let ticket = world.call(other, origin);
+        world.outputs(ticket);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_spawn_goes_on_once_the_silent_host_is_given_up_or_its_end_is_known() {
+    for how in [Loss::Silence, Loss::Goodbye, Loss::NewerIncarnation] {
+        for_seeds(0..10, 6, |world| {
+            world.take_part();
+            let origin = named_to_others(world, 0);
+            let other = stranger_to(world, 0, origin);
+            let others: Vec<usize> = nodes(world).skip(1).collect();
+            for &node in &others {
+                world.cut(node, 0, Duration::from_secs(4000));
+            }
+            let ticket = begin_spawn_of(world, other, origin);
+            world.run_for(Duration::from_secs(20));
+            assert!(!world.is_answered(ticket), "it may live");
+            for &node in &others {
+                world.lose(node, 0, how);
+            }
+            let before = world.now;
+            assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+            assert!(world.now - before < Duration::from_secs(5), "{:?}", world.now - before);
+        });
+    }
+}
+
+#[test]
+fn who_begins_again_under_the_identity_of_the_node_spawns_its_daemons_at_once() {
+    for_seeds(0..10, 6, |world| {
+        world.take_part();
+        let origin = named_to_others(world, 0);
+        world.restart(0);
+        let before = world.now;
+        let ticket = begin_spawn_of(world, 0, origin);
+        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        assert!(world.now - before < Duration::from_secs(1), "{:?}", world.now - before);
     });
 }

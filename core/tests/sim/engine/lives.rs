@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesh_daemon_core::identity::{MigrationId, OriginHash};
+use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
-use mesh_daemon_core::runtime::{Executed, RuntimeError, Settlement};
+use mesh_daemon_core::runtime::{Executed, RuntimeError, Settlement, StopReason};
 use mesh_daemon_core::wire::Lane;
 
 use super::daemon::HANG;
 use super::in_world;
 use super::load::answers_are_true;
-use super::world::World;
+use super::world::{Trap, World};
 
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
+const THIRD: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
@@ -53,7 +55,7 @@ fn decided(world: &mut World, live: bool) -> (OriginHash, MigrationId) {
         world.send(index % 3, origin);
     }
     let message = if live { "ActivateAck" } else { "ActivateTarget" };
-    world.trap = Some(super::world::Trap { message, nth: 0, arrives: false, heal_after: SECOND });
+    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: SECOND });
     let ticket = world.migrate(SOURCE, origin, TARGET);
     let migration = world.migration(ticket).expect("it begins");
     assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
@@ -156,4 +158,156 @@ fn hazard_13_whoever_waits_without_a_deadline_hears_that_the_runtime_has_ended()
             assert!(may_have_run(result), "{result:?}");
         });
     }
+}
+
+/// A daemon that its source waits for long: the target has it, could not say so, and waits no more for that to be heard.
+fn doubted_for_long(world: &mut World) -> OriginHash {
+    let origin = world.spawn(SOURCE, 1, "prompt");
+    for node in 0..3 {
+        let ticket = world.call(node, origin);
+        world.outputs(ticket);
+    }
+    world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: 4000 * SECOND });
+    world.migrate(SOURCE, origin, TARGET);
+    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke behind the decision");
+    world.run_for(700 * SECOND);
+    origin
+}
+
+/// The same, and the target has handed it on to a third node and remembers nothing of that.
+fn handed_on(world: &mut World) -> OriginHash {
+    let origin = doubted_for_long(world);
+    assert_eq!(world.moved(TARGET, origin, THIRD), Ok(()));
+    world.run_for(1500 * SECOND);
+    assert_eq!(world.nodes[TARGET].engine.census().pointers, 0, "it has forgotten where it went");
+    assert_eq!(hosts(world, origin), [THIRD]);
+    origin
+}
+
+/// The daemon lives on the third node alone, and whoever calls it reaches it there.
+fn lives_on_with_the_third(world: &mut World, origin: OriginHash) {
+    assert_eq!(hosts(world, origin), [THIRD], "one copy");
+    assert!(world.nodes[SOURCE].engine.migrations().is_empty(), "the source has let go");
+    for node in (0..3).filter(|&node| !world.nodes[node].bare).collect::<Vec<_>>() {
+        let ticket = world.call(node, origin);
+        world.outputs(ticket);
+    }
+    assert_eq!(world.located(SOURCE, origin), Some(world.id(THIRD)));
+    assert!(world.retired.iter().all(|(_, reason)| *reason != StopReason::Fenced), "nobody had to be fenced");
+    world.run_for(SECOND);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn hazard_64_a_target_that_handed_the_daemon_on_and_forgot_it_makes_no_second_copy() {
+    for begins in [false, true] {
+        in_world(World::new(1, 3), |world| {
+            let origin = handed_on(world);
+            world.end_runtime(TARGET, true);
+            if begins {
+                world.begin_runtime(TARGET);
+            }
+            world.run_for(2000 * SECOND);
+            lives_on_with_the_third(world, origin);
+        });
+    }
+}
+
+#[test]
+fn hazard_64_a_target_that_handed_the_daemon_on_and_died_makes_no_second_copy() {
+    for told in [false, true] {
+        in_world(World::new(1, 3), |world| {
+            let origin = handed_on(world);
+            if told {
+                world.restart(TARGET);
+            } else {
+                world.restart_after_silence(TARGET);
+            }
+            world.run_for(SECOND);
+            lives_on_with_the_third(world, origin);
+        });
+    }
+}
+
+#[test]
+fn hazard_64_the_word_that_the_target_is_gone_makes_no_second_copy_of_what_it_handed_on() {
+    in_world(World::new(1, 3), |world| {
+        let origin = handed_on(world);
+        world.lose(SOURCE, TARGET, Loss::Silence);
+        assert_eq!(world.recover(SOURCE, origin), Ok(()));
+        world.run_for(SECOND);
+        lives_on_with_the_third(world, origin);
+    });
+}
+
+#[test]
+fn hazard_69_a_copy_that_is_taken_over_outranks_whatever_was_heard_of_the_other_one() {
+    in_world(World::new(1, 3), |world| {
+        let origin = doubted_for_long(world);
+        assert_eq!(world.moved(TARGET, origin, THIRD), Ok(()));
+        assert_eq!(world.moved(THIRD, origin, TARGET), Ok(()));
+        world.lose(SOURCE, TARGET, Loss::Silence);
+        assert_eq!(world.recover(SOURCE, origin), Ok(()));
+        world.connect(SOURCE, TARGET, false);
+        world.run_for(SECOND);
+        assert_eq!(hosts(world, origin), [SOURCE], "the word was that the other copy is gone");
+        let ticket = world.call(THIRD, origin);
+        world.outputs(ticket);
+    });
+}
+
+#[test]
+fn the_word_that_a_target_is_gone_is_void_when_it_is_back_before_the_daemon_was_looked_for() {
+    for message in ["ActivateTarget", "ActivateAck"] {
+        in_world(World::new(1, 4), |world| {
+            let origin = world.spawn(SOURCE, 1, "prompt");
+            world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: 20 * SECOND });
+            world.migrate(SOURCE, origin, TARGET);
+            assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+            // Somebody is silent, so that the question lasts.
+            world.cut(SOURCE, 3, 60 * SECOND);
+            world.run_for(19 * SECOND);
+            let word = world.act(SOURCE, None, |engine, ticket, now| engine.recover(ticket, origin, now));
+            match world.wait_for(word) {
+                Err(RuntimeError::Migration(failure)) => assert_eq!(failure.outcome(), Outcome::Unknown),
+                other => panic!("{other:?}"),
+            }
+            world.run_for(10 * SECOND);
+            assert_eq!(hosts(world, origin), [TARGET], "one copy");
+            assert!(world.retired.iter().all(|(_, reason)| *reason != StopReason::Fenced), "nobody had to be fenced");
+            let ticket = world.call(2, origin);
+            world.outputs(ticket);
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn hazard_64_who_has_the_daemon_now_and_is_silent_is_waited_for_before_it_is_taken_over() {
+    in_world(World::new(1, 3), |world| {
+        let origin = handed_on(world);
+        world.cut(SOURCE, THIRD, 25 * SECOND);
+        world.run_for(SECOND);
+        world.restart(TARGET);
+        world.run_for(20 * SECOND);
+        assert_eq!(hosts(world, origin), [THIRD], "it may be there");
+        world.run_for(20 * SECOND);
+        lives_on_with_the_third(world, origin);
+    });
+}
+
+#[test]
+fn hazard_64_what_nobody_has_is_taken_over_at_once_and_who_stays_silent_is_not_waited_for_without_end() {
+    in_world(World::new(1, 4), |world| {
+        let (origin, _) = decided(world, true);
+        world.cut(SOURCE, 3, 10_000 * SECOND);
+        world.run_for(SECOND);
+        world.restart(TARGET);
+        world.run_for(30 * SECOND);
+        assert_eq!(hosts(world, origin), [], "the fourth may have it");
+        world.run_for(600 * SECOND);
+        assert_eq!(hosts(world, origin), [SOURCE]);
+        let ticket = world.call(2, origin);
+        world.outputs(ticket);
+    });
 }

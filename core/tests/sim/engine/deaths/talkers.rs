@@ -73,7 +73,7 @@ fn talking(seed: u64) -> u64 {
     let capacity = (seed % 5 == 2).then_some(6);
     // Where everybody lives everything is to arrive.
     let deaths = seed % 4 != 1 && capacity.is_none();
-    let habits = Habits { daemons: 5, deaths, capacity };
+    let habits = Habits { daemons: 5, deaths, capacity, late_news: false };
     let mut world = World::with_options(seed, nodes, |_| options(seed));
     world.talk = Some(Talk::new(seed));
     in_world(world, |world| super::wander(world, habits))

@@ -95,7 +95,7 @@ impl World {
                 DirectoryMessage::Lookup { origin, .. } => format!("Lookup {origin}"),
                 DirectoryMessage::Answer { claim: answer, .. } => format!("Answer {}", claim(answer)),
                 DirectoryMessage::Claim { claim: told } => format!("Claim {}", claim(Some(told))),
-                DirectoryMessage::Place { anew, hosted, gone, settled } => {
+                DirectoryMessage::Place { anew, hosted, gone, settled, .. } => {
                     format!("Place anew {anew} {hosted:?} gone {gone:?} settled {settled:?}")
                 }
                 DirectoryMessage::Rivals { .. } => "Rivals".to_owned(),

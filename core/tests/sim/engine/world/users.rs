@@ -9,7 +9,7 @@ use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash}
 use mesh_daemon_core::mesh::{Loss, Record};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
-use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::directory::{Between, DirectoryMessage};
 use mesh_daemon_core::wire::events::EventsMessage;
 use mesh_daemon_core::wire::migration::MigrationMessage;
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
@@ -268,6 +268,11 @@ impl World {
         self.settle(to);
     }
 
+    /// A message that names daemons to a home, or withdraws them.
+    pub(crate) fn placing(hosted: Vec<OriginHash>, gone: Vec<OriginHash>) -> DirectoryMessage<'static> {
+        DirectoryMessage::Place { anew: false, hosted, gone, settled: None, between: Between::default() }
+    }
+
     /// Where a node finds a daemon.
     pub(crate) fn located(&mut self, node: usize, origin: OriginHash) -> Option<NodeId> {
         let ticket = self.act(node, None, |engine, ticket, now| engine.locate(ticket, origin, now));
@@ -314,10 +319,11 @@ impl World {
 
     /// The operator's word on a node that the other copy of a daemon is gone.
     pub(crate) fn recover(&mut self, node: usize, origin: OriginHash) -> Result<(), RuntimeError> {
-        let now = self.present();
-        let recovered = self.nodes[node].engine.recover(origin, now);
-        self.settle(node);
-        recovered
+        let ticket = self.act(node, None, |engine, ticket, now| engine.recover(ticket, origin, now));
+        match self.wait_for(ticket) {
+            Ok(_done) => Ok(()),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// How many events were sent.

@@ -1,0 +1,204 @@
+use super::*;
+use crate::directory::ClaimBody;
+use crate::identity::{EntityKeypair, Lineage};
+
+const ORIGIN: OriginHash = OriginHash::new(1);
+const ONE: NodeId = NodeId::new(1);
+const OTHER: NodeId = NodeId::new(2);
+
+fn begin(lookups: &mut Lookups, haste: Haste, peers: &[(NodeId, bool)]) -> Option<Query> {
+    lookups.begin(ORIGIN, haste, peers.iter().copied(), Instant::now())
+}
+
+fn endings(lookups: &mut Lookups) -> Vec<Finding> {
+    lookups.finished(Instant::now()).into_iter().map(|(_, finding)| finding).collect()
+}
+
+#[test]
+fn who_has_no_deadline_does_not_wait_for_peers_that_have_not_started() {
+    let mut lookups = Lookups::default();
+    begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]);
+    assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, false), (OTHER, true)]).expect("new");
+    assert_eq!(endings(&mut lookups), []);
+    lookups.answer(query, OTHER, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
+}
+
+#[test]
+fn a_caller_waits_for_peers_that_have_not_started_and_a_spawn_that_joins_does_not() {
+    let mut lookups = Lookups::default();
+    begin(&mut lookups, Haste::WaitForAll, &[(ONE, false)]);
+    assert_eq!(endings(&mut lookups), []);
+    assert_eq!(begin(&mut lookups, Haste::SkipSilent, &[(ONE, false)]), None, "it is being asked");
+    assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)]);
+}
+
+#[test]
+fn a_peer_that_comes_while_a_question_is_open_is_asked_too() {
+    let mut lookups = Lookups::default();
+    let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
+    lookups.peer_silent(OTHER, false);
+    lookups.answer(query, ONE, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [], "the other one may know");
+    assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
+    assert_eq!(lookups.peer_answers(ONE), [], "it has answered");
+    lookups.answer(query, OTHER, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
+}
+
+#[test]
+fn a_peer_with_a_new_session_is_asked_again() {
+    let mut lookups = Lookups::default();
+    let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
+    lookups.peer_silent(ONE, false);
+    lookups.answer(query, ONE, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [], "an answer of the former session");
+    assert_eq!(lookups.peer_answers(ONE), [(query, ORIGIN)]);
+    lookups.peer_gone(ONE, false);
+    assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
+}
+
+#[test]
+fn who_is_not_sure_is_asked_again_and_ends_no_question() {
+    let mut lookups = Lookups::default();
+    let now = Instant::now();
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true)]).expect("new");
+    lookups.answer(query, ONE, Answer::Nothing);
+    lookups.answer(query, OTHER, Answer::Unsure);
+    assert_eq!(endings(&mut lookups), [], "it would perhaps know");
+    assert_eq!(lookups.again(now), []);
+    assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
+    lookups.answer(query, OTHER, Answer::Unsure);
+    let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
+    assert_eq!(late, [Finding::Unanswered(None)]);
+}
+
+#[test]
+fn a_host_that_knew_of_none_before_it_was_named_is_asked_again() {
+    let mut lookups = Lookups::default();
+    let now = Instant::now();
+    let [host, daemon] = [EntityKeypair::generate(), EntityKeypair::generate()];
+    let (origin, named) = (daemon.origin_hash(), host.node_id());
+    let body = ClaimBody {
+        entity: daemon.entity_id(),
+        lineage: Lineage::new(1),
+        epoch: Epoch::new(2),
+        min_epoch: Epoch::default(),
+        host: host.entity_id(),
+        incarnation: None,
+    };
+    let claim = Claim::sign(body, &daemon).expect("a full key pair");
+    let peers = [(ONE, true), (named, true)];
+    let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), now).expect("new");
+    lookups.answer(query, named, Answer::Nothing);
+    lookups.answer(query, ONE, Answer::Claim(claim.clone()));
+    assert_eq!(endings(&mut lookups), [], "it may have come there in between");
+    assert_eq!(lookups.again(now + 2 * AGAIN), [(query, origin, named)]);
+    lookups.answer(query, named, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(claim))], "its later word counts");
+}
+
+#[test]
+fn who_names_a_host_that_the_daemon_has_left_is_not_believed() {
+    let mut lookups = Lookups::default();
+    let [former, last, daemon] = [(); 3].map(|()| EntityKeypair::generate());
+    let named = |host: &EntityKeypair, epoch| {
+        let body = ClaimBody {
+            entity: daemon.entity_id(),
+            lineage: Lineage::new(1),
+            epoch: Epoch::new(epoch),
+            min_epoch: Epoch::default(),
+            host: host.entity_id(),
+            incarnation: None,
+        };
+        Claim::sign(body, &daemon).expect("a full key pair")
+    };
+    let peers = [(ONE, true), (former.node_id(), true), (last.node_id(), true)];
+    let query = lookups.begin(daemon.origin_hash(), Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
+    let later = named(&last, 3);
+    lookups.answer(query, last.node_id(), Answer::Nothing);
+    lookups.answer(query, former.node_id(), Answer::Claim(later.clone()));
+    for (_, _, node) in lookups.again(Instant::now() + 2 * AGAIN) {
+        lookups.answer(query, node, Answer::Nothing);
+    }
+    lookups.answer(query, ONE, Answer::Claim(named(&former, 2)));
+    assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(later))], "it is nowhere");
+}
+
+#[test]
+fn a_host_that_speaks_for_itself_is_believed_against_a_later_claim_of_another_that_names_it() {
+    let mut lookups = Lookups::default();
+    let [host, daemon] = [(); 2].map(|()| EntityKeypair::generate());
+    let named = |lineage, epoch| {
+        let body = ClaimBody {
+            entity: daemon.entity_id(),
+            lineage: Lineage::new(lineage),
+            epoch: Epoch::new(epoch),
+            min_epoch: Epoch::default(),
+            host: host.entity_id(),
+            incarnation: None,
+        };
+        Claim::sign(body, &daemon).expect("a full key pair")
+    };
+    let (origin, node) = (daemon.origin_hash(), host.node_id());
+    let peers = [(ONE, true), (node, true)];
+    let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
+    lookups.answer(query, ONE, Answer::Claim(named(1, 2)));
+    // The daemon was begun anew there, by somebody who could not hear of its former life.
+    let own = named(2, 1);
+    lookups.answer(query, node, Answer::Claim(own.clone()));
+    assert_eq!(endings(&mut lookups), [Finding::Found(Found { claim: own, by: node })]);
+}
+
+#[test]
+fn a_member_without_a_session_is_waited_for_and_another_peer_is_not() {
+    let mut lookups = Lookups::default();
+    begin(&mut lookups, Haste::WaitForAll, &[(ONE, true), (OTHER, true)]);
+    lookups.peer_gone(ONE, false);
+    lookups.peer_gone(OTHER, true);
+    assert_eq!(endings(&mut lookups), []);
+    assert_eq!(lookups.peer_answers(OTHER).len(), 1);
+    assert_eq!(lookups.peer_answers(ONE).len(), 0);
+}
+
+#[test]
+fn only_those_are_looked_at_that_are_due_or_of_which_something_was_heard() {
+    let now = Instant::now();
+    let mut lookups = Lookups::default();
+    let mut ask = |number| {
+        let origin = OriginHash::new(number);
+        lookups.begin(origin, Haste::WaitForAll, std::iter::once((ONE, true)), now).expect("new")
+    };
+    let queries = [ask(1), ask(2), ask(3)];
+    assert_eq!(lookups.finished(now), []);
+    assert!(lookups.heard.is_empty() && lookups.due(now).is_empty(), "nothing has happened");
+    lookups.answer(queries[1], ONE, Answer::Nothing);
+    assert_eq!(lookups.heard, BTreeSet::from([queries[1]]));
+    assert_eq!(lookups.finished(now).len(), 1);
+    lookups.begin_anew(OriginHash::new(1));
+    assert_eq!(lookups.due, BTreeSet::from([(now + PATIENCE, queries[2])]), "what is over leaves nothing");
+    assert_eq!(lookups.finished(now + PATIENCE).len(), 1);
+    assert_eq!(lookups.next_deadline(), None);
+    assert!(lookups.open.is_empty() && lookups.by_origin.is_empty() && lookups.heard.is_empty());
+}
+
+#[test]
+fn a_host_that_is_named_and_does_not_answer_is_told_of() {
+    let now = Instant::now();
+    for (answer, finding) in
+        [(None, Finding::HostSilent(OTHER, None)), (Some(Answer::Unsure), Finding::Unanswered(None))]
+    {
+        let mut lookups = Lookups::default();
+        let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true)]).expect("new");
+        assert!(!lookups.ask_host(query, OTHER, false), "it cannot be asked yet");
+        lookups.answer(query, ONE, Answer::Unsure);
+        assert_eq!(endings(&mut lookups), [], "it is waited for");
+        assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
+        if let Some(answer) = answer {
+            lookups.answer(query, OTHER, answer);
+        }
+        let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
+        assert_eq!(late, [finding]);
+    }
+}
