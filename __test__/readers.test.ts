@@ -85,7 +85,8 @@ test('a subscription that nobody reads, or nobody any more, acknowledges and dro
   expect(await Promise.all(publishMany(publisher, 'a'))).toEqual(upTo(MANY).map(() => 1));
   expect(reader.dropped).toBe(BigInt(MANY - 1024));
   const iterator = reader[Symbol.asyncIterator]();
-  expect((await iterator.next()).value?.payload.toString()).toBe(String(MANY - 1024));
+  const { value } = (await iterator.next()) as IteratorYieldResult<ChannelMessage>;
+  expect(value.payload.toString()).toBe(String(MANY - 1024));
   await iterator.return?.();
   expect(await Promise.all(publishMany(publisher, 'a'))).toEqual(upTo(MANY).map(() => 1));
 });

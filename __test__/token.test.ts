@@ -107,6 +107,7 @@ describe('a token', () => {
     ['options.subject must be 32 bytes, got 16', { subject: Buffer.alloc(16) }],
     ["options.scope[0] must be one of 'publish', 'subscribe', 'admin', 'delegate', 'wildcard'", { scope: ['read'] }],
     ['options.scope must be an array, got a string', { scope: 'publish' }],
+    ['options.scope must not be empty', { scope: [] }],
     ['options.channel must be a string, got a number', { channel: 7 }],
     ["options.channel: invalid channel name: a '/' leads, trails or is doubled", { channel: '/a' }],
     ['options.ttlSeconds must be non-negative', { ttlSeconds: -1 }],
@@ -141,6 +142,11 @@ describe('passing a token on', () => {
     expect(child.channelHash).toBe(from.channelHash);
     expect(child.delegationDepth).toBe(0);
     expect(child.verify()).toBe(true);
+  });
+
+  test('no scope at all is refused', () => {
+    const error = thrown(() => delegateToken(holder, parent(), third.entityId, []));
+    expect(error).toMatchObject({ code: 'ERR_IDENTITY_INVALID_ARGUMENT', message: 'scope must not be empty' });
   });
 
   test.each([

@@ -109,8 +109,9 @@ export function readKey(path: string, value: unknown): Uint8Array {
 
 function readPsk(path: string, value: unknown): Uint8Array {
   if (typeof value === 'string') return fromHex(meshArea, path, value, '64 hex characters or 32 bytes');
+  if (value === undefined) throw meshArea(`${path} must be 64 hex characters or 32 bytes`);
   if (!types.isUint8Array(value)) {
-    throw meshArea(`${path} must be a string of 64 hex characters, or 32 bytes, got ${kindOf(value)}`);
+    throw meshArea(`${path} must be 64 hex characters or 32 bytes, got ${kindOf(value)}`);
   }
   return bytes(meshArea, path, value, { length: 32 });
 }

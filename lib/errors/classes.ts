@@ -268,10 +268,7 @@ named(ChannelError, 'ChannelError');
  *
  * @public
  */
-export type ChannelAuthErrorKind = Extract<
-  TokenErrorKind,
-  'not_authorized' | 'not_yet_valid' | 'expired' | 'revoked'
->;
+export type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'not_yet_valid' | 'expired' | 'revoked'>;
 
 /**
  * What a {@link ChannelAuthError} carries.
