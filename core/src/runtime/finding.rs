@@ -164,7 +164,7 @@ impl Engine {
                 };
                 let hosts = hosts.map(Few);
                 let former = self.former_claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
-                let doubt = (claim.is_none() && self.holds_in_doubt(origin)).then_some(true);
+                let doubt = self.holds_in_doubt(origin).then_some(true);
                 let (claim, former) = (claim.as_deref(), former.as_deref());
                 let answer = DirectoryMessage::Answer { query, claim, hosts, settled, former, doubt };
                 self.send(from, Subprotocol::Directory, codec::encode(&answer));

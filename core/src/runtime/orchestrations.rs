@@ -279,7 +279,9 @@ impl Engine {
                 // What others say of a host is as old as what they know.
                 if alive && found.by == host { Sighting::On(host) } else { Sighting::Unclear }
             }
-            Finding::NotFound(_) if self.anybody_may_host(vouched_at) => Sighting::Unclear,
+            Finding::NotFound(_) if self.holds_in_doubt(origin) || self.anybody_may_host(vouched_at) => {
+                Sighting::Unclear
+            }
             Finding::NotFound(_) => Sighting::Nowhere,
             Finding::InDoubt(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => Sighting::Unclear,
         };

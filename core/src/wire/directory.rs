@@ -51,7 +51,8 @@ pub enum DirectoryMessage<'b> {
         #[b(4)]
         #[cbor(with = "minicbor::bytes")]
         former: Option<&'b [u8]>,
-        /// Instead of a claim: a move has left a copy in doubt with the answerer, so there may be one that nobody can reach.
+        /// The answerer holds a copy of which it does not know whether it is the one that lives: if the host that its claim
+        /// names is dead, that one may yet go on.
         #[n(5)]
         doubt: Option<bool>,
     },
