@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::{Executed, RuntimeError};
+use super::finding::Asked;
 use super::recovery::peer_lost;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
@@ -46,10 +47,18 @@ pub(super) struct Spawning {
     state: Option<Bytes>,
     /// The directory has not answered yet whether the daemon lives elsewhere.
     looking: bool,
-    /// Until when it waits for a host that is named and silent.
+    /// Until when it waits for a host that is named and silent, and for this node to join.
     patience: Instant,
     /// Nodes that are about to host it as well: once it lives they are shown its claim.
-    rivals: Vec<NodeId>,
+    rivals: Vec<Rival>,
+}
+
+/// A node that is about to host the same daemon.
+#[derive(Debug)]
+struct Rival {
+    node: NodeId,
+    /// What it asked. It is answered once it is known what became of the spawn here.
+    asked: Option<Asked>,
 }
 
 /// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
@@ -124,7 +133,8 @@ impl Engine {
                 rivals: Vec::new(),
             })),
         );
-        if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
+        let others = self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1;
+        if others || self.placing.standing.is_passing() {
             // Whoever was asked before did not hear that this node is about to host it.
             self.lookups.begin_anew(origin);
             self.look_up(origin, Haste::SkipSilent, now);
@@ -182,6 +192,13 @@ impl Engine {
             self.fail_spawn(key, RuntimeError::HostSilent { origin, host }, now);
         }
         !ended && patience > now.instant
+    }
+
+    /// Whether a spawn goes on waiting for this node to join those who would know.
+    pub(super) fn spawn_waits_to_join(&self, origin: OriginHash, now: Now) -> bool {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
+        let spawning = slot.and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
+        self.placing.standing.is_passing() && spawning.is_some_and(|spawning| spawning.patience > now.instant)
     }
 
     /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
@@ -256,12 +273,48 @@ impl Engine {
 
     /// Another node is about to host what is being spawned here.
     pub(super) fn spawn_has_rival(&mut self, origin: OriginHash, rival: NodeId) {
+        self.enter_rival(origin, rival, None);
+    }
+
+    /// Enters a rival, with what it asked; false when there is no room.
+    fn enter_rival(&mut self, origin: OriginHash, node: NodeId, asked: Option<Asked>) -> bool {
         let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
-        if let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut())
-            && spawning.rivals.len() < MOST_RIVALS
-            && !spawning.rivals.contains(&rival)
-        {
-            spawning.rivals.push(rival);
+        let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut()) else { return false };
+        let room = spawning.rivals.len() < MOST_RIVALS;
+        match spawning.rivals.iter_mut().find(|rival| rival.node == node) {
+            Some(known) => known.asked = asked.or(known.asked),
+            None if room => spawning.rivals.push(Rival { node, asked }),
+            None => return false,
+        }
+        true
+    }
+
+    /// A node that is about to host a daemon asks this one, which perhaps is as well. True when it has to wait for what becomes
+    /// of the spawn here: it is answered then. Whoever has asked everybody goes first, and of two that are asking the one with
+    /// the smaller id; the other one waits for that, so that one of them is refused.
+    pub(super) fn spawn_goes_first(&mut self, origin: OriginHash, asked: Asked) -> bool {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
+        let Some(looking) = slot.and_then(|slot| slot.spawning.as_ref()).map(|spawning| spawning.looking) else {
+            return false;
+        };
+        if !looking || self.me() < asked.from {
+            return self.enter_rival(origin, asked.from, Some(asked));
+        }
+        self.enter_rival(origin, asked.from, None);
+        let answers = self.answers(asked.from);
+        if let Some(query) = self.lookups.ask_rival(origin, asked.from, answers) {
+            self.ask_where(asked.from, query, origin);
+        }
+        false
+    }
+
+    /// It is known what became of a spawn: those that wait for it are answered, the others shown the claim.
+    fn tell_rivals(&mut self, origin: OriginHash, rivals: Vec<Rival>) {
+        for Rival { node, asked } in rivals {
+            match asked {
+                Some(asked) => self.answer_where(origin, asked),
+                None => self.show_claim(origin, node),
+            }
         }
     }
 
@@ -273,9 +326,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Daemon(key));
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
-        for rival in spawning.rivals {
-            self.show_claim(about.0, rival);
-        }
+        self.tell_rivals(about.0, spawning.rivals);
         self.notice_daemon(DaemonEvent::Spawned, about);
         if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
             self.announce(key);
@@ -290,6 +341,7 @@ impl Engine {
         self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         if let Some(spawning) = slot.spawning {
             self.settle(spawning.ticket, Err(error));
+            self.tell_rivals(slot.host.origin, spawning.rivals);
         }
     }
 

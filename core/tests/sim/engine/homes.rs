@@ -335,7 +335,8 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
 
 /// A daemon that its host names to others only.
 fn named_to_others(world: &mut World, host: usize) -> OriginHash {
-    let number = (0..10_000).find(|&number| !homes(world, key(number).origin_hash()).contains(&host)).expect("one of them");
+    let number =
+        (0..10_000).find(|&number| !homes(world, key(number).origin_hash()).contains(&host)).expect("one of them");
     spawn(world, host, number)
 }
 
