@@ -1,7 +1,7 @@
 // onStop: for which objects it runs, and what becomes of its failures.
 
-import { Identity, setLogger, type LogRecord } from 'mesh-daemon';
-import type { MeshDaemon } from 'mesh-daemon';
+import { DaemonRuntime, Identity, setLogger, type LogRecord } from 'mesh-daemon';
+import type { CausalEvent, MeshDaemon } from 'mesh-daemon';
 import { closeAll, deferred, failure, node, pair } from './helpers/nodes';
 
 afterEach(async () => {
@@ -118,6 +118,61 @@ test('a caller on another node hears that the daemon was stopped, one on its hos
   const stopped = `daemon ${String(originHash)} was stopped`;
   expect(await there).toMatchObject({ code, executed: 'unknown', message: `${stopped}; ${unknown}` });
   expect(await behind).toMatchObject({ code, executed: 'no', message: `${stopped}; ${no}` });
+});
+
+test('whoever is told that an event did not run is told the truth, while the runtime of its host ends and another one begins', async () => {
+  const [a, b] = await pair();
+  const ran = new Set<string>();
+  const counting = {
+    process(event: CausalEvent) {
+      ran.add(event.payload.toString());
+      return payload;
+    },
+  };
+  const { originHash } = await b.rt.spawnWithDaemon(Identity.generate(), counting);
+  const told = new Map<string, Promise<unknown>>();
+  const emit = () => {
+    for (let i = 0; i < 20; i++) {
+      const name = String(told.size);
+      const event = Buffer.from(name);
+      const sent = i % 2 === 0 ? a.rt.call(originHash, event) : a.rt.send(originHash, event);
+      told.set(
+        name,
+        sent.then(
+          () => null,
+          (error: unknown) => error,
+        ),
+      );
+    }
+  };
+  const emitWhile = async (under: Promise<void>) => {
+    const state = { over: false };
+    const done = under.finally(() => {
+      state.over = true;
+    });
+    do {
+      emit();
+      await new Promise(setImmediate);
+    } while (!state.over);
+    await done;
+  };
+  await emitWhile(a.rt.call(originHash, payload).then(() => undefined));
+  await emitWhile(b.rt.shutdown());
+  const next = DaemonRuntime.create(b.mesh);
+  next.start();
+  const { originHash: other } = await next.spawnWithDaemon(Identity.generate(), counting);
+  await emitWhile(a.rt.call(other, payload).then(() => undefined));
+  let refused = 0;
+  const lies: string[] = [];
+  for (const [name, outcome] of told) {
+    const error = (await outcome) as { code: string; executed?: string } | null;
+    if (error === null && !ran.has(name)) lies.push(`${name} was accepted`);
+    if (error === null || error.executed === 'unknown') continue;
+    refused += 1;
+    if (ran.has(name)) lies.push(`${name}: ${error.code}`);
+  }
+  expect(lies).toEqual([]);
+  expect(refused).toBeGreaterThan(0);
 });
 
 test('an event whose handler shuts its own runtime down may have run, whether it returns or waits', async () => {

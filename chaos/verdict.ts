@@ -102,9 +102,7 @@ function rightOutcome(observed: Observed): string[] {
   const say = (what: string): void => void faults.push(`outcome ${outcome} (${kind}), but ${what}`);
   switch (outcome) {
     case 'source':
-      // Where both died, the news of the target's death alone may have ended the move. And a target that cannot reach the
-      // dead source may refuse before the driver hears of the death.
-      if (!sourceAlive && targetAlive && !overBefore && kind !== 'target-unavailable') say('the source died');
+      if (!sourceAlive && !overBefore) say('the source died');
       else if (sourceAlive && !on('source')) say('the source does not have the daemon');
       break;
     case 'target':

@@ -2,69 +2,18 @@
 //!
 //! The structures mirror those of `core` field by field; `lib` has checked every value with a message that names it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use mesh_daemon_core::capability::{
-    Accelerator, AnnouncementError, Capabilities, CapabilitiesError, CapabilityConfig, CapabilityFilter,
-    CapabilityRequirement, CapabilitySet, Gpu, Hardware, Limits, MAX_ANNOUNCEMENT, Model, NamedVersion, Quantity,
-    ScopeFilter, Software, Subnet, Tool, Weight,
+    Accelerator, AnnouncementError, Capabilities, CapabilityFilter, CapabilityRequirement, CapabilitySet, Gpu,
+    Hardware, Limits, MAX_ANNOUNCEMENT, Model, NamedVersion, Quantity, ScopeFilter, Software, Tool, Weight,
 };
-use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
+use mesh_daemon_core::mesh::MeshError;
 use napi::bindgen_prelude::{BigInt, Env};
 use napi::{Result, Status};
 use napi_derive::napi;
-use parking_lot::Mutex;
 
 use crate::convert::u64_from;
 use crate::env::EnvState;
 use crate::error::{ErrorCode, Failure};
-
-/// The capabilities of an environment's nodes, by the number of the node.
-#[derive(Clone, Default)]
-pub(crate) struct NodeCapabilities(Arc<Mutex<HashMap<u32, Capabilities>>>);
-
-impl NodeCapabilities {
-    /// Has a node announce itself.
-    pub(crate) fn open(
-        &self,
-        mesh: u32,
-        node: &MeshNode,
-        subnet: Subnet,
-        sweep: Duration,
-    ) -> std::result::Result<Capabilities, Failure> {
-        let config = CapabilityConfig { sweep, ..CapabilityConfig::default() };
-        let capabilities = Capabilities::create(node, subnet, config).map_err(|error| match error {
-            CapabilitiesError::Install(InstallError::ShutDown) => Failure::from(MeshError::ShutDown),
-            // Nobody else installs handlers on a node of ours, and the node has a key.
-            CapabilitiesError::Install(InstallError::Taken(_) | InstallError::Reserved(_))
-            | CapabilitiesError::Announcement(_) => Failure::new(ErrorCode::Other, error),
-        })?;
-        self.0.lock().insert(mesh, capabilities.clone());
-        Ok(capabilities)
-    }
-
-    /// Ends those of a node.
-    pub(crate) fn close(&self, mesh: u32) {
-        let capabilities = self.0.lock().remove(&mesh);
-        if let Some(capabilities) = capabilities {
-            capabilities.close();
-        }
-    }
-
-    /// Ends all of them.
-    pub(crate) fn close_all(&self) {
-        let all = std::mem::take(&mut *self.0.lock());
-        for capabilities in all.into_values() {
-            capabilities.close();
-        }
-    }
-
-    fn get(&self, mesh: u32) -> Option<Capabilities> {
-        self.0.lock().get(&mesh).cloned()
-    }
-}
 
 /// What a node can do.
 #[napi(object, object_to_js = false)]
@@ -453,5 +402,5 @@ fn weight(given: Option<f64>) -> Result<Weight> {
 }
 
 fn capabilities(env: &Env, mesh: u32) -> Result<Capabilities> {
-    EnvState::of(env)?.capabilities.get(mesh).ok_or_else(|| Failure::from(MeshError::ShutDown).throw(env))
+    EnvState::of(env)?.layers.capabilities(mesh).ok_or_else(|| Failure::from(MeshError::ShutDown).throw(env))
 }

@@ -1,21 +1,18 @@
 //! Channels of mesh nodes. Readers are named by numbers within their node.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesh_daemon_core::capability::Capabilities;
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Denial, Feed, OnFailure,
-    PublishOptions, ReaderEnd, ReaderId, Subnet, Visibility,
+    PublishOptions, ReaderEnd, ReaderId, Visibility,
 };
 use mesh_daemon_core::identity::{EntityId, NodeId, Revocation};
-use mesh_daemon_core::mesh::{InstallError, MeshError, MeshNode};
+use mesh_daemon_core::mesh::MeshError;
 use napi::bindgen_prelude::{BigInt, Buffer, Env, Object, Uint8Array};
 use napi::{Result, Status};
 use napi_derive::napi;
-use parking_lot::Mutex;
 
 use crate::capabilities::{FilterOptions, filter_from};
 use crate::convert::{array_from, u64_from};
@@ -30,70 +27,12 @@ const BATCH: usize = 64;
 /// Bytes of them; one of any size crosses.
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// The channels of an environment's nodes, by the number of the node.
-#[derive(Clone, Default)]
-pub(crate) struct NodeChannels(Arc<Mutex<HashMap<u32, Channels>>>);
-
-/// What a node's channels are opened with.
-pub(crate) struct Opening {
-    /// The place of the node.
-    pub(crate) subnet: Subnet,
-    /// The largest payload, in bytes.
-    pub(crate) max_payload: u64,
-    /// How far behind its issuer's the clock may be when a token begins.
-    pub(crate) token_skew: Duration,
-}
-
-impl NodeChannels {
-    /// Gives a node its channels.
-    pub(crate) fn open(
-        &self,
-        mesh: u32,
-        node: &MeshNode,
-        opening: Opening,
-        capabilities: &Capabilities,
-        outbox: Arc<Outbox>,
-    ) -> std::result::Result<(), Failure> {
-        let Opening { subnet, max_payload, token_skew } = opening;
-        let channels = Channels::create(node, subnet, max_payload, Arc::new(Readers { mesh, outbox })).map_err(
-            |error| match error {
-                InstallError::ShutDown => Failure::from(MeshError::ShutDown),
-                // Nobody else installs handlers on a node of ours.
-                InstallError::Taken(_) | InstallError::Reserved(_) => Failure::new(ErrorCode::Other, error),
-            },
-        )?;
-        channels.set_token_skew(token_skew);
-        channels.gate_by(capabilities);
-        self.0.lock().insert(mesh, channels);
-        Ok(())
-    }
-
-    /// Ends the channels of a node.
-    pub(crate) fn close(&self, mesh: u32) {
-        let channels = self.0.lock().remove(&mesh);
-        if let Some(channels) = channels {
-            channels.close();
-        }
-    }
-
-    /// Ends all of them.
-    pub(crate) fn close_all(&self) {
-        let all = std::mem::take(&mut *self.0.lock());
-        for channels in all.into_values() {
-            channels.close();
-        }
-    }
-
-    /// The channels of a node.
-    pub(crate) fn get(&self, mesh: u32) -> Option<Channels> {
-        self.0.lock().get(&mesh).cloned()
-    }
-}
-
 /// Tells JavaScript of readers that have something to read.
-struct Readers {
-    mesh: u32,
-    outbox: Arc<Outbox>,
+pub(crate) struct Readers {
+    /// Whose readers.
+    pub(crate) mesh: u32,
+    /// Where they are told of.
+    pub(crate) outbox: Arc<Outbox>,
 }
 
 impl ChannelObserver for Readers {
@@ -265,7 +204,7 @@ pub fn channel_open(
 #[napi]
 pub fn channel_read(env: &Env, mesh: u32, reader: BigInt) -> Result<ReadBatch<'_>> {
     let reader = ReaderId(u64_from(&reader)?);
-    let Some(channels) = EnvState::of(env)?.channels.get(mesh) else {
+    let Some(channels) = EnvState::of(env)?.layers.channels(mesh) else {
         return Ok(ReadBatch { messages: Vec::new(), ended: true, failure: None, dropped: 0_u64.into() });
     };
     let messages = channels.read(reader, BATCH, BATCH_BYTES).into_iter().map(ReadMessage::from).collect();
@@ -282,14 +221,14 @@ pub fn channel_read(env: &Env, mesh: u32, reader: BigInt) -> Result<ReadBatch<'_
 #[napi]
 pub fn channel_is_over(env: Env, mesh: u32, reader: BigInt) -> Result<bool> {
     let reader = ReaderId(u64_from(&reader)?);
-    Ok(EnvState::of(&env)?.channels.get(mesh).is_none_or(|channels| channels.is_over(reader)))
+    Ok(EnvState::of(&env)?.layers.channels(mesh).is_none_or(|channels| channels.is_over(reader)))
 }
 
 /// How many messages a reader did not read in time.
 #[napi]
 pub fn channel_dropped(env: Env, mesh: u32, reader: BigInt) -> Result<BigInt> {
     let reader = ReaderId(u64_from(&reader)?);
-    Ok(EnvState::of(&env)?.channels.get(mesh).map_or(0, |channels| channels.dropped(reader)).into())
+    Ok(EnvState::of(&env)?.layers.channels(mesh).map_or(0, |channels| channels.dropped(reader)).into())
 }
 
 /// Ends a reader; settles when the publisher knows, if it has to. With its node it has ended.
@@ -305,7 +244,7 @@ pub fn channel_close(
 ) -> Result<()> {
     let (reader, publisher) = (ReaderId(u64_from(&reader)?), NodeId::new(u64_from(&publisher)?));
     let feed = feed(&env, &channel, group.as_deref())?;
-    let channels = EnvState::of(&env)?.channels.get(mesh);
+    let channels = EnvState::of(&env)?.layers.channels(mesh);
     let told = channels.map(|channels| channels.close_reader(reader, publisher, &feed));
     operation::spawn(&env, operation, async move {
         if let Some(told) = told {
@@ -335,7 +274,7 @@ pub fn channel_publish(
 #[cfg(feature = "test-hooks")]
 #[napi(skip_typescript)]
 pub fn test_readers(env: Env, mesh: u32) -> Result<u32> {
-    let count = EnvState::of(&env)?.channels.get(mesh).map_or(0, |channels| channels.readers());
+    let count = EnvState::of(&env)?.layers.channels(mesh).map_or(0, |channels| channels.readers());
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -384,7 +323,7 @@ fn nanos(since: Duration) -> u64 {
 }
 
 fn channels(env: &Env, mesh: u32) -> Result<Channels> {
-    EnvState::of(env)?.channels.get(mesh).ok_or_else(|| Failure::from(MeshError::ShutDown).throw(env))
+    EnvState::of(env)?.layers.channels(mesh).ok_or_else(|| Failure::from(MeshError::ShutDown).throw(env))
 }
 
 /// A canonical channel name.

@@ -14,9 +14,8 @@ use napi::{Result, Status};
 use napi_derive::napi;
 use tokio_util::sync::CancellationToken;
 
-use crate::capabilities::NodeCapabilities;
-use crate::channels::NodeChannels;
 use crate::keep_alive::KeepAlive;
+use crate::layers::NodeLayers;
 use crate::mesh::Meshes;
 use crate::operation::Operations;
 use crate::outbox::Outbox;
@@ -42,10 +41,8 @@ pub(crate) struct EnvState {
     pub(crate) operations: Operations,
     /// Mesh nodes.
     pub(crate) meshes: Meshes,
-    /// What they can do.
-    pub(crate) capabilities: NodeCapabilities,
-    /// Their channels.
-    pub(crate) channels: NodeChannels,
+    /// Their capabilities and channels.
+    pub(crate) layers: NodeLayers,
     /// Daemon runtimes.
     pub(crate) runtimes: Runtimes,
 }
@@ -64,8 +61,7 @@ impl EnvState {
             return Ok(state);
         }
         let closed = CancellationToken::new();
-        let (meshes, channels, runtimes) = (Meshes::default(), NodeChannels::default(), Runtimes::default());
-        let capabilities = NodeCapabilities::default();
+        let (meshes, layers, runtimes) = (Meshes::default(), NodeLayers::default(), Runtimes::default());
         let on_close = Rc::new(RefCell::new(Vec::<CloseTask>::new()));
         let state = Self {
             closed: closed.clone(),
@@ -74,14 +70,12 @@ impl EnvState {
             keep_alive: KeepAlive::default(),
             operations: Operations::default(),
             meshes: meshes.clone(),
-            capabilities: capabilities.clone(),
-            channels: channels.clone(),
+            layers: layers.clone(),
             runtimes: runtimes.clone(),
         };
         // Before the nodes say goodbye.
         state.at_close(move || runtimes.close());
-        state.at_close(move || channels.close_all());
-        state.at_close(move || capabilities.close_all());
+        state.at_close(move || layers.close_all());
         state.at_close(move || meshes.close());
         env.set_instance_data(state, (), |_| {})?;
         env.add_env_cleanup_hook((), move |()| {

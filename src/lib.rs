@@ -39,6 +39,7 @@ mod error_samples;
 mod executor;
 mod identity;
 mod keep_alive;
+mod layers;
 mod logger;
 mod mesh;
 mod operation;

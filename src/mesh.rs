@@ -16,11 +16,11 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use crate::channels::Opening;
 use crate::convert::{array_from, u64_from};
 use crate::env::EnvState;
 use crate::error::{ErrorCode, Failure, Field};
 use crate::executor;
+use crate::layers::Opening;
 use crate::operation::{self, Value};
 use crate::outbox::{Outbox, PeerNotice};
 
@@ -177,24 +177,20 @@ impl From<MeshError> for Failure {
 #[napi]
 pub fn mesh_create(env: Env, operation: f64, mesh: u32, config: MeshOptions) -> Result<()> {
     let state = EnvState::of(&env)?;
-    let (meshes, channels, outbox) = (state.meshes.clone(), state.channels.clone(), state.outbox()?);
-    let capabilities = state.capabilities.clone();
+    let (meshes, layers, outbox) = (state.meshes.clone(), state.layers.clone(), state.outbox()?);
     let subnet = Subnet::new(config.subnet.as_deref().unwrap_or_default())
         .map_err(|error| napi::Error::new(Status::InvalidArg, error.to_string()))?;
     let token_skew = Duration::from_millis(config.token_clock_skew_ms.into());
     let sweep = interval(config.capability_gc_interval_ms)?;
     let config = config_from(&config)?;
-    let max_payload = config.max_payload;
+    let opening = Opening { subnet, max_payload: config.max_payload, token_skew, sweep };
     operation::spawn(&env, operation, async move {
         let node = MeshNode::create(config).await?;
         answer_without_runtime(&node);
-        let announced = capabilities.open(mesh, &node, subnet.clone(), sweep)?;
-        let opening = Opening { subnet, max_payload, token_skew };
-        channels.open(mesh, &node, opening, &announced, outbox.clone())?;
+        layers.open(mesh, &node, opening, outbox.clone())?;
         node.on_peer(Arc::new(move |event| tell_peer(&outbox, mesh, event)));
         if !meshes.add(mesh, node.clone()) {
-            channels.close(mesh);
-            capabilities.close(mesh);
+            layers.close(mesh);
             node.shutdown().await;
         }
         Ok(Value::Nothing)
@@ -290,8 +286,7 @@ pub fn mesh_peer_count(env: Env, mesh: u32) -> Result<u32> {
 #[napi]
 pub fn mesh_shutdown(env: Env, operation: f64, mesh: u32) -> Result<()> {
     let state = EnvState::of(&env)?;
-    state.channels.close(mesh);
-    state.capabilities.close(mesh);
+    state.layers.close(mesh);
     let node = state.meshes.remove(mesh);
     operation::spawn(&env, operation, async move {
         if let Some(node) = node {
@@ -306,8 +301,7 @@ pub fn mesh_shutdown(env: Env, operation: f64, mesh: u32) -> Result<()> {
 pub fn mesh_goodbye(env: Env, patience_ms: u32) -> Result<()> {
     let state = EnvState::of(&env)?;
     state.runtimes.close();
-    state.channels.close_all();
-    state.capabilities.close_all();
+    state.layers.close_all();
     state.meshes.say_goodbye(Duration::from_millis(patience_ms.into()));
     Ok(())
 }

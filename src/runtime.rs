@@ -171,7 +171,7 @@ pub fn runtime_create(
         let _context = executor::handle().map_err(|failure| failure.throw(&env))?.enter();
         DaemonRuntime::create(&node, options, waker.clone()).map_err(|error| Failure::from(error).throw(&env))?
     };
-    let channels = EnvState::of(&env)?.channels.get(mesh);
+    let channels = EnvState::of(&env)?.layers.channels(mesh);
     if let Some(channels) = &channels {
         runtime.attach_channels(channels);
     }

@@ -1,11 +1,12 @@
 // Messages of 64 bytes on a channel, to subscribers that each have a connection of their own, all in one other process. A
-// burst of messages is over when every subscriber has had all of it.
+// burst of messages is over when every subscriber has had all of it; of a reliable one, also when each has acknowledged it,
+// which nothing in the references does.
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { MeshNode } from 'mesh-daemon';
+import { MeshNode, type PublishOptions } from 'mesh-daemon';
 import { WebSocketServer } from 'ws';
 import { CHANNEL } from '../audience';
 import { startChild, type Child } from '../child';
@@ -33,21 +34,25 @@ interface Audience {
 
 type Publishes = (audience: Audience) => Promise<Publisher>;
 
-export const fanOuts: readonly Benchmark[] = [1, 10, 100].flatMap((subscribers) => [
-  fanOut(subscribers, 'ws, to as many connections', throughWebSockets),
-  { ...fanOut(subscribers, 'nats, to as many connections', throughNats), missing: natsMissing },
-]);
+type Reliability = NonNullable<PublishOptions['reliability']>;
 
-function fanOut(subscribers: number, reference: string, baseline: Publishes): Benchmark {
+export const fanOuts: readonly Benchmark[] = (['fire_and_forget', 'reliable'] as const).flatMap((reliability) =>
+  [1, 10, 100].flatMap((subscribers) => [
+    fanOut(subscribers, reliability, 'ws, to as many connections', throughWebSockets),
+    { ...fanOut(subscribers, reliability, 'nats, to as many connections', throughNats), missing: natsMissing },
+  ]),
+);
+
+function fanOut(subscribers: number, reliability: Reliability, reference: string, baseline: Publishes): Benchmark {
   return {
-    name: `17 channel, fan-out to ${subscribers}`,
+    name: `17 channel, ${reliability === 'reliable' ? 'reliable, ' : ''}fan-out to ${subscribers}`,
     reference,
     limit: null,
     start: async () => {
       const child = startChild(join(__dirname, '..', 'audience.js'));
       const messages = Math.min(MOST_MESSAGES, DELIVERIES / subscribers);
       const audience: Audience = { child, subscribers, messages };
-      const ours = await throughMesh(audience);
+      const ours = await throughMesh(audience, reliability);
       const theirs = await baseline(audience);
       const bursts =
         ({ burst }: Publisher) =>
@@ -74,7 +79,7 @@ function fanOut(subscribers: number, reference: string, baseline: Publishes): Be
   };
 }
 
-async function throughMesh(audience: Audience): Promise<Publisher> {
+async function throughMesh(audience: Audience, reliability: Reliability): Promise<Publisher> {
   const psk = randomBytes(32).toString('hex');
   const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   mesh.registerChannel({ name: CHANNEL });
@@ -83,9 +88,13 @@ async function throughMesh(audience: Audience): Promise<Publisher> {
   return {
     burst: async () => {
       const reports = await Promise.all(
-        Array.from({ length: audience.messages }, () => mesh.publish(CHANNEL, PAYLOAD)),
+        Array.from({ length: audience.messages }, () => mesh.publish(CHANNEL, PAYLOAD, { reliability })),
       );
-      for (const { delivered } of reports) check(delivered === audience.subscribers, 'every session took the message');
+      const took =
+        reliability === 'reliable' ? 'every subscriber acknowledged the message' : 'every session took the message';
+      for (const { delivered, errors } of reports) {
+        check(delivered === audience.subscribers && errors.length === 0, took);
+      }
     },
     end: () => mesh.shutdown(),
   };

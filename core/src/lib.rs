@@ -37,6 +37,7 @@ pub mod identity;
 pub mod membership;
 pub mod mesh;
 pub mod migration;
+mod rate;
 pub mod runtime;
 pub mod session;
 pub mod snapshot;

@@ -239,6 +239,10 @@ fn requirement_71_a_number_that_nothing_can_be_added_to_is_refused() {
     let mark = StreamMark { stream: stream(1), next: u64::MAX };
     assert!(codec::decode::<StagedItem<'_>>(&codec::encode(&item)).is_err());
     assert!(codec::decode::<StreamMark>(&codec::encode(&mark)).is_err());
+    let (streams, items, marks) = (vec![stream(1)], vec![StagedItem { number: 1, ..item }], Vec::new());
+    let (id, first) = (move_id(1), u64::MAX);
+    let staged = MigrationMessage::BufferedEvents { id, first, streams, items, total: None, marks, ledger: None };
+    assert!(codec::decode::<MigrationMessage<'_>>(&codec::encode(&staged)).is_err());
     for number in [LAST_NUMBER + 1, u64::MAX] {
         let bytes = codec::encode(&batch(number, &[Vec::new(), Vec::new()]));
         assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
-use super::set::CapabilitySet;
+use super::set::{CapabilitySet, ListSpace, OneSet};
 use super::subnet::Subnet;
 use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, Signature};
 use crate::wire::capabilities::CapabilityMessage;
@@ -18,7 +18,7 @@ const LABEL: &[u8] = b"mesh-daemon capabilities v1";
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "ListSpace")]
 pub struct Announcement {
     /// Its public key.
     #[n(0)]
@@ -92,7 +92,7 @@ impl Announcement {
             return Err(AnnouncementError::TooLarge(body.len()));
         }
         // A list that is too long could be read by nobody.
-        codec::decode::<Self>(&body)?;
+        codec::decode_with::<_, Self>(&body, &mut OneSet::default())?;
         let signature = keypair.sign(&signed(&body)).map_err(|_: IdentityError| AnnouncementError::BadSignature)?;
         Ok(codec::encode(&CapabilityMessage::Announce { body: &body, signature: *signature.as_bytes() }))
     }
@@ -105,7 +105,11 @@ impl<'b> Unverified<'b> {
         if body.len() > MAX_ANNOUNCEMENT {
             return Err(AnnouncementError::TooLarge(body.len()));
         }
-        Ok(Self { says: codec::decode(body)?, body, signature: Signature::from_bytes(signature) })
+        Ok(Self {
+            says: codec::decode_with(body, &mut OneSet::default())?,
+            body,
+            signature: Signature::from_bytes(signature),
+        })
     }
 
     /// What it says, before anything is known about who did.
@@ -128,6 +132,7 @@ fn signed(body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::{Accelerator, Gpu, Hardware, MAX_ITEMS, Model, NamedVersion, Software, Tool};
 
     fn announcement(keypair: &EntityKeypair) -> Announcement {
         Announcement {
@@ -178,6 +183,44 @@ mod tests {
         let message = codec::encode(&CapabilityMessage::Announce { body: &body, signature: [0; 64] });
         let trailing = AnnouncementError::Malformed(DecodeError::TrailingBytes(1));
         assert_eq!(Unverified::read(&message), Err(trailing));
+    }
+
+    #[test]
+    fn what_takes_little_on_the_wire_takes_little_in_memory_too() {
+        let keypair = EntityKeypair::generate();
+        let with = |models: usize, modalities: usize| {
+            let model = Model { modalities: vec![String::new(); modalities], ..Model::default() };
+            let set = CapabilitySet { models: vec![model; models], ..CapabilitySet::default() };
+            Announcement { set, ..announcement(&keypair) }
+        };
+        // As many bytes as are allowed, of which nearly all are an element of their own.
+        let many = with(100, MAX_ITEMS);
+        assert!(codec::encode(&many).len() < MAX_ANNOUNCEMENT);
+        assert!(matches!(many.seal(&keypair), Err(AnnouncementError::Malformed(_))));
+        let body = codec::encode(&many);
+        let message = codec::encode(&CapabilityMessage::Announce { body: &body, signature: [0; 64] });
+        assert!(matches!(Unverified::read(&message), Err(AnnouncementError::Malformed(_))));
+        // All lists that are in no other one may be full, and the others hold some thousand.
+        let full = CapabilitySet {
+            models: with(MAX_ITEMS, 8).set.models,
+            tools: vec![Tool::default(); MAX_ITEMS],
+            tags: vec![String::new(); MAX_ITEMS],
+            metadata: vec![NamedVersion::default(); MAX_ITEMS],
+            hardware: Some(Hardware {
+                additional_gpus: vec![Gpu::default(); MAX_ITEMS],
+                accelerators: vec![Accelerator::default(); MAX_ITEMS],
+                ..Hardware::default()
+            }),
+            software: Some(Software {
+                runtimes: vec![NamedVersion::default(); MAX_ITEMS],
+                frameworks: vec![NamedVersion::default(); MAX_ITEMS],
+                drivers: vec![NamedVersion::default(); MAX_ITEMS],
+                ..Software::default()
+            }),
+            limits: None,
+        };
+        let message = Announcement { set: full, ..announcement(&keypair) }.seal(&keypair).expect("within the bounds");
+        assert!(Unverified::read(&message).is_ok());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::announcement::{Announcement, AnnouncementError, MAX_TTL, Unverified};
+use super::announcement::{Announcement, AnnouncementError, MAX_ANNOUNCEMENT, MAX_TTL, Unverified};
 use super::filter::CapabilityFilter;
 use super::requirement::CapabilityRequirement;
 use super::scope::ScopeFilter;
@@ -16,9 +16,18 @@ use super::set::CapabilitySet;
 use super::subnet::Subnet;
 use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId};
 use crate::mesh::PeerEvent;
+use crate::rate::RateLimit;
 
 /// Most other nodes whose announcements are kept.
 const MAX_NODES: usize = 16 * 1024;
+
+/// Announcements of one node that are looked at when they come, after it was quiet for a while: each costs a signature, and whoever
+/// asks for capabilities looks again.
+const BURST: u32 = 128;
+/// So many more per second. Of those beyond that the last one is looked at, later.
+const PER_SECOND: u32 = 16;
+/// No message is larger: what an announcement is wrapped in is small.
+const MAX_MESSAGE: usize = MAX_ANNOUNCEMENT + 256;
 
 /// Times of the protocol.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +47,7 @@ impl Default for CapabilityConfig {
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send this message to a peer whose records flow, in place of an earlier one that was not sent yet.
+    /// Send this message to a peer as soon as records flow, in place of an earlier one that was not sent yet.
     Send {
         /// The peer.
         to: NodeId,
@@ -54,7 +63,7 @@ pub enum Output {
 pub struct Announced {
     /// What it can do.
     pub set: Arc<CapabilitySet>,
-    /// Until when that counts; this node's own does for ever.
+    /// Until when that counts; this node's own does for ever, and a suspected one's for as long as that is not given up.
     pub until: Option<Instant>,
 }
 
@@ -80,6 +89,9 @@ struct Peer {
     /// Records flow.
     ready: bool,
     known: Option<Known>,
+    rate: RateLimit,
+    /// The last message of those that came too soon after others.
+    put_off: Option<Bytes>,
 }
 
 /// What it said.
@@ -87,12 +99,41 @@ struct Known {
     version: u64,
     subnet: Subnet,
     set: Arc<CapabilitySet>,
-    until: Instant,
+    counts: Counts,
+}
+
+/// For how long it counts.
+#[derive(Clone, Copy)]
+enum Counts {
+    /// Until then.
+    Until(Instant),
+    /// The node is suspected, and cannot say it again: so much longer once it is back. When it is given up, it is over.
+    Paused(Duration),
 }
 
 impl Known {
     fn counts(&self, now: Instant) -> bool {
-        now < self.until
+        self.until().is_none_or(|until| now < until)
+    }
+
+    fn until(&self) -> Option<Instant> {
+        match self.counts {
+            Counts::Until(until) => Some(until),
+            Counts::Paused(_) => None,
+        }
+    }
+
+    /// Nothing can be heard of the node.
+    fn pause(&mut self, now: Instant) {
+        if let Counts::Until(until) = self.counts {
+            self.counts = Counts::Paused(until.saturating_duration_since(now));
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        if let Counts::Paused(left) = self.counts {
+            self.counts = Counts::Until(now + left);
+        }
     }
 }
 
@@ -159,8 +200,8 @@ impl CapabilityMachine {
         };
         let message = Bytes::from(announcement.seal(&self.keypair)?);
         self.own = Own { set, version, message: message.clone(), renew_at: now + self.config.ttl / 2 };
-        let ready = self.peers.iter().filter(|(_, peer)| peer.ready);
-        self.outputs.extend(ready.map(|(&to, _)| Output::Send { to, body: message.clone() }));
+        // Also to those who are suspected: what others have for them may still go out, and this goes before it.
+        self.outputs.extend(self.peers.keys().map(|&to| Output::Send { to, body: message.clone() }));
         Ok(())
     }
 
@@ -170,12 +211,19 @@ impl CapabilityMachine {
             PeerEvent::Connected { peer, resumed } => {
                 let (entity, life) = (peer.entity, peer.incarnation);
                 let former = self.peers.remove(&peer.node).filter(|former| *resumed && former.life == life);
-                let known = former.and_then(|former| former.known);
-                self.peers.insert(peer.node, Peer { entity, life, ready: false, known });
+                let (known, rate) = former.map_or_else(
+                    || (None, RateLimit::with_burst(BURST, PER_SECOND, now)),
+                    |former| (former.known, former.rate),
+                );
+                self.peers.insert(peer.node, Peer { entity, life, ready: false, known, rate, put_off: None });
             }
             PeerEvent::Ready { node } => {
                 let Some(peer) = self.peers.get_mut(node) else { return };
                 peer.ready = true;
+                if let Some(known) = &mut peer.known {
+                    known.resume(now);
+                    self.outputs.push_back(Output::Changed(*node));
+                }
                 // While there was nobody to tell, it may have run out.
                 if now < self.own.renew_at || self.renew(now, unix).is_err() {
                     self.outputs.push_back(Output::Send { to: *node, body: self.own.message.clone() });
@@ -184,6 +232,10 @@ impl CapabilityMachine {
             PeerEvent::Suspected { node } => {
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.ready = false;
+                    if let Some(known) = &mut peer.known {
+                        known.pause(now);
+                        self.outputs.push_back(Output::Changed(*node));
+                    }
                 }
             }
             PeerEvent::Lost { node, .. } => {
@@ -192,8 +244,22 @@ impl CapabilityMachine {
         }
     }
 
-    /// A message of a peer. It is taken only of the peer itself, in the life that it has in this session.
+    /// A message of a peer. It is taken only of the peer itself, in the life that it has in this session. When too many came
+    /// before it, it is looked at later, unless another one comes until then.
     pub fn message(&mut self, from: NodeId, body: &[u8], now: Instant) -> Result<(), AnnouncementError> {
+        if body.len() > MAX_MESSAGE {
+            return Err(AnnouncementError::TooLarge(body.len()));
+        }
+        let peer = self.peers.get_mut(&from).ok_or(AnnouncementError::OtherNode)?;
+        if peer.rate.admit(now) {
+            peer.put_off = None;
+            return self.hear(from, body, now);
+        }
+        peer.put_off = Some(Bytes::copy_from_slice(body));
+        Ok(())
+    }
+
+    fn hear(&mut self, from: NodeId, body: &[u8], now: Instant) -> Result<(), AnnouncementError> {
         let unverified = Unverified::read(body)?;
         let says = unverified.says();
         let peer = self.peers.get(&from).ok_or(AnnouncementError::OtherNode)?;
@@ -212,9 +278,12 @@ impl CapabilityMachine {
             return Err(AnnouncementError::Full);
         }
         let says = unverified.verify()?;
-        let until = now + says.ttl();
-        let known = Known { version: says.version, subnet: says.subnet, set: Arc::new(says.set), until };
+        let counts = Counts::Until(now + says.ttl());
+        let mut known = Known { version: says.version, subnet: says.subnet, set: Arc::new(says.set), counts };
         if let Some(peer) = self.peers.get_mut(&from) {
+            if !peer.ready {
+                known.pause(now);
+            }
             peer.known = Some(known);
             self.outputs.push_back(Output::Changed(from));
         }
@@ -227,6 +296,7 @@ impl CapabilityMachine {
             // It has been signed before, so it can be again.
             let _signed = self.renew(now, unix);
         }
+        self.hear_put_off(now);
         if now < self.sweep_after {
             return;
         }
@@ -236,6 +306,20 @@ impl CapabilityMachine {
             }
         }
         self.sweep_after = now + self.config.sweep;
+    }
+
+    /// Looks at what came too soon, as far as it is time.
+    fn hear_put_off(&mut self, now: Instant) {
+        let due = |(&node, peer): (&NodeId, &mut Peer)| {
+            let body = peer.put_off.take_if(|_| peer.rate.admit(now))?;
+            Some((node, body))
+        };
+        let due: Vec<_> = self.peers.iter_mut().filter_map(due).collect();
+        for (node, body) in due {
+            if let Err(error) = self.hear(node, &body, now) {
+                tracing::debug!(peer = %node, %error, "announcement refused");
+            }
+        }
     }
 
     fn renew(&mut self, now: Instant, unix: Duration) -> Result<(), AnnouncementError> {
@@ -248,10 +332,11 @@ impl CapabilityMachine {
 
     /// When [`tick`](Self::tick) is to be called. A node that knows of nobody sets no timer.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let first_end = self.peers.values().filter_map(|peer| peer.known.as_ref()).map(|known| known.until).min();
+        let first_end = self.peers.values().filter_map(|peer| peer.known.as_ref()?.until()).min();
         let sweep = first_end.map(|end| end.max(self.sweep_after));
         let renewal = self.has_ready_peer().then_some(self.own.renew_at);
-        sweep.into_iter().chain(renewal).min()
+        let put_off = self.peers.values().filter(|peer| peer.put_off.is_some()).map(|peer| peer.rate.next());
+        sweep.into_iter().chain(renewal).chain(put_off).min()
     }
 
     /// What is to be done next.
@@ -265,7 +350,7 @@ impl CapabilityMachine {
             return Some(Announced { set: self.own.set.clone(), until: None });
         }
         let known = self.peers.get(&node)?.known.as_ref().filter(|known| known.counts(now))?;
-        Some(Announced { set: known.set.clone(), until: Some(known.until) })
+        Some(Announced { set: known.set.clone(), until: known.until() })
     }
 
     /// The nodes of which something is known that still counts: this one and its peers.

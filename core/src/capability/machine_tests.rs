@@ -296,3 +296,75 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
     assert_eq!(one.outputs(), (vec![], vec![]));
     assert_eq!(one.machine.find(&wanting("x"), None, now), [one.id()]);
 }
+
+#[test]
+fn hazard_47_what_was_announced_lasts_while_the_node_is_suspected_and_no_longer_than_it_has_left() {
+    let now = Instant::now();
+    let (mut one, mut other) = pair(now);
+    one.machine.announce(tagged(&["x"]), now, UNIX).expect("small");
+    pass(&mut one, &mut other, now);
+    other.outputs();
+    let ttl = CapabilityConfig::default().ttl;
+    let suspected = now + ttl / 2;
+    other.machine.peer(&PeerEvent::Suspected { node: one.id() }, suspected, UNIX);
+    assert_eq!(other.outputs().1, [one.id()], "whoever watches looks again");
+    // Nobody could renew it: it counts for as long as the node is not given up.
+    let back = suspected + 10 * ttl;
+    other.machine.tick(back, UNIX);
+    assert_eq!(other.has(&one, back), Some(vec!["x".to_owned()]));
+    let PeerEvent::Connected { peer, .. } = one.connected() else { unreachable!("made so") };
+    other.machine.peer(&PeerEvent::Connected { peer, resumed: true }, back, UNIX);
+    assert_eq!(other.has(&one, back), Some(vec!["x".to_owned()]));
+    other.machine.peer(&PeerEvent::Ready { node: one.id() }, back, UNIX);
+    let end = back + ttl / 2;
+    assert_eq!(other.has(&one, end - SECOND), Some(vec!["x".to_owned()]), "the rest of its time");
+    assert_eq!(other.has(&one, end), None);
+    // One that came before the suspicion was noticed is no different.
+    one.outputs();
+    other.machine.peer(&PeerEvent::Suspected { node: one.id() }, end, UNIX);
+    one.machine.announce(tagged(&["y"]), end, UNIX).expect("small");
+    assert_eq!(pass(&mut one, &mut other, end), 1);
+    assert_eq!(other.has(&one, end + 2 * ttl), Some(vec!["y".to_owned()]));
+    other.machine.peer(&one.lost(), end + 2 * ttl, UNIX);
+    assert_eq!(other.has(&one, end + 2 * ttl), None);
+}
+
+#[test]
+fn hazard_47_who_announces_again_and_again_is_heard_less_often_and_with_its_last_word() {
+    let now = Instant::now();
+    let (mut one, mut other) = pair(now);
+    pass(&mut one, &mut other, now);
+    other.outputs();
+    let most = 1000;
+    for number in 1..=most {
+        one.machine.announce(tagged(&[number.to_string().as_str()]), now, UNIX).expect("small");
+        pass(&mut one, &mut other, now);
+    }
+    let looked_at = other.outputs().1.len();
+    assert!((100..200).contains(&looked_at), "{looked_at}");
+    let due = other.machine.next_deadline().expect("something waits");
+    assert!(due <= now + SECOND, "soon");
+    other.machine.tick(due, UNIX);
+    assert_eq!(other.outputs().1, [one.id()], "the others are passed over");
+    assert_eq!(other.has(&one, due), Some(vec![most.to_string()]));
+    // Another one is not concerned, and when it was quiet for a while it is heard at once.
+    let mut third = node(3, due);
+    meet(&mut third, &mut other, due);
+    pass(&mut third, &mut other, due);
+    assert_eq!(other.has(&third, due), Some(vec![]));
+    let later = due + 60 * SECOND;
+    one.machine.announce(tagged(&["later"]), later, UNIX).expect("small");
+    pass(&mut one, &mut other, later);
+    assert_eq!(other.has(&one, later), Some(vec!["later".to_owned()]));
+}
+
+#[test]
+fn what_is_announced_while_a_peer_is_suspected_goes_out_before_what_others_have_for_it() {
+    let now = Instant::now();
+    let (mut one, other) = pair(now);
+    one.outputs();
+    one.machine.peer(&PeerEvent::Suspected { node: other.id() }, now, UNIX);
+    one.machine.announce(tagged(&["x"]), now, UNIX).expect("small");
+    let sent = one.outputs().0;
+    assert_eq!(sent.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [other.id()]);
+}

@@ -6,10 +6,13 @@ use minicbor::{Decode, Encode};
 
 /// Most elements of any list.
 pub const MAX_ITEMS: usize = 256;
+/// Most bytes that all lists of one set may take in memory, without what their strings say: all full ones that are in no other
+/// list, and some thousand strings in those that are. An empty element takes one byte on the wire, and many here.
+const MAX_LISTS: usize = 256 * 1024;
 
 /// What a node can do. Nothing has to be said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "ListSpace")]
 pub struct CapabilitySet {
     /// What it is made of.
     #[n(0)]
@@ -18,25 +21,25 @@ pub struct CapabilitySet {
     #[n(1)]
     pub software: Option<Software>,
     /// Models that it serves.
-    #[cbor(n(2), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(2), with = "lists", skip_if = "Vec::is_empty")]
     pub models: Vec<Model>,
     /// Tools that it offers.
-    #[cbor(n(3), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(3), with = "lists", skip_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
     /// Free words. Some of them say who is to see the node, see [`ScopeFilter`](super::ScopeFilter).
-    #[cbor(n(4), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(4), with = "lists", skip_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// What it takes at most.
     #[n(5)]
     pub limits: Option<Limits>,
     /// Anything else, in order: keys and values.
-    #[cbor(n(6), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(6), with = "lists", skip_if = "Vec::is_empty")]
     pub metadata: Vec<(String, String)>,
 }
 
 /// What a node is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "ListSpace")]
 pub struct Hardware {
     /// Cores.
     #[n(0)]
@@ -51,7 +54,7 @@ pub struct Hardware {
     #[n(3)]
     pub gpu: Option<Gpu>,
     /// Further ones.
-    #[cbor(n(4), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(4), with = "lists", skip_if = "Vec::is_empty")]
     pub additional_gpus: Vec<Gpu>,
     /// Storage in GB.
     #[n(5)]
@@ -60,7 +63,7 @@ pub struct Hardware {
     #[n(6)]
     pub network_gbps: Option<Quantity>,
     /// Other accelerators.
-    #[cbor(n(7), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(7), with = "lists", skip_if = "Vec::is_empty")]
     pub accelerators: Vec<Accelerator>,
 }
 
@@ -111,7 +114,7 @@ pub type NamedVersion = (String, String);
 
 /// What runs on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "ListSpace")]
 pub struct Software {
     /// The operating system.
     #[n(0)]
@@ -120,13 +123,13 @@ pub struct Software {
     #[n(1)]
     pub os_version: Option<String>,
     /// Language runtimes.
-    #[cbor(n(2), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(2), with = "lists", skip_if = "Vec::is_empty")]
     pub runtimes: Vec<NamedVersion>,
     /// Frameworks.
-    #[cbor(n(3), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(3), with = "lists", skip_if = "Vec::is_empty")]
     pub frameworks: Vec<NamedVersion>,
     /// Drivers.
-    #[cbor(n(4), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(4), with = "lists", skip_if = "Vec::is_empty")]
     pub drivers: Vec<NamedVersion>,
     /// CUDA.
     #[n(5)]
@@ -135,7 +138,7 @@ pub struct Software {
 
 /// A model that a node serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "ListSpace")]
 pub struct Model {
     /// What filters name.
     #[n(0)]
@@ -153,7 +156,7 @@ pub struct Model {
     #[n(4)]
     pub quantization: Option<String>,
     /// What it takes and gives: text, images and so on.
-    #[cbor(n(5), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(5), with = "lists", skip_if = "Vec::is_empty")]
     pub modalities: Vec<String>,
     /// Its speed.
     #[n(6)]
@@ -165,7 +168,7 @@ pub struct Model {
 
 /// A tool that a node offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[cbor(map, context_bound = "ListSpace")]
 pub struct Tool {
     /// What filters name.
     #[n(0)]
@@ -183,7 +186,7 @@ pub struct Tool {
     #[n(4)]
     pub output_schema: Option<String>,
     /// What it needs.
-    #[cbor(n(5), with = "items", skip_if = "Vec::is_empty")]
+    #[cbor(n(5), with = "lists", skip_if = "Vec::is_empty")]
     pub requires: Vec<String>,
     /// How long it takes, in milliseconds.
     #[n(6)]
@@ -215,6 +218,37 @@ pub struct Limits {
     /// Bytes that come out.
     #[n(5)]
     pub max_output_bytes: Option<u64>,
+}
+
+/// Memory for lists while a set is read.
+pub trait ListSpace {
+    /// Takes so many bytes of it; false when there are not so many left.
+    fn take(&mut self, bytes: usize) -> bool;
+}
+
+/// As much as the lists of one set may take.
+#[derive(Debug)]
+pub(super) struct OneSet(usize);
+
+impl Default for OneSet {
+    fn default() -> Self {
+        Self(MAX_LISTS)
+    }
+}
+
+impl ListSpace for OneSet {
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// For what no peer sends.
+impl ListSpace for () {
+    fn take(&mut self, _: usize) -> bool {
+        true
+    }
 }
 
 /// A measured amount: finite and not negative, so that any two can be compared.
@@ -290,6 +324,33 @@ pub(super) mod items {
     ) -> Result<Vec<T>, Error> {
         let count = bounded_count(d, MAX_ITEMS as u64, "capabilities")?;
         (0..count).map(|_| T::decode(d, ctx)).collect()
+    }
+}
+
+mod lists {
+    //! `#[cbor(with = "lists")]`: the same for a list inside of a set, which has so much memory for all of them.
+
+    use minicbor::Decode;
+    use minicbor::decode::{Decoder, Error};
+
+    pub(super) use super::items::encode;
+    use super::{ListSpace, MAX_ITEMS};
+    use crate::wire::codec::bounded_count;
+
+    pub(super) fn decode<'b, C: ListSpace, T: Decode<'b, C>>(
+        d: &mut Decoder<'b>,
+        ctx: &mut C,
+    ) -> Result<Vec<T>, Error> {
+        let count = bounded_count(d, MAX_ITEMS as u64, "capabilities")?;
+        let count = usize::try_from(count).map_err(|_| Error::message("a list longer than memory"))?;
+        if !ctx.take(count * size_of::<T>()) {
+            return Err(Error::message("capabilities of more elements than are kept"));
+        }
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(T::decode(d, ctx)?);
+        }
+        Ok(items)
     }
 }
 

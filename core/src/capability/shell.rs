@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::machine::{Announced, CapabilityConfig, CapabilityMachine, Output};
 use super::{AnnouncementError, CapabilityFilter, CapabilityRequirement, CapabilitySet, ScopeFilter, Subnet};
 use crate::identity::NodeId;
-use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
+use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler, Timed, Timer, unix_now};
 use crate::wire::{Lane, Subprotocol};
 
 const SUBPROTOCOLS: [Subprotocol; 1] = [Subprotocol::Capabilities];
@@ -39,8 +36,7 @@ struct Shared {
     waiting: Mutex<BTreeMap<NodeId, Bytes>>,
     observers: Mutex<Vec<Weak<dyn CapabilityObserver>>>,
     mesh: MeshNode,
-    timer_changed: Arc<Notify>,
-    closed: CancellationToken,
+    timer: Timer,
 }
 
 /// Why a node has no capabilities.
@@ -58,23 +54,22 @@ impl Capabilities {
     /// Has a node announce itself and hear what others announce; it may have one of these at a time.
     pub fn create(mesh: &MeshNode, subnet: Subnet, config: CapabilityConfig) -> Result<Self, CapabilitiesError> {
         let (keypair, life) = (mesh.keypair().clone(), mesh.incarnation());
-        let machine = CapabilityMachine::new(keypair, life, subnet, config, Instant::now(), unix())?;
+        let machine = CapabilityMachine::new(keypair, life, subnet, config, Instant::now(), unix_now())?;
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),
             waiting: Mutex::default(),
             observers: Mutex::default(),
             mesh: mesh.clone(),
-            timer_changed: Arc::default(),
-            closed: CancellationToken::new(),
+            timer: Timer::default(),
         });
         mesh.install(shared.clone(), &SUBPROTOCOLS)?;
-        mesh.tasks().spawn(keep_time(Arc::downgrade(&shared), shared.closed.clone()));
+        shared.timer.drive(mesh, &shared);
         Ok(Self { shared })
     }
 
     /// Announces this from now on, to every peer and to all that come.
     pub fn announce(&self, set: CapabilitySet) -> Result<(), AnnouncementError> {
-        self.shared.act(|machine, now| machine.announce(set, now, unix()))
+        self.shared.act(|machine, now| machine.announce(set, now, unix_now()))
     }
 
     /// The nodes that offer what a filter asks for; see [`CapabilityMachine::find`].
@@ -106,7 +101,7 @@ impl Capabilities {
 
     /// Ends it: the node announces nothing more, and hears nothing. Idempotent.
     pub fn close(&self) {
-        self.shared.closed.cancel();
+        self.shared.timer.stop();
         self.shared.mesh.uninstall(&SUBPROTOCOLS);
         self.shared.observers.lock().clear();
     }
@@ -116,7 +111,7 @@ impl Shared {
     /// Does something with the machine, and sees to what it wants.
     fn act<T>(&self, act: impl FnOnce(&mut CapabilityMachine, Instant) -> T) -> T {
         let (mut wakes, mut changed) = (Vec::new(), Vec::new());
-        let (result, timer) = {
+        let (result, sooner) = {
             let mut machine = self.machine.lock();
             let before = machine.next_deadline();
             let result = act(&mut machine, Instant::now());
@@ -132,8 +127,8 @@ impl Shared {
             let after = machine.next_deadline();
             (result, after.is_some_and(|after| before.is_none_or(|before| after < before)))
         };
-        if timer {
-            self.timer_changed.notify_one();
+        if sooner {
+            self.timer.sooner();
         }
         for node in wakes {
             self.mesh.wake(node);
@@ -181,7 +176,7 @@ impl SubprotocolHandler for Shared {
         if let PeerEvent::Lost { node, .. } = event {
             self.waiting.lock().remove(node);
         }
-        self.act(|machine, now| machine.peer(event, now, unix()));
+        self.act(|machine, now| machine.peer(event, now, unix_now()));
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
@@ -196,33 +191,20 @@ impl SubprotocolHandler for Shared {
         waiting.remove(&to);
         false
     }
-}
 
-// Holds the capabilities only while it works: whoever owns them ends them.
-async fn keep_time(shared: Weak<Shared>, closed: CancellationToken) {
-    let Some(changed) = shared.upgrade().map(|shared| shared.timer_changed.clone()) else { return };
-    loop {
-        let Some(deadline) = shared.upgrade().map(|shared| shared.machine.lock().next_deadline()) else { return };
-        let due = async {
-            match deadline {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = closed.cancelled() => return,
-            () = changed.notified() => {}
-            () = due => {
-                if let Some(shared) = shared.upgrade() {
-                    shared.act(|machine, now| machine.tick(now, unix()));
-                }
-            }
-        }
+    fn has_for(&self, to: NodeId, lane: Lane) -> bool {
+        lane == Lane::Fast && self.waiting.lock().contains_key(&to)
     }
 }
 
-fn unix() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+impl Timed for Shared {
+    fn next_deadline(&self) -> Option<Instant> {
+        self.machine.lock().next_deadline()
+    }
+
+    fn on_deadline(&self) {
+        self.act(|machine, now| machine.tick(now, unix_now()));
+    }
 }
 
 impl fmt::Debug for Capabilities {

@@ -3,6 +3,8 @@
 //! A daemon has what its node has. Who subscribes is looked at when it asks, when its node announces something else, and when
 //! that ends; who publishes, with every message.
 
+use std::collections::BTreeSet;
+
 use super::ChannelId;
 use super::machine::{ChannelMachine, Moment};
 use super::roster::Channel;
@@ -16,10 +18,16 @@ impl ChannelMachine {
     pub fn announced(&mut self, node: NodeId, announced: Option<Announced>, now: Moment) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.announced = announced;
-        let gated = self.channels.iter().filter(|(_, channel)| !channel.config.subscribe_caps.is_empty());
-        let gated: Vec<_> = gated.map(|(&id, _)| id).collect();
-        for id in gated {
-            self.evict_incapable(id, now);
+        // Where it is in: of the others nobody is concerned, however many there are.
+        let channels: BTreeSet<_> = peer.bases.keys().map(|stream| stream.channel).collect();
+        for id in channels {
+            let Some(channel) = self.channels.get(&id) else { continue };
+            if self.offers(node, &channel.config.subscribe_caps, now).is_ok() {
+                continue;
+            }
+            for seat in channel.seats_on(node) {
+                self.evict(id, node, seat, RefusalReason::Unauthorized, now);
+            }
         }
         self.settle_own(now);
     }

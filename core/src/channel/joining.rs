@@ -14,6 +14,9 @@ use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId}
 use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
 
+/// Most bytes of what is presented to be let in: more would not fit the frame that asks.
+pub(super) const MAX_PRESENTED: usize = MAX_CHAIN_TOKENS * TOKEN_LEN;
+
 /// What a daemon signs to subscribe: that it wants this channel, or to be in that queue group of it, of this life of the
 /// publisher on that node, its host since that epoch.
 pub fn subscription_statement(
@@ -58,6 +61,9 @@ pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
 pub(super) struct Membership {
     /// The publisher has agreed.
     accepted: bool,
+    /// It was in, and the publisher has put it out while it asked to come in once more. Its owner hears of that unless the
+    /// answer lets it in.
+    put_out: Option<ChannelError>,
     /// What the publisher has not answered yet. Only the answer to the last question counts.
     pub(super) question: Option<Question>,
     /// What it was let in with.
@@ -81,6 +87,12 @@ impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     pub(super) const fn takes(&self) -> bool {
         !self.anew && !matches!(self.question, Some(Question::Leave(_)))
+    }
+
+    /// It is out from now on. Why, when it was in until now, or was put out before and its owner has not heard of that.
+    fn end(&mut self, why: &ChannelError) -> Option<ChannelError> {
+        let now = std::mem::take(&mut self.accepted).then(|| why.clone());
+        self.put_out.take().or(now)
     }
 
     /// The token that counts: a new one only once the publisher has taken it.
@@ -186,8 +198,7 @@ impl ChannelMachine {
         now: Moment,
     ) -> Result<RequestId, ChannelError> {
         let peer = self.peers.get(&publisher).ok_or(ChannelError::NotConnected(publisher))?;
-        if token.is_some_and(|token| token.len() > MAX_CHAIN_TOKENS * TOKEN_LEN) {
-            // It would not fit the frame that asks.
+        if token.is_some_and(|token| token.len() > MAX_PRESENTED) {
             return Err(ChannelError::InvalidArgument(format!("a chain has at most {MAX_CHAIN_TOKENS} tokens")));
         }
         let (subscriber, proof, from) = match subscriber {
@@ -216,7 +227,7 @@ impl ChannelMachine {
         let membership = subscription.members.entry(subscriber).or_default();
         if leaves(membership) {
             // It left, and comes again.
-            membership.accepted = false;
+            (membership.accepted, membership.put_out) = (false, None);
             let left = std::mem::take(&mut membership.waiting);
             match feed.group() {
                 None => membership.through = None,
@@ -308,7 +319,7 @@ impl ChannelMachine {
             membership.token = membership.offered.take();
         }
         membership.accepted = true;
-        (membership.uncertain, membership.anew) = (false, false);
+        (membership.uncertain, membership.anew, membership.put_out) = (false, false, None);
         let told = std::mem::take(&mut membership.waiting);
         let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
         if subscriber != Subscriber::Node && (passed || membership.through.is_none()) {
@@ -356,12 +367,10 @@ impl ChannelMachine {
         let number = self.next_request();
         let Some(membership) = self.membership(key, subscriber) else { return };
         let told = std::mem::take(&mut membership.waiting);
-        let was_in = std::mem::take(&mut membership.accepted);
+        let ended = membership.end(error);
         self.put_question(key, subscriber, Some(Question::Leave(number)));
         self.settled(told, &Err(error.clone()));
-        if was_in {
-            self.tell_ended(key, subscriber, error);
-        }
+        self.tell_ended(key, subscriber, ended);
     }
 
     pub(super) fn on_unsubscribed(&mut self, from: NodeId, request: u64) {
@@ -382,7 +391,8 @@ impl ChannelMachine {
         let Some(membership) = self.membership(key, subscriber) else { return };
         match membership.question {
             // Its answer is on the way.
-            Some(Question::Join(_) | Question::Leave(_)) => membership.accepted = false,
+            Some(Question::Join(_)) => membership.put_out = membership.end(&error),
+            Some(Question::Leave(_)) => membership.accepted = false,
             Some(Question::Stay(_)) => {}
             None => self.leave_membership(key, subscriber, &error),
         }
@@ -403,19 +413,18 @@ impl ChannelMachine {
     fn leave_membership(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
         let Some(membership) = self.membership(key, subscriber) else { return };
         let leaving = !membership.takes();
-        let was_in = membership.accepted && !leaving;
+        let ended = membership.end(error).filter(|_| !leaving);
         let told = std::mem::take(&mut membership.waiting);
         let result = if leaving { Ok(()) } else { Err(error.clone()) };
         self.settled(told, &result);
-        if was_in {
-            self.tell_ended(key, subscriber, error);
-        }
+        self.tell_ended(key, subscriber, ended);
         self.remove_membership(key, subscriber);
     }
 
-    fn tell_ended(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
-        let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let ((publisher, _), feed, error) = (key, subscription.feed.clone(), error.clone());
+    /// Has the owner of a subscription hear that it ended, when there is a reason.
+    fn tell_ended(&mut self, key: Key, subscriber: Subscriber, why: Option<ChannelError>) {
+        let (Some(error), Some(subscription)) = (why, self.subscriptions.get(&key)) else { return };
+        let ((publisher, _), feed) = (key, subscription.feed.clone());
         self.events.push_back(ChannelEvent::Ended { publisher, feed, subscriber, error });
     }
 

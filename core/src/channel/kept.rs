@@ -26,6 +26,8 @@ pub struct Kept {
     pub recent_bytes: usize,
     /// Subscribers that were let in.
     pub let_in: usize,
+    /// Subscribers that are found by the issuers of their tokens, once for each of these.
+    pub holders: usize,
     /// Revocations that peers are to be told of.
     pub revocations: usize,
     /// Presenters of tokens whose refused attempts are remembered.
@@ -57,6 +59,7 @@ impl ChannelMachine {
         }
         for channel in self.channels.values() {
             let (recent, bytes) = channel.ring.size();
+            kept.holders += channel.holders();
             (kept.recent, kept.recent_bytes) = (kept.recent + recent, kept.recent_bytes + bytes);
         }
         kept

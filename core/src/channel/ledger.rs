@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use super::joining::MAX_PRESENTED;
 use super::machine::Position;
 use super::{ChannelConfig, ChannelError, ChannelName, DaemonSubscription, Feed, Visibility};
 use crate::capability::CapabilityFilter;
@@ -124,6 +125,11 @@ impl ChannelLedger {
         let wire: Wire<'_> = codec::decode(bytes).map_err(malformed)?;
         let subscriptions = wire.subscriptions.into_iter().map(|subscription| {
             let position = |incarnation| Position { incarnation, number: subscription.number };
+            if let Some(size) = subscription.token.map(<[u8]>::len).filter(|size| *size > MAX_PRESENTED) {
+                return Err(ChannelError::InvalidArgument(format!(
+                    "a token of {size} bytes, the most is {MAX_PRESENTED}"
+                )));
+            }
             Ok(DaemonSubscription {
                 publisher: subscription.publisher,
                 feed: Feed::new(ChannelName::new(subscription.channel)?, subscription.group)?,
@@ -185,5 +191,22 @@ mod tests {
         let output = back.output.expect("as it was");
         assert!(output.subscribe_caps.require_gpu && output.publish_caps.is_empty());
         assert!(ChannelLedger::decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn requirement_123_a_token_that_no_publisher_could_be_shown_is_refused_with_the_ledger() {
+        let ledger = |len| ChannelLedger {
+            subscriptions: vec![DaemonSubscription {
+                publisher: NodeId::new(7),
+                feed: Feed::all(ChannelName::new("a").expect("canonical")),
+                accepted: true,
+                position: None,
+                token: Some(vec![0; len].into()),
+            }],
+            output: None,
+        };
+        assert!(ChannelLedger::decode(&ledger(MAX_PRESENTED).encode()).is_ok());
+        let refused = ChannelLedger::decode(&ledger(MAX_PRESENTED + 1).encode());
+        assert!(matches!(refused, Err(ChannelError::InvalidArgument(_))), "{refused:?}");
     }
 }

@@ -237,7 +237,7 @@ impl ChannelMachine {
                     self.peers.values_mut().for_each(|peer| peer.rank(id, priority));
                 }
                 let Some(channel) = self.channels.get(&id) else { return Ok(()) };
-                let (outdated, end) = (channel.outdated(self.rules(now)), channel.next_end());
+                let (outdated, end) = (channel.outdated(self.rules_for_members(now)), channel.next_end());
                 for (node, seat, error) in outdated {
                     self.evict(id, node, seat, error.into(), now);
                 }
@@ -260,6 +260,11 @@ impl ChannelMachine {
         // Whole seconds that the present is away from the latest that it may be.
         let skew = (now.unix + self.token_skew).as_secs() - now.unix.as_secs();
         Rules { own_entity, own_subnet, floors, skew, now }
+    }
+
+    /// The same for those who are in. Their tokens began once, whatever this node's clock is set to since.
+    pub(super) fn rules_for_members(&self, now: Moment) -> Rules<'_> {
+        Rules { skew: u64::MAX, ..self.rules(now) }
     }
 
     /// Something happened to a peer.
@@ -320,6 +325,7 @@ impl ChannelMachine {
         let next_end = self.channels.values().filter_map(Channel::next_end).min();
         self.look_at = next_end.map(|end| sweep_time(end, now));
         self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
+        self.ask_put_off(now);
         self.end_stalled(now);
         self.settle_own(now);
     }
@@ -327,7 +333,7 @@ impl ChannelMachine {
     /// Puts out whose token has ended, and whose node no longer offers what it has to.
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
         let Some(channel) = self.channels.get(&id) else { return };
-        for (node, seat, error) in channel.expired(self.rules(now)) {
+        for (node, seat, error) in channel.expired(self.rules_for_members(now)) {
             self.evict(id, node, seat, error.into(), now);
         }
         self.evict_incapable(id, now);

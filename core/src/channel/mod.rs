@@ -19,6 +19,7 @@
 //! | `roster` | a channel of this node and whom it lets in |
 //! | `gate` | who asks to be let in: the publisher's side of membership |
 //! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
+//! | `raises` | how often one peer may bring later ones of them |
 //! | `capable` | what nodes have announced, and the gates that ask for it |
 //! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
@@ -49,7 +50,7 @@ mod peers;
 mod port;
 mod publishing;
 mod questions;
-mod rate;
+mod raises;
 mod reader;
 mod receiving;
 mod revocations;

@@ -9,6 +9,7 @@ use super::feed::StreamId;
 use super::groups::Fitness;
 use super::publishing::{Jobs, PublishId, Room};
 use super::questions::Questions;
+use super::raises::Raises;
 use super::stalling::Stall;
 use crate::capability::Announced;
 use crate::identity::{EntityId, Incarnation};
@@ -60,6 +61,8 @@ pub(super) struct Peer {
     pub(super) revocations: BTreeSet<EntityId>,
     /// It passed on a revocation that nobody signed: it is believed in none any more.
     pub(super) forges: bool,
+    /// Later revocations that it brings of issuers of whom one is held.
+    pub(super) raises: Raises,
     /// What its node can do, as it says.
     pub(super) announced: Option<Announced>,
 }
@@ -173,6 +176,7 @@ impl Peer {
             grants: 0,
             revocations: BTreeSet::new(),
             forges: false,
+            raises: Raises::default(),
             announced: None,
         }
     }

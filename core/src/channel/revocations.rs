@@ -8,13 +8,17 @@
 //! all and for each peer that brings it, within which nothing gives way to anything: what was once learnt stays in force
 //! while the node lives, and a flood keeps out only what comes after it. What this node needs is outside of these bounds:
 //! what its owner enters, and what is by a root of one of its channels or by a holder who passed on a token that let somebody
-//! in here. When the bounds have kept something out, a publisher asks its peers about each issuer that it comes to need.
+//! in here. A later one of the same issuer replaces the one before it, at once if its peer has not brought many of these lately
+//! ([`raises`](super::raises)). When the bounds have kept something out, a publisher asks its peers about each issuer that it comes to need.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::ChannelError;
 use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId};
+use super::peers::Peer;
+use super::raises::Raise;
+use super::roster::Channel;
+use super::{ChannelError, ChannelId};
 use crate::identity::{EntityId, NodeId, Revocation, RevocationFloors};
 use crate::mesh::RecordSink;
 use crate::wire::channels::ChannelMessage;
@@ -149,7 +153,7 @@ impl ChannelMachine {
     /// Revokes the tokens of an issuer below a generation, on this node only: whoever is in with one of them is out.
     pub fn revoke_below(&mut self, issuer: EntityId, generation: u32, now: Moment) {
         self.revocations.floors.raise(issuer, generation);
-        self.tick(now);
+        self.apply(issuer, now);
     }
 
     /// Enters a revocation: whoever is in with one of these tokens is out, here and, as it is passed on, everywhere. That it was
@@ -166,9 +170,8 @@ impl ChannelMachine {
         }
         self.revocations.keep(issuer);
         let request = RequestId(self.next_request());
-        let untold = |(&node, peer): (&NodeId, &super::peers::Peer)| {
-            (peer.ready && peer.revocations.contains(&issuer)).then_some(node)
-        };
+        let untold =
+            |(&node, peer): (&NodeId, &Peer)| (peer.ready && peer.revocations.contains(&issuer)).then_some(node);
         let untold: BTreeSet<_> = self.peers.iter().filter_map(untold).collect();
         self.revocations.entering.push(Entering { request, issuer, untold });
         self.settle_entered();
@@ -199,6 +202,7 @@ impl ChannelMachine {
         self.not_handed(node);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.revocations = self.revocations.held.keys().copied().collect();
+            peer.raises.again();
         }
     }
 
@@ -217,12 +221,20 @@ impl ChannelMachine {
             Err(error) => return self.refuse(from, "revocation", &error),
         };
         // Most of what peers say is known: only news is worth the work of a signature.
-        if !self.revocations.is_news(&revocation) {
-            return;
-        }
         let issuer = revocation.issuer();
+        if !self.revocations.is_news(&revocation) {
+            return peer.raises.answered(issuer);
+        }
         if !self.revocations.has_room(issuer, from) {
             return self.kept_out(from);
+        }
+        // The first one of an issuer has its place within the bounds; there is no end to those that follow it.
+        if self.revocations.held.contains_key(&issuer) {
+            match peer.raises.admit(issuer, now.instant) {
+                Raise::Now => {}
+                Raise::Later(at) => return self.look_by(Some(at)),
+                Raise::Never => return self.kept_out(from),
+            }
         }
         if let Err(error) = revocation.verify() {
             peer.forges = true;
@@ -234,6 +246,20 @@ impl ChannelMachine {
         tracing::debug!(%issuer, below = revocation.below(), peer = %from, node = %self.me.node, "tokens were revoked");
         self.spread(issuer, Some(from));
         self.apply(issuer, now);
+    }
+
+    /// Asks peers for what they said more often than it was looked at: for the latest of it.
+    pub(super) fn ask_put_off(&mut self, now: Moment) {
+        let due = |(&node, peer): (&NodeId, &mut Peer)| {
+            let issuers = peer.raises.due(now.instant).into_iter();
+            issuers.map(move |issuer| (node, issuer)).collect::<Vec<_>>()
+        };
+        let due: Vec<_> = self.peers.iter_mut().flat_map(due).collect();
+        for (node, issuer) in due {
+            // A peer that takes no more tells all of it when its session begins anew.
+            let _kept = self.say(node, &ChannelMessage::WhoRevoked { issuer });
+        }
+        self.look_by(self.peers.values().filter_map(|peer| peer.raises.next()).min());
     }
 
     pub(super) fn on_who_revoked(&mut self, from: NodeId, issuer: EntityId) {
@@ -281,9 +307,19 @@ impl ChannelMachine {
 
     /// Puts out who is in with what was revoked.
     fn apply(&mut self, issuer: EntityId, now: Moment) {
-        if self.revocations.may_matter(issuer) {
-            self.tick(now);
+        if !self.revocations.may_matter(issuer) {
+            return;
         }
+        let rules = self.rules_for_members(now);
+        let expired = |(&id, channel): (&ChannelId, &Channel)| {
+            let seats = channel.expired_by(issuer, rules).into_iter();
+            seats.map(move |(node, seat, error)| (id, node, seat, error)).collect::<Vec<_>>()
+        };
+        let out: Vec<_> = self.channels.iter().flat_map(expired).collect();
+        for (id, node, seat, error) in out {
+            self.evict(id, node, seat, error.into(), now);
+        }
+        self.settle_own(now);
     }
 
     fn kept_out(&mut self, from: NodeId) {

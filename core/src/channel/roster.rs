@@ -1,17 +1,18 @@
 //! A channel of this node and whom it lets in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{self, BTreeMap};
 
 use super::Subnet;
 use super::feed::{GroupId, Seat, Share};
 use super::groups::Groups;
 use super::machine::{Moment, Subscriber};
-use super::rate::RateLimit;
 use super::ring::Ring;
 use super::{ChannelConfig, ChannelError};
 use crate::identity::{
     EntityId, Epoch, NodeId, PermissionToken, RevocationFloors, TokenChain, TokenError, TokenRequest, TokenScope,
 };
+use crate::rate::RateLimit;
 
 /// A registered channel.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Channel {
     members: BTreeMap<NodeId, BTreeMap<Seat, Grant>>,
     /// How many seats of daemons there are.
     daemons: usize,
+    /// Who is in with a token of an issuer.
+    by_issuer: BTreeMap<EntityId, BTreeSet<(NodeId, Seat)>>,
 }
 
 /// That a subscriber was let in.
@@ -39,6 +42,13 @@ pub(super) struct Grant {
     pub(super) subnet: Subnet,
     /// Of a daemon: how often its hosting changed hands.
     pub(super) epoch: Epoch,
+}
+
+impl Grant {
+    /// Whose tokens it was let in with.
+    fn issuers(&self) -> impl Iterator<Item = EntityId> {
+        self.token.iter().flat_map(TokenChain::tokens).map(PermissionToken::issuer)
+    }
 }
 
 /// What a channel's gate decides by.
@@ -56,7 +66,7 @@ impl Channel {
     pub(super) fn new(config: ChannelConfig, now: Moment) -> Self {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
         let (ring, groups, members) = (Ring::default(), Groups::default(), BTreeMap::new());
-        Self { config, last: 0, ring, rate, groups, members, daemons: 0 }
+        Self { config, last: 0, ring, rate, groups, members, daemons: 0, by_issuer: BTreeMap::new() }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
@@ -105,7 +115,14 @@ impl Channel {
 
     /// Lets a subscriber in; true when it was not before.
     pub(super) fn insert(&mut self, node: NodeId, seat: Seat, grant: Grant) -> bool {
-        let is_new = self.members.entry(node).or_default().insert(seat, grant).is_none();
+        for issuer in grant.issuers() {
+            self.by_issuer.entry(issuer).or_default().insert((node, seat));
+        }
+        let former = self.members.entry(node).or_default().insert(seat, grant);
+        let is_new = former.is_none();
+        if let Some(former) = former {
+            self.forget_issuers(node, seat, &former);
+        }
         if let Some(group) = seat.group {
             self.groups.insert(group, (node, seat.who));
         }
@@ -119,24 +136,36 @@ impl Channel {
     /// Lets a subscriber out; true when it was in.
     pub(super) fn remove(&mut self, node: NodeId, seat: Seat, now: Moment) -> bool {
         let Some(on_node) = self.members.get_mut(&node) else { return false };
-        let was_in = on_node.remove(&seat).is_some();
+        let Some(grant) = on_node.remove(&seat) else { return false };
         if on_node.is_empty() {
             self.members.remove(&node);
         }
-        if was_in {
-            self.left(node, seat, now);
-        }
-        was_in
+        self.left(node, seat, &grant, now);
+        true
     }
 
     /// Forgets a node.
     pub(super) fn remove_node(&mut self, node: NodeId, now: Moment) {
-        for seat in self.members.remove(&node).unwrap_or_default().into_keys() {
-            self.left(node, seat, now);
+        for (seat, grant) in self.members.remove(&node).unwrap_or_default() {
+            self.left(node, seat, &grant, now);
         }
     }
 
-    fn left(&mut self, node: NodeId, seat: Seat, now: Moment) {
+    /// A subscriber is in with something else, or out.
+    fn forget_issuers(&mut self, node: NodeId, seat: Seat, former: &Grant) {
+        let now: BTreeSet<_> = self.grant(node, seat).into_iter().flat_map(Grant::issuers).collect();
+        for issuer in former.issuers().filter(|issuer| !now.contains(issuer)) {
+            if let btree_map::Entry::Occupied(mut holders) = self.by_issuer.entry(issuer) {
+                holders.get_mut().remove(&(node, seat));
+                if holders.get().is_empty() {
+                    holders.remove();
+                }
+            }
+        }
+    }
+
+    fn left(&mut self, node: NodeId, seat: Seat, former: &Grant, now: Moment) {
+        self.forget_issuers(node, seat, former);
         if let Some(group) = seat.group {
             self.groups.remove(group, (node, seat.who));
         }
@@ -164,6 +193,11 @@ impl Channel {
     /// How many there are.
     pub(super) fn sharing(&self, node: NodeId, share: Share) -> usize {
         self.members.get(&node).map_or(0, |on_node| on_node.range(share.seats()).count())
+    }
+
+    /// Everybody on a node.
+    pub(super) fn seats_on(&self, node: NodeId) -> Vec<Seat> {
+        self.members.get(&node).into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     /// The groups in which a node has members.
@@ -208,23 +242,39 @@ impl Channel {
         if !self.config.is_gated() {
             return Vec::new();
         }
+        let seats = self.seats().flat_map(|(node, seats)| seats.map(move |seat| (node, seat)));
+        self.expired_of(seats, rules)
+    }
+
+    /// The same among those who are in with a token of one issuer.
+    pub(super) fn expired_by(&self, issuer: EntityId, rules: Rules<'_>) -> Vec<(NodeId, Seat, TokenError)> {
+        let holders = self.by_issuer.get(&issuer).filter(|_| self.config.is_gated());
+        self.expired_of(holders.into_iter().flatten().copied(), rules)
+    }
+
+    fn expired_of(
+        &self,
+        seats: impl Iterator<Item = (NodeId, Seat)>,
+        rules: Rules<'_>,
+    ) -> Vec<(NodeId, Seat, TokenError)> {
         let now = rules.now.unix.as_secs();
-        let all =
-            self.members.iter().flat_map(|(&node, on_node)| on_node.iter().map(move |(&s, grant)| (node, s, grant)));
-        all.filter_map(|(node, s, grant)| {
-            let mut tokens = grant.token.iter().flat_map(TokenChain::tokens);
-            let check =
-                |token| PermissionToken::check_time(token, now, rules.skew).and_then(|()| rules.floors.check(token));
-            let bad = tokens.find_map(|token| check(token).err());
-            bad.map(|error| (node, s, error))
-        })
-        .collect()
+        let check =
+            |token: &PermissionToken| token.check_time(now, rules.skew).and_then(|()| rules.floors.check(token));
+        let bad = |(node, seat)| {
+            let mut tokens = self.grant(node, seat)?.token.iter().flat_map(TokenChain::tokens);
+            tokens.find_map(|token| check(token).err()).map(|error| (node, seat, error))
+        };
+        seats.filter_map(bad).collect()
     }
 
     /// Whose tokens those present that are in.
     pub(super) fn issuers(&self) -> Vec<EntityId> {
-        let grants = self.members.values().flat_map(BTreeMap::values).filter(|_| self.config.is_gated());
-        grants.flat_map(|grant| &grant.token).flat_map(TokenChain::tokens).map(PermissionToken::issuer).collect()
+        self.by_issuer.keys().filter(|_| self.config.is_gated()).copied().collect()
+    }
+
+    /// How many are found by the issuers of their tokens, once for each of these.
+    pub(super) fn holders(&self) -> usize {
+        self.by_issuer.values().map(BTreeSet::len).sum()
     }
 
     /// When the next token ends, in unix seconds.

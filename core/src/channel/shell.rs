@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::daemons::Attached;
 use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeAs, Subscriber};
@@ -21,7 +20,7 @@ use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelName, Feed, Stre
 use crate::capability::{Announced, Capabilities, CapabilityObserver};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId, Revocation};
-use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
+use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler, Timed, Timer, unix_now};
 use crate::wire::{Lane, Subprotocol};
 
 mod subscribing;
@@ -44,8 +43,7 @@ struct Shared {
     state: Mutex<State>,
     mesh: MeshNode,
     observer: Arc<dyn ChannelObserver>,
-    timer_changed: Arc<Notify>,
-    closed: CancellationToken,
+    timer: Timer,
 }
 
 pub(super) struct State {
@@ -126,11 +124,10 @@ impl Channels {
             }),
             mesh: mesh.clone(),
             observer,
-            timer_changed: Arc::default(),
-            closed: CancellationToken::new(),
+            timer: Timer::default(),
         });
         mesh.install(shared.clone(), &SUBPROTOCOLS)?;
-        mesh.tasks().spawn(keep_time(Arc::downgrade(&shared), shared.closed.clone()));
+        shared.timer.drive(mesh, &shared);
         Ok(Self { shared })
     }
 
@@ -438,7 +435,7 @@ impl Shared {
             self.mesh.wake(node);
         }
         if told.sooner {
-            self.timer_changed.notify_one();
+            self.timer.sooner();
         }
         for reader in told.readers {
             self.observer.readable(reader);
@@ -449,10 +446,9 @@ impl Shared {
     }
 
     fn close(&self) {
-        if self.closed.is_cancelled() {
+        if !self.timer.stop() {
             return;
         }
-        self.closed.cancel();
         self.mesh.uninstall(&SUBPROTOCOLS);
         let mut state = self.state.lock();
         state.requests.clear();
@@ -497,26 +493,13 @@ impl CapabilityObserver for Shared {
     }
 }
 
-// Holds the channels only while it works: whoever owns them ends them.
-async fn keep_time(shared: Weak<Shared>, closed: CancellationToken) {
-    let Some(changed) = shared.upgrade().map(|shared| shared.timer_changed.clone()) else { return };
-    loop {
-        let Some(deadline) = shared.upgrade().map(|shared| shared.state.lock().machine.next_deadline()) else { return };
-        let due = async {
-            match deadline {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = closed.cancelled() => return,
-            () = changed.notified() => {}
-            () = due => {
-                if let Some(shared) = shared.upgrade() {
-                    shared.act(|state, now| state.machine.tick(now));
-                }
-            }
-        }
+impl Timed for Shared {
+    fn next_deadline(&self) -> Option<Instant> {
+        self.state.lock().machine.next_deadline()
+    }
+
+    fn on_deadline(&self) {
+        self.act(|state, now| state.machine.tick(now));
     }
 }
 
@@ -537,8 +520,7 @@ fn settled() -> oneshot::Receiver<Result<(), ChannelError>> {
 }
 
 fn present() -> Moment {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Moment { instant: Instant::now(), unix }
+    Moment { instant: Instant::now(), unix: unix_now() }
 }
 
 impl fmt::Debug for Channels {

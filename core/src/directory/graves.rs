@@ -1,7 +1,10 @@
 //! Lives of nodes that are proven to be over: a claim that names one of them names nobody. And nodes that fell silent, of
 //! which nobody can say that.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::identity::{Incarnation, NodeId};
 
@@ -13,7 +16,7 @@ const MOST: usize = 4096;
 pub struct Graves {
     ended: HashMap<NodeId, Incarnation>,
     order: VecDeque<NodeId>,
-    missing: BTreeSet<NodeId>,
+    missing: HashMap<NodeId, Instant>,
 }
 
 impl Graves {
@@ -33,10 +36,14 @@ impl Graves {
         }
     }
 
-    /// A node was given up because it was silent: it may live, and host whatever it hosted.
-    pub fn miss(&mut self, node: NodeId) {
-        if self.missing.len() < MOST {
-            self.missing.insert(node);
+    /// A node was given up because it was silent: it may live, and host whatever it hosted. Of too many, the one that was
+    /// given up first is forgotten.
+    pub fn miss(&mut self, node: NodeId, now: Instant) {
+        self.missing.insert(node, now);
+        if self.missing.len() > MOST
+            && let Some(first) = self.missing.iter().min_by_key(|(node, at)| (**at, **node)).map(|(node, _)| *node)
+        {
+            self.missing.remove(&first);
         }
     }
 
@@ -45,13 +52,45 @@ impl Graves {
         self.missing.remove(&node);
     }
 
-    /// Whether somebody who was given up may be alive.
-    pub fn misses_any(&self) -> bool {
-        !self.missing.is_empty()
+    /// Whether somebody who was given up may have got what was elsewhere at an instant: not who had been silent for as long as
+    /// `hold` by then.
+    pub fn misses_any_since(&self, instant: Instant, hold: Duration) -> bool {
+        self.missing.values().any(|given_up| *given_up + hold > instant)
     }
 
     /// Whether that life of the node is over.
     pub fn holds(&self, node: NodeId, life: Incarnation) -> bool {
         self.ended.get(&node).is_some_and(|newest| life <= *newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn who_was_silent_for_long_before_cannot_have_got_what_came_to_be_since() {
+        let (mut graves, now) = (Graves::default(), Instant::now());
+        graves.miss(NodeId::new(1), now);
+        assert!(graves.misses_any_since(now, HOLD), "it may have got it the moment before");
+        assert!(graves.misses_any_since(now + HOLD - Duration::from_secs(1), HOLD));
+        assert!(!graves.misses_any_since(now + HOLD, HOLD));
+        graves.miss(NodeId::new(1), now + HOLD);
+        assert!(graves.misses_any_since(now + HOLD, HOLD), "it was there in between");
+        graves.seen(NodeId::new(1));
+        assert!(!graves.misses_any_since(now, HOLD));
+    }
+
+    #[tokio::test]
+    async fn of_too_many_the_newest_are_remembered() {
+        let (mut graves, now) = (Graves::default(), Instant::now());
+        for node in 0..2 * MOST as u64 {
+            graves.miss(NodeId::new(node), now + Duration::from_millis(node));
+        }
+        assert_eq!(graves.missing.len(), MOST);
+        assert!(!graves.missing.contains_key(&NodeId::new(0)));
+        assert!(graves.missing.contains_key(&NodeId::new(2 * MOST as u64 - 1)));
     }
 }

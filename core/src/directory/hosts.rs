@@ -1,7 +1,8 @@
 //! What a home node keeps: which nodes say that they host which daemons.
 //!
 //! An entry is the word of a node about itself, given in its own session, and unsigned: whoever looks a daemon up asks the
-//! named node for its signed claim and believes nothing else. So a node can at most have others ask it in vain.
+//! named node for its signed claim and believes nothing else. So a node can at most have others ask it in vain, and a
+//! spawn wait for an answer that never comes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,66 +1,39 @@
-//! The host's end: marks, reordering, kept replies.
+//! The host's ends of all streams that lead to one daemon: which there are, whose, and which follow which.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use minicbor::{Decode, Encode};
 use tokio::time::Instant;
 
-use super::accounts::{Account, Charge};
-use super::items::{Held, KeptReply};
-use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
-use crate::identity::NodeId;
+use super::in_stream::InStream;
+use super::items::KeptReply;
+use crate::identity::{Incarnation, NodeId};
 use crate::wire::codec::{self, DecodeError};
-use crate::wire::events::{Failure, Reply, StreamId, decode_number};
+use crate::wire::events::{Opening, Reply, StreamId, decode_number};
 
 /// Most streams to one daemon that one node begins: its own, and those that it forwards for others.
 pub const MOST_STREAMS: usize = 256;
-
-/// What a held event takes beside its payload.
-pub const POSITION_BYTES: usize = 2 * size_of::<(u64, Held)>();
-/// What a kept reply takes beside what it holds.
-const KEPT_BYTES: usize = size_of::<KeptReply>();
-
-/// The peer sent more than the window of its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BeyondWindow;
-
-/// One stream that leads to a daemon.
-#[derive(Debug)]
-pub struct InStream {
-    /// Which one.
-    pub id: StreamId,
-    /// The peer that its last message came through; the way back when the sender has no session here.
-    pub via: NodeId,
-    next: u64,
-    /// What came before its turn, or before there was room for it.
-    early: BTreeMap<u64, Held>,
-    early_bytes: usize,
-    kept: VecDeque<KeptReply>,
-    sent: usize,
-    told: u64,
-    /// When the sender was heard last.
-    pub heard_at: Instant,
-    /// The node that began it here; none when it was begun elsewhere.
-    opener: Option<NodeId>,
-    /// Whether it stands in the list of streams with something to answer.
-    pub queued: bool,
-    /// What it holds and keeps.
-    charge: Charge,
-    charged_to: Option<NodeId>,
-    /// The first position that was dropped for want of room, and its bytes.
-    lacking: Option<(u64, usize)>,
-}
 
 /// The streams that lead to one daemon.
 #[derive(Debug, Default)]
 pub struct Inbound {
     // Keys are not used again: events in the mailbox hold them.
     streams: BTreeMap<u32, InStream>,
-    index: HashMap<StreamId, u32, RandomState>,
+    /// Where each of them is, those of a sender in the order in which it opened them.
+    places: BTreeMap<Place, u32>,
+    /// How many each node began here.
+    begun: HashMap<NodeId, usize, RandomState>,
     last: u32,
+}
+
+/// A stream among those to one life of a daemon.
+type Place = (NodeId, Incarnation, Opening);
+
+const fn place(id: &StreamId) -> Place {
+    (id.sender, id.incarnation, id.opening)
 }
 
 impl Inbound {
@@ -81,7 +54,8 @@ impl Inbound {
 
     /// The number under which a stream is held.
     pub fn find(&self, id: &StreamId) -> Option<u32> {
-        self.index.get(id).copied()
+        let key = self.places.get(&place(id)).copied()?;
+        self.streams.get(&key).is_some_and(|stream| stream.id == *id).then_some(key)
     }
 
     /// A held stream.
@@ -101,30 +75,62 @@ impl Inbound {
 
     /// Begins a stream that is not known, unless the node through which it comes began too many.
     pub fn begin(&mut self, id: StreamId, via: NodeId, now: Instant) -> Option<u32> {
-        let begun = self.streams.values().filter(|stream| stream.opener == Some(via)).count();
-        let stream = InStream { opener: Some(via), ..InStream::new(id, via, 1, now) };
-        (begun < MOST_STREAMS).then(|| self.insert(stream))
+        let begun = self.begun.get(&via).copied().unwrap_or(0);
+        (begun < MOST_STREAMS).then(|| self.insert(InStream::begun(id, via, now)))
     }
 
     /// Whether its sender, in its own name, began one here that follows it.
     pub fn is_over(&self, id: &StreamId) -> bool {
-        self.streams
-            .values()
-            .any(|newer| newer.opener == Some(id.sender) && newer.id.sender == id.sender && newer.id.follows(id))
+        self.places
+            .range((Bound::Excluded(place(id)), Bound::Unbounded))
+            .take_while(|((sender, ..), _)| *sender == id.sender)
+            .any(|(_, key)| self.streams.get(key).is_some_and(|newer| newer.opener() == Some(id.sender)))
     }
 
     /// Ends the streams of a sender that this one follows: all of them when it comes from the sender itself, else those
     /// that came the same way.
     pub fn end_older(&mut self, id: &StreamId, via: NodeId) {
-        self.retain(|old| old.id.sender != id.sender || !id.follows(&old.id) || (via != id.sender && via != old.via));
+        let older = self.places.range(..place(id)).rev().take_while(|((sender, ..), _)| *sender == id.sender);
+        let ended: Vec<u32> = older
+            .map(|(_, key)| *key)
+            .filter(|key| via == id.sender || self.streams.get(key).is_some_and(|old| old.via == via))
+            .collect();
+        for key in ended {
+            self.remove(key);
+        }
     }
 
     fn insert(&mut self, stream: InStream) -> u32 {
-        let id = stream.id;
         self.last = self.last.wrapping_add(1);
+        if let Some(opener) = stream.opener() {
+            *self.begun.entry(opener).or_default() += 1;
+        }
+        // Its sender names no two streams alike; what somebody else made up does not stay beside a later one.
+        if let Some(alike) = self.places.insert(place(&stream.id), self.last) {
+            self.forget(alike);
+        }
         self.streams.insert(self.last, stream);
-        self.index.insert(id, self.last);
         self.last
+    }
+
+    fn remove(&mut self, key: u32) {
+        if let Some(id) = self.forget(key) {
+            self.places.remove(&place(&id));
+        }
+    }
+
+    /// Takes a stream out, but for its place.
+    fn forget(&mut self, key: u32) -> Option<StreamId> {
+        let stream = self.streams.remove(&key)?;
+        if let Some(opener) = stream.opener() {
+            match self.begun.get_mut(&opener) {
+                Some(count) if *count > 1 => *count -= 1,
+                Some(_) | None => {
+                    self.begun.remove(&opener);
+                }
+            }
+        }
+        Some(stream.id)
     }
 
     /// Finds a stream or makes its mark, for one that was begun elsewhere.
@@ -134,21 +140,17 @@ impl Inbound {
 
     /// Ends a stream.
     pub fn close(&mut self, id: &StreamId) {
-        if let Some(key) = self.index.remove(id) {
-            self.streams.remove(&key);
+        if let Some(key) = self.find(id) {
+            self.remove(key);
         }
     }
 
     /// Keeps the streams that `keep` admits.
     pub fn retain(&mut self, mut keep: impl FnMut(&InStream) -> bool) {
-        let index = &mut self.index;
-        self.streams.retain(|_, stream| {
-            let stays = keep(stream);
-            if !stays {
-                index.remove(&stream.id);
-            }
-            stays
-        });
+        let ended: Vec<u32> = self.iter().filter(|(_, stream)| !keep(stream)).map(|(key, _)| key).collect();
+        for key in ended {
+            self.remove(key);
+        }
     }
 
     /// Encodes marks and kept replies, for a snapshot that moves. Nothing for no streams.
@@ -156,13 +158,13 @@ impl Inbound {
         if self.streams.is_empty() {
             return Vec::new();
         }
-        let mut saved: Vec<_> = self.streams.values().collect();
-        saved.sort_unstable_by_key(|stream| (stream.id.sender, stream.id.incarnation, stream.id.opening));
-        let saved: Vec<SavedStream<'_>> = saved
-            .into_iter()
+        let saved: Vec<SavedStream<'_>> = self
+            .places
+            .values()
+            .filter_map(|key| self.streams.get(key))
             .map(|stream| SavedStream {
                 id: stream.id,
-                next: stream.next,
+                next: stream.next(),
                 replies: stream.kept.iter().map(KeptReply::as_wire).collect(),
             })
             .collect();
@@ -184,7 +186,7 @@ impl Inbound {
             for reply in stream.replies {
                 restored.keep(KeptReply::from_wire(&reply, bytes));
             }
-            if inbound.find(&stream.id).is_some() {
+            if inbound.places.contains_key(&place(&stream.id)) {
                 return Err(DecodeError::Malformed("a stream stands there twice".into()));
             }
             inbound.insert(restored);
@@ -204,366 +206,81 @@ struct SavedStream<'b> {
     replies: Vec<Reply<'b>>,
 }
 
-impl InStream {
-    fn new(id: StreamId, via: NodeId, next: u64, now: Instant) -> Self {
-        Self {
-            id,
-            via,
-            next,
-            early: BTreeMap::new(),
-            early_bytes: 0,
-            kept: VecDeque::new(),
-            sent: 0,
-            told: next - 1,
-            heard_at: now,
-            opener: None,
-            queued: false,
-            charge: Charge::default(),
-            charged_to: None,
-            lacking: None,
-        }
-    }
-
-    /// Its sender spoke through this peer. False when [`comes_through`](Self::comes_through) has to follow.
-    pub fn heard(&mut self, via: NodeId, now: Instant) -> bool {
-        self.heard_at = now;
-        self.charged_to == Some(via)
-    }
-
-    /// What it holds is charged to this peer from here on, and answers go back there.
-    pub fn comes_through(&mut self, via: NodeId, account: Account) {
-        self.via = via;
-        self.charged_to = Some(via);
-        self.charge.transfer(account);
-    }
-
-    /// The peer that it is charged to.
-    pub const fn charged_to(&self) -> Option<NodeId> {
-        self.charged_to
-    }
-
-    /// Whether its peer has room again for replies, of which there were too many; tells so once.
-    pub fn takes_again(&self) -> bool {
-        self.charge.takes_again()
-    }
-
-    /// The bytes of the position that is due, when it was dropped for want of room and could be accepted but for that.
-    pub fn lacks(&self) -> Option<usize> {
-        let (_, bytes) = self.lacking.filter(|(number, _)| *number == self.next)?;
-        (self.may_accept() && self.ready().is_none()).then_some(bytes)
-    }
-
-    /// Its sender is asked to send again what is lacking.
-    pub fn asked(&mut self) {
-        self.lacking = None;
-    }
-
-    /// The number that is due next.
-    pub fn next(&self) -> u64 {
-        self.next
-    }
-
-    /// Takes a position in, for [`keeps`](Self::keeps) to look whether it may stay. Repetitions are dropped.
-    pub fn offer(&mut self, number: u64, held: Held) -> Result<(), BeyondWindow> {
-        let Some(ahead) = number.checked_sub(self.next) else { return Ok(()) };
-        if ahead >= 2 * WINDOW {
-            return Err(BeyondWindow);
-        }
-        if let Entry::Vacant(place) = self.early.entry(number) {
-            self.early_bytes += cost(&held);
-            place.insert(held);
-        }
-        Ok(())
-    }
-
-    /// Whether a position that was offered and not accepted may stay: the stream and its peer have so much held at most.
-    /// What is too much is dropped, and lacking from then on.
-    pub fn keeps(&mut self, number: u64) -> bool {
-        // One event may exceed it alone.
-        let fits = self.early_bytes <= 2 * WINDOW_BYTES || self.early.len() == 1;
-        if fits && (self.early_bytes == self.charge.held() || self.charge.hold(self.early_bytes)) {
-            return true;
-        }
-        if let Some(held) = self.early.remove(&number) {
-            self.early_bytes -= cost(&held);
-            if self.lacking.is_none_or(|(first, _)| first < self.next || number < first) {
-                self.lacking = Some((number, held.weight()));
-            }
-        }
-        false
-    }
-
-    /// Its sender gave up the event at a number: it will not run, also when it has yet to arrive. False when it was accepted.
-    pub fn give_up(&mut self, number: u64) -> bool {
-        if let Some(held) = self.early.get_mut(&number) {
-            self.early_bytes -= held.weight();
-            *held = Held::Skip;
-            self.give_back();
-        } else if self.offer(number, Held::Skip).is_ok() {
-            self.keeps(number);
-        }
-        number >= self.next
-    }
-
-    /// Whether there is room to keep the reply of what is accepted.
-    fn may_accept(&self) -> bool {
-        self.charge.kept() < KEPT_REPLY_BYTES && self.charge.may_keep()
-    }
-
-    /// Accepts a number without storing what stands at it, when it is due, nothing is held behind it, and there is room to
-    /// keep its reply; false otherwise.
-    pub fn pass(&mut self, number: u64) -> bool {
-        let due = number == self.next && self.early.is_empty() && self.may_accept();
-        self.next += u64::from(due);
-        due
-    }
-
-    /// The position that is due, when it is here and there is room to keep its reply.
-    pub fn ready(&self) -> Option<&Held> {
-        self.early.get(&self.next).filter(|_| self.may_accept())
-    }
-
-    /// Accepts the position that is due.
-    pub fn accept(&mut self) -> Option<(u64, Held)> {
-        let number = self.next;
-        let held = self.early.remove(&number)?;
-        self.early_bytes -= cost(&held);
-        self.next += 1;
-        self.give_back();
-        Some((number, held))
-    }
-
-    /// Sets the mark behind what was accepted elsewhere and handed over. Numbers in between were given up. False when it
-    /// stands there already.
-    pub fn advance(&mut self, next: u64) -> bool {
-        if next <= self.next {
-            return false;
-        }
-        let later = self.early.split_off(&next);
-        self.early_bytes -= self.early.values().map(cost).sum::<usize>();
-        self.early = later;
-        self.give_back();
-        self.next = next;
-        self.told = self.told.max(next - 1);
-        true
-    }
-
-    // What was never charged is not given back.
-    fn give_back(&mut self) {
-        if self.early_bytes < self.charge.held() {
-            self.charge.hold(self.early_bytes);
-        }
-    }
-
-    /// Forgets what was held and not accepted; the sender repeats it where the daemon lives now.
-    pub fn drop_early(&mut self) {
-        self.early.clear();
-        self.early_bytes = 0;
-        self.give_back();
-        self.lacking = None;
-    }
-
-    /// Whether it holds events that were not accepted.
-    pub fn holds_early(&self) -> bool {
-        !self.early.is_empty()
-    }
-
-    /// Keeps a reply until the sender has it.
-    pub fn keep(&mut self, reply: KeptReply) {
-        self.charge.keep(self.charge.kept() + KEPT_BYTES + reply.weight());
-        self.kept.push_back(reply);
-    }
-
-    /// The sender has every reply through this number.
-    pub fn acknowledge(&mut self, through: u64) {
-        let mut sent = self.sent;
-        let mut index = 0;
-        let mut freed = 0;
-        self.kept.retain(|reply| {
-            let stays = reply.number > through;
-            if !stays {
-                freed += KEPT_BYTES + reply.weight();
-                if index < self.sent {
-                    sent -= 1;
-                }
-            }
-            index += 1;
-            stays
-        });
-        self.sent = sent;
-        if freed > 0 {
-            self.charge.keep(self.charge.kept() - freed);
-        }
-        if self.kept.is_empty() && self.kept.capacity() > 64 {
-            // An idle stream keeps no memory of a past flood.
-            self.kept = VecDeque::new();
-        }
-    }
-
-    /// Sends every kept reply, and the mark, again.
-    pub fn repeat(&mut self) {
-        self.sent = 0;
-        self.told = 0;
-    }
-
-    /// Replies that were not sent yet.
-    pub fn unsent(&self) -> impl Iterator<Item = &KeptReply> {
-        self.kept.iter().skip(self.sent)
-    }
-
-    /// Puts a failure in the place of the next unsent reply.
-    pub fn replace_next(&mut self, failure: Failure) {
-        if let Some(reply) = self.kept.get_mut(self.sent) {
-            let before = reply.weight();
-            reply.result = Err(failure);
-            self.charge.keep(self.charge.kept() - before + reply.weight());
-        }
-    }
-
-    /// Marks the first `count` unsent replies, and acceptance through the mark, as told.
-    pub fn sent(&mut self, count: usize) {
-        self.sent = (self.sent + count).min(self.kept.len());
-        self.told = self.accepted();
-    }
-
-    /// The last accepted number.
-    pub fn accepted(&self) -> u64 {
-        self.next - 1
-    }
-
-    /// How many accepted positions the sender has not been told of.
-    pub fn untold(&self) -> u64 {
-        self.accepted().saturating_sub(self.told)
-    }
-
-    /// Bytes of events that wait for one before them, or for room.
-    pub fn held_bytes(&self) -> usize {
-        self.early_bytes
-    }
-
-    /// Bytes of replies that its sender has not acknowledged.
-    pub fn kept_bytes(&self) -> usize {
-        self.charge.kept()
-    }
-}
-
-/// What a held position counts for.
-fn cost(held: &Held) -> usize {
-    POSITION_BYTES + held.weight()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-    use crate::identity::{EntityId, Incarnation, Lineage, OriginHash};
-    use crate::wire::events::Opening;
+    use std::time::Duration;
 
-    fn stream() -> InStream {
-        let id = StreamId {
-            sender: NodeId::new(1),
+    use super::super::cost::ratio;
+    use super::*;
+    use crate::identity::{EntityId, Lineage};
+
+    fn named(sender: NodeId, opening: u64) -> StreamId {
+        StreamId {
+            sender,
             incarnation: Incarnation::from_bytes([1; 16]),
             entity: EntityId::from_bytes([2; 32]),
             lineage: Lineage::from_bytes([3; 16]),
-            opening: Opening::new(1, 2),
-        };
-        InStream::new(id, NodeId::new(1), 1, Instant::now())
+            opening: Opening::new(opening, 0),
+        }
     }
 
-    fn event(number: u64, size: usize) -> Held {
-        let link = CausalLink {
-            origin: OriginHash::new(1),
-            horizon: HorizonBloom::default(),
-            sequence: Sequence::new(number),
-            parent_hash: ParentHash::default(),
-        };
-        Held::Event { link, payload: Bytes::from(vec![0; size]), call: true }
-    }
-
-    fn drain(stream: &mut InStream) -> Vec<u64> {
-        std::iter::from_fn(|| {
-            stream.ready()?;
-            let (number, held) = stream.accept()?;
-            if let Held::Event { link, .. } = held {
-                assert_eq!(link.sequence.get(), number);
+    /// Has further senders begin streams where so many others have, and tells how long that takes.
+    fn others_begin(count: usize) -> Duration {
+        let now = Instant::now();
+        let named = |sender: usize, opening: u64| named(NodeId::new(sender as u64), opening);
+        let mut inbound = Inbound::new();
+        for sender in 0..count {
+            let id = named(sender, 2);
+            inbound.insert(InStream::begun(id, id.sender, now));
+        }
+        let began = Instant::now();
+        for sender in count..count + 50 {
+            for opening in [2, 3] {
+                let id = named(sender, opening);
+                assert!(!inbound.is_over(&id));
+                inbound.end_older(&id, id.sender);
+                assert!(inbound.begin(id, id.sender, now).is_some());
             }
-            Some(number)
-        })
-        .collect()
-    }
-
-    #[test]
-    fn hazard_reordered_and_repeated_positions_are_accepted_once_and_in_order() {
-        let mut stream = stream();
-        let mut accepted = Vec::new();
-        for number in [3, 1, 1, 2, 3, 7, 5, 4, 5, 2, 6, 8] {
-            stream.offer(number, event(number, 10)).expect("within the window");
-            accepted.extend(drain(&mut stream));
+            assert!(inbound.is_over(&named(sender, 2)));
         }
-        assert_eq!(accepted, (1..=8).collect::<Vec<_>>());
-        assert_eq!(stream.held_bytes(), 0);
+        let took = began.elapsed();
+        assert_eq!(inbound.len(), count + 50, "the older ones have ended");
+        took
+    }
+
+    /// Looking at all of them for each would take a hundred times longer.
+    #[test]
+    fn a_stream_begins_as_fast_however_many_lead_to_its_daemon() {
+        let ratio = ratio(200, 20_000, others_begin);
+        assert!(ratio < 20.0, "it takes {ratio:.1} times longer");
     }
 
     #[test]
-    fn requirement_bounds_what_is_beyond_the_window_is_refused() {
-        let mut stream = stream();
-        assert_eq!(stream.offer(1 + 2 * WINDOW, event(1, 1)), Err(BeyondWindow));
-        assert_eq!(stream.offer(u64::MAX, event(1, 1)), Err(BeyondWindow));
-        stream.offer(2 * WINDOW, event(2 * WINDOW, 1)).expect("the last of the window");
-        assert!(stream.keeps(2 * WINDOW));
-        stream.offer(2, event(2, 2 * WINDOW_BYTES)).expect("within the window");
-        assert!(!stream.keeps(2), "more bytes than the window has");
-        stream.offer(1, event(1, 2 * WINDOW_BYTES)).expect("what is due is taken");
-        assert_eq!(drain(&mut stream), [1]);
-        assert_eq!(stream.lacks(), Some(2 * WINDOW_BYTES), "it is asked for when it is due");
-        assert_eq!(stream.held_bytes(), POSITION_BYTES + 1);
-    }
-
-    #[test]
-    fn requirement_bounds_a_position_far_ahead_costs_its_own_place_only() {
-        let mut stream = stream();
-        let peer = Account::default();
-        stream.comes_through(NodeId::new(1), peer.clone());
-        stream.offer(2 * WINDOW, event(2 * WINDOW, 0)).expect("the last of the window");
-        assert!(stream.keeps(2 * WINDOW));
-        assert_eq!((stream.early.len(), peer.held()), (1, POSITION_BYTES));
-    }
-
-    #[test]
-    fn what_is_given_up_before_it_is_accepted_is_passed_over_and_frees_its_bytes() {
-        let mut stream = stream();
-        for number in [2, 3, 5] {
-            stream.offer(number, event(number, 100)).expect("within the window");
+    fn requirement_bounds_a_node_begins_so_many_streams_and_may_begin_others_when_they_ended() {
+        let (now, mut inbound) = (Instant::now(), Inbound::new());
+        let (own, other) = (NodeId::new(1), NodeId::new(2));
+        let most = MOST_STREAMS as u64;
+        for opening in (1..=most).rev() {
+            assert!(inbound.begin(named(own, opening), other, now).is_some());
         }
-        assert!(stream.give_up(3));
-        assert_eq!(stream.held_bytes(), 3 * POSITION_BYTES + 200);
-        assert!(stream.give_up(4), "it has yet to arrive");
-        stream.offer(3, event(3, 100)).expect("a repetition of what was given up");
-        stream.offer(4, event(4, 100)).expect("late");
-        stream.offer(1, event(1, 100)).expect("due");
-        let mut accepted = Vec::new();
-        while stream.ready().is_some() {
-            let (number, held) = stream.accept().expect("ready");
-            if let Held::Event { .. } = held {
-                accepted.push(number);
-            }
+        assert!(inbound.begin(named(own, most + 1), other, now).is_none(), "too many");
+        assert!(!inbound.is_over(&named(own, 1)), "nobody speaks for another node");
+        let mine = inbound.begin(named(own, most + 2), own, now).expect("its sender itself");
+        assert!(inbound.is_over(&named(own, most + 1)) && !inbound.is_over(&named(own, most + 3)));
+        // What comes through another node ends only what came the same way.
+        inbound.end_older(&named(own, 3), NodeId::new(3));
+        assert_eq!(inbound.len(), MOST_STREAMS + 1);
+        inbound.end_older(&named(own, 3), other);
+        assert_eq!(inbound.len(), MOST_STREAMS - 1);
+        inbound.close(&named(own, 3));
+        inbound.retain(|stream| stream.id.opening != Opening::new(4, 0));
+        for opening in 1..=4 {
+            assert_eq!(inbound.find(&named(own, opening)), None);
+            assert!(inbound.begin(named(own, opening), other, now).is_some());
         }
-        assert_eq!((accepted, stream.next(), stream.held_bytes()), (vec![1, 2, 5], 6, 0));
-        assert!(!stream.give_up(3), "accepted");
-    }
-
-    #[test]
-    fn a_mark_set_elsewhere_passes_what_was_held_and_keeps_the_rest() {
-        let mut stream = stream();
-        for number in [2, 4, 6] {
-            stream.offer(number, event(number, 100)).expect("within the window");
-        }
-        assert!(stream.advance(4));
-        assert_eq!(stream.held_bytes(), 2 * (POSITION_BYTES + 100));
-        assert_eq!(drain(&mut stream), [4]);
-        assert!(stream.advance(20), "beyond all that is held");
-        assert_eq!((stream.next(), stream.held_bytes()), (20, 0));
-        stream.offer(20, event(20, 1)).expect("due");
-        assert_eq!(drain(&mut stream), [20]);
+        assert!(inbound.begin(named(own, most + 1), other, now).is_none(), "too many again");
+        inbound.end_older(&named(own, most + 3), own);
+        assert!(inbound.is_empty() && inbound.get(mine).is_none());
+        assert!(inbound.places.is_empty() && inbound.begun.is_empty());
     }
 }

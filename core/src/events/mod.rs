@@ -5,15 +5,19 @@
 //! asked what to send.
 
 mod accounts;
+mod in_stream;
 mod inbound;
 mod items;
 mod outbound;
+mod outgoing;
 
 pub use crate::wire::events::Outputs;
 pub use accounts::{Account, MOST_HELD_BYTES, MOST_KEPT_BYTES};
-pub use inbound::{BeyondWindow, InStream, Inbound, MOST_STREAMS, POSITION_BYTES};
+pub use in_stream::{BeyondWindow, InStream, POSITION_BYTES};
+pub use inbound::{Inbound, MOST_STREAMS};
 pub use items::{Held, KeptReply, OutputRecord};
-pub use outbound::{OutItem, OutStream, Outgoing, Word};
+pub use outbound::OutStream;
+pub use outgoing::{OutItem, Outgoing, Word};
 
 /// Most positions of a stream that are sent and not accepted.
 pub const WINDOW: u64 = 1024;
@@ -21,3 +25,15 @@ pub const WINDOW: u64 = 1024;
 pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// With so many bytes of replies kept for one stream, nothing more is accepted from it.
 pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod cost {
+    use std::time::Duration;
+
+    /// How many times longer something takes among `many` than among `few`. It is timed several times and the shortest counts,
+    /// for others use the machine as well.
+    pub(super) fn ratio(few: usize, many: usize, mut takes: impl FnMut(usize) -> Duration) -> f64 {
+        let mut shortest = |among: usize| (0..7).map(|_| takes(among)).min().unwrap_or_default().as_secs_f64();
+        shortest(many) / shortest(few)
+    }
+}

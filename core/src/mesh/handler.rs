@@ -94,7 +94,8 @@ pub trait RecordSink {
     fn room(&self) -> usize;
 
     /// Writes one record by letting `encode` append its body to the frame; gives back the body's length. When the body
-    /// outgrows [`room`](Self::room), the record is taken back, nothing is written and `None` is returned.
+    /// outgrows [`room`](Self::room), or in the fast lane something else has to go first, nothing is written and `None` is
+    /// returned: it is to be tried again with the next frame.
     fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize>;
 }
 
@@ -117,6 +118,12 @@ pub trait SubprotocolHandler: Send + Sync + 'static {
     /// Writes pending records for `to` in `lane` until nothing is left or the sink is full; returns whether more is
     /// waiting.
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool;
+
+    /// Whether [`fill`](Self::fill) would write something. Asked of the handler of announcements only, before each record of
+    /// others: what is announced before something else is said arrives before it.
+    fn has_for(&self, _to: NodeId, _lane: Lane) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

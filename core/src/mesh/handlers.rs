@@ -45,6 +45,15 @@ impl Installed {
 
 struct Sink<'a>(&'a mut FrameBuilder);
 
+/// What follows the handlers that lead. These had nothing to write when they were asked; whatever they have since, and with it
+/// what was asked of the others after that, waits for the next frame.
+struct Following<'a> {
+    frame: &'a mut FrameBuilder,
+    leading: &'a [Installed],
+    to: NodeId,
+    lane: Lane,
+}
+
 impl RecordSink for Sink<'_> {
     fn room(&self) -> usize {
         self.0.room()
@@ -55,11 +64,25 @@ impl RecordSink for Sink<'_> {
     }
 }
 
+impl RecordSink for Following<'_> {
+    fn room(&self) -> usize {
+        self.frame.room()
+    }
+
+    fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        let waits = || self.leading.iter().any(|leading| leading.handler.has_for(self.to, self.lane));
+        if !is_of_the_mesh(subprotocol) && waits() {
+            return None;
+        }
+        self.frame.record(subprotocol, encode)
+    }
+}
+
 impl Handlers {
     /// Whether `subprotocols` could be installed.
     pub(super) fn check(&self, subprotocols: &[Subprotocol]) -> Result<(), InstallError> {
         for &subprotocol in subprotocols {
-            if matches!(subprotocol, Subprotocol::Session | Subprotocol::Membership | Subprotocol::Relay) {
+            if is_of_the_mesh(subprotocol) {
                 return Err(InstallError::Reserved(subprotocol));
             }
             if self.installed.iter().any(|installed| installed.subprotocols.contains(&subprotocol)) {
@@ -156,7 +179,7 @@ impl Handlers {
         let mut more = false;
         for turn in 0..others.len() {
             let installed = &others[(first + turn) % others.len()];
-            more |= installed.handler.fill(to, lane, &mut Sink(frame));
+            more |= installed.handler.fill(to, lane, &mut Following { frame: &mut *frame, leading, to, lane });
         }
         more
     }
@@ -166,8 +189,84 @@ impl Handlers {
     }
 }
 
+/// Whether nobody above the mesh speaks it.
+const fn is_of_the_mesh(subprotocol: Subprotocol) -> bool {
+    matches!(subprotocol, Subprotocol::Session | Subprotocol::Membership | Subprotocol::Relay)
+}
+
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.installed.iter().map(|installed| &installed.subprotocols)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What waits for everybody: one word, or none.
+    #[derive(Default)]
+    struct Word(Mutex<Option<&'static [u8]>>);
+
+    /// A handler of one subprotocol that has a word to write.
+    struct Speaker {
+        subprotocol: Subprotocol,
+        word: Arc<Word>,
+        /// What happens elsewhere while this one is asked to write.
+        meanwhile: Option<(Arc<Word>, &'static [u8])>,
+    }
+
+    impl SubprotocolHandler for Speaker {
+        fn records(&self, _: NodeId, _: Lane, _: &mut Vec<Record>) {}
+
+        fn peer(&self, _: &PeerEvent) {}
+
+        fn fill(&self, _: NodeId, _: Lane, sink: &mut dyn RecordSink) -> bool {
+            if let Some((word, says)) = &self.meanwhile {
+                word.0.lock().get_or_insert(says);
+            }
+            let mut word = self.word.0.lock();
+            let Some(says) = *word else { return false };
+            let written = sink.record(self.subprotocol, &mut |out| out.extend_from_slice(says));
+            word.take_if(|_| written.is_some());
+            written.is_none()
+        }
+
+        fn has_for(&self, _: NodeId, _: Lane) -> bool {
+            self.word.0.lock().is_some()
+        }
+    }
+
+    fn frames(handlers: &Handlers) -> Vec<Vec<u8>> {
+        let frame = |_| {
+            let mut frame = FrameBuilder::new();
+            handlers.fill(NodeId::new(7), Lane::Fast, &mut frame, 0);
+            frame.plaintext().to_vec()
+        };
+        (0..2).map(frame).collect()
+    }
+
+    fn says(frame: &[u8], what: &[u8]) -> bool {
+        frame.windows(what.len()).any(|part| part == what)
+    }
+
+    #[test]
+    fn hazard_47_what_is_announced_while_a_frame_is_filled_goes_before_what_is_asked_after_it() {
+        let (announcement, question) = (Arc::<Word>::default(), Arc::<Word>::default());
+        *question.0.lock() = Some(b"may I");
+        let mut handlers = Handlers::default();
+        let asks = Speaker {
+            subprotocol: Subprotocol::Channels,
+            word: question,
+            meanwhile: Some((announcement.clone(), b"I can")),
+        };
+        handlers.install(Arc::new(asks), &[Subprotocol::Channels]);
+        let announces = Speaker { subprotocol: Subprotocol::Capabilities, word: announcement, meanwhile: None };
+        handlers.install(Arc::new(announces), &[Subprotocol::Capabilities]);
+        let frames = frames(&handlers);
+        assert!(!says(&frames[0], b"may I"), "the announcement was there before the question was written");
+        assert!(says(&frames[1], b"I can"));
     }
 }

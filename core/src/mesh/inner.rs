@@ -209,10 +209,11 @@ impl Inner {
     fn tell_ready(&self, control: &Control, link: &Link) {
         if self.flows(link) && control.table.session(link.node) == Some(link.conn) {
             self.handlers.read().peer(&PeerEvent::Ready { node: link.node });
+            link.let_flow();
         }
     }
 
-    /// Whether records of the layers above may be sent.
+    /// Whether records of the layers above flow, or are about to. For whoever holds `control`.
     pub(super) fn flows(&self, link: &Link) -> bool {
         self.is_started() && link.says_ready()
     }

@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub(super) watched: AtomicBool,
     /// The peer's subprotocols run.
     pub(super) peer_ready: AtomicBool,
+    /// The layers above were told that records flow.
+    flows: AtomicBool,
     rtt_micros: AtomicU64,
     /// Held while records are handed on; once false, none are.
     pub(super) gate: Mutex<bool>,
@@ -87,6 +89,7 @@ impl Link {
             sent: AtomicU64::new(0),
             watched: AtomicBool::new(false),
             peer_ready: AtomicBool::new(false),
+            flows: AtomicBool::new(false),
             rtt_micros: AtomicU64::new(u64::MAX),
             gate: Mutex::new(true),
             control: Mutex::default(),
@@ -104,6 +107,17 @@ impl Link {
     /// Whether the peer said on this session that it was started.
     pub(super) fn says_ready(&self) -> bool {
         self.peer_ready.load(Ordering::Acquire)
+    }
+
+    /// All layers above know that records flow, so what leads is there to be written first.
+    pub(super) fn let_flow(&self) {
+        self.flows.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether records of the layers above may be written.
+    pub(super) fn flows(&self) -> bool {
+        self.flows.load(Ordering::Acquire)
     }
 
     pub(super) fn wake(&self) {

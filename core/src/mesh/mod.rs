@@ -21,6 +21,7 @@ mod reader;
 mod relay;
 mod stream;
 pub mod table;
+mod timer;
 mod writer;
 
 pub use config::MeshConfig;
@@ -33,3 +34,4 @@ pub use node::{MeshNode, PeerInfo};
 pub use relay::Tamper;
 pub use relay::switch;
 pub use table::{PeerRefusal, PeerState};
+pub(crate) use timer::{Timed, Timer, unix_now};

@@ -111,7 +111,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turn: &mut usize) -> bool {
-        if !self.inner.flows(&self.link) {
+        if !self.link.flows() {
             return false;
         }
         // Behind a closed gate another session may have begun: what is written here would be lost to it.

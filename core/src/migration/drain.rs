@@ -2,7 +2,8 @@
 //!
 //! Peers say what they can host and how much lives there; each daemon goes to the least loaded of those that can take it,
 //! a bounded number at a time. What one peer refuses is offered to the next one; a peer that only has no room now, or whose
-//! session broke, is asked again.
+//! session broke, is asked again. A daemon that does not come to rest would not for any other peer: it is left alone for a
+//! while, and tried again for as long as the drain may take, or once.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// that a daemon finds no room it waits twice as long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(16);
+/// How often a daemon may fail to come to rest in a drain that may take any time.
+const MOST_RESTLESS: u32 = 2;
 /// How long moves may take to end once they were given up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -50,6 +53,29 @@ struct Item {
     patience: Duration,
     /// What became of the last attempt.
     failure: Option<MigrationFailure>,
+    rest: Rest,
+}
+
+/// Whether a daemon comes to rest when it is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// As far as is known it does.
+    Comes,
+    /// It has not so often; [`Item::failure`] says what it waited for.
+    Failed(u32),
+    /// The same, and the attempt under way is failing for it.
+    Fails(u32),
+}
+
+impl Item {
+    /// What is said of it when time is up: for whom it waited, where that is known.
+    fn why_it_stays(self, otherwise: MigrationFailure) -> MigrationFailure {
+        let known = match self.rest {
+            Rest::Comes => None,
+            Rest::Failed(_) | Rest::Fails(_) => self.failure,
+        };
+        known.unwrap_or(otherwise)
+    }
 }
 
 #[derive(Debug)]
@@ -125,6 +151,7 @@ impl Drain {
                 later: BTreeSet::new(),
                 patience: LOOK_AGAIN,
                 failure: None,
+                rest: Rest::Comes,
             });
         }
     }
@@ -186,15 +213,13 @@ impl Drain {
                 if hopes || self.away.values().any(|until| *until > now) {
                     item.refused_by.retain(|node| !item.later.contains(node));
                     item.later.clear();
-                    let wait = item.patience;
-                    item.patience = (wait * 2).min(LONGEST_WAIT);
-                    self.blocked.push((now + wait, item));
+                    self.put_off(item, now);
                 } else {
                     self.stays(item.origin, item.failure.unwrap_or(MigrationFailure::NoTargetAvailable));
                 }
                 continue;
             };
-            offer.load += 1;
+            offer.load = offer.load.saturating_add(1);
             let (origin, node) = (item.origin, *node);
             item.refused_by.insert(node);
             self.moving.insert(origin, (item, node));
@@ -203,8 +228,25 @@ impl Drain {
         None
     }
 
+    fn put_off(&mut self, mut item: Item, now: Instant) {
+        let wait = item.patience;
+        item.patience = (wait * 2).min(LONGEST_WAIT);
+        self.blocked.push((now + wait, item));
+    }
+
+    /// The move of a daemon under way is about to fail, whoever its target is: it does not come to rest.
+    pub fn restless(&mut self, origin: OriginHash) {
+        if let Some((item, _)) = self.moving.get_mut(&origin) {
+            item.rest = match item.rest {
+                Rest::Comes => Rest::Fails(1),
+                Rest::Failed(times) => Rest::Fails(times + 1),
+                known @ Rest::Fails(_) => known,
+            };
+        }
+    }
+
     /// A move that this drain began is over.
-    pub fn moved(&mut self, origin: OriginHash, result: Result<(), MigrationFailure>) {
+    pub fn moved(&mut self, origin: OriginHash, result: Result<(), MigrationFailure>, now: Instant) {
         let Some((mut item, node)) = self.moving.remove(&origin) else { return };
         match result {
             Ok(()) => self.went(origin, node),
@@ -212,8 +254,17 @@ impl Drain {
                 if let Some(offer) = self.offers.get_mut(&node) {
                     offer.load = offer.load.saturating_sub(1);
                 }
-                if self.ending {
-                    self.stays(origin, failure);
+                if let Rest::Fails(times) = item.rest {
+                    item.rest = Rest::Failed(times);
+                    item.refused_by.remove(&node);
+                    item.failure = Some(failure.clone());
+                    if self.ending || (self.until.is_none() && times >= MOST_RESTLESS) {
+                        self.stays(origin, failure);
+                    } else {
+                        self.put_off(item, now);
+                    }
+                } else if self.ending {
+                    self.stays(origin, item.why_it_stays(failure));
                 } else {
                     if may_pass(&failure) {
                         item.later.insert(node);
@@ -283,7 +334,8 @@ impl Drain {
         let blocked = self.blocked.drain(..).map(|(_, item)| item);
         let left: Vec<Item> = self.waiting.drain(..).chain(blocked).collect();
         for item in left {
-            self.stays(item.origin, MigrationFailure::Refused(out_of_time(), Outcome::Source));
+            let origin = item.origin;
+            self.stays(origin, item.why_it_stays(MigrationFailure::Refused(out_of_time(), Outcome::Source)));
         }
         self.moving.keys().copied().collect()
     }
@@ -328,4 +380,52 @@ fn may_pass(failure: &MigrationFailure) -> bool {
 /// Why the rest stays when time is up.
 pub fn out_of_time() -> FailureReason {
     FailureReason::Timeout { detail: "the drain's time is up".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A drain of one daemon with peers that can take it, and their loads.
+    fn drain(loads: &[u64], timeout: Option<Duration>, now: Instant) -> (Drain, OriginHash) {
+        let (origin, kind): (_, Arc<str>) = (OriginHash::new(1), "kind".into());
+        let peers = || (1..).zip(loads).map(|(node, load)| (NodeId::new(node), *load));
+        let mut drain = Drain::new([(origin, Some(kind.clone()))], peers().map(|(node, _)| node), timeout, now);
+        drain.ask_about(vec![kind]);
+        for (node, load) in peers() {
+            drain.offered(node, &[0], false, load);
+        }
+        (drain, origin)
+    }
+
+    #[test]
+    fn a_peer_that_says_that_it_is_as_loaded_as_can_be_is_asked_last_and_counted_on() {
+        let now = Instant::now();
+        let (mut drain, origin) = drain(&[u64::MAX, 5], None, now);
+        assert_eq!(drain.next(now), Some((origin, NodeId::new(2))));
+        drain.moved(origin, Err(MigrationFailure::Refused(FailureReason::BufferFull, Outcome::Source)), now);
+        assert_eq!(drain.next(now), Some((origin, NodeId::new(1))));
+        drain.moved(origin, Ok(()), now);
+        assert!(drain.is_over());
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_come_to_rest_is_tried_for_as_long_as_the_drain_may_take() {
+        let mut now = Instant::now();
+        let (mut drain, origin) = drain(&[1, 2, 3], Some(Duration::from_secs(60)), now);
+        let waited = MigrationFailure::Refused(FailureReason::Timeout { detail: "for one".into() }, Outcome::Source);
+        for _ in 0..5 {
+            assert_eq!(drain.next(now), Some((origin, NodeId::new(1))), "the peer is as good as before");
+            drain.restless(origin);
+            drain.moved(origin, Err(waited.clone()), now);
+            assert_eq!(drain.next(now), None, "not at once");
+            now = drain.deadline().expect("it is looked at again");
+            assert_eq!(drain.tick(now), []);
+        }
+        assert_eq!(drain.next(now), Some((origin, NodeId::new(1))));
+        assert_eq!(drain.tick(drain.deadline().expect("the end")), [origin], "it is given up");
+        drain.moved(origin, Err(MigrationFailure::Refused(out_of_time(), Outcome::Source)), now);
+        let why: Vec<_> = drain.into_reports().into_iter().map(|report| report.failure).collect();
+        assert_eq!(why, [Some(waited)], "what it waited for is said");
+    }
 }

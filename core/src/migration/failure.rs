@@ -23,7 +23,9 @@ impl Outcome {
         match reason {
             FailureReason::PeerLost { node: Some(node), .. } if *node == source => Self::Lost,
             // Another copy outranks the one that was to move.
-            FailureReason::PeerLost { node: None, .. } => Self::Unknown,
+            FailureReason::PeerLost { node: None, .. }
+            // Wherever it is, it is not there.
+            | FailureReason::DaemonNotFound => Self::Unknown,
             FailureReason::NotReady
             | FailureReason::FactoryNotFound { .. }
             | FailureReason::ComputeNotSupported
@@ -37,7 +39,6 @@ impl Outcome {
             | FailureReason::Cancelled
             | FailureReason::Timeout { .. }
             | FailureReason::PeerLost { .. }
-            | FailureReason::DaemonNotFound
             | FailureReason::TargetUnavailable
             | FailureReason::WrongPhase { .. } => Self::Source,
         }
@@ -45,6 +46,9 @@ impl Outcome {
 }
 
 /// A failed migration, as its caller learns of it.
+///
+/// What has no outcome of its own is told only when the source has said that the daemon goes on there, or before anybody was
+/// asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MigrationFailure {
     /// A reason that a role gave.
@@ -56,7 +60,7 @@ pub enum MigrationFailure {
     },
     /// There is no session with the target, or it is this node's wrong life.
     TargetUnavailable(NodeId),
-    /// The daemon is known to no reachable node.
+    /// The daemon is not on the node that it was to leave, or known to no reachable one, and nothing was begun.
     DaemonNotFound(OriginHash),
     /// The source does not let this node move its daemons.
     NotAuthorized {
@@ -77,12 +81,23 @@ impl MigrationFailure {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Refused(_, outcome) => *outcome,
+            Self::DaemonNotFound(_) => Outcome::Unknown,
             Self::NotReadyTimeout { .. }
             | Self::TargetUnavailable(_)
-            | Self::DaemonNotFound(_)
             | Self::NotAuthorized { .. }
             | Self::WrongPeer { .. }
             | Self::NoTargetAvailable => Outcome::Source,
+        }
+    }
+
+    /// The same in the words of the peers.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Refused(reason, _) => reason.clone(),
+            Self::NotReadyTimeout { .. } => FailureReason::NotReady,
+            Self::NotAuthorized { .. } => FailureReason::NotAuthorized,
+            Self::WrongPeer { .. } => FailureReason::WrongPeer,
+            Self::TargetUnavailable(_) | Self::DaemonNotFound(_) | Self::NoTargetAvailable => FailureReason::Cancelled,
         }
     }
 }

@@ -48,6 +48,8 @@ pub enum SourceAction {
         /// That it is gone is proven. Otherwise it is somebody's word.
         proven: bool,
     },
+    /// The target is there after all: it says itself what became of its copy.
+    StopLooking,
     /// The target's copy is gone, and may have run what it was handed: go on here from the snapshot, as a new life.
     TakeOver,
     /// The target is out of reach and the hand-over undecided for others.
@@ -462,11 +464,16 @@ impl Source {
         if node != self.target {
             return Vec::new();
         }
-        if let SourceState::Released { believed_at, .. } = &mut self.state {
-            *believed_at = None;
-        }
-        match self.state {
-            SourceState::Released { .. } | SourceState::Searching { proven: false } => vec![SourceAction::QueryTarget],
+        match &mut self.state {
+            SourceState::Released { believed_at, .. } => {
+                *believed_at = None;
+                vec![SourceAction::QueryTarget]
+            }
+            // Whoever said that it was gone was wrong.
+            SourceState::Searching { proven: false } => {
+                self.state = SourceState::Released { in_doubt: true, believed_at: None };
+                vec![SourceAction::StopLooking, SourceAction::QueryTarget]
+            }
             SourceState::Freezing { .. }
             | SourceState::Hushing { .. }
             | SourceState::Snapshotting { .. }

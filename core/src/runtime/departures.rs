@@ -40,6 +40,8 @@ pub(super) struct Departure {
     pub(super) ledger: Bytes,
     /// The search for it, once the target's copy is gone.
     pub(super) search: Search,
+    /// The embedder knows of nothing more on its way that the daemon sent, but it has yet to accept what it asked of itself.
+    pub(super) hushed: bool,
 }
 
 /// What a source vouches for: the move, both nodes, the epoch and the digest of the snapshot.
@@ -117,6 +119,7 @@ impl Engine {
             own: None,
             ledger: Bytes::new(),
             search: Search::default(),
+            hushed: false,
         };
         self.departures.insert(id.entity, departure);
         self.depart(id.entity, actions, now);
@@ -125,10 +128,14 @@ impl Engine {
     /// An orchestrator wants a move undone that does not take place here (any more): it hears how it ended. One that has not
     /// begun never will.
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
-        let end = self.departed.of_driver(&id, from).unwrap_or(End::Kept);
+        self.reaching.forget_departures(|driver, waiting| driver == from && *waiting == id);
+        if let Some(end) = self.departed.of_driver(&id, from) {
+            return self.say_ended(from, id, end, reason);
+        }
         match self.options.orchestrator(from, self.me()) {
-            Verdict::No => self.refuse(from, "Cancel", &"of a move that is not known"),
+            Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Yes | Verdict::Ask => {
+                // The request itself may still be on its way.
                 let moves = self.called_off.entry(from).or_default();
                 if !moves.contains(&id) {
                     if moves.len() >= MOST_CALLED_OFF {
@@ -136,7 +143,8 @@ impl Engine {
                     }
                     moves.push_back(id);
                 }
-                self.say_ended(from, id, end, reason);
+                let reason = if self.has(id.entity) { reason } else { FailureReason::DaemonNotFound };
+                self.decline(from, id, reason);
             }
         }
     }
@@ -147,17 +155,20 @@ impl Engine {
             return self.say_ended(from, id, end, ended_unheard(from));
         }
         match self.options.orchestrator(from, self.me()) {
-            Verdict::No => self.refuse(from, "CutoverNotify", &"of a move that is not known"),
+            Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Yes | Verdict::Ask => {
                 let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
-                if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) {
-                    self.say_ended(from, id, End::Kept, ended_unheard(from));
-                } else {
-                    // So long ago that it is forgotten.
-                    self.say(from, &MigrationMessage::InDoubt { id });
-                }
+                let stayed = here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch);
+                // Otherwise it has left, so long ago that it is forgotten, or ended with another runtime of this node.
+                self.decline(from, id, if stayed { ended_unheard(from) } else { FailureReason::DaemonNotFound });
             }
         }
+    }
+
+    /// Whether the daemon is here and has not been released.
+    fn has(&self, entity: EntityId) -> bool {
+        let here = self.local(entity.origin_hash()).ok().and_then(|key| self.slot(key));
+        here.is_some_and(|slot| slot.host.entity() == entity)
     }
 
     fn say_ended(&mut self, to: NodeId, id: MoveId, end: End, reason: FailureReason) {
@@ -208,15 +219,13 @@ impl Engine {
                 SourceAction::Ship { last } => self.ship(entity, last),
                 SourceAction::Close => self.close_mailbox(entity, now),
                 SourceAction::Release => self.release(entity, now),
-                SourceAction::Activate => {
-                    self.word_is_void(entity);
-                    self.say_activate(entity);
-                }
+                SourceAction::Activate => self.say_activate(entity),
                 SourceAction::QueryTarget => self.say(target, &MigrationMessage::StatusQuery { id }),
                 SourceAction::Resume(reason) => self.resume(entity, reason, now),
                 SourceAction::Cleanup => self.clean_up(entity, now),
                 SourceAction::TakeBack => self.take_back(entity, now),
                 SourceAction::LookElsewhere { proven } => self.look_elsewhere(entity, proven, now),
+                SourceAction::StopLooking => self.word_is_void(entity),
                 SourceAction::TakeOver => self.take_over(entity, now),
                 SourceAction::InDoubt => self.say(orchestrator, &MigrationMessage::InDoubt { id }),
                 SourceAction::Report(stage) => self.report(entity, stage),
@@ -250,7 +259,11 @@ impl Engine {
     pub(super) fn tick_departure(&mut self, entity: EntityId, now: Now) {
         self.expire_held(entity, now);
         let restless = self.departures.get(&entity).filter(|departure| departure.source.is_restless(now.instant));
-        let unsettled = restless.and_then(|departure| self.unsettled_of(departure.origin));
+        let restless = restless.map(|departure| departure.origin);
+        let unsettled = restless.and_then(|origin| self.unsettled_of(origin));
+        if let Some(origin) = restless {
+            self.drain_restless(origin);
+        }
         self.departure_input(entity, now, |source| source.tick(unsettled.as_deref(), now.instant));
     }
 
@@ -285,9 +298,23 @@ impl Engine {
     /// runs that may be over at once, so it counts for one whose freeze has come that far.
     pub fn hushed(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot(key) else { return };
-        let (entity, timeout) = (slot.host.entity(), slot.host.config.callback_timeout);
-        self.departure_input(entity, now, |source| source.hushed(timeout, now.instant));
-        self.settle_own(now);
+        let (entity, timeout, origin) = (slot.host.entity(), slot.host.config.callback_timeout, slot.host.origin);
+        // A call to itself moves with it once it is in its mailbox. Behind others that wait for room there it would stay here.
+        let waits = self.routes.get(&origin).is_some_and(|route| route.unsettled_of(origin).0 > 0);
+        if let Some(departure) = self.departures.get_mut(&entity) {
+            departure.hushed = waits && matches!(departure.source.state, SourceState::Hushing { .. });
+        }
+        if !waits {
+            self.departure_input(entity, now, |source| source.hushed(timeout, now.instant));
+            self.settle_own(now);
+        }
+    }
+
+    /// Something of this node's stream to a daemon does not wait any more: perhaps what that has asked of itself.
+    pub(super) fn hushed_meanwhile(&mut self, entity: &EntityId, now: Now) {
+        if let Some(departure) = self.departures.get(entity).filter(|departure| departure.hushed) {
+            self.hushed(departure.key, now);
+        }
     }
 
     /// The daemon gave its state.

@@ -137,9 +137,16 @@ impl Engine {
         let (_, origin) = draining.moves.swap_remove(at);
         match result {
             Err(failure) if is_busy(failure) => draining.machine.busy(origin, now.instant),
-            result => draining.machine.moved(origin, result.clone()),
+            result => draining.machine.moved(origin, result.clone(), now.instant),
         }
         self.timers.arm(TimerKey::Drain, now.instant + SOON);
+    }
+
+    /// A daemon that is to leave does not come to rest in time.
+    pub(super) fn drain_restless(&mut self, origin: OriginHash) {
+        if let Some(draining) = &mut self.drain {
+            draining.machine.restless(origin);
+        }
     }
 
     pub(super) fn tick_drain(&mut self, now: Now) {
@@ -152,7 +159,7 @@ impl Engine {
     fn give_up(&mut self, origins: &[OriginHash], reason: Option<FailureReason>, now: Now) {
         let reason = reason.unwrap_or(FailureReason::Cancelled);
         for origin in origins {
-            self.drive_input(*origin, now, |machine| machine.abort(reason.clone()));
+            self.drive_input(*origin, now, |machine| machine.abort(reason.clone(), now.instant));
         }
         self.settle_own(now);
     }
@@ -202,11 +209,11 @@ impl Engine {
                 draining.machine.gone(origin, left_for);
             }
             Err(RuntimeError::Migration(failure)) if is_busy(&failure) => draining.machine.busy(origin, now.instant),
-            Err(RuntimeError::Migration(failure)) => draining.machine.moved(origin, Err(failure)),
+            Err(RuntimeError::Migration(failure)) => draining.machine.moved(origin, Err(failure), now.instant),
             // Nothing else is refused before a move begins.
             Err(error) => {
                 let reason = FailureReason::StateFailed { detail: error.to_string() }.bounded();
-                draining.machine.moved(origin, Err(MigrationFailure::Refused(reason, Outcome::Source)));
+                draining.machine.moved(origin, Err(MigrationFailure::Refused(reason, Outcome::Source)), now.instant);
             }
         }
     }

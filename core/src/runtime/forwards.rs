@@ -169,7 +169,7 @@ impl Engine {
         message: impl FnOnce(Passed) -> EventsMessage<'b>,
     ) {
         let Some(pointer) = self.pointer_for(id, passed.epoch) else {
-            return self.say_unknown(from, id, 0);
+            return self.say_unknown(from, id, 0, self.accepted_of_unknown());
         };
         if id.sender == self.me() && self.came_back(from, id, pointer, now) {
             return;
@@ -198,7 +198,7 @@ impl Engine {
             }
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
             // Its host is given up: who was told above and reaches that host all the same is on its way there already.
-            self.say_unknown(from, id, 0);
+            self.say_unknown(from, id, 0, None);
         }
     }
 
@@ -214,7 +214,7 @@ impl Engine {
         }
         let ends = pointer.epoch <= refuted || self.peers.get(pointer.node).is_none();
         if ends {
-            self.say_unknown(from, id, 0);
+            self.say_unknown(from, id, 0, None);
         }
         ends
     }
@@ -240,7 +240,11 @@ impl Engine {
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
         if self.is_sent_on_to(id, way.to) {
-            self.say_to_sender(id, way.from, &EventsMessage::Unknown { stream: *id, first: 0, hops: 0 });
+            self.say_to_sender(
+                id,
+                way.from,
+                &EventsMessage::Unknown { stream: *id, first: 0, hops: 0, accepted: None },
+            );
         }
     }
 

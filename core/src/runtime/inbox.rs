@@ -9,7 +9,7 @@ use super::replies::failed;
 use super::timers::TimerKey;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
 use crate::events::{Held, InStream};
-use crate::identity::{EntityId, Epoch, NodeId};
+use crate::identity::{EntityId, Epoch, NodeId, RuntimeLife};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
@@ -145,7 +145,9 @@ impl Engine {
                 self.on_answers(&stream, through, &replies, body, now);
             }
             EventsMessage::Moved { stream, node, epoch, .. } => self.on_told_moved(from, &stream, node, epoch, now),
-            EventsMessage::Unknown { stream, first, .. } => self.on_unknown(&stream, from, first, now),
+            EventsMessage::Unknown { stream, first, accepted, .. } => {
+                self.on_unknown(&stream, from, first, accepted, now);
+            }
             EventsMessage::Again { stream, .. } => self.on_again(&stream, from, now),
             EventsMessage::Full { stream, .. } => self.on_full(&stream, from),
             EventsMessage::Astray { stream, .. } => self.on_astray(&stream, from, now),
@@ -232,13 +234,13 @@ impl Engine {
             return None;
         }
         if first != 1 {
-            self.say_unknown(from, id, first);
+            self.say_unknown(from, id, first, self.accepted_of_unknown());
             return None;
         }
         let slot = self.slot_mut(key)?;
         // What was sent before its sender gave it up may have run when it was known here.
         if slot.inbound.is_over(id) {
-            self.say_unknown(from, id, 0);
+            self.say_unknown(from, id, 0, None);
             return None;
         }
         if slot.host.owns_waiting() {
@@ -403,7 +405,7 @@ impl Engine {
         // Only a stream that was begun has replies; one that was not is not begun by asking.
         let Some(stream) = self.slot(key).and_then(|slot| slot.inbound.find(id)) else {
             if repeat {
-                self.say_unknown(from, id, 0);
+                self.say_unknown(from, id, 0, self.accepted_of_unknown());
             }
             return;
         };
@@ -434,25 +436,40 @@ impl Engine {
         let Some(Slot { host, inbound, .. }) = self.slot_mut(key) else { return };
         let Some(stream) = inbound.find(id) else { return };
         let Some(held) = inbound.get_mut(stream) else { return };
+        let is_call = matches!(held.held(number), Some(Held::Event { call: true, .. }));
         if held.give_up(number) {
+            // Whoever sent it is told when it is sure that it will not run; a caller does not wait for that.
+            if !is_call && matches!(held.held(number), Some(Held::Skip)) {
+                let reply = failed(number, FailureKind::Withdrawn, "withdrawn before it was accepted");
+                let (id, through, via) = (held.id, held.accepted(), held.via);
+                let message = EventsMessage::Replies { stream: id, through, replies: vec![reply.as_wire()], hops: 0 };
+                let body = codec::encode(&message);
+                self.send(self.way_to(id.sender, via), Subprotocol::Events, body);
+            }
             return self.feed(key, stream, now);
         }
-        // What is handed over may be staged on the target already: there it stays once accepted.
+        // What was only sent has been accepted, and its sender hears that. What is handed over may be staged on the target
+        // already: there it stays once accepted.
         if !host.owns_waiting() {
             return;
         }
-        let out = host.withdraw(|delivery| {
-            matches!(delivery.reply, ReplyTo::Stream { stream: s, number: n, .. } if s == stream && n == number)
-        });
+        let out = host.withdraw(|delivery| delivery.reply == ReplyTo::Stream { stream, number, call: true });
         if !out.is_empty() {
             held.keep(failed(number, FailureKind::Withdrawn, "withdrawn before it began"));
             self.answer(key, stream);
         }
     }
 
-    pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64) {
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0 });
+    /// Tells that a stream leads nowhere here, and what was accepted of it.
+    pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64, accepted: Option<u64>) {
+        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0, accepted });
         self.send(to, Subprotocol::Events, body);
+    }
+
+    /// What is known to be accepted here of a stream that is not known: nothing, unless a former runtime of this node, of which
+    /// this one knows nothing either, did so.
+    pub(super) fn accepted_of_unknown(&self) -> Option<u64> {
+        (self.node.runtime == RuntimeLife::FIRST).then_some(0)
     }
 
     /// Ends the marks of senders that were not heard for long.

@@ -218,6 +218,10 @@ impl Engine {
             if target.id == *id && (target.source == from || (target.orchestrator == from && undecided)) {
                 let outcome = Outcome::told_by(target.source, reason);
                 self.arrival_input(id.entity, now, |target| target.called_off(reason.clone(), outcome));
+            } else if target.id == *id && target.orchestrator == from {
+                // Whoever drove it has reason to believe that the source has not got it any more.
+                let source = target.source;
+                self.say(source, &MigrationMessage::StatusQuery { id: *id });
             }
         }
         let message = MigrationMessage::MigrationFailed { id: *id, reason: reason.clone() };
@@ -274,6 +278,7 @@ impl Engine {
     /// A node was declared lost: what it drove is over, unless the word for the cutover was given.
     pub(super) fn migrations_lost(&mut self, node: NodeId, dead: bool, now: Now) {
         self.called_off.remove(&node);
+        self.reaching.forget_departures(|driver, _| driver == node);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.orchestrator_lost(node));
         }

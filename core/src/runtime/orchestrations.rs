@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
 use super::reaching::Then;
@@ -111,6 +113,7 @@ impl Engine {
                 reason => refused(reason),
             })?;
         } else if !self.peers.is_up(source) {
+            // It may be there: nobody can say so.
             return Err(fails(MigrationFailure::DaemonNotFound(origin)));
         }
         if target != me && !self.peers.is_up(target) {
@@ -143,7 +146,7 @@ impl Engine {
         };
         let found = self.orchestrations.iter().find(|(_, o)| o.machine.wanted.migration == migration);
         let Some(origin) = found.map(|(origin, _)| *origin) else { return };
-        self.drive_input(origin, now, |machine| machine.abort(reason));
+        self.drive_input(origin, now, |machine| machine.abort(reason, now.instant));
         self.settle_own(now);
     }
 
@@ -255,11 +258,11 @@ impl Engine {
         }
     }
 
-    /// Looks for a daemon whose source has died.
+    /// Looks for a daemon whose source cannot say that it has it.
     fn search(&mut self, origin: OriginHash, now: Now) {
         if self.local(origin).is_ok() {
             let here = Sighting::On(self.me());
-            self.drive_input(origin, now, |machine| machine.searched(here, now.instant));
+            self.drive_input(origin, now, |machine| machine.searched(here));
         } else {
             self.look_up(origin, Haste::SkipSilent, now);
         }
@@ -267,8 +270,8 @@ impl Engine {
 
     /// The directory has answered, perhaps about a daemon that a driver of this node searches for.
     pub(super) fn search_over(&mut self, origin: OriginHash, finding: &Finding, now: Now) {
-        // Whoever was given up may live, and host it.
-        let nowhere = if self.graves.misses_any() { Sighting::Unclear } else { Sighting::Nowhere };
+        let Some(orchestration) = self.orchestrations.get(&origin) else { return };
+        let vouched_at = orchestration.machine.vouched_at();
         let sighting = match finding {
             Finding::Found(found) => {
                 let (host, life) = (found.claim.body().node(), found.claim.body().incarnation);
@@ -276,10 +279,20 @@ impl Engine {
                 // What others say of a host is as old as what they know.
                 if alive && found.by == host { Sighting::On(host) } else { Sighting::Unclear }
             }
-            Finding::NotFound(_) => nowhere,
+            Finding::NotFound(_) if self.anybody_may_host(vouched_at) => Sighting::Unclear,
+            Finding::NotFound(_) => Sighting::Nowhere,
             Finding::Unanswered(_) | Finding::HostSilent(..) => Sighting::Unclear,
         };
-        self.drive_input(origin, now, |machine| machine.searched(sighting, now.instant));
+        self.drive_input(origin, now, |machine| machine.searched(sighting));
+    }
+
+    /// Whether somebody who cannot be asked may have got a daemon that was on its source at that instant.
+    fn anybody_may_host(&self, vouched_at: Instant) -> bool {
+        let silent = self.peers.all().filter(|(_, answers)| !answers).any(|(node, _)| {
+            self.peers.get(node).is_some_and(|peer| !self.graves.holds(node, peer.identity.incarnation))
+        });
+        // What was in doubt elsewhere for that long was decided by then.
+        silent || self.graves.misses_any_since(vouched_at, self.options.migration.handover_hold)
     }
 
     fn finished(&mut self, origin: OriginHash, part: Part, result: Result<(), MigrationFailure>, now: Now) {
@@ -287,17 +300,8 @@ impl Engine {
         self.timers.disarm(TimerKey::Orchestration(origin));
         if let Err(failure) = &result {
             // The target may still hold a place for it.
-            let reason = match failure {
-                MigrationFailure::Refused(reason, _) => reason.clone(),
-                MigrationFailure::NotReadyTimeout { .. } => FailureReason::NotReady,
-                MigrationFailure::NotAuthorized { .. } => FailureReason::NotAuthorized,
-                MigrationFailure::WrongPeer { .. } => FailureReason::WrongPeer,
-                MigrationFailure::TargetUnavailable(_)
-                | MigrationFailure::DaemonNotFound(_)
-                | MigrationFailure::NoTargetAvailable => FailureReason::Cancelled,
-            };
             if let (Outcome::Source | Outcome::Lost, Some(id)) = (failure.outcome(), id) {
-                self.say(part.target, &MigrationMessage::MigrationFailed { id, reason: reason.bounded() });
+                self.say(part.target, &MigrationMessage::MigrationFailed { id, reason: failure.reason().bounded() });
             }
             self.note_part(part, None, Some(failure.clone()));
         }
@@ -440,26 +444,21 @@ impl Engine {
             }
             MigrationMessage::CleanupComplete { .. } if from_source => machine.completed(),
             MigrationMessage::MigrationFailed { reason, .. } if from_source => {
-                machine.failed(reason.clone(), Outcome::told_by(from, reason), instant)
+                machine.source_failed(reason.clone(), instant)
             }
-            MigrationMessage::MigrationFailed { reason, .. } if machine.asks_target() => {
-                machine.failed(reason.clone(), Outcome::Source, instant)
-            }
+            MigrationMessage::MigrationFailed { reason, .. } => machine.target_refused(reason.clone(), instant),
             MigrationMessage::TooLate { .. } if from_source => {
                 machine.too_late();
                 self.work.push(Work::Notice(Notice::TooLate { migration: id.migration }));
                 Vec::new()
             }
-            MigrationMessage::InDoubt { .. } if from_source => {
-                machine.failed(FailureReason::lost("target", machine.wanted.target), Outcome::Unknown, instant)
-            }
+            MigrationMessage::InDoubt { .. } if from_source => machine.source_in_doubt(),
             MigrationMessage::StatusAnswer { copy, .. } if from_target => machine.target_copy(*copy, instant),
             // From a node that has not the role to say so.
             MigrationMessage::Prepared { .. }
             | MigrationMessage::RestoreComplete { .. }
             | MigrationMessage::ReplayComplete { .. }
             | MigrationMessage::CleanupComplete { .. }
-            | MigrationMessage::MigrationFailed { .. }
             | MigrationMessage::TooLate { .. }
             | MigrationMessage::InDoubt { .. }
             | MigrationMessage::StatusAnswer { .. }

@@ -52,7 +52,7 @@ impl Engine {
                 if dead {
                     self.graves.bury(*node, *incarnation);
                 } else {
-                    self.graves.miss(*node);
+                    self.graves.miss(*node, now.instant);
                 }
                 self.cut(*node, dead, now);
                 self.migrations_lost(*node, dead, now);

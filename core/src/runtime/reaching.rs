@@ -46,6 +46,15 @@ pub(super) struct Reaching {
     given_up: Option<NodeId>,
 }
 
+impl Reaching {
+    /// Moves that were called off do not begin, however long they have waited.
+    pub(super) fn forget_departures(&mut self, is_off: impl Fn(NodeId, &MoveId) -> bool) {
+        for held in self.wanted.values_mut() {
+            held.retain(|then| !matches!(then, Then::Depart { from, id, .. } if is_off(*from, id)));
+        }
+    }
+}
+
 impl Engine {
     /// Asks for a session with a node that has none, in the background.
     pub(super) fn want_peer(&mut self, node: NodeId) {
@@ -122,11 +131,11 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::identity::{EntityKeypair, Incarnation, NodeStaticSecret, RuntimeLife};
-    use crate::runtime::{NodeSelf, RuntimeOptions};
+    use crate::identity::{EntityKeypair, Epoch, Incarnation, MigrationId, NodeStaticSecret, RuntimeLife};
+    use crate::runtime::{NodeSelf, OrchestratorPolicy, RuntimeOptions};
+    use crate::wire::migration::FailureReason;
 
-    #[tokio::test]
-    async fn nodes_that_others_name_do_not_pile_up() {
+    fn engine(now: Now) -> Engine {
         let keypair = EntityKeypair::generate();
         let static_secret = NodeStaticSecret::derive(&keypair).expect("it has a secret");
         let node = NodeSelf {
@@ -135,9 +144,43 @@ mod tests {
             runtime: RuntimeLife::FIRST,
             static_secret,
         };
-        let mut engine = Engine::new(node, RuntimeOptions::default(), Box::new(|| 1));
-        let now = Now { instant: Instant::now(), unix_ns: 0 };
+        let options = RuntimeOptions { orchestrators: OrchestratorPolicy::Any, ..RuntimeOptions::default() };
+        let mut engine = Engine::new(node, options, Box::new(|| 1));
         engine.start(now).expect("it was not shut down");
+        engine
+    }
+
+    #[tokio::test]
+    async fn of_departures_that_wait_for_their_target_every_one_that_is_called_off_is_forgotten() {
+        const MANY: u128 = 300;
+        let now = Now { instant: Instant::now(), unix_ns: 0 };
+        let mut engine = engine(now);
+        let entity = EntityKeypair::from_seed(&[1; 32]).entity_id();
+        let id = |number| MoveId { entity, migration: MigrationId::new(number), attempt: 1, epoch: Epoch::FIRST };
+        let [target, patient, hasty, gone] = [1, 2, 3, 4].map(NodeId::new);
+        for number in 0..MANY {
+            engine.on_take_snapshot(hasty, id(number), target, true, now);
+            engine.on_take_snapshot(gone, id(MANY + number), target, true, now);
+        }
+        engine.on_take_snapshot(patient, id(0), target, true, now);
+        for number in 0..MANY {
+            engine.on_cancel_of_none(hasty, id(number), FailureReason::Cancelled);
+        }
+        engine.migrations_lost(gone, false, now);
+        let waiting: Vec<_> = engine.reaching.wanted[&target]
+            .iter()
+            .map(|then| match then {
+                Then::Depart { from, id, .. } => (*from, id.migration),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(waiting, [(patient, MigrationId::new(0))]);
+    }
+
+    #[tokio::test]
+    async fn nodes_that_others_name_do_not_pile_up() {
+        let now = Now { instant: Instant::now(), unix_ns: 0 };
+        let mut engine = engine(now);
         for number in 0..2 * MOST_WANTED as u64 {
             engine.want_peer(NodeId::new(number));
         }

@@ -143,19 +143,7 @@ impl Engine {
             }
         }
         self.say_last_replies(&ended);
-        self.refuse_streams(&ended);
-    }
-
-    /// Tells the senders of streams that these lead nowhere any more.
-    pub(super) fn refuse_streams(&mut self, ended: &Inbound) {
-        for (_, stream) in ended.iter() {
-            let to = self.way_back(stream.id.sender, stream.via);
-            self.send(
-                to,
-                Subprotocol::Events,
-                codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 }),
-            );
-        }
+        self.refuse_streams(&ended, |_| None);
     }
 
     /// The target discarded its copy though it was released: the daemon goes on here, two epochs on, with every event.

@@ -1,6 +1,7 @@
 //! Where the streams of this node lead when daemons move, and when their hosts go away, come back or say that they have not
 //! got the daemon.
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::engine::{Engine, Now};
@@ -118,11 +119,17 @@ impl Engine {
     }
 
     /// The host knows nothing of the stream: that life of the daemon has ended there. Or it saw a later batch of a stream
-    /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again.
-    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, first: u64, now: Now) {
+    /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again. Some say
+    /// what was `accepted` there, and vouch for nothing else having been.
+    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, first: u64, accepted: Option<u64>, now: Now) {
         let origin = id.entity.origin_hash();
-        let current = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
-        let Some(current) = current.filter(|stream| stream.id == *id && stream.host == from) else { return };
+        if !self.leads_to(id, from) {
+            return;
+        }
+        if let Some(through) = accepted {
+            self.on_answers(id, through, &[], &Bytes::new(), now);
+        }
+        let Some(current) = self.routes.get(&origin).and_then(|route| route.stream.as_ref()) else { return };
         if first > 1 && current.is_unheard() {
             return self.repeat_stream(origin, now);
         }
@@ -132,7 +139,7 @@ impl Engine {
         }
         // One that only sends on does not know whether the host ran it.
         let error = |maybe| if maybe || detoured { peer_lost(origin, maybe) } else { RuntimeError::NotFound(origin) };
-        self.close_route(origin, !detoured, error);
+        self.close_route(origin, accepted.is_some() && !detoured, error);
     }
 
     /// The host, or the former one that forwards, has room for what it could not keep, or reaches the daemon again.

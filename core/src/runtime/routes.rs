@@ -12,13 +12,13 @@ use super::replies::remote_as_error;
 use super::rerouting::{has_moved_too_often, moved_too_often};
 use super::timers::{TimerKey, Timers};
 use super::work::{Settlement, Work};
-use crate::daemon::Ticket;
+use crate::daemon::{Expiry, Ticket};
 use crate::directory::{ClaimBody, Found, Haste, Pointer};
 use crate::events::{KeptReply, OutStream, Outgoing, Word};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, Opening, Reply, StreamId};
+use crate::wire::events::{EventsMessage, Failure, FailureKind, Opening, Reply, StreamId};
 
 /// Most events of this node that wait for one daemon.
 const MOST_WAITING: usize = 65_536;
@@ -29,6 +29,8 @@ const ACKNOWLEDGE_AT: u64 = 256;
 pub(super) const ACKNOWLEDGE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 /// Whose patience ends within so long of another's ends together with it: all positions are looked at for that.
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
+/// How long the host of an event that was given up may take to say whether it had accepted it.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(5);
 /// A stream that nobody has used for so long is closed.
 pub(super) const IDLE_STREAM: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -250,8 +252,13 @@ impl Engine {
         route.used_at = now.instant;
         stream.accepted(through, |ticket| work.push(Work::Settle { ticket, result: Ok(Settlement::Done) }));
         for reply in replies {
+            let withdrawn = stream.is_withdrawn(reply.number);
             if let Some(ticket) = stream.replied(reply.number) {
                 let result = match KeptReply::from_wire(reply, body).result {
+                    // It waited for room until its sender waited no longer.
+                    Err(Failure { kind: FailureKind::Withdrawn, .. }) if withdrawn => {
+                        Err(RuntimeError::MailboxFull(origin))
+                    }
                     Ok(outputs) => Ok(Settlement::Outputs(outputs)),
                     Err(failure) => Err(remote_as_error(failure, origin)),
                 };
@@ -265,6 +272,7 @@ impl Engine {
         if stream.has_unsent() || stream.untold_replies() >= ACKNOWLEDGE_AT {
             self.has_unsent(origin);
         }
+        self.hushed_meanwhile(&id.entity, now);
     }
 
     /// Ends a way out: everybody who waits gets an error, chosen by whether the event was accepted or may have been.
@@ -314,17 +322,25 @@ impl Engine {
             let is_host = !stream.is_detoured() && stream.epoch != Epoch::default();
             let reached = is_host && (stream.host == me || self.peers.is_up(stream.host));
             for (number, ticket, expires) in stream.expired(now.instant) {
-                let error = if !stream.is_accepted_through(number) && has_moved_too_often(stream) {
+                let asked = stream.is_withdrawn(number);
+                let error = if asked {
+                    peer_lost(origin, true)
+                } else if !stream.is_accepted_through(number) && has_moved_too_often(stream) {
                     moved_too_often(origin, stream.was_sent(number), expires.timeout)
                 } else if stream.is_call(number) {
                     RuntimeError::CallTimeout(expires.timeout)
-                } else if reached && !stream.is_doubtful(number) {
+                } else if reached && !stream.was_sent(number) {
                     RuntimeError::MailboxFull(origin)
+                } else if reached && !stream.is_doubtful(number) {
+                    // That it was accepted may be on its way here.
+                    stream.withdraw(number, Expiry { at: now.instant + LAST_WORD, timeout: expires.timeout });
+                    withdrawn.push(number);
+                    continue;
                 } else {
                     peer_lost(origin, stream.was_sent(number))
                 };
                 late.push((ticket, error));
-                if stream.give_up(number) {
+                if stream.give_up(number) && !asked {
                     withdrawn.push(number);
                 }
             }
@@ -339,6 +355,10 @@ impl Engine {
             self.say_withdrawn(origin, number);
         }
         self.has_unsent(origin);
+        let stream = self.routes.get(&origin).and_then(|route| route.stream.as_ref());
+        if let Some(entity) = stream.map(|stream| stream.id.entity) {
+            self.hushed_meanwhile(&entity, now);
+        }
     }
 
     /// A caller on this node gave up.

@@ -362,8 +362,9 @@ fn refuse_migration(record: &Record) -> Option<Vec<u8>> {
         MigrationMessage::ActivateTarget { id, .. } | MigrationMessage::StatusQuery { id } => {
             Some(codec::encode(&MigrationMessage::StatusAnswer { id, copy: CopyState::Gone }))
         }
-        MigrationMessage::CutoverNotify { id } => Some(codec::encode(&MigrationMessage::InDoubt { id })),
-        MigrationMessage::TakeSnapshot { id, .. } | MigrationMessage::Cancel { id, .. } => {
+        MigrationMessage::TakeSnapshot { id, .. }
+        | MigrationMessage::CutoverNotify { id }
+        | MigrationMessage::Cancel { id, .. } => {
             let reason = FailureReason::DaemonNotFound;
             Some(codec::encode(&MigrationMessage::MigrationFailed { id, reason }))
         }
@@ -408,11 +409,12 @@ fn know_nothing(record: &Record) -> Option<Vec<u8>> {
 
 fn host_nothing(record: &Record) -> Option<Vec<u8>> {
     match codec::decode(&record.body).ok()? {
-        EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, repeat: true, .. } => {
-            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0 }))
+        // Whoever says no more than that it waits still has to hear that it does so in vain; what a runtime of before accepted,
+        // nobody knows.
+        EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, .. } => {
+            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: None }))
         }
-        EventsMessage::Await { .. }
-        | EventsMessage::Accepted { .. }
+        EventsMessage::Accepted { .. }
         | EventsMessage::Replies { .. }
         | EventsMessage::Withdraw { .. }
         | EventsMessage::Moved { .. }

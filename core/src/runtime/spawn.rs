@@ -18,7 +18,7 @@ use crate::daemon::{
     Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
 };
 use crate::directory::{Claim, Haste, Homes};
-use crate::events::Inbound;
+use crate::events::{InStream, Inbound};
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Incarnation, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
@@ -442,9 +442,10 @@ impl Engine {
             }
         }
         if fenced {
-            self.refuse_streams(&inbound);
+            self.refuse_streams(&inbound, |_| None);
         } else {
             self.say_last_replies(&inbound);
+            self.refuse_streams(&inbound, |stream| Some(stream.accepted()));
         }
         self.work.push(Work::Retire { daemon: key, reason });
         self.notice_daemon(event, (origin, host.kind.clone(), key));
@@ -453,8 +454,7 @@ impl Engine {
         }
     }
 
-    // The streams end with the daemon, so what they still hold is said at once. Senders hear of the end too: their next
-    // event asks where the daemon lives then, and is not refused for the sake of its former life.
+    /// The streams end with the daemon, so what they still hold is said at once.
     pub(super) fn say_last_replies(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter() {
             let to = self.way_back(stream.id.sender, stream.via);
@@ -464,8 +464,16 @@ impl Engine {
                     EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies, hops: 0 };
                 self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
             }
-            let message = EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 };
-            self.send(to, Subprotocol::Events, codec::encode(&message));
+        }
+    }
+
+    /// Tells the senders of streams that these lead nowhere any more, and what was accepted of them, if that is known: their
+    /// next event asks where the daemon lives then, and is not refused for the sake of its former life. That word may overtake
+    /// replies, which may be large.
+    pub(super) fn refuse_streams(&mut self, ended: &Inbound, accepted: impl Fn(&InStream) -> Option<u64>) {
+        for (_, stream) in ended.iter() {
+            let to = self.way_back(stream.id.sender, stream.via);
+            self.say_unknown(to, &stream.id, 0, accepted(stream));
         }
     }
 
@@ -473,11 +481,7 @@ impl Engine {
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
             let to = self.way_back(stream.id.sender, stream.via);
-            self.send(
-                to,
-                Subprotocol::Events,
-                codec::encode(&EventsMessage::Unknown { stream: stream.id, first: 0, hops: 0 }),
-            );
+            self.say_unknown(to, &stream.id, 0, Some(stream.accepted()));
         }
     }
 

@@ -206,7 +206,7 @@ impl Engine {
     }
 
     fn on_fragment(&mut self, from: NodeId, body: &Bytes, now: Now) {
-        let limit = self.options.max_payload + MESSAGE_OVERHEAD;
+        let limit = self.options.max_payload.saturating_add(MESSAGE_OVERHEAD);
         let Some((header, piece)) = body.split_first_chunk::<FRAGMENT_HEADER>() else {
             return self.refuse(from, "fragment", &"too short");
         };

@@ -42,8 +42,13 @@ pub fn encode<M: Encode<()>>(message: &M) -> Vec<u8> {
 
 /// Decodes one message that fills `bytes`. Byte strings are borrowed, so nothing is allocated by a claimed length.
 pub fn decode<'b, M: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<M, DecodeError> {
+    decode_with(bytes, &mut ())
+}
+
+/// The same with a context, which may bound what is allocated for elements.
+pub fn decode_with<'b, C, M: Decode<'b, C>>(bytes: &'b [u8], context: &mut C) -> Result<M, DecodeError> {
     let mut decoder = Decoder::new(bytes);
-    let message = decoder.decode().map_err(|e| DecodeError::Malformed(e.to_string()))?;
+    let message = decoder.decode_with(context).map_err(|e| DecodeError::Malformed(e.to_string()))?;
     let rest = bytes.len() - decoder.position();
     if rest == 0 { Ok(message) } else { Err(DecodeError::TrailingBytes(rest)) }
 }

@@ -301,6 +301,10 @@ pub enum EventsMessage<'b> {
         /// How often a former host sent it on.
         #[cbor(n(2), default)]
         hops: u8,
+        /// The last number that was accepted here, and nothing behind it ever was. Not said by who cannot know that: a node
+        /// that only sends on, or whose former runtime may have accepted more.
+        #[n(3)]
+        accepted: Option<u64>,
     },
     /// Sender → host: the stream has ended; its marks may go.
     #[n(7)]

@@ -224,7 +224,7 @@ pub enum MigrationMessage<'b> {
         #[n(0)]
         id: MoveId,
         /// Position of the first of these items among all that are handed over.
-        #[n(1)]
+        #[cbor(n(1), decode_with = "decode_number")]
         first: u64,
         /// The streams that the items refer to.
         #[cbor(n(2), decode_with = "read_streams")]

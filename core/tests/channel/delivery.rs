@@ -215,6 +215,39 @@ fn hazard_45_higher_priority_goes_first_and_equals_take_turns() {
 }
 
 #[test]
+fn hazard_45_a_higher_priority_overtakes_whatever_waits_large_or_small() {
+    for size in [2000, 200_000] {
+        let mut net = Net::connected(2);
+        for (channel, priority) in [("low", 0), ("high", 255)] {
+            let mut config = open(channel);
+            config.priority = priority;
+            net.register(P, config);
+            net.subscribe(S, P, channel, None, None).expect("let in");
+        }
+        let payload = vec![7; size];
+        for _ in 0..100 {
+            net.publish(P, "low", &payload, RELIABLE).expect("sent");
+        }
+        // It is in the middle of that when something more urgent comes.
+        let mut arrived = 0;
+        while arrived < 2 {
+            assert!(net.send(P, S), "there is more");
+            while net.arrive(P, S) {}
+            arrived += net.messages(S).len();
+        }
+        for _ in 0..10 {
+            net.publish(P, "high", &payload, RELIABLE).expect("sent");
+        }
+        net.run();
+        let order: Vec<_> = net.messages(S).iter().map(|message| message.feed.channel().as_str() == "high").collect();
+        let first = order.iter().position(|high| *high).expect("all arrive");
+        // A large one that was under way is ended first.
+        assert!(first <= 1, "{size}: {first} before it");
+        assert!(order[first..first + 10].iter().all(|high| *high), "{size}: {order:?}");
+    }
+}
+
+#[test]
 fn hazard_45_a_reliable_channel_is_always_acknowledged() {
     let mut net = Net::connected(2);
     let mut config = open("a");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ChannelError, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
+use mesh_daemon_core::channel::{ChannelError, Denial, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
@@ -466,4 +466,33 @@ fn a_node_subscribes_to_its_own_channel() {
     assert_eq!(net.messages(P).iter().map(|m| (m.number, m.payload.len())).collect::<Vec<_>>(), [(1, 1), (2, 100_000)]);
     net.leave(P, P, "a", Subscriber::Node);
     assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
+}
+
+#[test]
+fn hazard_43_who_is_put_out_while_it_asks_with_another_token_hears_that_it_is_out() {
+    for who in [None, Some(daemon(9))] {
+        for good in [false, true] {
+            let mut net = Net::connected(2);
+            net.register(P, gated(&net));
+            let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+            let stranger = daemon(10);
+            let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
+            let later =
+                net.token(P, &Granted { subject: if good { &own } else { &stranger }, channel: "gated", ttl: 90 });
+            net.subscribe(S, P, "gated", who.as_ref(), Some(&token)).expect("let in");
+            // Its time is over just when it presents another one.
+            let request = net.ask(S, P, "gated", who.as_ref(), Some(&later)).expect("asked");
+            net.pass(Duration::from_secs(60));
+            while net.arrive(P, S) || net.send(P, S) {}
+            assert_eq!(net.ends(S), [], "the answer decides");
+            net.run();
+            let answer = net.answer(S, request).expect("answered");
+            assert_eq!(answer.is_ok(), good);
+            let ends = net.ends(S);
+            assert_eq!(ends.len(), usize::from(!good), "{ends:?}");
+            let expired = |why: &ChannelError| matches!(why, ChannelError::Unauthorized { why: Denial::Expired, .. });
+            assert!(ends.iter().all(|(_, why)| expired(why)), "{ends:?}");
+            assert_eq!(net.nodes[S].machine.ledger().len(), usize::from(good));
+        }
+    }
 }

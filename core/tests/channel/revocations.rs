@@ -2,6 +2,7 @@
 //! with them, and what not.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mesh_daemon_core::channel::{
     ChannelConfig, ChannelError, Denial, MAX_FOREIGN_REVOCATIONS, MAX_REVOCATIONS_FROM_PEER, Subscriber, THROTTLE,
@@ -272,6 +273,43 @@ fn a_flood_of_one_member_is_bounded_and_neither_forgets_nor_keeps_out_what_matte
     net.connect(P, T, false);
     bring(&mut net, T, P, &revocation(&stranger(1_000_002), 1));
     assert_eq!(floors(&net, P).len(), MAX_REVOCATIONS_FROM_PEER + 5);
+}
+
+#[test]
+fn hazard_43_one_who_revokes_without_end_makes_others_do_little_and_its_last_word_counts() {
+    let mut net = Net::connected(3);
+    net.register(P, gated());
+    let good = token(&net, T, 5000);
+    net.subscribe(T, P, "gated", None, Some(&good)).expect("let in");
+    let mut spread = 0;
+    for below in 1..=2000 {
+        // What the issuer has said last is what its node tells who asks.
+        let revocation = revocation(&stranger(0), below);
+        let now = net.now;
+        net.nodes[S].machine.revoke(&revocation, now).expect("verified");
+        net.collect(S);
+        bring(&mut net, S, P, &revocation);
+        while net.send(P, T) {
+            spread += 1;
+        }
+    }
+    assert!((32..256).contains(&spread), "{spread}: passed on within bounds");
+    assert!(floors(&net, P)[&stranger(0).entity_id()] < 2000);
+    // Another issuer's is looked at in its turn.
+    bring(&mut net, S, P, &revocation(&root(), 1));
+    assert_eq!(floors(&net, P).get(&root().entity_id()), Some(&1), "the first one of its issuer");
+    let later = revocation(&root(), 6000);
+    let now = net.now;
+    net.nodes[S].machine.revoke(&later, now).expect("verified");
+    net.collect(S);
+    bring(&mut net, S, P, &later);
+    for _ in 0..4 {
+        net.pass(Duration::from_millis(200));
+        net.run();
+    }
+    let expected = BTreeMap::from([(root().entity_id(), 6000), (stranger(0).entity_id(), 2000)]);
+    assert_eq!((floors(&net, P), floors(&net, T)), (expected.clone(), expected));
+    assert_eq!(net.nodes[P].machine.roster(&feed("gated")), [], "and is in force");
 }
 
 #[test]

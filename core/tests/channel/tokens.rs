@@ -13,6 +13,7 @@ use crate::net::{Granted, Net, RELIABLE, feed, name, open};
 
 const P: usize = 0;
 const S: usize = 1;
+const T: usize = 2;
 
 fn daemon(seed: u8) -> EntityKeypair {
     EntityKeypair::from_seed(&[150 + seed; 32])
@@ -76,18 +77,32 @@ fn requirement_117_the_publishers_clock_decides_to_the_second() {
 }
 
 #[test]
-fn requirement_117_a_clock_that_was_set_back_ends_a_subscription_whose_token_has_not_begun() {
-    let mut net = Net::connected(2);
+fn requirement_117_a_clock_that_was_set_back_keeps_out_who_comes_and_puts_out_nobody_who_is_in() {
+    let mut net = Net::connected(3);
     net.register(P, gated(&net));
-    let own = net.nodes[S].keypair.clone();
+    let [own, others] = [S, T].map(|node| net.nodes[node].keypair.clone());
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
+    let another = net.token(P, &Granted { subject: &others, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
-    net.now.unix -= Duration::from_secs(1);
-    let id = net.publish(P, "gated", b"secret", RELIABLE).expect("nobody");
-    assert_eq!(net.report(P, id).expect("over").expect("sent").attempted, 0);
+    net.now.unix -= Duration::from_secs(30);
+    assert!(net.subscribe(T, P, "gated", None, Some(&another)).is_err(), "it has not begun");
+    let delivered = |net: &mut Net| {
+        let id = net.publish(P, "gated", b"secret", RELIABLE).expect("published");
+        net.run();
+        net.report(P, id).expect("over").expect("sent").delivered
+    };
+    assert_eq!(delivered(&mut net), 1);
+    // Nor does it when the channel is looked at once more, time passes, or the connection breaks.
+    net.register(P, gated(&net));
+    net.pass(Duration::from_secs(1));
+    net.cut(P, S);
+    net.connect(P, S, true);
+    assert_eq!(delivered(&mut net), 1);
+    assert_eq!((net.ends(S), net.messages(S).len()), (vec![], 2));
+    // It ends when it says, by this clock.
+    net.pass(Duration::from_secs(30 + 59));
     net.run();
     assert_eq!(net.ends(S).len(), 1);
-    assert_eq!(net.messages(S), []);
 }
 
 #[test]
@@ -269,6 +284,7 @@ fn comings_and_goings(seed: u64) -> usize {
     }
     net.run();
 
+    let found_by_issuer = net.nodes[P].machine.kept().holders;
     let mut inside = 0;
     for channel in channels {
         let roster: BTreeSet<_> = net.nodes[P].machine.roster(&feed(channel)).into_iter().collect();
@@ -289,9 +305,11 @@ fn comings_and_goings(seed: u64) -> usize {
         let id = net.publish(P, channel, b"x", RELIABLE).expect("published");
         assert_eq!(net.report(P, id).expect("over").expect("nobody").attempted, 0, "seed {seed}, '{channel}'");
     }
+    assert_eq!(found_by_issuer, inside, "seed {seed}: whom a revocation would concern");
     for node in &net.nodes {
         assert!(node.machine.is_idle(), "seed {seed}: {:?}", node.machine);
         assert_eq!(node.machine.ledger(), [], "seed {seed}");
+        assert_eq!(node.machine.kept().holders, 0, "seed {seed}");
     }
     inside
 }

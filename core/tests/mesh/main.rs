@@ -3,6 +3,7 @@
 mod bulk;
 mod failures;
 mod joining;
+mod leading;
 mod lifecycle;
 mod proxy;
 mod refusals;

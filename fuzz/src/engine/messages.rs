@@ -357,7 +357,7 @@ impl OfStreams<'_> {
                 epoch: Epoch::new(epoch.0),
             }),
             Self::Unknown { stream } => {
-                codec::encode(&EventsMessage::Unknown { stream: stream.id(), first: 0, hops: 0 })
+                codec::encode(&EventsMessage::Unknown { stream: stream.id(), first: 0, hops: 0, accepted: None })
             }
         }
     }

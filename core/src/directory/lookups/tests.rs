@@ -182,3 +182,23 @@ fn only_those_are_looked_at_that_are_due_or_of_which_something_was_heard() {
     assert_eq!(lookups.next_deadline(), None);
     assert!(lookups.open.is_empty() && lookups.by_origin.is_empty() && lookups.heard.is_empty());
 }
+
+#[test]
+fn a_host_that_is_named_and_does_not_answer_is_told_of() {
+    let now = Instant::now();
+    for (answer, finding) in
+        [(None, Finding::HostSilent(OTHER, None)), (Some(Answer::Unsure), Finding::Unanswered(None))]
+    {
+        let mut lookups = Lookups::default();
+        let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true)]).expect("new");
+        assert!(!lookups.ask_host(query, OTHER, false), "it cannot be asked yet");
+        lookups.answer(query, ONE, Answer::Unsure);
+        assert_eq!(endings(&mut lookups), [], "it is waited for");
+        assert_eq!(lookups.peer_answers(OTHER), [(query, ORIGIN)]);
+        if let Some(answer) = answer {
+            lookups.answer(query, OTHER, answer);
+        }
+        let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
+        assert_eq!(late, [finding]);
+    }
+}

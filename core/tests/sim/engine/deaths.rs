@@ -26,9 +26,11 @@ struct Habits {
     deaths: bool,
     /// Most events in a mailbox, where that is to be small.
     capacity: Option<usize>,
+    /// Deaths are heard of late.
+    late_news: bool,
 }
 
-const USUAL: Habits = Habits { daemons: 3, deaths: true, capacity: None };
+const USUAL: Habits = Habits { daemons: 3, deaths: true, capacity: None, late_news: false };
 
 /// What is known of a daemon beside what the engines say.
 #[derive(Clone, Copy, Default)]
@@ -44,6 +46,10 @@ struct Move {
     life: u64,
     ticket: Ticket,
     origin: OriginHash,
+    /// Where its driver takes the daemon to be.
+    source: Option<usize>,
+    /// Its end was seen.
+    over: bool,
 }
 
 struct Model {
@@ -162,13 +168,14 @@ impl Model {
             let _expected_already = world.nodes[to].engine.expect_migration(kind, origin, config, None);
         }
         let ticket = world.migrate(driver, origin, to);
-        self.moves.push(Move { driver, life: world.nodes[driver].life, ticket, origin });
+        let life = world.nodes[driver].life;
+        self.moves.push(Move { driver, life, ticket, origin, source: None, over: false });
     }
 
     /// Ends of moves are true.
     fn reap(&mut self, world: &World) {
         let Self { daemons, stayed, recover_lost, .. } = self;
-        self.moves.retain(|Move { driver, life, ticket, origin }| {
+        self.moves.retain(|Move { driver, life, ticket, origin, .. }| {
             if world.nodes[*driver].life != *life {
                 return false;
             }
@@ -267,8 +274,39 @@ impl Model {
         }
     }
 
+    /// At the instant at which a daemon is said to have stayed with its source, that one lives.
+    fn watch_moves(&mut self, world: &World) {
+        for Move { driver, life, ticket, origin, source, over } in self.moves.iter_mut().filter(|open| !open.over) {
+            let Some(Ok(Settlement::Migrating(started))) = &world.waits[&ticket.0].result else { continue };
+            let node = &world.nodes[*driver];
+            if node.life != *life {
+                continue;
+            }
+            match node.over.get(&started.migration.get()) {
+                None => {
+                    let parts = node.engine.migrations();
+                    let part = parts.iter().find(|(role, of, ..)| of == origin && *role == Role::Orchestrator);
+                    let at = part.map_or(started.source, |(_, _, source, ..)| *source);
+                    *source = (0..world.nodes.len()).find(|node| world.id(*node) == at);
+                }
+                Some(result) => {
+                    *over = true;
+                    if let (Err(failure), Some(source)) = (result, source)
+                        && failure.outcome() == Outcome::Source
+                    {
+                        assert!(
+                            !world.is_down(*source),
+                            "{origin} is said to be on n{source}, which died: {failure:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     /// What holds at every instant.
     fn watch(&mut self, world: &World) {
+        self.watch_moves(world);
         for request in &world.ran[self.checked..] {
             assert!(self.ran.insert(*request), "request {request} ran twice");
         }
@@ -404,6 +442,9 @@ fn random_pause(world: &mut World) -> Duration {
 fn wander(world: &mut World, habits: Habits) {
     let count = world.nodes.len();
     world.may_refuse = true;
+    if habits.late_news {
+        world.bring_news_late();
+    }
     if world.seed.is_multiple_of(3) {
         world.take_part();
     }
@@ -451,14 +492,25 @@ fn wander(world: &mut World, habits: Habits) {
 }
 
 fn deaths(seed: u64) -> u64 {
+    deaths_with(seed, USUAL)
+}
+
+fn deaths_with(seed: u64, habits: Habits) -> u64 {
     let nodes = 3 + usize::try_from(seed % 3).expect("small");
-    in_world(World::with_options(seed, nodes, |_| options(seed)), |world| wander(world, USUAL))
+    in_world(World::with_options(seed, nodes, |_| options(seed)), |world| wander(world, habits))
 }
 
 #[test]
 fn hazards_23_60_64_69_anybody_dies_at_any_instant_and_every_promise_holds() {
     for seed in seeds::chosen(0..12) {
         deaths(seed);
+    }
+}
+
+#[test]
+fn hazards_60_64_anybody_dies_unheard_at_any_instant_and_every_promise_holds() {
+    for seed in seeds::chosen(0..12) {
+        deaths_with(seed, Habits { late_news: true, ..USUAL });
     }
 }
 

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::Ticket;
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::migration::{DrainReport, MigrationFailure, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeError, RuntimeOptions, Settlement};
 use mesh_daemon_core::wire::migration::{FailureReason, Unwelcome};
 
+use super::daemon::HANG;
 use super::in_world;
 use super::load::{Plan, burst};
-use super::world::World;
+use super::world::{Way, World};
 use crate::seeds;
 
 fn drain(world: &mut World, node: usize, timeout: Option<Duration>) -> Ticket {
@@ -244,5 +245,79 @@ fn a_daemon_that_somebody_else_is_moving_is_waited_for() {
         let expected = [DrainReport { origin, outcome: Outcome::Target, target: Some(world.id(2)), failure: None }];
         assert_eq!(reports(world, ticket), expected);
         assert_eq!(world.wait_migration(0, migration), Ok(()));
+    });
+}
+
+/// A daemon on node 0 that has sent more than its receiver, on the last node, has room for, and the event that keeps that one.
+fn restless(world: &mut World) -> (OriginHash, OriginHash) {
+    let last = world.nodes.len() - 1;
+    let speaker = world.spawn(0, 1, "prompt");
+    let config =
+        HostConfig { mailbox_capacity: 1, callback_timeout: Duration::from_secs(600), ..HostConfig::default() };
+    let full = world.spawn_with(last, 2, "prompt", config);
+    let ticket = world.call(0, full);
+    world.outputs(ticket);
+    let hang = world.request(HANG, 0);
+    world.deliver(last, full, hang);
+    for _ in 0..3 {
+        world.murmur(speaker, full, Way::Send);
+    }
+    (speaker, full)
+}
+
+/// How often a target was asked to take a daemon.
+fn attempts(world: &World) -> usize {
+    world.messages.iter().filter(|(.., name)| *name == "Prepare").count()
+}
+
+#[test]
+fn a_daemon_that_does_not_come_to_rest_is_not_tried_with_every_peer_and_its_drain_says_for_whom_it_waited() {
+    in_world(World::new(1, 8), |world| {
+        let (speaker, full) = restless(world);
+        let still = world.spawn(0, 3, "prompt");
+        let ticket = drain(world, 0, None);
+        let reports: BTreeMap<_, _> =
+            reports(world, ticket).into_iter().map(|report| (report.origin, report)).collect();
+        assert_eq!(reports[&still].outcome, Outcome::Target);
+        let report = &reports[&speaker];
+        assert_eq!(report.outcome, Outcome::Source);
+        let Some(MigrationFailure::Refused(FailureReason::Timeout { detail }, Outcome::Source)) = &report.failure
+        else {
+            panic!("{report:?}");
+        };
+        assert!(detail.contains(&format!("not accepted by daemon {full}")), "{detail}");
+        assert_eq!(attempts(world), 3, "one of the daemon that leaves, two of the one that does not");
+        let ticket = world.call(1, speaker);
+        world.outputs(ticket);
+    });
+}
+
+#[test]
+fn a_daemon_that_comes_to_rest_after_a_while_leaves_within_the_time_of_its_drain() {
+    in_world(World::new(1, 2), |world| {
+        let (speaker, full) = restless(world);
+        let ticket = drain(world, 0, Some(Duration::from_secs(60)));
+        world.run_for(Duration::from_secs(25));
+        let (node, key) = world.hosts(full)[0];
+        world.let_go(node, key);
+        let expected =
+            [DrainReport { origin: speaker, outcome: Outcome::Target, target: Some(world.id(1)), failure: None }];
+        assert_eq!(reports(world, ticket), expected);
+        assert_eq!(world.seen(full).len(), 1 + 1 + 3);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_drain_whose_time_is_up_says_for_whom_a_daemon_waited_that_did_not_come_to_rest() {
+    in_world(World::new(1, 3), |world| {
+        let (_, full) = restless(world);
+        let ticket = drain(world, 0, Some(Duration::from_secs(15)));
+        let report = reports(world, ticket).remove(0);
+        let Some(MigrationFailure::Refused(FailureReason::Timeout { detail }, Outcome::Source)) = &report.failure
+        else {
+            panic!("{report:?}");
+        };
+        assert!(detail.contains(&format!("not accepted by daemon {full}")), "{detail}");
     });
 }

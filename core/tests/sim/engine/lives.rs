@@ -6,9 +6,12 @@ use std::time::Duration;
 use mesh_daemon_core::identity::{MigrationId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
-use mesh_daemon_core::runtime::{RuntimeError, Settlement, StopReason};
+use mesh_daemon_core::runtime::{Executed, RuntimeError, Settlement, StopReason};
+use mesh_daemon_core::wire::Lane;
 
+use super::daemon::HANG;
 use super::in_world;
+use super::load::answers_are_true;
 use super::world::{Trap, World};
 
 const SOURCE: usize = 0;
@@ -101,6 +104,58 @@ fn hazard_64_a_source_whose_runtime_has_ended_leaves_nobody_in_doubt() {
             world.run_for(20 * SECOND);
             assert_eq!(hosts(world, origin), [], "the daemon ended with the runtime that had not handed it over");
             assert!(world.nodes[TARGET].engine.migrations().is_empty(), "nothing is kept for it");
+        });
+    }
+}
+
+fn may_have_run(result: &Result<Settlement, RuntimeError>) -> bool {
+    matches!(result, Err(RuntimeError::PeerLost { executed: Executed::Unknown, .. }))
+}
+
+#[test]
+fn hazard_13_nobody_is_told_that_what_ran_did_not_when_a_runtime_ends_without_a_word() {
+    for begins in [false, true] {
+        in_world(World::new(1, 2), |world| {
+            let origin = world.spawn(TARGET, 1, "prompt");
+            let ticket = world.call(0, origin);
+            world.outputs(ticket);
+            world.clogged = vec![(TARGET, 0, Lane::Fast)];
+            let before = world.ran.len();
+            let tickets: Vec<_> = (0..3).flat_map(|_| [world.send(0, origin), world.call(0, origin)]).collect();
+            world.run_for(SECOND / 10);
+            assert_eq!(world.ran.len(), before + tickets.len(), "they ran");
+            world.end_runtime(TARGET, true);
+            if begins {
+                world.begin_runtime(TARGET);
+            }
+            world.clogged.clear();
+            let later = world.send(0, origin);
+            world.run_for(SECOND);
+            for ticket in tickets {
+                let result = world.wait_for(ticket);
+                assert!(may_have_run(result), "{result:?}");
+            }
+            assert!(world.is_answered(later));
+            answers_are_true(world);
+        });
+    }
+}
+
+#[test]
+fn hazard_13_whoever_waits_without_a_deadline_hears_that_the_runtime_has_ended() {
+    for begins in [false, true] {
+        in_world(World::new(1, 2), |world| {
+            let origin = world.spawn(TARGET, 1, "prompt");
+            let request = world.request(HANG, 0);
+            let ticket = world.deliver(0, origin, request);
+            world.run_for(SECOND);
+            assert!(!world.is_answered(ticket));
+            world.end_runtime(TARGET, true);
+            if begins {
+                world.begin_runtime(TARGET);
+            }
+            let result = world.wait_for(ticket);
+            assert!(may_have_run(result), "{result:?}");
         });
     }
 }
@@ -199,6 +254,32 @@ fn hazard_69_a_copy_that_is_taken_over_outranks_whatever_was_heard_of_the_other_
         let ticket = world.call(THIRD, origin);
         world.outputs(ticket);
     });
+}
+
+#[test]
+fn the_word_that_a_target_is_gone_is_void_when_it_is_back_before_the_daemon_was_looked_for() {
+    for message in ["ActivateTarget", "ActivateAck"] {
+        in_world(World::new(1, 4), |world| {
+            let origin = world.spawn(SOURCE, 1, "prompt");
+            world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: 20 * SECOND });
+            world.migrate(SOURCE, origin, TARGET);
+            assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+            // Somebody is silent, so that the question lasts.
+            world.cut(SOURCE, 3, 60 * SECOND);
+            world.run_for(19 * SECOND);
+            let word = world.act(SOURCE, None, |engine, ticket, now| engine.recover(ticket, origin, now));
+            match world.wait_for(word) {
+                Err(RuntimeError::Migration(failure)) => assert_eq!(failure.outcome(), Outcome::Unknown),
+                other => panic!("{other:?}"),
+            }
+            world.run_for(10 * SECOND);
+            assert_eq!(hosts(world, origin), [TARGET], "one copy");
+            assert!(world.retired.iter().all(|(_, reason)| *reason != StopReason::Fenced), "nobody had to be fenced");
+            let ticket = world.call(2, origin);
+            world.outputs(ticket);
+            world.assert_nothing_left();
+        });
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
 mod abandoned;
+mod answers;
 mod chain;
 mod channels;
 mod claims;
@@ -27,6 +28,7 @@ mod long_calls;
 mod losses;
 mod moves;
 mod out_of_reach;
+mod outcomes;
 mod phases;
 mod pipelines;
 mod pointers;

@@ -56,6 +56,7 @@ enum Event {
     GiveUp { one: usize, other: usize },
     Unwall { one: usize, other: usize },
     Revive { node: usize },
+    HearOfEnd { node: usize, peer: usize },
 }
 
 struct Due {
@@ -151,6 +152,8 @@ pub(crate) struct World {
     talkative: bool,
     hasher: DefaultHasher,
     pub(crate) meddler: Option<Meddler>,
+    /// Nothing that the one says to the other about migrations arrives, though they are connected.
+    pub(crate) mute: Option<(usize, usize)>,
     pub(crate) intruder: Option<Intruder>,
     /// How often one of them did something.
     pub(crate) meddled: u64,
@@ -262,6 +265,7 @@ impl World {
             hasher: DefaultHasher::new(),
             trap: None,
             meddler: None,
+            mute: None,
             intruder: None,
             meddled: 0,
             sent: Vec::new(),
@@ -385,6 +389,8 @@ impl World {
 
     /// Brings up a session, at both ends at once.
     pub(crate) fn connect(&mut self, one: usize, other: usize, resumed: bool) {
+        self.hear_of_end(one, other);
+        self.hear_of_end(other, one);
         self.last_session += 1;
         self.sessions.insert(pair(one, other), self.last_session);
         self.mortality.given_up.remove(&pair(one, other));
@@ -538,6 +544,7 @@ impl World {
             Event::GiveUp { one, other } => self.give_up(one, other),
             Event::Unwall { one, other } => self.unwall(one, other),
             Event::Revive { node } => self.revive(node),
+            Event::HearOfEnd { node, peer } => self.hear_of_end(node, peer),
         }
     }
 

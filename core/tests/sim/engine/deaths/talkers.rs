@@ -73,7 +73,7 @@ fn talking(seed: u64) -> u64 {
     let capacity = (seed % 5 == 2).then_some(6);
     // Where everybody lives everything is to arrive.
     let deaths = seed % 4 != 1 && capacity.is_none();
-    let habits = Habits { daemons: 5, deaths, capacity };
+    let habits = Habits { daemons: 5, deaths, capacity, late_news: false };
     let mut world = World::with_options(seed, nodes, |_| options(seed));
     world.talk = Some(Talk::new(seed));
     in_world(world, |world| super::wander(world, habits))
@@ -110,4 +110,11 @@ fn what_a_sender_was_told_not_to_have_run_does_not_run_later() {
     for seed in [70317, 70382] {
         talking(seed);
     }
+}
+
+/// A daemon had called itself, and moved while that call waited on the node that it left for room in its own mailbox: what it
+/// said on the next node overtook it.
+#[test]
+fn what_a_daemon_asks_itself_is_in_its_mailbox_before_it_moves() {
+    talking(400_587);
 }

@@ -1,6 +1,6 @@
 //! Nodes that die and return, and partitions that outlast the detection of losses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_daemon_core::identity::{Incarnation, RuntimeLife};
@@ -19,9 +19,26 @@ pub(super) struct Mortality {
     pub(super) given_up: BTreeSet<(usize, usize)>,
     /// How often somebody was told that a peer is lost.
     pub(super) losses: u64,
+    /// Whether the end of a process is heard of by each of the others in its own time: first that the session broke.
+    late_news: bool,
+    /// Who has yet to hear of whose end.
+    unheard: BTreeMap<(usize, usize), PeerEvent>,
 }
 
 impl World {
+    /// From here on the others hear of the end of a process late, and not at once.
+    pub(crate) fn bring_news_late(&mut self) {
+        self.mortality.late_news = true;
+    }
+
+    /// A node hears now of the end of another one's process, if it has not yet.
+    pub(super) fn hear_of_end(&mut self, node: usize, peer: usize) {
+        if let Some(lost) = self.mortality.unheard.remove(&(node, peer)) {
+            self.note(&format!("n{node} hears of the end of n{peer}"));
+            self.peer_event(node, &lost);
+        }
+    }
+
     /// Kills the process of a node and starts another one. Its peers learn that from the newer incarnation.
     pub(crate) fn restart(&mut self, index: usize) {
         self.restart_unready(index);
@@ -56,6 +73,7 @@ impl World {
     /// Starts a node anew, alone. Returns who it was before.
     pub(super) fn begin_life(&mut self, index: usize) -> PeerIdentity {
         let life = self.nodes[index].life + 1;
+        self.mortality.unheard.retain(|(node, _), _| *node != index);
         let old = self.identity(index);
         self.begin_engine(index, begun(life, index), RuntimeLife::FIRST);
         self.nodes[index].bare = false;
@@ -148,7 +166,7 @@ impl World {
                 let how = if silently { Loss::Silence } else { Loss::NewerIncarnation };
                 if self.mortality.given_up.insert(pair(victim, other)) && !self.is_down(other) {
                     let lost = PeerEvent::Lost { node: old.node, incarnation: old.incarnation, how };
-                    self.peer_event(other, &lost);
+                    self.tell_of_end(other, victim, lost, silently);
                 }
             }
             self.at(pause, Event::Revive { node: victim });
@@ -159,6 +177,18 @@ impl World {
                 self.mortality.given_up.insert(pair(one, other));
             }
         }
+    }
+
+    fn tell_of_end(&mut self, node: usize, peer: usize, lost: PeerEvent, silently: bool) {
+        if !self.mortality.late_news {
+            return self.peer_event(node, &lost);
+        }
+        self.mortality.unheard.insert((node, peer), lost);
+        let broken = Duration::from_micros(self.chance(2_000));
+        let patience = if silently { Duration::from_secs(5) } else { Duration::from_millis(2) };
+        let session = self.last_session;
+        self.at(broken, Event::Suspect { node, peer, session });
+        self.at(broken + patience, Event::HearOfEnd { node, peer });
     }
 
     pub(super) fn revive(&mut self, node: usize) {

@@ -108,6 +108,9 @@ impl World {
                 self.meddled += 1;
                 self.intrude(&message, message.from);
             }
+            if self.mute == Some((from, to)) {
+                continue;
+            }
             let due = match &mut self.meddler {
                 Some(meddler) if meddler.message == name && meddler.nth == 0 => self.meddler.take(),
                 Some(meddler) if meddler.message == name => {

@@ -1,0 +1,202 @@
+//! What the driver of a move says of where the daemon is, when the source's end is not what it hears of first.
+
+use std::time::Duration;
+
+use mesh_daemon_core::identity::{MigrationId, OriginHash};
+use mesh_daemon_core::migration::{MigrationFailure, Outcome};
+use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeOptions};
+use mesh_daemon_core::wire::migration::FailureReason;
+
+use super::in_world;
+use super::world::{How, Meddler, World};
+use crate::seeds;
+
+const SOURCE: usize = 0;
+const TARGET: usize = 1;
+const DRIVER: usize = 2;
+const SECOND: Duration = Duration::from_secs(1);
+/// Longer than any case runs.
+const NEVER: Duration = Duration::from_secs(100_000);
+
+/// A move that a third node drives, up to the instant at which this message is sent.
+fn until(world: &mut World, message: &'static str) -> (OriginHash, MigrationId) {
+    let origin = world.spawn(SOURCE, 1, "prompt");
+    let ticket = world.call(TARGET, origin);
+    world.outputs(ticket);
+    let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
+    let migration = world.migration(ticket).expect("it begins");
+    let sent = |world: &World| world.messages.iter().any(|(.., name)| *name == message);
+    assert!(world.run_until(5 * SECOND, sent), "{message} is sent");
+    (origin, migration)
+}
+
+fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
+    world.hosts(origin).iter().map(|(host, _)| *host).collect()
+}
+
+fn outcome(result: &Result<(), MigrationFailure>) -> Option<Outcome> {
+    result.as_ref().err().map(MigrationFailure::outcome)
+}
+
+#[test]
+fn hazard_60_a_refusal_that_overtakes_the_news_of_the_sources_death_does_not_say_source() {
+    for seed in seeds::chosen(0..40) {
+        in_world(World::open(seed, 3), |world| {
+            world.bring_news_late();
+            // The target is asked when it has lost sight of the source already.
+            let late = 2_000 + world.chance(2_500);
+            let how = How::Delay(Duration::from_micros(late));
+            world.meddler = Some(Meddler { message: "Prepare", nth: 0, how });
+            let (origin, migration) = until(world, "Described");
+            assert!(world.run_until(SECOND, |world| world.meddled == 1));
+            let silently = world.chance(2) == 0;
+            world.crash(&[SOURCE], silently, NEVER);
+            let result = world.wait_migration(DRIVER, migration);
+            let right = if silently { Outcome::Unknown } else { Outcome::Lost };
+            assert_eq!(outcome(&result), Some(right), "{result:?}");
+            world.run_for(100 * SECOND);
+            assert_eq!(hosts(world, origin), []);
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn a_target_that_cannot_reach_the_living_source_leaves_the_daemon_there() {
+    in_world(World::open(1, 3), |world| {
+        let how = How::Delay(Duration::from_millis(10));
+        world.meddler = Some(Meddler { message: "Prepare", nth: 0, how });
+        let (origin, migration) = until(world, "Described");
+        world.cut(SOURCE, TARGET, 20 * SECOND);
+        let unavailable = MigrationFailure::TargetUnavailable(world.id(TARGET));
+        assert_eq!(world.wait_migration(DRIVER, migration), Err(unavailable));
+        assert_eq!(hosts(world, origin), [SOURCE]);
+        world.run_for(100 * SECOND);
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn hazard_64_a_source_whose_runtime_has_ended_is_not_said_to_have_the_daemon() {
+    for message in ["Described", "TakeSnapshot", "Reserve", "RestoreComplete", "CutoverNotify"] {
+        for begins in [false, true] {
+            in_world(World::open(1, 3), |world| {
+                let (origin, migration) = until(world, message);
+                world.end_runtime(SOURCE, true);
+                if begins {
+                    world.begin_runtime(SOURCE);
+                }
+                let result = world.wait_migration(DRIVER, migration);
+                let what = format!("{message}, begins {begins}: {result:?}");
+                assert_eq!(outcome(&result), Some(Outcome::Lost), "{what}");
+                world.run_for(700 * SECOND);
+                assert_eq!(hosts(world, origin), [], "{what}");
+                world.assert_nothing_left();
+            });
+        }
+    }
+}
+
+#[test]
+fn hazard_64_a_source_whose_runtime_ended_behind_the_hand_over_leaves_a_move_that_is_complete() {
+    for begins in [false, true] {
+        in_world(World::open(1, 3), |world| {
+            let (origin, migration) = until(world, "ActivateAck");
+            world.end_runtime(SOURCE, true);
+            if begins {
+                world.begin_runtime(SOURCE);
+            }
+            assert_eq!(world.wait_migration(DRIVER, migration), Ok(()), "begins {begins}");
+            assert_eq!(hosts(world, origin), [TARGET]);
+        });
+    }
+}
+
+#[test]
+fn hazard_64_a_word_to_go_live_that_is_late_does_not_bring_back_what_was_said_to_be_lost() {
+    for begins in [false, true] {
+        in_world(World::open(1, 3), |world| {
+            let how = How::Delay(20 * SECOND);
+            world.meddler = Some(Meddler { message: "ActivateTarget", nth: 0, how });
+            let (origin, migration) = until(world, "CutoverNotify");
+            assert!(world.run_until(SECOND, |world| world.meddled == 1), "it is handed over");
+            world.end_runtime(SOURCE, true);
+            if begins {
+                world.begin_runtime(SOURCE);
+            }
+            let result = world.wait_migration(DRIVER, migration);
+            assert_eq!(outcome(&result), Some(Outcome::Lost), "begins {begins}: {result:?}");
+            world.run_for(100 * SECOND);
+            assert_eq!(hosts(world, origin), [], "begins {begins}");
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn a_source_that_lets_its_driver_drive_no_more_leaves_no_handle_open() {
+    for message in ["Described", "TakeSnapshot", "Reserve", "RestoreComplete", "CutoverNotify", "ActivateAck"] {
+        in_world(World::open(1, 3), |world| {
+            let (origin, migration) = until(world, message);
+            // The next runtime there has no such orchestrator, and knows nothing of the move.
+            world.nodes[SOURCE].options =
+                RuntimeOptions { arrivals: ArrivalPolicy::AnyKind, ..RuntimeOptions::default() };
+            world.end_runtime(SOURCE, true);
+            world.begin_runtime(SOURCE);
+            let ends = |world: &World| world.nodes[DRIVER].over.contains_key(&migration.get());
+            assert!(world.run_until(100 * SECOND, ends), "{message}: the handle ends");
+            let result = world.wait_migration(DRIVER, migration);
+            if message == "ActivateAck" {
+                assert_eq!(result, Ok(()));
+                assert_eq!(hosts(world, origin), [TARGET]);
+            } else {
+                assert_eq!(outcome(&result), Some(Outcome::Lost), "{message}: {result:?}");
+                world.run_for(700 * SECOND);
+                assert_eq!(hosts(world, origin), []);
+            }
+            world.assert_nothing_left();
+        });
+    }
+}
+
+#[test]
+fn a_source_that_is_alive_and_says_nothing_leaves_no_handle_open() {
+    let cases = [("RestoreComplete", Outcome::Source, SOURCE), ("CutoverNotify", Outcome::Target, TARGET)];
+    for (message, right, host) in cases {
+        in_world(World::open(1, 3), |world| {
+            let (origin, migration) = until(world, message);
+            world.mute = Some((SOURCE, DRIVER));
+            if right == Outcome::Source {
+                let now = world.present();
+                world.nodes[DRIVER].engine.abort_migration(migration, None, now);
+                world.settle(DRIVER);
+            }
+            let ends = |world: &World| world.nodes[DRIVER].over.contains_key(&migration.get());
+            assert!(world.run_until(200 * SECOND, ends), "{message}: the handle ends");
+            let result = world.wait_migration(DRIVER, migration);
+            assert_eq!(outcome(&result), Some(right), "{message}: {result:?}");
+            assert_eq!(hosts(world, origin), [host], "{message}: {result:?}");
+        });
+    }
+}
+
+#[test]
+fn a_node_that_was_lost_for_good_long_ago_does_not_keep_the_dead_from_being_called_lost() {
+    for (before, right) in [(SECOND, Outcome::Unknown), (700 * SECOND, Outcome::Lost)] {
+        in_world(World::open(1, 4), |world| {
+            // It never returns, and nobody can prove that it is dead.
+            world.kill(3);
+            world.run_for(before);
+            let (origin, migration) = until(world, "TakeSnapshot");
+            let lost = world.id(SOURCE);
+            world.restart(SOURCE);
+            match world.wait_migration(DRIVER, migration) {
+                Err(MigrationFailure::Refused(FailureReason::PeerLost { node, .. }, outcome)) => {
+                    assert_eq!((node, outcome), (Some(lost), right), "{before:?}");
+                }
+                other => panic!("{before:?}: {other:?}"),
+            }
+            assert_eq!(hosts(world, origin), []);
+        });
+    }
+}
