@@ -47,8 +47,8 @@ pub(super) struct Spawning {
     state: Option<Bytes>,
     /// The directory has not answered yet whether the daemon lives elsewhere.
     looking: bool,
-    /// Until when it waits for a host that is named and silent, and for this node to join.
-    patience: Instant,
+    /// Since when it waits for a host that is named and silent, or for this node to join.
+    begun: Instant,
     /// Nodes that are about to host it as well: once it lives they are shown its claim.
     rivals: Vec<Rival>,
 }
@@ -64,7 +64,9 @@ struct Rival {
 /// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
 /// half a minute unless that is set, and name it no longer.
 const SILENT_HOST: Duration = Duration::from_secs(35);
-/// Most nodes that are remembered for that.
+/// How long it waits for its own node to join: that takes less, but counts from the start of the node.
+const JOINING: Duration = Duration::from_secs(12);
+/// Most nodes that are about to host the same daemon and are remembered.
 const MOST_RIVALS: usize = 8;
 
 impl Engine {
@@ -125,13 +127,7 @@ impl Engine {
         self.insert(
             host,
             Inbound::new(),
-            Some(Box::new(Spawning {
-                ticket,
-                state,
-                looking: true,
-                patience: now.instant + SILENT_HOST,
-                rivals: Vec::new(),
-            })),
+            Some(Box::new(Spawning { ticket, state, looking: true, begun: now.instant, rivals: Vec::new() })),
         );
         let others = self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1;
         if others || self.placing.standing.is_passing() {
@@ -186,7 +182,7 @@ impl Engine {
     pub(super) fn spawn_waits_for(&mut self, origin: OriginHash, host: NodeId, now: Now) -> bool {
         let Some(key) = self.by_origin.get(&origin).copied() else { return false };
         let spawning = self.slot(key).and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
-        let Some(patience) = spawning.map(|spawning| spawning.patience) else { return false };
+        let Some(patience) = spawning.map(|spawning| spawning.begun + SILENT_HOST) else { return false };
         let ended = self.graves.holds(host, Incarnation::EARLIEST) && self.peers.get(host).is_none();
         if !ended && patience <= now.instant {
             self.fail_spawn(key, RuntimeError::HostSilent { origin, host }, now);
@@ -198,7 +194,7 @@ impl Engine {
     pub(super) fn spawn_waits_to_join(&self, origin: OriginHash, now: Now) -> bool {
         let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
         let spawning = slot.and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
-        self.placing.standing.is_passing() && spawning.is_some_and(|spawning| spawning.patience > now.instant)
+        self.placing.standing.is_passing() && spawning.is_some_and(|spawning| spawning.begun + JOINING > now.instant)
     }
 
     /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
