@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { Identity } from 'mesh-daemon';
+import { Identity, type MeshDaemon } from 'mesh-daemon';
 import { bare, closeAll, Counter, failure, node, PSK, type Node } from './helpers/nodes';
 import { killAll, other } from './helpers/processes';
 
@@ -163,5 +163,41 @@ test.each(['members', 'peers'])(
       for (const { rt } of nodes) expect((await rt.call(identity.originHash, payload)).toString()).toMatch(/^[12]:x$/);
     }
     expect(fenced).toBe(0);
+  },
+);
+
+test.each(['first', 'second'])(
+  'whoever has asked everybody goes first, however long its daemon takes: the %s',
+  async (which) => {
+    const nodes = await settled();
+    const [slow, late] = which === 'first' ? nodes : [nodes[1], nodes[0]];
+    const identity = Identity.generate();
+    const source = await node();
+    const original = await source.rt.spawnWithDaemon(identity, new Counter());
+    const snapshot = await original.snapshot();
+    await original.stop();
+    let restoring: () => void = () => undefined;
+    const reached = new Promise<void>((resolve) => (restoring = resolve));
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const counter = new Counter();
+    const daemon: MeshDaemon = {
+      process: (event) => counter.process(event),
+      restore: async (state) => {
+        restoring();
+        await released;
+        counter.restore(state);
+      },
+    };
+    if (snapshot === null) throw new Error('it has a state');
+    const first = slow.rt.spawnFromSnapshotWithDaemon(identity, snapshot, daemon);
+    await reached;
+    const second = failure(late.rt.spawnWithDaemon(identity, new Counter()));
+    // The answer to this comes behind the question of the second spawn.
+    await late.rt.locate(identity.originHash);
+    release();
+    await first;
+    expect((await second).code).toBe('ERR_DAEMON_ALREADY_REGISTERED');
+    expect((await late.rt.call(identity.originHash, payload)).toString()).toBe('1:x');
   },
 );

@@ -111,6 +111,35 @@ fn a_node_that_has_yet_to_join_spawns_nothing_that_lives_there_and_its_calls_arr
 }
 
 #[test]
+fn homes_that_a_joiner_has_yet_to_meet_are_waited_for() {
+    for_seeds(0..40, 6, |world| {
+        five_and_one(world);
+        for number in 1..=8 {
+            let ticket = begin_spawn(world, usize::from(number) % 4 + 1, number);
+            assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        }
+        let all: Vec<usize> = (0..=JOINER).collect();
+        world.connect(JOINER, SEED, false);
+        world.tell_members(SEED, &all);
+        world.tell_standing(JOINER, Standing::Arriving);
+        world.tell_members(JOINER, &all);
+        let tickets: Vec<Ticket> = (1..=8).map(|number| begin_spawn(world, JOINER, number)).collect();
+        pause(world, Duration::from_secs(5));
+        for node in 1..JOINER {
+            world.connect(JOINER, node, false);
+            world.tell_members(node, &all);
+        }
+        world.tell_standing(JOINER, Standing::Settled);
+        for ticket in tickets {
+            assert!(matches!(world.wait_for(ticket), Err(RuntimeError::AlreadyRegistered(_))));
+        }
+        assert_eq!(fenced(world), 0);
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
 fn a_node_that_finds_nobody_begins_without_them_and_is_not_sure_of_what_they_may_host() {
     for_seeds(0..10, 6, |world| {
         five_and_one(world);
