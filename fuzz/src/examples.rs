@@ -239,7 +239,7 @@ fn events() -> Vec<EventsMessage<'static>> {
         EventsMessage::Await { stream, epoch, hops: 1, replies_through: 2, repeat: true },
         EventsMessage::Withdraw { stream, epoch, hops: 0, number: 3 },
         EventsMessage::Moved { stream, node: NodeId::new(9), epoch, hops: 0 },
-        EventsMessage::Unknown { stream, first: 2, hops: 0, accepted: Some(1) },
+        EventsMessage::Unknown { stream, first: 2, hops: 0, accepted: Some(1), answers: 2 },
         EventsMessage::Close { stream },
         EventsMessage::Again { stream, hops: 0 },
         EventsMessage::Full { stream, hops: 0 },

@@ -53,6 +53,8 @@ pub struct OutStream {
     sent: u64,
     // Through here an event may have run although it is to be sent again.
     doubtful: u64,
+    // What is on its way in a slower lane than the rest.
+    apart: VecDeque<u64>,
     told_replies: u64,
     /// What the host is to be told besides.
     pub word: Word,
@@ -81,6 +83,7 @@ impl OutStream {
             accepted: next - 1,
             sent: next - 1,
             doubtful: next - 1,
+            apart: VecDeque::new(),
             told_replies: next - 1,
             word: Word::Nothing,
         }
@@ -116,6 +119,7 @@ impl OutStream {
         self.accepted += count;
         self.doubtful = self.accepted;
         self.sent = self.accepted;
+        self.apart.clear();
         self.flight_bytes = 0;
         self.trim();
     }
@@ -196,6 +200,9 @@ impl OutStream {
             }
             self.pending_bytes -= freed;
             self.flight_bytes -= freed;
+        }
+        while self.apart.front().is_some_and(|number| *number <= self.accepted) {
+            self.apart.pop_front();
         }
         self.trim();
     }
@@ -347,6 +354,7 @@ impl OutStream {
     pub fn rewind(&mut self) {
         self.doubtful = self.doubtful.max(self.sent);
         self.sent = self.accepted;
+        self.apart.clear();
         self.flight_bytes = 0;
         self.word = Word::Repeat;
     }
@@ -478,11 +486,27 @@ impl OutStream {
         self.sent += count;
     }
 
+    /// The first unsent position is on its way in a lane in which others overtake it.
+    pub fn sent_apart(&mut self) {
+        self.sent(1);
+        self.apart.push_back(self.sent);
+    }
+
+    /// Who does not know the stream answers the batch that ended with a number, or none: whether nothing is on its way there
+    /// any more. A lane keeps the order.
+    pub fn is_answered(&mut self, last: u64) -> bool {
+        if let Some(index) = self.apart.iter().position(|number| *number == last) {
+            self.apart.drain(..=index);
+        }
+        self.apart.is_empty()
+    }
+
     /// Ends the stream: whoever waits, and whether their event may have run. A host that has just `refused` the stream
-    /// ran nothing of what it was sent since the last repetition and did not accept.
+    /// ran nothing of what it was sent since the last repetition and did not accept, but may run what has yet to arrive there.
     pub fn end(&mut self, refused: bool) -> Vec<(Ticket, bool)> {
         let base = self.base;
-        let sent = if refused { self.doubtful } else { self.doubtful.max(self.sent) };
+        let apart = self.apart.drain(..).last().unwrap_or(0);
+        let sent = if refused { self.doubtful.max(apart) } else { self.doubtful.max(self.sent) };
         self.pending_bytes = 0;
         self.flight_bytes = 0;
         (base..)

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
 use super::peers::Peer;
-use super::rerouting::PATIENCE;
+use super::rerouting::{PATIENCE, Refusal};
 use crate::directory::{Claim, Pointer};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
@@ -169,7 +169,9 @@ impl Engine {
         message: impl FnOnce(Passed) -> EventsMessage<'b>,
     ) {
         let Some(pointer) = self.pointer_for(id, passed.epoch) else {
-            return self.say_unknown(from, id, 0, self.accepted_of_unknown());
+            let answers = message(passed).last().unwrap_or(0);
+            let refusal = Refusal { first: 0, accepted: self.accepted_of_unknown(), answers };
+            return self.say_unknown(from, id, refusal);
         };
         if id.sender == self.me() && self.came_back(from, id, pointer, now) {
             return;
@@ -198,7 +200,7 @@ impl Engine {
             }
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
             // Its host is given up: who was told above and reaches that host all the same is on its way there already.
-            self.say_unknown(from, id, 0, None);
+            self.say_unknown(from, id, Refusal::UNSURE);
         }
     }
 
@@ -214,7 +216,7 @@ impl Engine {
         }
         let ends = pointer.epoch <= refuted || self.peers.get(pointer.node).is_none();
         if ends {
-            self.say_unknown(from, id, 0, None);
+            self.say_unknown(from, id, Refusal::UNSURE);
         }
         ends
     }
@@ -243,7 +245,7 @@ impl Engine {
             self.say_to_sender(
                 id,
                 way.from,
-                &EventsMessage::Unknown { stream: *id, first: 0, hops: 0, accepted: None },
+                &EventsMessage::Unknown { stream: *id, first: 0, hops: 0, accepted: None, answers: 0 },
             );
         }
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
 use super::replies::failed;
+use super::rerouting::Refusal;
 use super::timers::TimerKey;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
 use crate::events::{Held, InStream};
@@ -145,8 +146,8 @@ impl Engine {
                 self.on_answers(&stream, through, &replies, body, now);
             }
             EventsMessage::Moved { stream, node, epoch, .. } => self.on_told_moved(from, &stream, node, epoch, now),
-            EventsMessage::Unknown { stream, first, accepted, .. } => {
-                self.on_unknown(&stream, from, first, accepted, now);
+            EventsMessage::Unknown { stream, first, accepted, answers, .. } => {
+                self.on_unknown(&stream, from, Refusal { first, accepted, answers }, now);
             }
             EventsMessage::Again { stream, .. } => self.on_again(&stream, from, now),
             EventsMessage::Full { stream, .. } => self.on_full(&stream, from),
@@ -180,7 +181,8 @@ impl Engine {
             });
         };
         let known = self.slot(key).and_then(|slot| slot.inbound.find(&id));
-        let Some(stream) = known.or_else(|| self.begin_stream(key, from, &id, passed, first, now)) else { return };
+        let reach = (first, first.saturating_add(items.len() as u64).saturating_sub(1));
+        let Some(stream) = known.or_else(|| self.begin_stream(key, from, &id, passed, reach, now)) else { return };
         self.heard(key, stream, from, now);
         let me = self.me();
         let Some(Slot { host, inbound, starved, .. }) = self.slot_mut(key) else { return };
@@ -225,7 +227,7 @@ impl Engine {
         from: NodeId,
         id: &StreamId,
         passed: Passed,
-        first: u64,
+        (first, last): (u64, u64),
         now: Now,
     ) -> Option<u32> {
         // Who can speak for itself does: nobody begins a stream in its name.
@@ -234,13 +236,14 @@ impl Engine {
             return None;
         }
         if first != 1 {
-            self.say_unknown(from, id, first, self.accepted_of_unknown());
+            let refusal = Refusal { first, accepted: self.accepted_of_unknown(), answers: last };
+            self.say_unknown(from, id, refusal);
             return None;
         }
         let slot = self.slot_mut(key)?;
         // What was sent before its sender gave it up may have run when it was known here.
         if slot.inbound.is_over(id) {
-            self.say_unknown(from, id, 0, None);
+            self.say_unknown(from, id, Refusal::UNSURE);
             return None;
         }
         if slot.host.owns_waiting() {
@@ -405,7 +408,7 @@ impl Engine {
         // Only a stream that was begun has replies; one that was not is not begun by asking.
         let Some(stream) = self.slot(key).and_then(|slot| slot.inbound.find(id)) else {
             if repeat {
-                self.say_unknown(from, id, 0, self.accepted_of_unknown());
+                self.say_unknown(from, id, Refusal { accepted: self.accepted_of_unknown(), ..Refusal::UNSURE });
             }
             return;
         };
@@ -461,8 +464,9 @@ impl Engine {
     }
 
     /// Tells that a stream leads nowhere here, and what was accepted of it.
-    pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, first: u64, accepted: Option<u64>) {
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0, accepted });
+    pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, refusal: Refusal) {
+        let Refusal { first, accepted, answers } = refusal;
+        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0, accepted, answers });
         self.send(to, Subprotocol::Events, body);
     }
 

@@ -36,6 +36,19 @@ pub(super) fn moved_too_often(origin: OriginHash, maybe: bool, waited: std::time
     RuntimeError::MovedTooOften { origin, executed: Executed::of(maybe), waited }
 }
 
+/// What a node says of a stream that leads nowhere there; `EventsMessage::Unknown` tells what its numbers are.
+#[derive(Clone, Copy)]
+pub(super) struct Refusal {
+    pub(super) first: u64,
+    pub(super) accepted: Option<u64>,
+    pub(super) answers: u64,
+}
+
+impl Refusal {
+    /// By who does not know what was accepted, and in answer to nothing.
+    pub(super) const UNSURE: Self = Self { first: 0, accepted: None, answers: 0 };
+}
+
 /// What is known of a host that is not spoken to any more.
 #[derive(Clone, Copy)]
 enum Told {
@@ -121,7 +134,8 @@ impl Engine {
     /// The host knows nothing of the stream: that life of the daemon has ended there. Or it saw a later batch of a stream
     /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again. Some say
     /// what was `accepted` there, and vouch for nothing else having been.
-    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, first: u64, accepted: Option<u64>, now: Now) {
+    pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, refusal: Refusal, now: Now) {
+        let Refusal { first, accepted, answers } = refusal;
         let origin = id.entity.origin_hash();
         if !self.leads_to(id, from) {
             return;
@@ -129,7 +143,11 @@ impl Engine {
         if let Some(through) = accepted {
             self.on_answers(id, through, &[], &Bytes::new(), now);
         }
-        let Some(current) = self.routes.get(&origin).and_then(|route| route.stream.as_ref()) else { return };
+        let Some(current) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) else { return };
+        if accepted.is_some() && !current.is_answered(answers) {
+            // What is still on its way there has an answer of its own, and may find that the daemon has come.
+            return;
+        }
         if first > 1 && current.is_unheard() {
             return self.repeat_stream(origin, now);
         }

@@ -412,7 +412,7 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         // Whoever says no more than that it waits still has to hear that it does so in vain; what a runtime of before accepted,
         // nobody knows.
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, .. } => {
-            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: None }))
+            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: None, answers: 0 }))
         }
         EventsMessage::Accepted { .. }
         | EventsMessage::Replies { .. }

@@ -11,6 +11,7 @@ use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::{Executed, RuntimeError};
 use super::finding::Asked;
 use super::recovery::peer_lost;
+use super::rerouting::Refusal;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
 use crate::causal::ChainBuilder;
@@ -469,7 +470,7 @@ impl Engine {
     pub(super) fn refuse_streams(&mut self, ended: &Inbound, accepted: impl Fn(&InStream) -> Option<u64>) {
         for (_, stream) in ended.iter() {
             let to = self.way_back(stream.id.sender, stream.via);
-            self.say_unknown(to, &stream.id, 0, accepted(stream));
+            self.say_unknown(to, &stream.id, Refusal { accepted: accepted(stream), ..Refusal::UNSURE });
         }
     }
 
@@ -477,7 +478,7 @@ impl Engine {
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
             let to = self.way_back(stream.id.sender, stream.via);
-            self.say_unknown(to, &stream.id, 0, Some(stream.accepted()));
+            self.say_unknown(to, &stream.id, Refusal { accepted: Some(stream.accepted()), ..Refusal::UNSURE });
         }
     }
 

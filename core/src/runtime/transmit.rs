@@ -326,7 +326,7 @@ fn fill_batch(stream: &mut OutStream, takes_large: bool, sink: &mut dyn RecordSi
         };
         if large {
             let body = Bytes::from(codec::encode(&message));
-            stream.sent(count);
+            stream.sent_apart();
             return Filled::Large(body);
         }
         if sink.record(Subprotocol::Events, &mut |out| codec::encode_into(&message, out)).is_none() {

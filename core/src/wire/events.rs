@@ -305,6 +305,10 @@ pub enum EventsMessage<'b> {
         /// that only sends on, or whose former runtime may have accepted more.
         #[n(3)]
         accepted: Option<u64>,
+        /// The last number of the batch that this answers; 0 when it answers none. Batches go in two lanes, and one that is
+        /// still on its way may meet the daemon.
+        #[cbor(n(4), default)]
+        answers: u64,
     },
     /// Sender → host: the stream has ended; its marks may go.
     #[n(7)]
@@ -373,6 +377,23 @@ impl EventsMessage<'_> {
             | Self::Again { stream, .. }
             | Self::Full { stream, .. }
             | Self::Astray { stream, .. } => stream,
+        }
+    }
+
+    /// The last number of a batch.
+    pub fn last(&self) -> Option<u64> {
+        match self {
+            Self::Batch { first, items, .. } => Some(first.saturating_add(items.len() as u64).saturating_sub(1)),
+            Self::Accepted { .. }
+            | Self::Replies { .. }
+            | Self::Await { .. }
+            | Self::Withdraw { .. }
+            | Self::Moved { .. }
+            | Self::Unknown { .. }
+            | Self::Close { .. }
+            | Self::Again { .. }
+            | Self::Full { .. }
+            | Self::Astray { .. } => None,
         }
     }
 

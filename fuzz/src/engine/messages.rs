@@ -356,9 +356,13 @@ impl OfStreams<'_> {
                 node: some_node(node),
                 epoch: Epoch::new(epoch.0),
             }),
-            Self::Unknown { stream } => {
-                codec::encode(&EventsMessage::Unknown { stream: stream.id(), first: 0, hops: 0, accepted: None })
-            }
+            Self::Unknown { stream } => codec::encode(&EventsMessage::Unknown {
+                stream: stream.id(),
+                first: 0,
+                hops: 0,
+                accepted: None,
+                answers: 0,
+            }),
         }
     }
 }

@@ -530,6 +530,13 @@ fn a_daemon_that_lives_elsewhere_is_not_said_to_be_lost_with_its_source() {
     }
 }
 
+/// A large batch was overtaken by a small one, which a node refused that was yet to get the daemon. It got it before the large
+/// one arrived, and ran what its caller had been told not to have run.
+#[test]
+fn a_refusal_does_not_speak_for_what_it_overtook() {
+    deaths(301_108);
+}
+
 /// Somebody remembered a host that the daemon had left since; the last host had died. A spawn was refused for ever.
 #[test]
 fn an_address_that_only_former_hosts_remember_is_free() {

@@ -129,7 +129,7 @@ fn hazard_33_a_member_answers_redirects_or_ends_anothers_call() {
                 0 => EventsMessage::Replies { stream: named, through: 2, replies, hops: 0 },
                 1 => EventsMessage::Accepted { stream: named, through: 2, hops: 0 },
                 2 => EventsMessage::Moved { stream: named, node, epoch: Epoch::new(9), hops: 0 },
-                3 => EventsMessage::Unknown { stream: named, first: 0, hops: 0, accepted: Some(1) },
+                3 => EventsMessage::Unknown { stream: named, first: 0, hops: 0, accepted: Some(1), answers: 0 },
                 4 => EventsMessage::Full { stream: named, hops: 0 },
                 _ => EventsMessage::Again { stream: named, hops: 0 },
             };
@@ -167,7 +167,7 @@ fn hazard_33_who_is_not_the_host_that_a_sender_knows_cannot_end_its_stream_by_na
         let waiting = world.call(1, origin);
         world.run_for(SOON);
         for forged in [
-            EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: Some(0) },
+            EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: Some(0), answers: 0 },
             EventsMessage::Full { stream, hops: 0 },
         ] {
             world.forge_events(2, 1, &forged);
