@@ -127,7 +127,6 @@ impl Joining {
         self.started = true;
         if let Phase::Seeking(since) = &mut self.phase {
             since.get_or_insert(now);
-            self.ask_at = Some(now + ASK);
         }
     }
 
@@ -137,7 +136,7 @@ impl Joining {
         if self.phase == Phase::Apart || (self.phase == Phase::Settled && alone) {
             self.phase = Phase::Seeking(self.started.then_some(now));
         }
-        if let Phase::Seeking(Some(_)) = self.phase {
+        if let Phase::Seeking(_) = self.phase {
             self.ask_at = Some(now + ASK);
         }
     }
@@ -188,7 +187,7 @@ impl Joining {
 
     /// Whether those whom it has reached are to be asked for the members.
     pub(super) fn asks(&mut self, now: Instant) -> bool {
-        let due = self.ask_at.is_some_and(|at| at <= now);
+        let due = self.next_question().is_some_and(|at| at <= now);
         if due {
             self.ask_at = Some(now + ASK);
         }
@@ -197,7 +196,12 @@ impl Joining {
 
     /// When there is something to do.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.until.into_iter().chain(self.ask_at).min()
+        self.until.into_iter().chain(self.next_question()).min()
+    }
+
+    /// Nothing is said before records can flow.
+    fn next_question(&self) -> Option<Instant> {
+        self.ask_at.filter(|_| matches!(self.phase, Phase::Seeking(Some(_))))
     }
 }
 
@@ -242,11 +246,13 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_finds_nobody_begins_without_them_and_is_not_sure_before_somebody_comes() {
-        let (mut joining, now) = seeking(1);
-        assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Seeking, "the attempt is under way");
+        let (mut joining, now) = seeking(2);
         joining.attempted(Attempt::Failed);
-        assert_eq!(joining.next(), Some(now + SHORT));
         assert_eq!(standing(&mut joining, NOBODY, now + SHORT / 2), Standing::Seeking);
+        assert_eq!(joining.next(), Some(now + SHORT));
+        assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Seeking, "an attempt is under way");
+        assert_eq!(joining.next(), Some(now + LONG));
+        joining.attempted(Attempt::Failed);
         assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Apart);
         joining.reached(REACHED, now + LONG);
         assert_eq!(standing(&mut joining, REACHED, now + LONG), Standing::Seeking, "the seed came after all");
