@@ -60,7 +60,11 @@ type MigrationRole = 'source' | 'target' | 'orchestrator';
  * @public
  */
 interface MigrationOptions {
-    /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+    /**
+     * Moves the daemon's key, sealed to the target. Default `true`. With `false` the daemon has at the target the key that
+     * {@link DaemonRuntime.registerMigrationTargetIdentity} gave it there. With none it runs, but cannot sign or subscribe
+     * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again.
+     */
     transportIdentity?: boolean;
     /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
     retryNotReadyMs?: Millis;
@@ -110,8 +114,9 @@ interface MigrationProgress {
     readonly elapsedMs: number;
 }
 /**
- * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
- * `node:diagnostics_channel` named `mesh-daemon:migration`.
+ * Something happened to a move that this node takes part in. A node that drives the move of a daemon of its own takes part twice,
+ * and tells each phase once for each `role`. The same, with `nodeId`, is published on the `node:diagnostics_channel` named
+ * `mesh-daemon:migration`.
  *
  * @public
  */
@@ -414,6 +419,9 @@ declare const ERROR_TABLE: {
     readonly ERR_CHANNEL_PEER_LOST: {
         readonly class: "ChannelError";
     };
+    readonly ERR_CHANNEL_STALLED: {
+        readonly class: "ChannelError";
+    };
     readonly ERR_BACKPRESSURE: {
         readonly class: "BackpressureError";
     };
@@ -632,10 +640,11 @@ type TokenErrorKind = 'invalid_signature' | 'not_yet_valid' | 'expired' | 'deleg
  * - `ERR_CHANNEL_RATE_LIMITED`: More messages per second than the channel allows.
  * - `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: The payload is larger than `maxPayloadBytes`.
  * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost.
+ * - `ERR_CHANNEL_STALLED`: The subscriber took nothing of what waited for it, for too long, and is out.
  *
  * @public
  */
-type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST';
+type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST' | 'ERR_CHANNEL_STALLED';
 /**
  * Codes of {@link ChannelAuthError}.
  *
@@ -831,11 +840,11 @@ declare class ChannelError extends MeshDaemonError {
 }
 /**
  * Why the publisher of a channel refused, as far as it says: no token, or one that does not permit this
- * (`not_authorized`), one whose time is over, or one that was revoked.
+ * (`not_authorized`), one whose time has not come, or is over, or one that was revoked.
  *
  * @public
  */
-type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'expired' | 'revoked'>;
+type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'not_yet_valid' | 'expired' | 'revoked'>;
 /**
  * What a {@link ChannelAuthError} carries.
  *
@@ -922,7 +931,7 @@ interface DaemonRuntimeOptions {
  * @public
  */
 interface DaemonHostConfig {
-    /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
+    /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. `0n`, as without: takes none. */
     autoSnapshotInterval?: bigint;
     /** Links of the chain that are kept. Reserved: checked, without effect yet. */
     maxLogEntries?: number;
@@ -972,7 +981,10 @@ interface DaemonStats {
  * @public
  */
 interface CallOptions extends WaitOptions {
-    /** Default 60 000. */
+    /**
+     * Default 60 000. With 0 the answer must be there at once: that of a daemon here which is idle and does not wait may be, one of
+     * another node never is (`ERR_DAEMON_CALL_TIMEOUT`).
+     */
     timeoutMs?: Millis;
 }
 /**
@@ -996,7 +1008,8 @@ type DaemonSubscriptionEvent = DaemonSubscription & {
     readonly originHash: bigint;
 } & ({
     readonly type: 'ended';
-    readonly error: ChannelError;
+    /** A {@link ChannelError}, or `ERR_BACKPRESSURE`, or `ERR_IDENTITY_READ_ONLY` of a daemon that moved without its key. */
+    readonly error: MeshDaemonError;
 } | {
     readonly type: 'gap';
     /** So many messages are gone at most; those that need no acknowledgement count too. */
@@ -1066,7 +1079,7 @@ declare class Token {
     #private;
     private constructor();
     /** Reads the bytes of a token. Only the format is checked: see {@link Token.verify}. */
-    static parse(b: Uint8Array): Token;
+    static parse(wire: Uint8Array): Token;
     /** Its wire form; a copy. */
     get bytes(): Buffer;
     /** 32-byte public key of who signed it; a copy. */
@@ -1106,9 +1119,9 @@ declare class TokenChain {
     #private;
     private constructor();
     /** Joins tokens, the root's first. */
-    static of(...t: Token[]): TokenChain;
+    static of(...tokens: Token[]): TokenChain;
     /** Reads the bytes of a chain, or of a single token. Only the format is checked. */
-    static parse(b: Uint8Array): TokenChain;
+    static parse(wire: Uint8Array): TokenChain;
     /** The tokens, the root's first. */
     get tokens(): readonly Token[];
     /** The presenter's token. */
@@ -1177,7 +1190,7 @@ declare class Revocation {
     #private;
     private constructor();
     /** Reads the bytes of a revocation. Only the format is checked: see {@link Revocation.verify}. */
-    static parse(b: Uint8Array): Revocation;
+    static parse(wire: Uint8Array): Revocation;
     /** Its wire form; a copy. */
     get bytes(): Buffer;
     /** 32-byte public key of whose tokens it takes back; a copy. */
@@ -1279,7 +1292,7 @@ declare function channelHash(name: string, group?: string): bigint;
 /** Passing tokens on. */
 
 /**
- * Passes a part of a token on: at most its scope, the same channel, the same end, one step less to delegate. Of a chain
+ * Passes a part of a token on: of `scope` what the parent has too, whatever else is asked for, the same channel, the same end, one step less to delegate. Of a chain
  * the leaf is passed on; what is presented then is `TokenChain.of(...chain.tokens, result)`.
  *
  * Throws {@link TokenError}, checked in this order: the parent is valid, and none of its tokens is revoked by what `signer` was
@@ -1528,7 +1541,7 @@ interface ChannelConfig {
     reliable?: boolean;
     /** Subscribers must present a token; without `tokenRoots`, one that descends from this node. */
     requireToken?: boolean;
-    /** Entity ids that tokens must descend from; alone turns the token gate on. */
+    /** Entity ids that tokens must descend from; alone turns the token gate on. Not empty. */
     tokenRoots?: readonly Uint8Array[];
     /** 0 to 255, default 0: to each peer, messages of channels with a higher one go first. */
     priority?: number;
@@ -1601,6 +1614,12 @@ interface PublishReport {
 interface PublishFailure {
     readonly nodeId: bigint;
     readonly message: string;
+    /**
+     * `ERR_BACKPRESSURE`: as much waits for this subscriber as may (4096 messages or 64 MiB). `ERR_CHANNEL_PEER_LOST`: it was
+     * lost, has left, or was put out. `ERR_NOT_CONNECTED`: not reliable, and there is no connection now.
+     * `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: its node takes no payload so large.
+     */
+    readonly code: string;
 }
 /**
  * A message of a subscribed channel.
@@ -1618,17 +1637,26 @@ interface ChannelMessage {
     readonly receivedAt: bigint;
 }
 /**
- * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
+ * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB.
  *
- * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
- * ({@link ChannelAuthError}, also later, when a token ends or is revoked) or was lost. Leaving a loop does not end the subscription.
+ * While there is an iterator that was not left, a reliable message beyond that waits and is not acknowledged, so its publisher
+ * waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
+ * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. Without an iterator every message is
+ * acknowledged, and the oldest ones are dropped. Messages that are not reliable never wait: they are dropped, the oldest first.
+ *
+ * Iterating ends when the subscription does. It throws when that was not asked for, in every loop, also in one that begins
+ * later: the publisher refused ({@link ChannelAuthError}, also later, when a token ends or is revoked), was lost, or took the
+ * channel away. Leaving a loop does not end the subscription. Several loops share the messages: each goes to one of them.
+ *
+ * When the `signal` of the options aborts, the subscription ends as by {@link Subscription.stop}: loops just end. `ready`, if the
+ * publisher has not answered, rejects with the signal's reason.
  *
  * @public
  */
 interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
     /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
     readonly ready: Promise<void>;
-    /** Messages that nobody read in time. */
+    /** Messages that nobody read in time, and that did not wait. */
     readonly dropped: bigint;
     /** Ends the subscription. Fine when it has ended, also with its node. */
     stop(): Promise<void>;
@@ -1646,7 +1674,10 @@ interface MeshNodeOptions {
     psk: string | Uint8Array;
     /** 32 bytes: the node's own identity. Default: a new one. */
     identitySeed?: Uint8Array;
-    /** Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says. */
+    /**
+     * Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says, and once in
+     * 10 ms at most: 0 means as often as that.
+     */
     heartbeatIntervalMs?: number;
     /** Default 30 000, at least 40: a peer that is silent for this long is lost; for half of it, suspected. */
     sessionTimeoutMs?: number;
@@ -1798,6 +1829,12 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * Throws {@link ChannelError} for an invalid one.
      */
     registerChannel(config: ChannelConfig): void;
+    /**
+     * Takes a channel of this node away: all its subscriptions end, with `ERR_CHANNEL_UNKNOWN`. `false` when this node has no
+     * channel of this name. Messages that were not acknowledged yet count as failed. One that is registered under the same
+     * name later is another channel; its numbers go on.
+     */
+    unregisterChannel(name: string): boolean;
     /**
      * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
      * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.

@@ -162,6 +162,7 @@ const MESH: Table = {
   start: [],
   peers: [],
   peerCount: [],
+  unregisterChannel: [channel('name')],
   registerChannel: [
     {
       path: 'config',
@@ -172,6 +173,7 @@ const MESH: Table = {
         reliable: { name: 'room', reliable: 1 },
         requireToken: { name: 'room', requireToken: 'no' },
         tokenRoots: { name: 'room', tokenRoots: [Buffer.alloc(3)] },
+        'tokenRoots, none of them': { name: 'room', tokenRoots: [] },
         priority: { name: 'room', priority: 256 },
         maxRatePps: { name: 'room', maxRatePps: 0 },
         publishCaps: { name: 'room', publishCaps: { requireTags: 'x' } },
@@ -349,10 +351,12 @@ test('DaemonRuntime', async () => {
 
 test('MeshNode', async () => {
   expect(unknown(MeshNode, MESH)).toEqual([]);
-  const { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages, revoke, ...own } = MESH;
+  const { registerChannel, unregisterChannel, ...rest } = MESH;
+  const { subscribeChannel, unsubscribeChannel, publish, messages, revoke, ...own } = rest;
   const code = /^ERR_MESH_INVALID_ARGUMENT$/;
   expect(await fuzz(nodes[0].mesh, { ...own, ...EMITTER }, code)).toEqual([]);
-  const channels = { registerChannel, subscribeChannel, unsubscribeChannel, publish, messages } as Table;
+  const owned = { registerChannel, unregisterChannel };
+  const channels = { ...owned, subscribeChannel, unsubscribeChannel, publish, messages } as Table;
   const channelCodes = /^(ERR_CHANNEL_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
   expect(await fuzz(nodes[0].mesh, channels, channelCodes)).toEqual([]);
   const tokenCodes = /^(ERR_MESH_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
@@ -414,8 +418,8 @@ test('Identity, Token, TokenChain and the functions beside them', async () => {
     ],
   };
   expect(await fuzz({ channelHash, delegateToken }, functions, code)).toEqual([]);
-  expect(await fuzz(Token, { parse: [bytes('b')] }, code)).toEqual([]);
-  expect(await fuzz(TokenChain, { parse: [bytes('b')] }, code)).toEqual([]);
+  expect(await fuzz(Token, { parse: [bytes('wire')] }, code)).toEqual([]);
+  expect(await fuzz(TokenChain, { parse: [bytes('wire')] }, code)).toEqual([]);
 });
 
 test('setLogger', async () => {

@@ -117,7 +117,11 @@ describe('publish and subscribe', () => {
     const report = await publisher.publish('a', Buffer.alloc(1001), { reliability: 'reliable', onFailure: 'collect' });
     expect(report).toMatchObject({ attempted: 1, delivered: 0 });
     expect(report.errors).toEqual([
-      { nodeId: subscriber.nodeId(), message: expect.stringContaining('1000') as string },
+      {
+        nodeId: subscriber.nodeId(),
+        message: expect.stringContaining('1000') as string,
+        code: 'ERR_CHANNEL_PAYLOAD_TOO_LARGE',
+      },
     ]);
     const error = await failure(publisher.publish('a', Buffer.alloc(1001), { onFailure: 'fail_fast' }));
     expect(error.code).toBe('ERR_CHANNEL_PAYLOAD_TOO_LARGE');
@@ -178,8 +182,10 @@ describe('what cannot be', () => {
     expect((await failure(publisher.publish('nothing', Buffer.alloc(1)))).code).toBe('ERR_CHANNEL_UNKNOWN');
     const reader = subscriber.messages(publisher.nodeId(), 'nothing');
     expect((await failure(reader.ready)).code).toBe('ERR_CHANNEL_UNKNOWN');
-    expect((await failure(take(reader, 1))).code).toBe('ERR_CHANNEL_UNKNOWN');
-    expect(await take(reader, 1)).toEqual([]);
+    // Whoever reads later hears of it too.
+    for (let loop = 0; loop < 2; loop += 1) {
+      expect((await failure(take(reader, 1))).code).toBe('ERR_CHANNEL_UNKNOWN');
+    }
   });
 
   test('a publisher without a session', async () => {

@@ -1,11 +1,12 @@
 // Daemons that receive channels and publish their outputs; hazards 41 to 43 and 45, requirements 53 to 56.
 
-import { ChannelAuthError, ChannelError, DaemonError, Identity } from 'mesh-daemon';
+import { ChannelAuthError, ChannelError, DaemonError, Identity, setLogger } from 'mesh-daemon';
 import type {
   CausalEvent,
   DaemonContext,
   DaemonRuntime,
   DaemonSubscriptionEvent,
+  LogRecord,
   MeshDaemon,
   PublishReport,
 } from 'mesh-daemon';
@@ -112,6 +113,7 @@ test('arguments are checked before any state', async () => {
   expect(thrown(() => rt.subscriptions(1n))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
   const bad = failure(rt.spawnWithDaemon(Identity.generate(), new Keeper(), { outputChannel: 'NOT CANONICAL' }));
   expect(await bad).toBeInstanceOf(ChannelError);
+  expect((await bad).message).toMatch(/^config\.outputChannel: invalid channel name/);
   expect(rt.daemonCount()).toBe(0);
 });
 
@@ -166,6 +168,25 @@ test('a full mailbox holds back reliable messages, and drops others and counts t
   const dropped = handle.stats().messagesDropped;
   expect(dropped).toBeGreaterThan(0n);
   expect(BigInt(got.filter((text) => text === 'lossy').length) + dropped).toBe(1000n);
+});
+
+test('the log names the channel and the daemon of an output that cannot be published', async () => {
+  const { mesh, rt } = await node();
+  const handle = await rt.spawnWithDaemon(Identity.generate(), { process: (e) => e.payload }, { outputChannel: 'out' });
+  const warned = new Promise<LogRecord>((resolve) => {
+    setLogger((record) => {
+      if (record.message.includes('not published')) resolve(record);
+    });
+  });
+  try {
+    expect(mesh.unregisterChannel('out')).toBe(true);
+    await handle.call(Buffer.from('x'));
+    const { message, level } = await warned;
+    expect(level).toBe('warn');
+    expect(message).toBe(`an output of daemon ${String(handle.originHash)} was not published on 'out'`);
+  } finally {
+    setLogger(null);
+  }
 });
 
 test('context.publish publishes on the hosting node, and outputs go to the output channel with their links', async () => {

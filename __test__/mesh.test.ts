@@ -274,6 +274,7 @@ describe('arguments (hazard 19, requirement 135)', () => {
     [{ bindAddr: 'localhost:70000' }, "options.bindAddr must have a port of at most 65535, got 'localhost:70000'"],
     [{ psk: 'abc' }, 'options.psk must be 64 hex characters or 32 bytes'],
     [{ psk: undefined }, 'options.psk must be 64 hex characters or 32 bytes'],
+    [{ psk: 5 }, 'options.psk must be 64 hex characters or 32 bytes, got a number'],
     [{ psk: 'g'.repeat(64) }, 'options.psk must be 64 hex characters or 32 bytes'],
     [{ psk: Buffer.alloc(16) }, 'options.psk must be 32 bytes, got 16'],
     [{ identitySeed: Buffer.alloc(31) }, 'options.identitySeed must be 32 bytes, got 31'],

@@ -253,10 +253,10 @@ describe('clocks', () => {
 
   test.each([
     [undefined, 4, 600, 'in'],
-    [undefined, 3600, 7200, 'not_authorized'],
-    [0, 3600, 7200, 'not_authorized'],
+    [undefined, 3600, 7200, 'not_yet_valid'],
+    [0, 3600, 7200, 'not_yet_valid'],
     [300_000, 200, 600, 'in'],
-    [300_000, 3600, 7200, 'not_authorized'],
+    [300_000, 3600, 7200, 'not_yet_valid'],
     [300_000, -600, -1, 'expired'],
     [300_000, -600, 60, 'in'],
   ])(

@@ -107,6 +107,7 @@ describe('a token', () => {
     ['options.subject must be 32 bytes, got 16', { subject: Buffer.alloc(16) }],
     ["options.scope[0] must be one of 'publish', 'subscribe', 'admin', 'delegate', 'wildcard'", { scope: ['read'] }],
     ['options.scope must be an array, got a string', { scope: 'publish' }],
+    ['options.scope must not be empty', { scope: [] }],
     ['options.channel must be a string, got a number', { channel: 7 }],
     ["options.channel: invalid channel name: a '/' leads, trails or is doubled", { channel: '/a' }],
     ['options.ttlSeconds must be non-negative', { ttlSeconds: -1 }],
@@ -143,14 +144,19 @@ describe('passing a token on', () => {
     expect(child.verify()).toBe(true);
   });
 
+  test('no scope at all is refused', () => {
+    const error = thrown(() => delegateToken(holder, parent(), third.entityId, []));
+    expect(error).toMatchObject({ code: 'ERR_IDENTITY_INVALID_ARGUMENT', message: 'scope must not be empty' });
+  });
+
   test.each([
-    ['invalid_signature', () => delegateToken(third, changed(parent(), 64, 31), third.entityId, [])],
+    ['invalid_signature', () => delegateToken(third, changed(parent(), 64, 31), third.entityId, ['subscribe'])],
     ['not_authorized', () => delegateToken(third, parent(), third.entityId, ['subscribe'])],
     ['delegation_not_allowed', () => delegateToken(holder, issue(), third.entityId, ['subscribe'])],
     ['delegation_exhausted', () => delegateToken(holder, issue(['delegate']), third.entityId, ['subscribe'])],
-    ['read_only', () => delegateToken(Identity.publicOnly(holder.entityId), parent(), third.entityId, [])],
-    ['invalid_format', () => delegateToken(holder, Buffer.alloc(1), third.entityId, [])],
-    ['invalid_format', () => delegateToken(holder, any(null), third.entityId, [])],
+    ['read_only', () => delegateToken(Identity.publicOnly(holder.entityId), parent(), third.entityId, ['subscribe'])],
+    ['invalid_format', () => delegateToken(holder, Buffer.alloc(1), third.entityId, ['subscribe'])],
+    ['invalid_format', () => delegateToken(holder, any(null), third.entityId, ['subscribe'])],
   ])('checks in order: %s', (kind, delegate) => {
     const error = thrown(delegate);
     expect(error).toBeInstanceOf(TokenError);

@@ -17,6 +17,7 @@ const KNOWN: Readonly<Record<keyof ChannelConfig, true>> = {
   publishCaps: true,
   subscribeCaps: true,
 };
+
 /** Checks everything and fills in the defaults. */
 export function readChannelConfig(given: ChannelConfig | undefined): ChannelOptions {
   if (given === undefined) throw channelArea('config must be an object');
@@ -31,7 +32,7 @@ export function readChannelConfig(given: ChannelConfig | undefined): ChannelOpti
     ]),
     reliable: boolean(channelArea, 'config.reliable', read.reliable ?? false),
     requireToken: boolean(channelArea, 'config.requireToken', read.requireToken ?? false),
-    tokenRoots: bytesArray(channelArea, 'config.tokenRoots', read.tokenRoots ?? [], { length: 32 }),
+    tokenRoots: readTokenRoots('config.tokenRoots', read.tokenRoots),
     priority: integer(channelArea, 'config.priority', read.priority ?? 0, { max: 255 }),
   };
   if (read.maxRatePps !== undefined) {
@@ -44,6 +45,16 @@ export function readChannelConfig(given: ChannelConfig | undefined): ChannelOpti
     config.subscribeCaps = readCapabilityFilter(channelArea, 'config.subscribeCaps', read.subscribeCaps);
   }
   return config;
+}
+
+/** An empty list would leave open what was to be gated. */
+function readTokenRoots(path: string, value: unknown): Uint8Array[] {
+  if (value === undefined) return [];
+  const roots = bytesArray(channelArea, path, value, { length: 32 });
+  if (roots.length === 0) {
+    throw channelArea(`${path} must not be empty; requireToken alone asks for tokens of this node`);
+  }
+  return roots;
 }
 
 /** A canonical channel name. */

@@ -3,14 +3,12 @@
 import { native } from './binding';
 import { readChannelConfig, readChannelName } from './channel-config';
 import { queueGroup } from './channel-name';
-import { errorFromNative, type ErrorRecord } from './errors/from-native';
-import type { PublishSettings, ReadMessage } from './native';
-import { onNotice } from './notices';
+import type { PublishSettings } from './native';
 import { operation } from './operations';
+import { ChannelSubscription } from './subscription';
 import { readTokenLike } from './token';
 import type {
   ChannelConfig,
-  ChannelMessage,
   PublishOptions,
   PublishReport,
   SubscribeOptions,
@@ -30,18 +28,18 @@ import {
 /** Throws when the node was shut down. */
 type CheckLive = () => void;
 
-/** Subscriptions that may get messages, by node and reader. */
-const live = new Map<string, ChannelSubscription>();
-
-onNotice('readable', ({ mesh, reader }) => {
-  live.get(keyOf(mesh, reader))?.news();
-});
-
 /** Makes a channel of a node. */
 export function registerChannel(mesh: number, config: ChannelConfig, checkLive: CheckLive): void {
   const read = readChannelConfig(config);
   checkLive();
   native.channelRegister(mesh, read);
+}
+
+/** Takes a channel of a node away. */
+export function unregisterChannel(mesh: number, name: string, checkLive: CheckLive): boolean {
+  const read = readChannelName('name', name);
+  checkLive();
+  return native.channelUnregister(mesh, read);
 }
 
 /** Subscribes a node. */
@@ -155,126 +153,6 @@ export interface Leaving {
   readonly signal: AbortSignal | undefined;
 }
 
-interface Waiter {
-  readonly resolve: (result: IteratorResult<ChannelMessage, undefined>) => void;
-  readonly reject: (error: Error) => void;
-}
-
-/** A reader of a channel. Messages wait in the native part, and cross in batches when they are read. */
-class ChannelSubscription implements Subscription {
-  readonly ready: Promise<void>;
-  readonly #mesh: number;
-  readonly #asked: Asked;
-  #reader = 0n;
-  #dropped = 0n;
-  readonly #read: ChannelMessage[] = [];
-  readonly #waiters: Waiter[] = [];
-  /** No more comes after what was read. */
-  #ended = false;
-  #failure: ErrorRecord | undefined;
-  #stopped: Promise<void> | undefined;
-  readonly #onAbort = (): void => {
-    this.stop().catch(() => undefined);
-  };
-
-  constructor(mesh: number, asked: Asked) {
-    this.#mesh = mesh;
-    this.#asked = asked;
-    this.ready = operation<undefined>(
-      (op) => {
-        this.#reader = native.channelOpen(op, mesh, asked.publisher, asked.channel, asked.queueGroup, asked.token);
-        live.set(keyOf(mesh, this.#reader), this);
-      },
-      { signal: asked.signal },
-    );
-    // Whoever iterates hears of it too.
-    this.ready.catch(() => undefined);
-    asked.signal?.addEventListener('abort', this.#onAbort, { once: true });
-  }
-
-  get dropped(): bigint {
-    return this.#ended ? this.#dropped : native.channelDropped(this.#mesh, this.#reader);
-  }
-
-  stop(): Promise<void> {
-    this.#stopped ??= this.#stop();
-    return this.#stopped;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
-  }
-
-  [Symbol.asyncIterator](): AsyncIterator<ChannelMessage, undefined> {
-    return {
-      next: () =>
-        new Promise((resolve, reject) => {
-          this.#waiters.push({ resolve, reject });
-          this.#pump();
-        }),
-      return: () => Promise.resolve({ value: undefined, done: true }),
-    };
-  }
-
-  /** There is something to read, or no more comes. What nobody has read by then goes along, so that nothing is left behind. */
-  news(): void {
-    if (native.channelIsOver(this.#mesh, this.#reader)) while (!this.#ended) this.#readMore();
-    this.#pump();
-  }
-
-  /** Gives those who wait what there is. */
-  #pump(): void {
-    for (;;) {
-      const waiter = this.#waiters[0];
-      if (waiter === undefined) return;
-      const message = this.#read.shift();
-      if (message !== undefined) {
-        this.#waiters.shift();
-        waiter.resolve({ value: message, done: false });
-      } else if (this.#ended) {
-        this.#waiters.shift();
-        const failure = this.#failure;
-        this.#failure = undefined;
-        if (failure === undefined) waiter.resolve({ value: undefined, done: true });
-        else waiter.reject(errorFromNative(failure));
-      } else if (!this.#readMore()) return;
-    }
-  }
-
-  #readMore(): boolean {
-    const { messages, ended, failure, dropped } = native.channelRead(this.#mesh, this.#reader);
-    for (const message of messages) this.#read.push(this.#messageOf(message));
-    if (ended) {
-      this.#end(dropped);
-      this.#failure = failure;
-    }
-    return ended || messages.length > 0;
-  }
-
-  #messageOf({ sequence, payload, receivedAt }: ReadMessage): ChannelMessage {
-    const { publisher, channel } = this.#asked;
-    return { publisher, channel, sequence, payload, receivedAt };
-  }
-
-  #end(dropped: bigint): void {
-    this.#dropped = dropped;
-    this.#ended = true;
-    this.#asked.signal?.removeEventListener('abort', this.#onAbort);
-    live.delete(keyOf(this.#mesh, this.#reader));
-  }
-
-  async #stop(): Promise<void> {
-    this.#read.length = 0;
-    if (!live.has(keyOf(this.#mesh, this.#reader))) return;
-    this.#end(this.dropped);
-    this.#pump();
-    await operation<undefined>((op) => {
-      const { publisher, channel, queueGroup } = this.#asked;
-      native.channelClose(op, this.#mesh, this.#reader, publisher, channel, queueGroup);
-    });
-  }
-}
-
 export function readSubscribe(publisher: bigint, channel: string, options: SubscribeOptions | undefined): Asked {
   const from = u64(channelArea, 'publisher', publisher);
   const name = readChannelName('channel', channel);
@@ -292,8 +170,4 @@ export function readUnsubscribe(publisher: bigint, channel: string, options: Uns
   const group = queueGroup(channelArea, 'options.queueGroup', name, read.queueGroup);
   const signal = readSignal(channelArea, 'options.signal', read.signal);
   return { publisher: from, channel: name, queueGroup: group, signal };
-}
-
-function keyOf(mesh: number, reader: bigint): string {
-  return `${String(mesh)}:${String(reader)}`;
 }

@@ -4,7 +4,6 @@ import { native } from './binding';
 import { readSubscribe, readUnsubscribe, type Publishing } from './channels';
 import type { Dispatcher } from './dispatcher';
 import { errorFromNative } from './errors/from-native';
-import { ChannelError } from './errors/index';
 import { operation } from './operations';
 import type { SubscriptionNotice } from './runtime-work';
 import type { PublishReport, SubscribeOptions, UnsubscribeOptions } from './types/channels';
@@ -71,8 +70,7 @@ export function subscriptionEvent(notice: SubscriptionNotice): DaemonSubscriptio
   const { originHash, publisher, channel, queueGroup, failure, missed } = notice;
   const of = { originHash, publisher, channel, ...(queueGroup === undefined ? {} : { queueGroup }) };
   if (failure === undefined) return { type: 'gap', ...of, missed: missed ?? 0n };
-  const cause = errorFromNative(failure);
-  const error = cause instanceof ChannelError ? cause : new ChannelError(cause.message, { cause });
+  const error = errorFromNative(failure);
   return { type: 'ended', ...of, error };
 }
 

@@ -7,7 +7,7 @@ import type { TokenLike, TokenScope } from './types/identity';
 import { bytes, identityArea } from './validate/index';
 
 /**
- * Passes a part of a token on: at most its scope, the same channel, the same end, one step less to delegate. Of a chain
+ * Passes a part of a token on: of `scope` what the parent has too, whatever else is asked for, the same channel, the same end, one step less to delegate. Of a chain
  * the leaf is passed on; what is presented then is `TokenChain.of(...chain.tokens, result)`.
  *
  * Throws {@link TokenError}, checked in this order: the parent is valid, and none of its tokens is revoked by what `signer` was

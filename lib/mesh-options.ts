@@ -1,8 +1,9 @@
 /** Checks of what a mesh node is made with. */
 
+import { types } from 'node:util';
 import type { MeshConfig } from './native';
 import type { MeshNodeOptions, SubnetOptions } from './types/mesh';
-import { boolean, bytes, integer, list, meshArea, millis, options, text } from './validate/index';
+import { boolean, bytes, integer, kindOf, list, meshArea, millis, options, text } from './validate/index';
 import type { Refuse } from './validate/index';
 
 const KNOWN: Readonly<Record<keyof MeshNodeOptions, true>> = {
@@ -109,6 +110,9 @@ export function readKey(path: string, value: unknown): Uint8Array {
 function readPsk(path: string, value: unknown): Uint8Array {
   if (typeof value === 'string') return fromHex(meshArea, path, value, '64 hex characters or 32 bytes');
   if (value === undefined) throw meshArea(`${path} must be 64 hex characters or 32 bytes`);
+  if (!types.isUint8Array(value)) {
+    throw meshArea(`${path} must be 64 hex characters or 32 bytes, got ${kindOf(value)}`);
+  }
   return bytes(meshArea, path, value, { length: 32 });
 }
 

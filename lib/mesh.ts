@@ -3,7 +3,7 @@
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { announceCapabilities, findBestNode, findBestNodeScoped, findNodes, findNodesScoped } from './capabilities';
-import { openSubscription, publish, registerChannel, subscribe, unsubscribe } from './channels';
+import { openSubscription, publish, registerChannel, subscribe, unregisterChannel, unsubscribe } from './channels';
 import { Emitter } from './emitter';
 import { MeshError } from './errors/index';
 import type { ErrorRecord } from './errors/from-native';
@@ -204,6 +204,17 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
    */
   registerChannel(config: ChannelConfig): void {
     registerChannel(this.#id, config, () => {
+      this.#checkLive();
+    });
+  }
+
+  /**
+   * Takes a channel of this node away: all its subscriptions end, with `ERR_CHANNEL_UNKNOWN`. `false` when this node has no
+   * channel of this name. Messages that were not acknowledged yet count as failed. One that is registered under the same
+   * name later is another channel; its numbers go on.
+   */
+  unregisterChannel(name: string): boolean {
+    return unregisterChannel(this.#id, name, () => {
       this.#checkLive();
     });
   }

@@ -57,6 +57,9 @@ export interface CapabilitySetOptions {
   metadata?: Array<Array<string>>
 }
 
+/** Somebody reads from now on or reads on, or nobody does any more. */
+export declare function channelAttend(mesh: number, reader: bigint, attended: boolean): void
+
 /** Ends a reader; settles when the publisher knows, if it has to. With its node it has ended. */
 export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string, group?: string | undefined | null): void
 
@@ -111,6 +114,9 @@ export declare function channelRevoke(operation: number, mesh: number, bytes: Ui
 
 /** Has the node subscribe, or be a member of a queue group; settles when the publisher has agreed. */
 export declare function channelSubscribe(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null, token?: Uint8Array | undefined | null): void
+
+/** Takes a channel away; false when there is none of this name. */
+export declare function channelUnregister(mesh: number, channel: string): boolean
 
 /** Has the node leave a queue group, or without one a channel with all its groups; settles when the publisher knows. */
 export declare function channelUnsubscribe(operation: number, mesh: number, publisher: bigint, channel: string, group?: string | undefined | null): void

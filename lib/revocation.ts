@@ -31,8 +31,8 @@ export class Revocation {
   }
 
   /** Reads the bytes of a revocation. Only the format is checked: see {@link Revocation.verify}. */
-  static parse(b: Uint8Array): Revocation {
-    return new Revocation(internal, native.revocationFacts(bytes(tokenArea, 'b', b)));
+  static parse(wire: Uint8Array): Revocation {
+    return new Revocation(internal, native.revocationFacts(bytes(tokenArea, 'wire', wire)));
   }
 
   /** Its wire form; a copy. */

@@ -1,6 +1,7 @@
 /** Checks of what runtimes, daemons and moves are set up with. */
 
 import { totalmem } from 'node:os';
+import { readChannelName } from './channel-config';
 import type { HostOptions, RuntimeConfig } from './native';
 import type { MigrationOptions, MigrationRequest } from './types/migration';
 import type { DaemonHostConfig, DaemonInstanceConfig, DaemonRuntimeOptions } from './types/runtime';
@@ -110,7 +111,8 @@ export function readHostConfig(given: DaemonHostConfig | undefined, kind = false
     config.mailboxBytes = integer(daemonArea, 'config.mailboxBytes', read.mailboxBytes, { min: 1, max });
   }
   if (read.outputChannel !== undefined) {
-    config.outputChannel = text(daemonArea, 'config.outputChannel', read.outputChannel);
+    const given = text(daemonArea, 'config.outputChannel', read.outputChannel);
+    config.outputChannel = readChannelName('config.outputChannel', given);
   }
   if (read.kind !== undefined) config.kind = name(daemonArea, 'config.kind', read.kind);
   return config;

@@ -45,9 +45,9 @@ export class Token {
   }
 
   /** Reads the bytes of a token. Only the format is checked: see {@link Token.verify}. */
-  static parse(b: Uint8Array): Token {
-    const [facts, second] = native.tokenChainFacts(bytes(tokenArea, 'b', b));
-    if (facts === undefined || second !== undefined) throw tokenArea('b must be one token, got a chain');
+  static parse(wire: Uint8Array): Token {
+    const [facts, second] = native.tokenChainFacts(bytes(tokenArea, 'wire', wire));
+    if (facts === undefined || second !== undefined) throw tokenArea('wire must be one token, got a chain');
     return new Token(internal, facts);
   }
 
@@ -161,17 +161,17 @@ export class TokenChain {
   }
 
   /** Joins tokens, the root's first. */
-  static of(...t: Token[]): TokenChain {
-    if (t.length > MAX_CHAIN) {
-      throw tokenArea(`a chain has 1 to ${String(MAX_CHAIN)} tokens, got ${String(t.length)}`);
+  static of(...tokens: Token[]): TokenChain {
+    if (tokens.length > MAX_CHAIN) {
+      throw tokenArea(`a chain has 1 to ${String(MAX_CHAIN)} tokens, got ${String(tokens.length)}`);
     }
-    t.forEach((token, index) => bytesOfToken(`t[${String(index)}]`, token));
-    return new TokenChain(internal, t);
+    tokens.forEach((token, index) => bytesOfToken(`tokens[${String(index)}]`, token));
+    return new TokenChain(internal, tokens);
   }
 
   /** Reads the bytes of a chain, or of a single token. Only the format is checked. */
-  static parse(b: Uint8Array): TokenChain {
-    const facts = native.tokenChainFacts(bytes(tokenArea, 'b', b));
+  static parse(wire: Uint8Array): TokenChain {
+    const facts = native.tokenChainFacts(bytes(tokenArea, 'wire', wire));
     return new TokenChain(
       internal,
       facts.map((one) => Token.of(internal, one)),
@@ -221,10 +221,9 @@ export function readTokenLike(path: string, value: unknown): Uint8Array {
 
 /** The bits of a list of scopes. */
 export function readScope(refuse: Refuse, path: string, value: unknown): number {
-  return list(refuse, path, value, (r, p, one) => choice(r, p, one, SCOPES)).reduce(
-    (bits, scope) => bits | SCOPE_BITS[scope],
-    0,
-  );
+  const scopes = list(refuse, path, value, (r, p, one) => choice(r, p, one, SCOPES));
+  if (scopes.length === 0) throw refuse(`${path} must not be empty`);
+  return scopes.reduce((bits, scope) => bits | SCOPE_BITS[scope], 0);
 }
 
 /** Checks what a token is to say. */

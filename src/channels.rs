@@ -45,9 +45,11 @@ impl From<ChannelError> for Failure {
     fn from(error: ChannelError) -> Self {
         let code = match &error {
             ChannelError::Revocation(error) => return Self::from(*error),
+            ChannelError::Identity(error) => return Self::from(error.clone()),
             ChannelError::Unauthorized { why, .. } => {
                 let kind = match why {
                     Denial::NotAuthorized | Denial::Incapable => "not_authorized",
+                    Denial::NotYetValid => "not_yet_valid",
                     Denial::Expired => "expired",
                     Denial::Revoked => "revoked",
                 };
@@ -59,6 +61,7 @@ impl From<ChannelError> for Failure {
             ChannelError::RateLimited { .. } => ErrorCode::ChannelRateLimited,
             ChannelError::PayloadTooLarge { .. } => ErrorCode::ChannelPayloadTooLarge,
             ChannelError::PeerLost(_) | ChannelError::Left(_) | ChannelError::Moved(_) => ErrorCode::ChannelPeerLost,
+            ChannelError::Stalled => ErrorCode::ChannelStalled,
             ChannelError::Backpressure(_) => ErrorCode::Backpressure,
             ChannelError::NotConnected(_) => ErrorCode::NotConnected,
             ChannelError::ShutDown => ErrorCode::MeshShutDown,
@@ -150,6 +153,12 @@ pub fn channel_register(env: Env, mesh: u32, options: ChannelOptions) -> Result<
     channels.register(config).map_err(|error| Failure::from(error).throw(&env))
 }
 
+/// Takes a channel away; false when there is none of this name.
+#[napi]
+pub fn channel_unregister(env: Env, mesh: u32, channel: String) -> Result<bool> {
+    Ok(channels(&env, mesh)?.unregister(&channel_name(&env, &channel)?))
+}
+
 /// Has the node subscribe, or be a member of a queue group; settles when the publisher has agreed.
 #[napi]
 pub fn channel_subscribe(
@@ -215,6 +224,16 @@ pub fn channel_read(env: &Env, mesh: u32, reader: BigInt) -> Result<ReadBatch<'_
         Some(ReaderEnd::Failed(error)) => (true, Some(Failure::from(error).into_record(env)?)),
     };
     Ok(ReadBatch { messages, ended, failure, dropped })
+}
+
+/// Somebody reads from now on or reads on, or nobody does any more.
+#[napi]
+pub fn channel_attend(env: Env, mesh: u32, reader: BigInt, attended: bool) -> Result<()> {
+    let reader = ReaderId(u64_from(&reader)?);
+    if let Some(channels) = EnvState::of(&env)?.layers.channels(mesh) {
+        channels.attend(reader, attended);
+    }
+    Ok(())
 }
 
 /// Whether no more messages come for a reader than it has to read.

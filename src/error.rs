@@ -221,6 +221,8 @@ error_table! {
     ChannelPayloadTooLarge = ChannelError "ERR_CHANNEL_PAYLOAD_TOO_LARGE" [];
     /// The publisher was lost.
     ChannelPeerLost = ChannelError "ERR_CHANNEL_PEER_LOST" [];
+    /// The subscriber took nothing of what waited for it, for too long, and is out.
+    ChannelStalled = ChannelError "ERR_CHANNEL_STALLED" [];
 
     /// A queue towards a peer is full.
     Backpressure = BackpressureError "ERR_BACKPRESSURE" [];
@@ -262,6 +264,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string(), fields: Vec::new(), cause: None }
+    }
+
+    /// The value of `error.code`.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code.code()
     }
 
     /// Adds a field that the row of the code names.

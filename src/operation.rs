@@ -51,6 +51,7 @@ fn report_into_js(report: PublishReport, env: &Env) -> Result<Unknown<'_>> {
         let mut failure = Object::new(env)?;
         failure.set("nodeId", BigInt::from(node.get()))?;
         failure.set("message", error.to_string())?;
+        failure.set("code", Failure::from(error).code())?;
         Ok(failure)
     });
     let mut object = Object::new(env)?;

@@ -43,7 +43,7 @@ pub struct TokenFacts {
 impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let code = match error {
-            TokenError::InvalidSignature => ErrorCode::TokenInvalidSignature,
+            TokenError::InvalidSignature | TokenError::ForgedRevocation => ErrorCode::TokenInvalidSignature,
             TokenError::NotYetValid => ErrorCode::TokenNotYetValid,
             TokenError::Expired => ErrorCode::TokenExpired,
             TokenError::DelegationExhausted => ErrorCode::TokenDelegationExhausted,

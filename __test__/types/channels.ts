@@ -27,7 +27,7 @@ export async function channels(mesh: MeshNode, identity: Identity): Promise<void
   mesh.revocations() satisfies Revocation[];
   // @ts-expect-error a token is no revocation
   await mesh.revoke(token);
-  new ChannelAuthError('m').kind satisfies 'not_authorized' | 'expired' | 'revoked';
+  new ChannelAuthError('m').kind satisfies 'not_authorized' | 'expired' | 'not_yet_valid' | 'revoked';
   delegateToken(identity, TokenChain.of(token), identity.entityId, ['subscribe']) satisfies Token;
   for (const like of [token, TokenChain.of(token), Token.parse(token.bytes).bytes] satisfies TokenLike[]) {
     await mesh.subscribeChannel(1n, 'a', { token: like });

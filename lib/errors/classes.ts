@@ -264,11 +264,11 @@ named(ChannelError, 'ChannelError');
 
 /**
  * Why the publisher of a channel refused, as far as it says: no token, or one that does not permit this
- * (`not_authorized`), one whose time is over, or one that was revoked.
+ * (`not_authorized`), one whose time has not come, or is over, or one that was revoked.
  *
  * @public
  */
-export type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'expired' | 'revoked'>;
+export type ChannelAuthErrorKind = Extract<TokenErrorKind, 'not_authorized' | 'not_yet_valid' | 'expired' | 'revoked'>;
 
 /**
  * What a {@link ChannelAuthError} carries.

@@ -24,7 +24,7 @@ export interface ChannelConfig {
   reliable?: boolean;
   /** Subscribers must present a token; without `tokenRoots`, one that descends from this node. */
   requireToken?: boolean;
-  /** Entity ids that tokens must descend from; alone turns the token gate on. */
+  /** Entity ids that tokens must descend from; alone turns the token gate on. Not empty. */
   tokenRoots?: readonly Uint8Array[];
   /** 0 to 255, default 0: to each peer, messages of channels with a higher one go first. */
   priority?: number;
@@ -102,6 +102,12 @@ export interface PublishReport {
 export interface PublishFailure {
   readonly nodeId: bigint;
   readonly message: string;
+  /**
+   * `ERR_BACKPRESSURE`: as much waits for this subscriber as may (4096 messages or 64 MiB). `ERR_CHANNEL_PEER_LOST`: it was
+   * lost, has left, or was put out. `ERR_NOT_CONNECTED`: not reliable, and there is no connection now.
+   * `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: its node takes no payload so large.
+   */
+  readonly code: string;
 }
 
 /**
@@ -121,17 +127,26 @@ export interface ChannelMessage {
 }
 
 /**
- * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB; then the oldest are dropped.
+ * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB.
  *
- * Iterating ends when the subscription does. It throws when that was not asked for: the publisher refused
- * ({@link ChannelAuthError}, also later, when a token ends or is revoked) or was lost. Leaving a loop does not end the subscription.
+ * While there is an iterator that was not left, a reliable message beyond that waits and is not acknowledged, so its publisher
+ * waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
+ * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. Without an iterator every message is
+ * acknowledged, and the oldest ones are dropped. Messages that are not reliable never wait: they are dropped, the oldest first.
+ *
+ * Iterating ends when the subscription does. It throws when that was not asked for, in every loop, also in one that begins
+ * later: the publisher refused ({@link ChannelAuthError}, also later, when a token ends or is revoked), was lost, or took the
+ * channel away. Leaving a loop does not end the subscription. Several loops share the messages: each goes to one of them.
+ *
+ * When the `signal` of the options aborts, the subscription ends as by {@link Subscription.stop}: loops just end. `ready`, if the
+ * publisher has not answered, rejects with the signal's reason.
  *
  * @public
  */
 export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
   /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
   readonly ready: Promise<void>;
-  /** Messages that nobody read in time. */
+  /** Messages that nobody read in time, and that did not wait. */
   readonly dropped: bigint;
   /** Ends the subscription. Fine when it has ended, also with its node. */
   stop(): Promise<void>;

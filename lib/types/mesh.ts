@@ -10,7 +10,10 @@ export interface MeshNodeOptions {
   psk: string | Uint8Array;
   /** 32 bytes: the node's own identity. Default: a new one. */
   identitySeed?: Uint8Array;
-  /** Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says. */
+  /**
+   * Default 5000. Any traffic counts as a heartbeat. Sent at least four times in `sessionTimeoutMs`, whatever this says, and once in
+   * 10 ms at most: 0 means as often as that.
+   */
   heartbeatIntervalMs?: number;
   /** Default 30 000, at least 40: a peer that is silent for this long is lost; for half of it, suspected. */
   sessionTimeoutMs?: number;

@@ -21,7 +21,11 @@ export type MigrationRole = 'source' | 'target' | 'orchestrator';
  * @public
  */
 export interface MigrationOptions {
-  /** Moves the daemon's key, sealed to the target. Default `true`; `false` needs a target that has the key. */
+  /**
+   * Moves the daemon's key, sealed to the target. Default `true`. With `false` the daemon has at the target the key that
+   * {@link DaemonRuntime.registerMigrationTargetIdentity} gave it there. With none it runs, but cannot sign or subscribe
+   * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again.
+   */
   transportIdentity?: boolean;
   /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
   retryNotReadyMs?: Millis;
@@ -75,8 +79,9 @@ export interface MigrationProgress {
 }
 
 /**
- * Something happened to a move that this node takes part in. The same, with `nodeId`, is published on the
- * `node:diagnostics_channel` named `mesh-daemon:migration`.
+ * Something happened to a move that this node takes part in. A node that drives the move of a daemon of its own takes part twice,
+ * and tells each phase once for each `role`. The same, with `nodeId`, is published on the `node:diagnostics_channel` named
+ * `mesh-daemon:migration`.
  *
  * @public
  */

@@ -1,4 +1,4 @@
-import type { ChannelError } from '../errors/classes';
+import type { MeshDaemonError } from '../errors/classes';
 import type { MigrationEvent, MigrationRequest } from './migration';
 import type { Millis, WaitOptions } from './values';
 
@@ -52,7 +52,7 @@ export interface DaemonRuntimeOptions {
  * @public
  */
 export interface DaemonHostConfig {
-  /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. */
+  /** Takes a snapshot every n events; the newest one is kept, see `handle.lastSnapshot()`. `0n`, as without: takes none. */
   autoSnapshotInterval?: bigint;
   /** Links of the chain that are kept. Reserved: checked, without effect yet. */
   maxLogEntries?: number;
@@ -105,7 +105,10 @@ export interface DaemonStats {
  * @public
  */
 export interface CallOptions extends WaitOptions {
-  /** Default 60 000. */
+  /**
+   * Default 60 000. With 0 the answer must be there at once: that of a daemon here which is idle and does not wait may be, one of
+   * another node never is (`ERR_DAEMON_CALL_TIMEOUT`).
+   */
   timeoutMs?: Millis;
 }
 
@@ -128,7 +131,11 @@ export interface DaemonSubscription {
  * @public
  */
 export type DaemonSubscriptionEvent = DaemonSubscription & { readonly originHash: bigint } & (
-    | { readonly type: 'ended'; readonly error: ChannelError }
+    | {
+        readonly type: 'ended';
+        /** A {@link ChannelError}, or `ERR_BACKPRESSURE`, or `ERR_IDENTITY_READ_ONLY` of a daemon that moved without its key. */
+        readonly error: MeshDaemonError;
+      }
     | {
         readonly type: 'gap';
         /** So many messages are gone at most; those that need no acknowledgement count too. */

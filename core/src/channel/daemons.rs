@@ -48,7 +48,7 @@ impl Channels {
     fn quietly<T>(&self, act: impl FnOnce(&mut State, Moment) -> T) -> T {
         self.with_state(|state, now| {
             let result = act(state, now);
-            state.take_events();
+            state.take_events(now);
             result
         })
     }

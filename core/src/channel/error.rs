@@ -1,6 +1,6 @@
 //! What can go wrong with a channel.
 
-use crate::identity::{NodeId, TokenError};
+use crate::identity::{IdentityError, NodeId, TokenError};
 
 /// Why something with a channel did not work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +47,12 @@ pub enum ChannelError {
     /// The daemon has gone on from another node.
     #[error("the daemon receives '{0}' on another node now")]
     Moved(String),
+    /// The subscriber took nothing of what waited for it, for too long.
+    #[error("the subscriber took nothing for too long")]
+    Stalled,
+    /// The daemon's key is not on its node.
+    #[error(transparent)]
+    Identity(IdentityError),
     /// A queue is full.
     #[error("{0}")]
     Backpressure(&'static str),
@@ -70,6 +76,9 @@ pub enum Denial {
     /// This node itself may not publish on its channel: it has not announced what that asks of publishers.
     #[error("its node has not announced what the channel asks of publishers")]
     Incapable,
+    /// The token's time has not come: it was made ahead, or its issuer's clock is.
+    #[error("the token is not valid yet")]
+    NotYetValid,
     /// The token's time is over.
     #[error("the token has expired")]
     Expired,

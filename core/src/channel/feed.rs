@@ -89,7 +89,8 @@ impl Feed {
         Seat { group: self.group_id(), who }
     }
 
-    pub(super) fn stream(&self, who: Subscriber) -> StreamId {
+    /// What of it a subscriber gets: everything, or what falls to this member of the group.
+    pub fn stream(&self, who: Subscriber) -> StreamId {
         self.seat(who).stream(self.channel.id())
     }
 }

@@ -39,6 +39,11 @@ pub(super) enum Fitness {
 }
 
 impl Groups {
+    /// None yet; the numbers of what falls to members begin behind `last`.
+    pub(super) const fn behind(last: u64) -> Self {
+        Self { groups: BTreeMap::new(), last }
+    }
+
     pub(super) fn insert(&mut self, group: GroupId, member: Member) {
         self.groups.entry(group).or_default().members.insert(member);
     }

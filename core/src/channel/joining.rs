@@ -9,7 +9,7 @@ use super::feed::Seat;
 use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
-use super::stalling::{Stall, TAKES_NOTHING};
+use super::stalling::Stall;
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
@@ -46,6 +46,8 @@ pub(super) struct Subscription {
     share: Share,
     /// The highest number that has arrived.
     pub(super) received: u64,
+    /// The highest one of those that are to be acknowledged.
+    pub(super) received_reliable: u64,
     /// What daemons have yet to take.
     pub(super) held: HeldMessages,
     /// The number through which the publisher was told that everything was taken.
@@ -77,6 +79,8 @@ pub(super) struct Membership {
     pub(super) proof: Option<DaemonProof>,
     /// The last message that a daemon has taken, once that is known. It takes none before.
     pub(super) through: Option<u64>,
+    /// The last message that readers of the node have room for, while somebody reads.
+    pub(super) room: Option<u64>,
     /// Whether it takes what waits for it.
     pub(super) stall: Stall,
     /// Who waits for the answer.
@@ -104,7 +108,7 @@ impl Membership {
 impl Subscription {
     fn new(feed: &Feed, share: Share) -> Self {
         let (held, members) = (HeldMessages::default(), BTreeMap::new());
-        Self { feed: feed.clone(), share, received: 0, held, acknowledged: 0, members }
+        Self { feed: feed.clone(), share, received: 0, received_reliable: 0, held, acknowledged: 0, members }
     }
 
     /// Whether what arrives is looked at. A member of a group that leaves takes nothing more: that falls to others.
@@ -150,12 +154,26 @@ impl Subscription {
 
     /// The number through which everybody has taken everything.
     pub(super) fn taken_by_all(&self) -> u64 {
-        if let Share::Member(_, Subscriber::Daemon(_)) = self.share {
+        match self.share {
             // Also what it has taken on another node.
-            return self.members.values().find_map(|membership| membership.through).unwrap_or(0);
+            Share::Member(_, Subscriber::Daemon(_)) => {
+                self.members.values().find_map(|membership| membership.through).unwrap_or(0)
+            }
+            // Also while it leaves.
+            Share::Member(_, Subscriber::Node) => {
+                self.members.values().find_map(|membership| membership.room).unwrap_or(self.received)
+            }
+            Share::All => {
+                let members = self.members.values().filter(|membership| membership.takes());
+                let taken = members.filter_map(|membership| membership.through.or(membership.room)).min();
+                taken.map_or(self.received, |all| all.min(self.received))
+            }
         }
-        let daemons = self.members.values().filter(|membership| membership.takes());
-        daemons.filter_map(|membership| membership.through).min().map_or(self.received, |all| all.min(self.received))
+    }
+
+    /// Whether a message that is to be acknowledged has not been.
+    pub(super) const fn owes_acknowledgement(&self) -> bool {
+        self.received_reliable > self.acknowledged
     }
 
     /// Whether the publisher has yet to hear that everything through a number was taken.
@@ -205,8 +223,7 @@ impl ChannelMachine {
             SubscribeAs::Node => (Subscriber::Node, None, None),
             SubscribeAs::Daemon(DaemonSubscriber { keypair, epoch, from }) => {
                 let statement = subscription_statement(feed, peer.entity, peer.incarnation, self.me.entity, epoch);
-                let signature =
-                    keypair.sign(&statement).map_err(|error| ChannelError::InvalidArgument(error.to_string()))?;
+                let signature = keypair.sign(&statement).map_err(ChannelError::Identity)?;
                 let entity = keypair.entity_id();
                 // In another life of the publisher numbers begin anew.
                 let from = from.filter(|from| from.incarnation == peer.incarnation).map(|from| from.number);
@@ -470,8 +487,9 @@ fn refusal(name: &ChannelName, reason: RefusalReason) -> ChannelError {
         RefusalReason::Throttled => return ChannelError::Throttled(channel),
         RefusalReason::TooMany => return ChannelError::Backpressure("the publisher takes no more subscriptions"),
         RefusalReason::Moved => return ChannelError::Moved(channel),
-        RefusalReason::Stalled => return ChannelError::Backpressure(TAKES_NOTHING),
+        RefusalReason::Stalled => return ChannelError::Stalled,
         RefusalReason::Unauthorized => Denial::NotAuthorized,
+        RefusalReason::NotYetValid => Denial::NotYetValid,
         RefusalReason::Expired => Denial::Expired,
         RefusalReason::Revoked => Denial::Revoked,
     };

@@ -174,6 +174,9 @@ pub struct ChannelMachine {
     /// Peers that are not lost, and this node.
     pub(super) peers: BTreeMap<NodeId, Peer>,
     pub(super) channels: BTreeMap<ChannelId, Channel>,
+    /// The highest number in a channel that was taken away. Others begin behind it: a subscriber that was cut off meanwhile may
+    /// take a channel of the same name for the one that it knows.
+    numbered: u64,
     pub(super) revocations: Revocations,
     /// How far clocks of issuers may be ahead of this one.
     pub(super) token_skew: Duration,
@@ -201,6 +204,7 @@ impl ChannelMachine {
             max_payload,
             peers: BTreeMap::from([(node, own)]),
             channels: BTreeMap::new(),
+            numbered: 0,
             revocations: Revocations::new(entity),
             token_skew: Duration::ZERO,
             throttles: BTreeMap::new(),
@@ -222,7 +226,7 @@ impl ChannelMachine {
         match self.channels.get_mut(&id) {
             None if full => return Err(ChannelError::Backpressure("this node has as many channels as it may")),
             None => {
-                self.channels.insert(id, Channel::new(config, now));
+                self.channels.insert(id, Channel::new(config, self.numbered, now));
             }
             Some(channel) if channel.config.name != config.name => {
                 let taken = channel.config.name.as_str();
@@ -252,6 +256,21 @@ impl ChannelMachine {
         self.trust(trusted);
         self.settle_own(now);
         Ok(())
+    }
+
+    /// Takes a channel away: all its subscribers are out. False when there is none of this name.
+    pub fn unregister(&mut self, name: &ChannelName, now: Moment) -> bool {
+        let id = name.id();
+        let Some(channel) = self.channels.get(&id).filter(|channel| channel.config.name == *name) else { return false };
+        let seats: Vec<_> = channel.seats().flat_map(|(node, seats)| seats.map(move |seat| (node, seat))).collect();
+        for (node, seat) in seats {
+            self.evict(id, node, seat, RefusalReason::Unknown, now);
+        }
+        if let Some(channel) = self.channels.remove(&id) {
+            self.numbered = self.numbered.max(channel.last).max(channel.groups.last());
+        }
+        self.settle_own(now);
+        true
     }
 
     /// What the gates of this node decide by.
@@ -408,8 +427,9 @@ impl From<crate::identity::TokenError> for RefusalReason {
         match error {
             E::Expired => Self::Expired,
             E::Revoked => Self::Revoked,
+            E::NotYetValid => Self::NotYetValid,
             E::InvalidSignature
-            | E::NotYetValid
+            | E::ForgedRevocation
             | E::DelegationExhausted
             | E::DelegationNotAllowed
             | E::NotAuthorized

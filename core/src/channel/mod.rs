@@ -28,7 +28,8 @@
 //! | `publishing` | messages that are being sent, and their reports |
 //! | `stalling` | subscribers that take nothing |
 //! | `transmit`, `receiving` | records out and in |
-//! | `shell`, `reader` | the machine on a node; what readers have not read |
+//! | `shell` | the machine on a node |
+//! | `reader`, `readers`, `reading` | what readers have not read; who reads; whether that holds publishers up |
 //! | `port`, `daemons` | what a daemon runtime asks of it |
 //! | `kept` | what all of that keeps, counted |
 //! | `ledger` | what a daemon has to do with channels, as it travels |
@@ -52,6 +53,8 @@ mod publishing;
 mod questions;
 mod raises;
 mod reader;
+mod readers;
+mod reading;
 mod receiving;
 mod revocations;
 mod ring;
@@ -76,6 +79,7 @@ pub use machine::{
 pub use port::{DaemonChannels, DaemonChannelsObserver};
 pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
+pub use reading::ReadersRoom;
 pub use revocations::{MAX_FOREIGN_REVOCATIONS, MAX_REVOCATIONS_FROM_PEER, MAX_TOKEN_SKEW};
 pub use shell::{ChannelObserver, Channels};
 pub use stalling::STALLED;

@@ -139,6 +139,9 @@ impl ChannelMachine {
             return;
         }
         let repeated = subscription.has_acknowledged(head.number);
+        if head.reliable {
+            subscription.received_reliable = subscription.received_reliable.max(head.number);
+        }
         if subscription.is_for_node(head.number) {
             let feed = subscription.feed.clone();
             self.events.push_back(ChannelEvent::Message(ArrivedMessage {

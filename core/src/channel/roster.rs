@@ -63,10 +63,11 @@ pub(super) struct Rules<'a> {
 }
 
 impl Channel {
-    pub(super) fn new(config: ChannelConfig, now: Moment) -> Self {
+    /// A channel whose numbers begin behind `last`.
+    pub(super) fn new(config: ChannelConfig, last: u64, now: Moment) -> Self {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
-        let (ring, groups, members) = (Ring::default(), Groups::default(), BTreeMap::new());
-        Self { config, last: 0, ring, rate, groups, members, daemons: 0, by_issuer: BTreeMap::new() }
+        let (ring, groups, members) = (Ring::default(), Groups::behind(last), BTreeMap::new());
+        Self { config, last, ring, rate, groups, members, daemons: 0, by_issuer: BTreeMap::new() }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.

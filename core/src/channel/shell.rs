@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::daemons::Attached;
+use super::holding::Key;
 use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId, SubscribeAs, Subscriber};
 use super::port::DaemonChannelsObserver;
 use super::publishing::{PublishId, PublishOptions, PublishReport};
 use super::reader::{Reader, ReaderEnd, ReaderId};
-use super::{ArrivedMessage, ChannelConfig, ChannelError, ChannelName, Feed, StreamId, Subnet};
+use super::{ChannelConfig, ChannelError, ChannelName, Feed, Subnet};
 use crate::capability::{Announced, Capabilities, CapabilityObserver};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId, Revocation};
@@ -52,20 +53,19 @@ pub(super) struct State {
     pub(super) daemons: Attached,
     requests: HashMap<RequestId, Request>,
     publications: HashMap<PublishId, oneshot::Sender<Result<PublishReport, ChannelError>>>,
-    readers: BTreeMap<ReaderId, Reader>,
+    pub(super) readers: BTreeMap<ReaderId, Reader>,
     last_reader: u64,
     /// Readers that something happened to.
-    touched: Vec<ReaderId>,
+    pub(super) touched: Vec<ReaderId>,
+    /// Subscriptions whose readers may have another room than the machine knows.
+    pub(super) stirred: BTreeSet<Key>,
     /// Those of them that have news and were not told yet.
     news: Vec<ReaderId>,
     /// The deadline that the clock knows of.
     deadline: Option<Instant>,
     /// What this node itself subscribes to.
-    own: BTreeMap<Key, Own>,
+    pub(super) own: BTreeMap<Key, Own>,
 }
-
-/// A stream of a publisher, of which this node is the subscriber.
-type Key = (NodeId, StreamId);
 
 /// Whoever has to hear of something.
 struct Told {
@@ -93,11 +93,11 @@ enum Joining {
 /// A subscription of the node. It lasts while somebody reads it, or it was asked for without a reader. Of a queue group each
 /// message is for one of its readers.
 #[derive(Default)]
-struct Own {
+pub(super) struct Own {
     kept: bool,
     /// Requests that are to make it kept.
     joining: usize,
-    readers: Vec<ReaderId>,
+    pub(super) readers: Vec<ReaderId>,
 }
 
 impl Channels {
@@ -117,6 +117,7 @@ impl Channels {
                 readers: BTreeMap::new(),
                 last_reader: 0,
                 touched: Vec::new(),
+                stirred: BTreeSet::new(),
                 news: Vec::new(),
                 deadline: None,
                 daemons: Attached::default(),
@@ -140,6 +141,11 @@ impl Channels {
     /// Makes a channel, or gives it another configuration.
     pub fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
         self.shared.act(|state, now| state.machine.register(config, now))
+    }
+
+    /// Takes a channel of this node away: all its subscribers are out. False when there is none of this name.
+    pub fn unregister(&self, name: &ChannelName) -> bool {
+        self.act(|state, now| state.machine.unregister(name, now))
     }
 
     /// Has the node leave a queue group, or without one the channel with all its groups; whoever reads that comes to an end.
@@ -182,6 +188,7 @@ impl Channels {
             let key = own_key(publisher, feed);
             let Some(own) = state.own.get_mut(&key) else { return Ok(settled()) };
             own.readers.retain(|&one| one != reader);
+            state.stirred.insert(key);
             if feed.group().is_some() {
                 unread.into_iter().flatten().for_each(|message| state.deliver(&message));
             }
@@ -199,34 +206,6 @@ impl Channels {
                 result => result,
             }
         }
-    }
-
-    /// Takes messages that a reader has not read, up to a number and about as many bytes; none when there is none.
-    pub fn read(&self, reader: ReaderId, most: usize, bytes: usize) -> Vec<ArrivedMessage> {
-        self.shared.state.lock().readers.get_mut(&reader).map(|reader| reader.read(most, bytes)).unwrap_or_default()
-    }
-
-    /// Whether no more messages come for a reader than it has to read.
-    pub fn is_over(&self, reader: ReaderId) -> bool {
-        self.shared.state.lock().readers.get(&reader).is_none_or(Reader::is_over)
-    }
-
-    /// How a reader ended, once it has read everything; then it is forgotten.
-    pub fn take_end(&self, reader: ReaderId) -> Option<ReaderEnd> {
-        let mut state = self.shared.state.lock();
-        let end = state.readers.get(&reader).map_or(Some(ReaderEnd::Left), Reader::ended)?;
-        state.readers.remove(&reader);
-        Some(end)
-    }
-
-    /// How many readers there are that have not been told of their end.
-    pub fn readers(&self) -> usize {
-        self.shared.state.lock().readers.len()
-    }
-
-    /// How many messages a reader did not read in time.
-    pub fn dropped(&self, reader: ReaderId) -> u64 {
-        self.shared.state.lock().readers.get(&reader).map_or(0, Reader::dropped)
     }
 
     /// Publishes on a channel of this node. It begins at once, also when the future is not awaited.
@@ -281,6 +260,11 @@ impl Channels {
         act(&self.shared.state.lock().machine)
     }
 
+    /// Does something with the state, and carries out what comes of it.
+    pub(super) fn act<T>(&self, act: impl FnOnce(&mut State, Moment) -> T) -> T {
+        self.shared.act(act)
+    }
+
     /// Does something with the state; what comes of it waits for [`flush`](Self::flush).
     pub(super) fn with_state<T>(&self, act: impl FnOnce(&mut State, Moment) -> T) -> T {
         act(&mut self.shared.state.lock(), present())
@@ -322,7 +306,21 @@ impl State {
     }
 
     /// Carries out what the machine tells.
-    pub(super) fn take_events(&mut self) {
+    pub(super) fn take_events(&mut self, now: Moment) {
+        self.take_machine_events();
+        // What is acknowledged on this very node may bring more.
+        while let Some(key) = self.stirred.pop_first() {
+            self.settle_readers(key, now);
+            self.take_machine_events();
+        }
+        for id in std::mem::take(&mut self.touched) {
+            if self.readers.get_mut(&id).is_some_and(Reader::is_news) {
+                self.news.push(id);
+            }
+        }
+    }
+
+    fn take_machine_events(&mut self) {
         while let Some(event) = self.machine.next_event() {
             match event {
                 ChannelEvent::Settled { request, result } => {
@@ -352,11 +350,6 @@ impl State {
                 | ChannelEvent::Missed { .. }) => self.daemons.keep(event),
             }
         }
-        for id in std::mem::take(&mut self.touched) {
-            if self.readers.get_mut(&id).is_some_and(Reader::is_news) {
-                self.news.push(id);
-            }
-        }
     }
 
     /// Whoever has to hear of what was done, once nothing is locked.
@@ -366,26 +359,6 @@ impl State {
         let sooner = self.deadline.is_some_and(|after| before.is_none_or(|before| after < before));
         let (wakes, readers) = (self.machine.take_wakes(), std::mem::take(&mut self.news));
         Told { wakes, readers, sooner, daemons: self.daemons.to_tell() }
-    }
-
-    fn deliver(&mut self, message: &ArrivedMessage) {
-        let Some(own) = self.own.get_mut(&own_key(message.publisher, &message.feed)) else { return };
-        let readers = &mut self.readers;
-        let mut chosen = own.readers.as_slice();
-        if message.feed.group().is_some() {
-            // Who has the least to read; of equals the one whose turn was longest ago.
-            let unread = |id: &ReaderId| readers.get(id).map_or(usize::MAX, Reader::unread);
-            if let Some((at, _)) = own.readers.iter().enumerate().min_by_key(|(_, id)| unread(id)) {
-                own.readers[at..].rotate_left(1);
-            }
-            chosen = &own.readers[own.readers.len().saturating_sub(1)..];
-        }
-        for id in chosen {
-            if let Some(reader) = readers.get_mut(id) {
-                reader.push(message.clone());
-                self.touched.push(*id);
-            }
-        }
     }
 
     /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept.
@@ -401,20 +374,6 @@ impl State {
             self.end_own(key, &ReaderEnd::Failed(error.clone()));
         }
     }
-
-    fn end_own(&mut self, key: Key, how: &ReaderEnd) {
-        let Some(own) = self.own.remove(&key) else { return };
-        for reader in own.readers {
-            self.end_reader(reader, how.clone());
-        }
-    }
-
-    fn end_reader(&mut self, reader: ReaderId, how: ReaderEnd) {
-        if let Some(state) = self.readers.get_mut(&reader) {
-            state.end(how);
-            self.touched.push(reader);
-        }
-    }
 }
 
 impl Shared {
@@ -423,7 +382,7 @@ impl Shared {
         let (result, told) = {
             let mut state = self.state.lock();
             let result = act(&mut state, now);
-            state.take_events();
+            state.take_events(now);
             (result, state.take_told())
         };
         self.tell(told);
@@ -458,7 +417,7 @@ impl Shared {
             // Asked for, so a reader just comes to its end.
             state.end_own(key, &ReaderEnd::Left);
         }
-        state.take_events();
+        state.take_events(present());
         let told = state.take_told();
         drop(state);
         self.tell(told);
@@ -508,7 +467,7 @@ async fn answer<T>(told: Result<oneshot::Receiver<Result<T, ChannelError>>, Chan
     told?.await.unwrap_or(Err(ChannelError::ShutDown))
 }
 
-fn own_key(publisher: NodeId, feed: &Feed) -> Key {
+pub(super) fn own_key(publisher: NodeId, feed: &Feed) -> Key {
     (publisher, feed.stream(Subscriber::Node))
 }
 

@@ -59,7 +59,7 @@ impl ChannelMachine {
             }
         }
         for (key, who) in stalled {
-            self.withdraw(key, who, &ChannelError::Backpressure(TAKES_NOTHING));
+            self.withdraw(key, who, &ChannelError::Stalled);
         }
         for (node, StreamId { channel, share }) in silent {
             let seats = self.channels.get(&channel).map(|channel| channel.seats_of(node, share));
@@ -73,16 +73,18 @@ impl ChannelMachine {
     }
 }
 
-/// What a subscriber hears.
-pub(super) const TAKES_NOTHING: &str = "the subscriber took nothing for too long";
-
 impl Subscription {
-    /// Daemons that something waits for, with what `stall` says of them.
+    /// Daemons, or the node with its readers, that something waits for, with what `stall` says of them.
     fn waiting(&mut self, mut stall: impl FnMut(&mut Stall) -> bool) -> Vec<(Subscriber, bool)> {
         let mut waiting = Vec::new();
         for (&who, membership) in &mut self.members {
-            let through = membership.through.filter(|_| who != Subscriber::Node && membership.takes());
-            if through.is_some_and(|through| self.held.next_behind(through).is_some()) {
+            let waits = match who {
+                Subscriber::Node => membership.room.is_some_and(|room| room < self.received),
+                Subscriber::Daemon(_) => {
+                    membership.through.is_some_and(|through| self.held.next_behind(through).is_some())
+                }
+            };
+            if waits && membership.takes() {
                 waiting.push((who, stall(&mut membership.stall)));
             } else {
                 membership.stall.over();

@@ -505,7 +505,7 @@ impl OutStream {
     /// ran nothing of what it was sent since the last repetition and did not accept, but may run what has yet to arrive there.
     pub fn end(&mut self, refused: bool) -> Vec<(Ticket, bool)> {
         let base = self.base;
-        let apart = self.apart.drain(..).last().unwrap_or(0);
+        let apart = self.apart.drain(..).next_back().unwrap_or(0);
         let sent = if refused { self.doubtful.max(apart) } else { self.doubtful.max(self.sent) };
         self.pending_bytes = 0;
         self.flight_bytes = 0;

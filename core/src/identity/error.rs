@@ -74,6 +74,9 @@ pub enum TokenError {
     /// The issuer did not sign this.
     #[error("the token's signature does not verify")]
     InvalidSignature,
+    /// The issuer did not sign this revocation.
+    #[error("the revocation's signature does not verify")]
+    ForgedRevocation,
     /// Its time has not come.
     #[error("the token is not valid yet")]
     NotYetValid,

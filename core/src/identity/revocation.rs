@@ -41,7 +41,7 @@ impl Revocation {
     /// Checks that the issuer signed this.
     pub fn verify(&self) -> Result<(), TokenError> {
         let statement = statement(self.issuer, self.below);
-        self.issuer.verify(&statement, &self.signature).map_err(|_| TokenError::InvalidSignature)
+        self.issuer.verify(&statement, &self.signature).map_err(|_| TokenError::ForgedRevocation)
     }
 
     /// Whose tokens.

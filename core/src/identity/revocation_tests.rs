@@ -40,11 +40,11 @@ fn only_the_issuer_can_make_one() {
     assert_eq!(good.verify(), Ok(()));
     let other = EntityKeypair::from_seed(&[9; 32]);
     let claimed = Revocation { issuer: other.entity_id(), ..good.clone() };
-    assert_eq!(claimed.verify(), Err(TokenError::InvalidSignature));
+    assert_eq!(claimed.verify(), Err(TokenError::ForgedRevocation));
     // What was signed without the label, or for something else, is no revocation.
     let bare = [issuer().entity_id().as_bytes().as_slice(), &1_u32.to_le_bytes()].concat();
     let bare = Revocation { signature: issuer().sign(&bare).expect("full"), ..good };
-    assert_eq!(bare.verify(), Err(TokenError::InvalidSignature));
+    assert_eq!(bare.verify(), Err(TokenError::ForgedRevocation));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn every_mutated_byte_is_rejected() {
             let mut bad = good;
             bad[at] ^= change;
             let bad = Revocation::from_bytes(&bad).expect("format");
-            assert_eq!(bad.verify(), Err(TokenError::InvalidSignature), "byte {at}");
+            assert_eq!(bad.verify(), Err(TokenError::ForgedRevocation), "byte {at}");
         }
     }
 }
@@ -100,7 +100,7 @@ proptest! {
             Ok(revocation) => {
                 prop_assert_eq!(bytes.len(), REVOCATION_LEN);
                 prop_assert_eq!(revocation.to_bytes().to_vec(), bytes);
-                prop_assert_eq!(revocation.verify(), Err(TokenError::InvalidSignature), "nobody signed it");
+                prop_assert_eq!(revocation.verify(), Err(TokenError::ForgedRevocation), "nobody signed it");
             }
             Err(error) => {
                 prop_assert_ne!(bytes.len(), REVOCATION_LEN);

@@ -221,7 +221,7 @@ mod tests {
         let mut forged = revocation.to_bytes();
         forged[..32].copy_from_slice(other.entity_id().as_bytes());
         let forged = Revocation::from_bytes(&forged).expect("format");
-        assert_eq!(cache.revoke(&forged), Err(TokenError::InvalidSignature));
+        assert_eq!(cache.revoke(&forged), Err(TokenError::ForgedRevocation));
         assert_eq!(cache.len(), 2);
         assert_eq!(cache.revoke(&revocation), Ok(true));
         let left = cache.lookup(holder(1), TokenTarget::Channel(7), 1000).expect("the other's");

@@ -87,7 +87,8 @@ impl Engine {
     }
 
     fn publish_outputs(&mut self, key: DaemonKey, now: Now) {
-        let Some(port) = self.port() else { return };
+        let (Some(port), Some(slot)) = (self.port(), self.slot(key)) else { return };
+        let daemon = slot.host.origin;
         let Some(outbox) = self.channels.outboxes.get_mut(&key) else { return };
         while outbox.open < MOST_OUTPUTS
             && let Some((link, payload)) = outbox.waiting.front()
@@ -100,7 +101,10 @@ impl Engine {
                 Err(ChannelError::Backpressure(_) | ChannelError::RateLimited { .. }) => {
                     return self.timers.arm(TimerKey::Outputs, now.instant + TRY_AGAIN);
                 }
-                Err(error) => tracing::warn!(channel = ?outbox.channel, %error, "an output was not published"),
+                Err(error) => {
+                    let channel = outbox.channel.as_str();
+                    tracing::warn!(channel, %daemon, %error, "an output of daemon {daemon} was not published on '{channel}'");
+                }
             }
             if let Some((_, payload)) = outbox.waiting.pop_front() {
                 outbox.waiting_bytes -= payload.len();

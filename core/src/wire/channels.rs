@@ -260,6 +260,9 @@ pub enum RefusalReason {
     /// It took nothing for too long.
     #[n(7)]
     Stalled,
+    /// The token's time has not come.
+    #[n(8)]
+    NotYetValid,
 }
 
 mod signature {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelError, Denial, MAX_AUTH_FAILURES, Subscriber, THROTTLE, Visibility};
-use mesh_daemon_core::identity::{EntityKeypair, Epoch};
+use mesh_daemon_core::identity::{EntityKeypair, Epoch, IdentityError};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
 
@@ -123,7 +123,7 @@ fn a_daemon_subscribes_with_its_own_key_only() {
     let error = net.subscribe(S, P, "gated", None, Some(&token)).expect_err("the node is not the daemon");
     assert!(refused(&error));
     let error = net.ask(S, P, "gated", Some(&one.to_public()), Some(&token)).expect_err("no key to prove it with");
-    assert!(matches!(error, ChannelError::InvalidArgument(_)));
+    assert!(matches!(error, ChannelError::Identity(IdentityError::ReadOnly(_))), "{error}");
 
     // A proof made for one node does not serve another.
     let mut record = None;
@@ -495,4 +495,31 @@ fn hazard_43_who_is_put_out_while_it_asks_with_another_token_hears_that_it_is_ou
             assert_eq!(net.nodes[S].machine.ledger().len(), usize::from(good));
         }
     }
+}
+
+#[test]
+fn who_is_cut_off_while_a_channel_is_replaced_gets_the_messages_of_the_new_one() {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    net.subscribe(2, P, "a#g", None, None).expect("let in");
+    for _ in 0..5 {
+        net.publish(P, "a", b"old", RELIABLE).expect("sent");
+    }
+    net.run();
+    assert_eq!((net.messages(S).len(), net.messages(2).len()), (5, 5));
+    net.cut(P, S);
+    net.cut(P, 2);
+    let now = net.now;
+    assert!(net.nodes[P].machine.unregister(&name("a"), now));
+    net.register(P, open("a"));
+    net.connect(P, S, true);
+    net.connect(P, 2, true);
+    net.run();
+    // Both ask whether they are still in, which they may be.
+    let id = net.publish(P, "a", b"new", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 2);
+    assert_eq!((net.messages(S).len(), net.messages(2).len()), (1, 1));
+    assert!(!net.nodes[P].machine.unregister(&name("b"), now));
 }

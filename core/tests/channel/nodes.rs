@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::capability::{Capabilities, CapabilityConfig, CapabilitySet};
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, PublishOptions, ReaderEnd, ReaderId, Subnet,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, Feed, MAX_UNREAD, PublishOptions,
+    PublishReport, ReaderEnd, ReaderId, Subnet,
 };
 use mesh_daemon_core::identity::EntityKeypair;
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
@@ -229,4 +230,81 @@ async fn hazard_45_what_a_node_announces_counts_for_what_it_asks_next_and_for_wh
     }
     publisher.mesh.shutdown().await;
     subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requirement_55_while_somebody_reads_a_reliable_message_is_acknowledged_when_it_has_room() {
+    let (publisher, subscriber) = Node::pair().await;
+    publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
+    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &feed("a"), None);
+    ready.await.expect("let in");
+    subscriber.channels.attend(reader, true);
+    let count = 3 * MAX_UNREAD;
+    let publish = || publisher.channels.publish(&name("a"), &Bytes::from_static(b"x"), RELIABLE);
+    let mut sent: Vec<_> = (0..count).map(|_| Box::pin(publish())).collect();
+    for report in sent.drain(..MAX_UNREAD) {
+        assert_eq!(tokio::time::timeout(HANG, report).await.expect("it ends").expect("sent").delivered, 1);
+    }
+    // Behind everything that was sent: the node has what it was sent, and says nothing of what it has no room for.
+    publisher.channels.register(ChannelConfig::new(name("b"))).expect("registered");
+    subscriber.channels.subscribe(publisher.mesh.node_id(), &feed("b"), None).await.expect("let in");
+    for report in &mut sent {
+        let over = tokio::time::timeout(Duration::ZERO, report).await;
+        assert!(over.is_err(), "nobody has room for it");
+    }
+    let got: Vec<_> = subscriber.read(reader, count).await.iter().map(|message| message.number).collect();
+    assert!(got == (1..=count as u64).collect::<Vec<_>>(), "each, in order");
+    for report in sent {
+        assert_eq!(tokio::time::timeout(HANG, report).await.expect("it ends").expect("sent").delivered, 1);
+    }
+    assert_eq!(subscriber.channels.dropped(reader), 0);
+
+    // Nobody reads any more: nobody is waited for.
+    subscriber.channels.attend(reader, false);
+    let sent: Vec<_> = (0..count).map(|_| publish()).collect();
+    for report in sent {
+        assert_eq!(tokio::time::timeout(HANG, report).await.expect("it ends").expect("sent").delivered, 1);
+    }
+    assert_eq!(subscriber.channels.dropped(reader), count as u64 - MAX_UNREAD as u64);
+    publisher.mesh.shutdown().await;
+    subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_member_of_a_queue_group_had_no_room_for_falls_to_the_others_when_it_leaves() {
+    let (publisher, one) = Node::pair().await;
+    let other = Node::new().await;
+    other.mesh.connect(&publisher.mesh.local_addr().to_string(), None, None).await.expect("session");
+    publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
+    let (node, group) = (publisher.mesh.node_id(), Feed::new(name("a"), Some("g")).expect("canonical"));
+    let mut readers = Vec::new();
+    for member in [&one, &other] {
+        let (reader, ready) = member.channels.open_reader(node, &group, None);
+        ready.await.expect("let in");
+        member.channels.attend(reader, true);
+        readers.push(reader);
+    }
+    let count = 4 * MAX_UNREAD;
+    let mut sent: Vec<_> =
+        (0..count).map(|_| publisher.channels.publish(&name("a"), &Bytes::from_static(b"x"), RELIABLE)).collect();
+    let delivered = async |report| {
+        let report: Result<PublishReport, _> = tokio::time::timeout(HANG, report).await.expect("it ends");
+        assert_eq!(report.expect("sent").delivered, 1);
+    };
+    let mut got = Vec::new();
+    for report in sent.drain(..2 * MAX_UNREAD) {
+        delivered(report).await;
+    }
+    // One of them has had room for so many, and keeps them; what comes behind them it has not taken.
+    one.channels.close_reader(readers[0], node, &group).await.expect("closed");
+    got.extend(other.read(readers[1], count - MAX_UNREAD).await.iter().map(|message| message.number));
+    for report in sent {
+        delivered(report).await;
+    }
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!((got.len(), other.channels.dropped(readers[1])), (count - MAX_UNREAD, 0));
+    for node in [publisher, one, other] {
+        node.mesh.shutdown().await;
+    }
 }

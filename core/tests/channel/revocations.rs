@@ -229,7 +229,7 @@ fn what_nobody_signed_is_not_entered_and_who_brings_it_is_not_believed_again() {
     let forged = Revocation::from_bytes(&bytes).expect("format");
     let now = net.now;
     let refused = net.nodes[P].machine.revoke(&forged, now);
-    assert_eq!(refused, Err(ChannelError::Revocation(TokenError::InvalidSignature)));
+    assert_eq!(refused, Err(ChannelError::Revocation(TokenError::ForgedRevocation)));
     bring(&mut net, S, P, &forged);
     net.inject(S, P, Lane::Fast, codec::encode(&ChannelMessage::Revoked { statement: &bytes[..99] }));
     bring(&mut net, S, P, &revocation(&root(), 2));

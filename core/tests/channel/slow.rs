@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, PublishOptions, STALLED, Subscriber};
+use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, PublishOptions, ReadersRoom, STALLED, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 
 use crate::net::{Net, RELIABLE, feed, open};
@@ -112,7 +112,7 @@ fn who_takes_nothing_is_put_out_after_a_while_and_a_slow_one_on_the_same_node_is
     }
     let ends = net.ends(S);
     let who = Subscriber::Daemon(stuck.entity_id());
-    assert!(matches!(ends.as_slice(), [(of, ChannelError::Backpressure(_))] if *of == who), "{ends:?}");
+    assert!(matches!(ends.as_slice(), [(of, ChannelError::Stalled)] if *of == who), "{ends:?}");
     assert_eq!(got, (1..=40).collect::<Vec<_>>());
     assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(S), Subscriber::Daemon(slow.entity_id()))]);
     for id in ids {
@@ -139,7 +139,7 @@ fn a_node_that_acknowledges_nothing_is_put_out_and_holds_up_nobody_for_ever() {
     let report = net.report(P, id).expect("over").expect("sent");
     assert_eq!((report.attempted, report.delivered), (2, 1));
     net.run();
-    assert!(matches!(net.ends(S).as_slice(), [(Subscriber::Node, ChannelError::Backpressure(_))]));
+    assert!(matches!(net.ends(S).as_slice(), [(Subscriber::Node, ChannelError::Stalled)]));
     assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(T), Subscriber::Node)]);
 }
 
@@ -260,4 +260,36 @@ fn what_is_kept_for_daemons_that_move_is_bounded_whoever_does_not_acknowledge_an
     assert_eq!(net.nodes[P].machine.kept().recent, 0);
     publish(&mut net, 10);
     assert_eq!(net.nodes[P].machine.kept().recent, 0);
+}
+
+#[test]
+fn a_node_whose_readers_have_no_room_is_put_out_after_a_while_unless_they_go_on() {
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    let key = (net.id(P), feed("a").stream(Subscriber::Node));
+    let have = |net: &mut Net, room| {
+        let now = net.now;
+        net.nodes[S].machine.readers_have(key, room, now);
+        net.run();
+    };
+    have(&mut net, ReadersRoom::ForAll);
+    let ids: Vec<_> = (0..9).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
+    net.run();
+    for (step, id) in ids.iter().enumerate().take(8) {
+        assert!(net.report(P, *id).is_none(), "nobody has said that there is room");
+        have(&mut net, ReadersRoom::Before(step as u64 + 2));
+        assert_eq!(net.report(P, *id).expect("over").expect("sent").delivered, 1);
+        net.pass(STALLED / 2);
+        net.run();
+    }
+    assert_eq!(net.ends(S), [], "they go on");
+    for _ in 0..3 {
+        net.pass(STALLED / 2);
+        net.run();
+    }
+    let ends = net.ends(S);
+    assert!(matches!(ends.as_slice(), [(Subscriber::Node, ChannelError::Stalled)]), "{ends:?}");
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
+    assert_eq!(net.report(P, ids[8]).expect("over").expect("sent").delivered, 0);
 }

@@ -45,7 +45,7 @@ impl Channels {
         let reader = self.shared.act(|state, _| {
             state.last_reader += 1;
             let reader = ReaderId(state.last_reader);
-            state.readers.insert(reader, Reader::default());
+            state.readers.insert(reader, Reader::new(own_key(publisher, feed)));
             reader
         });
         (reader, answer(self.begin(self.wish(publisher, feed, token, Some(reader)))))
