@@ -1705,6 +1705,8 @@ interface MeshNodeOptions {
      * Addresses (`host:port`) of nodes to find the mesh through; one that is there is enough. Each is tried until it is there,
      * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
      * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
+     * Neither `create` nor `start` waits for that; spawns, calls and subscriptions do: until the node has joined, or for two
+     * seconds after its start when no seed answers (ten, while one is being reached).
      */
     seeds?: readonly string[];
     /**
@@ -1802,7 +1804,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     publicKey(): string;
     /**
      * Opens a session; resolves with the peer's node id. Gives the one that exists when there is one. A given key or id is a
-     * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
+     * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`. This joins nothing: of what lives on members of
+     * that node's mesh, this one finds only what its own peers host, and spawns what others have. See {@link MeshNode.join}.
      */
     connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint>;
     /**
@@ -1834,7 +1837,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      */
     unregisterChannel(name: string): boolean;
     /**
-     * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group.
+     * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
+     * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
      * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
      * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
      * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
@@ -1852,7 +1856,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
     /**
      * Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. Of a queue group the
-     * node is one member, and each message is for one of its subscriptions.
+     * node is one member, and each message is for one of its subscriptions. While this node has yet to join, the session with the
+     * publisher is waited for.
      */
     messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription;
     /**
@@ -2113,7 +2118,13 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     shutdown(): Promise<void>;
     /** The same as `shutdown()`, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
-    /** Spawns a daemon of a registered kind. */
+    /**
+     * Spawns a daemon of a registered kind. It is looked up first, in the mesh that this node joined and at all its peers, and
+     * refused with `ERR_DAEMON_ALREADY_REGISTERED` when it lives or is being spawned elsewhere. A node that has yet to join
+     * (`seeds`, or a `join` under way) does so first; when it finds nobody for some seconds, the spawn goes on. One that only
+     * `connect`ed does not know of what other members of its peers' mesh host. Where nobody could know of another copy, as
+     * behind a partition, both succeed, and one is ended when their nodes meet (`onStop('fenced')`).
+     */
     spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle>;
     /** Spawns a daemon with a ready instance. `factory`, when given, serves for others of its kind that arrive. */
     spawnWithDaemon(identity: Identity, daemon: MeshDaemon, config?: DaemonInstanceConfig, factory?: DaemonFactory): Promise<DaemonHandle>;
@@ -2142,8 +2153,11 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
     /**
-     * The node id of a daemon's host; `null` when no connected node knows it. A node that is connected but was not started yet
-     * is not asked and not waited for: what lives there is not found before its `mesh.start()`.
+     * The node id of a daemon's host; `null` when those that were asked know of none: in the mesh that this node joined the members
+     * that keep the address, and every peer that is no member of it, for what that peer itself hosts. So a node that only
+     * `connect`ed finds what its peers host, and not what other members of their mesh do. `null` is also the answer when nobody
+     * tells for two seconds, as when this node has yet to join; `call` goes on asking then. A node that is connected but was not
+     * started yet is not asked and not waited for: what lives there is not found before its `mesh.start()`.
      */
     locate(originHash: bigint): Promise<bigint | null>;
     /**

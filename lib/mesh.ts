@@ -125,7 +125,8 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
 
   /**
    * Opens a session; resolves with the peer's node id. Gives the one that exists when there is one. A given key or id is a
-   * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`.
+   * pin: another node at that address rejects with `ERR_MESH_PIN_MISMATCH`. This joins nothing: of what lives on members of
+   * that node's mesh, this one finds only what its own peers host, and spawns what others have. See {@link MeshNode.join}.
    */
   async connect(addr: string, publicKey?: string, nodeId?: bigint, options?: WaitOptions): Promise<bigint> {
     const address = readAddress('addr', addr);
@@ -219,7 +220,8 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group.
+   * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
+   * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
    * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
    * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
    * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
@@ -252,7 +254,8 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
 
   /**
    * Subscribes and receives. Each subscription gets every message; the node leaves with the last of them. Of a queue group the
-   * node is one member, and each message is for one of its subscriptions.
+   * node is one member, and each message is for one of its subscriptions. While this node has yet to join, the session with the
+   * publisher is waited for.
    */
   messages(publisher: bigint, channel: string, options?: SubscribeOptions): Subscription {
     return openSubscription(this.#id, publisher, channel, options, () => {

@@ -154,7 +154,13 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     await this.shutdown();
   }
 
-  /** Spawns a daemon of a registered kind. */
+  /**
+   * Spawns a daemon of a registered kind. It is looked up first, in the mesh that this node joined and at all its peers, and
+   * refused with `ERR_DAEMON_ALREADY_REGISTERED` when it lives or is being spawned elsewhere. A node that has yet to join
+   * (`seeds`, or a `join` under way) does so first; when it finds nobody for some seconds, the spawn goes on. One that only
+   * `connect`ed does not know of what other members of its peers' mesh host. Where nobody could know of another copy, as
+   * behind a partition, both succeed, and one is ended when their nodes meet (`onStop('fenced')`).
+   */
   async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
     return await this.#spawn(checked, identity, undefined, readHostConfig(config));
@@ -290,8 +296,11 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * The node id of a daemon's host; `null` when no connected node knows it. A node that is connected but was not started yet
-   * is not asked and not waited for: what lives there is not found before its `mesh.start()`.
+   * The node id of a daemon's host; `null` when those that were asked know of none: in the mesh that this node joined the members
+   * that keep the address, and every peer that is no member of it, for what that peer itself hosts. So a node that only
+   * `connect`ed finds what its peers host, and not what other members of their mesh do. `null` is also the answer when nobody
+   * tells for two seconds, as when this node has yet to join; `call` goes on asking then. A node that is connected but was not
+   * started yet is not asked and not waited for: what lives there is not found before its `mesh.start()`.
    */
   async locate(originHash: bigint): Promise<bigint | null> {
     const origin = u64(daemonArea, 'originHash', originHash);

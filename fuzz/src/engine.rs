@@ -14,6 +14,7 @@ use mesh_daemon_core::directory::{Claim, ClaimBody};
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, Epoch, Incarnation, Lineage, MigrationId, NodeId, NodeStaticSecret, RuntimeLife,
 };
+use mesh_daemon_core::membership::Standing;
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record, RecordSink};
 use mesh_daemon_core::migration::{MigrationOptions, SliceHash};
 use mesh_daemon_core::runtime::{
@@ -286,9 +287,9 @@ impl World {
                 resumed: which == 1,
             },
             2 => PeerEvent::Suspected { node },
-            5 => return self.engine.members(&members, self.now),
-            6 => return self.engine.members(&members[..2], self.now),
-            7 => return self.engine.members(&[], self.now),
+            5 => return self.engine.members(&members, Standing::Settled, self.now),
+            6 => return self.engine.members(&members[..2], Standing::Seeking, self.now),
+            7 => return self.engine.members(&[], Standing::Apart, self.now),
             3 => PeerEvent::Lost { node, incarnation: LIFE, how: Loss::Silence },
             _ => PeerEvent::Lost { node, incarnation: LIFE, how: Loss::Goodbye },
         };

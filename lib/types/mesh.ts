@@ -40,6 +40,8 @@ export interface MeshNodeOptions {
    * Addresses (`host:port`) of nodes to find the mesh through; one that is there is enough. Each is tried until it is there,
    * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
    * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
+   * Neither `create` nor `start` waits for that; spawns, calls and subscriptions do: until the node has joined, or for two
+   * seconds after its start when no seed answers (ten, while one is being reached).
    */
   seeds?: readonly string[];
   /**

@@ -24,6 +24,8 @@ use crate::identity::{EntityId, NodeId, Revocation};
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler, Timed, Timer, unix_now};
 use crate::wire::{Lane, Subprotocol};
 
+mod subscribing;
+
 const SUBPROTOCOLS: [Subprotocol; 1] = [Subprotocol::Channels];
 
 /// Who reads channels.
@@ -146,23 +148,6 @@ impl Channels {
         self.act(|state, now| state.machine.unregister(name, now))
     }
 
-    /// Has the node subscribe to a channel, or be a member of a queue group. It begins at once, also when the future is not
-    /// awaited.
-    pub fn subscribe(
-        &self,
-        publisher: NodeId,
-        feed: &Feed,
-        token: Option<&[u8]>,
-    ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
-        let told = self.shared.act(|state, now| {
-            let key = own_key(publisher, feed);
-            let told = state.join(publisher, feed, token, Joining::Kept(key), now)?;
-            state.own.entry(key).or_default().joining += 1;
-            Ok(told)
-        });
-        answer(told)
-    }
-
     /// Has the node leave a queue group, or without one the channel with all its groups; whoever reads that comes to an end.
     /// Not to be in it is fine.
     pub fn unsubscribe(
@@ -188,28 +173,6 @@ impl Channels {
             }
             Ok(())
         }
-    }
-
-    /// Subscribes with a reader. The future tells when the publisher has agreed.
-    pub fn open_reader(
-        &self,
-        publisher: NodeId,
-        feed: &Feed,
-        token: Option<&[u8]>,
-    ) -> (ReaderId, impl Future<Output = Result<(), ChannelError>> + use<>) {
-        let (reader, told) = self.shared.act(|state, now| {
-            state.last_reader += 1;
-            let reader = ReaderId(state.last_reader);
-            let key = own_key(publisher, feed);
-            state.readers.insert(reader, Reader::new(key));
-            let told = state.join(publisher, feed, token, Joining::Reader(key), now);
-            match &told {
-                Ok(_) => state.own.entry(key).or_default().readers.push(reader),
-                Err(error) => state.end_reader(reader, ReaderEnd::Failed(error.clone())),
-            }
-            (reader, told)
-        });
-        (reader, answer(told))
     }
 
     /// Ends a reader, and the subscription with its last one, unless the node subscribed without a reader too. What it has not

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::claim::Claim;
 use crate::identity::{Epoch, NodeId, OriginHash};
+use crate::membership::Standing;
 
 /// When nobody's silence is waited for any longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -118,16 +119,33 @@ impl Open {
     }
 
     /// A host that speaks for itself ends the question, unless somebody names another one at a later epoch, which is to be
-    /// heard first.
-    fn is_over(&self, now: Instant) -> bool {
+    /// heard first. Who is seeking a mesh does not know whom to ask.
+    fn is_over(&self, standing: Standing, now: Instant) -> bool {
         let own_word = || self.best().is_some_and(|best| best.claim.body().node() == best.by);
         let nobody_left = self.waiting_for.is_empty()
             && self.unsure.is_empty()
-            && match self.haste {
-                Haste::WaitForAll => self.silent.is_empty(),
-                Haste::SkipSilent => true,
+            && match (standing, self.haste) {
+                (Standing::Seeking, _) | (Standing::Apart, Haste::WaitForAll) => false,
+                (Standing::Arriving, _) | (Standing::Settled, Haste::WaitForAll) => self.silent.is_empty(),
+                (Standing::Settled | Standing::Apart, Haste::SkipSilent) => true,
             };
         nobody_left || self.until <= now || own_word()
+    }
+
+    /// Whether everybody has answered who would know.
+    fn is_answered(&self, standing: Standing) -> bool {
+        let knows_whom = match standing {
+            Standing::Arriving | Standing::Settled => true,
+            Standing::Seeking | Standing::Apart => false,
+        };
+        knows_whom && self.waiting_for.is_empty() && self.silent.is_empty() && self.unsure.is_empty()
+    }
+
+    /// The node knows better whom to ask: what others did not know is asked again, and patience begins anew.
+    fn ask_anew(&mut self, now: Instant) {
+        let unsure = &mut self.unsure;
+        self.answers.retain(|&node, claim| claim.is_some() || !unsure.insert(node));
+        (self.until, self.again, self.pause) = (now + PATIENCE, now, AGAIN);
     }
 
     /// A host that knew of none before somebody named it may have got the daemon meanwhile: it is asked again, once.
@@ -163,6 +181,8 @@ pub struct Lookups {
     /// Those of which something was heard since they were looked at.
     heard: BTreeSet<Query>,
     last: u64,
+    /// How far the node has come with joining the mesh that it asks.
+    standing: Standing,
 }
 
 impl Lookups {
@@ -236,6 +256,23 @@ impl Lookups {
         self.open.insert(query, open);
         self.by_origin.insert(origin, query);
         Some(query)
+    }
+
+    /// How far the node has come with joining.
+    pub fn stand(&mut self, standing: Standing, now: Instant) {
+        let stood = std::mem::replace(&mut self.standing, standing);
+        if stood == standing {
+            return;
+        }
+        let knows_better = match standing {
+            Standing::Arriving | Standing::Settled => true,
+            Standing::Seeking | Standing::Apart => false,
+        };
+        self.change_all(|_, open| {
+            if knows_better {
+                open.ask_anew(now);
+            }
+        });
     }
 
     /// Whoever asks next asks anew: what was answered before says nothing about what comes now.
@@ -330,6 +367,17 @@ impl Lookups {
         asked_now == Some(true)
     }
 
+    /// The same for a node that is about to host the daemon itself, whatever it answered before that.
+    pub fn ask_rival(&mut self, origin: OriginHash, node: NodeId, answers: bool) -> Option<Query> {
+        let query = self.by_origin.get(&origin).copied()?;
+        self.change(query, |open| {
+            if matches!(open.answers.get(&node), Some(None)) {
+                open.answers.remove(&node);
+            }
+        });
+        self.ask_host(query, node, answers).then_some(query)
+    }
+
     /// What an open question is about.
     pub fn open_origin(&self, query: Query) -> Option<OriginHash> {
         self.open.get(&query).map(|open| open.origin)
@@ -411,7 +459,8 @@ impl Lookups {
     pub fn finished(&mut self, now: Instant) -> Vec<(OriginHash, Finding)> {
         let mut looked_at = std::mem::take(&mut self.heard);
         looked_at.append(&mut self.due(now));
-        let is_over = |query: &Query| self.open.get(query).is_some_and(|open| open.is_over(now));
+        let standing = self.standing;
+        let is_over = |query: &Query| self.open.get(query).is_some_and(|open| open.is_over(standing, now));
         let over: Vec<Query> = looked_at.into_iter().filter(is_over).collect();
         over.into_iter()
             .filter_map(|query| self.take(query))
@@ -419,13 +468,8 @@ impl Lookups {
                 let finding = match (open.best(), open.hosts.first()) {
                     (Some(found), _) => Finding::Found(found),
                     (None, Some(&host)) => Finding::HostSilent(host, open.denied()),
-                    (None, None) if open.waiting_for.is_empty() && open.silent.is_empty() && open.unsure.is_empty() => {
-                        if open.doubted {
-                            Finding::InDoubt(open.denied())
-                        } else {
-                            Finding::NotFound(open.denied())
-                        }
-                    }
+                    (None, None) if open.is_answered(standing) && open.doubted => Finding::InDoubt(open.denied()),
+                    (None, None) if open.is_answered(standing) => Finding::NotFound(open.denied()),
                     (None, None) => Finding::Unanswered(open.denied()),
                 };
                 (open.origin, finding)

@@ -146,10 +146,10 @@ struct Update {
     standing: Standing,
 }
 
-/// Who sent a packet, by its own word.
-pub(super) fn sender(packet: &[u8]) -> Result<NodeId, CodecError> {
-    let envelope: Envelope = read(&mut &packet[..])?;
-    Ok(envelope.src.card.node())
+/// Who sent a packet, by its own word; and to which card, if it tells of all members that fit.
+pub(super) fn sender(packet: &[u8]) -> Result<(NodeId, Option<SignedCard>), CodecError> {
+    let Envelope { src, dst, said, .. } = read(&mut &packet[..])?;
+    Ok((src.card.node(), matches!(said, Said::Feed).then_some(dst)))
 }
 
 fn read<T: for<'b> Decode<'b, ()>>(buf: &mut impl Buf) -> Result<T, CodecError> {

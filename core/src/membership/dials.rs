@@ -39,6 +39,11 @@ impl Dials {
         self.wishes.entry(node).or_insert(Wish { failures: 0, state: Attempt::At(at) });
     }
 
+    /// Whether one is wanted, and no attempt has come to nothing.
+    pub(super) fn is_hopeful(&self, node: NodeId) -> bool {
+        self.wishes.get(&node).is_some_and(|wish| wish.failures == 0)
+    }
+
     /// There is one, or nobody wants one any more.
     pub(super) fn forget(&mut self, node: NodeId) {
         self.wishes.remove(&node);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::card::{Card, CardError, MOST_ADDRESSES, SignedCard};
 use super::codec::{Cards, MOST_MEMBERS, PacketCodec, sender};
 use super::dials::Dials;
+use super::joining::{Attempt, Joining, Standing, Surroundings};
 use super::swim::{Doings, SwimTimers, settings};
 use crate::identity::{EntityKeypair, IdentityError, Incarnation, NodeId};
 use crate::wire::codec::{self, DecodeError};
@@ -44,7 +45,7 @@ pub enum Output {
         /// Where it says that it listens.
         addrs: Vec<SocketAddr>,
     },
-    /// [`Membership::members`] has changed.
+    /// [`Membership::members`] or [`Membership::standing`] has changed.
     Changed,
 }
 
@@ -89,6 +90,7 @@ pub struct Membership {
     sessions: BTreeMap<NodeId, Session>,
     /// Peers through which this node was told to join.
     doors: BTreeSet<NodeId>,
+    joining: Joining,
     dials: Dials,
     outputs: VecDeque<Output>,
 }
@@ -116,6 +118,7 @@ impl Membership {
             takes_part: false,
             sessions: BTreeMap::new(),
             doors: BTreeSet::new(),
+            joining: Joining::new(),
             dials: Dials::default(),
             outputs: VecDeque::new(),
         })
@@ -134,6 +137,59 @@ impl Membership {
     /// What this node says of itself.
     pub fn card(&self) -> &Card {
         &self.swim.identity().card
+    }
+
+    /// How far this node has come with joining.
+    pub fn standing(&self) -> Standing {
+        self.joining.standing()
+    }
+
+    /// Records can flow from now on, with whoever has started too.
+    pub fn start(&mut self, now: Instant) {
+        self.joining.start(now);
+        self.review(now);
+    }
+
+    /// This node was told to join through so many more, and tries to reach them. Each first attempt is answered with
+    /// [`attempted`](Self::attempted).
+    pub fn seek(&mut self, more: usize, now: Instant) {
+        let before = self.standing();
+        self.joining.seek(more, self.surroundings(), now);
+        self.reviewed(before, now);
+    }
+
+    /// The first attempt to reach one of those ended. Where it did well, [`join_through`](Self::join_through) comes first.
+    pub fn attempted(&mut self, attempt: Attempt, now: Instant) {
+        self.joining.attempted(attempt);
+        self.review(now);
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        let awaited = |card: &SignedCard| {
+            let node = card.card.node();
+            match self.sessions.get(&node) {
+                Some(session) => !session.ready,
+                None => self.dials.is_hopeful(node),
+            }
+        };
+        Surroundings {
+            members: self.swim.num_members() > 0,
+            reached: self.doors.iter().any(|door| self.sessions.contains_key(door)),
+            awaited: self.swim.iter_members().any(|member| awaited(member.id())),
+        }
+    }
+
+    fn review(&mut self, now: Instant) {
+        self.reviewed(self.standing(), now);
+    }
+
+    fn reviewed(&mut self, before: Standing, now: Instant) {
+        if before != Standing::Settled || self.standing() != before {
+            self.joining.review(self.surroundings(), now);
+            if self.standing() != before {
+                self.outputs.push_back(Output::Changed);
+            }
+        }
     }
 
     /// Takes part from now on; every peer that takes part as well is a member.
@@ -157,12 +213,15 @@ impl Membership {
     /// Joins through a peer: it is asked to take part as well.
     pub fn join_through(&mut self, node: NodeId, now: Instant) {
         self.take_part(now);
+        let before = self.standing();
         if self.doors.insert(node)
             && let Some(session) = self.sessions.get_mut(&node)
         {
             session.greeted = false;
         }
         self.greet(node);
+        self.joining.reached(self.surroundings(), now);
+        self.reviewed(before, now);
     }
 
     /// Says that this node listens there too. The newest address comes first, but for those that only this machine can reach;
@@ -211,13 +270,14 @@ impl Membership {
     /// The session is gone. `left` tells that the peer said goodbye with that life.
     pub fn disconnected(&mut self, node: NodeId, left: Option<Incarnation>, now: Instant) {
         self.sessions.remove(&node);
-        let Some(card) = self.live(node) else { return };
+        let Some(card) = self.live(node) else { return self.review(now) };
         if left == Some(card.card.life) {
             let down = Member::down(card.clone());
             self.drive(now, |swim, doings| swim.apply_many(std::iter::once(down), true, doings));
         } else {
             self.dials.want(self.me, node, now);
         }
+        self.review(now);
     }
 
     /// A wanted session could not be made. Nothing needs to be told when there is one.
@@ -228,10 +288,17 @@ impl Membership {
             // One that is down is tried again when the protocol wants to speak to it.
             self.dials.forget(node);
         }
+        self.review(now);
     }
 
     /// A message from a peer.
     pub fn message(&mut self, from: NodeId, body: &[u8], now: Instant) -> Result<(), MembershipError> {
+        let result = self.take_in(from, body, now);
+        self.review(now);
+        result
+    }
+
+    fn take_in(&mut self, from: NodeId, body: &[u8], now: Instant) -> Result<(), MembershipError> {
         match codec::decode(body)? {
             MembershipMessage::Hello { card, joining } => {
                 self.make_room(usize::MAX, now);
@@ -242,11 +309,17 @@ impl Membership {
                     return Ok(());
                 }
                 self.make_room(MOST_MEMBERS, now);
-                let by = sender(bytes).map_err(|error| MembershipError::Protocol(error.to_string()))?;
+                let (by, told) = sender(bytes).map_err(|error| MembershipError::Protocol(error.to_string()))?;
                 if by != from {
                     return Err(MembershipError::OtherNode);
                 }
-                self.try_drive(now, |swim, doings| swim.handle_data(bytes, doings))
+                // What is for a former card is passed over.
+                let told = told.is_some_and(|card| card == *self.swim.identity());
+                self.try_drive(now, |swim, doings| swim.handle_data(bytes, doings))?;
+                if told && self.doors.contains(&from) && self.live(from).is_some() {
+                    self.joining.told(now);
+                }
+                Ok(())
             }
         }
     }
@@ -269,10 +342,8 @@ impl Membership {
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if !self.takes_part {
-            return None;
-        }
-        self.timers.next().into_iter().chain(self.dials.next()).min()
+        let swim = self.timers.next().into_iter().chain(self.dials.next()).filter(|_| self.takes_part);
+        swim.chain(self.joining.next()).min()
     }
 
     /// Deadlines passed.
@@ -286,6 +357,13 @@ impl Membership {
                 None => self.dials.forget(node),
             }
         }
+        if self.joining.asks(now) {
+            let doors: Vec<SignedCard> = self.doors.iter().filter_map(|door| self.live(*door).cloned()).collect();
+            for door in doors {
+                self.drive(now, |swim, doings| swim.announce(door, doings));
+            }
+        }
+        self.review(now);
     }
 
     /// Hands a timer to the protocol. Whom that forgets is forgotten here too.

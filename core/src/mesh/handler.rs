@@ -8,6 +8,7 @@
 use bytes::Bytes;
 
 use crate::identity::{EntityId, Incarnation, NodeId};
+use crate::membership::Standing;
 use crate::wire::{Lane, Subprotocol};
 
 /// A smaller part of a frame is copied to be kept: a slice keeps the whole frame.
@@ -110,8 +111,9 @@ pub trait SubprotocolHandler: Send + Sync + 'static {
     fn peer(&self, event: &PeerEvent);
 
     /// The live members of the mesh that keep claims for others, sorted, this node among them if it does: told when the
-    /// handler is installed and whenever it changes. None while this node takes no part in the membership.
-    fn members(&self, _members: &[NodeId]) {}
+    /// handler is installed and whenever it changes. None while this node takes no part in the membership. `standing` is what
+    /// this node may make of them.
+    fn members(&self, _members: &[NodeId], _standing: Standing) {}
 
     /// Writes pending records for `to` in `lane` until nothing is left or the sink is full; returns whether more is
     /// waiting.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::InstallError;
 use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::identity::NodeId;
+use crate::membership::Standing;
 use crate::session::FrameBuilder;
 use crate::wire::{Lane, Subprotocol};
 
@@ -133,9 +134,9 @@ impl Handlers {
         }
     }
 
-    pub(super) fn members(&self, members: &[NodeId]) {
+    pub(super) fn members(&self, members: &[NodeId], standing: Standing) {
         for installed in &self.installed {
-            installed.handler.members(members);
+            installed.handler.members(members, standing);
         }
     }
 

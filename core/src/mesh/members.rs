@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::error::{HandshakeFailure, MeshError};
@@ -18,7 +18,7 @@ use super::inner::Inner;
 use super::table::{DialTarget, PeerRefusal, Way};
 use super::{dial, relay};
 use crate::identity::{Incarnation, NodeId};
-use crate::membership::{Card, Membership, Output};
+use crate::membership::{Attempt, Card, Membership, Output, Standing};
 use crate::wire::{Lane, Subprotocol};
 
 /// Messages that wait for one peer; packets beyond are lost, as packets may be.
@@ -36,6 +36,8 @@ pub(super) struct Members {
     waiting: Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>,
     /// There are dials, news or a sooner deadline for [`drive`].
     stir: Notify,
+    /// How far this node has come with joining, as the layers above were told.
+    standing: watch::Sender<Standing>,
 }
 
 struct State {
@@ -79,7 +81,8 @@ impl State {
 impl Members {
     pub(super) fn new(inner: Weak<Inner>, machine: Membership) -> Arc<Self> {
         let state = Mutex::new(State { machine, dials: Vec::new(), changed: false });
-        Arc::new(Self { inner, state, waiting: Mutex::default(), stir: Notify::new() })
+        let standing = watch::Sender::new(Standing::default());
+        Arc::new(Self { inner, state, waiting: Mutex::default(), stir: Notify::new(), standing })
     }
 
     /// Does something with the machine, and sees to what it wants. May be called from a handler.
@@ -108,6 +111,37 @@ impl Members {
         self.with(Membership::take_part);
     }
 
+    /// Records can flow from now on.
+    pub(super) fn start(&self) {
+        self.with(Membership::start);
+    }
+
+    /// This node joins through so many more, and tries to reach them.
+    fn seek(&self, more: usize) {
+        self.with(|machine, now| machine.seek(more, now));
+    }
+
+    fn attempted(&self, attempt: Attempt) {
+        self.with(|machine, now| machine.attempted(attempt, now));
+    }
+
+    /// What the layers above are told: the live members that keep claims, and what this node may make of them.
+    pub(super) fn seen(&self) -> (Vec<NodeId>, Standing) {
+        let state = self.state.lock();
+        (state.keepers(), state.machine.standing())
+    }
+
+    /// Resolves when the node is done with joining, for better or worse; none while it does not join.
+    pub(super) fn joining(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if !self.state.lock().machine.standing().is_passing() {
+            return None;
+        }
+        let mut standing = self.standing.subscribe();
+        Some(async move {
+            let _node_is_gone = standing.wait_for(|standing| !standing.is_passing()).await;
+        })
+    }
+
     /// Joins through a peer.
     pub(super) fn join_through(&self, node: NodeId) {
         self.with(|machine, now| machine.join_through(node, now));
@@ -132,11 +166,6 @@ impl Members {
         live
     }
 
-    /// The live members that keep claims, this node among them if it does.
-    pub(super) fn keepers(&self) -> Vec<NodeId> {
-        self.state.lock().keepers()
-    }
-
     fn disconnected(&self, node: NodeId, left: Option<Incarnation>) {
         self.waiting.lock().remove(&node);
         self.with(|machine, now| machine.disconnected(node, left, now));
@@ -154,10 +183,7 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             (state.machine.next_deadline(), std::mem::take(&mut state.dials), changed)
         };
         if changed {
-            // Under `control`, as handlers are installed: none misses the newest.
-            let _control = inner.control.lock();
-            let keepers = members.keepers();
-            inner.handlers.read().members(&keepers);
+            tell(&inner);
         }
         for (node, addrs) in dials {
             inner.tasks.spawn(dial_member(inner.clone(), node, addrs));
@@ -175,6 +201,15 @@ pub(super) async fn drive(inner: Arc<Inner>) {
             () = sleep => members.with(Membership::tick),
         }
     }
+}
+
+/// Tells the layers above of the members. Not to be called from a handler.
+fn tell(inner: &Inner) {
+    // Under `control`, as handlers are installed: none misses the newest.
+    let _control = inner.control.lock();
+    let (keepers, standing) = inner.members.seen();
+    inner.handlers.read().members(&keepers, standing);
+    inner.members.standing.send_replace(standing);
 }
 
 /// Makes a session with a member: at one of its addresses, else through a common peer. Whoever answers proves to be it.
@@ -204,6 +239,8 @@ async fn dial_member(inner: Arc<Inner>, node: NodeId, addrs: Vec<SocketAddr>) {
 pub(super) fn seek(inner: &Arc<Inner>, seeds: Vec<String>) {
     if !seeds.is_empty() {
         inner.members.take_part();
+        inner.members.seek(seeds.len());
+        tell(inner);
     }
     for seed in seeds {
         let (root, seeking) = (inner.root.clone(), seek_one(inner.clone(), seed));
@@ -217,25 +254,55 @@ pub(super) fn seek(inner: &Arc<Inner>, seeds: Vec<String>) {
     }
 }
 
+/// An attempt to join through somebody, which may be dropped. Whoever asks this node for something meanwhile learns that it
+/// knows nothing yet.
+pub(super) struct Seeking {
+    inner: Arc<Inner>,
+    attempt: Attempt,
+}
+
+impl Seeking {
+    pub(super) fn begin(inner: Arc<Inner>) -> Self {
+        inner.members.seek(1);
+        tell(&inner);
+        Self { inner, attempt: Attempt::Void }
+    }
+
+    /// There is a session with the node.
+    pub(super) fn found(mut self, node: NodeId) {
+        self.inner.members.join_through(node);
+        self.attempt = Attempt::Reached;
+    }
+}
+
+impl Drop for Seeking {
+    fn drop(&mut self) {
+        self.inner.members.attempted(self.attempt);
+        tell(&self.inner);
+    }
+}
+
 async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut found = None;
     let mut told = None;
     let mut pause = SEED_PAUSE;
+    let mut first = true;
     loop {
         if !found.is_some_and(|node| inner.has_session(node)) {
             let target = DialTarget { way: Way::Direct(addr.clone()), pin_key: None, pin_node: None, hearsay: false };
-            match dial::connect(inner.clone(), target).await {
+            let attempt = match dial::connect(inner.clone(), target).await {
                 Ok(node) => {
                     inner.members.join_through(node);
                     found = Some(node);
                     told = None;
                     pause = SEED_CHECK;
+                    Attempt::Reached
                 }
                 Err(MeshError::HandshakeFailed {
                     reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), ..
                 }) => {
                     // One list of seeds serves all nodes.
-                    return;
+                    Attempt::Void
                 }
                 Err(error) => {
                     // A seed may come later; one that is there and refuses is a mistake of somebody's. Both are told once.
@@ -247,7 +314,14 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
                     }
                     told = Some(refuses);
                     pause = (2 * pause).min(SEED_CHECK);
+                    Attempt::Failed
                 }
+            };
+            if std::mem::take(&mut first) {
+                inner.members.attempted(attempt);
+            }
+            if attempt == Attempt::Void {
+                return;
             }
         }
         tokio::time::sleep(pause).await;

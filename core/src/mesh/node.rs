@@ -147,9 +147,25 @@ impl MeshNode {
     /// when there is a session with it. Nodes that take part learn of each other as soon as both ends have started, and
     /// form sessions by themselves.
     pub async fn join(&self, addr: &str) -> Result<NodeId, MeshError> {
+        let seeking = members::Seeking::begin(self.inner.clone());
         let node = self.connect(addr, None, None).await?;
-        self.inner.members.join_through(node);
+        seeking.found(node);
         Ok(node)
+    }
+
+    /// Resolves when there is a session with `node`, or this node is done with joining and has none. None when there is one,
+    /// or nothing to wait for. Takes at most some seconds after the start.
+    pub fn meeting(&self, node: NodeId) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if node == self.node_id() || self.inner.present.contains_key(&node) {
+            return None;
+        }
+        let (joining, met) = (self.inner.members.joining()?, self.inner.session_with(node));
+        Some(async move {
+            tokio::select! {
+                _ = met => {}
+                () = joining => {}
+            }
+        })
     }
 
     /// The live members of the mesh beside this node, sorted. Empty while it takes no part.
@@ -207,6 +223,7 @@ impl MeshNode {
     /// records once both sides have started.
     pub fn start(&self) {
         self.inner.start();
+        self.inner.members.start();
     }
 
     /// The peers that are remembered, sorted by id. Not to be called from a handler.
@@ -284,7 +301,8 @@ impl MeshNode {
                 handler.peer(&PeerEvent::Suspected { node: peer.identity.node });
             }
         }
-        handler.members(&self.inner.members.keepers());
+        let (keepers, standing) = self.inner.members.seen();
+        handler.members(&keepers, standing);
         self.inner.handlers.write().install(handler, subprotocols);
         if subprotocols.contains(&Subprotocol::Directory) {
             self.inner.members.keeps_directory(true);

@@ -45,6 +45,11 @@ impl Timer {
         runs
     }
 
+    /// Resolves when [`stop`](Self::stop) was called.
+    pub(crate) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
     async fn run<T: Timed>(self, machine: Weak<T>) {
         loop {
             let Some(deadline) = machine.upgrade().map(|machine| machine.next_deadline()) else { return };

@@ -16,6 +16,15 @@ use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::{DirectoryMessage, Few};
 
+/// A question of another node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) from: NodeId,
+    query: Query,
+    /// What it asks as a home.
+    view: Option<u64>,
+}
+
 impl Engine {
     /// Asks for the host of a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
@@ -45,7 +54,7 @@ impl Engine {
     }
 
     /// Whether a node can be asked now.
-    fn answers(&self, node: NodeId) -> bool {
+    pub(super) fn answers(&self, node: NodeId) -> bool {
         node == self.me() || self.peers.get(node).is_some_and(|peer| peer.up && peer.ready)
     }
 
@@ -54,7 +63,7 @@ impl Engine {
         let view = view.homes_of(origin).contains(node).then(|| view.name().0);
         if node == self.me() {
             // This node is a home itself, and is asked because it does not host the daemon.
-            let (hosts, settled) = self.as_home(node, origin, view.unwrap_or_default(), false);
+            let (hosts, settled) = self.as_home(node, origin, view.unwrap_or_default());
             return self.on_answer(query, node, None, &hosts.unwrap_or_default(), settled == Some(true));
         }
         let hosting = self.is_spawning(origin).then_some(true);
@@ -113,12 +122,12 @@ impl Engine {
     }
 
     /// Nobody told in time where a daemon lives. Whoever still waits does so for as long as its patience lasts; `locate` does
-    /// not, and a spawn only while the `silent` one, which is named as the host, may live.
+    /// not, and a spawn only while the `silent` one, which is named as the host, may live, or this node has yet to join.
     fn unanswered(&mut self, origin: OriginHash, former: Option<&Claim>, silent: Option<NodeId>, now: Now) {
         self.spawn_where_none_lives(origin, former);
         let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
         self.finish_locating(origin, None, now);
-        if silent.is_some_and(|host| self.spawn_waits_for(origin, host, now)) {
+        if silent.is_some_and(|host| self.spawn_waits_for(origin, host, now)) || self.spawn_waits_to_join(origin, now) {
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
             self.spawn_looked_up(origin, None, now);
@@ -154,20 +163,14 @@ impl Engine {
     pub(super) fn on_directory(&mut self, from: NodeId, body: &[u8], now: Now) {
         match codec::decode(body) {
             Ok(DirectoryMessage::Lookup { query, origin, view, hosting }) => {
-                if hosting == Some(true) {
-                    self.spawn_has_rival(origin, from);
+                let (hosting, asked) = (hosting == Some(true), Asked { from, query: Query(query), view });
+                if hosting && view.is_some() {
+                    self.about_to_host(from, origin);
                 }
-                let claim = self.claim_for(origin);
-                let (hosts, settled) = match view {
-                    Some(view) => self.as_home(from, origin, view, hosting == Some(true)),
-                    None => (None, None),
-                };
-                let hosts = hosts.map(Few);
-                let former = self.former_claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
-                let doubt = self.holds_in_doubt(origin).then_some(true);
-                let (claim, former) = (claim.as_deref(), former.as_deref());
-                let answer = DirectoryMessage::Answer { query, claim, hosts, settled, former, doubt };
-                self.send(from, Subprotocol::Directory, codec::encode(&answer));
+                if !(hosting && self.spawn_goes_first(origin, asked)) {
+                    self.answer_where(origin, asked);
+                }
+                self.check_lookups(now);
             }
             Ok(DirectoryMessage::Answer { query, claim, hosts, settled, former, doubt }) => {
                 let query = Query(query);
@@ -194,6 +197,22 @@ impl Engine {
             Ok(DirectoryMessage::Hosting { hosted }) => self.on_hosting(from, &hosted),
             Err(error) => self.refuse(from, "directory message", &error),
         }
+    }
+
+    /// Tells somebody what this node knows of a daemon.
+    pub(super) fn answer_where(&mut self, origin: OriginHash, asked: Asked) {
+        let Asked { from, query, view } = asked;
+        let claim = self.claim_for(origin);
+        let (hosts, settled) = match view {
+            Some(view) => self.as_home(from, origin, view),
+            None => (None, None),
+        };
+        let hosts = hosts.map(Few);
+        let former = self.former_claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
+        let doubt = self.holds_in_doubt(origin).then_some(true);
+        let (claim, former) = (claim.as_deref(), former.as_deref());
+        let answer = DirectoryMessage::Answer { query: query.0, claim, hosts, settled, former, doubt };
+        self.send(from, Subprotocol::Directory, codec::encode(&answer));
     }
 
     fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, hosts: &[NodeId], settled: bool) {

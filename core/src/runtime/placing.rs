@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::engine::{Engine, Now, Slot};
 use super::timers::TimerKey;
-use crate::daemon::{DaemonKey, Standing};
+use crate::daemon::{self, DaemonKey};
 use crate::directory::{Homes, Hosts, View, ViewName};
 use crate::identity::{NodeId, OriginHash, RuntimeLife};
+use crate::membership::Standing;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::directory::{Between, DirectoryMessage, Rival};
@@ -35,6 +36,8 @@ const MOST_LEFT: usize = 65_536;
 pub(super) struct Placing {
     /// The members that keep addresses, this node among them.
     pub(super) view: View,
+    /// How far this node has come with joining them.
+    pub(super) standing: Standing,
     /// As a home: who hosts what.
     pub(super) hosts: Hosts,
     /// Which of its runtimes each peer has; the first one where nothing was heard.
@@ -90,12 +93,15 @@ impl Placing {
 }
 
 impl Engine {
-    /// The live members that keep addresses, this node among them if it does; none while it takes no part.
-    pub fn members(&mut self, members: &[NodeId], now: Now) {
+    /// The live members that keep addresses, this node among them if it does; none while it takes no part. `standing` is how
+    /// far this node has come with joining them.
+    pub fn members(&mut self, members: &[NodeId], standing: Standing, now: Now) {
         let view = View::new(members);
-        if view == self.placing.view {
+        let stood = std::mem::replace(&mut self.placing.standing, standing);
+        if view == self.placing.view && standing == stood {
             return;
         }
+        self.lookups.stand(standing, now.instant);
         let before = std::mem::replace(&mut self.placing.view, view);
         self.begin_pass(now);
         self.ask_new_homes(now);
@@ -172,7 +178,8 @@ impl Engine {
     fn end_pass(&mut self) {
         let me = self.me();
         self.placing.cursor = None;
-        let settled = Some(self.placing.view.name().0);
+        // Who has yet to hear of the members has named its daemons to the homes of no mesh.
+        let settled = (self.placing.standing != Standing::Seeking).then_some(self.placing.view.name().0);
         let homes: Vec<NodeId> = self.placing.view.nodes().iter().copied().filter(|&home| home != me).collect();
         for home in homes {
             // One for whom some of this pass was dropped has not been told all.
@@ -234,7 +241,7 @@ impl Engine {
     /// Whether a spawn of this daemon is being looked up.
     pub(super) fn is_spawning(&self, origin: OriginHash) -> bool {
         let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
-        slot.is_some_and(|slot| slot.host.standing == Standing::Starting)
+        slot.is_some_and(|slot| slot.host.standing == daemon::Standing::Starting)
     }
 
     /// A home was told with a question that this node is about to host a daemon.
@@ -275,23 +282,28 @@ impl Engine {
         }
     }
 
+    /// A node says to this one, as a home, that it is about to host a daemon.
+    pub(super) fn about_to_host(&mut self, from: NodeId, origin: OriginHash) {
+        if self.placing.hosts.add(from, origin).is_err() {
+            tracing::debug!(host = %from, %origin, "no room to remember a host");
+        }
+    }
+
     /// Answers as a home: who hosts a daemon, and whether knowing of none means that there is none.
     pub(super) fn as_home(
         &mut self,
         from: NodeId,
         origin: OriginHash,
         view: u64,
-        hosting: bool,
     ) -> (Option<Vec<NodeId>>, Option<bool>) {
         let me = self.me();
         let hosts: Vec<NodeId> = self.placing.hosts.of(origin).filter(|&host| host != from && host != me).collect();
-        if hosting && from != me && self.placing.hosts.add(from, origin).is_err() {
-            tracing::debug!(host = %from, %origin, "no room to remember a host");
-        }
         let Placing { view: mine, hosts: known, .. } = &self.placing;
         let view = ViewName(view);
         let others = mine.nodes().iter().filter(|&&member| member != me && member != from);
-        let settled = mine.name() == view && others.into_iter().all(|&member| known.is_settled(member, view));
+        let settled = self.placing.standing != Standing::Seeking
+            && mine.name() == view
+            && others.into_iter().all(|&member| known.is_settled(member, view));
         ((!hosts.is_empty()).then_some(hosts), Some(settled))
     }
 
@@ -347,12 +359,12 @@ impl Engine {
 /// Whether homes are to know of it: not while it has yet to arrive.
 fn is_named(slot: &Slot) -> bool {
     match slot.host.standing {
-        Standing::Arriving(_) => false,
-        Standing::Starting
-        | Standing::Live
-        | Standing::Freezing(_)
-        | Standing::Frozen(_)
-        | Standing::Closed(_)
-        | Standing::Released(_) => true,
+        daemon::Standing::Arriving(_) => false,
+        daemon::Standing::Starting
+        | daemon::Standing::Live
+        | daemon::Standing::Freezing(_)
+        | daemon::Standing::Frozen(_)
+        | daemon::Standing::Closed(_)
+        | daemon::Standing::Released(_) => true,
     }
 }

@@ -17,6 +17,7 @@ use super::receiving::ChunkPlacement;
 use super::work::Work;
 use crate::channel::{Channels, DaemonChannels, DaemonChannelsObserver};
 use crate::identity::{NodeId, NodeStaticSecret};
+use crate::membership::Standing;
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
@@ -305,8 +306,8 @@ impl SubprotocolHandler for Shared {
         self.act_from_outside(|engine, now| engine.peer(event, now));
     }
 
-    fn members(&self, members: &[NodeId]) {
-        self.act_from_outside(|engine, now| engine.members(members, now));
+    fn members(&self, members: &[NodeId], standing: Standing) {
+        self.act_from_outside(|engine, now| engine.members(members, standing, now));
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {

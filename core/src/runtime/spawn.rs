@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::{Executed, RuntimeError};
+use super::finding::Asked;
 use super::recovery::peer_lost;
 use super::rerouting::Refusal;
 use super::timers::TimerKey;
@@ -47,16 +48,26 @@ pub(super) struct Spawning {
     state: Option<Bytes>,
     /// The directory has not answered yet whether the daemon lives elsewhere.
     looking: bool,
-    /// Until when it waits for a host that is named and silent.
-    patience: Instant,
+    /// Since when it waits for a host that is named and silent, or for this node to join.
+    begun: Instant,
     /// Nodes that are about to host it as well: once it lives they are shown its claim.
-    rivals: Vec<NodeId>,
+    rivals: Vec<Rival>,
+}
+
+/// A node that is about to host the same daemon.
+#[derive(Debug)]
+struct Rival {
+    node: NodeId,
+    /// What it asked. It is answered once it is known what became of the spawn here.
+    asked: Option<Asked>,
 }
 
 /// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
 /// half a minute unless that is set, and name it no longer.
 const SILENT_HOST: Duration = Duration::from_secs(35);
-/// Most nodes that are remembered for that.
+/// How long it waits for its own node to join: that takes less, but counts from the start of the node.
+const JOINING: Duration = Duration::from_secs(12);
+/// Most nodes that are about to host the same daemon and are remembered.
 const MOST_RIVALS: usize = 8;
 
 impl Engine {
@@ -117,15 +128,10 @@ impl Engine {
         self.insert(
             host,
             Inbound::new(),
-            Some(Box::new(Spawning {
-                ticket,
-                state,
-                looking: true,
-                patience: now.instant + SILENT_HOST,
-                rivals: Vec::new(),
-            })),
+            Some(Box::new(Spawning { ticket, state, looking: true, begun: now.instant, rivals: Vec::new() })),
         );
-        if self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1 {
+        let others = self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1;
+        if others || self.placing.standing.is_passing() {
             // Whoever was asked before did not hear that this node is about to host it.
             self.lookups.begin_anew(origin);
             self.look_up(origin, Haste::SkipSilent, now);
@@ -177,12 +183,19 @@ impl Engine {
     pub(super) fn spawn_waits_for(&mut self, origin: OriginHash, host: NodeId, now: Now) -> bool {
         let Some(key) = self.by_origin.get(&origin).copied() else { return false };
         let spawning = self.slot(key).and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
-        let Some(patience) = spawning.map(|spawning| spawning.patience) else { return false };
+        let Some(patience) = spawning.map(|spawning| spawning.begun + SILENT_HOST) else { return false };
         let ended = self.graves.holds(host, Incarnation::EARLIEST) && self.peers.get(host).is_none();
         if !ended && patience <= now.instant {
             self.fail_spawn(key, RuntimeError::HostSilent { origin, host }, now);
         }
         !ended && patience > now.instant
+    }
+
+    /// Whether a spawn goes on waiting for this node to join those who would know.
+    pub(super) fn spawn_waits_to_join(&self, origin: OriginHash, now: Now) -> bool {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
+        let spawning = slot.and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
+        self.placing.standing.is_passing() && spawning.is_some_and(|spawning| spawning.begun + JOINING > now.instant)
     }
 
     /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
@@ -257,12 +270,48 @@ impl Engine {
 
     /// Another node is about to host what is being spawned here.
     pub(super) fn spawn_has_rival(&mut self, origin: OriginHash, rival: NodeId) {
+        self.enter_rival(origin, rival, None);
+    }
+
+    /// Enters a rival, with what it asked; false when there is no room.
+    fn enter_rival(&mut self, origin: OriginHash, node: NodeId, asked: Option<Asked>) -> bool {
         let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
-        if let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut())
-            && spawning.rivals.len() < MOST_RIVALS
-            && !spawning.rivals.contains(&rival)
-        {
-            spawning.rivals.push(rival);
+        let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut()) else { return false };
+        let room = spawning.rivals.len() < MOST_RIVALS;
+        match spawning.rivals.iter_mut().find(|rival| rival.node == node) {
+            Some(known) => known.asked = asked.or(known.asked),
+            None if room => spawning.rivals.push(Rival { node, asked }),
+            None => return false,
+        }
+        true
+    }
+
+    /// A node that is about to host a daemon asks this one, which perhaps is as well. True when it has to wait for what becomes
+    /// of the spawn here: it is answered then. Whoever has asked everybody goes first, and of two that are asking the one with
+    /// the smaller id; the other one waits for that, so that one of them is refused.
+    pub(super) fn spawn_goes_first(&mut self, origin: OriginHash, asked: Asked) -> bool {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
+        let Some(looking) = slot.and_then(|slot| slot.spawning.as_ref()).map(|spawning| spawning.looking) else {
+            return false;
+        };
+        if !looking || self.me() < asked.from {
+            return self.enter_rival(origin, asked.from, Some(asked));
+        }
+        self.enter_rival(origin, asked.from, None);
+        let answers = self.answers(asked.from);
+        if let Some(query) = self.lookups.ask_rival(origin, asked.from, answers) {
+            self.ask_where(asked.from, query, origin);
+        }
+        false
+    }
+
+    /// It is known what became of a spawn: those that wait for it are answered, the others shown the claim.
+    fn tell_rivals(&mut self, origin: OriginHash, rivals: Vec<Rival>) {
+        for Rival { node, asked } in rivals {
+            match asked {
+                Some(asked) => self.answer_where(origin, asked),
+                None => self.show_claim(origin, node),
+            }
         }
     }
 
@@ -274,9 +323,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Daemon(key));
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
-        for rival in spawning.rivals {
-            self.show_claim(about.0, rival);
-        }
+        self.tell_rivals(about.0, spawning.rivals);
         self.notice_daemon(DaemonEvent::Spawned, about);
         if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
             self.announce(key);
@@ -291,6 +338,7 @@ impl Engine {
         self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         if let Some(spawning) = slot.spawning {
             self.settle(spawning.ticket, Err(error));
+            self.tell_rivals(slot.host.origin, spawning.rivals);
         }
     }
 

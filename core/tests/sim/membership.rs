@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId};
-use mesh_daemon_core::membership::{Card, Membership, MembershipConfig, MembershipError, Output, SignedCard};
+use mesh_daemon_core::membership::{
+    Attempt, Card, Membership, MembershipConfig, MembershipError, Output, SignedCard, Standing,
+};
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::membership::MembershipMessage;
 use rand::rngs::SmallRng;
@@ -290,6 +292,57 @@ async fn sixteen_nodes_that_know_one_seed_find_each_other_and_form_all_sessions(
         world.run(Duration::from_secs(60));
         let each = (world.messages - before) / 16 / 60;
         assert!(each <= 4, "{each} messages of each node in a second");
+    });
+}
+
+#[tokio::test]
+async fn a_joiner_is_settled_no_sooner_than_it_knows_every_member_and_has_a_session_with_each() {
+    for_seeds(12, |world, seed| {
+        let (newcomer, some) = (11, 1 + usize::try_from(seed).expect("small") % 10);
+        for node in 1..newcomer {
+            world.join(node, 0);
+        }
+        world.run(Duration::from_secs(60));
+        world.with(newcomer, Membership::start);
+        world.with(newcomer, |machine, now| machine.seek(2, now));
+        world.with(newcomer, |machine, now| machine.attempted(Attempt::Failed, now));
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.nodes[newcomer].machine.standing(), Standing::Seeking);
+        world.join(newcomer, some);
+        world.with(newcomer, |machine, now| machine.attempted(Attempt::Reached, now));
+        let joined = world.now;
+        while world.nodes[newcomer].machine.standing() != Standing::Settled {
+            assert!(world.now - joined < Duration::from_secs(5), "{:?}", world.nodes[newcomer].machine);
+            world.run(Duration::from_millis(1));
+        }
+        let all = all(world);
+        let others: BTreeSet<NodeId> = all[..newcomer].iter().map(|&node| world.id(node)).collect();
+        assert_eq!(world.live(newcomer), others);
+        assert!(all[..newcomer].iter().all(|&node| world.sessions.contains_key(&pair(node, newcomer))));
+        assert!(all[..newcomer].iter().all(|&node| world.nodes[node].machine.standing() == Standing::Settled));
+        world.run(Duration::from_secs(30));
+        world.assert_agreed(&all, true);
+    });
+}
+
+#[tokio::test]
+async fn a_node_that_reaches_nobody_is_apart_until_others_come() {
+    for_seeds(3, |world, _| {
+        world.with(0, Membership::start);
+        world.with(0, Membership::take_part);
+        world.with(0, |machine, now| machine.seek(1, now));
+        world.with(0, |machine, now| machine.attempted(Attempt::Failed, now));
+        world.run(Duration::from_millis(1_900));
+        assert_eq!(world.nodes[0].machine.standing(), Standing::Seeking);
+        world.run(Duration::from_millis(200));
+        assert_eq!(world.nodes[0].machine.standing(), Standing::Apart);
+        world.join(1, 0);
+        world.join(2, 0);
+        world.run(Duration::from_secs(10));
+        world.assert_agreed(&[0, 1, 2], true);
+        for node in 0..3 {
+            assert_eq!(world.nodes[node].machine.standing(), Standing::Settled, "n{node}");
+        }
     });
 }
 

@@ -21,6 +21,7 @@ mod floods;
 mod forged;
 mod forged_streams;
 mod homes;
+mod joiners;
 mod limits;
 mod lives;
 mod load;

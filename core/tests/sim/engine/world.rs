@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::seeds;
 use mesh_daemon_core::daemon::DaemonKey;
 use mesh_daemon_core::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
+use mesh_daemon_core::membership::Standing;
 use mesh_daemon_core::mesh::{Loss, PeerEvent, PeerIdentity, Record};
 use mesh_daemon_core::migration::MigrationFailure;
 use mesh_daemon_core::runtime::{
@@ -184,6 +185,8 @@ pub(crate) struct World {
     pub(crate) slow_takes: std::ops::Range<u64>,
     /// Who each node has as members of the mesh; nobody where that is empty.
     members: Vec<Vec<usize>>,
+    /// How far each has come with joining.
+    standings: Vec<Standing>,
     /// How many messages of the directory were sent.
     pub(crate) directory_messages: usize,
     /// Who is dead, who cannot reach whom for long, and who has given whom up.
@@ -282,6 +285,7 @@ impl World {
             talk: None,
             slow_takes: 0..3_000,
             members: vec![Vec::new(); count],
+            standings: vec![Standing::Settled; count],
             directory_messages: 0,
             mortality: deaths::Mortality::default(),
             ran: Vec::new(),

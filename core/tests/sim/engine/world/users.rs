@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
+use mesh_daemon_core::membership::Standing;
 use mesh_daemon_core::mesh::{Loss, Record};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
 use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
@@ -247,8 +248,17 @@ impl World {
         let ids: Vec<NodeId> = members.iter().map(|&member| self.id(member)).collect();
         self.note(&format!("n{node} has the members {members:?}"));
         let now = self.present();
-        self.nodes[node].engine.members(&ids, now);
+        let standing = self.standings[node];
+        self.nodes[node].engine.members(&ids, standing, now);
         self.settle(node);
+    }
+
+    /// Tells a node how far it has come with joining.
+    pub(crate) fn tell_standing(&mut self, node: usize, standing: Standing) {
+        self.note(&format!("n{node} is {standing:?}"));
+        self.standings[node] = standing;
+        let members = self.members[node].clone();
+        self.tell_members(node, &members);
     }
 
     /// All nodes are members, and have told each other what they host.

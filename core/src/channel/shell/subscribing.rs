@@ -1,0 +1,136 @@
+//! The node's own subscriptions, with a reader and without. Of a publisher that it has yet to meet, because it has only begun
+//! to join, they begin when it is met.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Channels, Joining, Key, State, answer, own_key};
+use crate::channel::machine::Moment;
+use crate::channel::reader::{Reader, ReaderEnd, ReaderId};
+use crate::channel::{ChannelError, Feed};
+use crate::identity::NodeId;
+
+/// What is to be subscribed to.
+struct Wish {
+    me: NodeId,
+    publisher: NodeId,
+    feed: Feed,
+    token: Option<Vec<u8>>,
+    reader: Option<ReaderId>,
+}
+
+type Asked = Result<oneshot::Receiver<Result<(), ChannelError>>, ChannelError>;
+
+impl Channels {
+    /// Has the node subscribe to a channel, or be a member of a queue group. It begins at once, also when the future is not
+    /// awaited.
+    pub fn subscribe(
+        &self,
+        publisher: NodeId,
+        feed: &Feed,
+        token: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
+        answer(self.begin(self.wish(publisher, feed, token, None)))
+    }
+
+    /// Subscribes with a reader. The future tells when the publisher has agreed.
+    pub fn open_reader(
+        &self,
+        publisher: NodeId,
+        feed: &Feed,
+        token: Option<&[u8]>,
+    ) -> (ReaderId, impl Future<Output = Result<(), ChannelError>> + use<>) {
+        let reader = self.shared.act(|state, _| {
+            state.last_reader += 1;
+            let reader = ReaderId(state.last_reader);
+            state.readers.insert(reader, Reader::new(own_key(publisher, feed)));
+            reader
+        });
+        (reader, answer(self.begin(self.wish(publisher, feed, token, Some(reader)))))
+    }
+
+    fn wish(&self, publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Wish {
+        let me = self.shared.mesh.node_id();
+        Wish { me, publisher, feed: feed.clone(), token: token.map(<[u8]>::to_vec), reader }
+    }
+
+    fn begin(&self, wish: Wish) -> Asked {
+        let Some(meeting) = self.shared.mesh.meeting(wish.publisher) else {
+            return self.shared.act(|state, now| {
+                state.enter(&wish);
+                state.ask(&wish, now)
+            });
+        };
+        self.shared.act(|state, _| state.enter(&wish));
+        let (tell, told) = oneshot::channel();
+        let (shared, timer) = (Arc::downgrade(&self.shared), self.shared.timer.clone());
+        self.shared.mesh.tasks().spawn(async move {
+            tokio::select! {
+                biased;
+                () = timer.stopped() => return,
+                () = meeting => {}
+            }
+            let asked = shared.upgrade().map(|shared| shared.act(|state, now| state.ask(&wish, now)));
+            if let Some(asked) = asked {
+                let _nobody_waits = tell.send(answer(asked).await);
+            }
+        });
+        Ok(told)
+    }
+}
+
+impl Wish {
+    fn key(&self) -> Key {
+        own_key(self.publisher, &self.feed)
+    }
+}
+
+impl State {
+    /// The node is to subscribe, as soon as the publisher can be asked.
+    fn enter(&mut self, wish: &Wish) {
+        let own = self.own.entry(wish.key()).or_default();
+        match wish.reader {
+            Some(reader) => own.readers.push(reader),
+            None => own.joining += 1,
+        }
+    }
+
+    fn is_entered(&self, wish: &Wish) -> bool {
+        self.own.get(&wish.key()).is_some_and(|own| match wish.reader {
+            Some(reader) => own.readers.contains(&reader),
+            None => own.joining > 0,
+        })
+    }
+
+    /// Asks the publisher, unless the node has left again meanwhile.
+    fn ask(&mut self, wish: &Wish, now: Moment) -> Asked {
+        if !self.is_entered(wish) {
+            return Err(ChannelError::Left(wish.me));
+        }
+        let (key, token) = (wish.key(), wish.token.as_deref());
+        let joining = if wish.reader.is_some() { Joining::Reader(key) } else { Joining::Kept(key) };
+        let told = self.join(wish.publisher, &wish.feed, token, joining, now);
+        if let Err(error) = &told {
+            self.withdraw(wish, error);
+        }
+        told
+    }
+
+    /// A subscription came to nothing before the publisher was asked.
+    fn withdraw(&mut self, wish: &Wish, error: &ChannelError) {
+        let key = wish.key();
+        let Some(own) = self.own.get_mut(&key) else { return };
+        match wish.reader {
+            Some(reader) => own.readers.retain(|&one| one != reader),
+            None => own.joining = own.joining.saturating_sub(1),
+        }
+        if !own.kept && own.joining == 0 && own.readers.is_empty() {
+            self.own.remove(&key);
+        }
+        if let Some(reader) = wish.reader {
+            self.end_reader(reader, ReaderEnd::Failed(error.clone()));
+        }
+    }
+}

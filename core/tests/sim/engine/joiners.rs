@@ -1,0 +1,236 @@
+//! Nodes that were told to join a mesh and have yet to get there, and nodes that spawn one identity at the same time.
+
+use std::time::Duration;
+
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::identity::{EntityKeypair, OriginHash};
+use mesh_daemon_core::membership::Standing;
+use mesh_daemon_core::mesh::Loss;
+use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest};
+
+use super::for_seeds;
+use super::world::World;
+
+const SEED: usize = 0;
+const JOINER: usize = 5;
+
+fn key(number: u8) -> EntityKeypair {
+    EntityKeypair::from_seed(&[number; 32])
+}
+
+fn begin_spawn(world: &mut World, node: usize, number: u8) -> Ticket {
+    let (kind, keypair, config) = (Some("prompt".to_owned()), key(number), HostConfig::default());
+    let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
+    world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
+}
+
+fn pause(world: &mut World, most: Duration) {
+    let micros = world.chance(u64::try_from(most.as_micros()).expect("short"));
+    world.run_for(Duration::from_micros(micros));
+}
+
+/// A settled mesh of five, and one that was told to join it and has reached nobody.
+fn five_and_one(world: &mut World) {
+    let five: Vec<usize> = (0..JOINER).collect();
+    for &node in &five {
+        world.lose(JOINER, node, Loss::Silence);
+    }
+    for &node in &five {
+        world.tell_members(node, &five);
+    }
+    world.run_for(Duration::from_millis(200));
+    world.tell_standing(JOINER, Standing::Seeking);
+    world.tell_members(JOINER, &[JOINER]);
+}
+
+/// It joins: each step in its time.
+fn join(world: &mut World) {
+    let all: Vec<usize> = (0..=JOINER).collect();
+    let moment = Duration::from_millis(20);
+    world.connect(JOINER, SEED, false);
+    pause(world, moment);
+    world.tell_members(SEED, &all);
+    pause(world, moment);
+    world.tell_members(JOINER, &[SEED, JOINER]);
+    pause(world, moment);
+    world.tell_standing(JOINER, Standing::Arriving);
+    world.tell_members(JOINER, &all);
+    let most = if world.chance(4) == 0 { Duration::from_secs(1) } else { moment };
+    let first = usize::try_from(world.chance(4)).expect("small");
+    for node in (0..4).map(|nth| 1 + (first + nth) % 4) {
+        pause(world, most);
+        world.connect(JOINER, node, false);
+        pause(world, most);
+        world.tell_members(node, &all);
+    }
+    world.tell_standing(JOINER, Standing::Settled);
+}
+
+fn fenced(world: &World) -> usize {
+    world.daemon_events.iter().filter(|(_, event)| *event == DaemonEvent::Fenced).count()
+}
+
+fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
+    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
+}
+
+#[test]
+fn a_node_that_has_yet_to_join_spawns_nothing_that_lives_there_and_its_calls_arrive() {
+    for_seeds(0..100, 6, |world| {
+        five_and_one(world);
+        let host = 1 + usize::try_from(world.chance(4)).expect("small");
+        let ticket = begin_spawn(world, host, 1);
+        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        let (origin, nowhere) = (key(1).origin_hash(), key(2).origin_hash());
+        let second = begin_spawn(world, JOINER, 1);
+        let (call, send, in_vain) =
+            (world.call(JOINER, origin), world.send(JOINER, origin), world.call(JOINER, nowhere));
+        let at = world.now;
+        let locate = world.act(JOINER, None, |engine, ticket, now| engine.locate(ticket, origin, now));
+        pause(world, Duration::from_secs(4));
+        for ticket in [second, call, send, in_vain] {
+            assert!(!world.is_answered(ticket), "nobody could be asked");
+        }
+        let waited = world.now - at > Duration::from_secs(2);
+        assert_eq!(world.is_answered(locate), waited, "two seconds are enough for somebody who only asks");
+        join(world);
+        assert!(matches!(world.wait_for(second), Err(RuntimeError::AlreadyRegistered(_))));
+        world.outputs(call);
+        assert!(matches!(world.wait_for(send), Ok(Settlement::Done)));
+        assert_eq!(world.failure(in_vain), RuntimeError::NotFound(nowhere));
+        assert_eq!((hosts(world, origin), fenced(world)), (vec![host], 0));
+        assert_eq!(world.located(JOINER, origin), Some(world.id(host)));
+        // What lives nowhere is spawned at once.
+        let before = world.now;
+        let ticket = begin_spawn(world, JOINER, 3);
+        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        assert!(world.now - before < Duration::from_millis(500), "{:?}", world.now - before);
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn homes_that_a_joiner_has_yet_to_meet_are_waited_for() {
+    for_seeds(0..40, 6, |world| {
+        five_and_one(world);
+        for number in 1..=8 {
+            let ticket = begin_spawn(world, usize::from(number) % 4 + 1, number);
+            assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        }
+        let all: Vec<usize> = (0..=JOINER).collect();
+        world.connect(JOINER, SEED, false);
+        world.tell_members(SEED, &all);
+        world.tell_standing(JOINER, Standing::Arriving);
+        world.tell_members(JOINER, &all);
+        let tickets: Vec<Ticket> = (1..=8).map(|number| begin_spawn(world, JOINER, number)).collect();
+        pause(world, Duration::from_secs(5));
+        for node in 1..JOINER {
+            world.connect(JOINER, node, false);
+            world.tell_members(node, &all);
+        }
+        world.tell_standing(JOINER, Standing::Settled);
+        for ticket in tickets {
+            assert!(matches!(world.wait_for(ticket), Err(RuntimeError::AlreadyRegistered(_))));
+        }
+        assert_eq!(fenced(world), 0);
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_node_that_finds_nobody_begins_without_them_and_is_not_sure_of_what_they_may_host() {
+    for_seeds(0..10, 6, |world| {
+        five_and_one(world);
+        let spawning = begin_spawn(world, JOINER, 1);
+        let call = world.call(JOINER, key(2).origin_hash());
+        world.run_for(Duration::from_secs(2));
+        assert!(!world.is_answered(spawning));
+        world.tell_standing(JOINER, Standing::Apart);
+        assert!(matches!(world.wait_for(spawning), Ok(Settlement::Spawned(_))));
+        let before = world.now;
+        let next = begin_spawn(world, JOINER, 3);
+        assert!(matches!(world.wait_for(next), Ok(Settlement::Spawned(_))));
+        assert_eq!(world.located(JOINER, key(4).origin_hash()), None);
+        assert!(world.now - before < Duration::from_millis(100), "nothing more is waited for");
+        world.run_for(Duration::from_secs(10));
+        assert!(!world.is_answered(call), "it may be with those that are sought");
+        let ticket = begin_spawn(world, 2, 2);
+        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        world.tell_standing(JOINER, Standing::Seeking);
+        join(world);
+        world.outputs(call);
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn one_that_joins_through_another_that_has_yet_to_join_is_not_sure_either() {
+    for_seeds(0..20, 3, |world| {
+        // The third has the daemon; the second seeks it and is the seed of the first.
+        let ticket = begin_spawn(world, 2, 1);
+        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        world.lose(2, 0, Loss::Silence);
+        world.lose(2, 1, Loss::Silence);
+        world.tell_members(2, &[2]);
+        world.tell_standing(1, Standing::Seeking);
+        world.tell_members(1, &[0, 1]);
+        world.tell_standing(0, Standing::Settled);
+        world.tell_members(0, &[0, 1]);
+        world.run_for(Duration::from_millis(200));
+        let second = begin_spawn(world, 0, 1);
+        pause(world, Duration::from_millis(900));
+        assert!(!world.is_answered(second), "neither of the two knows");
+        world.connect(1, 2, false);
+        world.tell_members(2, &[0, 1, 2]);
+        world.tell_standing(1, Standing::Settled);
+        world.tell_members(1, &[0, 1, 2]);
+        world.connect(0, 2, false);
+        world.tell_members(0, &[0, 1, 2]);
+        assert!(matches!(world.wait_for(second), Err(RuntimeError::AlreadyRegistered(_))));
+        assert_eq!((hosts(world, key(1).origin_hash()), fenced(world)), (vec![2], 0));
+    });
+}
+
+/// Some spawn it at about the same time, one succeeds, and the others are refused.
+fn one_of_several(world: &mut World, nodes: &[usize]) {
+    let tickets: Vec<Ticket> = nodes
+        .iter()
+        .map(|&node| {
+            pause(world, Duration::from_micros(400));
+            begin_spawn(world, node, 7)
+        })
+        .collect();
+    let refused = |result: &Result<Settlement, RuntimeError>| match result {
+        Ok(_) => false,
+        Err(RuntimeError::AlreadyRegistered(_)) => true,
+        Err(other) => panic!("{other}"),
+    };
+    let refusals = tickets.into_iter().filter(|&ticket| refused(world.wait_for(ticket))).count();
+    assert_eq!(refusals, nodes.len() - 1, "one has it");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((hosts(world, key(7).origin_hash()).len(), fenced(world)), (1, 0));
+    let call = world.call(nodes[0], key(7).origin_hash());
+    world.outputs(call);
+    world.run_for(Duration::from_secs(40));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn of_members_that_spawn_one_identity_at_once_one_has_it_and_the_others_are_refused() {
+    for_seeds(0..200, 6, |world| {
+        world.take_part();
+        let count = 2 + usize::try_from(world.chance(4)).expect("small");
+        one_of_several(world, &(0..count).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn of_peers_that_spawn_one_identity_at_once_one_has_it_and_the_others_are_refused() {
+    for_seeds(0..200, 4, |world| {
+        let count = 2 + usize::try_from(world.chance(3)).expect("small");
+        one_of_several(world, &(0..count).collect::<Vec<_>>());
+    });
+}
