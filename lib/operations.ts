@@ -78,3 +78,9 @@ export function settled<T>(run: () => T): Promise<T> {
     resolve(run());
   });
 }
+
+/** What was thrown, as it is, from a method that returns a promise. */
+export function rejected<T>(error: unknown): Promise<T> {
+  // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- passed on
+  return Promise.reject(error);
+}

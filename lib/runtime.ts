@@ -15,7 +15,7 @@ import { identityHandle, type Identity } from './identity';
 import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves, recover } from './moves';
-import { operation } from './operations';
+import { operation, rejected } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
@@ -297,10 +297,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * The node id of a daemon's host; `null` when those that were asked know of none: in the mesh that this node joined the members
-   * that keep the address, and every peer that is no member of it, for what that peer itself hosts. So a node that only
-   * `connect`ed finds what its peers host, and not what other members of their mesh do. `null` is also the answer when nobody
-   * tells for two seconds, as when this node has yet to join; `call` goes on asking then. A node that is connected but was not
-   * started yet is not asked and not waited for: what lives there is not found before its `mesh.start()`.
+   * that keep the address, and every peer that is no member of it, for what that peer itself hosts: a node that only
+   * `connect`ed does not find what other members of its peers' mesh host. `null` is also the answer when nobody tells for two
+   * seconds, as when this node has yet to join (`call` goes on asking), and for what lives on a node before its `mesh.start()`.
    */
   async locate(originHash: bigint): Promise<bigint | null> {
     const origin = u64(daemonArea, 'originHash', originHash);
@@ -315,8 +314,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable messages wait at the
-   * publisher. The subscription moves with the daemon and ends with it.
+   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable
+   * messages wait at the publisher. The subscription moves with the daemon and ends with it.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
@@ -592,12 +591,6 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
       });
     }
   }
-}
-
-/** What was thrown, as it is, from a method that returns a promise. */
-function rejected<T>(error: unknown): Promise<T> {
-  // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- passed on
-  return Promise.reject(error);
 }
 
 /** For tests of this package: the number of a runtime's native part, and news of gates. */

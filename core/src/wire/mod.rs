@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod channels;
 pub mod codec;
 pub mod directory;
+mod event_failure;
 pub mod events;
 mod failure_reason;
 pub mod frame;
