@@ -81,7 +81,7 @@ pub fn examples() -> Vec<Example> {
             between: Between { from: 1, to: 2 },
         },
         DirectoryMessage::Rivals { rivals: vec![Rival { origin: OriginHash::new(2), host: NodeId::new(4) }] },
-        DirectoryMessage::Tally { hosted: 5, yours: true },
+        DirectoryMessage::Tally { hosted: 5, yours: true, anew: true },
         DirectoryMessage::Hosting { hosted: vec![Hosted { origin: OriginHash::new(2), epoch: Epoch::new(6) }] },
     ]
     .iter()

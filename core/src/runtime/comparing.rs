@@ -9,10 +9,8 @@
 //!
 //! Whatever is to be said to a peer that has much to take waits for it, and holds up nothing for others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::engine::{Engine, Now, Slot};
 use super::placing::{MUCH, PAUSE, STEP, TOGETHER};
@@ -31,8 +29,6 @@ const SHOWN: usize = 64;
 const BREATH: Duration = Duration::from_millis(5);
 /// Daemons are not named to a peer while so many wait of what it told of others.
 const MANY_CONTESTED: usize = 8_192;
-/// So long after this node said how many daemons it hosts, the word of the one that leads is no question but crossed it.
-const CROSSED: Duration = Duration::from_secs(5);
 
 /// What a node goes through its daemons for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +50,8 @@ pub(super) struct Comparing {
     shown: Option<NodeId>,
     /// Daemons that have arrived: hosts that this node has compared with have not heard of them.
     arrived: Newcomers,
-    /// When this node told a peer that leads how many daemons it hosts.
-    told: BTreeMap<NodeId, Instant>,
+    /// Peers that lead and were told how many daemons this node hosts: what they say of theirs crossed that word.
+    told: BTreeSet<NodeId>,
 }
 
 impl Comparing {
@@ -73,38 +69,37 @@ impl Comparing {
 
 impl Engine {
     /// A peer has a new session: what both host is to be compared, unless homes do that.
-    pub(super) fn compare_with(&mut self, peer: NodeId, now: Now) {
+    pub(super) fn compare_with(&mut self, peer: NodeId) {
         self.comparing.arrived.skip(peer);
         let hosted = self.daemons.len() as u64;
         // The one that leads may have asked already.
-        if hosted > 0 && !self.placing.view.contains(peer) && !self.has_told(peer, now) {
-            self.tell_tally(peer, hosted, now);
+        if hosted > 0 && !self.placing.view.contains(peer) && !self.comparing.told.contains(&peer) {
+            self.tell_tally(peer, hosted, false);
         }
     }
 
     /// A peer is a member no more: so far homes compared, and they do not any more.
-    pub(super) fn compare_anew(&mut self, peer: NodeId, now: Now) {
-        self.comparing.told.remove(&peer);
-        self.compare_with(peer, now);
-    }
-
-    fn has_told(&self, peer: NodeId, now: Now) -> bool {
-        self.comparing.told.get(&peer).is_some_and(|at| now.instant < *at + CROSSED)
-    }
-
-    fn tell_tally(&mut self, to: NodeId, hosted: u64, now: Now) {
-        if to < self.me() {
-            self.comparing.told.insert(to, now.instant);
+    pub(super) fn compare_anew(&mut self, peer: NodeId) {
+        self.comparing.arrived.skip(peer);
+        let hosted = self.daemons.len() as u64;
+        if hosted > 0 {
+            self.tell_tally(peer, hosted, true);
         }
-        self.say_tally(to, hosted, false);
     }
 
-    fn say_tally(&mut self, to: NodeId, hosted: u64, yours: bool) {
-        self.send(to, Subprotocol::Directory, codec::encode(&DirectoryMessage::Tally { hosted, yours }));
+    fn tell_tally(&mut self, to: NodeId, hosted: u64, anew: bool) {
+        if to < self.me() {
+            self.comparing.told.insert(to);
+        }
+        self.say_tally(to, &DirectoryMessage::Tally { hosted, yours: false, anew });
+    }
+
+    fn say_tally(&mut self, to: NodeId, tally: &DirectoryMessage<'_>) {
+        self.send(to, Subprotocol::Directory, codec::encode(tally));
     }
 
     /// A peer that shares no homes with this node says how many daemons it hosts.
-    pub(super) fn on_tally(&mut self, from: NodeId, hosted: u64, yours: bool, now: Now) {
+    pub(super) fn on_tally(&mut self, from: NodeId, hosted: u64, yours: bool, anew: bool, now: Now) {
         let mine = self.daemons.len() as u64;
         if mine == 0 {
             return;
@@ -114,9 +109,9 @@ impl Engine {
             self.comparing.walks.entry((from, Walk::NameAll)).or_insert(0);
             self.timers.arm(TimerKey::Comparing, now.instant + TOGETHER);
         } else if leads {
-            self.say_tally(from, mine, true);
-        } else if !self.has_told(from, now) {
-            self.tell_tally(from, mine, now);
+            self.say_tally(from, &DirectoryMessage::Tally { hosted: mine, yours: true, anew: false });
+        } else if anew || !self.comparing.told.contains(&from) {
+            self.tell_tally(from, mine, false);
         }
     }
 

@@ -193,7 +193,7 @@ impl Engine {
                 self.on_place(from, anew, &hosted, &gone, settled, between, now);
             }
             Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(from, &rivals, now),
-            Ok(DirectoryMessage::Tally { hosted, yours }) => self.on_tally(from, hosted, yours, now),
+            Ok(DirectoryMessage::Tally { hosted, yours, anew }) => self.on_tally(from, hosted, yours, anew, now),
             Ok(DirectoryMessage::Hosting { hosted }) => self.on_hosting(from, &hosted),
             Err(error) => self.refuse(from, "directory message", &error),
         }

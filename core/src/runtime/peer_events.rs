@@ -32,7 +32,7 @@ impl Engine {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.ready = true;
                     self.place_anew(*node, now);
-                    self.compare_with(*node, now);
+                    self.compare_with(*node);
                     for (query, origin) in self.lookups.peer_answers(*node) {
                         self.ask_where(*node, query, origin);
                     }

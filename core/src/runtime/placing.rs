@@ -107,7 +107,7 @@ impl Engine {
         self.ask_new_homes(now);
         for &former in before.nodes() {
             if self.peers.get(former).is_some_and(|peer| peer.ready) {
-                self.compare_anew(former, now);
+                self.compare_anew(former);
             }
         }
         self.settle_own(now);

@@ -104,6 +104,9 @@ pub enum DirectoryMessage<'b> {
         /// An answer: the receiver hosts fewer, and is to name them.
         #[n(1)]
         yours: bool,
+        /// The receiver was a member for the sender when it said how many it hosts, if it did: it is to say so again.
+        #[cbor(n(2), default)]
+        anew: bool,
     },
     /// To a peer that shares no homes with the sender, and hosts more: daemons of the sender.
     #[n(6)]

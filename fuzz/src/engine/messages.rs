@@ -303,7 +303,9 @@ impl OfDirectory<'_> {
                 let rival = Rival { origin: origin(theirs), host: peer(second).node_id() };
                 DirectoryMessage::Rivals { rivals: vec![rival] }
             }
-            Self::Tally { hosted, yours } => DirectoryMessage::Tally { hosted: hosted.0, yours },
+            Self::Tally { hosted, yours } => {
+                DirectoryMessage::Tally { hosted: hosted.0, yours, anew: hosted.0 % 2 == 1 }
+            }
             Self::Hosting { theirs, epoch } => {
                 let hosted = Hosted { origin: origin(theirs), epoch: Epoch::new(epoch.0) };
                 DirectoryMessage::Hosting { hosted: vec![hosted] }

@@ -396,6 +396,15 @@ fn former_homes_keep_no_names() {
     }
 }
 
+/// Two peers compared at the beginning of a session when one hosted nothing. When they were no members of one mesh any more, it
+/// asked the other one anew, which took that for the question of the beginning.
+#[test]
+fn who_asks_anew_is_told_anew() {
+    for seed in [800_421, 800_809, 800_820] {
+        directory(seed);
+    }
+}
+
 /// A former host was believed against the host that it named, which knew only of a daemon's other life (1043, 1194, 1217, 1279,
 /// 1323, 1471), or had begun that life itself (1510, 1766, 2000).
 #[test]

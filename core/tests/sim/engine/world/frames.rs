@@ -99,7 +99,7 @@ impl World {
                     format!("Place anew {anew} {hosted:?} gone {gone:?} settled {settled:?}")
                 }
                 DirectoryMessage::Rivals { .. } => "Rivals".to_owned(),
-                DirectoryMessage::Tally { hosted, yours } => format!("Tally {hosted} yours {yours}"),
+                DirectoryMessage::Tally { hosted, yours, .. } => format!("Tally {hosted} yours {yours}"),
                 DirectoryMessage::Hosting { hosted } => format!("Hosting of {}", hosted.len()),
             },
             _ => return None,
