@@ -247,7 +247,8 @@ impl ChannelMachine {
             (membership.accepted, membership.put_out) = (false, None);
             let left = std::mem::take(&mut membership.waiting);
             match feed.group() {
-                None => membership.through = None,
+                // Nor does anybody read now who did.
+                None => (membership.through, membership.room) = (None, None),
                 Some(_) => membership.anew = true,
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));

@@ -30,8 +30,8 @@ pub enum Finding {
     Unanswered(Option<Claim>),
     /// The same, and one of those who did not answer is named as the host.
     HostSilent(NodeId, Option<Claim>),
-    /// Everybody answered, and nobody knows of a host, but somebody holds a copy that a move left in doubt: with the newest
-    /// claim that was denied.
+    /// Nobody knows of a host that is alive, but somebody holds a copy that a move left in doubt: with the newest claim that
+    /// was denied. Others may not have answered.
     InDoubt(Option<Claim>),
 }
 
@@ -467,8 +467,8 @@ impl Lookups {
             .map(|open| {
                 let finding = match (open.best(), open.hosts.first()) {
                     (Some(found), _) => Finding::Found(found),
+                    (None, _) if open.doubted => Finding::InDoubt(open.denied()),
                     (None, Some(&host)) => Finding::HostSilent(host, open.denied()),
-                    (None, None) if open.is_answered(standing) && open.doubted => Finding::InDoubt(open.denied()),
                     (None, None) if open.is_answered(standing) => Finding::NotFound(open.denied()),
                     (None, None) => Finding::Unanswered(open.denied()),
                 };

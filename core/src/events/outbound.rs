@@ -502,11 +502,16 @@ impl OutStream {
         let sent = if refused { self.doubtful.max(apart) } else { self.doubtful.max(self.sent) };
         let first = self.accepted.max(sent) + 1;
         let at = usize::try_from(first.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.items.len());
-        let unsent = self.items.split_off(at).into_iter().filter_map(|item| match item {
-            OutItem::Pending(outgoing) => Some(outgoing),
-            OutItem::Withdrawn { .. } | OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => None,
-        });
-        unsent.collect()
+        let mut unsent = Vec::new();
+        for item in self.items.split_off(at) {
+            match item {
+                OutItem::Pending(outgoing) => unsent.push(outgoing),
+                // Its time is up: it goes nowhere else, and whoever waits hears that at the end of the stream.
+                OutItem::Withdrawn { .. } => self.items.push_back(item),
+                OutItem::Awaiting { .. } | OutItem::Skip | OutItem::Done => {}
+            }
+        }
+        unsent
     }
 
     /// The first unsent position is on its way in a lane in which others overtake it.

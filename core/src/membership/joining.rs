@@ -168,6 +168,10 @@ impl Joining {
                 self.ask_at = None;
             }
         }
+        if self.phase == Phase::Apart && self.sought == 0 && !around.reached {
+            // What it was to join through was given up: it is a mesh of its own.
+            self.phase = Phase::Settled;
+        }
         if self.phase == Phase::Apart && around.members {
             // Others have come to it meanwhile: these are the mesh.
             self.arrive(now);

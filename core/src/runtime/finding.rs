@@ -107,8 +107,8 @@ impl Engine {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.located(origin, None, now);
                 }
-                Finding::InDoubt(former) => {
-                    self.spawn_looked_up(origin, former.as_ref(), now);
+                Finding::InDoubt(_) => {
+                    self.spawn_in_doubt(origin, now);
                     self.lost_at_hand_over(origin);
                     self.located(origin, None, now);
                 }

@@ -149,7 +149,9 @@ impl Engine {
 
     /// Forgets where daemons went, except for those that streams go through this node to.
     pub(super) fn sweep_pointers(&mut self, now: Now) {
-        let used = self.forwards.destinations();
+        let mut used = self.forwards.destinations();
+        // Who asks for one that is in doubt is told where it was to go.
+        used.extend(self.departures.iter().filter(|(_, departure)| departure.source.is_released()).map(|(id, _)| *id));
         self.pointers.sweep(now.instant, |pointer| used.contains(&pointer.entity));
     }
 

@@ -157,7 +157,7 @@ impl Engine {
         if self.fall_back(origin, Told::NotThere, now) {
             return;
         }
-        if accepted.is_some() && self.seek_after_refusal(origin, now) {
+        if accepted.is_some() && !detoured && self.seek_after_refusal(origin, now) {
             return;
         }
         // One that only sends on does not know whether the host ran it.

@@ -162,12 +162,22 @@ impl Engine {
         self.by_origin.insert(origin, key);
     }
 
+    /// The daemon of a spawn that asks the directory.
+    fn looking(&self, origin: OriginHash) -> Option<DaemonKey> {
+        let key = self.by_origin.get(&origin).copied()?;
+        self.slot(key)?.spawning.as_ref().filter(|spawning| spawning.looking).map(|_| key)
+    }
+
+    /// A move left a copy in doubt somewhere: it would be lost, with its state, if the daemon was begun anew.
+    pub(super) fn spawn_in_doubt(&mut self, origin: OriginHash, now: Now) {
+        if let Some(key) = self.looking(origin) {
+            self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now);
+        }
+    }
+
     /// The directory answered a spawn's question.
     pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, now: Now) {
-        let Some(key) = self.by_origin.get(&origin).copied() else { return };
-        if !self.slot(key).and_then(|slot| slot.spawning.as_ref()).is_some_and(|spawning| spawning.looking) {
-            return;
-        }
+        let Some(key) = self.looking(origin) else { return };
         match claim {
             Some(claim) if !self.is_dead(claim) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
             Some(claim) => {

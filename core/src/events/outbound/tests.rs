@@ -57,6 +57,16 @@ fn whoever_waits_is_found_as_fast_however_many_give_up_at_once() {
 }
 
 #[test]
+fn whoever_asked_what_became_of_an_event_hears_of_a_refusal_of_its_stream() {
+    let mut stream = calls(3);
+    stream.sent(3);
+    stream.withdraw(2, Expiry { at: Instant::now(), timeout: Duration::ZERO });
+    let left: Vec<Ticket> = stream.take_not_run(true).into_iter().map(|outgoing| outgoing.ticket).collect();
+    assert_eq!(left, [Ticket(1), Ticket(3)]);
+    assert_eq!(stream.end(true), [(Ticket(2), false)], "it did not run, and is told");
+}
+
+#[test]
 fn a_ticket_that_is_used_again_is_found_where_it_waits_now() {
     let mut stream = calls(10);
     stream.sent(10);
