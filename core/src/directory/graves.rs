@@ -52,6 +52,11 @@ impl Graves {
         self.missing.remove(&node);
     }
 
+    /// Whether a node was given up and may be alive.
+    pub fn misses(&self, node: NodeId) -> bool {
+        self.missing.contains_key(&node)
+    }
+
     /// Whether somebody who was given up may have got what was elsewhere at an instant: not who had been silent for as long as
     /// `hold` by then.
     pub fn misses_any_since(&self, instant: Instant, hold: Duration) -> bool {

@@ -130,7 +130,9 @@ impl Engine {
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
         self.reaching.forget_departures(|driver, waiting| driver == from && *waiting == id);
         if let Some(end) = self.departed.of_driver(&id, from) {
-            return self.say_ended(from, id, end, reason);
+            // What stayed then may have left since.
+            let stays = end != End::Kept || self.has(id.entity);
+            return self.say_ended(from, id, end, if stays { reason } else { FailureReason::DaemonNotFound });
         }
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),

@@ -321,7 +321,9 @@ impl Engine {
     /// Somebody who was asked remembers a daemon whose host is out of its reach: what is spawned here begins later than that.
     fn on_former(&mut self, query: Query, from: NodeId, former: &[u8]) {
         let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
-        let Some(origin) = open.filter(|origin| self.is_spawning(*origin)) else { return };
+        let Some(origin) = open.filter(|origin| self.is_spawning(*origin) || self.is_released(*origin)) else {
+            return;
+        };
         match Claim::decode(former) {
             Ok(former) if former.body().entity.origin_hash() == origin => self.lookups.outdated(query, former),
             Ok(_) => {}

@@ -194,7 +194,10 @@ impl Engine {
         let Some(key) = self.by_origin.get(&origin).copied() else { return false };
         let spawning = self.slot(key).and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
         let Some(patience) = spawning.map(|spawning| spawning.begun + SILENT_HOST) else { return false };
-        let ended = self.graves.holds(host, Incarnation::EARLIEST) && self.peers.get(host).is_none();
+        // A later life of it than the one that ended may be the host.
+        let ended = self.graves.holds(host, Incarnation::EARLIEST)
+            && self.peers.get(host).is_none()
+            && !self.graves.misses(host);
         if !ended && patience <= now.instant {
             self.fail_spawn(key, RuntimeError::HostSilent { origin, host }, now);
         }

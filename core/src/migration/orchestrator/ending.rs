@@ -142,11 +142,13 @@ impl Orchestrator {
             // Source and target need not wait for a silence.
             actions.push(OrchestratorAction::Ask(Ask::Cancel(FailureReason::Cancelled)));
         }
-        let word_is_out =
-            matches!(self.state, State::Deciding { .. } | State::Doubting { .. } | State::Searching { .. });
+        let source_may_not_have_it = matches!(
+            self.state,
+            State::Ending { .. } | State::Deciding { .. } | State::Doubting { .. } | State::Searching { .. }
+        );
         let outcome = if takes_daemon_along {
             Outcome::Lost
-        } else if word_is_out || self.source_cut {
+        } else if source_may_not_have_it || self.source_cut {
             Outcome::Unknown
         } else {
             Outcome::Source
