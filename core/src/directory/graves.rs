@@ -98,4 +98,32 @@ mod tests {
         assert!(!graves.missing.contains_key(&NodeId::new(0)));
         assert!(graves.missing.contains_key(&NodeId::new(2 * MOST as u64 - 1)));
     }
+
+    #[tokio::test]
+    async fn a_life_that_has_ended_ends_all_before_it_and_none_behind_it() {
+        let (node, mut graves) = (NodeId::new(1), Graves::default());
+        let life = |started_at_ms| Incarnation { started_at_ms, salt: 1 };
+        assert!(!graves.holds(node, Incarnation::EARLIEST));
+        graves.bury(node, life(5));
+        assert!(graves.holds(node, Incarnation::EARLIEST) && graves.holds(node, life(5)));
+        assert!(!graves.holds(node, life(6)) && !graves.holds(NodeId::new(2), life(1)));
+        // News of an earlier end come late.
+        graves.bury(node, life(3));
+        assert!(graves.holds(node, life(5)), "what is dead stays dead");
+    }
+
+    #[tokio::test]
+    async fn who_is_missed_is_missed_until_it_is_seen_or_its_end_is_known() {
+        let (one, other, now) = (NodeId::new(1), NodeId::new(2), Instant::now());
+        let mut graves = Graves::default();
+        for node in [one, other] {
+            assert!(!graves.misses(node));
+            graves.miss(node, now);
+            assert!(graves.misses(node));
+        }
+        graves.seen(one);
+        graves.bury(other, Incarnation { started_at_ms: 5, salt: 1 });
+        assert!(!graves.misses(one) && !graves.misses(other));
+        assert!(!graves.misses_any_since(now, HOLD));
+    }
 }

@@ -265,6 +265,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_is_apart_from_seeds_that_are_given_up_is_a_mesh_of_its_own() {
+        let (mut joining, now) = seeking(2);
+        joining.attempted(Attempt::Failed);
+        joining.attempted(Attempt::Failed);
+        assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Apart);
+        joining.attempted(Attempt::Void);
+        assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Apart, "one may still turn up");
+        joining.attempted(Attempt::Void);
+        assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Settled, "there is nobody to join");
+        assert_eq!(joining.next(), None);
+    }
+
+    #[tokio::test]
     async fn an_attempt_that_hangs_and_members_that_do_not_answer_are_not_waited_for_without_end() {
         let (mut joining, now) = seeking(1);
         assert_eq!(standing(&mut joining, NOBODY, now + LONG), Standing::Apart);

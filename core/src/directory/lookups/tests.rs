@@ -202,3 +202,58 @@ fn a_host_that_is_named_and_does_not_answer_is_told_of() {
         assert_eq!(late, [finding]);
     }
 }
+
+#[test]
+fn who_is_arriving_waits_for_homes_that_it_has_yet_to_meet_and_who_is_apart_does_not_know_whom_to_ask() {
+    let now = Instant::now();
+    for haste in [Haste::SkipSilent, Haste::WaitForAll] {
+        let mut lookups = Lookups::default();
+        lookups.stand(Standing::Arriving, now);
+        let query = begin(&mut lookups, haste, &[(ONE, false), (OTHER, true)]).expect("new");
+        lookups.answer(query, OTHER, Answer::Nothing);
+        assert_eq!(endings(&mut lookups), [], "{haste:?}: the one that it is about to meet may know");
+        assert_eq!(lookups.peer_answers(ONE), [(query, ORIGIN)]);
+        lookups.answer(query, ONE, Answer::Nothing);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound(None)], "{haste:?}");
+        let mut lookups = Lookups::default();
+        lookups.stand(Standing::Seeking, now);
+        begin(&mut lookups, haste, &[]).expect("new");
+        assert_eq!(endings(&mut lookups), [], "{haste:?}: it has yet to learn whom to ask");
+    }
+}
+
+#[test]
+fn what_was_not_known_while_this_node_was_seeking_is_asked_again_when_it_arrives() {
+    let now = Instant::now();
+    let mut lookups = Lookups::default();
+    lookups.stand(Standing::Seeking, now);
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true)]).expect("new");
+    lookups.answer(query, ONE, Answer::Nothing);
+    lookups.stand(Standing::Arriving, now);
+    assert_eq!(endings(&mut lookups), []);
+    assert_eq!(lookups.again(now), [(query, ORIGIN, ONE)]);
+    lookups.answer(query, ONE, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [Finding::NotFound(None)]);
+}
+
+#[test]
+fn a_copy_in_doubt_is_told_of_whoever_else_is_silent_and_by_nobody_who_was_not_asked() {
+    let now = Instant::now();
+    let late = |lookups: &mut Lookups| -> Vec<Finding> {
+        lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect()
+    };
+    let mut lookups = Lookups::default();
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true)]).expect("new");
+    lookups.in_doubt(query, ONE);
+    lookups.answer(query, ONE, Answer::Nothing);
+    assert_eq!(late(&mut lookups), [Finding::InDoubt(None)], "another did not answer");
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true)]).expect("new");
+    lookups.in_doubt(query, ONE);
+    lookups.answer(query, ONE, Answer::Nothing);
+    lookups.ask_host(query, OTHER, false);
+    assert_eq!(late(&mut lookups), [Finding::InDoubt(None)], "a silent one is named as the host");
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true)]).expect("new");
+    lookups.in_doubt(query, OTHER);
+    lookups.answer(query, ONE, Answer::Nothing);
+    assert_eq!(late(&mut lookups), [Finding::NotFound(None)], "what nobody was asked is not heard");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{Epoch, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, Outcome};
-use mesh_daemon_core::runtime::Role;
+use mesh_daemon_core::runtime::{Census, Role};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 use mesh_daemon_core::wire::{Subprotocol, codec};
 
@@ -175,27 +175,43 @@ fn requirement_64_a_local_source_buffers_through_its_own_machine_and_hands_all_o
     });
 }
 
+/// All that a node counts, but for what only grows.
+fn counted(world: &World) -> Vec<(Census, usize)> {
+    let engines = world.nodes.iter().map(|node| &node.engine);
+    engines.map(|engine| (Census { peak_state_bytes: 0, ..engine.census() }, engine.kept_addresses())).collect()
+}
+
 #[test]
-fn requirements_65_91_a_move_that_was_given_up_leaves_no_record_and_bars_no_later_one() {
+fn requirements_33_65_91_a_move_that_was_given_up_leaves_no_record_on_any_node_and_bars_no_later_one() {
     // Those that go to the source: sessions keep their order, and a cancel does not overtake the others.
-    for message in ["Reserved", "RestoreComplete"] {
+    for (message, members) in [("Reserved", false), ("Reserved", true), ("RestoreComplete", false)] {
         in_world(World::open(1, 3).refusing(), |world| {
+            if members {
+                world.take_part();
+            }
             let origin = world.spawn(SOURCE, 1, "prompt");
             // To the target, back, and again: what is given up follows a move that was completed.
             assert_eq!(world.driven(THIRD, origin, SOURCE, TARGET), Ok(()));
             assert_eq!(world.driven(THIRD, origin, TARGET, SOURCE), Ok(()));
-            world.run_for(Duration::from_secs(1));
+            lives_alone(world, origin, SOURCE);
+            world.run_for(Duration::from_secs(5));
+            let before = counted(world);
             world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(1)) });
             let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
             let migration = world.migration(ticket).expect("it begins");
             world.run_for(Duration::from_millis(500));
             assert_eq!(world.meddled, 1, "{message}");
+            assert!(counted(world).iter().all(|(census, _)| census.migrations == 1), "{message}: all three count it");
             let now = world.present();
             world.nodes[THIRD].engine.abort_migration(migration, None, now);
             world.settle(THIRD);
             let cancelled = Err(MigrationFailure::Refused(FailureReason::Cancelled, Outcome::Source));
             assert_eq!(world.wait_migration(THIRD, migration), cancelled, "{message}");
             lives_alone(world, origin, SOURCE);
+            world.run_for(Duration::from_secs(5));
+            assert_eq!(counted(world), before, "{message}: nothing of it is anywhere");
+            assert!(world.nodes.iter().all(|node| node.engine.migrations().is_empty()), "{message}");
+            assert!(world.nodes.iter().all(|node| node.engine.migration_phase(origin).is_none()), "{message}");
             assert_eq!(world.driven(THIRD, origin, SOURCE, TARGET), Ok(()), "{message}");
             lives_alone(world, origin, TARGET);
         });

@@ -530,6 +530,13 @@ fn a_daemon_that_lives_elsewhere_is_not_said_to_be_lost_with_its_source() {
     }
 }
 
+/// Its host had died, and a former one held a copy in doubt, which went on later: a driver said before that it was lost.
+#[test]
+fn a_daemon_is_not_said_to_be_lost_while_a_copy_in_doubt_may_go_on() {
+    deaths(400_868);
+    deaths_with(700_380, Habits { late_news: true, ..USUAL });
+}
+
 /// A large batch was overtaken by a small one, which a node refused that was yet to get the daemon. It got it before the large
 /// one arrived, and ran what its caller had been told not to have run.
 #[test]

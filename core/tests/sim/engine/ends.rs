@@ -66,6 +66,28 @@ fn hazard_13_a_third_node_that_shuts_down_says_only_what_it_knows() {
     }
 }
 
+/// What it asked of the source is unanswered: it may have given up and moved the daemon on since, and have said so.
+#[test]
+fn hazard_13_a_driver_that_shuts_down_while_its_move_is_ending_does_not_say_that_the_source_has_the_daemon() {
+    for message in ["TakeSnapshot", "Reserve", "RestoreComplete"] {
+        in_world(World::open(1, 3), |world| {
+            let (origin, migration) = until(world, THIRD, message);
+            world.mute = Some((SOURCE, THIRD));
+            let now = world.present();
+            world.nodes[THIRD].engine.abort_migration(migration, None, now);
+            world.settle(THIRD);
+            world.run_for(Duration::from_millis(100));
+            assert!(!world.nodes[THIRD].over.contains_key(&migration.get()), "{message}: it is ending");
+            shut_down(world, THIRD);
+            assert_eq!(world.wait_migration(THIRD, migration), cancelled(Outcome::Unknown), "{message}");
+            world.mute = None;
+            world.run_for(Duration::from_secs(1));
+            assert_eq!(hosts(world, origin), [SOURCE], "{message}");
+            world.assert_nothing_left();
+        });
+    }
+}
+
 #[test]
 fn hazard_13_a_source_that_shuts_down_takes_the_daemon_along_until_it_has_released_it() {
     let steps = [

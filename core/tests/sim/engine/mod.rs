@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod answers;
+mod beside;
 mod chain;
 mod channels;
 mod claims;

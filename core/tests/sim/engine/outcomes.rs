@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::identity::{MigrationId, OriginHash};
+use mesh_daemon_core::identity::{Epoch, MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeOptions};
-use mesh_daemon_core::wire::migration::FailureReason;
+use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 use super::in_world;
 use super::world::{How, Meddler, World};
@@ -74,6 +74,39 @@ fn a_target_that_cannot_reach_the_living_source_leaves_the_daemon_there() {
         world.run_for(100 * SECOND);
         world.assert_nothing_left();
     });
+}
+
+/// The source keeps a daemon, its driver does not hear that, and the daemon leaves with another move: asked again, the source
+/// does not say that it has it.
+#[test]
+fn hazard_39_a_cancel_of_a_move_that_ended_before_another_one_took_the_daemon_away_does_not_say_source() {
+    for (leaves, right) in [(None, Outcome::Source), (Some(TARGET), Outcome::Target), (Some(3), Outcome::Unknown)] {
+        in_world(World::open(1, 4), |world| {
+            let (origin, migration) = until(world, "Reserve");
+            world.mute = Some((SOURCE, DRIVER));
+            // The target gives up, so the daemon resumes.
+            let reason = FailureReason::StateFailed { detail: "no".into() };
+            let (entity, epoch) = (World::daemon_key(1).entity_id(), Epoch::FIRST);
+            let id = MoveId { entity, migration, attempt: 1, epoch };
+            world.forge(TARGET, SOURCE, &MigrationMessage::MigrationFailed { id, reason });
+            world.run_for(SECOND / 10);
+            assert_eq!(hosts(world, origin), [SOURCE]);
+            assert!(!world.nodes[DRIVER].over.contains_key(&migration.get()), "its driver has not heard of it");
+            if let Some(to) = leaves {
+                assert_eq!(world.driven(SOURCE, origin, SOURCE, to), Ok(()));
+                world.run_for(SECOND / 10);
+            }
+            world.mute = None;
+            let now = world.present();
+            world.nodes[DRIVER].engine.abort_migration(migration, None, now);
+            world.settle(DRIVER);
+            let result = world.wait_migration(DRIVER, migration);
+            assert_eq!(outcome(&result), Some(right), "it left for {leaves:?}: {result:?}");
+            assert_eq!(hosts(world, origin), [leaves.unwrap_or(SOURCE)]);
+            world.run_for(100 * SECOND);
+            world.assert_nothing_left();
+        });
+    }
 }
 
 #[test]
