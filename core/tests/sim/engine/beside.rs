@@ -137,6 +137,33 @@ fn hazard_64_nothing_is_spawned_beside_a_source_that_looks_for_the_daemon_of_a_d
     }
 }
 
+/// The target was no host yet when its source was given up, and keeps the address of the daemon as little as who spawns it.
+#[test]
+fn hazard_64_nothing_is_spawned_beside_a_whole_copy_whose_source_is_given_up_when_only_homes_are_asked() {
+    in_world(World::new(1, 6), |world| {
+        world.take_part();
+        let ids: Vec<_> = (0..world.nodes.len()).map(|node| world.id(node)).collect();
+        let view = View::new(&ids);
+        let fits = |seed: &u8| {
+            let homes = view.homes_of(World::daemon_key(*seed).origin_hash());
+            [SOURCE, TARGET, SPAWNER].iter().all(|&node| !homes.contains(ids[node]))
+        };
+        let seed = (1..=u8::MAX).find(fits).expect("one of many");
+        let origin = world.spawn(SOURCE, seed, "prompt");
+        world.trap = Some(Trap { message: "ActivateTarget", nth: 0, arrives: false, heal_after: NEVER });
+        world.migrate(SOURCE, origin, TARGET);
+        assert!(world.run_until(SECOND, |world| world.sprung));
+        for node in TARGET..world.nodes.len() {
+            world.lose(SOURCE, node, Loss::Silence);
+        }
+        world.run_for(SECOND);
+        is_refused(world, origin, seed, "the homes name the one that holds a copy");
+        assert_eq!(world.recover(TARGET, origin), Ok(()));
+        let ticket = world.call(SPAWNER, origin);
+        assert_eq!(world.outputs(ticket).1, 1);
+    });
+}
+
 /// A source in doubt knows the way for those who do not reach the target themselves, for as long as it waits for it.
 #[test]
 fn hazard_64_whoever_asks_a_source_in_doubt_is_told_where_the_daemon_was_to_go_however_late() {

@@ -116,6 +116,58 @@ fn hazard_60_whoever_waits_when_the_source_of_a_daemon_in_doubt_is_lost_is_told_
     }
 }
 
+/// Large events go one by one, each to be answered.
+#[test]
+fn hazard_60_whoever_waits_for_several_large_events_is_told_of_each() {
+    for seed in 0..8 {
+        in_world(world(seed), |world| {
+            let members = seed % 2 == 0;
+            let origin = dies_at(world, "ActivateTarget", members);
+            let mut waiting = Vec::new();
+            for node in TARGET..=LAST {
+                for _ in 0..3 {
+                    let request = world.request(0, 0);
+                    waiting.push(world.call_with(node, origin, request, 200_000));
+                }
+            }
+            world.run_for(SECOND);
+            declared_lost(world, members);
+            world.run_for(5 * SECOND);
+            for ticket in waiting {
+                assert!(world.is_answered(ticket), "not only when its patience ends");
+                assert_eq!(world.failure(ticket), lost(origin, Executed::No));
+            }
+            answers_are_true(world);
+        });
+    }
+}
+
+/// Its acknowledgement was lost, and then the source: that is no doubt of the target's.
+#[test]
+fn hazard_64_a_target_that_is_live_serves_everybody_while_its_source_is_given_up() {
+    for seed in 0..8 {
+        in_world(world(seed), |world| {
+            let members = seed % 2 == 0;
+            let origin = dies_at(world, "ActivateAck", members);
+            declared_lost(world, members);
+            assert_eq!(told_at_target(world), [], "it has the daemon");
+            for node in TARGET..=LAST {
+                let ticket = world.call(node, origin);
+                world.outputs(ticket);
+                assert_eq!(world.located(node, origin), Some(world.id(TARGET)));
+            }
+            let (_, ticket) = world.try_spawn(LAST, 1, "prompt", HostConfig::default());
+            assert_eq!(world.failure(ticket), RuntimeError::AlreadyRegistered(origin));
+            assert_eq!(world.recover(TARGET, origin), Ok(()), "it lives there");
+            world.run_for(HOLD + SECOND);
+            assert_eq!(told_at_target(world), []);
+            let ticket = world.call(LAST, origin);
+            world.outputs(ticket);
+            answers_are_true(world);
+        });
+    }
+}
+
 #[test]
 fn hazard_60_a_recovered_copy_answers_the_first_call_of_everybody() {
     for seed in seeds::chosen(0..20) {

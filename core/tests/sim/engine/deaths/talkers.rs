@@ -118,3 +118,10 @@ fn what_a_sender_was_told_not_to_have_run_does_not_run_later() {
 fn what_a_daemon_asks_itself_is_in_its_mailbox_before_it_moves() {
     talking(400_587);
 }
+
+/// Nobody may say of a copy that is undecided that it was dropped: its source takes the daemon back then.
+#[test]
+fn an_undecided_copy_is_not_said_to_be_gone() {
+    super::deaths_with(200_077, Habits { late_news: true, ..super::USUAL });
+    talking(700_380);
+}
