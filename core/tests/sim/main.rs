@@ -1,6 +1,7 @@
 //! Whole meshes on a simulated network: virtual time, seeded faults, the same trace for the same seed.
 
 mod capabilities;
+mod decider;
 mod engine;
 mod membership;
 mod net;

@@ -90,30 +90,6 @@ fn events_sent_on_to_a_host_that_is_declared_lost_are_told_to_be_in_doubt() {
     });
 }
 
-/// The former host has heard since that the daemon is not there any more. What it sent on may have run all the same.
-#[test]
-fn promise_1_a_former_host_that_knows_no_way_any_more_does_not_say_what_the_host_ran() {
-    in_world(World::new(1, 3), |world| {
-        let origin = world.spawn(0, 1, "prompt");
-        assert_eq!(world.moved(0, origin, 1), Ok(()));
-        world.lose(1, 2, Loss::Silence);
-        world.clogged = vec![(1, 0, Lane::Fast)];
-        let maybe = deliver(world, 2, origin);
-        world.run_for(SECOND / 10);
-        assert_eq!(world.seen(origin).len(), 1, "it ran, and nobody heard of it");
-        world.end_runtime(1, true);
-        world.begin_runtime(1);
-        world.clogged.clear();
-        let own = world.call(0, origin);
-        assert_eq!(world.failure(own), RuntimeError::NotFound(origin));
-        let behind = deliver(world, 2, origin);
-        for ticket in [maybe, behind] {
-            answered_within(world, ticket, PATIENCE);
-        }
-        assert_eq!(world.failure(maybe), lost(origin, Executed::Unknown));
-    });
-}
-
 #[test]
 fn a_sender_waits_five_minutes_for_a_host_that_is_out_of_reach() {
     in_world(World::new(1, 2), |world| {
