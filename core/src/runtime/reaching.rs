@@ -191,4 +191,36 @@ mod tests {
         engine.want_peer(NodeId::new(1 << 40));
         assert_eq!(engine.take_wanted(), [NodeId::new(1 << 40)]);
     }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_session_is_told_when_the_runtime_shuts_down() {
+        let now = Now { instant: Instant::now(), unix_ns: 0 };
+        let mut engine = engine(now);
+        let [source, target] = [1, 2].map(NodeId::new);
+        let (ticket, origin, options) = (Ticket(7), OriginHash::new(1), MigrationOptions::default());
+        assert!(engine.reach_first(source, || Then::Start { ticket, origin, source: Some(source), target, options }));
+        let told = |engine: &mut Engine| {
+            let mut told = Vec::new();
+            engine.work.settlements(|ticket, result| {
+                told.push((ticket, result.is_err()));
+                false
+            });
+            told
+        };
+        assert_eq!(told(&mut engine), []);
+        engine.shutdown(now);
+        assert_eq!(told(&mut engine), [(ticket, true)]);
+        assert_eq!(engine.take_wanted(), [], "nobody is to be reached any more");
+    }
+
+    #[tokio::test]
+    async fn what_is_done_without_a_node_wants_neither_that_one_again_nor_waits_for_another() {
+        let now = Now { instant: Instant::now(), unix_ns: 0 };
+        let mut engine = engine(now);
+        let [given_up, other] = [1, 2].map(NodeId::new);
+        engine.reaching.given_up = Some(given_up);
+        engine.want_peer(given_up);
+        assert!(!engine.reach_first(other, || unreachable!("it is not held")));
+        assert_eq!(engine.take_wanted(), []);
+    }
 }
