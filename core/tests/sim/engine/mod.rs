@@ -39,6 +39,7 @@ mod sealing;
 mod senders;
 mod slow_links;
 mod snapshots;
+mod spawns;
 mod steps;
 mod strangers;
 mod table;
