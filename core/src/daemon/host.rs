@@ -96,7 +96,7 @@ pub enum Control {
 
 /// How the daemon stands towards its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Presence {
     /// It is being built or restored by a spawn.
     Starting,
     /// It runs.
@@ -149,7 +149,7 @@ pub struct DaemonHost {
     /// What it does now.
     pub running: Running,
     /// How it stands towards its events.
-    pub standing: Standing,
+    pub presence: Presence,
     /// The newest automatic snapshot.
     pub last_snapshot: Option<Bytes>,
     /// What it came with of channels, encoded, until it is live.
@@ -176,7 +176,7 @@ impl DaemonHost {
         config: HostConfig,
         lineage: Lineage,
         epoch: Epoch,
-        standing: Standing,
+        presence: Presence,
         now: Instant,
     ) -> Self {
         let origin = keypair.entity_id().origin_hash();
@@ -191,7 +191,7 @@ impl DaemonHost {
             accepted: 0,
             taken: 0,
             running: Running::Idle,
-            standing,
+            presence,
             last_snapshot: None,
             ledger: Bytes::new(),
             progress_at: now,
@@ -213,15 +213,15 @@ impl DaemonHost {
 
     /// Whether the mailbox takes events in.
     pub fn accepts(&self) -> bool {
-        match self.standing {
-            Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => true,
-            Standing::Starting | Standing::Closed(_) | Standing::Released(_) | Standing::Arriving(_) => false,
+        match self.presence {
+            Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => true,
+            Presence::Starting | Presence::Closed(_) | Presence::Released(_) | Presence::Arriving(_) => false,
         }
     }
 
     /// Whether a batch may be handed out now.
     pub fn may_run(&self) -> bool {
-        self.standing == Standing::Live
+        self.presence == Presence::Live
             && matches!(self.running, Running::Idle | Running::Queued)
             && !self.mailbox.is_empty()
             && self.before_control() > 0
@@ -273,7 +273,7 @@ impl DaemonHost {
 
     /// Whether an event may run on its caller's own stack.
     pub fn may_run_directly(&self) -> bool {
-        self.standing == Standing::Live
+        self.presence == Presence::Live
             && matches!(self.running, Running::Idle)
             && self.control.is_empty()
             && self.mailbox.is_empty()
@@ -309,9 +309,9 @@ impl DaemonHost {
     /// Whether waiting events are this copy's alone: none is handed over. Only then may they be withdrawn, and streams end
     /// under whose names they wait.
     pub fn owns_waiting(&self) -> bool {
-        match self.standing {
-            Standing::Starting | Standing::Live | Standing::Freezing(_) => true,
-            Standing::Frozen(_) | Standing::Closed(_) | Standing::Released(_) | Standing::Arriving(_) => false,
+        match self.presence {
+            Presence::Starting | Presence::Live | Presence::Freezing(_) => true,
+            Presence::Frozen(_) | Presence::Closed(_) | Presence::Released(_) | Presence::Arriving(_) => false,
         }
     }
 
@@ -376,7 +376,7 @@ mod tests {
         let key = DaemonKey { slot: 0, generation: 0 };
         let (keypair, lineage) = (EntityKeypair::generate(), Lineage::new(1));
         let config = HostConfig::default();
-        DaemonHost::new(key, keypair, None, config, lineage, Epoch::FIRST, Standing::Live, Instant::now())
+        DaemonHost::new(key, keypair, None, config, lineage, Epoch::FIRST, Presence::Live, Instant::now())
     }
 
     fn delivery() -> Delivery {

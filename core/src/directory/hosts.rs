@@ -14,10 +14,9 @@ use crate::identity::{NodeId, OriginHash};
 
 /// Most daemons of one host.
 const PER_HOST: usize = 1 << 20;
-/// Most daemons in all.
+/// Most daemons in all, counted once for each host. Of one daemon all hosts are remembered: there are more than one only while
+/// copies are being sorted out, and whoever was left out could begin another copy unseen.
 const MOST: usize = 1 << 22;
-/// Most hosts that are remembered for one daemon: more than one only while copies are being sorted out.
-const RIVALS: usize = 8;
 
 /// The table of one home node.
 #[derive(Debug, Default)]
@@ -27,6 +26,7 @@ pub struct Hosts {
     /// The others, of the few that have more.
     more: HashMap<OriginHash, Vec<NodeId>>,
     counts: HashMap<NodeId, usize>,
+    entries: usize,
     /// Nodes that have named all their daemons for that view, and name every new one before it lives.
     settled: HashMap<NodeId, ViewName>,
 }
@@ -42,22 +42,17 @@ impl Hosts {
             return Ok(());
         }
         let count = self.counts.entry(host).or_default();
-        if *count >= PER_HOST || self.first.len() >= MOST {
+        if *count >= PER_HOST || self.entries >= MOST {
             return Err(Full);
         }
         match self.first.entry(origin) {
             Entry::Vacant(vacant) => {
                 vacant.insert(host);
             }
-            Entry::Occupied(_) => {
-                let more = self.more.entry(origin).or_default();
-                if more.len() + 1 >= RIVALS {
-                    return Err(Full);
-                }
-                more.push(host);
-            }
+            Entry::Occupied(_) => self.more.entry(origin).or_default().push(host),
         }
         *count += 1;
+        self.entries += 1;
         Ok(())
     }
 
@@ -85,14 +80,17 @@ impl Hosts {
         if let Some(count) = self.counts.get_mut(&host) {
             *count -= 1;
         }
+        self.entries -= 1;
     }
 
     /// Nothing that a node named counts any more.
     pub fn forget(&mut self, host: NodeId) {
         self.settled.remove(&host);
-        if self.counts.remove(&host).is_none_or(|count| count == 0) {
+        let count = self.counts.remove(&host).unwrap_or_default();
+        if count == 0 {
             return;
         }
+        self.entries -= count;
         let Self { first, more, .. } = self;
         more.retain(|_, nodes| {
             nodes.retain(|&node| node != host);
@@ -175,10 +173,25 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_fill_an_address_or_the_table() {
+    fn of_one_daemon_all_hosts_are_remembered_and_every_entry_counts() {
         let mut hosts = Hosts::default();
-        let added = (0..100).filter(|&node| hosts.add(NodeId::new(node), ORIGIN).is_ok()).count();
-        assert_eq!(added, RIVALS);
+        for node in 0..100 {
+            hosts.add(NodeId::new(node), ORIGIN).expect("room");
+        }
+        assert_eq!((of(&hosts).len(), hosts.entries), (100, 100));
+        hosts.remove(NodeId::new(50), ORIGIN);
+        hosts.remove(NodeId::new(50), ORIGIN);
+        hosts.forget(NodeId::new(0));
+        hosts.forget(NodeId::new(0));
+        assert_eq!((of(&hosts).len(), hosts.entries), (98, 98));
+        for node in 0..100 {
+            hosts.forget(NodeId::new(node));
+        }
+        assert_eq!(hosts.entries, 0);
+    }
+
+    #[test]
+    fn nobody_can_fill_the_table() {
         let mut hosts = Hosts::default();
         let room =
             (0..2 * PER_HOST as u64).take_while(|origin| hosts.add(ONE, OriginHash::new(*origin)).is_ok()).count();

@@ -93,11 +93,11 @@ pub struct Found {
 impl Open {
     /// The best claim. What a former host says is not believed against the word of the host that it names: that it knows of
     /// none, that it hosts or knows of another life of the daemon, or that this has left it as well or is another's at the same
-    /// epoch.
-    fn best(&self) -> Option<Found> {
+    /// epoch. A host that is dead hosts nothing, whoever names it.
+    fn best(&self, is_dead: impl Fn(&Claim) -> bool) -> Option<Found> {
         let mut best: Option<Found> = None;
         for (by, claim) in &self.answers {
-            let Some(claim) = claim else { continue };
+            let Some(claim) = claim.as_ref().filter(|claim| !is_dead(claim)) else { continue };
             let host = claim.body().node();
             // A host that the daemon is on its way to still names the one before, at the epoch of that one.
             let otherwise = |word: &Claim| {
@@ -121,7 +121,7 @@ impl Open {
     /// A host that speaks for itself ends the question, unless somebody names another one at a later epoch, which is to be
     /// heard first. Who is seeking a mesh does not know whom to ask.
     fn is_over(&self, standing: Standing, now: Instant) -> bool {
-        let own_word = || self.best().is_some_and(|best| best.claim.body().node() == best.by);
+        let own_word = || self.best(|_| false).is_some_and(|best| best.claim.body().node() == best.by);
         let nobody_left = self.waiting_for.is_empty()
             && self.unsure.is_empty()
             && match (standing, self.haste) {
@@ -388,6 +388,11 @@ impl Lookups {
         self.open.get(&query).is_some_and(|open| open.waiting_for.contains(&node))
     }
 
+    /// The question about a daemon, when that node was asked it.
+    pub fn asked(&self, origin: OriginHash, node: NodeId) -> Option<Query> {
+        self.by_origin.get(&origin).copied().filter(|query| self.is_asked(*query, node))
+    }
+
     /// The questions that are open.
     pub fn open(&self) -> Vec<(Query, OriginHash)> {
         self.open.iter().map(|(query, open)| (*query, open.origin)).collect()
@@ -455,8 +460,8 @@ impl Lookups {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// Takes the questions that are over.
-    pub fn finished(&mut self, now: Instant) -> Vec<(OriginHash, Finding)> {
+    /// Takes the questions that are over. Claims whose host is dead name nobody.
+    pub fn finished(&mut self, now: Instant, is_dead: impl Fn(&Claim) -> bool) -> Vec<(OriginHash, Finding)> {
         let mut looked_at = std::mem::take(&mut self.heard);
         looked_at.append(&mut self.due(now));
         let standing = self.standing;
@@ -465,7 +470,7 @@ impl Lookups {
         over.into_iter()
             .filter_map(|query| self.take(query))
             .map(|open| {
-                let finding = match (open.best(), open.hosts.first()) {
+                let finding = match (open.best(&is_dead), open.hosts.first()) {
                     (Some(found), _) => Finding::Found(found),
                     (None, _) if open.doubted => Finding::InDoubt(open.denied()),
                     (None, Some(&host)) => Finding::HostSilent(host, open.denied()),

@@ -222,9 +222,25 @@ impl InStream {
         self.lacking = None;
     }
 
-    /// The numbers of events that it holds and that were not accepted.
-    pub fn early_numbers(&self) -> impl Iterator<Item = u64> {
-        self.early.keys().copied()
+    /// Of what it holds and did not accept, the numbers whose refusal speaks for all: the last one that went apart because it
+    /// is larger than `large`, and with it what came before, as a lane keeps the order. Of those behind it that were given up
+    /// nobody knows here how they went, so each speaks for itself. Without any, one number will do.
+    pub fn last_of_each_way(&self, large: usize) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for (number, held) in self.early.iter().rev() {
+            if held.weight() > large {
+                numbers.push(*number);
+                break;
+            }
+            if matches!(held, Held::Skip) {
+                numbers.push(*number);
+            }
+        }
+        if numbers.is_empty() {
+            numbers.extend(self.early.keys().next_back());
+        }
+        numbers.reverse();
+        numbers
     }
 
     /// Whether it holds events that were not accepted.

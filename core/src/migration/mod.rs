@@ -4,6 +4,7 @@
 //! Each machine is told what happened and answers with actions; the runtime's engine carries them out, sends the
 //! messages, and routes those a node addresses to itself through the same handlers.
 
+mod called_off;
 mod drain;
 mod ended;
 mod errand;
@@ -14,6 +15,7 @@ mod source;
 mod target;
 mod transfer;
 
+pub use called_off::CalledOff;
 pub use drain::{Drain, DrainReport, out_of_time};
 pub use ended::{End, EndedMoves};
 pub use errand::{Ask, OrchestratorAction, Progress, Subject, Wanted};

@@ -7,7 +7,7 @@ use super::engine::{Engine, Lifecycle, Now};
 use super::policy::{ArrivalPolicy, Verdict};
 use super::questions::Question;
 use super::reaching::Then;
-use crate::daemon::Standing;
+use crate::daemon::Presence;
 use crate::identity::{MigrationId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome, Subject, Target, TargetState};
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Unwelcome};
@@ -37,17 +37,17 @@ impl Engine {
     /// An orchestrator asks about a daemon: strangers learn nothing, not even whether it lives here.
     pub(super) fn on_inquire(&mut self, inquiry: Inquiry, now: Now) {
         let Inquiry { from, origin, migration, .. } = inquiry;
-        let known = self.departures.iter().find(|(_, departure)| {
-            let source = &departure.source;
-            departure.origin == origin && source.id.migration == migration && source.orchestrator == from
-        });
-        if let Some((entity, departure)) = known.map(|(entity, departure)| (*entity, departure)) {
+        let known = self
+            .departures
+            .of(origin)
+            .filter(|departure| departure.source.id.migration == migration && departure.source.orchestrator == from);
+        if let Some(departure) = known {
             // It asks again what became of its move.
             let (id, stage) = (departure.source.id, departure.source.stage());
             if departure.source.is_in_doubt() {
                 self.say(from, &MigrationMessage::InDoubt { id });
             }
-            return self.say_status(entity, stage);
+            return self.say_status(id.entity, stage);
         }
         match self.options.orchestrator(from, self.me()) {
             Verdict::Yes => self.answer_inquiry(inquiry),
@@ -80,8 +80,7 @@ impl Engine {
             return;
         }
         let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
-        let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
-        if arrival.is_some_and(|(_, arrival)| arrival.target.copy() == CopyState::Active) {
+        if self.arrivals.of(origin).is_some_and(|arrival| arrival.target.copy() == CopyState::Active) {
             // A daemon leaves again only when its former host has let go.
             if self.early_inquiries.len() < MOST_EARLY {
                 self.early_inquiries.push(inquiry);
@@ -130,7 +129,7 @@ impl Engine {
         let host = &slot.host;
         let entity = host.entity();
         let arriving = self.arrivals.get(&entity).is_some_and(|arrival| arrival.target.copy() != CopyState::Active);
-        if arriving || self.departures.contains_key(&entity) || host.standing != Standing::Live {
+        if arriving || self.departures.contains_key(&entity) || host.presence != Presence::Live {
             return Err(FailureReason::AlreadyMigrating);
         }
         let state_bytes = host.last_snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64);

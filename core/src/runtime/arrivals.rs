@@ -12,7 +12,7 @@ use super::spawn::adopt;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, Role, StopReason, Work};
 use crate::causal::Sequence;
-use crate::daemon::{DaemonHost, DaemonKey, HostConfig, Standing};
+use crate::daemon::{DaemonHost, DaemonKey, HostConfig, Presence};
 use crate::directory::Claim;
 use crate::events::Inbound;
 use crate::identity::{EntityId, EntityKeypair, EnvelopeContext, IdentityEnvelope, NodeId};
@@ -303,8 +303,8 @@ impl Engine {
         let (kind, config) = (arrival.kind.clone(), arrival.config());
         let (lineage, epoch) = (head.lineage, head.epoch);
         let key = self.next_key();
-        let standing = Standing::Arriving(id.migration);
-        let mut host = DaemonHost::new(key, keypair, Some(kind.clone()), config, lineage, epoch, standing, now.instant);
+        let presence = Presence::Arriving(id.migration);
+        let mut host = DaemonHost::new(key, keypair, Some(kind.clone()), config, lineage, epoch, presence, now.instant);
         let state = adopt(&mut host, snapshot);
         self.insert(host, inbound, None);
         if let Some(arrival) = self.arrivals.get_mut(&entity) {

@@ -16,7 +16,7 @@ use super::engine::{Engine, Now, Slot};
 use super::placing::{MUCH, PAUSE, STEP, TOGETHER};
 use super::reaching::Then;
 use super::timers::TimerKey;
-use crate::daemon::Standing;
+use crate::daemon::Presence;
 use crate::directory::{Contested, Newcomers, Next};
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::Subprotocol;
@@ -161,20 +161,20 @@ impl Engine {
         let mut next = cursor;
         while next < self.daemons.capacity() && next < cursor + STEP && hosted.len() < walk.most() {
             if let Some(slot) = self.daemons.get(next) {
-                let named = match (walk, slot.host.standing) {
+                let named = match (walk, slot.host.presence) {
                     (
                         Walk::NameAll,
-                        Standing::Starting
-                        | Standing::Live
-                        | Standing::Freezing(_)
-                        | Standing::Frozen(_)
-                        | Standing::Closed(_),
+                        Presence::Starting
+                        | Presence::Live
+                        | Presence::Freezing(_)
+                        | Presence::Frozen(_)
+                        | Presence::Closed(_),
                     ) => true,
                     (
                         Walk::ShowTakenOver,
-                        Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_),
+                        Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) | Presence::Closed(_),
                     ) => slot.host.min_epoch > Epoch::FIRST,
-                    (Walk::ShowTakenOver, Standing::Starting) | (_, Standing::Released(_) | Standing::Arriving(_)) => {
+                    (Walk::ShowTakenOver, Presence::Starting) | (_, Presence::Released(_) | Presence::Arriving(_)) => {
                         false
                     }
                 };
@@ -270,8 +270,10 @@ impl Engine {
                 continue;
             }
             if self.local(origin).is_err() {
-                // One that is still being spawned shows its claim once it lives.
-                self.spawn_has_rival(origin, host);
+                // One that is still being spawned shows its claim once it lives, unless it is asked for its own now.
+                if !self.hear_of_host(from, origin, host) {
+                    self.spawn_has_rival(origin, host);
+                }
             } else {
                 self.comparing.contested.add(from, host, origin);
             }

@@ -11,7 +11,7 @@ use super::reaching::Then;
 use super::state_reader::{encode_streams, snapshot_head};
 use super::timers::TimerKey;
 use super::work::{Role, Work};
-use crate::daemon::{Control, DaemonKey, ReplyTo, Running, Standing};
+use crate::daemon::{Control, DaemonKey, Presence, ReplyTo, Running};
 use crate::directory::Claim;
 use crate::events::Outgoing;
 use crate::identity::{EntityId, NodeId, OriginHash};
@@ -20,8 +20,6 @@ use crate::snapshot::SnapshotDigest;
 use crate::wire::events::{StreamId, Thrown};
 use crate::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage};
 
-/// Most moves of one orchestrator that were called off before they were asked for.
-const MOST_CALLED_OFF: usize = 64;
 const SNAPSHOT_LABEL: &[u8] = b"mesh-daemon snapshot v1";
 
 /// A daemon that leaves.
@@ -75,7 +73,7 @@ impl Engine {
         if let Some(end) = self.departed.of_driver(&id, from) {
             return self.say_ended(from, id, end, ended_unheard(from));
         }
-        if self.called_off.get(&from).is_some_and(|moves| moves.contains(&id)) {
+        if self.called_off.holds(from, &id) {
             return self.say_ended(from, id, End::Kept, FailureReason::Cancelled);
         }
         if self.reach_first(target, || Then::Depart { from, id, target, transport }) {
@@ -94,7 +92,7 @@ impl Engine {
                 Some(slot) if slot.host.entity() != id.entity || slot.host.epoch != id.epoch => {
                     Some(FailureReason::DaemonNotFound)
                 }
-                Some(slot) if slot.host.standing != Standing::Live => Some(FailureReason::AlreadyMigrating),
+                Some(slot) if slot.host.presence != Presence::Live => Some(FailureReason::AlreadyMigrating),
                 Some(slot) if transport && slot.host.keypair.is_read_only() => {
                     let detail = "the daemon's key is not on its host".to_owned();
                     Some(FailureReason::IdentityTransportFailed { detail })
@@ -137,13 +135,9 @@ impl Engine {
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Yes | Verdict::Ask => {
-                // The request itself may still be on its way.
-                let moves = self.called_off.entry(from).or_default();
-                if !moves.contains(&id) {
-                    if moves.len() >= MOST_CALLED_OFF {
-                        moves.pop_front();
-                    }
-                    moves.push_back(id);
+                // The request itself may still be on its way. It begins nothing unless the daemon is here as it was then.
+                if self.stays(&id) {
+                    self.called_off.note(from, id);
                 }
                 let reason = if self.has(id.entity) { reason } else { FailureReason::DaemonNotFound };
                 self.decline(from, id, reason);
@@ -159,10 +153,12 @@ impl Engine {
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
             Verdict::Yes | Verdict::Ask => {
-                let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
-                let stayed = here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch);
                 // Otherwise it has left, so long ago that it is forgotten, or ended with another runtime of this node.
-                self.decline(from, id, if stayed { ended_unheard(from) } else { FailureReason::DaemonNotFound });
+                self.decline(
+                    from,
+                    id,
+                    if self.stays(&id) { ended_unheard(from) } else { FailureReason::DaemonNotFound },
+                );
             }
         }
     }
@@ -171,6 +167,12 @@ impl Engine {
     fn has(&self, entity: EntityId) -> bool {
         let here = self.local(entity.origin_hash()).ok().and_then(|key| self.slot(key));
         here.is_some_and(|slot| slot.host.entity() == entity)
+    }
+
+    /// Whether it is here at the epoch of a move.
+    fn stays(&self, id: &MoveId) -> bool {
+        let here = self.local(id.entity.origin_hash()).ok().and_then(|key| self.slot(key));
+        here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch)
     }
 
     fn say_ended(&mut self, to: NodeId, id: MoveId, end: End, reason: FailureReason) {
@@ -190,7 +192,7 @@ impl Engine {
             match action {
                 SourceAction::Freeze => {
                     if let Some(slot) = self.slot_mut(key) {
-                        slot.host.standing = Standing::Freezing(id.migration);
+                        slot.host.presence = Presence::Freezing(id.migration);
                         if matches!(slot.host.running, Running::Batch(_)) {
                             self.work.push(Work::Yield { daemon: key });
                         }
@@ -200,7 +202,7 @@ impl Engine {
                 SourceAction::Hush => self.work.push(Work::Hush { daemon: key }),
                 SourceAction::TakeSnapshot => {
                     if let Some(slot) = self.slot_mut(key) {
-                        slot.host.standing = Standing::Frozen(id.migration);
+                        slot.host.presence = Presence::Frozen(id.migration);
                         // Nobody waits at the end of a stream that has ended; what it brought runs all the same.
                         for delivery in slot.host.mailbox.iter_mut() {
                             if let ReplyTo::Stream { stream, .. } = delivery.reply
@@ -323,7 +325,7 @@ impl Engine {
     pub(super) fn departure_snapshot(&mut self, key: DaemonKey, result: Result<Option<u64>, Thrown>, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let entity = slot.host.entity();
-        if !matches!(slot.host.standing, Standing::Frozen(_)) {
+        if !matches!(slot.host.presence, Presence::Frozen(_)) {
             // The move was given up while the snapshot was taken.
             self.work.push(Work::ReleaseState { daemon: key });
             self.pump(key, now);

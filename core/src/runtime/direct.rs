@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
 use crate::causal::CausalLink;
-use crate::daemon::{BatchId, DaemonKey, Delivery, Expiry, InFlight, ReplyTo, Running, Standing, Ticket};
+use crate::daemon::{BatchId, DaemonKey, Delivery, Expiry, InFlight, Presence, ReplyTo, Running, Ticket};
 
 /// A chain with less room than this is not given out: nobody could be told any more that an event found it full.
 const CHAIN_ROOM: u64 = 1 << 32;
@@ -68,7 +68,7 @@ impl Engine {
         slot.host.running = Running::Idle;
         if !slot.host.mailbox.is_empty()
             || !slot.host.control.is_empty()
-            || !matches!(slot.host.standing, Standing::Live)
+            || !matches!(slot.host.presence, Presence::Live)
         {
             self.pump(key, now);
         }

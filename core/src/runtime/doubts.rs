@@ -5,9 +5,11 @@
 //! hears that it is in doubt, not that there is none, and calls end with the word that they did not run.
 
 use super::arrivals::Arrival;
+use super::departures::Departure;
 use super::engine::{Engine, Now};
 use super::peers::Peers;
 use super::rerouting::Refusal;
+use super::transmit::LARGE;
 use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome};
@@ -20,27 +22,38 @@ fn is_orphaned(arrival: &Arrival, peers: &Peers) -> bool {
 }
 
 impl Engine {
-    fn arrival_of(&self, origin: OriginHash) -> Option<&Arrival> {
-        self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin).map(|(_, arrival)| arrival)
-    }
-
     /// Whether a copy of a daemon waits here for what became of the other one.
     pub(super) fn holds_in_doubt(&self, origin: OriginHash) -> bool {
-        self.is_released(origin) || self.arrival_of(origin).is_some_and(|arrival| is_orphaned(arrival, &self.peers))
+        self.is_released(origin) || self.arrivals.of(origin).is_some_and(|arrival| is_orphaned(arrival, &self.peers))
     }
 
     /// The source's claim for a daemon that is about to live here, while the source can say so.
     pub(super) fn arriving_claim(&self, origin: OriginHash) -> Option<&Claim> {
-        self.arrival_of(origin).filter(|arrival| !is_orphaned(arrival, &self.peers))?.source_claim()
+        self.arrivals.of(origin).filter(|arrival| !is_orphaned(arrival, &self.peers))?.source_claim()
     }
 
     /// The last claim of a daemon whose host is not in reach, for whoever begins it anew.
     pub(super) fn former_claim(&self, origin: OriginHash) -> Option<&Claim> {
-        let orphan = || self.arrival_of(origin).filter(|arrival| is_orphaned(arrival, &self.peers));
+        let orphan = || self.arrivals.of(origin).filter(|arrival| is_orphaned(arrival, &self.peers));
         self.pointers.claim(origin).or_else(|| orphan()?.source_claim())
     }
 
-    /// The loss of a node was declared: whole copies that came from it are in doubt from now on, and their users are told so.
+    /// The loss of a node was declared: frozen copies of daemons that were handed over to it are in doubt.
+    pub(super) fn targets_lost(&self, node: NodeId) {
+        let doubtful = |departure: &&Departure| departure.source.target == node && departure.source.is_in_doubt();
+        let mut origins: Vec<_> = self.departures.values().filter(doubtful).map(|departure| departure.origin).collect();
+        origins.sort_unstable();
+        for origin in origins {
+            tracing::warn!(
+                %origin,
+                target = %node,
+                "the target of a daemon was lost at the hand-over: its copy here runs nothing until the target is back, or \
+                 `recover` says that it is gone"
+            );
+        }
+    }
+
+    /// The same for whole copies that came from it are in doubt from now on, and their users are told so.
     pub(super) fn sources_lost(&mut self, node: NodeId, now: Now) {
         let orphaned =
             |(_, arrival): &(&EntityId, &Arrival)| arrival.target.source == node && is_orphaned(arrival, &self.peers);
@@ -72,12 +85,11 @@ impl Engine {
         for index in early {
             let Some(stream) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(index)) else { continue };
             // It is told to be not run, so it must not run either when the doubt is over.
-            let numbers: Vec<u64> = stream.early_numbers().collect();
+            let last = stream.last_of_each_way(LARGE);
             stream.drop_early();
             let (id, via, accepted) = (stream.id, stream.via, Some(stream.accepted()));
             let to = self.way_back(id.sender, via);
-            // Large ones went apart, each to be answered.
-            for answers in numbers {
+            for answers in last {
                 self.say_unknown(to, &id, Refusal { first: 0, accepted, answers });
             }
         }

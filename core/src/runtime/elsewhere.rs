@@ -57,8 +57,7 @@ impl Engine {
 
     /// The directory answered, perhaps about a daemon whose target is gone.
     pub(super) fn looked_elsewhere(&mut self, origin: OriginHash, finding: &Finding, now: Now) {
-        let sought = self.departures.iter_mut().find(|(_, departure)| departure.origin == origin);
-        let Some((&entity, departure)) = sought else { return };
+        let Some((entity, departure)) = self.departures.of_mut(origin) else { return };
         let Some(until) = departure.search.until else { return };
         let (epoch, target) = (departure.source.id.epoch, departure.source.target);
         let known = match finding {

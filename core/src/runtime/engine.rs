@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::Inquiry;
 use super::arrivals::Arrival;
+use super::by_daemon::ByDaemon;
 use super::comparing::Comparing;
 use super::departures::Departure;
 use super::drains::Draining;
@@ -34,11 +35,10 @@ use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
 use crate::events::{Account, InStream, Inbound};
-use crate::identity::{EntityId, EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
-use crate::migration::EndedMoves;
+use crate::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
+use crate::migration::{CalledOff, EndedMoves};
 use crate::snapshot::SnapshotReassembler;
 use crate::wire::Subprotocol;
-use crate::wire::migration::MoveId;
 
 /// The present: the clock for deadlines, and the wall clock for stamps.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +105,8 @@ pub struct Engine {
     pub(super) locating: HashMap<OriginHash, Vec<Ticket>>,
     pub(super) pointers: Pointers,
     pub(super) graves: Graves,
-    pub(super) departures: HashMap<EntityId, Departure>,
-    pub(super) arrivals: HashMap<EntityId, Arrival>,
+    pub(super) departures: ByDaemon<Departure>,
+    pub(super) arrivals: ByDaemon<Arrival>,
     /// What this node is told as a home of daemons, and tells the homes of its own.
     pub(super) placing: Placing,
     /// What is compared with peers that share no homes with this node.
@@ -116,8 +116,7 @@ pub struct Engine {
     /// Moves that ended here as source, and as target.
     pub(super) departed: EndedMoves,
     pub(super) arrived: EndedMoves,
-    /// Moves that orchestrators called off before they asked for them here.
-    pub(super) called_off: HashMap<NodeId, VecDeque<MoveId>>,
+    pub(super) called_off: CalledOff,
     pub(super) orchestrations: HashMap<OriginHash, Orchestration>,
     pub(super) reaching: Reaching,
     pub(super) channels: ChannelSide,
@@ -183,14 +182,14 @@ impl Engine {
             locating: HashMap::new(),
             pointers: Pointers::default(),
             graves: Graves::default(),
-            departures: HashMap::new(),
-            arrivals: HashMap::new(),
+            departures: ByDaemon::default(),
+            arrivals: ByDaemon::default(),
             placing: Placing::default(),
             comparing: Comparing::default(),
             places: Places::default(),
             departed: ended(),
             arrived: ended(),
-            called_off: HashMap::new(),
+            called_off: CalledOff::default(),
             orchestrations: HashMap::new(),
             reaching: Reaching::default(),
             channels: ChannelSide::default(),
@@ -326,6 +325,7 @@ impl Engine {
         }
         self.timers.disarm(TimerKey::Daemon(key));
         self.placing.left(slot.host.origin, slot.homes);
+        self.called_off.forget_daemon(&slot.host.entity());
         self.timers.sweep_later(now);
         if self.daemons.is_empty() {
             // A flood of daemons that has gone leaves no tables behind.

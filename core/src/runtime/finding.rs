@@ -6,7 +6,8 @@
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
-use super::placing::Placing;
+use super::placing::{Placed, Placing};
+use super::spawn::is_dead;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::{DaemonKey, Ticket};
@@ -14,7 +15,7 @@ use crate::directory::{Answer, Claim, ClaimBody, ClaimError, Finding, Haste, Que
 use crate::identity::{NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::directory::{DirectoryMessage, Few};
+use crate::wire::directory::{DirectoryMessage, Few, MOST_HOSTS, Rival};
 
 /// A question of another node.
 #[derive(Clone, Copy, Debug)]
@@ -98,19 +99,17 @@ impl Engine {
         for (query, origin, node) in self.lookups.again(now.instant) {
             self.ask_where(node, query, origin);
         }
-        for (origin, finding) in self.lookups.finished(now.instant) {
+        let Self { lookups, graves, peers, .. } = self;
+        for (origin, finding) in lookups.finished(now.instant, |claim| is_dead(claim, graves, peers)) {
             self.search_over(origin, &finding, now);
             self.looked_elsewhere(origin, &finding, now);
             match finding {
-                Finding::Found(found) => self.located(origin, Some(&found), now),
+                Finding::Found(found) => self.located(origin, &found, now),
+                Finding::NotFound(_) if self.holds_in_doubt(origin) => self.located_in_doubt(origin, now),
+                Finding::InDoubt(_) => self.located_in_doubt(origin, now),
                 Finding::NotFound(former) => {
                     self.spawn_where_none_lives(origin, former.as_ref());
-                    self.located(origin, None, now);
-                }
-                Finding::InDoubt(_) => {
-                    self.spawn_in_doubt(origin, now);
-                    self.lost_at_hand_over(origin);
-                    self.located(origin, None, now);
+                    self.not_located(origin, now);
                 }
                 Finding::Unanswered(former) => self.unanswered(origin, former.as_ref(), None, now),
                 Finding::HostSilent(host, former) => self.unanswered(origin, former.as_ref(), Some(host), now),
@@ -130,7 +129,7 @@ impl Engine {
         if silent.is_some_and(|host| self.spawn_waits_for(origin, host, now)) || self.spawn_waits_to_join(origin, now) {
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
-            self.spawn_looked_up(origin, None, now);
+            self.go_on_spawning(origin, now);
         }
         if waits {
             self.look_up(origin, Haste::WaitForAll, now);
@@ -190,7 +189,7 @@ impl Engine {
             }
             Ok(DirectoryMessage::Claim { claim }) => self.on_claim(from, claim, now),
             Ok(DirectoryMessage::Place { anew, hosted, gone, settled, between }) => {
-                self.on_place(from, anew, &hosted, &gone, settled, between, now);
+                self.on_place(from, &Placed { anew, hosted, gone, settled, between }, now);
             }
             Ok(DirectoryMessage::Rivals { rivals }) => self.on_rivals(from, &rivals, now),
             Ok(DirectoryMessage::Tally { hosted, yours, anew }) => self.on_tally(from, hosted, yours, anew, now),
@@ -207,6 +206,12 @@ impl Engine {
             Some(view) => self.as_home(from, origin, view),
             None => (None, None),
         };
+        let mut hosts = hosts;
+        if let Some(hosts) = hosts.as_mut().filter(|hosts| hosts.len() > MOST_HOSTS) {
+            let others: Vec<Rival> =
+                hosts.split_off(MOST_HOSTS).into_iter().map(|host| Rival { origin, host }).collect();
+            self.say_rivals(from, &others);
+        }
         let hosts = hosts.map(Few);
         let former = self.former_claim(origin).filter(|_| claim.is_none()).map(Claim::encode);
         let doubt = self.holds_in_doubt(origin).then_some(true);
@@ -235,14 +240,7 @@ impl Engine {
             claim => claim,
         };
         for &host in hosts.iter().filter(|&&host| host != from) {
-            let answers = self.answers(host);
-            if host == self.me() {
-                // It would have answered itself.
-            } else if self.lookups.ask_host(query, host, answers) {
-                self.ask_where(host, query, origin);
-            } else if !answers {
-                self.want_peer(host);
-            }
+            self.ask_host(query, origin, host);
         }
         if let Some(host) = claim.as_ref().map(|claim| claim.body().node()).filter(|&host| host != self.me())
             && self.answers(host)
@@ -258,6 +256,29 @@ impl Engine {
             None => Answer::Unsure,
         };
         self.lookups.answer(query, from, answer);
+    }
+
+    /// Asks a node that is named as the host.
+    fn ask_host(&mut self, query: Query, origin: OriginHash, host: NodeId) {
+        let answers = self.answers(host);
+        if host == self.me() {
+            // It would have answered itself.
+        } else if self.lookups.ask_host(query, host, answers) {
+            self.ask_where(host, query, origin);
+        } else if !answers {
+            self.want_peer(host);
+        }
+    }
+
+    /// Somebody who was asked for a daemon names a host before it answers, because it knows of so many. False when it was not
+    /// asked, or names one that there is not.
+    pub(super) fn hear_of_host(&mut self, from: NodeId, origin: OriginHash, host: NodeId) -> bool {
+        let known = self.peers.get(host).is_some() || self.placing.view.contains(host);
+        let query = self.lookups.asked(origin, from).filter(|_| known);
+        if let Some(query) = query {
+            self.ask_host(query, origin, host);
+        }
+        query.is_some()
     }
 
     /// Whether this node knows better than a claim of another's.

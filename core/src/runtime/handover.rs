@@ -7,7 +7,7 @@ use super::peers::BulkMessage;
 use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
-use crate::daemon::{Control, DaemonKey, ReplyTo, Standing, Ticket};
+use crate::daemon::{Control, DaemonKey, Presence, ReplyTo, Ticket};
 use crate::directory::{Claim, ClaimBody, ClaimError};
 use crate::events::{OutItem, OutStream, Outgoing};
 use crate::identity::{EntityId, Epoch, NodeId, OriginHash};
@@ -143,7 +143,7 @@ impl Engine {
                     departure.claim = Some(claim);
                 }
                 if let Some(slot) = self.slot_mut(key) {
-                    slot.host.standing = Standing::Closed(id.migration);
+                    slot.host.presence = Presence::Closed(id.migration);
                 }
                 let ledger = self.channel_ledger(key);
                 if let Some(departure) = self.departures.get_mut(&entity) {
@@ -173,15 +173,16 @@ impl Engine {
 
     /// An event of this node for a daemon whose mailbox is closed for the hand-over.
     pub(super) fn hold_for_hand_over(&mut self, outgoing: Outgoing, origin: OriginHash) -> Result<(), RuntimeError> {
-        let departure = self.departures.iter_mut().find(|(_, departure)| departure.origin == origin);
-        let Some((entity, departure)) = departure else { return Err(RuntimeError::MailboxFull(origin)) };
+        let Some((entity, departure)) = self.departures.of_mut(origin) else {
+            return Err(RuntimeError::MailboxFull(origin));
+        };
         let bytes = departure.held_bytes + outgoing.payload.len();
         let fits = departure.held.len() < MOST_HELD && bytes <= MOST_HELD_BYTES;
         if !fits && !departure.held.is_empty() {
             return Err(RuntimeError::MailboxFull(origin));
         }
         if let Some(expires) = outgoing.expires {
-            self.timers.arm(TimerKey::Departure(*entity), expires.at);
+            self.timers.arm(TimerKey::Departure(entity), expires.at);
         }
         departure.held.push_back(outgoing);
         departure.held_bytes = bytes;
@@ -190,8 +191,7 @@ impl Engine {
 
     /// A caller of this node gave up an event that is held.
     pub(super) fn withdraw_held(&mut self, ticket: Ticket, origin: OriginHash) {
-        let departure = self.departures.values_mut().find(|departure| departure.origin == origin);
-        if let Some(departure) = departure {
+        if let Some((_, departure)) = self.departures.of_mut(origin) {
             let at = departure.held.iter().position(|outgoing| outgoing.ticket == ticket);
             if let Some(outgoing) = at.and_then(|at| departure.held.remove(at)) {
                 departure.held_bytes -= outgoing.payload.len();
@@ -231,7 +231,7 @@ impl Engine {
         let epoch = claim.body().epoch;
         let me = self.me();
         let Some(slot) = self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key) else { return };
-        slot.host.standing = Standing::Released(id.migration);
+        slot.host.presence = Presence::Released(id.migration);
 
         // What waited for callers of this node goes on as this node's stream to the target.
         let mut handed = Vec::new();
@@ -320,7 +320,7 @@ impl Engine {
         let (id, target, orchestrator) = (source.id, source.target, source.orchestrator);
         self.work.push(Work::ReleaseState { daemon: key });
         if let Some(slot) = self.slot_mut(key) {
-            slot.host.standing = Standing::Live;
+            slot.host.presence = Presence::Live;
             slot.host.progress_at = now.instant;
         }
         if let Some(peer) = self.peers.get_mut(target) {

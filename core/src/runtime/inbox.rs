@@ -8,7 +8,7 @@ use super::engine::{Engine, Now, Slot};
 use super::replies::failed;
 use super::rerouting::Refusal;
 use super::timers::TimerKey;
-use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing};
+use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo};
 use crate::events::{Held, InStream};
 use crate::identity::{EntityId, Epoch, NodeId, RuntimeLife};
 use crate::wire::Subprotocol;
@@ -107,7 +107,7 @@ impl Intake {
 /// Whether a daemon takes in what is due on a stream, as far as its mailbox has room.
 fn takes(host: &DaemonHost, held: &InStream, me: NodeId) -> bool {
     // Callers of this node get the next numbers of its stream when the daemon is handed over.
-    let handed_over = held.id.sender == me && matches!(host.standing, Standing::Frozen(_));
+    let handed_over = held.id.sender == me && matches!(host.presence, Presence::Frozen(_));
     host.accepts() && !handed_over
 }
 
@@ -264,15 +264,15 @@ impl Engine {
     /// Tells a sender in reach that the daemon is here.
     fn say_here(&mut self, key: DaemonKey, id: &StreamId, passed: Passed, now: Now) {
         let Some(slot) = self.slot(key) else { return };
-        let epoch = match slot.host.standing {
+        let epoch = match slot.host.presence {
             // Its own epoch is that of its last host.
-            Standing::Arriving(_) => passed.epoch,
-            Standing::Starting
-            | Standing::Live
-            | Standing::Freezing(_)
-            | Standing::Frozen(_)
-            | Standing::Closed(_)
-            | Standing::Released(_) => slot.host.epoch,
+            Presence::Arriving(_) => passed.epoch,
+            Presence::Starting
+            | Presence::Live
+            | Presence::Freezing(_)
+            | Presence::Frozen(_)
+            | Presence::Closed(_)
+            | Presence::Released(_) => slot.host.epoch,
         };
         let me = self.me();
         if id.sender == me {
@@ -298,14 +298,14 @@ impl Engine {
     pub(super) fn stands_here(&self, id: &StreamId) -> Option<DaemonKey> {
         let key = self.host_of(&id.entity)?;
         let host = &self.slot(key)?.host;
-        let here = match host.standing {
+        let here = match host.presence {
             // What comes before an arriving daemon is live is held in its streams.
-            Standing::Live
-            | Standing::Freezing(_)
-            | Standing::Frozen(_)
-            | Standing::Closed(_)
-            | Standing::Arriving(_) => true,
-            Standing::Starting | Standing::Released(_) => false,
+            Presence::Live
+            | Presence::Freezing(_)
+            | Presence::Frozen(_)
+            | Presence::Closed(_)
+            | Presence::Arriving(_) => true,
+            Presence::Starting | Presence::Released(_) => false,
         };
         (here && host.lineage == id.lineage).then_some(key)
     }

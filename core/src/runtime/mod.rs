@@ -5,6 +5,7 @@
 
 mod admission;
 mod arrivals;
+mod by_daemon;
 mod comparing;
 mod departures;
 mod direct;

@@ -277,7 +277,7 @@ impl Engine {
 
     /// A node was declared lost: what it drove is over, unless the word for the cutover was given.
     pub(super) fn migrations_lost(&mut self, node: NodeId, dead: bool, now: Now) {
-        self.called_off.remove(&node);
+        self.called_off.forget_driver(node);
         self.reaching.forget_departures(|driver, _| driver == node);
         for entity in self.departing() {
             self.departure_input(entity, now, |source| source.orchestrator_lost(node));

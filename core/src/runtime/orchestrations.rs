@@ -153,11 +153,8 @@ impl Engine {
     /// The phase of a migration of this daemon that this node has a part in.
     pub fn migration_phase(&self, origin: OriginHash) -> Option<Stage> {
         self.orchestrations.get(&origin).and_then(|orchestration| orchestration.machine.stage()).or_else(|| {
-            let departure = self.departures.values().find(|departure| departure.origin == origin);
-            departure.map(|departure| departure.source.stage()).or_else(|| {
-                let arrival = self.arrivals.iter().find(|(entity, _)| entity.origin_hash() == origin);
-                arrival.map(|(_, arrival)| arrival.target.stage())
-            })
+            let leaving = self.departures.of(origin).map(|departure| departure.source.stage());
+            leaving.or_else(|| self.arrivals.of(origin).map(|arrival| arrival.target.stage()))
         })
     }
 

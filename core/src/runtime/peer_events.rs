@@ -62,6 +62,7 @@ impl Engine {
                 self.routes_lost(*node, now);
                 self.peers.remove(*node);
                 if !dead {
+                    self.targets_lost(*node);
                     self.sources_lost(*node, now);
                 }
                 self.forwards_lost(*node);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, Now, Slot};
 use super::timers::TimerKey;
-use crate::daemon::{self, DaemonKey};
+use crate::daemon::{DaemonKey, Presence};
 use crate::directory::{Homes, Hosts, View, ViewName};
 use crate::identity::{NodeId, OriginHash, RuntimeLife};
 use crate::membership::Standing;
@@ -57,6 +57,15 @@ pub(super) struct Placing {
     /// they went.
     left: Vec<(OriginHash, Homes)>,
     left_before: Vec<(OriginHash, Homes)>,
+}
+
+/// What a node says of its daemons to a home, as `DirectoryMessage::Place` tells.
+pub(super) struct Placed {
+    pub(super) anew: bool,
+    pub(super) hosted: Vec<OriginHash>,
+    pub(super) gone: Vec<OriginHash>,
+    pub(super) settled: Option<u64>,
+    pub(super) between: Between,
 }
 
 #[derive(Debug, Default)]
@@ -241,7 +250,7 @@ impl Engine {
     /// Whether a spawn of this daemon is being looked up.
     pub(super) fn is_spawning(&self, origin: OriginHash) -> bool {
         let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
-        slot.is_some_and(|slot| slot.host.standing == daemon::Standing::Starting)
+        slot.is_some_and(|slot| slot.host.presence == Presence::Starting)
     }
 
     /// A home was told with a question that this node is about to host a daemon.
@@ -308,17 +317,8 @@ impl Engine {
     }
 
     /// A node names its daemons.
-    #[allow(clippy::too_many_arguments)] // the fields of the message
-    pub(super) fn on_place(
-        &mut self,
-        from: NodeId,
-        anew: bool,
-        hosted: &[OriginHash],
-        gone: &[OriginHash],
-        settled: Option<u64>,
-        between: Between,
-        now: Now,
-    ) {
+    pub(super) fn on_place(&mut self, from: NodeId, placed: &Placed, now: Now) {
+        let Placed { anew, hosted, gone, settled, between } = placed;
         let life = RuntimeLife::new(between.from);
         let begun_anew = self.placing.lives.insert(from, life).unwrap_or_default() != life;
         if begun_anew {
@@ -326,7 +326,7 @@ impl Engine {
             self.place_anew(from, now);
         }
         let hosts = &mut self.placing.hosts;
-        if anew || begun_anew {
+        if *anew || begun_anew {
             hosts.forget(from);
         }
         for &origin in gone {
@@ -358,13 +358,13 @@ impl Engine {
 
 /// Whether homes are to know of it: not while it has yet to arrive.
 fn is_named(slot: &Slot) -> bool {
-    match slot.host.standing {
-        daemon::Standing::Arriving(_) => false,
-        daemon::Standing::Starting
-        | daemon::Standing::Live
-        | daemon::Standing::Freezing(_)
-        | daemon::Standing::Frozen(_)
-        | daemon::Standing::Closed(_)
-        | daemon::Standing::Released(_) => true,
+    match slot.host.presence {
+        Presence::Arriving(_) => false,
+        Presence::Starting
+        | Presence::Live
+        | Presence::Freezing(_)
+        | Presence::Frozen(_)
+        | Presence::Closed(_)
+        | Presence::Released(_) => true,
     }
 }

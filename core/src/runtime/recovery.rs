@@ -11,7 +11,7 @@ use super::engine::{Engine, Now};
 use super::error::{Executed, RuntimeError};
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
-use crate::daemon::{DaemonKey, Standing, Ticket};
+use crate::daemon::{DaemonKey, Presence, Ticket};
 use crate::directory::{Claim, ClaimBody, Found};
 use crate::events::Inbound;
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
@@ -29,9 +29,9 @@ impl Engine {
     /// nothing is here.
     pub fn recover(&mut self, ticket: Ticket, origin: OriginHash, now: Now) -> Result<(), RuntimeError> {
         self.check_ready()?;
-        let leaving = self.departures.iter_mut().find(|(_, departure)| departure.origin == origin);
-        let coming = self.arrivals.keys().find(|entity| entity.origin_hash() == origin).copied();
-        if let Some((&entity, departure)) = leaving.filter(|(_, departure)| departure.source.is_released()) {
+        let coming = self.arrivals.entity_of(origin);
+        let leaving = self.departures.of_mut(origin);
+        if let Some((entity, departure)) = leaving.filter(|(_, departure)| departure.source.is_released()) {
             if !departure.source.is_in_doubt() {
                 return Err(not_lost());
             }
@@ -70,7 +70,7 @@ impl Engine {
 
     /// Whether a daemon was handed over by this node to a host that has not confirmed it.
     pub(super) fn is_released(&self, origin: OriginHash) -> bool {
-        self.departures.values().any(|departure| departure.origin == origin && departure.source.is_released())
+        self.departures.of(origin).is_some_and(|departure| departure.source.is_released())
     }
 
     /// The target is gone with the daemon: it goes on here from its snapshot as a new life.
@@ -120,7 +120,7 @@ impl Engine {
         let host = &mut slot.host;
         (host.epoch, host.min_epoch, host.lineage) = (epoch, epoch, lineage);
         host.withdraw(|_| true);
-        host.standing = Standing::Live;
+        host.presence = Presence::Live;
         host.progress_at = now.instant;
         slot.claim = claim;
         slot.starved.clear();
@@ -167,7 +167,7 @@ impl Engine {
         });
         let Some(slot) = self.slot_mut(key) else { return };
         slot.host.epoch = epoch;
-        slot.host.standing = Standing::Live;
+        slot.host.presence = Presence::Live;
         slot.host.progress_at = now.instant;
         slot.claim = claim;
         slot.host.ledger = ledger;
@@ -341,15 +341,15 @@ impl Engine {
             claimed && self.slot(*key).is_some_and(|slot| slot.host.entity() == entity && slot.host.epoch == body.epoch)
         });
         if let Some(key) = here.or(tied) {
-            match self.slot(key).map(|slot| slot.host.standing) {
+            match self.slot(key).map(|slot| slot.host.presence) {
                 None => {}
-                Some(Standing::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
-                Some(Standing::Arriving(_)) => {
+                Some(Presence::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
+                Some(Presence::Arriving(_)) => {
                     self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
                 }
                 // It went live there and lives on: this frozen copy is the former one.
-                Some(Standing::Released(_)) => self.departure_input(entity, now, Source::activated),
-                Some(Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_)) => {
+                Some(Presence::Released(_)) => self.departure_input(entity, now, Source::activated),
+                Some(Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) | Presence::Closed(_)) => {
                     self.fence(key, now);
                 }
             }

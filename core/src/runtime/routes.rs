@@ -170,31 +170,34 @@ impl Engine {
         self.peers.get(pointer.node).is_some_and(|peer| !peer.ready).then_some(*pointer)
     }
 
-    pub(super) fn located(&mut self, origin: OriginHash, found: Option<&Found>, now: Now) {
-        let claim = found.map(|found| &found.claim);
-        self.finish_locating(origin, claim.map(|claim| claim.body().node()), now);
-        self.spawn_looked_up(origin, claim, now);
-        match found {
-            Some(found) => {
-                self.route_to(origin, found, now);
-                self.lead_anew(origin, found, now);
-                self.follow(origin, found, now);
-            }
-            None if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) => {
-                if self.holds_in_doubt(origin) {
-                    self.lost_at_hand_over(origin);
-                } else {
-                    self.end_route(origin, |_| RuntimeError::NotFound(origin));
-                }
-            }
-            None => {}
-        }
+    /// The directory says where a daemon lives.
+    pub(super) fn located(&mut self, origin: OriginHash, found: &Found, now: Now) {
+        self.finish_locating(origin, Some(found.claim.body().node()), now);
+        self.refuse_spawn(origin, now);
+        self.route_to(origin, found, now);
+        self.lead_anew(origin, found, now);
+        self.follow(origin, found, now);
     }
 
-    /// Nobody runs a daemon of which a copy is in doubt: whoever waits for it to be found is told that its host is lost.
-    pub(super) fn lost_at_hand_over(&mut self, origin: OriginHash) {
+    /// A daemon lives nowhere.
+    pub(super) fn not_located(&mut self, origin: OriginHash, now: Now) {
+        self.finish_locating(origin, None, now);
+        self.go_on_spawning(origin, now);
+        self.end_unfound(origin, |_| RuntimeError::NotFound(origin));
+    }
+
+    /// Nobody runs a daemon, of which a copy is in doubt: it would be lost, with its state, if the daemon was begun anew, and
+    /// whoever waits for it to be found is told that its host is lost.
+    pub(super) fn located_in_doubt(&mut self, origin: OriginHash, now: Now) {
+        self.finish_locating(origin, None, now);
+        self.refuse_spawn(origin, now);
+        self.end_unfound(origin, |maybe| peer_lost(origin, maybe));
+    }
+
+    /// Ends the waiting of those whose daemon was not found.
+    fn end_unfound(&mut self, origin: OriginHash, error: impl Fn(bool) -> RuntimeError) {
         if self.routes.get(&origin).is_some_and(|route| route.stream.is_none()) {
-            self.end_route(origin, |maybe| peer_lost(origin, maybe));
+            self.end_route(origin, error);
         }
     }
 

@@ -12,7 +12,7 @@ use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Next, Settlement, StopReason, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, ReplyTo, Running, Standing, Ticket};
+use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, Presence, ReplyTo, Running, Ticket};
 use crate::events::{KeptReply, Outgoing, OutputRecord, Outputs};
 use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind};
@@ -149,11 +149,11 @@ impl Engine {
             return Ok(Some(outgoing));
         }
         let Some(slot) = self.slot_mut(key) else { return Ok(Some(outgoing)) };
-        match slot.host.standing {
-            Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => {}
-            Standing::Closed(_) => return self.hold_for_hand_over(outgoing, origin).map(|()| None),
+        match slot.host.presence {
+            Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => {}
+            Presence::Closed(_) => return self.hold_for_hand_over(outgoing, origin).map(|()| None),
             // A spawn may yet find that it lives elsewhere.
-            Standing::Starting | Standing::Released(_) | Standing::Arriving(_) => return Ok(Some(outgoing)),
+            Presence::Starting | Presence::Released(_) | Presence::Arriving(_) => return Ok(Some(outgoing)),
         }
         let Outgoing { link, payload, ticket, call, expires } = outgoing;
         let delivery = Delivery {
@@ -183,9 +183,9 @@ impl Engine {
         if self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
             return None;
         }
-        match slot.host.standing {
-            Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) => Some(slot.host.mailbox.room()),
-            Standing::Starting | Standing::Closed(_) | Standing::Released(_) | Standing::Arriving(_) => None,
+        match slot.host.presence {
+            Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => Some(slot.host.mailbox.room()),
+            Presence::Starting | Presence::Closed(_) | Presence::Released(_) | Presence::Arriving(_) => None,
         }
     }
 
@@ -214,20 +214,20 @@ impl Engine {
             }
             Running::Idle | Running::Queued => {}
         }
-        match host.standing {
-            Standing::Freezing(_) => {
+        match host.presence {
+            Presence::Freezing(_) => {
                 host.running = Running::Idle;
                 if !self.has_outputs_under_way(key) {
                     self.departure_frozen(key, now);
                 }
                 return;
             }
-            Standing::Live => {}
-            Standing::Starting
-            | Standing::Frozen(_)
-            | Standing::Closed(_)
-            | Standing::Released(_)
-            | Standing::Arriving(_) => return,
+            Presence::Live => {}
+            Presence::Starting
+            | Presence::Frozen(_)
+            | Presence::Closed(_)
+            | Presence::Released(_)
+            | Presence::Arriving(_) => return,
         }
         if let Some(control) = host.due_control() {
             match control {

@@ -1,6 +1,7 @@
 //! Spawning and stopping. Every kind of spawn takes this one path: admit, look whether the daemon lives elsewhere, make
 //! the object, restore it, go live.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +11,16 @@ use tokio::time::Instant;
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::{Executed, RuntimeError};
 use super::finding::Asked;
+use super::peers::Peers;
 use super::recovery::peer_lost;
 use super::rerouting::Refusal;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, DaemonEvent, Settlement, StopReason, Work};
 use crate::causal::ChainBuilder;
 use crate::daemon::{
-    Control, DaemonHost, DaemonKey, Expectation, HostConfig, ReplyTo, Running, Standing, Stats, Ticket,
+    Control, DaemonHost, DaemonKey, Expectation, HostConfig, Presence, ReplyTo, Running, Stats, Ticket,
 };
-use crate::directory::{Claim, Haste, Homes};
+use crate::directory::{Claim, Graves, Haste, Homes};
 use crate::events::{InStream, Inbound};
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Incarnation, Lineage, NodeId, OriginHash, Signature};
 use crate::snapshot::StateSnapshot;
@@ -50,25 +52,21 @@ pub(super) struct Spawning {
     looking: bool,
     /// Since when it waits for a host that is named and silent, or for this node to join.
     begun: Instant,
-    /// Nodes that are about to host it as well: once it lives they are shown its claim.
-    rivals: Vec<Rival>,
+    /// Nodes that are about to host it as well. Those that wait for what becomes of it, with what they asked, are answered
+    /// then; the others are shown its claim once it lives.
+    rivals: Rivals,
 }
 
-/// A node that is about to host the same daemon.
-#[derive(Debug)]
-struct Rival {
-    node: NodeId,
-    /// What it asked. It is answered once it is known what became of the spawn here.
-    asked: Option<Asked>,
-}
+type Rivals = BTreeMap<NodeId, Option<Asked>>;
 
 /// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
 /// half a minute unless that is set, and name it no longer.
 const SILENT_HOST: Duration = Duration::from_secs(35);
 /// How long it waits for its own node to join: that takes less, but counts from the start of the node.
 const JOINING: Duration = Duration::from_secs(12);
-/// Most nodes that are about to host the same daemon and are remembered.
-const MOST_RIVALS: usize = 8;
+/// Most rivals that are remembered though they are neither peers nor members. All others are: whoever was left out would begin
+/// a second copy.
+const MOST_STRANGERS: usize = 8;
 
 impl Engine {
     /// Spawns a daemon; `ticket` is settled with [`Settlement::Spawned`].
@@ -121,14 +119,14 @@ impl Engine {
             request.config,
             lineage,
             Epoch::FIRST,
-            Standing::Starting,
+            Presence::Starting,
             now.instant,
         );
         let state = snapshot.and_then(|snapshot| adopt(&mut host, snapshot));
         self.insert(
             host,
             Inbound::new(),
-            Some(Box::new(Spawning { ticket, state, looking: true, begun: now.instant, rivals: Vec::new() })),
+            Some(Box::new(Spawning { ticket, state, looking: true, begun: now.instant, rivals: Rivals::new() })),
         );
         let others = self.peers.connected().next().is_some() || self.placing.view.nodes().len() > 1;
         if others || self.placing.standing.is_passing() {
@@ -168,23 +166,17 @@ impl Engine {
         self.slot(key)?.spawning.as_ref().filter(|spawning| spawning.looking).map(|_| key)
     }
 
-    /// A move left a copy in doubt somewhere: it would be lost, with its state, if the daemon was begun anew.
-    pub(super) fn spawn_in_doubt(&mut self, origin: OriginHash, now: Now) {
+    /// The directory says that the daemon of a spawn lives elsewhere, or may yet go on there.
+    pub(super) fn refuse_spawn(&mut self, origin: OriginHash, now: Now) {
         if let Some(key) = self.looking(origin) {
             self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now);
         }
     }
 
-    /// The directory answered a spawn's question.
-    pub(super) fn spawn_looked_up(&mut self, origin: OriginHash, claim: Option<&Claim>, now: Now) {
-        let Some(key) = self.looking(origin) else { return };
-        match claim {
-            Some(claim) if !self.is_dead(claim) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
-            Some(claim) => {
-                self.outrank(key, claim.body().epoch);
-                self.construct(key, now);
-            }
-            None => self.construct(key, now),
+    /// The directory knows of nobody who hosts the daemon of a spawn.
+    pub(super) fn go_on_spawning(&mut self, origin: OriginHash, now: Now) {
+        if let Some(key) = self.looking(origin) {
+            self.construct(key, now);
         }
     }
 
@@ -214,7 +206,7 @@ impl Engine {
     /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.
     pub(super) fn spawn_where_none_lives(&mut self, origin: OriginHash, former: Option<&Claim>) {
         if let (Some(key), Some(former)) = (self.by_origin.get(&origin).copied(), former)
-            && self.slot(key).is_some_and(|slot| slot.host.standing == Standing::Starting)
+            && self.slot(key).is_some_and(|slot| slot.host.presence == Presence::Starting)
         {
             self.outrank(key, former.body().epoch);
         }
@@ -222,9 +214,7 @@ impl Engine {
 
     /// Whether the host that a claim names is proven dead.
     pub(super) fn is_dead(&self, claim: &Claim) -> bool {
-        let body = claim.body();
-        let newer = |life| self.peers.get(body.node()).is_some_and(|peer| peer.identity.incarnation > life);
-        body.incarnation.is_some_and(|life| self.graves.holds(body.node(), life) || newer(life))
+        is_dead(claim, &self.graves, &self.peers)
     }
 
     /// A spawn takes the place of a copy that is gone: at a higher epoch, so that it is the right one if that is not so.
@@ -286,17 +276,16 @@ impl Engine {
         self.enter_rival(origin, rival, None);
     }
 
-    /// Enters a rival, with what it asked; false when there is no room.
-    fn enter_rival(&mut self, origin: OriginHash, node: NodeId, asked: Option<Asked>) -> bool {
-        let slot = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
-        let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut()) else { return false };
-        let room = spawning.rivals.len() < MOST_RIVALS;
-        match spawning.rivals.iter_mut().find(|rival| rival.node == node) {
-            Some(known) => known.asked = asked.or(known.asked),
-            None if room => spawning.rivals.push(Rival { node, asked }),
-            None => return false,
+    /// Enters a rival, with what it asked.
+    fn enter_rival(&mut self, origin: OriginHash, node: NodeId, asked: Option<Asked>) {
+        let Self { by_origin, daemons, peers, placing, .. } = self;
+        let slot = by_origin.get(&origin).and_then(|key| daemons.get_mut(key.slot as usize));
+        let Some(spawning) = slot.and_then(|slot| slot.spawning.as_mut()) else { return };
+        let known = spawning.rivals.entry(node).or_default();
+        *known = asked.or(*known);
+        if spawning.rivals.len() > MOST_STRANGERS {
+            spawning.rivals.retain(|node, _| peers.get(*node).is_some() || placing.view.contains(*node));
         }
-        true
     }
 
     /// A node that is about to host a daemon asks this one, which perhaps is as well. True when it has to wait for what becomes
@@ -308,7 +297,8 @@ impl Engine {
             return false;
         };
         if !looking || self.me() < asked.from {
-            return self.enter_rival(origin, asked.from, Some(asked));
+            self.enter_rival(origin, asked.from, Some(asked));
+            return true;
         }
         self.enter_rival(origin, asked.from, None);
         let answers = self.answers(asked.from);
@@ -319,8 +309,8 @@ impl Engine {
     }
 
     /// It is known what became of a spawn: those that wait for it are answered, the others shown the claim.
-    fn tell_rivals(&mut self, origin: OriginHash, rivals: Vec<Rival>) {
-        for Rival { node, asked } in rivals {
+    fn tell_rivals(&mut self, origin: OriginHash, rivals: Rivals) {
+        for (node, asked) in rivals {
             match asked {
                 Some(asked) => self.answer_where(origin, asked),
                 None => self.show_claim(origin, node),
@@ -331,7 +321,7 @@ impl Engine {
     fn finish_spawn(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(spawning) = slot.spawning.take() else { return };
-        slot.host.standing = Standing::Live;
+        slot.host.presence = Presence::Live;
         let about = (slot.host.origin, slot.host.kind.clone(), key);
         self.timers.disarm(TimerKey::Daemon(key));
         self.pointers.forget(about.0);
@@ -386,9 +376,9 @@ impl Engine {
             .get(&origin)
             .copied()
             .filter(|key| {
-                self.slot(*key).is_some_and(|slot| match slot.host.standing {
-                    Standing::Live | Standing::Freezing(_) | Standing::Frozen(_) | Standing::Closed(_) => true,
-                    Standing::Starting | Standing::Released(_) | Standing::Arriving(_) => false,
+                self.slot(*key).is_some_and(|slot| match slot.host.presence {
+                    Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) | Presence::Closed(_) => true,
+                    Presence::Starting | Presence::Released(_) | Presence::Arriving(_) => false,
                 })
             })
             .ok_or(RuntimeError::NotFound(origin))
@@ -556,6 +546,13 @@ impl Engine {
     pub fn last_snapshot(&self, key: DaemonKey) -> Option<Bytes> {
         self.slot(key)?.host.last_snapshot.clone()
     }
+}
+
+/// Whether the host that a claim names is proven dead.
+pub(super) fn is_dead(claim: &Claim, graves: &Graves, peers: &Peers) -> bool {
+    let body = claim.body();
+    let newer = |life| peers.get(body.node()).is_some_and(|peer| peer.identity.incarnation > life);
+    body.incarnation.is_some_and(|life| graves.holds(body.node(), life) || newer(life))
 }
 
 /// Gives a new host what a snapshot holds, and returns the state that its object must be given.

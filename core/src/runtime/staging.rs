@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::arrivals::Arrival;
 use super::engine::{Engine, Now};
 use super::work::DaemonEvent;
-use crate::daemon::{Delivery, ReplyTo, Standing};
+use crate::daemon::{Delivery, Presence, ReplyTo};
 use crate::directory::Claim;
 use crate::events::Held;
 use crate::identity::{EntityId, NodeId};
@@ -185,7 +185,7 @@ impl Engine {
         let origin = entity.origin_hash();
         let Some(key) = key else { return };
         let Some(slot) = self.slot_mut(key) else { return };
-        slot.host.standing = Standing::Live;
+        slot.host.presence = Presence::Live;
         slot.host.progress_at = now.instant;
         if let Some(claim) = &claim {
             slot.host.epoch = claim.body().epoch;

@@ -19,7 +19,7 @@ use crate::channel::{
     ArrivedMessage, ChannelError, ChannelEvent, ChannelLedger, ChannelName, DaemonChannels, DaemonSubscriber,
     DaemonSubscription, Feed, PublishId, RequestId, Subscriber,
 };
-use crate::daemon::{DaemonHost, DaemonKey, Delivery, ReplyTo, Standing, Ticket};
+use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo, Ticket};
 use crate::identity::{EntityId, NodeId, OriginHash};
 
 /// What the engine has to do with channels.
@@ -94,7 +94,7 @@ impl Engine {
         let key = self.local(origin)?;
         let port = self.port_or_error()?;
         let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
-        if matches!(slot.host.standing, Standing::Closed(_)) {
+        if matches!(slot.host.presence, Presence::Closed(_)) {
             return Err(RuntimeError::NotFound(origin));
         }
         let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from: None };

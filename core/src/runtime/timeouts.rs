@@ -9,7 +9,7 @@ use super::error::RuntimeError;
 use super::replies::{failed, failure, thrown_as_error};
 use super::timers::TimerKey;
 use super::work::Work;
-use crate::daemon::{DaemonKey, Delivery, InFlight, ReplyTo, Running, Standing, Ticket};
+use crate::daemon::{DaemonKey, Delivery, InFlight, Presence, ReplyTo, Running, Ticket};
 use crate::identity::OriginHash;
 use crate::wire::events::FailureKind;
 
@@ -98,14 +98,14 @@ impl Engine {
             }
             Running::Idle | Running::Queued | Running::Direct => {}
         }
-        match host.standing {
-            Standing::Starting => {
+        match host.presence {
+            Presence::Starting => {
                 if look(host.progress_at + timeout, now.instant) {
                     self.fail_spawn(key, RuntimeError::CallbackTimeout(timeout), now);
                     return;
                 }
             }
-            Standing::Live => {
+            Presence::Live => {
                 // What nobody waits for stays: it was accepted, and runs when the daemon goes on after all.
                 let due = |d: &Delivery| d.accepted_at.max(waiting_since) + timeout;
                 late.extend(host.withdraw(|d| d.reply.is_awaited() && due(d) <= now.instant));
@@ -114,11 +114,11 @@ impl Engine {
                 }
             }
             // Waiting for a move is not the daemon's fault.
-            Standing::Freezing(_)
-            | Standing::Frozen(_)
-            | Standing::Closed(_)
-            | Standing::Released(_)
-            | Standing::Arriving(_) => {}
+            Presence::Freezing(_)
+            | Presence::Frozen(_)
+            | Presence::Closed(_)
+            | Presence::Released(_)
+            | Presence::Arriving(_) => {}
         }
         host.stats.errors += late.len() as u64;
         let origin = host.origin;

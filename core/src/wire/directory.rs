@@ -9,7 +9,7 @@ use crate::identity::{Epoch, NodeId, OriginHash};
 /// Most daemons that one message names.
 pub const MOST_NAMED: usize = 4096;
 /// Most hosts that an answer names.
-const MOST_HOSTS: u64 = 8;
+pub const MOST_HOSTS: usize = 8;
 
 /// A message of the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -40,7 +40,8 @@ pub enum DirectoryMessage<'b> {
         #[b(1)]
         #[cbor(with = "minicbor::bytes")]
         claim: Option<&'b [u8]>,
-        /// Nodes that say that they host it: to be asked for their claims.
+        /// Nodes that say that they host it: to be asked for their claims. Those that find no place here are named as
+        /// [`Rivals`](Self::Rivals) before.
         #[n(2)]
         hosts: Option<Few>,
         /// Every member that both see has named its daemons to the answerer. Without that, knowing of none says nothing.
@@ -86,7 +87,7 @@ pub enum DirectoryMessage<'b> {
         between: Between,
     },
     /// Others say as well that they host these daemons, as the sender knows, a home perhaps. The receiver is to show them its
-    /// claims.
+    /// claims; of a daemon that it has asked the sender for, it is to ask them.
     #[n(4)]
     Rivals {
         /// Which ones.
@@ -164,7 +165,7 @@ pub struct Few(
 );
 
 fn few<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<NodeId>, Error> {
-    bounded_array(d, MOST_HOSTS, "hosts")
+    bounded_array(d, MOST_HOSTS as u64, "hosts")
 }
 
 fn read_named<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<OriginHash>, Error> {

@@ -11,7 +11,7 @@ fn begin(lookups: &mut Lookups, haste: Haste, peers: &[(NodeId, bool)]) -> Optio
 }
 
 fn endings(lookups: &mut Lookups) -> Vec<Finding> {
-    lookups.finished(Instant::now()).into_iter().map(|(_, finding)| finding).collect()
+    lookups.finished(Instant::now(), |_| false).into_iter().map(|(_, finding)| finding).collect()
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn who_is_not_sure_is_asked_again_and_ends_no_question() {
     assert_eq!(lookups.again(now), []);
     assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
     lookups.answer(query, OTHER, Answer::Unsure);
-    let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
+    let late: Vec<_> =
+        lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|(_, finding)| finding).collect();
     assert_eq!(late, [Finding::Unanswered(None)]);
 }
 
@@ -171,14 +172,14 @@ fn only_those_are_looked_at_that_are_due_or_of_which_something_was_heard() {
         lookups.begin(origin, Haste::WaitForAll, std::iter::once((ONE, true)), now).expect("new")
     };
     let queries = [ask(1), ask(2), ask(3)];
-    assert_eq!(lookups.finished(now), []);
+    assert_eq!(lookups.finished(now, |_| false), []);
     assert!(lookups.heard.is_empty() && lookups.due(now).is_empty(), "nothing has happened");
     lookups.answer(queries[1], ONE, Answer::Nothing);
     assert_eq!(lookups.heard, BTreeSet::from([queries[1]]));
-    assert_eq!(lookups.finished(now).len(), 1);
+    assert_eq!(lookups.finished(now, |_| false).len(), 1);
     lookups.begin_anew(OriginHash::new(1));
     assert_eq!(lookups.due, BTreeSet::from([(now + PATIENCE, queries[2])]), "what is over leaves nothing");
-    assert_eq!(lookups.finished(now + PATIENCE).len(), 1);
+    assert_eq!(lookups.finished(now + PATIENCE, |_| false).len(), 1);
     assert_eq!(lookups.next_deadline(), None);
     assert!(lookups.open.is_empty() && lookups.by_origin.is_empty() && lookups.heard.is_empty());
 }
@@ -198,7 +199,8 @@ fn a_host_that_is_named_and_does_not_answer_is_told_of() {
         if let Some(answer) = answer {
             lookups.answer(query, OTHER, answer);
         }
-        let late: Vec<_> = lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect();
+        let late: Vec<_> =
+            lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|(_, finding)| finding).collect();
         assert_eq!(late, [finding]);
     }
 }

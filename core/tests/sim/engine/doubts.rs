@@ -1,5 +1,7 @@
 //! A source that dies at the hand-over leaves its target with a whole copy that nobody may run: everybody is told so.
 
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::HostConfig;
@@ -7,6 +9,9 @@ use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, Role, RuntimeError, RuntimeOptions};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use super::in_world;
 use super::load::answers_are_true;
@@ -168,6 +173,61 @@ fn hazard_64_a_target_that_is_live_serves_everybody_while_its_source_is_given_up
     }
 }
 
+/// Some of what waits is large, went apart and was overtaken by what is not; some was given up.
+#[test]
+fn hazard_60_whoever_waits_with_many_events_when_the_doubt_begins_is_refused_in_few_words() {
+    let mut refused = 0;
+    for seed in seeds::chosen(0..20) {
+        in_world(world(seed), |world| {
+            let members = seed.is_multiple_of(2);
+            let origin = dies_at(world, "ActivateTarget", members);
+            let mut waiting = Vec::new();
+            for node in TARGET..=LAST {
+                for _ in 0..20 {
+                    let padding = [0, 0, 40_000, 200_000][world.chance(4) as usize];
+                    let request = world.request(0, 0);
+                    waiting.push(world.call_with(node, origin, request, padding));
+                    let pause = world.chance(2_000);
+                    world.run_for(Duration::from_micros(pause));
+                }
+            }
+            for _ in 0..world.chance(4) {
+                let abandoned = waiting.swap_remove(world.chance(waiting.len() as u64) as usize);
+                let node = world.waits[&abandoned.0].node;
+                world.nodes[node].engine.withdraw(abandoned, origin);
+                world.settle(node);
+            }
+            let pause = world.chance(2_000_000);
+            world.run_for(SECOND / 10 + Duration::from_micros(pause));
+            world.spying = true;
+            world.lose(TARGET, SOURCE, Loss::Silence);
+            for node in THIRD..=LAST {
+                let said = world.streams.iter().filter(|said| said.refusal && (said.from, said.to) == (TARGET, node));
+                let said = said.count();
+                // One, and one for each that was given up.
+                assert!(said <= 1 + 3, "{said} to n{node}");
+                refused += said;
+            }
+            let others: Vec<usize> = (TARGET..=LAST).collect();
+            for &node in &others {
+                if node != TARGET {
+                    world.lose(node, SOURCE, Loss::Silence);
+                }
+                if members {
+                    world.tell_members(node, &others);
+                }
+            }
+            world.run_for(6 * SECOND);
+            for ticket in waiting {
+                assert!(world.is_answered(ticket), "not only when its patience ends");
+                assert_eq!(world.failure(ticket), lost(origin, Executed::No));
+            }
+            answers_are_true(world);
+        });
+    }
+    assert!(refused > 0 || seeds::is_single(), "some waited there");
+}
+
 #[test]
 fn hazard_60_a_recovered_copy_answers_the_first_call_of_everybody() {
     for seed in seeds::chosen(0..20) {
@@ -278,4 +338,65 @@ fn hazard_60_a_target_whose_source_is_lost_before_the_hand_over_says_what_it_can
             assert!(matches!(told[0], MigrationFailure::Refused(..)));
         });
     }
+}
+
+/// Keeps the texts of warnings.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, "{field}={value:?} ");
+    }
+}
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn hazard_60_both_hosts_of_a_daemon_in_doubt_warn_once_that_the_other_one_is_lost() {
+    let warnings = Warnings::default();
+    tracing::subscriber::with_default(warnings.clone(), || {
+        in_world(world(3), |world| {
+            let origin = dies_at(world, "ActivateTarget", false);
+            assert_eq!(warnings.take(), [] as [String; 0], "either may be back");
+            declared_lost(world, false);
+            let told = warnings.take();
+            for (node, role) in [(SOURCE, "source"), (TARGET, "target")] {
+                let about = |text: &&String| {
+                    text.contains(&format!("{role}={}", world.id(node))) && text.contains(&format!("origin={origin}"))
+                };
+                assert_eq!(told.iter().filter(about).count(), 1, "{told:?}");
+            }
+        });
+    });
 }

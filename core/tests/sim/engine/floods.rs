@@ -158,6 +158,38 @@ fn calling_off_what_nobody_asked_for_does_not_call_a_move_on_again() {
     });
 }
 
+/// A driver calls a move off whose word to begin is on its way, and many others that will never begin.
+#[test]
+fn a_move_that_was_called_off_does_not_begin_whatever_else_its_driver_calls_off() {
+    in_world(World::open(1, 4), |world| {
+        let reason = FailureReason::Cancelled;
+        let [wanted, other] = [1, 2].map(|seed| {
+            world.spawn(0, seed, "prompt");
+            move |migration: u128| {
+                let entity = World::daemon_key(seed).entity_id();
+                MoveId { entity, migration: MigrationId::new(migration), attempt: 1, epoch: Epoch::FIRST }
+            }
+        });
+        world.forge(2, 0, &MigrationMessage::Cancel { id: wanted(7), reason: reason.clone() });
+        for number in 0..200 {
+            // Of a daemon that is not here, of another one that is, and of another life of the same.
+            let elsewhere = MoveId { entity: World::daemon_key(3).entity_id(), ..wanted(1_000 + number) };
+            let later = MoveId { epoch: Epoch::new(9), ..wanted(2_000 + number) };
+            for id in [elsewhere, other(1_000 + number), later] {
+                world.forge(2, 0, &MigrationMessage::Cancel { id, reason: reason.clone() });
+            }
+        }
+        world.forge(FLOODER, 0, &MigrationMessage::Cancel { id: wanted(8), reason: reason.clone() });
+        let target = world.id(1);
+        for id in [wanted(7), other(1_199)] {
+            world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
+            assert_eq!(world.nodes[0].engine.migrations(), [], "it does not begin");
+        }
+        world.forge(2, 0, &MigrationMessage::TakeSnapshot { id: wanted(8), target, transport_identity: true });
+        assert_eq!(world.nodes[0].engine.migrations().len(), 1, "another driver called that off");
+    });
+}
+
 #[test]
 fn a_long_message_of_one_whose_daemons_do_not_come_is_not_read() {
     in_world(World::new(1, 4), |world| {

@@ -40,6 +40,7 @@ mod sealing;
 mod senders;
 mod slow_links;
 mod snapshots;
+mod spawns;
 mod steps;
 mod strangers;
 mod table;

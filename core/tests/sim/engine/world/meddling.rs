@@ -62,6 +62,8 @@ pub(crate) struct Spied {
     pub(crate) stream: StreamId,
     /// Whether it asks to begin again.
     pub(crate) again: bool,
+    /// Whether it says that the stream leads nowhere.
+    pub(crate) refusal: bool,
     /// Of events: how often they were sent on, the highest epoch that anyone on the way knew, and the first number.
     pub(crate) events: Option<(u8, Epoch, u64)>,
 }
@@ -91,12 +93,13 @@ impl World {
                     let message =
                         codec::decode::<EventsMessage<'_>>(&record.body).expect("nodes send what they can read");
                     let again = matches!(message, EventsMessage::Again { .. });
+                    let refusal = matches!(message, EventsMessage::Unknown { .. });
                     let events = if let EventsMessage::Batch { hops, epoch, first, .. } = message {
                         Some((hops, epoch, first))
                     } else {
                         None
                     };
-                    self.streams.push(Spied { from, to, stream: *message.stream(), again, events });
+                    self.streams.push(Spied { from, to, stream: *message.stream(), again, refusal, events });
                 }
                 passed.push(record);
                 continue;
