@@ -145,7 +145,7 @@ fn a_spawn_waits_for_as_long_as_its_node_may_need_to_join() {
         five_and_one(world);
         let ticket = begin_spawn(world, 1, 1);
         assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
-        let waiting = begin_spawn(world, JOINER, 1);
+        let (waiting, nowhere) = (begin_spawn(world, JOINER, 1), begin_spawn(world, JOINER, 2));
         world.run_for(LONGEST_JOIN / 2);
         world.connect(JOINER, SEED, false);
         let all: Vec<usize> = (0..=JOINER).collect();
@@ -153,13 +153,14 @@ fn a_spawn_waits_for_as_long_as_its_node_may_need_to_join() {
         world.tell_standing(JOINER, Standing::Arriving);
         world.tell_members(JOINER, &all);
         world.run_for(LONGEST_JOIN / 2 - Duration::from_millis(100));
-        assert!(!world.is_answered(waiting), "it has yet to meet those who would know");
+        assert!(!world.is_answered(waiting) && !world.is_answered(nowhere), "it has yet to meet those who would know");
         for node in 1..JOINER {
             world.connect(JOINER, node, false);
             world.tell_members(node, &all);
         }
         world.tell_standing(JOINER, Standing::Settled);
         assert!(matches!(world.wait_for(waiting), Err(RuntimeError::AlreadyRegistered(_))));
+        assert!(matches!(world.wait_for(nowhere), Ok(Settlement::Spawned(_))));
         world.run_for(Duration::from_secs(40));
         world.assert_nothing_left();
     });
