@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelName, ChannelObserver, Channels, Denial, Feed, OnFailure,
-    PublishOptions, ReaderEnd, ReaderId, Visibility,
+    PublishOptions, PublishResult, ReaderEnd, ReaderId, Visibility,
 };
 use mesh_daemon_core::identity::{EntityId, NodeId, Revocation};
 use mesh_daemon_core::mesh::MeshError;
@@ -18,7 +18,7 @@ use crate::capabilities::{FilterOptions, filter_from};
 use crate::convert::{array_from, u64_from};
 use crate::env::EnvState;
 use crate::error::{ErrorCode, Failure, Field};
-use crate::operation::{self, Value};
+use crate::operation::{self, OperationId, Value};
 use crate::outbox::Outbox;
 use crate::token::revocation;
 
@@ -287,8 +287,9 @@ pub fn channel_publish(
 ) -> Result<()> {
     let channels = channels(&env, mesh)?;
     let options = publish_options(&settings)?;
-    let told = channels.publish(&channel_name(&env, &channel)?, &Bytes::copy_from_slice(payload), options);
-    operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
+    let (channel, payload) = (channel_name(&env, &channel)?, Bytes::copy_from_slice(payload));
+    channels.publish(&channel, &payload, None, options, published(&env, operation)?);
+    Ok(())
 }
 
 /// How many readers the native part of a node knows of.
@@ -312,6 +313,12 @@ pub fn channel_revocations(env: Env, mesh: u32) -> Result<Vec<Buffer>> {
     let held =
         channels(&env, mesh)?.look(|machine| machine.revocations().map(Revocation::to_bytes).collect::<Vec<_>>());
     Ok(held.into_iter().map(|bytes| bytes.to_vec().into()).collect())
+}
+
+/// Settles an operation with the report of a publication.
+pub(crate) fn published(env: &Env, operation: OperationId) -> Result<impl FnOnce(PublishResult) + Send + 'static> {
+    let outbox = EnvState::of(env)?.outbox()?;
+    Ok(move |result: PublishResult| outbox.settle(operation, result.map(Value::Report).map_err(Failure::from)))
 }
 
 /// How a message is published; `lib` has checked it.

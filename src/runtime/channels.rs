@@ -9,10 +9,9 @@ use napi::bindgen_prelude::{BigInt, Env, Object};
 use napi_derive::napi;
 
 use super::{Entry, entry, origin_from, ticket_from};
-use crate::channels::{PublishSettings, channel_name, feed, publish_options};
+use crate::channels::{PublishSettings, channel_name, feed, publish_options, published};
 use crate::convert::u64_from;
 use crate::error::Failure;
-use crate::operation::{self, Value};
 
 /// A channel that a daemon receives.
 #[napi(object, object_from_js = false)]
@@ -90,8 +89,8 @@ pub fn runtime_publish(
     let options = publish_options(&settings)?;
     let channels = channels_of(&env, &entry)?;
     let link = entry.runtime.look(|engine| engine.link_of(Some(emitter)));
-    let told = channels.publish_as(&channel, &Bytes::copy_from_slice(payload), Some(&link), options);
-    operation::spawn(&env, operation, async move { told.await.map(Value::Report).map_err(Failure::from) })
+    channels.publish(&channel, &Bytes::copy_from_slice(payload), Some(&link), options, published(&env, operation)?);
+    Ok(())
 }
 
 fn channels_of(env: &Env, entry: &Entry) -> Result<Channels> {

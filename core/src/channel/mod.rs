@@ -81,7 +81,7 @@ pub use publishing::{OnFailure, PublishId, PublishOptions, PublishReport};
 pub use reader::{MAX_UNREAD, MAX_UNREAD_BYTES, ReaderEnd, ReaderId};
 pub use reading::ReadersRoom;
 pub use revocations::{MAX_FOREIGN_REVOCATIONS, MAX_REVOCATIONS_FROM_PEER, MAX_TOKEN_SKEW};
-pub use shell::{ChannelObserver, Channels};
+pub use shell::{ChannelObserver, Channels, PublishResult};
 pub use stalling::STALLED;
 pub use throttle::{MAX_AUTH_FAILURES, THROTTLE};
 

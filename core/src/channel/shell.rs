@@ -52,7 +52,9 @@ pub(super) struct State {
     /// A runtime with daemons on this node.
     pub(super) daemons: Attached,
     requests: HashMap<RequestId, Request>,
-    publications: HashMap<PublishId, oneshot::Sender<Result<PublishReport, ChannelError>>>,
+    publications: HashMap<PublishId, Published>,
+    /// Publications that are over; whoever published was not told yet.
+    over: Vec<(Published, PublishResult)>,
     pub(super) readers: BTreeMap<ReaderId, Reader>,
     last_reader: u64,
     /// Readers that something happened to.
@@ -67,9 +69,15 @@ pub(super) struct State {
     pub(super) own: BTreeMap<Key, Own>,
 }
 
+/// How a publication ended.
+pub type PublishResult = Result<PublishReport, ChannelError>;
+/// Whoever hears how a publication ended.
+type Published = Box<dyn FnOnce(PublishResult) + Send>;
+
 /// Whoever has to hear of something.
 struct Told {
     wakes: BTreeSet<NodeId>,
+    published: Vec<(Published, PublishResult)>,
     readers: Vec<ReaderId>,
     /// The clock has to look earlier than it thinks.
     sooner: bool,
@@ -124,6 +132,7 @@ impl Channels {
                 machine,
                 requests: HashMap::new(),
                 publications: HashMap::new(),
+                over: Vec::new(),
                 readers: BTreeMap::new(),
                 last_reader: 0,
                 touched: Vec::new(),
@@ -205,31 +214,25 @@ impl Channels {
         (dropped, closed)
     }
 
-    /// Publishes on a channel of this node. It begins at once, also when the future is not awaited.
+    /// Publishes on a channel of this node, for a daemon when the message has a place in its chain. `published` is called once,
+    /// perhaps before this returns; on any thread, so it must not block, and it must not call back.
     pub fn publish(
-        &self,
-        name: &ChannelName,
-        payload: &Bytes,
-        options: PublishOptions,
-    ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
-        self.publish_as(name, payload, None, options)
-    }
-
-    /// The same for a daemon, in whose chain the message has a place.
-    pub fn publish_as(
         &self,
         name: &ChannelName,
         payload: &Bytes,
         link: Option<&CausalLink>,
         options: PublishOptions,
-    ) -> impl Future<Output = Result<PublishReport, ChannelError>> + use<> {
-        let told = self.shared.act(|state, now| {
-            let id = state.machine.publish(name, payload, link, options, now)?;
-            let (tell, told) = oneshot::channel();
-            state.publications.insert(id, tell);
-            Ok(told)
+        published: impl FnOnce(PublishResult) + Send + 'static,
+    ) {
+        self.shared.act(|state, now| {
+            let published: Published = Box::new(published);
+            match state.machine.publish(name, payload, link, options, now) {
+                Ok(id) => {
+                    state.publications.insert(id, published);
+                }
+                Err(error) => state.over.push((published, Err(error))),
+            }
         });
-        answer(told)
     }
 
     /// Enters a revocation, which is passed on to every peer. The future tells when it was handed to all with which the node
@@ -332,11 +335,11 @@ impl State {
                     let _unheard = waiting.tell.send(result);
                 }
                 ChannelEvent::Published { id, result } => {
-                    let Some(tell) = self.publications.remove(&id) else {
+                    let Some(published) = self.publications.remove(&id) else {
                         self.daemons.keep(ChannelEvent::Published { id, result });
                         continue;
                     };
-                    let _unheard = tell.send(result);
+                    self.over.push((published, result));
                 }
                 ChannelEvent::Message(message) => self.deliver(&message),
                 ChannelEvent::Ended { publisher, feed, subscriber: Subscriber::Node, error } => {
@@ -355,7 +358,7 @@ impl State {
         self.deadline = self.machine.next_deadline();
         let sooner = self.deadline.is_some_and(|after| before.is_none_or(|before| after < before));
         let (wakes, readers) = (self.machine.take_wakes(), std::mem::take(&mut self.news));
-        Told { wakes, readers, sooner, daemons: self.daemons.to_tell() }
+        Told { wakes, published: std::mem::take(&mut self.over), readers, sooner, daemons: self.daemons.to_tell() }
     }
 
     /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept.
@@ -393,6 +396,9 @@ impl Shared {
         if told.sooner {
             self.timer.sooner();
         }
+        for (published, result) in told.published {
+            published(result);
+        }
         for reader in told.readers {
             self.observer.readable(reader);
         }
@@ -408,7 +414,8 @@ impl Shared {
         self.mesh.uninstall(&SUBPROTOCOLS);
         let mut state = self.state.lock();
         state.requests.clear();
-        state.publications.clear();
+        let publications = std::mem::take(&mut state.publications).into_values();
+        state.over.extend(publications.map(|published| (published, Err(ChannelError::ShutDown))));
         let keys: Vec<_> = state.own.keys().copied().collect();
         for key in keys {
             // Asked for, so a reader just comes to its end.

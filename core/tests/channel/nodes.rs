@@ -7,12 +7,12 @@ use bytes::Bytes;
 use mesh_daemon_core::capability::{Capabilities, CapabilityConfig, CapabilitySet};
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, Feed, MAX_UNREAD, PublishOptions,
-    PublishReport, ReaderEnd, ReaderId, Subnet,
+    PublishReport, PublishResult, ReaderEnd, ReaderId, Subnet,
 };
 use mesh_daemon_core::identity::EntityKeypair;
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
 use mesh_daemon_core::session::Psk;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::net::{feed, name};
 
@@ -61,6 +61,15 @@ impl Node {
         (a, b)
     }
 
+    /// Publishes on channel `a`; it begins at once.
+    fn publish(&self, payload: &Bytes, options: PublishOptions) -> impl Future<Output = PublishResult> + use<> {
+        let (tell, told) = oneshot::channel();
+        self.channels.publish(&name("a"), payload, None, options, |result| {
+            let _unheard = tell.send(result);
+        });
+        async move { told.await.expect("it is told") }
+    }
+
     async fn read(&self, reader: ReaderId, count: usize) -> Vec<ArrivedMessage> {
         let mut got = Vec::new();
         let all = async {
@@ -102,7 +111,7 @@ async fn a_thousand_messages_and_a_large_one_arrive_in_order() {
     let sent: Vec<_> = (0..1000_u32)
         .map(|number| {
             let payload = if number == 500 { large.clone() } else { Bytes::copy_from_slice(&number.to_le_bytes()) };
-            publisher.channels.publish(&name("a"), &payload, RELIABLE)
+            publisher.publish(&payload, RELIABLE)
         })
         .collect();
     let got = subscriber.read(reader, 1000).await;
@@ -140,7 +149,7 @@ async fn hazard_46_the_end_of_either_side_reaches_the_other() {
         }
     };
     tokio::time::timeout(HANG, gone).await.expect("the goodbye arrives");
-    let report = publisher.channels.publish(&name("a"), &Bytes::new(), RELIABLE).await.expect("sent");
+    let report = publisher.publish(&Bytes::new(), RELIABLE).await.expect("sent");
     assert_eq!((report.attempted, report.delivered), (1, 1));
 
     let node = publisher.mesh.node_id();
@@ -156,9 +165,7 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     let (publisher, subscriber) = Node::pair().await;
     let (node, a) = (publisher.mesh.node_id(), feed("a"));
     publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
-    let attempted = async || {
-        publisher.channels.publish(a.channel(), &Bytes::new(), PublishOptions::default()).await.expect("sent").attempted
-    };
+    let attempted = async || publisher.publish(&Bytes::new(), PublishOptions::default()).await.expect("sent").attempted;
     let (one, ready) = subscriber.channels.open_reader(node, &a, None);
     ready.await.expect("let in");
     let (two, ready) = subscriber.channels.open_reader(node, &a, None);
@@ -240,7 +247,7 @@ async fn requirement_55_while_somebody_reads_a_reliable_message_is_acknowledged_
     ready.await.expect("let in");
     subscriber.channels.attend(reader, true);
     let count = 3 * MAX_UNREAD;
-    let publish = || publisher.channels.publish(&name("a"), &Bytes::from_static(b"x"), RELIABLE);
+    let publish = || publisher.publish(&Bytes::from_static(b"x"), RELIABLE);
     let mut sent: Vec<_> = (0..count).map(|_| Box::pin(publish())).collect();
     for report in sent.drain(..MAX_UNREAD) {
         assert_eq!(tokio::time::timeout(HANG, report).await.expect("it ends").expect("sent").delivered, 1);
@@ -285,8 +292,7 @@ async fn what_a_member_of_a_queue_group_had_no_room_for_falls_to_the_others_when
         readers.push(reader);
     }
     let count = 4 * MAX_UNREAD;
-    let mut sent: Vec<_> =
-        (0..count).map(|_| publisher.channels.publish(&name("a"), &Bytes::from_static(b"x"), RELIABLE)).collect();
+    let mut sent: Vec<_> = (0..count).map(|_| publisher.publish(&Bytes::from_static(b"x"), RELIABLE)).collect();
     let delivered = async |report| {
         let report: Result<PublishReport, _> = tokio::time::timeout(HANG, report).await.expect("it ends");
         assert_eq!(report.expect("sent").delivered, 1);
