@@ -246,14 +246,13 @@ impl ChannelMachine {
             // It left, and comes again; nor does anybody read now who did.
             (membership.accepted, membership.put_out, membership.room) = (false, None, None);
             let left = std::mem::take(&mut membership.waiting);
-            match feed.group() {
-                None => membership.through = None,
-                Some(_) => {
-                    membership.anew = true;
-                    // That it takes nothing more was said; if that is lost, it is said again.
-                    subscription.received = subscription.acknowledged;
-                    subscription.received_reliable = subscription.acknowledged;
-                }
+            if feed.group().is_some() {
+                membership.anew = true;
+                // That it takes nothing more was said; if that is lost, it is said again.
+                subscription.received = subscription.acknowledged;
+                subscription.received_reliable = subscription.acknowledged;
+            } else {
+                membership.through = None;
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }

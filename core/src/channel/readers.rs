@@ -113,7 +113,9 @@ impl State {
         own.readers.retain(|&one| one != id);
         self.stirred.insert(key);
         if feed.group().is_some() && !own.readers.is_empty() {
-            unread.iter().for_each(|message| self.deliver(message));
+            for message in &unread {
+                self.deliver(message);
+            }
             return (before, settled());
         }
         if own.is_wanted() {
