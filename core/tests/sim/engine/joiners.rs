@@ -152,7 +152,7 @@ fn a_spawn_waits_for_as_long_as_its_node_may_need_to_join() {
         world.tell_members(SEED, &all);
         world.tell_standing(JOINER, Standing::Arriving);
         world.tell_members(JOINER, &all);
-        world.run_for(LONGEST_JOIN / 2 - Duration::from_millis(100));
+        world.run_for(LONGEST_JOIN * 49 / 100);
         assert!(!world.is_answered(waiting) && !world.is_answered(nowhere), "it has yet to meet those who would know");
         for node in 1..JOINER {
             world.connect(JOINER, node, false);
