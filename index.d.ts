@@ -1640,9 +1640,9 @@ interface ChannelMessage {
 /**
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB.
  *
- * While there is an iterator that was not left, a reliable message beyond that waits and is not acknowledged, so its publisher
- * waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
- * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. Without an iterator every message is
+ * While somebody iterates, from the first `next` of an iterator until it is left, a reliable message beyond that waits and is
+ * not acknowledged, so its publisher waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
+ * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. While nobody iterates every message is
  * acknowledged, and the oldest ones are dropped. Messages that are not reliable never wait: they are dropped, the oldest first.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for, in every loop, also in one that begins
@@ -1657,9 +1657,17 @@ interface ChannelMessage {
 interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
     /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
     readonly ready: Promise<void>;
-    /** Messages that nobody read in time, and that did not wait. */
+    /**
+     * Messages that nobody read in time, and that did not wait; with those that {@link Subscription.stop} left unread. What
+     * a `shutdown` of this very node leaves unread goes with it, and is not counted.
+     */
     readonly dropped: bigint;
-    /** Ends the subscription. Fine when it has ended, also with its node. */
+    /**
+     * Ends the subscription. Loops end at once: what is here and was not read is dropped and counted in `dropped`, but for what was
+     * not acknowledged, of which the publisher hears that it was not taken, and for what other readers of the queue group get.
+     * Fine when it has ended, also with its node. To read what is here first, `unsubscribeChannel` and let the loops come to
+     * their end.
+     */
     stop(): Promise<void>;
 }
 
@@ -1706,7 +1714,7 @@ interface MeshNodeOptions {
      * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
      * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
      * Neither `create` nor `start` waits for that; spawns, calls and subscriptions do: until the node has joined, or for two
-     * seconds after its start when no seed answers (ten, while one is being reached).
+     * seconds after its start when no seed answers (ten, while one is being reached, and ten more while members are being met).
      */
     seeds?: readonly string[];
     /**

@@ -2,8 +2,9 @@
 
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import type { ChannelMessage, MeshNode, Subscription } from 'mesh-daemon';
+import type { MeshNode } from 'mesh-daemon';
 import { Identity } from 'mesh-daemon';
+import { take } from './helpers/channels';
 import { bare, closeAll, Counter, failure, node } from './helpers/nodes';
 
 /** A way to a node that can be cut and mended. */
@@ -66,15 +67,6 @@ afterEach(async () => {
   await closeAll();
   for (const way of ways.splice(0)) way.close();
 });
-
-async function take(subscription: Subscription, count: number): Promise<ChannelMessage[]> {
-  const taken: ChannelMessage[] = [];
-  for await (const message of subscription) {
-    taken.push(message);
-    if (taken.length === count) break;
-  }
-  return taken;
-}
 
 /** Resolves at the next event of this kind about that peer. */
 function peer(mesh: MeshNode, type: string, nodeId: bigint): Promise<void> {

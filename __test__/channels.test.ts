@@ -10,36 +10,11 @@ import {
   TokenChain,
   TokenError,
 } from 'mesh-daemon';
-import type { ChannelConfig, ChannelMessage, MeshNode, MeshNodeOptions, Subscription, TokenLike } from 'mesh-daemon';
+import type { ChannelConfig, ChannelMessage, MeshNode, TokenLike } from 'mesh-daemon';
+import { publisherAndSubscriber, star, take } from './helpers/channels';
 import { any, bare, closeAll, failure, thrown } from './helpers/nodes';
 
 afterEach(closeAll);
-
-/** A publisher and those who have a session with it. */
-async function meshes(count: number, options: Partial<MeshNodeOptions> = {}): Promise<[MeshNode, ...MeshNode[]]> {
-  const publisher = await bare(options);
-  const others: MeshNode[] = [];
-  for (let at = 1; at < count; at += 1) others.push(await bare(options));
-  for (const other of others) {
-    await other.connect(publisher.localAddr());
-    await publisher.accept(other.nodeId());
-  }
-  return [publisher, ...others];
-}
-
-async function pair(options: Partial<MeshNodeOptions> = {}): Promise<[MeshNode, MeshNode]> {
-  return (await meshes(2, options)) as [MeshNode, MeshNode];
-}
-
-/** The next messages; the subscription goes on. */
-async function take(subscription: Subscription, count: number): Promise<ChannelMessage[]> {
-  const taken: ChannelMessage[] = [];
-  for await (const message of subscription) {
-    taken.push(message);
-    if (taken.length === count) break;
-  }
-  return taken;
-}
 
 function texts(messages: readonly ChannelMessage[]): string[] {
   return messages.map((message) => message.payload.toString());
@@ -47,7 +22,7 @@ function texts(messages: readonly ChannelMessage[]): string[] {
 
 describe('publish and subscribe', () => {
   test('each of several readers that are refused at once ends', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     const readers = [0, 1, 2].map(() => subscriber.messages(publisher.nodeId(), 'none'));
     await Promise.allSettled(readers.map((reader) => reader.ready));
     for (const reader of readers) {
@@ -57,7 +32,7 @@ describe('publish and subscribe', () => {
   });
 
   test('every subscriber gets every message once, in order', async () => {
-    const [publisher, one, two] = (await meshes(3)) as [MeshNode, MeshNode, MeshNode];
+    const [publisher, one, two] = (await star(3)) as [MeshNode, MeshNode, MeshNode];
     publisher.registerChannel({ name: 'news/today' });
     const readers = [one, two, publisher].map((mesh) => mesh.messages(publisher.nodeId(), 'news/today'));
     await Promise.all(readers.map((reader) => reader.ready));
@@ -77,7 +52,7 @@ describe('publish and subscribe', () => {
   });
 
   test('fire and forget is the default; nobody to send to is fine', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     publisher.registerChannel({ name: 'a' });
     expect(await publisher.publish('a', Buffer.from('x'))).toEqual({ attempted: 0, delivered: 0, errors: [] });
     await subscriber.subscribeChannel(publisher.nodeId(), 'a');
@@ -85,7 +60,7 @@ describe('publish and subscribe', () => {
   });
 
   test('hazard 44: payloads of any size up to maxPayloadBytes arrive whole, a larger one is refused', async () => {
-    const [publisher, subscriber] = await pair({ maxPayloadBytes: 8 * 1024 * 1024 });
+    const [publisher, subscriber] = await publisherAndSubscriber({ maxPayloadBytes: 8 * 1024 * 1024 });
     publisher.registerChannel({ name: 'a' });
     const reader = subscriber.messages(publisher.nodeId(), 'a');
     await reader.ready;
@@ -128,7 +103,7 @@ describe('publish and subscribe', () => {
   });
 
   test('hazard 41: unsubscribing ends readers and the roster; not to be in it is fine', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     const node = publisher.nodeId();
     publisher.registerChannel({ name: 'a' });
     const reader = subscriber.messages(node, 'a');
@@ -144,7 +119,7 @@ describe('publish and subscribe', () => {
   });
 
   test('a subscription that nobody reads acknowledges; it keeps a bounded number and drops the oldest', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     publisher.registerChannel({ name: 'a' });
     const reader = subscriber.messages(publisher.nodeId(), 'a');
     await reader.ready;
@@ -157,7 +132,7 @@ describe('publish and subscribe', () => {
   });
 
   test('stop ends one reader; the node leaves with the last', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     publisher.registerChannel({ name: 'a' });
     const one = subscriber.messages(publisher.nodeId(), 'a');
     const two = subscriber.messages(publisher.nodeId(), 'a');
@@ -175,7 +150,7 @@ describe('publish and subscribe', () => {
 
 describe('what cannot be', () => {
   test('an unknown channel', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     const error = await failure(subscriber.subscribeChannel(publisher.nodeId(), 'nothing'));
     expect(error).toBeInstanceOf(ChannelError);
     expect(error.code).toBe('ERR_CHANNEL_UNKNOWN');
@@ -278,7 +253,7 @@ describe('the gate', () => {
   const stranger = Identity.fromSeed(Buffer.alloc(32, 3));
 
   async function gated(config: Partial<ChannelConfig> = {}): Promise<[MeshNode, MeshNode]> {
-    const nodes = await pair();
+    const nodes = await publisherAndSubscriber();
     nodes[0].registerChannel({ name: 'gated', tokenRoots: [root.entityId], ...config });
     return nodes;
   }
@@ -420,7 +395,7 @@ describe('the gate', () => {
   });
 
   test('hazard 45: the rate', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     publisher.registerChannel({ name: 'a', maxRatePps: 1 });
     await subscriber.subscribeChannel(publisher.nodeId(), 'a');
     await publisher.publish('a', Buffer.from('1'));
@@ -440,7 +415,7 @@ describe('the gate', () => {
 
 describe('the end of a peer', () => {
   test('hazard 46: a lost subscriber leaves the roster', async () => {
-    const [publisher, one, two] = (await meshes(3)) as [MeshNode, MeshNode, MeshNode];
+    const [publisher, one, two] = (await star(3)) as [MeshNode, MeshNode, MeshNode];
     publisher.registerChannel({ name: 'a' });
     for (const mesh of [one, two]) await mesh.subscribeChannel(publisher.nodeId(), 'a');
     expect(await publisher.publish('a', Buffer.from('x'))).toMatchObject({ attempted: 2 });
@@ -479,7 +454,7 @@ describe('the end of a peer', () => {
   });
 
   test('aborting stops the waiting', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     publisher.registerChannel({ name: 'a' });
     const reason = new Error('enough');
     const options = { signal: AbortSignal.abort(reason) };

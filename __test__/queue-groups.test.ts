@@ -10,6 +10,7 @@ import {
   TokenChain,
 } from 'mesh-daemon';
 import type { ChannelMessage, DaemonRuntime, MeshDaemon, MeshNode, Subscription } from 'mesh-daemon';
+import { star } from './helpers/channels';
 import { any, bare, closeAll, deferred, failure, node, pair, thrown } from './helpers/nodes';
 
 jest.setTimeout(120_000);
@@ -17,16 +18,6 @@ afterEach(closeAll);
 
 const RELIABLE = { reliability: 'reliable' } as const;
 const WORKERS = { queueGroup: 'workers' } as const;
-
-async function meshes(count: number): Promise<MeshNode[]> {
-  const all = await Promise.all(Array.from({ length: count }, () => bare()));
-  const [publisher, ...others] = all as [MeshNode, ...MeshNode[]];
-  for (const other of others) {
-    await other.connect(publisher.localAddr());
-    await publisher.accept(other.nodeId());
-  }
-  return all;
-}
 
 function publishAll(publisher: MeshNode, channel: string, count: number): Promise<unknown[]> {
   const payloads = Array.from({ length: count }, (_, i) => Buffer.from(String(i)));
@@ -43,7 +34,7 @@ const upTo = (count: number): string[] => Array.from({ length: count }, (_, i) =
 const sorted = (texts: readonly string[]): string[] => [...texts].sort((a, b) => Number(a) - Number(b));
 
 test('each message goes to one member of the group, in turn, and to all who are in none', async () => {
-  const [publisher, one, two, outside] = (await meshes(4)) as [MeshNode, MeshNode, MeshNode, MeshNode];
+  const [publisher, one, two, outside] = (await star(4)) as [MeshNode, MeshNode, MeshNode, MeshNode];
   publisher.registerChannel({ name: 'jobs' });
   const members = [one, two, publisher].map((mesh) => mesh.messages(publisher.nodeId(), 'jobs', WORKERS));
   const everything = outside.messages(publisher.nodeId(), 'jobs');
@@ -59,7 +50,7 @@ test('each message goes to one member of the group, in turn, and to all who are 
 });
 
 test('leaving a group leaves the channel alone; leaving the channel leaves its groups', async () => {
-  const [publisher, mesh] = (await meshes(2)) as [MeshNode, MeshNode];
+  const [publisher, mesh] = (await star(2)) as [MeshNode, MeshNode];
   const at = publisher.nodeId();
   publisher.registerChannel({ name: 'jobs' });
   const attempted = async (): Promise<number> => (await publisher.publish('jobs', Buffer.alloc(1))).attempted;
@@ -75,7 +66,7 @@ test('leaving a group leaves the channel alone; leaving the channel leaves its g
 });
 
 test('readers of one group on one node share its messages; what one leaves unread is for the others', async () => {
-  const [publisher, mesh] = (await meshes(2)) as [MeshNode, MeshNode];
+  const [publisher, mesh] = (await star(2)) as [MeshNode, MeshNode];
   publisher.registerChannel({ name: 'jobs' });
   const [one, two] = [1, 2].map(() => mesh.messages(publisher.nodeId(), 'jobs', WORKERS)) as [
     Subscription,
@@ -186,7 +177,7 @@ describe('requirement 122', () => {
   const root = Identity.fromSeed(Buffer.alloc(32, 1));
 
   test('queue-group join needs its own grant', async () => {
-    const [publisher, mesh] = (await meshes(2)) as [MeshNode, MeshNode];
+    const [publisher, mesh] = (await star(2)) as [MeshNode, MeshNode];
     publisher.registerChannel({ name: 'jobs', tokenRoots: [root.entityId] });
     const of = { subject: mesh.entityId(), scope: ['subscribe'] as const, channel: 'jobs', ttlSeconds: 60 };
     const channel = root.issueToken({ ...of, scope: [...of.scope] });
@@ -207,7 +198,7 @@ describe('requirement 122', () => {
   });
 
   test('the grant is delegated like any other', async () => {
-    const [publisher, mesh] = (await meshes(2)) as [MeshNode, MeshNode];
+    const [publisher, mesh] = (await star(2)) as [MeshNode, MeshNode];
     publisher.registerChannel({ name: 'jobs', tokenRoots: [root.entityId] });
     const broker = Identity.generate();
     const parent = root.issueToken({

@@ -2,6 +2,7 @@
 
 import { ChannelError, Identity } from 'mesh-daemon';
 import type { ChannelMessage, DaemonSubscriptionEvent, MeshDaemon, MeshNode, Subscription } from 'mesh-daemon';
+import { publisherAndSubscriber, star } from './helpers/channels';
 import { any, bare, closeAll, failure, pair as runtimes, thrown } from './helpers/nodes';
 
 jest.setTimeout(120_000);
@@ -10,20 +11,6 @@ afterEach(closeAll);
 const RELIABLE = { reliability: 'reliable' } as const;
 /** More than a reader keeps, less than a publisher holds for one subscriber. */
 const MANY = 4000;
-
-async function connected(count: number): Promise<[MeshNode, ...MeshNode[]]> {
-  const publisher = await bare();
-  const others = await Promise.all(Array.from({ length: count - 1 }, () => bare()));
-  for (const other of others) {
-    await other.connect(publisher.localAddr());
-    await publisher.accept(other.nodeId());
-  }
-  return [publisher, ...others];
-}
-
-async function pair(): Promise<[MeshNode, MeshNode]> {
-  return (await connected(2)) as [MeshNode, MeshNode];
-}
 
 function publishMany(publisher: MeshNode, channel: string): Promise<number>[] {
   return Array.from({ length: MANY }, async (_, i) => {
@@ -48,7 +35,7 @@ async function readAll(subscription: Subscription): Promise<string[]> {
 const upTo = (count: number): string[] => Array.from({ length: count }, (_, i) => String(i));
 
 test('while somebody reads, reliable messages are not lost however long the event loop is busy', async () => {
-  const [publisher, subscriber] = await pair();
+  const [publisher, subscriber] = await publisherAndSubscriber();
   publisher.registerChannel({ name: 'a' });
   const reader = subscriber.messages(publisher.nodeId(), 'a');
   await reader.ready;
@@ -63,7 +50,7 @@ test('while somebody reads, reliable messages are not lost however long the even
 });
 
 test('the same in a queue group', async () => {
-  const [publisher, one, two] = (await connected(3)) as [MeshNode, MeshNode, MeshNode];
+  const [publisher, one, two] = (await star(3)) as [MeshNode, MeshNode, MeshNode];
   publisher.registerChannel({ name: 'a', reliable: true });
   const members = [one, two];
   const readers = members.map((mesh) => mesh.messages(publisher.nodeId(), 'a', { queueGroup: 'g' }));
@@ -78,7 +65,7 @@ test('the same in a queue group', async () => {
 });
 
 test('a subscription that nobody reads, or nobody any more, acknowledges and drops', async () => {
-  const [publisher, subscriber] = await pair();
+  const [publisher, subscriber] = await publisherAndSubscriber();
   publisher.registerChannel({ name: 'a' });
   const reader = subscriber.messages(publisher.nodeId(), 'a');
   await reader.ready;
@@ -91,8 +78,92 @@ test('a subscription that nobody reads, or nobody any more, acknowledges and dro
   expect(await Promise.all(publishMany(publisher, 'a'))).toEqual(upTo(MANY).map(() => 1));
 });
 
+test('an iterator holds publishers up from its first next on, not before', async () => {
+  const [publisher, subscriber] = await publisherAndSubscriber();
+  publisher.registerChannel({ name: 'a' });
+  const reader = subscriber.messages(publisher.nodeId(), 'a');
+  await reader.ready;
+  const iterator = reader[Symbol.asyncIterator]();
+  expect(await Promise.all(publishMany(publisher, 'a'))).toEqual(upTo(MANY).map(() => 1));
+  expect(reader.dropped).toBe(BigInt(MANY - 1024));
+  const texts = [(await iterator.next()) as IteratorYieldResult<ChannelMessage>];
+  const sent = publishMany(publisher, 'a');
+  for (let at = 1; at < 1024 + MANY; at += 1)
+    texts.push((await iterator.next()) as IteratorYieldResult<ChannelMessage>);
+  expect(await Promise.all(sent)).toEqual(sent.map(() => 1));
+  expect(texts.map(({ value }) => value.payload.toString())).toEqual([...upTo(MANY).slice(MANY - 1024), ...upTo(MANY)]);
+  expect(reader.dropped).toBe(BigInt(MANY - 1024));
+});
+
+describe('a subscription that is stopped', () => {
+  const groups = [undefined, 'g'];
+
+  test.each(groups)('counts what was here and nobody read (group %s)', async (queueGroup) => {
+    const [publisher, subscriber] = await publisherAndSubscriber();
+    publisher.registerChannel({ name: 'a' });
+    const [id, options] = [publisher.nodeId(), queueGroup === undefined ? {} : { queueGroup }];
+    const publishTen = (): Promise<unknown> =>
+      Promise.all(Array.from({ length: 10 }, () => publisher.publish('a', Buffer.from('x'), RELIABLE)));
+
+    const unread = subscriber.messages(id, 'a', options);
+    await unread.ready;
+    await publishTen();
+    await unread.stop();
+    expect(unread.dropped).toBe(10n);
+
+    const left = subscriber.messages(id, 'a', options);
+    await left.ready;
+    await publishTen();
+    await left[Symbol.asyncIterator]().next();
+    await left.stop();
+    expect(left.dropped).toBe(9n);
+
+    const ended = subscriber.messages(id, 'a', options);
+    await ended.ready;
+    await publishTen();
+    await ended[Symbol.asyncIterator]().next();
+    await subscriber.unsubscribeChannel(id, 'a');
+    await ended.stop();
+    expect(ended.dropped).toBe(9n);
+  });
+
+  test.each(groups)('while it is full has counted all that was delivered (group %s)', async (queueGroup) => {
+    const [publisher, subscriber] = await publisherAndSubscriber();
+    publisher.registerChannel({ name: 'a' });
+    const reader = subscriber.messages(publisher.nodeId(), 'a', queueGroup === undefined ? {} : { queueGroup });
+    await reader.ready;
+    const first = reader[Symbol.asyncIterator]().next();
+    const sent = publishMany(publisher, 'a');
+    await Promise.all([first, sent[1023]]);
+    await reader.stop();
+    const delivered = (await Promise.all(sent)).filter((count) => count === 1).length;
+    expect(delivered).toBeGreaterThanOrEqual(1024);
+    expect(delivered).toBeLessThan(MANY);
+    expect(reader.dropped).toBeGreaterThanOrEqual(BigInt(delivered - 1));
+    expect(reader.dropped).toBeLessThan(BigInt(MANY));
+  });
+
+  test.each(groups)('and made again before the answer holds nobody up (group %s)', async (queueGroup) => {
+    const [publisher, subscriber] = await publisherAndSubscriber();
+    publisher.registerChannel({ name: 'a' });
+    const [id, options] = [publisher.nodeId(), queueGroup === undefined ? {} : { queueGroup }];
+    const full = subscriber.messages(id, 'a', options);
+    await full.ready;
+    const first = full[Symbol.asyncIterator]().next();
+    const sent = publishMany(publisher, 'a');
+    await Promise.all([first, sent[1023]]);
+    const stopped = full.stop();
+    const again = subscriber.messages(id, 'a', options);
+    await Promise.all([stopped, again.ready]);
+    await Promise.all(sent);
+    // Nobody reads it: whatever comes is taken.
+    expect(await Promise.all(publishMany(publisher, 'a'))).toEqual(upTo(MANY).map(() => 1));
+    expect(again.dropped).toBeGreaterThanOrEqual(BigInt(MANY - 1024));
+  });
+});
+
 test('an iterator that was left takes no message with it', async () => {
-  const [publisher, subscriber] = await pair();
+  const [publisher, subscriber] = await publisherAndSubscriber();
   publisher.registerChannel({ name: 'a' });
   const reader = subscriber.messages(publisher.nodeId(), 'a');
   await reader.ready;
@@ -119,7 +190,7 @@ test('a failure is thrown to every loop, also to one that begins later', async (
 });
 
 test('an aborted signal ends loops; ready rejects with its reason', async () => {
-  const [publisher, subscriber] = await pair();
+  const [publisher, subscriber] = await publisherAndSubscriber();
   publisher.registerChannel({ name: 'a' });
   const control = new AbortController();
   const reader = subscriber.messages(publisher.nodeId(), 'a', { signal: control.signal });
@@ -133,7 +204,7 @@ test('an aborted signal ends loops; ready rejects with its reason', async () => 
 });
 
 test('one signal for many operations has one listener, and none when they are over', async () => {
-  const [publisher, subscriber] = await pair();
+  const [publisher, subscriber] = await publisherAndSubscriber();
   publisher.registerChannel({ name: 'a' });
   const control = new AbortController();
   const { signal } = control;
@@ -152,17 +223,17 @@ test('one signal for many operations has one listener, and none when they are ov
 });
 
 test('a report names the code of each failure: what finds no room, and whom it does not reach any more', async () => {
-  const [publisher, subscriber] = await pair();
+  const [publisher, subscriber] = await publisherAndSubscriber();
   publisher.registerChannel({ name: 'a' });
   const reader = subscriber.messages(publisher.nodeId(), 'a');
   await reader.ready;
   // It begins to read, and never goes on.
-  reader[Symbol.asyncIterator]();
+  const first = reader[Symbol.asyncIterator]().next();
   const sent = Array.from({ length: 6000 }, () => publisher.publish('a', Buffer.from('x'), RELIABLE));
   // The last of them found no room.
   const last = await sent.at(-1);
   expect(last?.errors).toMatchObject([{ nodeId: subscriber.nodeId(), code: 'ERR_BACKPRESSURE' }]);
-  await reader.stop();
+  await Promise.all([first, reader.stop()]);
   const reports = await Promise.all(sent);
   const codes = reports.map(({ delivered, errors }) => (delivered === 1 ? 'delivered' : errors[0]?.code));
   expect(new Set(codes)).toEqual(new Set(['delivered', 'ERR_CHANNEL_PEER_LOST', 'ERR_BACKPRESSURE']));
@@ -198,7 +269,7 @@ describe('a channel that is taken away', () => {
   });
 
   test('its numbers go on when it is registered again', async () => {
-    const [publisher, subscriber] = await pair();
+    const [publisher, subscriber] = await publisherAndSubscriber();
     publisher.registerChannel({ name: 'a' });
     for (let i = 0; i < 3; i += 1) await publisher.publish('a', Buffer.from('x'));
     publisher.unregisterChannel('a');

@@ -60,8 +60,11 @@ export interface CapabilitySetOptions {
 /** Somebody reads from now on or reads on, or nobody does any more. */
 export declare function channelAttend(mesh: number, reader: bigint, attended: boolean): void
 
-/** Ends a reader; settles when the publisher knows, if it has to. With its node it has ended. */
-export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string, group?: string | undefined | null): void
+/**
+ * Ends a reader, and gives how many messages went unread in it; settles when the publisher knows, if it has to. With its node
+ * it has ended.
+ */
+export declare function channelClose(operation: number, mesh: number, reader: bigint, publisher: bigint, channel: string, group?: string | undefined | null): bigint
 
 /** How many messages a reader did not read in time. */
 export declare function channelDropped(mesh: number, reader: bigint): bigint

@@ -37,7 +37,7 @@ export class ChannelSubscription implements Subscription {
   #dropped = 0n;
   readonly #read: ChannelMessage[] = [];
   #waiters: Waiter[] = [];
-  /** Iterators that are not over. While there are any, publishers of reliable messages wait for room. */
+  /** Iterators that have begun and are not over. While there are any, publishers of reliable messages wait for room. */
   readonly #readings = new Set<Reading>();
   /** When the native part last heard from a loop. */
   #lastSign = 0;
@@ -80,24 +80,29 @@ export class ChannelSubscription implements Subscription {
   }
 
   [Symbol.asyncIterator](): AsyncIterator<ChannelMessage, undefined> {
-    const reading = new Reading(
+    return new Reading(
       (waiter) => {
+        this.#begin(waiter.of);
         this.#waiters.push(waiter);
         this.#pump();
       },
-      () => {
+      (reading) => {
         this.#leave(reading);
       },
     );
-    this.#readings.add(reading);
-    if (this.#readings.size === 1) this.#attend(true);
-    return reading;
   }
 
   /** There is something to read, or no more comes. What nobody has read by then goes along, so that nothing is left behind. */
   news(): void {
     if (native.channelIsOver(this.#mesh, this.#reader)) while (!this.#ended) this.#readMore();
     this.#pump();
+  }
+
+  /** An iterator is asked for a message: from now on it holds publishers up. */
+  #begin(reading: Reading): void {
+    if (this.#readings.has(reading)) return;
+    this.#readings.add(reading);
+    if (this.#readings.size === 1) this.#attend(true);
   }
 
   /** An iterator is over: whoever waits for its next message gets none. */
@@ -157,13 +162,17 @@ export class ChannelSubscription implements Subscription {
   }
 
   async #stop(): Promise<void> {
+    const left = BigInt(this.#read.length);
     this.#read.length = 0;
-    if (!live.has(keyOf(this.#mesh, this.#reader))) return;
-    this.#end(this.dropped);
-    this.#pump();
+    if (!live.has(keyOf(this.#mesh, this.#reader))) {
+      this.#dropped += left;
+      return;
+    }
     await operation<undefined>((op) => {
       const { publisher, channel, queueGroup } = this.#asked;
-      native.channelClose(op, this.#mesh, this.#reader, publisher, channel, queueGroup);
+      const dropped = native.channelClose(op, this.#mesh, this.#reader, publisher, channel, queueGroup);
+      this.#end(dropped + left);
+      this.#pump();
     });
   }
 }
@@ -171,10 +180,10 @@ export class ChannelSubscription implements Subscription {
 /** One iterator. It is over once it was left, or has told of the end. */
 class Reading implements AsyncIterator<ChannelMessage, undefined> {
   readonly #wait: (waiter: Waiter) => void;
-  readonly #leave: () => void;
+  readonly #leave: (reading: Reading) => void;
   #isOver = false;
 
-  constructor(wait: (waiter: Waiter) => void, leave: () => void) {
+  constructor(wait: (waiter: Waiter) => void, leave: (reading: Reading) => void) {
     this.#wait = wait;
     this.#leave = leave;
   }
@@ -194,7 +203,7 @@ class Reading implements AsyncIterator<ChannelMessage, undefined> {
   over(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#leave();
+    this.#leave(this);
   }
 }
 

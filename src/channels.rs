@@ -250,7 +250,8 @@ pub fn channel_dropped(env: Env, mesh: u32, reader: BigInt) -> Result<BigInt> {
     Ok(EnvState::of(&env)?.layers.channels(mesh).map_or(0, |channels| channels.dropped(reader)).into())
 }
 
-/// Ends a reader; settles when the publisher knows, if it has to. With its node it has ended.
+/// Ends a reader, and gives how many messages went unread in it; settles when the publisher knows, if it has to. With its node
+/// it has ended.
 #[napi]
 pub fn channel_close(
     env: Env,
@@ -260,17 +261,18 @@ pub fn channel_close(
     publisher: BigInt,
     channel: String,
     group: Option<String>,
-) -> Result<()> {
+) -> Result<BigInt> {
     let (reader, publisher) = (ReaderId(u64_from(&reader)?), NodeId::new(u64_from(&publisher)?));
     let feed = feed(&env, &channel, group.as_deref())?;
     let channels = EnvState::of(&env)?.layers.channels(mesh);
-    let told = channels.map(|channels| channels.close_reader(reader, publisher, &feed));
+    let (dropped, told) = channels.map(|channels| channels.close_reader(reader, publisher, &feed)).unzip();
     operation::spawn(&env, operation, async move {
         if let Some(told) = told {
             told.await?;
         }
         Ok(Value::Nothing)
-    })
+    })?;
+    Ok(dropped.unwrap_or_default().into())
 }
 
 /// Publishes; settles with the report.

@@ -129,9 +129,9 @@ export interface ChannelMessage {
 /**
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB.
  *
- * While there is an iterator that was not left, a reliable message beyond that waits and is not acknowledged, so its publisher
- * waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
- * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. Without an iterator every message is
+ * While somebody iterates, from the first `next` of an iterator until it is left, a reliable message beyond that waits and is
+ * not acknowledged, so its publisher waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
+ * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. While nobody iterates every message is
  * acknowledged, and the oldest ones are dropped. Messages that are not reliable never wait: they are dropped, the oldest first.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for, in every loop, also in one that begins
@@ -146,8 +146,16 @@ export interface ChannelMessage {
 export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
   /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
   readonly ready: Promise<void>;
-  /** Messages that nobody read in time, and that did not wait. */
+  /**
+   * Messages that nobody read in time, and that did not wait; with those that {@link Subscription.stop} left unread. What
+   * a `shutdown` of this very node leaves unread goes with it, and is not counted.
+   */
   readonly dropped: bigint;
-  /** Ends the subscription. Fine when it has ended, also with its node. */
+  /**
+   * Ends the subscription. Loops end at once: what is here and was not read is dropped and counted in `dropped`, but for what was
+   * not acknowledged, of which the publisher hears that it was not taken, and for what other readers of the queue group get.
+   * Fine when it has ended, also with its node. To read what is here first, `unsubscribeChannel` and let the loops come to
+   * their end.
+   */
   stop(): Promise<void>;
 }

@@ -41,7 +41,7 @@ export interface MeshNodeOptions {
    * and again when it is lost; the node's own address may be among them. Nodes that take part learn of each other and form
    * sessions by themselves, each with all others up to `maxPeers`: directly, or through a common peer where that fails.
    * Neither `create` nor `start` waits for that; spawns, calls and subscriptions do: until the node has joined, or for two
-   * seconds after its start when no seed answers (ten, while one is being reached).
+   * seconds after its start when no seed answers (ten, while one is being reached, and ten more while members are being met).
    */
   seeds?: readonly string[];
   /**

@@ -80,6 +80,14 @@ fn pair(now: Instant) -> (Node, Node) {
     (one, other)
 }
 
+/// The same; `x` is what the first of them can do, and the other one has heard it.
+fn announced(now: Instant) -> (Node, Node) {
+    let (mut one, mut other) = pair(now);
+    one.machine.announce(tagged(&["x"]), now, UNIX).expect("small");
+    pass(&mut one, &mut other, now);
+    (one, other)
+}
+
 fn meet(one: &mut Node, other: &mut Node, now: Instant) {
     let (to_other, to_one) = (one.connected(), other.connected());
     one.machine.peer(&to_one, now, UNIX);
@@ -118,9 +126,7 @@ fn hazard_47_an_older_announcement_never_replaces_a_newer_one() {
 #[test]
 fn hazard_47_an_announcement_ends_with_its_time_unless_it_is_renewed() {
     let now = Instant::now();
-    let (mut one, mut other) = pair(now);
-    one.machine.announce(tagged(&["x"]), now, UNIX).expect("small");
-    pass(&mut one, &mut other, now);
+    let (mut one, mut other) = announced(now);
     other.outputs();
     let ttl = CapabilityConfig::default().ttl;
     let renewal = one.machine.next_deadline().expect("it has a peer");
@@ -187,9 +193,7 @@ fn hazard_47_nobody_announces_for_another_node_or_another_life() {
 #[test]
 fn requirement_126_a_lost_peer_leaves_the_index_and_is_back_when_it_returns() {
     let now = Instant::now();
-    let (mut one, mut other) = pair(now);
-    one.machine.announce(tagged(&["x"]), now, UNIX).expect("small");
-    pass(&mut one, &mut other, now);
+    let (mut one, mut other) = announced(now);
     let mut third = node(3, now);
     meet(&mut third, &mut other, now);
     pass(&mut third, &mut other, now);
@@ -300,9 +304,7 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
 #[test]
 fn hazard_47_what_was_announced_lasts_while_the_node_is_suspected_and_no_longer_than_it_has_left() {
     let now = Instant::now();
-    let (mut one, mut other) = pair(now);
-    one.machine.announce(tagged(&["x"]), now, UNIX).expect("small");
-    pass(&mut one, &mut other, now);
+    let (mut one, mut other) = announced(now);
     other.outputs();
     let ttl = CapabilityConfig::default().ttl;
     let suspected = now + ttl / 2;

@@ -173,10 +173,11 @@ impl SubprotocolHandler for Shared {
     }
 
     fn peer(&self, event: &PeerEvent) {
+        self.act(|machine, now| machine.peer(event, now, unix_now()));
+        // Not before: until the machine has forgotten it, more may be entered for it.
         if let PeerEvent::Lost { node, .. } = event {
             self.waiting.lock().remove(node);
         }
-        self.act(|machine, now| machine.peer(event, now, unix_now()));
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
@@ -210,5 +211,45 @@ impl Timed for Shared {
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Capabilities").field("node", &self.shared.mesh.node_id()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{EntityKeypair, Incarnation};
+    use crate::mesh::{Loss, MeshConfig, PeerIdentity};
+    use crate::session::Psk;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_waits_for_a_peer_that_is_lost_while_something_is_announced() {
+        let config = MeshConfig::new("127.0.0.1:0", Psk::new([1; 32]), EntityKeypair::generate());
+        let mesh = MeshNode::create(config).await.expect("bound");
+        let capabilities =
+            Capabilities::create(&mesh, Subnet::default(), CapabilityConfig::default()).expect("the first one");
+        let stop = tokio_util::sync::CancellationToken::new();
+        let announcing = std::thread::spawn({
+            let (capabilities, stop) = (capabilities.clone(), stop.clone());
+            move || {
+                while !stop.is_cancelled() {
+                    capabilities.announce(CapabilitySet::default()).expect("small");
+                }
+            }
+        });
+        let (entity, incarnation) = (EntityKeypair::generate().entity_id(), Incarnation { started_at_ms: 1, salt: 1 });
+        let node = entity.node_id();
+        let peer = PeerIdentity { node, entity, incarnation, static_key: [0; 32], max_payload: 1 };
+        let mut left = 0;
+        for _ in 0..200 {
+            capabilities.shared.peer(&PeerEvent::Connected { peer: peer.clone(), resumed: false });
+            capabilities.shared.peer(&PeerEvent::Ready { node });
+            capabilities.shared.peer(&PeerEvent::Lost { node, incarnation, how: Loss::Silence });
+            let waits = capabilities.shared.waiting.lock().contains_key(&node);
+            left += usize::from(waits);
+        }
+        stop.cancel();
+        announcing.join().expect("it ends");
+        assert_eq!(left, 0, "it is gone");
+        mesh.shutdown().await;
     }
 }

@@ -243,13 +243,16 @@ impl ChannelMachine {
         }
         let membership = subscription.members.entry(subscriber).or_default();
         if leaves(membership) {
-            // It left, and comes again.
-            (membership.accepted, membership.put_out) = (false, None);
+            // It left, and comes again; nor does anybody read now who did.
+            (membership.accepted, membership.put_out, membership.room) = (false, None, None);
             let left = std::mem::take(&mut membership.waiting);
-            match feed.group() {
-                // Nor does anybody read now who did.
-                None => (membership.through, membership.room) = (None, None),
-                Some(_) => membership.anew = true,
+            if feed.group().is_some() {
+                membership.anew = true;
+                // That it takes nothing more was said; if that is lost, it is said again.
+                subscription.received = subscription.acknowledged;
+                subscription.received_reliable = subscription.acknowledged;
+            } else {
+                membership.through = None;
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
@@ -307,7 +310,7 @@ impl ChannelMachine {
 
     /// Records flow again: what was asked and not answered is asked again, and whoever is in asks whether it still is.
     pub(super) fn ask_again(&mut self, publisher: NodeId) {
-        let mut quiet = Vec::new();
+        let (mut quiet, mut anew) = (Vec::new(), Vec::new());
         let of_publisher = self.subscriptions.range_mut((publisher, StreamId::FIRST)..);
         for (&key, subscription) in of_publisher.take_while(|((at, _), _)| *at == publisher) {
             for (&subscriber, membership) in &mut subscription.members {
@@ -315,8 +318,17 @@ impl ChannelMachine {
                 membership.uncertain = true;
                 if membership.question.is_none() {
                     quiet.push((key, subscriber));
+                } else if membership.anew && subscriber == Subscriber::Node {
+                    anew.push(key);
                 }
             }
+        }
+        for key in anew {
+            // What is sent to it before it asks again would count as its own, and it does not take that; daemons say how far they
+            // have taken it. An answer to what it asked before is none any more.
+            self.say_left(key, Subscriber::Node);
+            let number = self.next_request();
+            self.put_question(key, Subscriber::Node, Some(Question::Join(number)));
         }
         for (key, subscriber) in quiet {
             let number = self.next_request();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::StreamId;
 use super::holding::Key;
+use super::joining::Subscription;
 use super::machine::{ChannelMachine, Subscriber};
 use super::peers::Peer;
 use crate::identity::NodeId;
@@ -116,6 +117,16 @@ impl ChannelMachine {
         peer.push_control(body)
     }
 
+    /// Says once more, before whatever it asks, that a subscriber left. When that cannot be said, what falls to it until it is
+    /// let in may reach nobody.
+    pub(super) fn say_left(&mut self, key: Key, subscriber: Subscriber) {
+        let number = self.next_request();
+        let body = self.subscriptions.get(&key).map(|subscription| leave(subscription, subscriber, number));
+        if let (Some(body), Some(peer)) = (body, self.peers.get_mut(&key.0)) {
+            let _said = peer.push_control(body);
+        }
+    }
+
     /// The message that asks what a subscriber asks.
     fn question(&self, key: Key, subscriber: Subscriber) -> Option<Vec<u8>> {
         let subscription = self.subscriptions.get(&key)?;
@@ -133,11 +144,15 @@ impl ChannelMachine {
         let message = match membership.question? {
             Question::Join(request) => subscribe(request, membership.offered.as_deref()),
             Question::Stay(request) => subscribe(request, membership.token.as_deref()),
-            Question::Leave(request) => {
-                let taken = group.map(|_| subscription.taken_by_all());
-                ChannelMessage::Unsubscribe { request, channel, daemon: subscriber.daemon(), group, taken }
-            }
+            Question::Leave(request) => return Some(leave(subscription, subscriber, request)),
         };
         Some(codec::encode(&message))
     }
+}
+
+/// The message by which a subscriber leaves; of a group it says what it has taken.
+fn leave(subscription: &Subscription, subscriber: Subscriber, request: u64) -> Vec<u8> {
+    let (channel, group) = (subscription.feed.channel().as_str(), subscription.feed.group());
+    let taken = group.map(|_| subscription.taken_by_all());
+    codec::encode(&ChannelMessage::Unsubscribe { request, channel, daemon: subscriber.daemon(), group, taken })
 }

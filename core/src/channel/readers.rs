@@ -1,11 +1,12 @@
 //! Who reads channels on this node, and what there is to read.
 
-use super::Share;
 use super::holding::Key;
 use super::machine::{ArrivedMessage, Moment};
 use super::reader::{Reader, ReaderEnd, ReaderId};
 use super::reading::ReadersRoom;
-use super::shell::{Channels, State, own_key};
+use super::shell::{Answer, Channels, State, own_key, settled};
+use super::{Feed, Share};
+use crate::identity::NodeId;
 
 impl Channels {
     /// Somebody reads from now on or goes on reading, or nobody does any more. While somebody does, reliable messages wait for
@@ -99,6 +100,30 @@ impl State {
     fn first_without_room(&self, key: Key) -> Option<u64> {
         let readers = self.own.get(&key).into_iter().flat_map(|own| &own.readers);
         readers.filter_map(|id| self.readers.get(id)?.lacks_room_for()).min()
+    }
+
+    /// Ends a reader; how many messages went unread in it, and the answer of a publisher that is left with it.
+    pub(super) fn close_reader(&mut self, id: ReaderId, publisher: NodeId, feed: &Feed, now: Moment) -> (u64, Answer) {
+        let Some(mut reader) = self.readers.remove(&id) else { return (0, settled()) };
+        let (before, unacknowledged) = (reader.dropped(), reader.lacks_room_for());
+        let unread = reader.read(usize::MAX, usize::MAX);
+        let all = before + unread.len() as u64;
+        let key = own_key(publisher, feed);
+        let Some(own) = self.own.get_mut(&key) else { return (all, settled()) };
+        own.readers.retain(|&one| one != id);
+        self.stirred.insert(key);
+        if feed.group().is_some() && !own.readers.is_empty() {
+            for message in &unread {
+                self.deliver(message);
+            }
+            return (before, settled());
+        }
+        if own.is_wanted() {
+            return (all, settled());
+        }
+        self.own.remove(&key);
+        let taken = unread.iter().filter(|message| unacknowledged.is_none_or(|from| message.place < from)).count();
+        (before + taken as u64, self.leave(publisher, feed, now))
     }
 
     /// The subscription is over, and with it all that read it.

@@ -108,6 +108,16 @@ pub(super) struct Own {
     pub(super) readers: Vec<ReaderId>,
 }
 
+/// Whether a publisher agreed, once it has answered.
+pub(super) type Answer = oneshot::Receiver<Result<(), ChannelError>>;
+
+impl Own {
+    /// Whether the node goes on being subscribed.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.kept || self.joining > 0 || !self.readers.is_empty()
+    }
+}
+
 impl Channels {
     /// The channels of this node; it may have one of these at a time. `max_payload` is the largest payload it sends or takes.
     pub fn create(
@@ -185,36 +195,23 @@ impl Channels {
     }
 
     /// Ends a reader, and the subscription with its last one, unless the node subscribed without a reader too. What it has not
-    /// read of a queue group is for the other readers of that.
+    /// read of a queue group is for the other readers of that. Gives how many messages went unread, with those that went now;
+    /// what was not acknowledged is none of them: the publisher hears that it was not taken.
     pub fn close_reader(
         &self,
         reader: ReaderId,
         publisher: NodeId,
         feed: &Feed,
-    ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
-        let told = self.shared.act(|state, now| {
-            let unread = state.readers.remove(&reader).map(|mut reader| reader.read(usize::MAX, usize::MAX));
-            let key = own_key(publisher, feed);
-            let Some(own) = state.own.get_mut(&key) else { return Ok(settled()) };
-            own.readers.retain(|&one| one != reader);
-            state.stirred.insert(key);
-            if feed.group().is_some() {
-                unread.into_iter().flatten().for_each(|message| state.deliver(&message));
-            }
-            let Some(own) = state.own.get(&key) else { return Ok(settled()) };
-            if own.kept || own.joining > 0 || !own.readers.is_empty() {
-                return Ok(settled());
-            }
-            state.own.remove(&key);
-            Ok(state.leave(publisher, feed, now))
-        });
-        async move {
-            match answer(told).await {
+    ) -> (u64, impl Future<Output = Result<(), ChannelError>> + use<>) {
+        let (dropped, told) = self.shared.act(|state, now| state.close_reader(reader, publisher, feed, now));
+        let closed = async move {
+            match answer(Ok(told)).await {
                 // Then nothing is subscribed to any more.
                 Err(ChannelError::ShutDown) => Ok(()),
                 result => result,
             }
-        }
+        };
+        (dropped, closed)
     }
 
     /// Publishes on a channel of this node, for a daemon when the message has a place in its chain. `published` is called once,
@@ -292,17 +289,17 @@ impl State {
         token: Option<&[u8]>,
         joining: Joining,
         now: Moment,
-    ) -> Result<oneshot::Receiver<Result<(), ChannelError>>, ChannelError> {
+    ) -> Result<Answer, ChannelError> {
         let request = self.machine.subscribe(publisher, feed, SubscribeAs::Node, token, now)?;
         Ok(self.wait(request, Some(joining)))
     }
 
-    fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> oneshot::Receiver<Result<(), ChannelError>> {
+    pub(super) fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> Answer {
         let request = self.machine.unsubscribe(publisher, feed, Subscriber::Node, now);
         self.wait(request, None)
     }
 
-    fn wait(&mut self, request: RequestId, joining: Option<Joining>) -> oneshot::Receiver<Result<(), ChannelError>> {
+    fn wait(&mut self, request: RequestId, joining: Option<Joining>) -> Answer {
         let (tell, told) = oneshot::channel();
         self.requests.insert(request, Request { tell, joining });
         told
@@ -479,7 +476,7 @@ pub(super) fn own_key(publisher: NodeId, feed: &Feed) -> Key {
 }
 
 /// An answer that is here.
-fn settled() -> oneshot::Receiver<Result<(), ChannelError>> {
+pub(super) fn settled() -> Answer {
     let (tell, told) = oneshot::channel();
     let _heard = tell.send(Ok(()));
     told

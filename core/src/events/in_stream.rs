@@ -336,20 +336,13 @@ fn cost(held: &Held) -> usize {
 mod tests {
     use bytes::Bytes;
 
+    use super::super::some_stream;
     use super::*;
     use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-    use crate::identity::{EntityId, Incarnation, Lineage, OriginHash};
-    use crate::wire::events::Opening;
+    use crate::identity::OriginHash;
 
     fn stream() -> InStream {
-        let id = StreamId {
-            sender: NodeId::new(1),
-            incarnation: Incarnation::from_bytes([1; 16]),
-            entity: EntityId::from_bytes([2; 32]),
-            lineage: Lineage::from_bytes([3; 16]),
-            opening: Opening::new(1, 2),
-        };
-        InStream::new(id, NodeId::new(1), 1, Instant::now())
+        InStream::new(some_stream(), NodeId::new(1), 1, Instant::now())
     }
 
     fn event(number: u64, size: usize) -> Held {

@@ -26,6 +26,19 @@ pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// With so many bytes of replies kept for one stream, nothing more is accepted from it.
 pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
+/// The name of a stream, for tests.
+#[cfg(test)]
+fn some_stream() -> crate::wire::events::StreamId {
+    use crate::identity::{EntityId, Incarnation, Lineage, NodeId};
+    crate::wire::events::StreamId {
+        sender: NodeId::new(1),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        entity: EntityId::from_bytes([2; 32]),
+        lineage: Lineage::from_bytes([3; 16]),
+        opening: crate::wire::events::Opening::new(1, 2),
+    }
+}
+
 #[cfg(test)]
 mod cost {
     use std::time::Duration;

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 const SHORT: Duration = Duration::from_secs(2);
 /// The same while somebody is being reached, or was and has yet to tell of the members; and how long sessions are waited for.
 const LONG: Duration = Duration::from_secs(10);
+/// The longest that joining takes, from when records can flow: seeking, then arriving.
+pub const LONGEST_JOIN: Duration = LONG.saturating_mul(2);
 /// How often a node that is reached is asked for the members: packets get lost.
 const ASK: Duration = Duration::from_millis(250);
 

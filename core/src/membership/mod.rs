@@ -16,5 +16,5 @@ mod machine;
 mod swim;
 
 pub use card::{Card, CardError, MOST_ADDRESSES, SignedCard};
-pub use joining::{Attempt, Standing};
+pub use joining::{Attempt, LONGEST_JOIN, Standing};
 pub use machine::{Membership, MembershipConfig, MembershipError, Output};

@@ -132,14 +132,21 @@ impl Members {
     }
 
     /// Resolves when the node is done with joining, for better or worse; none while it does not join.
-    pub(super) fn joining(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if !self.state.lock().machine.standing().is_passing() {
+    pub(super) fn joining(self: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if !self.is_joining() {
             return None;
         }
-        let mut standing = self.standing.subscribe();
+        let (mut standing, this) = (self.standing.subscribe(), Arc::downgrade(self));
         Some(async move {
-            let _node_is_gone = standing.wait_for(|standing| !standing.is_passing()).await;
+            // What was told last may be from before it began.
+            let is_over =
+                |told: &Standing| !told.is_passing() && this.upgrade().is_none_or(|members| !members.is_joining());
+            let _node_is_gone = standing.wait_for(is_over).await;
         })
+    }
+
+    fn is_joining(&self) -> bool {
+        self.state.lock().machine.standing().is_passing()
     }
 
     /// Joins through a peer.
@@ -383,6 +390,20 @@ mod tests {
 
     fn config(bind: &str) -> MeshConfig {
         MeshConfig::new(bind, Psk::new([1; 32]), EntityKeypair::generate())
+    }
+
+    #[tokio::test]
+    async fn who_is_met_is_waited_for_before_anybody_was_told_that_the_node_joins() {
+        let node = MeshNode::create(config("127.0.0.1:0")).await.expect("bound");
+        node.start();
+        assert!(node.inner().members.joining().is_none(), "nobody told it to");
+        node.inner().members.seek(1);
+        let mut joining = Box::pin(node.inner().members.joining().expect("it joins"));
+        let over = tokio::time::timeout(Duration::ZERO, &mut joining).await;
+        assert!(over.is_err(), "what was told last is from before");
+        node.inner().members.attempted(Attempt::Void);
+        joining.await;
+        node.shutdown().await;
     }
 
     #[tokio::test]

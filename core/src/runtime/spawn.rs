@@ -23,6 +23,7 @@ use crate::daemon::{
 use crate::directory::{Claim, Graves, Haste, Homes};
 use crate::events::{InStream, Inbound};
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Incarnation, Lineage, NodeId, OriginHash, Signature};
+use crate::membership::LONGEST_JOIN;
 use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -62,8 +63,6 @@ type Rivals = BTreeMap<NodeId, Option<Asked>>;
 /// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
 /// half a minute unless that is set, and name it no longer.
 const SILENT_HOST: Duration = Duration::from_secs(35);
-/// How long it waits for its own node to join: that takes less, but counts from the start of the node.
-const JOINING: Duration = Duration::from_secs(12);
 /// Most rivals that are remembered though they are neither peers nor members. All others are: whoever was left out would begin
 /// a second copy.
 const MOST_STRANGERS: usize = 8;
@@ -196,11 +195,13 @@ impl Engine {
         !ended && patience > now.instant
     }
 
-    /// Whether a spawn goes on waiting for this node to join those who would know.
+    /// Whether a spawn goes on waiting for this node to join those who would know. A node that was not started joins nobody, and
+    /// is not waited for without end.
     pub(super) fn spawn_waits_to_join(&self, origin: OriginHash, now: Now) -> bool {
         let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key));
         let spawning = slot.and_then(|slot| slot.spawning.as_ref()).filter(|spawning| spawning.looking);
-        self.placing.standing.is_passing() && spawning.is_some_and(|spawning| spawning.begun + JOINING > now.instant)
+        self.placing.standing.is_passing()
+            && spawning.is_some_and(|spawning| spawning.begun + LONGEST_JOIN > now.instant)
     }
 
     /// Nobody hosts a daemon that is to be spawned, though somebody may remember one.

@@ -170,15 +170,15 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     ready.await.expect("let in");
     let (two, ready) = subscriber.channels.open_reader(node, &a, None);
     ready.await.expect("let in");
-    subscriber.channels.close_reader(one, node, &a).await.expect("closed");
+    subscriber.channels.close_reader(one, node, &a).1.await.expect("closed");
     assert_eq!(attempted().await, 1);
-    subscriber.channels.close_reader(two, node, &a).await.expect("closed");
+    subscriber.channels.close_reader(two, node, &a).1.await.expect("closed");
     assert_eq!(attempted().await, 0);
 
     subscriber.channels.subscribe(node, &a, None).await.expect("let in");
     let (three, ready) = subscriber.channels.open_reader(node, &a, None);
     ready.await.expect("let in");
-    subscriber.channels.close_reader(three, node, &a).await.expect("closed");
+    subscriber.channels.close_reader(three, node, &a).1.await.expect("closed");
     assert_eq!(attempted().await, 1);
     let (four, ready) = subscriber.channels.open_reader(node, &a, None);
     ready.await.expect("let in");
@@ -302,7 +302,9 @@ async fn what_a_member_of_a_queue_group_had_no_room_for_falls_to_the_others_when
         delivered(report).await;
     }
     // One of them has had room for so many, and keeps them; what comes behind them it has not taken.
-    one.channels.close_reader(readers[0], node, &group).await.expect("closed");
+    let (dropped, closed) = one.channels.close_reader(readers[0], node, &group);
+    closed.await.expect("closed");
+    assert_eq!(dropped, MAX_UNREAD as u64, "what it said it had taken, and nothing else");
     got.extend(other.read(readers[1], count - MAX_UNREAD).await.iter().map(|message| message.number));
     for report in sent {
         delivered(report).await;

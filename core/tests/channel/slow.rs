@@ -262,23 +262,80 @@ fn what_is_kept_for_daemons_that_move_is_bounded_whoever_does_not_acknowledge_an
     assert_eq!(net.nodes[P].machine.kept().recent, 0);
 }
 
+/// How far readers at `S` have room in a stream.
+fn have(net: &mut Net, channel: &str, room: ReadersRoom) {
+    let (key, now) = ((net.id(P), feed(channel).stream(Subscriber::Node)), net.now);
+    net.nodes[S].machine.readers_have(key, room, now);
+    net.collect(S);
+}
+
+/// The node left with readers that had no room, and subscribes again before the answer; whoever reads now has said nothing.
+fn come_again(net: &mut Net, channel: &str, hears: impl FnOnce(&mut Net)) {
+    let left = net.leave(S, P, channel, Subscriber::Node);
+    hears(net);
+    let came = net.ask(S, P, channel, None, None).expect("asked");
+    assert_eq!(net.answer(S, left), Some(Ok(())), "it is out");
+    if net.is_connected(S, P) {
+        net.run();
+        assert_eq!(net.answer(S, came), Some(Ok(())));
+    }
+}
+
+#[test]
+fn who_leaves_with_full_readers_and_comes_again_before_the_answer_holds_nobody_up() {
+    for (channel, heard) in [("a", false), ("a", true), ("a#g", false), ("a#g", true)] {
+        let mut net = Net::connected(2);
+        net.register(P, open("a"));
+        net.subscribe(S, P, channel, None, None).expect("let in");
+        have(&mut net, channel, ReadersRoom::ForAll);
+        let before = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        net.run();
+        assert!(net.report(P, before).is_none(), "nobody has room for it");
+        come_again(&mut net, channel, |net| assert_eq!(heard, heard && net.send(S, P)));
+        assert_eq!(net.report(P, before).expect("over").expect("sent").delivered, 0);
+        let behind = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        net.run();
+        let report = net.report(P, behind).unwrap_or_else(|| panic!("{channel}: nobody reads now who did"));
+        assert_eq!(report.expect("sent").delivered, 1);
+    }
+}
+
+#[test]
+fn what_a_member_had_no_room_for_falls_to_another_one_also_when_nobody_heard_that_it_left() {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a#g", None, None).expect("let in");
+    have(&mut net, "a#g", ReadersRoom::ForAll);
+    let ids: Vec<_> = (0..2).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
+    net.run();
+    have(&mut net, "a#g", ReadersRoom::Before(2));
+    net.run();
+    assert_eq!(numbers(&net.messages(S)), [1, 2]);
+    net.subscribe(T, P, "a#g", None, None).expect("let in");
+    come_again(&mut net, "a#g", |net| {
+        assert!(net.send(S, P));
+        net.cut(S, P);
+    });
+    net.connect(S, P, true);
+    net.run();
+    assert_eq!((net.messages(S), numbers(&net.messages(T))), (vec![], vec![2]), "the former readers did not have it");
+    for id in ids {
+        assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    }
+}
+
 #[test]
 fn a_node_whose_readers_have_no_room_is_put_out_after_a_while_unless_they_go_on() {
     let mut net = Net::connected(2);
     net.register(P, open("a"));
     net.subscribe(S, P, "a", None, None).expect("let in");
-    let key = (net.id(P), feed("a").stream(Subscriber::Node));
-    let have = |net: &mut Net, room| {
-        let now = net.now;
-        net.nodes[S].machine.readers_have(key, room, now);
-        net.run();
-    };
-    have(&mut net, ReadersRoom::ForAll);
+    have(&mut net, "a", ReadersRoom::ForAll);
     let ids: Vec<_> = (0..9).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
     net.run();
     for (step, id) in ids.iter().enumerate().take(8) {
         assert!(net.report(P, *id).is_none(), "nobody has said that there is room");
-        have(&mut net, ReadersRoom::Before(step as u64 + 2));
+        have(&mut net, "a", ReadersRoom::Before(step as u64 + 2));
+        net.run();
         assert_eq!(net.report(P, *id).expect("over").expect("sent").delivered, 1);
         net.pass(STALLED / 2);
         net.run();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Channels, Joining, Key, State, answer, own_key};
+use super::{Answer, Channels, Joining, Key, State, answer, own_key};
 use crate::channel::machine::Moment;
 use crate::channel::reader::{Reader, ReaderEnd, ReaderId};
 use crate::channel::{ChannelError, Feed};
@@ -21,7 +21,7 @@ struct Wish {
     reader: Option<ReaderId>,
 }
 
-type Asked = Result<oneshot::Receiver<Result<(), ChannelError>>, ChannelError>;
+type Asked = Result<Answer, ChannelError>;
 
 impl Channels {
     /// Has the node subscribe to a channel, or be a member of a queue group. It begins at once, also when the future is not
@@ -126,7 +126,7 @@ impl State {
             Some(reader) => own.readers.retain(|&one| one != reader),
             None => own.joining = own.joining.saturating_sub(1),
         }
-        if !own.kept && own.joining == 0 && own.readers.is_empty() {
+        if !own.is_wanted() {
             self.own.remove(&key);
         }
         if let Some(reader) = wish.reader {

@@ -3,20 +3,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::cost::ratio;
+use super::super::some_stream;
 use super::*;
 use crate::causal::CausalLink;
-use crate::identity::{EntityId, Incarnation, Lineage};
-use crate::wire::events::Opening;
 
 /// A stream with calls, whose tickets are their numbers.
 fn calls(count: u64) -> OutStream {
-    let id = StreamId {
-        sender: NodeId::new(1),
-        incarnation: Incarnation::from_bytes([1; 16]),
-        entity: EntityId::from_bytes([2; 32]),
-        lineage: Lineage::from_bytes([3; 16]),
-        opening: Opening::new(1, 2),
-    };
+    let id = some_stream();
     let mut stream = OutStream::new(id, OriginHash::new(1), NodeId::new(2), Epoch::FIRST, 1);
     for number in 1..=count {
         assert_eq!(stream.push(call(number)), number);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::identity::{EntityKeypair, OriginHash};
-use mesh_daemon_core::membership::Standing;
+use mesh_daemon_core::membership::{LONGEST_JOIN, Standing};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest};
 
@@ -134,6 +134,33 @@ fn homes_that_a_joiner_has_yet_to_meet_are_waited_for() {
             assert!(matches!(world.wait_for(ticket), Err(RuntimeError::AlreadyRegistered(_))));
         }
         assert_eq!(fenced(world), 0);
+        world.run_for(Duration::from_secs(40));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_spawn_waits_for_as_long_as_its_node_may_need_to_join() {
+    for_seeds(0..10, 6, |world| {
+        five_and_one(world);
+        let ticket = begin_spawn(world, 1, 1);
+        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        let (waiting, nowhere) = (begin_spawn(world, JOINER, 1), begin_spawn(world, JOINER, 2));
+        world.run_for(LONGEST_JOIN / 2);
+        world.connect(JOINER, SEED, false);
+        let all: Vec<usize> = (0..=JOINER).collect();
+        world.tell_members(SEED, &all);
+        world.tell_standing(JOINER, Standing::Arriving);
+        world.tell_members(JOINER, &all);
+        world.run_for(LONGEST_JOIN * 49 / 100);
+        assert!(!world.is_answered(waiting) && !world.is_answered(nowhere), "it has yet to meet those who would know");
+        for node in 1..JOINER {
+            world.connect(JOINER, node, false);
+            world.tell_members(node, &all);
+        }
+        world.tell_standing(JOINER, Standing::Settled);
+        assert!(matches!(world.wait_for(waiting), Err(RuntimeError::AlreadyRegistered(_))));
+        assert!(matches!(world.wait_for(nowhere), Ok(Settlement::Spawned(_))));
         world.run_for(Duration::from_secs(40));
         world.assert_nothing_left();
     });
