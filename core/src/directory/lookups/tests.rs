@@ -242,7 +242,7 @@ fn what_was_not_known_while_this_node_was_seeking_is_asked_again_when_it_arrives
 fn a_copy_in_doubt_is_told_of_whoever_else_is_silent_and_by_nobody_who_was_not_asked() {
     let now = Instant::now();
     let late = |lookups: &mut Lookups| -> Vec<Finding> {
-        lookups.finished(now + 2 * PATIENCE).into_iter().map(|(_, finding)| finding).collect()
+        lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|(_, finding)| finding).collect()
     };
     let mut lookups = Lookups::default();
     let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true)]).expect("new");
