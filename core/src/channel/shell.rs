@@ -226,7 +226,13 @@ impl Channels {
     ) {
         self.shared.act(|state, now| {
             let published: Published = Box::new(published);
-            match state.machine.publish(name, payload, link, options, now) {
+            // Whoever closes this tells all that wait there by then.
+            let begun = if self.shared.timer.is_stopped() {
+                Err(ChannelError::ShutDown)
+            } else {
+                state.machine.publish(name, payload, link, options, now)
+            };
+            match begun {
                 Ok(id) => {
                     state.publications.insert(id, published);
                 }

@@ -40,9 +40,14 @@ impl Timer {
 
     /// Calls it no more; false when that was so before.
     pub(crate) fn stop(&self) -> bool {
-        let runs = !self.stopped.is_cancelled();
+        let runs = !self.is_stopped();
         self.stopped.cancel();
         runs
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.is_cancelled()
     }
 
     /// Resolves when [`stop`](Self::stop) was called.
