@@ -4,8 +4,8 @@
 //! named node for its signed claim and believes nothing else. So a node can at most have others ask it in vain, and a
 //! spawn wait for an answer that never comes.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -29,6 +29,8 @@ pub struct Hosts {
     entries: usize,
     /// Nodes that have named all their daemons for that view, and name every new one before it lives.
     settled: HashMap<NodeId, ViewName>,
+    /// Nodes that named daemons for which there was no room: they are not settled before they name all anew.
+    incomplete: HashSet<NodeId>,
 }
 
 /// There is no room for another entry.
@@ -36,13 +38,21 @@ pub struct Hosts {
 pub struct Full;
 
 impl Hosts {
-    /// A node hosts a daemon, or is about to.
+    /// A node hosts a daemon, or is about to. One of whose daemons not all can be remembered is not settled any more.
     pub fn add(&mut self, host: NodeId, origin: OriginHash) -> Result<(), Full> {
         if self.of(origin).any(|known| known == host) {
             return Ok(());
         }
         let count = self.counts.entry(host).or_default();
         if *count >= PER_HOST || self.entries >= MOST {
+            self.settled.remove(&host);
+            if self.incomplete.insert(host) {
+                tracing::warn!(
+                    %host,
+                    "no room to remember all daemons of a node: whoever looks for a daemon that nobody is known to host hears \
+                     that there may be one"
+                );
+            }
             return Err(Full);
         }
         match self.first.entry(origin) {
@@ -86,6 +96,7 @@ impl Hosts {
     /// Nothing that a node named counts any more.
     pub fn forget(&mut self, host: NodeId) {
         self.settled.remove(&host);
+        self.incomplete.remove(&host);
         let count = self.counts.remove(&host).unwrap_or_default();
         if count == 0 {
             return;
@@ -113,7 +124,9 @@ impl Hosts {
 
     /// A node has named all its daemons for a view.
     pub fn settle(&mut self, host: NodeId, view: ViewName) {
-        self.settled.insert(host, view);
+        if !self.incomplete.contains(&host) {
+            self.settled.insert(host, view);
+        }
     }
 
     /// The session with a node broke: it may host what it could not name.
@@ -197,6 +210,34 @@ mod tests {
             (0..2 * PER_HOST as u64).take_while(|origin| hosts.add(ONE, OriginHash::new(*origin)).is_ok()).count();
         assert_eq!(room, PER_HOST);
         assert_eq!(hosts.add(OTHER, ORIGIN), Ok(()), "others have their own room");
+    }
+
+    #[test]
+    fn a_node_that_could_not_be_remembered_whole_is_not_settled_until_it_names_its_daemons_anew() {
+        let view = ViewName(1);
+        let mut hosts = Hosts::default();
+        hosts.add(ONE, ORIGIN).expect("room");
+        hosts.settle(ONE, view);
+        // As if others had filled the rest.
+        hosts.entries = MOST;
+        assert_eq!(hosts.add(ONE, ORIGIN), Ok(()), "known");
+        assert!(hosts.is_settled(ONE, view));
+        for (host, origin) in [(ONE, OriginHash::new(8)), (OTHER, ORIGIN)] {
+            assert_eq!(hosts.add(host, origin), Err(Full));
+            assert!(!hosts.is_settled(host, view));
+            hosts.settle(host, view);
+            assert!(!hosts.is_settled(host, view), "it has a daemon that is not known");
+        }
+        hosts.entries = 1;
+        hosts.unsettle(ONE);
+        hosts.settle(ONE, view);
+        assert!(!hosts.is_settled(ONE, view), "there is room now, and what was refused was not named again");
+        for host in [ONE, OTHER] {
+            hosts.forget(host);
+            assert_eq!(hosts.add(host, ORIGIN), Ok(()));
+            hosts.settle(host, view);
+            assert!(hosts.is_settled(host, view));
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use tokio::time::Instant;
 
 use super::accounts::{Account, Charge};
 use super::items::{Held, KeptReply};
-use super::{KEPT_REPLY_BYTES, WINDOW, WINDOW_BYTES};
+use super::{KEPT_REPLY_BYTES, LARGE, WINDOW, WINDOW_BYTES};
 use crate::identity::NodeId;
 use crate::wire::events::{Failure, StreamId};
 
@@ -45,6 +46,8 @@ pub struct InStream {
     charged_to: Option<NodeId>,
     /// The first position that was dropped for want of room, and its bytes.
     lacking: Option<(u64, usize)>,
+    /// The last one of those that went apart.
+    dropped_apart: Option<u64>,
 }
 
 impl InStream {
@@ -70,6 +73,7 @@ impl InStream {
             charge: Charge::default(),
             charged_to: None,
             lacking: None,
+            dropped_apart: None,
         }
     }
 
@@ -110,6 +114,7 @@ impl InStream {
     /// Its sender is asked to send again what is lacking.
     pub fn asked(&mut self) {
         self.lacking = None;
+        self.dropped_apart = None;
     }
 
     /// The number that is due next.
@@ -142,6 +147,9 @@ impl InStream {
             self.early_bytes -= cost(&held);
             if self.lacking.is_none_or(|(first, _)| first < self.next || number < first) {
                 self.lacking = Some((number, held.weight()));
+            }
+            if held.weight() > LARGE {
+                self.dropped_apart = self.dropped_apart.max(Some(number));
             }
         }
         false
@@ -220,32 +228,33 @@ impl InStream {
         self.early_bytes = 0;
         self.give_back();
         self.lacking = None;
+        self.dropped_apart = None;
     }
 
-    /// Of what it holds and did not accept, the numbers whose refusal speaks for all: the last one that went apart because it
-    /// is larger than `large`, and with it what came before, as a lane keeps the order. Of those behind it that were given up
-    /// nobody knows here how they went, so each speaks for itself. Without any, one number will do.
-    pub fn last_of_each_way(&self, large: usize) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        for (number, held) in self.early.iter().rev() {
-            if held.weight() > large {
-                numbers.push(*number);
-                break;
-            }
-            if matches!(held, Held::Skip) {
-                numbers.push(*number);
-            }
-        }
+    /// Of what came and was not accepted, the numbers whose refusal speaks for all: the last one that went apart because it is
+    /// large, also when it was dropped for want of room, and with it what came before, as a lane keeps the order. Of those
+    /// behind it that were given up nobody knows here how they went, so each speaks for itself. Without any, one number will
+    /// do.
+    pub fn last_of_each_way(&self) -> Vec<u64> {
+        let mut held = self.early.iter().rev();
+        let held = held.find(|(_, held)| held.weight() > LARGE).map(|(number, _)| *number);
+        let apart = held.max(self.dropped_apart.filter(|number| *number >= self.next));
+        let behind = self.early.range((Bound::Excluded(apart.unwrap_or_default()), Bound::Unbounded));
+        let given_up = behind.filter(|(_, held)| matches!(held, Held::Skip)).map(|(number, _)| *number);
+        let mut numbers: Vec<u64> = apart.into_iter().chain(given_up).collect();
         if numbers.is_empty() {
-            numbers.extend(self.early.keys().next_back());
+            numbers.extend(self.early.keys().next_back().copied().or_else(|| self.lacking_number()));
         }
-        numbers.reverse();
         numbers
     }
 
-    /// Whether it holds events that were not accepted.
+    fn lacking_number(&self) -> Option<u64> {
+        self.lacking.map(|(number, _)| number).filter(|number| *number >= self.next)
+    }
+
+    /// Whether events came that were not accepted: it holds them, or dropped them for want of room.
     pub fn holds_early(&self) -> bool {
-        !self.early.is_empty()
+        !self.early.is_empty() || self.lacking_number().is_some()
     }
 
     /// Keeps a reply until the sender has it.
@@ -425,6 +434,45 @@ mod tests {
         }
         assert_eq!((accepted, stream.next(), stream.held_bytes()), (vec![1, 2, 5], 6, 0));
         assert!(!stream.give_up(3), "accepted");
+    }
+
+    #[test]
+    fn what_was_dropped_for_want_of_room_is_refused_as_what_is_held() {
+        let mut stream = stream();
+        stream.offer(1, event(1, 7 << 20)).expect("within the window");
+        assert!(stream.keeps(1));
+        stream.offer(2, event(2, 20 << 20)).expect("within the window");
+        assert!(!stream.keeps(2), "more bytes than the window has");
+        assert_eq!(stream.last_of_each_way(), [2], "it speaks for what came before it");
+        assert!(stream.give_up(3));
+        stream.offer(4, event(4, 100)).expect("within the window");
+        assert!(stream.keeps(4));
+        assert_eq!(stream.last_of_each_way(), [2, 3]);
+        assert!(stream.advance(3), "accepted elsewhere");
+        assert_eq!(stream.last_of_each_way(), [3]);
+        stream.drop_early();
+        assert!(!stream.holds_early());
+    }
+
+    #[test]
+    fn a_stream_of_which_nothing_was_kept_is_refused_as_well_until_it_is_asked_for_that_again() {
+        for size in [1, LARGE + 1] {
+            let mut stream = stream();
+            let peer = Account::default();
+            let mut other = InStream::new(some_stream(), NodeId::new(1), 1, Instant::now());
+            other.comes_through(NodeId::new(1), peer.clone());
+            other
+                .offer(2, event(2, super::super::accounts::MOST_HELD_BYTES - POSITION_BYTES))
+                .expect("within the window");
+            assert!(other.keeps(2), "one may exceed it alone");
+            stream.comes_through(NodeId::new(1), peer);
+            stream.offer(1, event(1, size)).expect("within the window");
+            assert!(!stream.keeps(1), "the peer has no room");
+            assert!(stream.holds_early(), "{size} bytes");
+            assert_eq!(stream.last_of_each_way(), [1], "{size} bytes");
+            stream.asked();
+            assert!(!stream.holds_early(), "it comes again");
+        }
     }
 
     #[test]

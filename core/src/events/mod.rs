@@ -23,6 +23,8 @@ pub use outgoing::{OutItem, Outgoing, Word};
 pub const WINDOW: u64 = 1024;
 /// Most payload bytes of a stream that are sent and not accepted; one event may exceed it alone.
 pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// An event beyond this goes apart, in a lane of its own: it would keep others waiting.
+pub const LARGE: usize = 24 * 1024;
 /// With so many bytes of replies kept for one stream, nothing more is accepted from it.
 pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;
 

@@ -9,7 +9,6 @@ use super::departures::Departure;
 use super::engine::{Engine, Now};
 use super::peers::Peers;
 use super::rerouting::Refusal;
-use super::transmit::LARGE;
 use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome};
@@ -53,7 +52,8 @@ impl Engine {
         }
     }
 
-    /// The same for whole copies that came from it are in doubt from now on, and their users are told so.
+    /// The loss of a node was declared: whole copies of daemons that came from it are in doubt from now on, and whoever sent
+    /// them events is told so.
     pub(super) fn sources_lost(&mut self, node: NodeId, now: Now) {
         let orphaned =
             |(_, arrival): &(&EntityId, &Arrival)| arrival.target.source == node && is_orphaned(arrival, &self.peers);
@@ -85,7 +85,7 @@ impl Engine {
         for index in early {
             let Some(stream) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(index)) else { continue };
             // It is told to be not run, so it must not run either when the doubt is over.
-            let last = stream.last_of_each_way(LARGE);
+            let last = stream.last_of_each_way();
             stream.drop_early();
             let (id, via, accepted) = (stream.id, stream.via, Some(stream.accepted()));
             let to = self.way_back(id.sender, via);

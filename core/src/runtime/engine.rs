@@ -433,6 +433,7 @@ impl Engine {
             kept_bytes: self.streams().map(|(_, _, stream)| stream.kept_bytes()).sum(),
             passing_bytes: self.peers.passing_bytes(),
             migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
+            called_off: self.called_off.len(),
             arriving_bytes: self.reassembler.live_bytes(),
             state_bytes: self.state_bytes(),
             peak_state_bytes: self.peak_state_bytes,
@@ -478,6 +479,8 @@ pub struct Census {
     pub passing_bytes: usize,
     /// Parts in migrations.
     pub migrations: usize,
+    /// Moves that were called off before they were asked for.
+    pub called_off: usize,
     /// Bytes of arriving states.
     pub arriving_bytes: u64,
     /// Bytes of states held now: arriving ones, and what is read ahead of leaving ones.

@@ -7,7 +7,7 @@ use super::error::RuntimeError;
 use super::peers::{BulkMessage, Peer};
 use super::recovery::peer_lost;
 use super::replies::failure;
-use crate::events::{InStream, OutStream, Word};
+use crate::events::{self, InStream, OutStream, Word};
 use crate::identity::{NodeId, OriginHash};
 use crate::mesh::{Record, RecordSink};
 use crate::wire::codec;
@@ -15,7 +15,7 @@ use crate::wire::events::{BATCH_OVERHEAD, EventsMessage, FailureKind, ITEM_OVERH
 use crate::wire::{Lane, Subprotocol};
 
 /// A message beyond this goes through the bulk lane in fragments: it would keep others waiting in the fast one.
-pub(super) const LARGE: usize = 24 * 1024;
+const LARGE: usize = events::LARGE;
 /// A fragment's own bytes, beside the piece of the message.
 const FRAGMENT_HEADER: usize = 8;
 /// The first fragment of a message begins with its length, and above this bit with the id of its subprotocol.

@@ -179,7 +179,11 @@ fn a_move_that_was_called_off_does_not_begin_whatever_else_its_driver_calls_off(
                 world.forge(2, 0, &MigrationMessage::Cancel { id, reason: reason.clone() });
             }
         }
-        world.forge(FLOODER, 0, &MigrationMessage::Cancel { id: wanted(8), reason: reason.clone() });
+        // Another one calls off another move, and the same.
+        for migration in [7, 8] {
+            world.forge(FLOODER, 0, &MigrationMessage::Cancel { id: wanted(migration), reason: reason.clone() });
+        }
+        assert_eq!(world.nodes[0].engine.census().called_off, 1 + 8 + 2);
         let target = world.id(1);
         for id in [wanted(7), other(1_199)] {
             world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
