@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
 mod abandoned;
+mod activation;
 mod answers;
 mod beside;
 mod chain;
