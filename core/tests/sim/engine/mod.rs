@@ -6,12 +6,14 @@
 mod abandoned;
 mod activation;
 mod answers;
+mod believed;
 mod beside;
 mod chain;
 mod channels;
 mod claims;
 mod daemon;
 mod deaths;
+mod detours;
 mod directory;
 mod doubts;
 mod drains;
