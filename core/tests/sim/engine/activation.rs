@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::directory::{Claim, ClaimBody};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch, MigrationId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError};
+use mesh_daemon_core::wire::codec;
+use mesh_daemon_core::wire::events::{Event, EventsMessage, Item};
 use mesh_daemon_core::wire::migration::{MigrationMessage, MoveId};
-use mesh_daemon_core::wire::{Lane, codec};
 
 use super::in_world;
 use super::load::answers_are_true;
@@ -176,28 +178,33 @@ fn hazard_69_a_daemon_that_was_taken_over_outlives_its_former_copy_from_its_next
     });
 }
 
-/// Of a number behind the snapshot that was given up only the mark tells.
+/// Of a number that its sender gave up behind the snapshot only the mark tells.
 #[test]
-fn promise_1_a_number_that_was_given_up_behind_the_snapshot_is_not_waited_for_by_the_target() {
+fn promise_1_a_number_that_was_given_up_behind_the_snapshot_does_not_run_on_the_target() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
-        served(world, origin, SOURCE..THIRD + 1);
-        world.nodes[SOURCE].objects.faults.snapshot_takes = Some(SECOND);
+        world.spying = true;
+        served(world, origin, THIRD..THIRD + 1);
+        let said = world.streams.iter().rfind(|spied| spied.from == THIRD && spied.events.is_some());
+        let stream = said.expect("an event was sent").stream;
+        let batch = |epoch, item| {
+            let items = vec![item];
+            EventsMessage::Batch { stream, epoch, hops: 0, first: 2, items, replies_through: 0 }
+        };
+        world.nodes[TARGET].objects.faults.restore_takes = Some(SECOND);
         world.migrate(SOURCE, origin, TARGET);
         world.run_for(SECOND / 10);
-        // It is given up before it is sent: what the source hears of is its number.
-        world.clogged = [Lane::Fast, Lane::Bulk].map(|lane| (THIRD, SOURCE, lane)).to_vec();
-        let abandoned = world.call(THIRD, origin);
-        world.nodes[THIRD].engine.withdraw(abandoned, origin);
-        world.settle(THIRD);
-        world.clogged.clear();
+        world.forge_events(THIRD, SOURCE, &batch(Epoch::FIRST, Item::Skip));
         world.run_for(2 * SECOND);
         assert_eq!(hosts(world, origin), [TARGET]);
-        let request = world.waits[&abandoned.0].request.expect("a call");
-        assert!(!world.ran.contains(&request), "it was given up");
-        served(world, origin, SOURCE..THIRD + 1);
-        answers_are_true(world);
+        // A repetition that was on its way for long.
+        let request = world.request(0, 0);
+        let (link, payload) = (CausalLink::genesis(OriginHash::new(1)), request.encode(0));
+        let late = Item::Send(Event { link, payload: &payload });
+        world.forge_events(THIRD, TARGET, &batch(Epoch::FIRST, late));
         world.run_for(SECOND);
+        assert!(!world.ran.contains(&request.id));
+        served(world, origin, TARGET..TARGET + 1);
         world.assert_nothing_left();
     });
 }

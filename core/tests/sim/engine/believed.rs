@@ -78,6 +78,33 @@ fn untimely_ends<'a>(id: MoveId) -> Vec<(usize, MigrationMessage<'a>)> {
 }
 
 #[test]
+fn hazard_33_the_source_itself_describes_what_is_to_be_moved_to_this_driver() {
+    in_world(World::open(1, 4).refusing(), |world| {
+        let origin = world.spawn(SOURCE, 1, "prompt");
+        world.meddler = Some(Meddler { message: "Inquire", nth: 0, how: How::Delay(SECOND) });
+        let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
+        let migration = world.migration(ticket).expect("it began");
+        let id = MoveId { entity: World::daemon_key(1).entity_id(), migration, attempt: 1, epoch: Epoch::FIRST };
+        let driven = Driven { origin, migration, id };
+        let described = |id| MigrationMessage::Described { id, kind: "prompt", state_bytes: 0 };
+        let declined = |migration| {
+            let reason = FailureReason::DaemonNotFound;
+            MigrationMessage::Declined { origin, migration, attempt: 1, reason, moved: None }
+        };
+        for from in [TARGET, FOURTH] {
+            driven.changes_nothing(world, from, &described(id), "Prepare");
+            driven.changes_nothing(world, from, &declined(migration), "Prepare");
+        }
+        let [attempt, other, _] = driven.other_ids();
+        for id in [attempt, other] {
+            driven.changes_nothing(world, SOURCE, &described(id), "Prepare");
+        }
+        driven.changes_nothing(world, SOURCE, &declined(other.migration), "Prepare");
+        driven.completes(world);
+    });
+}
+
+#[test]
 fn hazard_33_the_source_is_not_asked_to_freeze_before_the_target_itself_agreed_to_this_attempt() {
     in_world(World::open(1, 4).refusing(), |world| {
         let driven = Driven::held_at(world, "Prepared");
