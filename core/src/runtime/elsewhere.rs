@@ -69,7 +69,8 @@ impl Engine {
         };
         let newest = known.map(Claim::body).filter(|body| body.entity == entity).map(|body| body.epoch);
         // A copy in doubt may go live yet, one epoch on.
-        let newest = newest.and_then(|epoch| if matches!(finding, Finding::InDoubt(_)) { epoch.next() } else { Some(epoch) });
+        let newest =
+            newest.and_then(|epoch| if matches!(finding, Finding::InDoubt(_)) { epoch.next() } else { Some(epoch) });
         departure.search.newest = departure.search.newest.max(newest.unwrap_or_default());
         match finding {
             Finding::Found(found) => {
