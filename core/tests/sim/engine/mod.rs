@@ -47,6 +47,7 @@ mod spawns;
 mod steps;
 mod strangers;
 mod table;
+mod warnings;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
