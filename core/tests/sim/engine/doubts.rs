@@ -142,6 +142,28 @@ fn hazard_60_whoever_waits_for_several_large_events_is_told_of_each() {
     }
 }
 
+/// The target has no room for the second one, and dropped it.
+#[test]
+fn hazard_60_whoever_waits_for_a_large_event_that_found_no_room_is_told_as_well() {
+    in_world(world(2), |world| {
+        let origin = dies_at(world, "ActivateTarget", false);
+        let waiting = [8_000_000, 12_000_000].map(|padding| {
+            let request = world.request(0, 0);
+            world.call_with(THIRD, origin, request, padding)
+        });
+        world.run_for(10 * SECOND);
+        let held = world.nodes[TARGET].engine.census().held_bytes;
+        assert!((8_000_000..12_000_000).contains(&held), "{held} bytes: it holds the first one only");
+        declared_lost(world, false);
+        world.run_for(5 * SECOND);
+        for ticket in waiting {
+            assert!(world.is_answered(ticket), "not only when its patience ends");
+            assert_eq!(world.failure(ticket), lost(origin, Executed::No));
+        }
+        answers_are_true(world);
+    });
+}
+
 /// Its acknowledgement was lost, and then the source: that is no doubt of the target's.
 #[test]
 fn hazard_64_a_target_that_is_live_serves_everybody_while_its_source_is_given_up() {
