@@ -342,7 +342,9 @@ mod tests {
     #[test]
     fn what_falls_to_somebody_else_is_let_go_and_what_is_not_sent_again_is_counted() {
         let mut reader = attended();
-        [message(1, 1), lossy(2), lossy(3), message(4, 1), lossy(5)].into_iter().for_each(|one| reader.push(one));
+        for one in [message(1, 1), lossy(2), lossy(3), message(4, 1), lossy(5)] {
+            reader.push(one);
+        }
         reader.forgo(3);
         assert_eq!(reader.dropped(), 2, "nobody gets 3 and 5");
         assert_eq!(reader.read(9, usize::MAX).iter().map(|m| m.number).collect::<Vec<_>>(), [1, 2]);

@@ -357,7 +357,7 @@ async fn what_was_acknowledged_while_nobody_read_is_read_or_counted_also_when_so
             let report: PublishResult = tokio::time::timeout(HANG, report).await.expect("it ends");
             assert_eq!(report.expect("sent").delivered, 1);
         };
-        let mut sent: Vec<_> = (0..count).map(|_| publisher.publish(&one, RELIABLE)).collect();
+        let mut sent: Vec<_> = (0..count).map(|_| publisher.publish_on("a", &one, RELIABLE)).collect();
         for report in sent.drain(..MAX_UNREAD) {
             delivered(report).await;
         }
