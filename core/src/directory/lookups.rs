@@ -120,8 +120,8 @@ impl Open {
 
     /// A host that speaks for itself ends the question, unless somebody names another one at a later epoch, which is to be
     /// heard first. Who is seeking a mesh does not know whom to ask.
-    fn is_over(&self, standing: Standing, now: Instant) -> bool {
-        let own_word = || self.best(|_| false).is_some_and(|best| best.claim.body().node() == best.by);
+    fn is_over(&self, standing: Standing, now: Instant, is_dead: impl Fn(&Claim) -> bool) -> bool {
+        let own_word = || self.best(&is_dead).is_some_and(|best| best.claim.body().node() == best.by);
         let nobody_left = self.waiting_for.is_empty()
             && self.unsure.is_empty()
             && match (standing, self.haste) {
@@ -465,7 +465,7 @@ impl Lookups {
         let mut looked_at = std::mem::take(&mut self.heard);
         looked_at.append(&mut self.due(now));
         let standing = self.standing;
-        let is_over = |query: &Query| self.open.get(query).is_some_and(|open| open.is_over(standing, now));
+        let is_over = |query: &Query| self.open.get(query).is_some_and(|open| open.is_over(standing, now, &is_dead));
         let over: Vec<Query> = looked_at.into_iter().filter(is_over).collect();
         over.into_iter()
             .filter_map(|query| self.take(query))

@@ -21,7 +21,7 @@ use crate::directory::{Contested, Newcomers, Next};
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::directory::{DirectoryMessage, Hosted, MOST_NAMED, Rival};
+use crate::wire::directory::{DirectoryMessage, Hosted, MOST_PAIRS, Rival};
 
 /// Claims that are shown in one step.
 const SHOWN: usize = 64;
@@ -253,12 +253,12 @@ impl Engine {
         self.say_rivals(from, &rivals);
     }
 
-    /// Tells a host of others that say to host the same daemons.
-    pub(super) fn say_rivals(&mut self, to: NodeId, rivals: &[Rival]) {
-        for rivals in rivals.chunks(MOST_NAMED) {
+    /// Tells a host of others that say to host the same daemons; false when there is no room for all of it.
+    pub(super) fn say_rivals(&mut self, to: NodeId, rivals: &[Rival]) -> bool {
+        rivals.chunks(MOST_PAIRS).all(|rivals| {
             let body = codec::encode(&DirectoryMessage::Rivals { rivals: rivals.to_vec() });
-            self.send(to, Subprotocol::Directory, body);
-        }
+            self.try_send(to, Subprotocol::Directory, body)
+        })
     }
 
     /// Others say that they host daemons of this node: each of them is shown this node's claim, and either gives way or

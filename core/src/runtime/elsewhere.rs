@@ -68,6 +68,9 @@ impl Engine {
             | Finding::HostSilent(_, former) => former.as_ref(),
         };
         let newest = known.map(Claim::body).filter(|body| body.entity == entity).map(|body| body.epoch);
+        // A copy in doubt may go live yet, one epoch on.
+        let newest =
+            newest.and_then(|epoch| if matches!(finding, Finding::InDoubt(_)) { epoch.next() } else { Some(epoch) });
         departure.search.newest = departure.search.newest.max(newest.unwrap_or_default());
         match finding {
             Finding::Found(found) => {

@@ -348,22 +348,30 @@ impl Engine {
         self.work.push(Work::Notice(Notice::Daemon { event, origin, kind, daemon }));
     }
 
-    /// Enters a small message for a node, which may be this one.
+    /// Enters a small message for a node, which may be this one. It is dropped when there is no session with it, or no room.
     pub(super) fn send(&mut self, to: NodeId, subprotocol: Subprotocol, body: Vec<u8>) {
+        let _entered = self.try_send(to, subprotocol, body);
+    }
+
+    /// The same; false when it was dropped.
+    pub(super) fn try_send(&mut self, to: NodeId, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
         if to == self.me() {
             self.own.push_back((subprotocol, body));
-        } else if let Some(peer) = self.peers.up(to) {
-            match peer.push_control(subprotocol, body) {
-                Ok(()) => {
-                    self.wakes.insert(to);
+            return true;
+        }
+        let Some(peer) = self.peers.up(to) else { return false };
+        match peer.push_control(subprotocol, body) {
+            Ok(()) => {
+                self.wakes.insert(to);
+                true
+            }
+            Err(body) => {
+                tracing::warn!(peer = %to, ?subprotocol, bytes = body.len(), "dropped a message: too much waits for this peer");
+                self.placing.lost_something(to, subprotocol);
+                if subprotocol == Subprotocol::Events {
+                    self.say_later(to, &body);
                 }
-                Err(body) => {
-                    tracing::warn!(peer = %to, ?subprotocol, "dropped a message: too much waits for this peer");
-                    self.placing.lost_something(to, subprotocol);
-                    if subprotocol == Subprotocol::Events {
-                        self.say_later(to, &body);
-                    }
-                }
+                false
             }
         }
     }

@@ -206,11 +206,14 @@ impl Engine {
             Some(view) => self.as_home(from, origin, view),
             None => (None, None),
         };
-        let mut hosts = hosts;
+        let (mut hosts, mut settled) = (hosts, settled);
         if let Some(hosts) = hosts.as_mut().filter(|hosts| hosts.len() > MOST_HOSTS) {
             let others: Vec<Rival> =
                 hosts.split_off(MOST_HOSTS).into_iter().map(|host| Rival { origin, host }).collect();
-            self.say_rivals(from, &others);
+            if !self.say_rivals(from, &others) {
+                // Then it is not told of all that there are.
+                settled = None;
+            }
         }
         let hosts = hosts.map(Few);
         let former = self.former_claim(origin).filter(|_| claim.is_none()).map(Claim::encode);

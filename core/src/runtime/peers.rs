@@ -8,8 +8,8 @@ use foldhash::fast::RandomState;
 use crate::daemon::DaemonKey;
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::mesh::PeerIdentity;
-use crate::wire::Subprotocol;
 use crate::wire::events::StreamId;
+use crate::wire::{MAX_RECORD_BODY, Subprotocol};
 
 /// Most bytes of control messages and forwarded events that wait for one peer.
 const CONTROL_BYTES: usize = 4 * 1024 * 1024;
@@ -172,9 +172,10 @@ impl Peer {
         room && std::mem::take(&mut self.congested)
     }
 
-    /// Enters a message; gives it back when too much waits already.
+    /// Enters a message; gives it back when too much waits already. One that fits no record would hold up all behind it.
     pub(super) fn push_control(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> Result<(), Vec<u8>> {
-        if self.control_bytes + body.len() > CONTROL_BYTES {
+        debug_assert!(body.len() <= MAX_RECORD_BODY, "a message of {} bytes for {subprotocol:?}", body.len());
+        if self.control_bytes + body.len() > CONTROL_BYTES || body.len() > MAX_RECORD_BODY {
             return Err(body);
         }
         self.control_bytes += body.len();

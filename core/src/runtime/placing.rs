@@ -16,7 +16,7 @@ use crate::identity::{NodeId, OriginHash, RuntimeLife};
 use crate::membership::Standing;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::directory::{Between, DirectoryMessage, Rival};
+use crate::wire::directory::{Between, DirectoryMessage, MOST_PAIRS, Rival};
 
 /// Daemons that are looked at in one step of a pass. No message names more than a home can be told by one step.
 pub(super) const STEP: usize = 2048;
@@ -332,21 +332,28 @@ impl Engine {
         for &origin in gone {
             hosts.remove(from, origin);
         }
-        let mut rivals = Vec::new();
-        for &origin in hosted {
+        let origins: BTreeSet<OriginHash> = hosted.iter().copied().collect();
+        for &origin in &origins {
             if hosts.add(from, origin).is_err() {
                 tracing::debug!(host = %from, %origin, "no room to remember a host");
             }
-            rivals.extend(hosts.of(origin).filter(|&host| host != from).map(|host| Rival { origin, host }));
         }
         // Some of what is said to be named may have been named to a forerunner of this runtime. It is named anew once the
         // sender has heard of this one.
         if let Some(view) = settled.filter(|_| between.to == self.node.runtime.get()) {
             hosts.settle(from, ViewName(view));
         }
-        // A home hosts as well.
-        let mine = hosted.iter().filter(|&&origin| self.local(origin).is_ok());
-        rivals.extend(mine.map(|&origin| Rival { origin, host: self.me() }));
+        let mut rivals = Vec::new();
+        for origin in origins {
+            // A home hosts as well.
+            let mine = self.local(origin).is_ok().then_some(self.me());
+            let others = self.placing.hosts.of(origin).filter(|&host| host != from).chain(mine);
+            rivals.extend(others.map(|host| Rival { origin, host }));
+            if rivals.len() >= MOST_PAIRS {
+                self.say_rivals(from, &rivals);
+                rivals.clear();
+            }
+        }
         self.say_rivals(from, &rivals);
     }
 

@@ -63,8 +63,8 @@ type Rivals = BTreeMap<NodeId, Option<Asked>>;
 /// How long a spawn waits for a host that is named and does not answer: homes give a silent node up after a session timeout,
 /// half a minute unless that is set, and name it no longer.
 const SILENT_HOST: Duration = Duration::from_secs(35);
-/// Most rivals that are remembered though they are neither peers nor members. All others are: whoever was left out would begin
-/// a second copy.
+/// Most rivals among which there may be some that are neither peers nor members. Peers and members are always remembered:
+/// whoever was left out would begin a second copy.
 const MOST_STRANGERS: usize = 8;
 
 impl Engine {

@@ -3,11 +3,19 @@
 use minicbor::decode::{Decoder, Error};
 use minicbor::{Decode, Encode};
 
+use super::MAX_RECORD_BODY;
 use super::codec::bounded_array;
 use crate::identity::{Epoch, NodeId, OriginHash};
 
 /// Most daemons that one message names.
 pub const MOST_NAMED: usize = 4096;
+/// Most pairs, of a daemon and a node or an epoch, that a node says in one message: that has to fit a record.
+pub const MOST_PAIRS: usize = 2048;
+const _: () = assert!(MOST_PAIRS * PAIR_LEN + HEAD_LEN <= MAX_RECORD_BODY, "a message of pairs fits a record");
+/// Most bytes that a pair takes: the head of an array and two numbers.
+const PAIR_LEN: usize = 1 + 9 + 9;
+/// Most bytes around them.
+const HEAD_LEN: usize = 16;
 /// Most hosts that an answer names.
 pub const MOST_HOSTS: usize = 8;
 

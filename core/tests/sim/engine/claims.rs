@@ -36,18 +36,28 @@ fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
 
 #[test]
 fn hazard_69_the_replayed_claim_of_a_host_that_is_proven_dead_fences_nobody() {
-    for dead in [false, true] {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum End {
+        Alive,
+        /// Its peers hear that it ended.
+        Told,
+        /// They had given it up before, and only meet its next life.
+        Met,
+    }
+    for end in [End::Alive, End::Told, End::Met] {
         in_world(World::new(1, 3), |world| {
             let claim = claim_for(world, 2, Epoch::new(9));
-            if dead {
-                world.restart(2);
-                world.run_for(SECOND);
+            match end {
+                End::Alive => {}
+                End::Told => world.restart(2),
+                End::Met => world.restart_after_silence(2),
             }
+            world.run_for(SECOND);
             let origin = world.spawn(0, 1, "prompt");
             world.forge_directory(1, 0, &DirectoryMessage::Claim { claim: &claim });
             world.run_for(SECOND);
-            let expected: &[usize] = if dead { &[0] } else { &[] };
-            assert_eq!(hosts(world, origin), expected, "host dead: {dead}");
+            let expected: &[usize] = if end == End::Alive { &[] } else { &[0] };
+            assert_eq!(hosts(world, origin), expected, "{end:?}");
         });
     }
 }

@@ -1,7 +1,5 @@
 //! A source that dies at the hand-over leaves its target with a whole copy that nobody may run: everybody is told so.
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::HostConfig;
@@ -10,12 +8,9 @@ use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, Role, RuntimeError, RuntimeOptions};
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
-
-use super::in_world;
 use super::load::answers_are_true;
 use super::world::{Trap, World};
+use super::{in_world, warnings};
 use crate::seeds;
 
 const SOURCE: usize = 0;
@@ -340,63 +335,19 @@ fn hazard_60_a_target_whose_source_is_lost_before_the_hand_over_says_what_it_can
     }
 }
 
-/// Keeps the texts of warnings.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = write!(self.0, "{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
 #[test]
 fn hazard_60_both_hosts_of_a_daemon_in_doubt_warn_once_that_the_other_one_is_lost() {
-    let warnings = Warnings::default();
-    tracing::subscriber::with_default(warnings.clone(), || {
-        in_world(world(3), |world| {
-            let origin = dies_at(world, "ActivateTarget", false);
-            assert_eq!(warnings.take(), [] as [String; 0], "either may be back");
-            declared_lost(world, false);
-            let told = warnings.take();
-            for (node, role) in [(SOURCE, "source"), (TARGET, "target")] {
-                let about = |text: &&String| {
-                    text.contains(&format!("{role}={}", world.id(node))) && text.contains(&format!("origin={origin}"))
-                };
-                assert_eq!(told.iter().filter(about).count(), 1, "{told:?}");
-            }
-        });
+    warnings::keep();
+    in_world(world(3), |world| {
+        let origin = dies_at(world, "ActivateTarget", false);
+        assert_eq!(warnings::take(), [] as [String; 0], "either may be back");
+        declared_lost(world, false);
+        let told = warnings::take();
+        for (node, role) in [(SOURCE, "source"), (TARGET, "target")] {
+            let about = |text: &&String| {
+                text.contains(&format!("{role}={}", world.id(node))) && text.contains(&format!("origin={origin}"))
+            };
+            assert_eq!(told.iter().filter(about).count(), 1, "{told:?}");
+        }
     });
 }

@@ -4,13 +4,16 @@
 #![allow(clippy::cast_possible_truncation)] // numbers of tests are small
 
 mod abandoned;
+mod activation;
 mod answers;
+mod believed;
 mod beside;
 mod chain;
 mod channels;
 mod claims;
 mod daemon;
 mod deaths;
+mod detours;
 mod directory;
 mod doubts;
 mod drains;
@@ -44,6 +47,7 @@ mod spawns;
 mod steps;
 mod strangers;
 mod table;
+mod warnings;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -7,7 +7,7 @@ use mesh_daemon_core::directory::{Claim, ClaimBody, View};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{RuntimeError, SpawnRequest};
-use mesh_daemon_core::wire::directory::DirectoryMessage;
+use mesh_daemon_core::wire::directory::{DirectoryMessage, MOST_NAMED};
 
 use super::world::World;
 use super::{for_seeds, in_world};
@@ -151,4 +151,25 @@ fn hazard_60_a_host_that_is_dead_does_not_speak_against_one_that_is_silent() {
             world.outputs(caller);
         });
     }
+}
+
+/// Several nodes name the same daemons, as many as a message takes: each is told of the others, and nothing behind that waits.
+#[test]
+fn a_node_is_told_of_more_rivals_than_fit_a_message() {
+    for_seeds(0..2, 5, |world| {
+        world.take_part();
+        let ticket = begin_spawn(world, 0, key(1));
+        world.wait_for(ticket).as_ref().expect("nobody has it");
+        let origins: Vec<OriginHash> =
+            (0..MOST_NAMED as u64).map(|number| OriginHash::new(u64::MAX - number)).collect();
+        for node in 1..5 {
+            world.forge_directory(node, 0, &World::placing(origins.clone(), Vec::new()));
+        }
+        assert_eq!(world.nodes[0].engine.kept_addresses(), MOST_NAMED);
+        world.run_for(SECOND);
+        for node in 1..5 {
+            let ticket = world.call(node, key(1).origin_hash());
+            world.outputs(ticket);
+        }
+    });
 }
