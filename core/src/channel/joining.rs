@@ -58,6 +58,17 @@ pub(super) struct Subscription {
 /// Whether a member is in, the last message that it has taken, and its token.
 pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
 
+/// Whether a subscriber left, and comes again before the publisher has answered: it may not even have heard of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Comes {
+    #[default]
+    First,
+    /// What arrives before the answer is for it.
+    Again,
+    /// To a group: what arrives before the answer fell to it before it left, and to others since.
+    Anew,
+}
+
 /// One subscriber's part in it.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
@@ -74,8 +85,7 @@ pub(super) struct Membership {
     pub(super) offered: Option<Vec<u8>>,
     /// An answer may have been missed that let it in: a refusal does not say that it is out.
     uncertain: bool,
-    /// It left a group, and comes again: what arrives before the answer fell to it before it left, and to others since.
-    anew: bool,
+    comes: Comes,
     pub(super) proof: Option<DaemonProof>,
     /// The last message that a daemon has taken, once that is known. It takes none before.
     pub(super) through: Option<u64>,
@@ -90,7 +100,7 @@ pub(super) struct Membership {
 impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     pub(super) const fn takes(&self) -> bool {
-        !self.anew && !matches!(self.question, Some(Question::Leave(_)))
+        !matches!(self.comes, Comes::Anew) && !matches!(self.question, Some(Question::Leave(_)))
     }
 
     /// It is out from now on. Why, when it was in until now, or was put out before and its owner has not heard of that.
@@ -183,6 +193,11 @@ impl Subscription {
         news
     }
 
+    /// The number through which the publisher was told that everything was taken.
+    pub(super) const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     /// Whether the publisher was told that this message was taken.
     pub(super) const fn has_acknowledged(&self, number: u64) -> bool {
         number <= self.acknowledged
@@ -247,11 +262,13 @@ impl ChannelMachine {
             (membership.accepted, membership.put_out, membership.room) = (false, None, None);
             let left = std::mem::take(&mut membership.waiting);
             if feed.group().is_some() {
-                membership.anew = true;
+                membership.comes = Comes::Anew;
                 // That it takes nothing more was said; if that is lost, it is said again.
                 subscription.received = subscription.acknowledged;
                 subscription.received_reliable = subscription.acknowledged;
             } else {
+                // What has arrived stays so: whoever is on this stream too gets what it has yet to take.
+                membership.comes = Comes::Again;
                 membership.through = None;
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
@@ -310,22 +327,24 @@ impl ChannelMachine {
 
     /// Records flow again: what was asked and not answered is asked again, and whoever is in asks whether it still is.
     pub(super) fn ask_again(&mut self, publisher: NodeId) {
-        let (mut quiet, mut anew) = (Vec::new(), Vec::new());
+        let (mut quiet, mut again) = (Vec::new(), Vec::new());
         let of_publisher = self.subscriptions.range_mut((publisher, StreamId::FIRST)..);
         for (&key, subscription) in of_publisher.take_while(|((at, _), _)| *at == publisher) {
             for (&subscriber, membership) in &mut subscription.members {
                 // What was asked before may have been answered, and the answer lost.
                 membership.uncertain = true;
-                if membership.question.is_none() {
-                    quiet.push((key, subscriber));
-                } else if membership.anew && subscriber == Subscriber::Node {
-                    anew.push(key);
+                match membership.question {
+                    None => quiet.push((key, subscriber)),
+                    Some(Question::Join(_)) if membership.comes != Comes::First && subscriber == Subscriber::Node => {
+                        again.push(key);
+                    }
+                    Some(Question::Join(_) | Question::Stay(_) | Question::Leave(_)) => {}
                 }
             }
         }
-        for key in anew {
-            // What is sent to it before it asks again would count as its own, and it does not take that; daemons say how far they
-            // have taken it. An answer to what it asked before is none any more.
+        for key in again {
+            // What was sent to it before it asks again would count as its own, and it does not take that, or another reader had
+            // no room for it; daemons say how far they have taken it. An answer to what it asked before is none any more.
             self.say_left(key, Subscriber::Node);
             let number = self.next_request();
             self.put_question(key, Subscriber::Node, Some(Question::Join(number)));
@@ -349,7 +368,7 @@ impl ChannelMachine {
             membership.token = membership.offered.take();
         }
         membership.accepted = true;
-        (membership.uncertain, membership.anew, membership.put_out) = (false, false, None);
+        (membership.uncertain, membership.comes, membership.put_out) = (false, Comes::First, None);
         let told = std::mem::take(&mut membership.waiting);
         let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
         if subscriber != Subscriber::Node && (passed || membership.through.is_none()) {

@@ -155,14 +155,15 @@ impl Reader {
         self.waiting.iter().map(|message| message.place).min().filter(|_| self.attended)
     }
 
-    /// Lets go what was not acknowledged, everything from this place on: it falls to somebody else.
+    /// Lets go what was not acknowledged, everything from this place on: it falls to somebody else. What needs no
+    /// acknowledgement is not sent again.
     pub(super) fn forgo(&mut self, from: u64) {
         let mut at = 0;
         while let Some(message) = self.unread.get(at) {
             if message.place < from {
                 at += 1;
-            } else {
-                self.take_at(at);
+            } else if self.take_at(at).is_some_and(|message| !message.reliable) {
+                self.dropped += 1;
             }
         }
         self.waiting.retain(|message| message.place < from);
@@ -336,6 +337,17 @@ mod tests {
         reader.push(lossy(10_002));
         assert_eq!((reader.dropped(), reader.lacks_room_for()), (5, Some(10_001)));
         assert_eq!((reader.read(usize::MAX, usize::MAX).len(), reader.lossy), (MAX_UNREAD + 1, 0));
+    }
+
+    #[test]
+    fn what_falls_to_somebody_else_is_let_go_and_what_is_not_sent_again_is_counted() {
+        let mut reader = attended();
+        for one in [message(1, 1), lossy(2), lossy(3), message(4, 1), lossy(5)] {
+            reader.push(one);
+        }
+        reader.forgo(3);
+        assert_eq!(reader.dropped(), 2, "nobody gets 3 and 5");
+        assert_eq!(reader.read(9, usize::MAX).iter().map(|m| m.number).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

@@ -94,6 +94,10 @@ impl State {
             None => ReadersRoom::Unread,
         };
         self.machine.readers_have(key, room, now);
+        let acknowledged = self.machine.acknowledged(key);
+        if let Some(own) = self.own.get_mut(&key) {
+            own.acknowledged = acknowledged;
+        }
     }
 
     /// The first message that somebody who reads has no room for, by its place.
@@ -102,13 +106,20 @@ impl State {
         readers.filter_map(|id| self.readers.get(id)?.lacks_room_for()).min()
     }
 
+    /// The first message that was not acknowledged, when readers have no room from this one on. What came while somebody read
+    /// was acknowledged nevertheless once nobody did.
+    fn first_unacknowledged(&self, key: Key, without_room: Option<u64>) -> Option<u64> {
+        let acknowledged = self.own.get(&key).map_or(0, |own| own.acknowledged);
+        without_room.map(|from| from.max(acknowledged + 1))
+    }
+
     /// Ends a reader; how many messages went unread in it, and the answer of a publisher that is left with it.
     pub(super) fn close_reader(&mut self, id: ReaderId, publisher: NodeId, feed: &Feed, now: Moment) -> (u64, Answer) {
         let Some(mut reader) = self.readers.remove(&id) else { return (0, settled()) };
-        let (before, unacknowledged) = (reader.dropped(), reader.lacks_room_for());
+        let key = own_key(publisher, feed);
+        let (before, unacknowledged) = (reader.dropped(), self.first_unacknowledged(key, reader.lacks_room_for()));
         let unread = reader.read(usize::MAX, usize::MAX);
         let all = before + unread.len() as u64;
-        let key = own_key(publisher, feed);
         let Some(own) = self.own.get_mut(&key) else { return (all, settled()) };
         own.readers.retain(|&one| one != id);
         self.stirred.insert(key);
@@ -130,7 +141,7 @@ impl State {
     pub(super) fn end_own(&mut self, key: Key, how: &ReaderEnd) {
         let unacknowledged = match key.1.share {
             Share::All => None,
-            Share::Member(..) => self.first_without_room(key),
+            Share::Member(..) => self.first_unacknowledged(key, self.first_without_room(key)),
         };
         let Some(own) = self.own.remove(&key) else { return };
         for id in own.readers {

@@ -33,6 +33,11 @@ impl ChannelMachine {
         }
     }
 
+    /// The place through which the publisher of a stream was told that everything was taken.
+    pub(super) fn acknowledged(&self, key: (NodeId, StreamId)) -> u64 {
+        self.subscriptions.get(&key).map_or(0, Subscription::acknowledged)
+    }
+
     /// Somebody reads, if only what was handed out before.
     pub(super) fn readers_go_on(&mut self, key: (NodeId, StreamId)) {
         if let Some(membership) = self.membership(key, Subscriber::Node) {

@@ -106,6 +106,8 @@ pub(super) struct Own {
     /// Requests that are to make it kept.
     joining: usize,
     pub(super) readers: Vec<ReaderId>,
+    /// The place through which the publisher was told that everything was taken, when readers last had another room.
+    pub(super) acknowledged: u64,
 }
 
 /// Whether a publisher agreed, once it has answered.

@@ -63,8 +63,17 @@ impl Node {
 
     /// Publishes on channel `a`; it begins at once.
     fn publish(&self, payload: &Bytes, options: PublishOptions) -> impl Future<Output = PublishResult> + use<> {
+        self.publish_on("a", payload, options)
+    }
+
+    fn publish_on(
+        &self,
+        channel: &str,
+        payload: &Bytes,
+        options: PublishOptions,
+    ) -> impl Future<Output = PublishResult> + use<> {
         let (tell, told) = oneshot::channel();
-        self.channels.publish(&name("a"), payload, None, options, |result| {
+        self.channels.publish(&name(channel), payload, None, options, |result| {
             let _unheard = tell.send(result);
         });
         async move { told.await.expect("it is told") }
@@ -315,4 +324,99 @@ async fn what_a_member_of_a_queue_group_had_no_room_for_falls_to_the_others_when
     for node in [publisher, one, other] {
         node.mesh.shutdown().await;
     }
+}
+
+/// How a full reader comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Over {
+    Closed,
+    Left,
+    PutOut,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_while_nobody_read_is_read_or_counted_also_when_somebody_reads_again() {
+    for (channel, over) in
+        [("a", Over::Closed), ("a#g", Over::Closed), ("a", Over::Left), ("a#g", Over::Left), ("a#g", Over::PutOut)]
+    {
+        let (publisher, subscriber) = Node::pair().await;
+        for (channel, priority) in [("a", 1), ("b", 0)] {
+            publisher
+                .channels
+                .register(ChannelConfig { priority, ..ChannelConfig::new(name(channel)) })
+                .expect("registered");
+        }
+        let node = publisher.mesh.node_id();
+        subscriber.channels.subscribe(node, &feed("b"), None).await.expect("let in");
+        let (one, feed) = (Bytes::from_static(b"x"), feed(channel));
+        let (reader, ready) = subscriber.channels.open_reader(node, &feed, None);
+        ready.await.expect("let in");
+        subscriber.channels.attend(reader, true);
+        let count = 2 * MAX_UNREAD;
+        let delivered = async |report| {
+            let report: PublishResult = tokio::time::timeout(HANG, report).await.expect("it ends");
+            assert_eq!(report.expect("sent").delivered, 1);
+        };
+        let mut sent: Vec<_> = (0..count).map(|_| publisher.publish_on("a", &one, RELIABLE)).collect();
+        for report in sent.drain(..MAX_UNREAD) {
+            delivered(report).await;
+        }
+        // There is a window for the rest, and this comes behind it.
+        delivered(publisher.publish_on("b", &one, RELIABLE)).await;
+        subscriber.channels.attend(reader, false);
+        for report in sent {
+            delivered(report).await;
+        }
+        subscriber.channels.attend(reader, true);
+        match over {
+            Over::Closed => {
+                let (dropped, closed) = subscriber.channels.close_reader(reader, node, &feed);
+                closed.await.expect("closed");
+                assert_eq!(dropped, count as u64, "{channel} {over:?}");
+            }
+            Over::Left => subscriber.channels.unsubscribe(node, &feed).await.expect("left"),
+            Over::PutOut => assert!(publisher.channels.unregister(&name("a"))),
+        }
+        if over != Over::Closed {
+            let ended = async {
+                while !subscriber.channels.is_over(reader) {
+                    subscriber.bell.0.notified().await;
+                }
+            };
+            tokio::time::timeout(HANG, ended).await.expect("it ends");
+            let got = subscriber.channels.read(reader, usize::MAX, usize::MAX);
+            assert_eq!((got.len(), subscriber.channels.dropped(reader)), (count, 0), "{channel} {over:?}");
+        }
+        publisher.mesh.shutdown().await;
+        subscriber.mesh.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_published_is_told_once_that_the_node_has_ended_before_or_after() {
+    let (publisher, subscriber) = Node::pair().await;
+    publisher.channels.register(ChannelConfig::new(name("a"))).expect("registered");
+    let (reader, ready) = subscriber.channels.open_reader(publisher.mesh.node_id(), &feed("a"), None);
+    ready.await.expect("let in");
+    subscriber.channels.attend(reader, true);
+    let full: Vec<_> = (0..MAX_UNREAD).map(|_| publisher.publish(&Bytes::from_static(b"x"), RELIABLE)).collect();
+    for report in full {
+        assert_eq!(tokio::time::timeout(HANG, report).await.expect("it ends").expect("sent").delivered, 1);
+    }
+    let publish = || {
+        let (tell, told) = std::sync::mpsc::channel();
+        publisher.channels.publish(&name("a"), &Bytes::from_static(b"x"), None, RELIABLE, move |result| {
+            let _unheard = tell.send(result);
+        });
+        told
+    };
+    let before = publish();
+    assert!(before.try_recv().is_err(), "nobody has room for it");
+    publisher.channels.close();
+    let after = publish();
+    for told in [before, after] {
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), [Err(ChannelError::ShutDown)]);
+    }
+    publisher.mesh.shutdown().await;
+    subscriber.mesh.shutdown().await;
 }

@@ -325,6 +325,48 @@ fn what_a_member_had_no_room_for_falls_to_another_one_also_when_nobody_heard_tha
 }
 
 #[test]
+fn what_readers_that_left_had_no_room_for_does_not_count_as_delivered_when_nobody_heard_that_they_left() {
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    have(&mut net, "a", ReadersRoom::ForAll);
+    let before = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(numbers(&net.messages(S)), [1]);
+    net.leave(S, P, "a", Subscriber::Node);
+    assert!(net.send(S, P));
+    let came = net.ask(S, P, "a", None, None).expect("asked");
+    assert!(net.send(S, P));
+    net.cut(S, P);
+    net.connect(S, P, true);
+    net.run();
+    assert_eq!(net.answer(S, came), Some(Ok(())));
+    let report = net.report(P, before).expect("over").expect("sent");
+    assert_eq!((report.delivered, net.messages(S)), (0, vec![]), "the former readers did not have it");
+    let behind = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(numbers(&net.messages(S)), [2]);
+    assert_eq!(net.report(P, behind).expect("over").expect("sent").delivered, 1);
+}
+
+#[test]
+fn who_leaves_comes_again_and_leaves_before_any_answer_is_out_also_after_a_reconnection() {
+    for channel in ["a", "a#g"] {
+        let mut net = Net::connected(2);
+        net.register(P, open("a"));
+        net.subscribe(S, P, channel, None, None).expect("let in");
+        net.leave(S, P, channel, Subscriber::Node);
+        net.ask(S, P, channel, None, None).expect("asked");
+        let left = net.leave(S, P, channel, Subscriber::Node);
+        net.cut(S, P);
+        net.connect(S, P, true);
+        net.run();
+        assert_eq!(net.answer(S, left), Some(Ok(())), "{channel}");
+        assert_eq!(net.nodes[P].machine.roster(&feed(channel)), [], "{channel}");
+    }
+}
+
+#[test]
 fn a_node_whose_readers_have_no_room_is_put_out_after_a_while_unless_they_go_on() {
     let mut net = Net::connected(2);
     net.register(P, open("a"));
