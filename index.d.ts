@@ -1641,9 +1641,10 @@ interface ChannelMessage {
  * Messages of one channel, in order. What is not read is kept up to 1024 messages and 64 MiB.
  *
  * While somebody iterates, from the first `next` of an iterator until it is left, a reliable message beyond that waits and is
- * not acknowledged, so its publisher waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to half a minute more, is put out and
- * throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. While nobody iterates every message is
- * acknowledged, and the oldest ones are dropped. Messages that are not reliable never wait: they are dropped, the oldest first.
+ * not acknowledged, so its publisher waits, and none is lost. A loop that takes nothing of what waits for two minutes, and up to
+ * half a minute more, is put out and throws (`ERR_CHANNEL_STALLED`), with all others of this node that read the channel. While
+ * nobody iterates every message is acknowledged, and the oldest ones are dropped. Messages that are not reliable never wait:
+ * they are dropped, the oldest first.
  *
  * Iterating ends when the subscription does. It throws when that was not asked for, in every loop, also in one that begins
  * later: the publisher refused ({@link ChannelAuthError}, also later, when a token ends or is revoked), was lost, or took the
