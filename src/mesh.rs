@@ -232,9 +232,10 @@ pub fn mesh_connect(
 /// Joins the mesh of the node there; settles when there is a session with it.
 #[napi]
 pub fn mesh_join(env: Env, operation: f64, mesh: u32, addr: String) -> Result<()> {
-    let node = node(&env, mesh)?;
+    // It begins here: what is asked behind it waits for it.
+    let joined = node(&env, mesh)?.join(&addr);
     operation::spawn(&env, operation, async move {
-        node.join(&addr).await?;
+        joined.await?;
         Ok(Value::Nothing)
     })
 }

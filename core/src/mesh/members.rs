@@ -407,6 +407,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_join_begins_at_once_and_ends_with_its_future() {
+        let node = MeshNode::create(config("127.0.0.1:0")).await.expect("bound");
+        node.start();
+        let joined = node.join("127.0.0.1:1");
+        assert!(node.inner().members.joining().is_some(), "what is asked now waits");
+        drop(joined);
+        assert!(node.inner().members.joining().is_none(), "it was given up");
+        node.shutdown().await;
+    }
+
+    #[tokio::test]
     async fn strangers_do_not_choose_the_addresses_that_a_node_tells_others() {
         let node = MeshNode::create(config("0.0.0.0:0")).await.expect("bound");
         let said = || node.inner().members.state.lock().machine.card().addrs.clone();

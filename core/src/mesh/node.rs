@@ -145,12 +145,15 @@ impl MeshNode {
 
     /// Joins the mesh that the node at `addr` (`host:port`) belongs to, which takes part from now on as this one does. Resolves
     /// when there is a session with it. Nodes that take part learn of each other as soon as both ends have started, and
-    /// form sessions by themselves.
-    pub async fn join(&self, addr: &str) -> Result<NodeId, MeshError> {
+    /// form sessions by themselves. It begins at once: what is asked behind it waits until this node has joined.
+    pub fn join(&self, addr: &str) -> impl Future<Output = Result<NodeId, MeshError>> + use<> {
         let seeking = members::Seeking::begin(self.inner.clone());
-        let node = self.connect(addr, None, None).await?;
-        seeking.found(node);
-        Ok(node)
+        let (this, addr) = (self.clone(), addr.to_owned());
+        async move {
+            let node = this.connect(&addr, None, None).await?;
+            seeking.found(node);
+            Ok(node)
+        }
     }
 
     /// Resolves when there is a session with `node`, or this node is done with joining and has none. None when there is one,
