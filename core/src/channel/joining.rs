@@ -100,7 +100,11 @@ pub(super) struct Membership {
 impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     pub(super) const fn takes(&self) -> bool {
-        !matches!(self.comes, Comes::Anew) && !matches!(self.question, Some(Question::Leave(_)))
+        !matches!(self.comes, Comes::Anew) && !self.is_leaving()
+    }
+
+    const fn is_leaving(&self) -> bool {
+        matches!(self.question, Some(Question::Leave(_)))
     }
 
     /// It is out from now on. Why, when it was in until now, or was put out before and its owner has not heard of that.
@@ -461,7 +465,7 @@ impl ChannelMachine {
     /// Ends a subscriber's part against its will: whoever waits to come in is told, and if it was in, so is its owner.
     fn leave_membership(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
         let Some(membership) = self.membership(key, subscriber) else { return };
-        let leaving = !membership.takes();
+        let leaving = membership.is_leaving();
         let ended = membership.end(error).filter(|_| !leaving);
         let told = std::mem::take(&mut membership.waiting);
         let result = if leaving { Ok(()) } else { Err(error.clone()) };

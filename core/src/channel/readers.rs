@@ -133,7 +133,9 @@ impl State {
             return (all, settled());
         }
         self.own.remove(&key);
-        let taken = unread.iter().filter(|message| unacknowledged.is_none_or(|from| message.place < from)).count();
+        let is_over =
+            |message: &&ArrivedMessage| !message.reliable || unacknowledged.is_none_or(|from| message.place < from);
+        let taken = unread.iter().filter(is_over).count();
         (before + taken as u64, self.leave(publisher, feed, now))
     }
 

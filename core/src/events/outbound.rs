@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::outgoing::{OutItem, Outgoing, Word};
-use super::{WINDOW, WINDOW_BYTES};
+use super::{LARGE, WINDOW, WINDOW_BYTES};
 use crate::daemon::{Expiry, Ticket};
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::events::{BATCH_OVERHEAD, Event, ITEM_OVERHEAD, Item, StreamId};
@@ -450,7 +450,8 @@ impl OutStream {
             let item = match self.at(number) {
                 Some(OutItem::Pending(outgoing)) => {
                     let need = outgoing.payload.len() + ITEM_OVERHEAD;
-                    if need > left {
+                    // A large one goes apart, so that nothing waits behind it, and its host can tell that by its size.
+                    if need > left || (!items.is_empty() && outgoing.payload.len() > LARGE) {
                         break;
                     }
                     left -= need;

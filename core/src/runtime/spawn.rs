@@ -473,16 +473,26 @@ impl Engine {
     /// replies, which may be large.
     pub(super) fn refuse_streams(&mut self, ended: &Inbound, accepted: impl Fn(&InStream) -> Option<u64>) {
         for (_, stream) in ended.iter() {
-            let to = self.way_back(stream.id.sender, stream.via);
-            self.say_unknown(to, &stream.id, Refusal { accepted: accepted(stream), ..Refusal::UNSURE });
+            self.refuse_stream(stream, accepted(stream));
         }
     }
 
     /// Tells the senders of events that were held here and never accepted that they will not run.
     pub(super) fn refuse_early(&mut self, inbound: &Inbound) {
         for (_, stream) in inbound.iter().filter(|(_, stream)| stream.holds_early()) {
-            let to = self.way_back(stream.id.sender, stream.via);
-            self.say_unknown(to, &stream.id, Refusal { accepted: Some(stream.accepted()), ..Refusal::UNSURE });
+            self.refuse_stream(stream, Some(stream.accepted()));
+        }
+    }
+
+    /// What has come and was not accepted has no other answer than this one.
+    fn refuse_stream(&mut self, stream: &InStream, accepted: Option<u64>) {
+        let to = self.way_back(stream.id.sender, stream.via);
+        let mut last = stream.last_of_each_way();
+        if last.is_empty() || accepted.is_none() {
+            last = vec![Refusal::UNSURE.answers];
+        }
+        for answers in last {
+            self.say_unknown(to, &stream.id, Refusal { accepted, answers, ..Refusal::UNSURE });
         }
     }
 

