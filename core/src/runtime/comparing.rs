@@ -243,7 +243,7 @@ impl Engine {
             } else if self.is_spawning(origin) {
                 self.spawn_has_rival(origin, from);
             } else if let Some(later) =
-                self.departed_claim(origin).filter(|claim| !self.is_dead(claim)).map(|claim| *claim.body())
+                self.departed_claim(origin).map(|claim| *claim.body())
                 && later.epoch >= epoch
                 && later.node() != from
             {

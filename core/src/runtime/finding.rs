@@ -332,11 +332,11 @@ impl Engine {
         true
     }
 
-    /// The host that this node remembers knows of no daemon, or of another life of it only: what that one and others say
-    /// counts again.
+    /// The host that this node remembers knows of no daemon, or of another life of it only, or handed it to one that died with
+    /// it: what that one and others say counts again.
     fn hear_host(&mut self, origin: OriginHash, from: NodeId, claim: Option<&Claim>) {
         let Some(pointer) = self.pointers.get(origin).filter(|pointer| pointer.node == from) else { return };
-        let denied = claim.is_none_or(|claim| claim.body().lineage != pointer.lineage);
+        let denied = claim.is_none_or(|claim| claim.body().lineage != pointer.lineage || self.is_dead(claim));
         if denied && !self.is_released(origin) {
             self.pointers.forget(origin);
         }
@@ -364,9 +364,10 @@ impl Engine {
         }
     }
 
-    /// The claim of a daemon that left. Once its host is given up this node knows of no daemon, as for its own callers.
+    /// The claim of a daemon that left. Once its host is given up, or lives anew, this node knows of no daemon, as for its own
+    /// callers.
     pub(super) fn departed_claim(&self, origin: OriginHash) -> Option<&Claim> {
-        let claim = self.pointers.claim(origin)?;
+        let claim = self.pointers.claim(origin).filter(|claim| !self.is_dead(claim))?;
         self.peers.get(claim.body().node()).is_some().then_some(claim)
     }
 
