@@ -242,8 +242,7 @@ impl Engine {
                 rivals.push(Rival { origin, host: self.me() });
             } else if self.is_spawning(origin) {
                 self.spawn_has_rival(origin, from);
-            } else if let Some(later) =
-                self.departed_claim(origin).map(|claim| *claim.body())
+            } else if let Some(later) = self.departed_claim(origin).map(|claim| *claim.body())
                 && later.epoch >= epoch
                 && later.node() != from
             {

@@ -179,7 +179,7 @@ impl Model {
             if world.nodes[*driver].life != *life {
                 return false;
             }
-            let (target, id, failure) = match &world.waits[&ticket.0].result {
+            let (moved, id, failure) = match &world.waits[&ticket.0].result {
                 None => return true,
                 Some(Err(RuntimeError::Migration(failure))) => (None, None, failure.clone()),
                 Some(Ok(Settlement::Migrating(started))) => {
@@ -197,7 +197,7 @@ impl Model {
                             );
                             return false;
                         }
-                        Some(Err(failure)) => (Some(started.target), Some(id), failure.clone()),
+                        Some(Err(failure)) => (Some((started.source, started.target)), Some(id), failure.clone()),
                     }
                 }
                 Some(other) => panic!("a move: {other:?}"),
@@ -209,10 +209,12 @@ impl Model {
                     let anew = fate.doubled || *recover_lost;
                     assert!(anew || hosts(world, *origin).is_empty(), "{origin} is said to be lost: {failure:?}");
                 }
-                // By this move, or by another one meanwhile.
+                // By this move, or by another one meanwhile; or it was to stay where it was, and was taken back there.
                 (Outcome::Target, _) => {
-                    let landed = |target| world.landed.values().any(|landed| *landed == (*origin, target));
-                    assert!(fate.doubled || target.is_some_and(landed), "{origin} is said to live on the target");
+                    let lived = |(source, target)| {
+                        source == target || world.landed.values().any(|landed| *landed == (*origin, target))
+                    };
+                    assert!(fate.doubled || moved.is_some_and(lived), "{origin} is said to live on the target");
                 }
                 // Whoever died may have had it live before; of an operator's word the same is true.
                 (Outcome::Source, Some(id)) if !fate.bereaved && !fate.doubled && !*recover_lost => {

@@ -414,6 +414,15 @@ fn what_is_remembered_of_one_life_says_nothing_about_another() {
     }
 }
 
+/// A host had died with the daemon that was handed to it, and lived anew without: the one that had left the daemon there went on
+/// naming it, against an older copy that lived.
+#[test]
+fn a_former_host_names_no_life_of_a_node_that_is_over() {
+    for seed in [1_001_367, 1_002_572] {
+        directory(seed);
+    }
+}
+
 /// A spawn joined a question that others had asked before, and was taken for no rival by those who had answered it.
 #[test]
 fn a_spawn_asks_anew() {

@@ -86,6 +86,12 @@ fn hazards_57_61_daemons_that_send_and_call_while_they_move_and_anybody_dies() {
     }
 }
 
+/// It was to move to where it was, had left for a node that died, and was taken back.
+#[test]
+fn a_daemon_that_is_moved_to_its_own_host_may_live_there_by_no_move() {
+    talking(1_003_088);
+}
+
 #[test]
 fn the_same_seed_of_talk_gives_the_same_trace() {
     for seed in 0..2 {
