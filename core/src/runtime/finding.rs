@@ -184,6 +184,7 @@ impl Engine {
                 {
                     self.on_late_claim(from, claim, now);
                 }
+                let claim = self.answered_claim(query, from, claim, now);
                 self.on_answer(query, from, claim, &hosts.unwrap_or_default().0, settled == Some(true));
                 self.check_lookups(now);
             }
@@ -223,15 +224,21 @@ impl Engine {
         self.send(from, Subprotocol::Directory, codec::encode(&answer));
     }
 
-    fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, hosts: &[NodeId], settled: bool) {
-        let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
-        let Some(origin) = open else { return };
+    /// What a node that was asked knows; what it says of its own daemons counts at once.
+    fn answered_claim(&mut self, query: Query, from: NodeId, claim: Option<&[u8]>, now: Now) -> Option<Claim> {
+        let origin = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from))?;
         let claim = claim.map(Claim::decode).transpose().unwrap_or_else(|error| {
             self.refuse(from, "claim", &error);
             None
         });
         let claim = claim.filter(|claim| claim.body().entity.origin_hash() == origin);
-        self.hear_host(origin, from, claim.as_ref());
+        self.hear_host(origin, from, claim.as_ref(), now);
+        claim
+    }
+
+    fn on_answer(&mut self, query: Query, from: NodeId, claim: Option<Claim>, hosts: &[NodeId], settled: bool) {
+        let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
+        let Some(origin) = open else { return };
         let mut doubted = false;
         let claim = match claim {
             Some(claim) if self.is_outdated(&claim) => {
@@ -333,12 +340,18 @@ impl Engine {
     }
 
     /// The host that this node remembers knows of no daemon, or of another life of it only, or handed it to one that died with
-    /// it: what that one and others say counts again.
-    fn hear_host(&mut self, origin: OriginHash, from: NodeId, claim: Option<&Claim>) {
+    /// it: what that one and others say counts again. The next host that it names is remembered instead: that one may deny it.
+    fn hear_host(&mut self, origin: OriginHash, from: NodeId, claim: Option<&Claim>, now: Now) {
         let Some(pointer) = self.pointers.get(origin).filter(|pointer| pointer.node == from) else { return };
-        let denied = claim.is_none_or(|claim| claim.body().lineage != pointer.lineage || self.is_dead(claim));
-        if denied && !self.is_released(origin) {
-            self.pointers.forget(origin);
+        if self.is_released(origin) {
+            return;
+        }
+        match claim.filter(|claim| claim.body().lineage == pointer.lineage && !self.is_dead(claim)) {
+            None => self.pointers.forget(origin),
+            Some(next) if next.body().epoch > pointer.epoch && next.body().node() != self.me() => {
+                self.pointers.told(next.clone(), from, now.instant);
+            }
+            Some(_) => {}
         }
     }
 

@@ -423,6 +423,13 @@ fn a_former_host_names_no_life_of_a_node_that_is_over() {
     }
 }
 
+/// Somebody remembered a former host, which named the next one, where the daemon had ended: an older copy that lived was not
+/// believed, though nobody hosted a newer one.
+#[test]
+fn a_chain_of_former_hosts_that_ends_nowhere_denies_nothing() {
+    directory(1_007_472);
+}
+
 /// A spawn joined a question that others had asked before, and was taken for no rival by those who had answered it.
 #[test]
 fn a_spawn_asks_anew() {
