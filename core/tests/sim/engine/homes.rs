@@ -7,10 +7,10 @@ use mesh_daemon_core::directory::{Claim, ClaimBody, View};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest};
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few};
+use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, MOST_PAIRS};
 
 use super::world::World;
-use super::{for_seeds, in_world};
+use super::{for_seeds, in_world, warnings};
 
 const SOON: Duration = Duration::from_millis(200);
 
@@ -462,5 +462,45 @@ fn who_begins_again_under_the_identity_of_the_node_spawns_its_daemons_at_once() 
         let ticket = begin_spawn_of(world, 0, origin);
         assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
         assert!(world.now - before < Duration::from_secs(1), "{:?}", world.now - before);
+    });
+}
+
+#[test]
+fn requirement_bounds_a_home_that_cannot_remember_a_node_whole_warns_of_it_once_until_it_can() {
+    const MOST_OF_A_NODE: usize = 1 << 20;
+    const HOME: usize = 0;
+    const CROWDED: usize = 1;
+    // Names so many daemons, as after a session that broke, and says that these are all.
+    let names = |world: &mut World, count: usize| {
+        let view = View::new(&[world.id(HOME), world.id(CROWDED)]).name();
+        let origins: Vec<_> = (1..=count as u64).map(OriginHash::new).collect();
+        let (mut anew, last) = (true, origins.len().div_ceil(MOST_PAIRS) - 1);
+        for (nth, hosted) in origins.chunks(MOST_PAIRS).enumerate() {
+            let (hosted, settled) = (hosted.to_vec(), (nth == last).then_some(view.0));
+            let place = DirectoryMessage::Place { anew, hosted, gone: Vec::new(), settled, between: Between::default() };
+            world.forge_directory(CROWDED, HOME, &place);
+            anew = false;
+        }
+    };
+    warnings::keep();
+    in_world(World::new(1, 2), |world| {
+        world.take_part();
+        let about = format!("host={}", world.id(CROWDED));
+        let warned = || warnings::take().iter().filter(|text| text.contains(&about)).count();
+        names(world, MOST_OF_A_NODE);
+        assert_eq!(warned(), 0, "there is room for all");
+        names(world, MOST_OF_A_NODE + 2);
+        assert_eq!(warned(), 1);
+        names(world, MOST_OF_A_NODE + 2);
+        assert_eq!(warned(), 0, "it is known");
+        assert_eq!(world.nodes[HOME].engine.kept_addresses(), MOST_OF_A_NODE);
+        names(world, 1);
+        names(world, MOST_OF_A_NODE + 2);
+        assert_eq!(warned(), 1, "it had been remembered whole");
+        world.lose(HOME, CROWDED, Loss::Goodbye);
+        world.connect(HOME, CROWDED, false);
+        world.run_for(SOON);
+        names(world, MOST_OF_A_NODE + 1);
+        assert_eq!(warned(), 1, "it was gone");
     });
 }
