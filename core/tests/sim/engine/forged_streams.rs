@@ -9,7 +9,7 @@ use mesh_daemon_core::identity::{Epoch, Incarnation, NodeId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::RuntimeError;
 use mesh_daemon_core::wire::Lane;
-use mesh_daemon_core::wire::events::{Event, EventsMessage, Item, Opening, Reply, StreamId};
+use mesh_daemon_core::wire::events::{Answers, Event, EventsMessage, Item, Missing, Opening, Reply, StreamId};
 
 use super::daemon::HANG;
 use super::in_world;
@@ -45,6 +45,12 @@ const FORGED: u64 = 0xdead;
 fn batch(stream: StreamId, hops: u8, first: u64, payload: &[u8]) -> EventsMessage<'_> {
     let items = vec![Item::Send(Event { link: CausalLink::genesis(OriginHash::new(1)), payload })];
     EventsMessage::Batch { stream, epoch: Epoch::FIRST, hops, first, items, replies_through: 0 }
+}
+
+/// The word that a stream leads nowhere, and that so much of it was accepted.
+fn unknown<'a>(stream: StreamId, accepted: u64) -> EventsMessage<'a> {
+    let (missing, answers) = (Missing::Daemon, Answers::Nothing);
+    EventsMessage::Unknown { stream, missing, hops: 0, accepted: Some(accepted), answers }
 }
 
 fn forged_payload() -> bytes::Bytes {
@@ -129,7 +135,7 @@ fn hazard_33_a_member_answers_redirects_or_ends_anothers_call() {
                 0 => EventsMessage::Replies { stream: named, through: 2, replies, hops: 0 },
                 1 => EventsMessage::Accepted { stream: named, through: 2, hops: 0 },
                 2 => EventsMessage::Moved { stream: named, node, epoch: Epoch::new(9), hops: 0 },
-                3 => EventsMessage::Unknown { stream: named, first: 0, hops: 0, accepted: Some(1), answers: 0 },
+                3 => unknown(named, 1),
                 4 => EventsMessage::Full { stream: named, hops: 0 },
                 _ => EventsMessage::Again { stream: named, hops: 0 },
             };
@@ -166,10 +172,7 @@ fn hazard_33_who_is_not_the_host_that_a_sender_knows_cannot_end_its_stream_by_na
         let stuck = world.deliver(0, origin, hang);
         let waiting = world.call(1, origin);
         world.run_for(SOON);
-        for forged in [
-            EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: Some(0), answers: 0 },
-            EventsMessage::Full { stream, hops: 0 },
-        ] {
+        for forged in [unknown(stream, 0), EventsMessage::Full { stream, hops: 0 }] {
             world.forge_events(2, 1, &forged);
             world.run_for(SOON);
             assert!(!world.is_answered(waiting), "{forged:?}");
