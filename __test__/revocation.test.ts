@@ -51,6 +51,17 @@ function expectRevoked(error: unknown): void {
   expect(error).toMatchObject({ code: 'ERR_CHANNEL_UNAUTHORIZED', kind: 'revoked' });
 }
 
+/** What is no revocation, and what each is refused as. */
+function noRevocations(): [kind: string, wrong: Uint8Array][] {
+  const forged = broker.revokeTokens({ below: 1 }).toBuffer();
+  root.entityId.copy(forged);
+  return [
+    ['invalid_signature', forged],
+    ['invalid_format', Buffer.alloc(3)],
+    ['invalid_format', any('x')],
+  ];
+}
+
 describe('a revocation', () => {
   test('says whose tokens it takes back, and is 100 bytes of which whoever gets them gets a copy', () => {
     const revocation = root.revokeTokens({ below: 7 });
@@ -135,13 +146,7 @@ describe('the store of an identity', () => {
 
   test('takes only what the issuer signed', () => {
     const keeper = Identity.generate();
-    const forged = broker.revokeTokens({ below: 1 }).toBuffer();
-    root.entityId.copy(forged);
-    for (const [kind, wrong] of [
-      ['invalid_signature', forged],
-      ['invalid_format', Buffer.alloc(3)],
-      ['invalid_format', any('x')],
-    ] as const) {
+    for (const [kind, wrong] of noRevocations()) {
       const error = thrown(() => {
         keeper.installRevocation(wrong);
       });
@@ -219,14 +224,8 @@ describe('a mesh', () => {
 
   test('what is no revocation rejects', async () => {
     const mesh = await bare();
-    const forged = broker.revokeTokens({ below: 1 }).toBuffer();
-    root.entityId.copy(forged);
-    for (const [kind, wrong] of [
-      ['invalid_signature', forged],
-      ['invalid_format', Buffer.alloc(3)],
-      ['invalid_format', any('x')],
-      ['invalid_format', any(issue(mesh.entityId()))],
-    ] as const) {
+    const ofAToken: [kind: string, wrong: Uint8Array] = ['invalid_format', any(issue(mesh.entityId()))];
+    for (const [kind, wrong] of [...noRevocations(), ofAToken]) {
       const error = await failure(mesh.revoke(wrong));
       expect(error).toBeInstanceOf(TokenError);
       expect(error).toMatchObject({ kind });

@@ -25,8 +25,8 @@ export interface Local {
   end: () => Promise<void>;
 }
 
-export async function local(): Promise<Local> {
-  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: randomBytes(32) });
+export async function local(psk: Buffer | string = randomBytes(32)): Promise<Local> {
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
   const runtime = DaemonRuntime.create(mesh);
   await mesh.start();
   runtime.start();

@@ -2,7 +2,7 @@
 // members, and what their addresses cost there.
 
 import { randomBytes } from 'node:crypto';
-import { DaemonRuntime, MeshNode, type Identity } from 'mesh-daemon';
+import type { DaemonRuntime, Identity } from 'mesh-daemon';
 import { type Child } from '../child';
 import { Echo, local } from '../local';
 import { check, type Benchmark } from '../measure';
@@ -67,10 +67,7 @@ export const directoryBytes: Benchmark = {
 /** A node here, and the other members in another process. */
 async function joined() {
   const psk = randomBytes(32).toString('hex');
-  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk });
-  const runtime = DaemonRuntime.create(mesh);
-  await mesh.start();
-  runtime.start();
+  const { mesh, runtime, end } = await local(psk);
   const members = await startMembers(mesh, psk);
   check(mesh.peerCount() === MEMBERS, 'all are connected');
   return {
@@ -78,8 +75,7 @@ async function joined() {
     members,
     end: async () => {
       await members.end();
-      await runtime.shutdown();
-      await mesh.shutdown();
+      await end();
     },
   };
 }

@@ -9,7 +9,8 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::wire::codec::{self, DecodeError};
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{
-    Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Opening, Reply, StreamId, Thrown,
+    Answers, Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Missing, Opening, Reply,
+    StreamId, Thrown,
 };
 use mesh_daemon_core::wire::migration::{
     FailureReason, MOST_HANDED_STREAMS, MOST_KINDS, MOST_STAGED_TOGETHER, MigrationMessage, MoveId, StagedItem,
@@ -248,6 +249,21 @@ fn requirement_71_a_number_that_nothing_can_be_added_to_is_refused() {
         assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
         let bytes = codec::encode(&EventsMessage::Accepted { stream: stream(1), through: number, hops: 0 });
         assert!(codec::decode::<EventsMessage<'_>>(&bytes).is_err());
+    }
+}
+
+#[test]
+fn a_refusal_of_a_stream_says_in_numbers_what_is_missing_and_what_it_answers_and_0_for_neither() {
+    const NULL: u8 = 0xf6;
+    let refusals = [
+        (Missing::Daemon, None, Answers::Nothing, [0, 0, NULL, 0]),
+        (Missing::before(7), Some(5), Answers::batch_to(9), [7, 0, 5, 9]),
+    ];
+    for (missing, accepted, answers, written) in refusals {
+        let message = EventsMessage::Unknown { stream: stream(1), missing, hops: 0, accepted, answers };
+        let bytes = codec::encode(&message);
+        assert!(bytes.ends_with(&written), "{bytes:?}");
+        assert_eq!(codec::decode::<EventsMessage<'_>>(&bytes), Ok(message));
     }
 }
 

@@ -15,7 +15,7 @@ use mesh_daemon_core::wire::channels::{
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, Hosted, Rival};
 use mesh_daemon_core::wire::events::{
-    Event, EventsMessage, Failure, FailureKind, Item, Opening, Reply, StreamId, Thrown,
+    Answers, Event, EventsMessage, Failure, FailureKind, Item, Missing, Opening, Reply, StreamId, Thrown,
 };
 use mesh_daemon_core::wire::frame::{lane_byte, record_header};
 use mesh_daemon_core::wire::migration::{
@@ -254,7 +254,13 @@ fn events() -> Vec<EventsMessage<'static>> {
         EventsMessage::Await { stream, epoch, hops: 1, replies_through: 2, repeat: true },
         EventsMessage::Withdraw { stream, epoch, hops: 0, number: 3 },
         EventsMessage::Moved { stream, node: NodeId::new(9), epoch, hops: 0 },
-        EventsMessage::Unknown { stream, first: 2, hops: 0, accepted: Some(1), answers: 2 },
+        EventsMessage::Unknown {
+            stream,
+            missing: Missing::before(2),
+            hops: 0,
+            accepted: Some(1),
+            answers: Answers::batch_to(2),
+        },
         EventsMessage::Close { stream },
         EventsMessage::Again { stream, hops: 0 },
         EventsMessage::Full { stream, hops: 0 },

@@ -168,7 +168,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 
 impl DaemonHost {
     /// A daemon at the beginning of its chain.
-    #[allow(clippy::too_many_arguments)] // each is a fact of its own
+    #[allow(clippy::too_many_arguments)] // each has a type of its own
     pub fn new(
         key: DaemonKey,
         keypair: EntityKeypair,

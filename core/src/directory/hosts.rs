@@ -31,6 +31,8 @@ pub struct Hosts {
     settled: HashMap<NodeId, ViewName>,
     /// Nodes that named daemons for which there was no room: they are not settled before they name all anew.
     incomplete: HashSet<NodeId>,
+    /// Nodes that were warned of since all their daemons were remembered: each of them once, however often it names them.
+    warned: HashSet<NodeId>,
 }
 
 /// There is no room for another entry.
@@ -46,7 +48,8 @@ impl Hosts {
         let count = self.counts.entry(host).or_default();
         if *count >= PER_HOST || self.entries >= MOST {
             self.settled.remove(&host);
-            if self.incomplete.insert(host) {
+            self.incomplete.insert(host);
+            if self.warned.insert(host) {
                 tracing::warn!(
                     %host,
                     "no room to remember all daemons of a node: whoever looks for a daemon that nobody is known to host hears \
@@ -93,8 +96,14 @@ impl Hosts {
         self.entries -= 1;
     }
 
-    /// Nothing that a node named counts any more.
+    /// A node is gone: nothing that it named counts any more.
     pub fn forget(&mut self, host: NodeId) {
+        self.begin_anew(host);
+        self.warned.remove(&host);
+    }
+
+    /// A node is about to name all its daemons anew: nothing that it named before counts any more.
+    pub fn begin_anew(&mut self, host: NodeId) {
         self.settled.remove(&host);
         self.incomplete.remove(&host);
         let count = self.counts.remove(&host).unwrap_or_default();
@@ -125,6 +134,7 @@ impl Hosts {
     /// A node has named all its daemons for a view.
     pub fn settle(&mut self, host: NodeId, view: ViewName) {
         if !self.incomplete.contains(&host) {
+            self.warned.remove(&host);
             self.settled.insert(host, view);
         }
     }
@@ -233,7 +243,7 @@ mod tests {
         hosts.settle(ONE, view);
         assert!(!hosts.is_settled(ONE, view), "there is room now, and what was refused was not named again");
         for host in [ONE, OTHER] {
-            hosts.forget(host);
+            hosts.begin_anew(host);
             assert_eq!(hosts.add(host, ORIGIN), Ok(()));
             hosts.settle(host, view);
             assert!(hosts.is_settled(host, view));

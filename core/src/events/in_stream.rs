@@ -10,7 +10,7 @@ use super::accounts::{Account, Charge};
 use super::items::{Held, KeptReply};
 use super::{KEPT_REPLY_BYTES, LARGE, WINDOW, WINDOW_BYTES};
 use crate::identity::NodeId;
-use crate::wire::events::{Failure, StreamId};
+use crate::wire::events::{Answers, Failure, StreamId};
 
 /// What a held event takes beside its payload.
 pub const POSITION_BYTES: usize = 2 * size_of::<(u64, Held)>();
@@ -231,21 +231,22 @@ impl InStream {
         self.dropped_apart = None;
     }
 
-    /// Of what came and was not accepted, the numbers whose refusal speaks for all: the last one that went apart because it is
-    /// large, also when it was dropped for want of room, and with it what came before, as a lane keeps the order. Of those
-    /// behind it that were given up nobody knows here how they went, so each speaks for itself. Without any, one number will
-    /// do.
-    pub fn last_of_each_way(&self) -> Vec<u64> {
+    /// What a refusal of all that came and was not accepted answers, one word for each: the last batch that went apart because
+    /// it is large, also when it was dropped for want of room, and with it what came before, as a lane keeps the order. Of
+    /// those behind it that were given up nobody knows here how they went, so each speaks for itself. Without any, one number
+    /// will do, and where nothing came, one word that answers nothing.
+    pub fn last_of_each_way(&self) -> Vec<Answers> {
         let mut held = self.early.iter().rev();
         let held = held.find(|(_, held)| held.weight() > LARGE).map(|(number, _)| *number);
         let apart = held.max(self.dropped_apart.filter(|number| *number >= self.next));
         let behind = self.early.range((Bound::Excluded(apart.unwrap_or_default()), Bound::Unbounded));
         let given_up = behind.filter(|(_, held)| matches!(held, Held::Skip)).map(|(number, _)| *number);
-        let mut numbers: Vec<u64> = apart.into_iter().chain(given_up).collect();
+        let numbers: Vec<u64> = apart.into_iter().chain(given_up).collect();
         if numbers.is_empty() {
-            numbers.extend(self.early.keys().next_back().copied().or_else(|| self.lacking_number()));
+            let last = self.early.keys().next_back().copied().or_else(|| self.lacking_number());
+            return vec![last.map_or(Answers::Nothing, Answers::batch_to)];
         }
-        numbers
+        numbers.into_iter().map(Answers::batch_to).collect()
     }
 
     fn lacking_number(&self) -> Option<u64> {
@@ -443,15 +444,16 @@ mod tests {
         assert!(stream.keeps(1));
         stream.offer(2, event(2, 20 << 20)).expect("within the window");
         assert!(!stream.keeps(2), "more bytes than the window has");
-        assert_eq!(stream.last_of_each_way(), [2], "it speaks for what came before it");
+        assert_eq!(stream.last_of_each_way(), [Answers::batch_to(2)], "it speaks for what came before it");
         assert!(stream.give_up(3));
         stream.offer(4, event(4, 100)).expect("within the window");
         assert!(stream.keeps(4));
-        assert_eq!(stream.last_of_each_way(), [2, 3]);
+        assert_eq!(stream.last_of_each_way(), [2, 3].map(Answers::batch_to));
         assert!(stream.advance(3), "accepted elsewhere");
-        assert_eq!(stream.last_of_each_way(), [3]);
+        assert_eq!(stream.last_of_each_way(), [Answers::batch_to(3)]);
         stream.drop_early();
         assert!(!stream.holds_early());
+        assert_eq!(stream.last_of_each_way(), [Answers::Nothing]);
     }
 
     #[test]
@@ -469,7 +471,7 @@ mod tests {
             stream.offer(1, event(1, size)).expect("within the window");
             assert!(!stream.keeps(1), "the peer has no room");
             assert!(stream.holds_early(), "{size} bytes");
-            assert_eq!(stream.last_of_each_way(), [1], "{size} bytes");
+            assert_eq!(stream.last_of_each_way(), [Answers::batch_to(1)], "{size} bytes");
             stream.asked();
             assert!(!stream.holds_early(), "it comes again");
         }

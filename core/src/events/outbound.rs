@@ -9,7 +9,7 @@ use super::outgoing::{OutItem, Outgoing, Word};
 use super::{LARGE, WINDOW, WINDOW_BYTES};
 use crate::daemon::{Expiry, Ticket};
 use crate::identity::{Epoch, NodeId, OriginHash};
-use crate::wire::events::{BATCH_OVERHEAD, Event, ITEM_OVERHEAD, Item, StreamId};
+use crate::wire::events::{Answers, BATCH_OVERHEAD, Event, ITEM_OVERHEAD, Item, StreamId};
 
 /// Where whoever waits stands; made when somebody gives up. What is over may still be in it.
 #[derive(Debug, Default)]
@@ -521,10 +521,11 @@ impl OutStream {
         self.apart.push_back(self.sent);
     }
 
-    /// Who does not know the stream answers the batch that ended with a number, or none: whether nothing is on its way there
-    /// any more. A lane keeps the order.
-    pub fn is_answered(&mut self, last: u64) -> bool {
-        if let Some(index) = self.apart.iter().position(|number| *number == last) {
+    /// Who does not know the stream answered that: whether nothing is on its way there any more. A lane keeps the order.
+    pub fn is_answered(&mut self, answers: Answers) -> bool {
+        if let Answers::BatchTo(last) = answers
+            && let Some(index) = self.apart.iter().position(|number| *number == last.get())
+        {
             self.apart.drain(..=index);
         }
         self.apart.is_empty()

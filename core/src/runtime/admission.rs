@@ -33,6 +33,16 @@ pub(super) struct Inquiry {
     pub(super) transport_identity: bool,
 }
 
+/// What an orchestrator asks the target, beside the daemon's kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proposal {
+    pub(super) from: NodeId,
+    pub(super) id: MoveId,
+    pub(super) source: NodeId,
+    pub(super) transport_identity: bool,
+    pub(super) state_bytes: u64,
+}
+
 impl Engine {
     /// An orchestrator asks about a daemon: strangers learn nothing, not even whether it lives here.
     pub(super) fn on_inquire(&mut self, inquiry: Inquiry, now: Now) {
@@ -150,17 +160,8 @@ impl Engine {
     }
 
     /// An orchestrator asks whether a daemon may come.
-    #[allow(clippy::too_many_arguments)] // the fields of the message
-    pub(super) fn on_prepare(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
-        kind: &str,
-        source: NodeId,
-        transport_identity: bool,
-        state_bytes: u64,
-        now: Now,
-    ) {
+    pub(super) fn on_prepare(&mut self, proposal: Proposal, kind: &str, now: Now) {
+        let Proposal { from, id, source, .. } = proposal;
         self.call_off_former(from, &id, source, now);
         let held = self.arrivals.get(&id.entity).map(|arrival| &arrival.target);
         let own = held.filter(|target| target.orchestrator == from).or_else(|| self.places.of(&id.entity, from));
@@ -214,8 +215,7 @@ impl Engine {
                 return self.decline(from, id, unwelcome(Unwelcome::ExpectedOtherwise));
             }
             let (kind, config) = (expected.kind.clone(), expected.config.clone());
-            let arrival = Welcome::Announced { config, provisioned };
-            return self.agree(from, id, kind, source, transport_identity, arrival, now);
+            return self.agree(proposal, kind, Welcome::Announced { config, provisioned }, now);
         }
         if own.is_none() && self.has_promised_enough(from) {
             return self.decline(from, id, FailureReason::NotReady);
@@ -226,10 +226,8 @@ impl Engine {
         };
         match self.options.arrivals {
             ArrivalPolicy::Announced => self.decline(from, id, not_expected),
-            ArrivalPolicy::AnyKind => self.agree(from, id, kind, source, transport_identity, Welcome::Any, now),
-            ArrivalPolicy::Ask => {
-                self.ask_policy(Question::Arrival { from, id, kind, source, transport_identity, state_bytes }, now);
-            }
+            ArrivalPolicy::AnyKind => self.agree(proposal, kind, Welcome::Any, now),
+            ArrivalPolicy::Ask => self.ask_policy(Question::Arrival { proposal, kind }, now),
         }
     }
 
@@ -291,14 +289,14 @@ impl Engine {
         let refusal =
             answer.map_or(Some(FailureReason::NotReady), |yes| (!yes).then_some(FailureReason::NotAuthorized));
         match question {
-            Question::Arrival { from, id, kind, source, transport_identity, state_bytes } => {
+            Question::Arrival { proposal, kind } => {
+                let Proposal { from, id, state_bytes, .. } = proposal;
                 let held = self.arrivals.get(&id.entity);
                 let taken = self.by_origin.contains_key(&id.entity.origin_hash())
                     || held.is_some_and(|arrival| arrival.target.state != TargetState::Prepared);
                 match answer {
                     Some(true) if !taken => {
-                        let welcome = Welcome::ByPolicy { state_bytes };
-                        self.agree(from, id, kind, source, transport_identity, welcome, now);
+                        self.agree(proposal, kind, Welcome::ByPolicy { state_bytes }, now);
                     }
                     Some(true) => self.decline(from, id, FailureReason::AlreadyMigrating),
                     Some(false) => {
@@ -337,17 +335,8 @@ impl Engine {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the fields of the request
-    fn agree(
-        &mut self,
-        from: NodeId,
-        id: MoveId,
-        kind: Arc<str>,
-        source: NodeId,
-        transport_identity: bool,
-        welcome: Welcome,
-        now: Now,
-    ) {
+    fn agree(&mut self, proposal: Proposal, kind: Arc<str>, welcome: Welcome, now: Now) {
+        let Proposal { from, id, source, transport_identity, .. } = proposal;
         if source != from && !self.peers.is_up(source) {
             return self.decline(from, id, FailureReason::TargetUnavailable);
         }
@@ -377,7 +366,8 @@ impl Engine {
         let reason = FailureReason::ComputeNotSupported;
         for question in self.asked.take_all() {
             match question {
-                Question::Arrival { from, id, .. } | Question::Departure { from, id, .. } => {
+                Question::Arrival { proposal: Proposal { from, id, .. }, .. }
+                | Question::Departure { from, id, .. } => {
                     self.decline(from, id, reason.clone());
                 }
                 Question::Inquiry(inquiry) => self.decline_inquiry(&inquiry, reason.clone(), None),

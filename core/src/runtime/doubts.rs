@@ -12,7 +12,7 @@ use super::rerouting::Refusal;
 use crate::directory::Claim;
 use crate::identity::{EntityId, NodeId, OriginHash};
 use crate::migration::{MigrationFailure, Outcome};
-use crate::wire::events::StreamId;
+use crate::wire::events::{Answers, StreamId};
 use crate::wire::migration::FailureReason;
 
 /// Whether the source of a whole copy is lost, so that nobody says what became of it.
@@ -85,23 +85,23 @@ impl Engine {
         for index in early {
             let Some(stream) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(index)) else { continue };
             // It is told to be not run, so it must not run either when the doubt is over.
-            let last = stream.last_of_each_way();
+            let answered = stream.last_of_each_way();
             stream.drop_early();
             let (id, via, accepted) = (stream.id, stream.via, Some(stream.accepted()));
             let to = self.way_back(id.sender, via);
-            for answers in last {
-                self.say_unknown(to, &id, Refusal { first: 0, accepted, answers });
+            for answers in answered {
+                self.say_unknown(to, &id, Refusal { accepted, answers, ..Refusal::UNSURE });
             }
         }
     }
 
-    /// Refuses the batch that ends with a number and is for a copy in doubt, if it is one.
-    pub(super) fn refuse_in_doubt(&mut self, from: NodeId, id: &StreamId, answers: u64) -> bool {
+    /// Refuses the batch that ends with this number, if it is for a copy in doubt.
+    pub(super) fn refuse_in_doubt(&mut self, from: NodeId, id: &StreamId, last: u64) -> bool {
         let orphan = self.arrivals.get(&id.entity).filter(|arrival| is_orphaned(arrival, &self.peers));
         let Some(key) = orphan.and_then(|arrival| arrival.key) else { return false };
         let held = self.slot(key).and_then(|slot| slot.inbound.get(slot.inbound.find(id)?));
         let accepted = held.map(crate::events::InStream::accepted).or_else(|| self.accepted_of_unknown());
-        self.say_unknown(from, id, Refusal { first: 0, accepted, answers });
+        self.say_unknown(from, id, Refusal { accepted, answers: Answers::batch_to(last), ..Refusal::UNSURE });
         true
     }
 }

@@ -14,7 +14,7 @@ use crate::directory::{Claim, Pointer};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{Course, EventsMessage, StreamId};
+use crate::wire::events::{Answers, Course, EventsMessage, StreamId};
 
 /// Most times that an event is sent on.
 pub(super) const MOST_HOPS: u8 = 4;
@@ -171,9 +171,9 @@ impl Engine {
         message: impl FnOnce(Passed) -> EventsMessage<'b>,
     ) {
         let Some(pointer) = self.pointer_for(id, passed.epoch) else {
-            let answers = message(passed).last().unwrap_or(0);
-            let refusal = Refusal { first: 0, accepted: self.accepted_of_unknown(), answers };
-            return self.say_unknown(from, id, refusal);
+            let answers = message(passed).last().map_or(Answers::Nothing, Answers::batch_to);
+            let accepted = self.accepted_of_unknown();
+            return self.say_unknown(from, id, Refusal { accepted, answers, ..Refusal::UNSURE });
         };
         if id.sender == self.me() && self.came_back(from, id, pointer, now) {
             return;
@@ -244,11 +244,8 @@ impl Engine {
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
         if self.is_sent_on_to(id, way.to) {
-            self.say_to_sender(
-                id,
-                way.from,
-                &EventsMessage::Unknown { stream: *id, first: 0, hops: 0, accepted: None, answers: 0 },
-            );
+            let to = self.way_back(id.sender, way.from);
+            self.say_unknown(to, id, Refusal::UNSURE);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::events::{Held, InStream};
 use crate::identity::{EntityId, Epoch, NodeId, RuntimeLife};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{Course, EventsMessage, FailureKind, Item, StreamId};
+use crate::wire::events::{Answers, Course, EventsMessage, FailureKind, Item, Missing, StreamId};
 
 /// Marks of a sender that was silent for so long end. One that waits reminds its host more often than that, and gives up
 /// sooner when it cannot.
@@ -146,8 +146,8 @@ impl Engine {
                 self.on_answers(&stream, through, &replies, body, now);
             }
             EventsMessage::Moved { stream, node, epoch, .. } => self.on_told_moved(from, &stream, node, epoch, now),
-            EventsMessage::Unknown { stream, first, accepted, answers, .. } => {
-                self.on_unknown(&stream, from, Refusal { first, accepted, answers }, now);
+            EventsMessage::Unknown { stream, missing, accepted, answers, .. } => {
+                self.on_unknown(&stream, from, Refusal { missing, accepted, answers }, now);
             }
             EventsMessage::Again { stream, .. } => self.on_again(&stream, from, now),
             EventsMessage::Full { stream, .. } => self.on_full(&stream, from),
@@ -239,8 +239,8 @@ impl Engine {
             return None;
         }
         if first != 1 {
-            let refusal = Refusal { first, accepted: self.accepted_of_unknown(), answers: last };
-            self.say_unknown(from, id, refusal);
+            let (missing, answers) = (Missing::before(first), Answers::batch_to(last));
+            self.say_unknown(from, id, Refusal { missing, accepted: self.accepted_of_unknown(), answers });
             return None;
         }
         let slot = self.slot_mut(key)?;
@@ -468,8 +468,8 @@ impl Engine {
 
     /// Tells that a stream leads nowhere here, and what was accepted of it.
     pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, refusal: Refusal) {
-        let Refusal { first, accepted, answers } = refusal;
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id, first, hops: 0, accepted, answers });
+        let Refusal { missing, accepted, answers } = refusal;
+        let body = codec::encode(&EventsMessage::Unknown { stream: *id, missing, hops: 0, accepted, answers });
         self.send(to, Subprotocol::Events, body);
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::admission::Inquiry;
+use super::admission::{Inquiry, Proposal};
 use super::engine::{Engine, Now};
 use super::work::Role;
 use crate::identity::{EntityId, NodeId};
@@ -43,7 +43,8 @@ impl Engine {
         let instant = now.instant;
         match *message {
             MigrationMessage::Prepare { id, kind, source, transport_identity, state_bytes } => {
-                self.on_prepare(from, id, kind, source, transport_identity, state_bytes, now);
+                let proposal = Proposal { from, id, source, transport_identity, state_bytes };
+                self.on_prepare(proposal, kind, now);
             }
             MigrationMessage::TakeSnapshot { id, target, transport_identity } => {
                 self.on_departure_wish(from, id, target, transport_identity, now);

@@ -327,7 +327,7 @@ impl Engine {
         }
         let hosts = &mut self.placing.hosts;
         if *anew || begun_anew {
-            hosts.forget(from);
+            hosts.begin_anew(from);
         }
         for &origin in gone {
             hosts.remove(from, origin);

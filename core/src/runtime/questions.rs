@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::admission::Inquiry;
+use super::admission::{Inquiry, Proposal};
 use super::engine::{Engine, Now};
 use super::timers::TimerKey;
 use super::work::{MigrationRequest, Work};
@@ -22,7 +22,7 @@ const MOST: usize = 8192;
 /// A question to the embedder's policy.
 pub(super) enum Question {
     /// May this daemon come?
-    Arrival { from: NodeId, id: MoveId, kind: Arc<str>, source: NodeId, transport_identity: bool, state_bytes: u64 },
+    Arrival { proposal: Proposal, kind: Arc<str> },
     /// May it still, now that its state has shown to be so large?
     Size { source: NodeId, orchestrator: NodeId, id: MoveId, kind: Arc<str>, total: u64 },
     /// May this node be told of a daemon that it wants to move?
@@ -35,7 +35,8 @@ impl Question {
     /// Who asked.
     pub(super) fn from(&self) -> NodeId {
         match self {
-            Self::Arrival { from, .. } | Self::Departure { from, .. } | Self::Size { source: from, .. } => *from,
+            Self::Arrival { proposal, .. } => proposal.from,
+            Self::Departure { from, .. } | Self::Size { source: from, .. } => *from,
             Self::Inquiry(inquiry) => inquiry.from,
         }
     }
@@ -43,9 +44,9 @@ impl Question {
     /// Whether it is about this attempt of that orchestrator.
     pub(super) fn is(&self, from: NodeId, id: &MoveId) -> bool {
         match self {
-            Self::Arrival { id: about, .. } | Self::Departure { id: about, .. } | Self::Size { id: about, .. } => {
-                self.from() == from && about == id
-            }
+            Self::Arrival { proposal: Proposal { id: about, .. }, .. }
+            | Self::Departure { id: about, .. }
+            | Self::Size { id: about, .. } => self.from() == from && about == id,
             Self::Inquiry(_) => false,
         }
     }
@@ -53,7 +54,9 @@ impl Question {
     /// Which migration it is about, and which attempt.
     fn about(&self) -> (MigrationId, u32) {
         match self {
-            Self::Arrival { id, .. } | Self::Departure { id, .. } | Self::Size { id, .. } => (id.migration, id.attempt),
+            Self::Arrival { proposal: Proposal { id, .. }, .. }
+            | Self::Departure { id, .. }
+            | Self::Size { id, .. } => (id.migration, id.attempt),
             Self::Inquiry(inquiry) => (inquiry.migration, inquiry.attempt),
         }
     }
@@ -67,7 +70,7 @@ impl Question {
     /// What the embedder is shown of a daemon that is to come.
     fn request(&self) -> Option<MigrationRequest> {
         let (entity, kind, source, orchestrator, state_bytes) = match self {
-            Self::Arrival { from, id, kind, source, state_bytes, .. } => {
+            Self::Arrival { proposal: Proposal { from, id, source, state_bytes, .. }, kind } => {
                 (id.entity, kind, *source, *from, *state_bytes)
             }
             Self::Size { source, orchestrator, id, kind, total } => (id.entity, kind, *source, *orchestrator, *total),
@@ -102,7 +105,7 @@ impl Asked {
     /// Orchestrators of daemons that may come if the embedder agrees.
     pub(super) fn who_would_come(&self) -> impl Iterator<Item = NodeId> {
         self.open.values().filter_map(|(question, _)| match question {
-            Question::Arrival { from, .. } => Some(*from),
+            Question::Arrival { proposal, .. } => Some(proposal.from),
             Question::Size { .. } | Question::Inquiry(_) | Question::Departure { .. } => None,
         })
     }

@@ -16,7 +16,7 @@ use crate::events::OutStream;
 use crate::identity::{Epoch, NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, StreamId};
+use crate::wire::events::{Answers, EventsMessage, Missing, StreamId};
 
 /// Nobody waits longer for a daemon whose host is out of reach, or that nobody names the host of.
 pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
@@ -36,17 +36,17 @@ pub(super) fn moved_too_often(origin: OriginHash, maybe: bool, waited: std::time
     RuntimeError::MovedTooOften { origin, executed: Executed::of(maybe), waited }
 }
 
-/// What a node says of a stream that leads nowhere there; `EventsMessage::Unknown` tells what its numbers are.
+/// What a node says of a stream that is unknown there, as `EventsMessage::Unknown` tells.
 #[derive(Clone, Copy)]
 pub(super) struct Refusal {
-    pub(super) first: u64,
+    pub(super) missing: Missing,
     pub(super) accepted: Option<u64>,
-    pub(super) answers: u64,
+    pub(super) answers: Answers,
 }
 
 impl Refusal {
-    /// By who does not know what was accepted, and in answer to nothing.
-    pub(super) const UNSURE: Self = Self { first: 0, accepted: None, answers: 0 };
+    /// The daemon is not there, by who does not know what was accepted, and in answer to nothing.
+    pub(super) const UNSURE: Self = Self { missing: Missing::Daemon, accepted: None, answers: Answers::Nothing };
 }
 
 /// What is known of a host that is not spoken to any more.
@@ -137,7 +137,7 @@ impl Engine {
     /// that nobody accepted anything of: the first one was held by a host that let the daemon go, and is sent again. Some say
     /// what was `accepted` there, and vouch for nothing else having been.
     pub(super) fn on_unknown(&mut self, id: &StreamId, from: NodeId, refusal: Refusal, now: Now) {
-        let Refusal { first, accepted, answers } = refusal;
+        let Refusal { missing, accepted, answers } = refusal;
         let origin = id.entity.origin_hash();
         if !self.leads_to(id, from) {
             return;
@@ -150,7 +150,7 @@ impl Engine {
             // What is still on its way there has an answer of its own, and may find that the daemon has come.
             return;
         }
-        if first > 1 && current.is_unheard() {
+        if matches!(missing, Missing::Before(first) if first.get() > 1) && current.is_unheard() {
             return self.repeat_stream(origin, now);
         }
         let detoured = current.is_detoured();

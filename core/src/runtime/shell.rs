@@ -21,7 +21,7 @@ use crate::membership::Standing;
 use crate::mesh::{InstallError, MeshNode, PeerEvent, Record, RecordSink, SubprotocolHandler};
 use crate::wire::codec;
 use crate::wire::directory::DirectoryMessage;
-use crate::wire::events::EventsMessage;
+use crate::wire::events::{Answers, EventsMessage, Missing};
 use crate::wire::migration::{CopyState, FailureReason, MigrationMessage};
 use crate::wire::{Lane, Subprotocol};
 
@@ -413,7 +413,8 @@ fn host_nothing(record: &Record) -> Option<Vec<u8>> {
         // Whoever says no more than that it waits still has to hear that it does so in vain; what a runtime of before accepted,
         // nobody knows.
         EventsMessage::Batch { stream, .. } | EventsMessage::Await { stream, .. } => {
-            Some(codec::encode(&EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: None, answers: 0 }))
+            let (missing, answers) = (Missing::Daemon, Answers::Nothing);
+            Some(codec::encode(&EventsMessage::Unknown { stream, missing, hops: 0, accepted: None, answers }))
         }
         EventsMessage::Accepted { .. }
         | EventsMessage::Replies { .. }

@@ -27,7 +27,7 @@ use crate::membership::LONGEST_JOIN;
 use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{EventsMessage, FailureKind, Thrown};
+use crate::wire::events::{Answers, EventsMessage, FailureKind, Thrown};
 
 /// What is to be spawned.
 #[derive(Debug)]
@@ -487,11 +487,9 @@ impl Engine {
     /// What has come and was not accepted has no other answer than this one.
     fn refuse_stream(&mut self, stream: &InStream, accepted: Option<u64>) {
         let to = self.way_back(stream.id.sender, stream.via);
-        let mut last = stream.last_of_each_way();
-        if last.is_empty() || accepted.is_none() {
-            last = vec![Refusal::UNSURE.answers];
-        }
-        for answers in last {
+        // Without a word of what was accepted the stream ends at the first one, whatever else is on its way.
+        let answered = if accepted.is_some() { stream.last_of_each_way() } else { vec![Answers::Nothing] };
+        for answers in answered {
             self.say_unknown(to, &stream.id, Refusal { accepted, answers, ..Refusal::UNSURE });
         }
     }

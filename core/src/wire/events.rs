@@ -11,6 +11,7 @@ use minicbor::{Decode, Encode};
 
 use super::codec::{bounded_array, bounded_count};
 pub use super::event_failure::{Failure, FailureKind, MAX_FAILURE_TEXT, Thrown};
+pub use super::event_refusal::{Answers, Missing};
 pub use super::outputs::Outputs;
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::identity::{EntityId, Epoch, Incarnation, Lineage, NodeId, OriginHash};
@@ -231,9 +232,9 @@ pub enum EventsMessage<'b> {
         /// Which stream.
         #[n(0)]
         stream: StreamId,
-        /// The number that a batch began with which the daemon's host cannot place; 0 when the stream leads nowhere.
+        /// What is not there.
         #[n(1)]
-        first: u64,
+        missing: Missing,
         /// How often a former host sent it on.
         #[cbor(n(2), default)]
         hops: u8,
@@ -241,10 +242,9 @@ pub enum EventsMessage<'b> {
         /// that only sends on, or whose former runtime may have accepted more.
         #[n(3)]
         accepted: Option<u64>,
-        /// The last number of the batch that this answers; 0 when it answers none. Batches go in two lanes, and one that is
-        /// still on its way may meet the daemon.
+        /// What it answers.
         #[cbor(n(4), default)]
-        answers: u64,
+        answers: Answers,
     },
     /// Sender → host: the stream has ended; its marks may go.
     #[n(7)]

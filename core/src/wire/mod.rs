@@ -8,6 +8,7 @@ pub mod channels;
 pub mod codec;
 pub mod directory;
 mod event_failure;
+mod event_refusal;
 pub mod events;
 mod failure_reason;
 pub mod frame;

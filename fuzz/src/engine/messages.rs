@@ -6,7 +6,9 @@ use mesh_daemon_core::identity::{Epoch, Lineage, MigrationId, NodeId};
 use mesh_daemon_core::wire::Subprotocol;
 use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, Hosted, Rival};
-use mesh_daemon_core::wire::events::{Event, EventsMessage, Failure, FailureKind, Item, Reply, StreamId};
+use mesh_daemon_core::wire::events::{
+    Answers, Event, EventsMessage, Failure, FailureKind, Item, Missing, Reply, StreamId,
+};
 use mesh_daemon_core::wire::migration::{
     CopyState, FailureReason, MigrationMessage, MoveId, Stage, StagedItem, StreamMark,
 };
@@ -367,10 +369,10 @@ impl OfStreams<'_> {
             }),
             Self::Unknown { stream } => codec::encode(&EventsMessage::Unknown {
                 stream: stream.id(),
-                first: 0,
+                missing: Missing::Daemon,
                 hops: 0,
                 accepted: None,
-                answers: 0,
+                answers: Answers::Nothing,
             }),
         }
     }

@@ -15,26 +15,14 @@ use mesh_daemon_core::wire::migration::{MigrationMessage, MoveId};
 
 use super::in_world;
 use super::load::answers_are_true;
-use super::world::{How, Meddler, Trap, World};
+use super::world::{How, Meddler, NEVER, Trap, World};
 
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const THIRD: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(100_000);
 /// Longer than a copy in doubt is held.
 const PAST_HOLD: Duration = Duration::from_secs(700);
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
-}
-
-fn served(world: &mut World, origin: OriginHash, nodes: std::ops::Range<usize>) {
-    for node in nodes {
-        let ticket = world.call(node, origin);
-        world.outputs(ticket);
-    }
-}
 
 /// A whole copy on the target, with events that wait, and the word that the source said and that was lost.
 struct Staged {
@@ -47,7 +35,7 @@ struct Staged {
 impl Staged {
     fn new(world: &mut World) -> Self {
         let origin = world.spawn(SOURCE, 1, "prompt");
-        served(world, origin, SOURCE..THIRD + 1);
+        world.serves(origin, SOURCE..=THIRD);
         world.nodes[SOURCE].objects.faults.snapshot_takes = Some(SECOND / 10);
         world.meddler = Some(Meddler { message: "ActivateTarget", nth: 0, how: How::Lose });
         world.migrate(SOURCE, origin, TARGET);
@@ -71,20 +59,20 @@ impl Staged {
     fn stays_undecided(&self, world: &mut World, from: usize, id: MoveId, claim: &[u8], what: &str) {
         let ran = world.ran.len();
         world.forge(from, TARGET, &MigrationMessage::ActivateTarget { id, claim });
-        assert_eq!(hosts(world, self.origin), [], "{what}");
+        assert_eq!(world.hosting(self.origin), [], "{what}");
         assert_eq!(world.ran.len(), ran, "{what}: nothing runs");
     }
 
     /// The word itself.
     fn goes_live(self, world: &mut World) {
         world.forge(SOURCE, TARGET, &MigrationMessage::ActivateTarget { id: self.id, claim: &self.claim });
-        assert_eq!(hosts(world, self.origin), [TARGET]);
+        assert_eq!(world.hosting(self.origin), [TARGET]);
         for ticket in self.waiting {
             world.outputs(ticket);
         }
         world.run_for(30 * SECOND);
-        assert_eq!(hosts(world, self.origin), [TARGET]);
-        served(world, self.origin, SOURCE..THIRD + 1);
+        assert_eq!(world.hosting(self.origin), [TARGET]);
+        world.serves(self.origin, SOURCE..=THIRD);
         assert_eq!(world.seen(self.origin).len(), 9);
         answers_are_true(world);
         world.assert_nothing_left();
@@ -142,7 +130,7 @@ fn hazards_33_64_the_word_of_the_source_for_another_move_makes_no_copy_live() {
 }
 
 fn in_doubt(world: &mut World, from: usize, origin: OriginHash, to: usize, message: &'static str) {
-    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: LONG });
+    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: NEVER });
     let ticket = world.migrate(from, origin, to);
     let migration = world.migration(ticket).expect("it begins");
     match world.wait_migration(from, migration) {
@@ -165,16 +153,16 @@ fn hazard_69_a_daemon_that_was_taken_over_outlives_its_former_copy_from_its_next
         assert_eq!(world.recover(SOURCE, origin), Ok(()));
         assert_eq!(world.moved(SOURCE, origin, THIRD), Ok(()));
         world.run_for(PAST_HOLD);
-        assert_eq!(hosts(world, origin), [TARGET, THIRD], "cut off from each other");
+        assert_eq!(world.hosting(origin), [TARGET, THIRD], "cut off from each other");
         // All that this node hears of the takeover is what the next host tells it.
         world.connect(THIRD, LATER, false);
         world.run_for(SECOND);
         world.connect(TARGET, LATER, false);
         assert!(world.moved(TARGET, origin, LATER).is_err(), "the former copy finds no place where that is known");
         world.run_for(SECOND);
-        assert_eq!(hosts(world, origin), [THIRD]);
+        assert_eq!(world.hosting(origin), [THIRD]);
         assert!(world.daemon_events.contains(&(TARGET, DaemonEvent::Fenced)), "{:?}", world.daemon_events);
-        served(world, origin, LATER..LATER + 1);
+        world.serves(origin, [LATER]);
     });
 }
 
@@ -184,7 +172,7 @@ fn promise_1_a_number_that_was_given_up_behind_the_snapshot_does_not_run_on_the_
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         world.spying = true;
-        served(world, origin, THIRD..THIRD + 1);
+        world.serves(origin, [THIRD]);
         let said = world.streams.iter().rfind(|spied| spied.from == THIRD && spied.events.is_some());
         let stream = said.expect("an event was sent").stream;
         let batch = |epoch, item| {
@@ -196,7 +184,7 @@ fn promise_1_a_number_that_was_given_up_behind_the_snapshot_does_not_run_on_the_
         world.run_for(SECOND / 10);
         world.forge_events(THIRD, SOURCE, &batch(Epoch::FIRST, Item::Skip));
         world.run_for(2 * SECOND);
-        assert_eq!(hosts(world, origin), [TARGET]);
+        assert_eq!(world.hosting(origin), [TARGET]);
         // A repetition that was on its way for long.
         let request = world.request(0, 0);
         let (link, payload) = (CausalLink::genesis(OriginHash::new(1)), request.encode(0));
@@ -204,7 +192,7 @@ fn promise_1_a_number_that_was_given_up_behind_the_snapshot_does_not_run_on_the_
         world.forge_events(THIRD, TARGET, &batch(Epoch::FIRST, late));
         world.run_for(SECOND);
         assert!(!world.ran.contains(&request.id));
-        served(world, origin, TARGET..TARGET + 1);
+        world.serves(origin, [TARGET]);
         world.assert_nothing_left();
     });
 }
@@ -219,18 +207,18 @@ fn hazard_69_a_takeover_is_later_than_a_copy_that_was_in_doubt_elsewhere_and_goe
             in_doubt(world, SOURCE, origin, TARGET, "ActivateAck");
             world.run_for(PAST_HOLD);
             in_doubt(world, TARGET, origin, THIRD, "ActivateTarget");
-            assert_eq!(hosts(world, origin), [], "everybody waits for somebody");
+            assert_eq!(world.hosting(origin), [], "everybody waits for somebody");
             let ticket = world.act(SOURCE, None, |engine, ticket, now| engine.recover(ticket, origin, now));
-            assert!(world.run_until(10 * SECOND, |world| hosts(world, origin) == [SOURCE]));
+            assert!(world.run_until(10 * SECOND, |world| world.hosting(origin) == [SOURCE]));
             // Before the copy in doubt hears of it.
             world.lose(SOURCE, THIRD, Loss::Silence);
             assert!(world.wait_for(ticket).is_ok());
             world.connect(TARGET, THIRD, false);
             world.run_for(SECOND);
-            assert_eq!(hosts(world, origin), [SOURCE, THIRD], "its source is back, and both know of no other one");
+            assert_eq!(world.hosting(origin), [SOURCE, THIRD], "its source is back, and both know of no other one");
             world.connect(SOURCE, THIRD, false);
             world.run_for(SECOND);
-            assert_eq!(hosts(world, origin), [SOURCE], "the operator's word counts, not chance");
+            assert_eq!(world.hosting(origin), [SOURCE], "the operator's word counts, not chance");
             assert!(world.daemon_events.contains(&(THIRD, DaemonEvent::Fenced)), "{:?}", world.daemon_events);
             world.connect(SOURCE, TARGET, false);
             world.run_for(SECOND);
@@ -239,7 +227,7 @@ fn hazard_69_a_takeover_is_later_than_a_copy_that_was_in_doubt_elsewhere_and_goe
                 let first = world.call(node, origin);
                 if let Err(error) = world.wait_for(first) {
                     assert!(matches!(error, RuntimeError::PeerLost { .. }), "{error}");
-                    served(world, origin, node..node + 1);
+                    world.serves(origin, [node]);
                 }
             }
             answers_are_true(world);

@@ -52,10 +52,25 @@ impl Driven {
         assert!(!world.messages.iter().any(|(.., name)| *name == next), "{what} does not lead to {next}");
     }
 
+    /// The move goes on at this word, and not before the target itself says it of this attempt.
+    fn only_the_target_says(&self, world: &mut World, says: impl Fn(MoveId) -> MigrationMessage<'static>, next: &str) {
+        for from in [SOURCE, FOURTH] {
+            self.changes_nothing(world, from, &says(self.id), next);
+        }
+        for other in self.other_ids() {
+            self.changes_nothing(world, TARGET, &says(other), next);
+            self.changes_nothing(world, TARGET, &failed(other), next);
+            self.changes_nothing(world, SOURCE, &failed(other), next);
+        }
+        for (from, end) in untimely_ends(self.id) {
+            self.changes_nothing(world, from, &end, next);
+        }
+    }
+
     fn completes(self, world: &mut World) {
         assert_eq!(world.wait_migration(DRIVER, self.migration), Ok(()));
         world.run_for(SECOND);
-        assert_eq!(world.hosts(self.origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [TARGET]);
+        assert_eq!(world.hosting(self.origin), [TARGET]);
         let ticket = world.call(FOURTH, self.origin);
         world.outputs(ticket);
         world.run_for(100 * SECOND);
@@ -82,8 +97,7 @@ fn hazard_33_the_source_itself_describes_what_is_to_be_moved_to_this_driver() {
     in_world(World::open(1, 4).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         world.meddler = Some(Meddler { message: "Inquire", nth: 0, how: How::Delay(SECOND) });
-        let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
-        let migration = world.migration(ticket).expect("it began");
+        let migration = world.driving(DRIVER, origin, SOURCE, TARGET);
         let id = MoveId { entity: World::daemon_key(1).entity_id(), migration, attempt: 1, epoch: Epoch::FIRST };
         let driven = Driven { origin, migration, id };
         let described = |id| MigrationMessage::Described { id, kind: "prompt", state_bytes: 0 };
@@ -108,18 +122,7 @@ fn hazard_33_the_source_itself_describes_what_is_to_be_moved_to_this_driver() {
 fn hazard_33_the_source_is_not_asked_to_freeze_before_the_target_itself_agreed_to_this_attempt() {
     in_world(World::open(1, 4).refusing(), |world| {
         let driven = Driven::held_at(world, "Prepared");
-        let id = driven.id;
-        for from in [SOURCE, FOURTH] {
-            driven.changes_nothing(world, from, &MigrationMessage::Prepared { id }, "TakeSnapshot");
-        }
-        for other in driven.other_ids() {
-            driven.changes_nothing(world, TARGET, &MigrationMessage::Prepared { id: other }, "TakeSnapshot");
-            driven.changes_nothing(world, TARGET, &failed(other), "TakeSnapshot");
-            driven.changes_nothing(world, SOURCE, &failed(other), "TakeSnapshot");
-        }
-        for (from, said) in untimely_ends(id) {
-            driven.changes_nothing(world, from, &said, "TakeSnapshot");
-        }
+        driven.only_the_target_says(world, |id| MigrationMessage::Prepared { id }, "TakeSnapshot");
         driven.completes(world);
     });
 }
@@ -128,20 +131,10 @@ fn hazard_33_the_source_is_not_asked_to_freeze_before_the_target_itself_agreed_t
 fn hazard_33_the_word_for_the_cutover_is_not_given_before_the_target_itself_has_staged_what_waits() {
     in_world(World::open(1, 4).refusing(), |world| {
         let driven = Driven::held_at(world, "RestoreComplete");
-        let id = driven.id;
         let staged = |id| MigrationMessage::ReplayComplete { id, staged: 0, head: 0, complete: true };
-        for from in [SOURCE, FOURTH] {
-            driven.changes_nothing(world, from, &staged(id), "CutoverNotify");
-        }
-        for other in driven.other_ids() {
-            driven.changes_nothing(world, TARGET, &staged(other), "CutoverNotify");
-            driven.changes_nothing(world, SOURCE, &failed(other), "CutoverNotify");
-        }
+        driven.only_the_target_says(world, staged, "CutoverNotify");
         // Once it agreed, only the source's word counts.
-        driven.changes_nothing(world, TARGET, &failed(id), "CutoverNotify");
-        for (from, said) in untimely_ends(id) {
-            driven.changes_nothing(world, from, &said, "CutoverNotify");
-        }
+        driven.changes_nothing(world, TARGET, &failed(driven.id), "CutoverNotify");
         driven.completes(world);
     });
 }

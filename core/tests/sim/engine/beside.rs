@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::HostConfig;
-use mesh_daemon_core::directory::View;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{RuntimeError, StopReason};
 
 use super::in_world;
-use super::world::{Trap, World};
+use super::world::{NEVER, World};
 
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
@@ -19,22 +18,10 @@ const SILENT: usize = 3;
 const SPAWNER: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-/// Longer than any case runs.
-const NEVER: Duration = Duration::from_secs(100_000);
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
-}
 
 /// A daemon of the source that only others keep the address of, the silent one among them, but not who spawns.
 fn daemon(world: &World) -> u8 {
-    let ids: Vec<_> = (0..world.nodes.len()).map(|node| world.id(node)).collect();
-    let view = View::new(&ids);
-    let fits = |seed: &u8| {
-        let homes = view.homes_of(World::daemon_key(*seed).origin_hash());
-        homes.contains(ids[SILENT]) && !homes.contains(ids[SOURCE]) && !homes.contains(ids[SPAWNER])
-    };
-    (1..=u8::MAX).find(fits).expect("one of many")
+    world.daemon_with_homes(|homes| homes.contains(&SILENT) && !homes.contains(&SOURCE) && !homes.contains(&SPAWNER))
 }
 
 /// A move from the source to the target that broke at this message, which did not arrive; the target is not heard again.
@@ -44,13 +31,8 @@ fn in_doubt(world: &mut World, message: &'static str, members: bool) -> (OriginH
     }
     let seed = daemon(world);
     let origin = world.spawn(SOURCE, seed, "prompt");
-    for node in [SOURCE, THIRD] {
-        let ticket = world.call(node, origin);
-        world.outputs(ticket);
-    }
-    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: NEVER });
-    world.migrate(SOURCE, origin, TARGET);
-    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+    world.serves(origin, [SOURCE, THIRD]);
+    world.broken_move(SOURCE, origin, TARGET, message, NEVER);
     for node in THIRD..world.nodes.len() {
         world.cut(TARGET, node, NEVER);
     }
@@ -64,7 +46,7 @@ fn is_refused(world: &mut World, origin: OriginHash, seed: u8, what: &str) {
     let (_, ticket) = world.try_spawn(SPAWNER, seed, "prompt", HostConfig::default());
     assert_eq!(world.failure(ticket), RuntimeError::AlreadyRegistered(origin), "{what}");
     assert!(world.now - before < 5 * SECOND, "{what}: {:?}", world.now - before);
-    assert!(!hosts(world, origin).contains(&SPAWNER), "{what}");
+    assert!(!world.hosting(origin).contains(&SPAWNER), "{what}");
 }
 
 #[test]
@@ -76,9 +58,7 @@ fn hazard_64_nothing_is_spawned_beside_a_source_in_doubt_whose_target_is_silent(
                 let what = format!("{message}, members {members}");
                 is_refused(world, origin, seed, &what);
                 // Neither when its loss is declared, nor when nobody remembers any more where it went.
-                for node in (0..world.nodes.len()).filter(|node| *node != TARGET) {
-                    world.lose(TARGET, node, Loss::Silence);
-                }
+                world.lose_all(TARGET);
                 is_refused(world, origin, seed, &what);
                 world.run_for(11 * MINUTE);
                 is_refused(world, origin, seed, &what);
@@ -99,9 +79,7 @@ fn hazard_64_nothing_is_spawned_beside_a_source_in_doubt_while_homes_are_silent(
         is_refused(world, origin, seed, "a home is silent");
         world.run_for(11 * MINUTE);
         is_refused(world, origin, seed, "a home is silent for long");
-        for node in (0..world.nodes.len()).filter(|node| *node != TARGET) {
-            world.lose(TARGET, node, Loss::Silence);
-        }
+        world.lose_all(TARGET);
         is_refused(world, origin, seed, "a home is silent, and the target given up");
     });
 }
@@ -126,10 +104,10 @@ fn hazard_64_nothing_is_spawned_beside_a_source_that_looks_for_the_daemon_of_a_d
                 }
                 world.run_for(SECOND);
                 let what = format!("{proof:?}, members {members}");
-                assert_eq!(hosts(world, origin), [], "{what}: it is looked for");
+                assert_eq!(world.hosting(origin), [], "{what}: it is looked for");
                 is_refused(world, origin, seed, &what);
                 world.run_for(MINUTE);
-                assert_eq!(hosts(world, origin), [SOURCE], "{what}: the copy goes on");
+                assert_eq!(world.hosting(origin), [SOURCE], "{what}: the copy goes on");
                 let ticket = world.call(SPAWNER, origin);
                 assert_eq!(world.outputs(ticket).1, 3, "{what}: with its state");
             });
@@ -142,17 +120,10 @@ fn hazard_64_nothing_is_spawned_beside_a_source_that_looks_for_the_daemon_of_a_d
 fn hazard_64_nothing_is_spawned_beside_a_whole_copy_whose_source_is_given_up_when_only_homes_are_asked() {
     in_world(World::new(1, 6), |world| {
         world.take_part();
-        let ids: Vec<_> = (0..world.nodes.len()).map(|node| world.id(node)).collect();
-        let view = View::new(&ids);
-        let fits = |seed: &u8| {
-            let homes = view.homes_of(World::daemon_key(*seed).origin_hash());
-            [SOURCE, TARGET, SPAWNER].iter().all(|&node| !homes.contains(ids[node]))
-        };
-        let seed = (1..=u8::MAX).find(fits).expect("one of many");
+        let kept_elsewhere = |homes: &[usize]| [SOURCE, TARGET, SPAWNER].iter().all(|node| !homes.contains(node));
+        let seed = world.daemon_with_homes(kept_elsewhere);
         let origin = world.spawn(SOURCE, seed, "prompt");
-        world.trap = Some(Trap { message: "ActivateTarget", nth: 0, arrives: false, heal_after: NEVER });
-        world.migrate(SOURCE, origin, TARGET);
-        assert!(world.run_until(SECOND, |world| world.sprung));
+        world.broken_move(SOURCE, origin, TARGET, "ActivateTarget", NEVER);
         for node in TARGET..world.nodes.len() {
             world.lose(SOURCE, node, Loss::Silence);
         }
@@ -169,9 +140,7 @@ fn hazard_64_nothing_is_spawned_beside_a_whole_copy_whose_source_is_given_up_whe
 fn hazard_64_whoever_asks_a_source_in_doubt_is_told_where_the_daemon_was_to_go_however_late() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
-        world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: 30 * MINUTE });
-        world.migrate(SOURCE, origin, TARGET);
-        assert!(world.run_until(SECOND, |world| world.sprung));
+        world.broken_move(SOURCE, origin, TARGET, "ActivateAck", 30 * MINUTE);
         world.lose(TARGET, THIRD, Loss::Silence);
         for _ in 0..2 {
             assert_eq!(world.located(THIRD, origin), Some(world.id(TARGET)), "it is there, as far as is known");
@@ -180,7 +149,7 @@ fn hazard_64_whoever_asks_a_source_in_doubt_is_told_where_the_daemon_was_to_go_h
         world.run_for(7 * MINUTE);
         let ticket = world.call(THIRD, origin);
         assert_eq!(world.outputs(ticket).1, 1, "the way leads there when the target is back");
-        assert_eq!(hosts(world, origin), [TARGET]);
+        assert_eq!(world.hosting(origin), [TARGET]);
     });
 }
 
@@ -188,9 +157,7 @@ fn hazard_64_whoever_asks_a_source_in_doubt_is_told_where_the_daemon_was_to_go_h
 fn hazard_69_a_takeover_outranks_what_only_a_former_host_remembers() {
     in_world(World::new(1, 4), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
-        world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: NEVER });
-        world.migrate(SOURCE, origin, TARGET);
-        assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke behind the decision");
+        world.broken_move(SOURCE, origin, TARGET, "ActivateAck", NEVER);
         world.run_for(12 * MINUTE);
         for (from, to) in [(TARGET, THIRD), (THIRD, TARGET), (TARGET, THIRD), (THIRD, TARGET)] {
             assert_eq!(world.moved(from, origin, to), Ok(()));
@@ -201,12 +168,12 @@ fn hazard_69_a_takeover_outranks_what_only_a_former_host_remembers() {
             world.lose(TARGET, node, Loss::Silence);
         }
         assert_eq!(world.recover(SOURCE, origin), Ok(()));
-        assert_eq!(hosts(world, origin), [SOURCE, TARGET]);
+        assert_eq!(world.hosting(origin), [SOURCE, TARGET]);
         for node in [SOURCE, THIRD, SILENT] {
             world.connect(TARGET, node, false);
             world.run_for(SECOND);
         }
-        assert_eq!(hosts(world, origin), [SOURCE], "the word was that the other copy is gone");
+        assert_eq!(world.hosting(origin), [SOURCE], "the word was that the other copy is gone");
         let fenced: Vec<_> = world.retired.iter().filter(|(_, reason)| *reason == StopReason::Fenced).collect();
         assert_eq!(fenced, [&(TARGET, StopReason::Fenced)], "and it stays so");
         for node in 0..4 {
@@ -243,7 +210,7 @@ fn hazard_60_a_named_host_whose_former_life_ended_and_whose_present_one_is_misse
         world.run_for(20 * SECOND);
         assert!(!world.is_answered(ticket), "its host may live");
         assert_eq!(world.failure(ticket), RuntimeError::HostSilent { origin, host });
-        assert_eq!(hosts(world, origin), [SOURCE]);
+        assert_eq!(world.hosting(origin), [SOURCE]);
     });
 }
 
@@ -260,7 +227,7 @@ fn hazard_60_a_named_host_whose_every_known_life_has_ended_is_not_waited_for() {
             let (_, ticket) = world.try_spawn(SPAWNER, seed, "prompt", HostConfig::default());
             assert!(world.wait_for(ticket).is_ok(), "missed before {missed_before}");
             assert!(world.now - before < 10 * SECOND, "missed before {missed_before}: {:?}", world.now - before);
-            assert!(hosts(world, origin).contains(&SPAWNER));
+            assert!(world.hosting(origin).contains(&SPAWNER));
         });
     }
 }

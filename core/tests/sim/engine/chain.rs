@@ -34,7 +34,7 @@ fn lives_alone(world: &mut World, origin: OriginHash, host: usize) {
     world.run_for(Duration::from_secs(5));
     let ticket = world.call(THIRD, origin);
     world.outputs(ticket);
-    assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [host]);
+    assert_eq!(world.hosting(origin), [host]);
     world.assert_nothing_left();
 }
 
@@ -119,8 +119,7 @@ fn requirement_95_a_snapshot_that_comes_again_behind_the_restore_is_not_restored
     in_world(World::open(1, 3).refusing(), |world| {
         let origin = world.spawn(SOURCE, 1, "prompt");
         world.meddler = Some(Meddler { message: "CutoverNotify", nth: 0, how: How::Delay(Duration::from_secs(2)) });
-        let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-        let migration = world.migration(ticket).expect("it begins");
+        let migration = world.driving(THIRD, origin, SOURCE, TARGET);
         world.run_for(Duration::from_secs(1));
         let seal = world.sent.iter().find(|sent| sent.name == "SnapshotReady").cloned().expect("it was sent");
         for _ in 0..3 {
@@ -140,14 +139,13 @@ fn requirement_97_a_word_to_go_live_before_the_restore_brings_nothing_to_life() 
         in_world(World::open(1, 3).refusing(), |world| {
             let origin = world.spawn(SOURCE, 1, "prompt");
             world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(2)) });
-            let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-            let migration = world.migration(ticket).expect("it begins");
+            let migration = world.driving(THIRD, origin, SOURCE, TARGET);
             world.run_for(Duration::from_secs(1));
             assert_eq!(world.meddled, 1, "{message}");
             let entity = World::daemon_key(1).entity_id();
             let id = MoveId { entity, migration, attempt: 1, epoch: Epoch::FIRST };
             world.forge(SOURCE, TARGET, &MigrationMessage::ActivateTarget { id, claim: b"no claim" });
-            assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [SOURCE], "{message}");
+            assert_eq!(world.hosting(origin), [SOURCE], "{message}");
             assert_eq!(world.wait_migration(THIRD, migration), Ok(()), "{message}");
             lives_alone(world, origin, TARGET);
         });
@@ -197,8 +195,7 @@ fn requirements_33_65_91_a_move_that_was_given_up_leaves_no_record_on_any_node_a
             world.run_for(Duration::from_secs(5));
             let before = counted(world);
             world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(1)) });
-            let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-            let migration = world.migration(ticket).expect("it begins");
+            let migration = world.driving(THIRD, origin, SOURCE, TARGET);
             world.run_for(Duration::from_millis(500));
             assert_eq!(world.meddled, 1, "{message}");
             assert!(counted(world).iter().all(|(census, _)| census.migrations == 1), "{message}: all three count it");
@@ -264,8 +261,7 @@ fn requirement_76_a_remote_driver_sees_each_phase_from_the_transfer_on() {
         for (message, phase) in [("Reserve", Stage::Transfer), ("SnapshotReady", Stage::Restore)] {
             world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(2)) });
             let (from, to) = if world.hosts(origin)[0].0 == SOURCE { (SOURCE, TARGET) } else { (TARGET, SOURCE) };
-            let ticket = world.drive(THIRD, origin, from, to);
-            let migration = world.migration(ticket).expect("it begins");
+            let migration = world.driving(THIRD, origin, from, to);
             world.run_for(Duration::from_secs(1));
             assert_eq!(world.nodes[THIRD].phases[&migration.get()].last(), Some(&phase));
             assert_eq!(world.wait_migration(THIRD, migration), Ok(()));
@@ -291,8 +287,7 @@ fn requirements_84_85_a_transfer_that_breaks_off_leaves_no_bytes_and_its_driver_
             world.nodes[SOURCE].objects.faults.slices_take = Some(Duration::from_millis(50));
             world.nodes[SOURCE].objects.fresh.ballast = 5_000_000;
             let origin = world.spawn(SOURCE, 1, "prompt");
-            let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-            let migration = world.migration(ticket).expect("it begins");
+            let migration = world.driving(THIRD, origin, SOURCE, TARGET);
             let arriving = |world: &World| world.nodes[TARGET].engine.census().arriving_bytes;
             let chunks = |world: &World| world.sent.iter().filter(|sent| sent.name == "Chunk").count();
             assert!(world.run_until(Duration::from_secs(5), |world| chunks(world) > 5), "{how}");

@@ -30,6 +30,29 @@ fn cut_some(world: &mut World) {
     }
 }
 
+/// Some messages in each round, while the daemons move and connections break by chance. Gives the messages, and counts moves.
+fn publish_while_they_move(world: &mut World, daemons: &[OriginHash], rounds: usize, moves: &Cell<usize>) -> Vec<u64> {
+    let mut sent = Vec::new();
+    for _ in 0..rounds {
+        for _ in 0..world.rng.random_range(0..4) {
+            let request = world.request(0, 0);
+            let large = if world.rng.random_bool(0.1) { 100_000 } else { 0 };
+            world.publish(0, "in", &request.encode(large));
+            sent.push(request.id);
+        }
+        let which = world.rng.random_range(0..daemons.len());
+        if move_on(world, daemons[which]) {
+            moves.set(moves.get() + 1);
+        }
+        if world.rng.random_bool(0.05) {
+            cut_some(world);
+        }
+        let time = Duration::from_micros(world.rng.random_range(100..3_000));
+        world.run_for(time);
+    }
+    sent
+}
+
 #[test]
 fn hazard_43_messages_of_channels_run_once_in_order_while_their_subscriber_moves() {
     let moves = Cell::new(0);
@@ -42,24 +65,7 @@ fn hazard_43_messages_of_channels_run_once_in_order_while_their_subscriber_moves
             world.subscribe_daemon(1, origin, 0, "in");
             origin
         });
-        let mut sent = Vec::new();
-        for _ in 0..120 {
-            for _ in 0..world.rng.random_range(0..4) {
-                let request = world.request(0, 0);
-                let large = if world.rng.random_bool(0.1) { 100_000 } else { 0 };
-                world.publish(0, "in", &request.encode(large));
-                sent.push(request.id);
-            }
-            let which = world.rng.random_range(0..daemons.len());
-            if move_on(world, daemons[which]) {
-                moves.set(moves.get() + 1);
-            }
-            if world.rng.random_bool(0.05) {
-                cut_some(world);
-            }
-            let time = Duration::from_micros(world.rng.random_range(100..3_000));
-            world.run_for(time);
-        }
+        let sent = publish_while_they_move(world, &daemons, 120, &moves);
         world.run_until(Duration::from_secs(120), |world| {
             daemons.iter().all(|origin| world.hosts(*origin).len() == 1 && world.seen(*origin).len() >= sent.len())
         });
@@ -85,24 +91,7 @@ fn members_of_a_queue_group_share_its_messages_and_run_each_once_while_they_move
             world.subscribe_daemon(1, origin, 0, "in#workers");
             origin
         });
-        let mut sent = Vec::new();
-        for _ in 0..100 {
-            for _ in 0..world.rng.random_range(0..4) {
-                let request = world.request(0, 0);
-                let large = if world.rng.random_bool(0.1) { 100_000 } else { 0 };
-                world.publish(0, "in", &request.encode(large));
-                sent.push(request.id);
-            }
-            let which = world.rng.random_range(0..daemons.len());
-            if move_on(world, daemons[which]) {
-                moves.set(moves.get() + 1);
-            }
-            if world.rng.random_bool(0.05) {
-                cut_some(world);
-            }
-            let time = Duration::from_micros(world.rng.random_range(100..3_000));
-            world.run_for(time);
-        }
+        let mut sent = publish_while_they_move(world, &daemons, 100, &moves);
         world.run_until(Duration::from_secs(120), |world| {
             daemons.iter().all(|origin| world.hosts(*origin).len() == 1)
                 && daemons.iter().map(|origin| world.seen(*origin).len()).sum::<usize>() >= sent.len()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::directory::{Claim, ClaimBody};
-use mesh_daemon_core::identity::{Epoch, Lineage, OriginHash};
+use mesh_daemon_core::identity::{Epoch, Lineage};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions, Outcome};
 use mesh_daemon_core::runtime::RuntimeError;
@@ -30,10 +30,6 @@ fn claim_for(world: &World, host: usize, epoch: Epoch) -> Vec<u8> {
     Claim::sign(body, &key).expect("a full key pair").encode()
 }
 
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
-}
-
 #[test]
 fn hazard_69_the_replayed_claim_of_a_host_that_is_proven_dead_fences_nobody() {
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +53,7 @@ fn hazard_69_the_replayed_claim_of_a_host_that_is_proven_dead_fences_nobody() {
             world.forge_directory(1, 0, &DirectoryMessage::Claim { claim: &claim });
             world.run_for(SECOND);
             let expected: &[usize] = if end == End::Alive { &[] } else { &[0] };
-            assert_eq!(hosts(world, origin), expected, "{end:?}");
+            assert_eq!(world.hosting(origin), expected, "{end:?}");
         });
     }
 }
@@ -77,7 +73,7 @@ fn hazard_69_a_copy_that_was_taken_over_elsewhere_finds_no_target_among_those_wh
             other => panic!("{other:?}"),
         }
         world.run_for(SECOND);
-        assert_eq!(hosts(world, origin), [], "the source was shown the later claim");
+        assert_eq!(world.hosting(origin), [], "the source was shown the later claim");
     });
 }
 
@@ -97,7 +93,7 @@ fn recover_on_a_target_without_the_key_is_refused_as_nobody_would_believe_it() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(hosts(world, origin), []);
+        assert_eq!(world.hosting(origin), []);
         // Whoever has the key can.
         assert_eq!(world.recover(0, origin), Ok(()));
         let ticket = world.call(2, origin);

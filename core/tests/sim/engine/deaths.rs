@@ -85,10 +85,6 @@ fn living(world: &mut World) -> Option<usize> {
     (!world.is_down(node)).then_some(node)
 }
 
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
-}
-
 /// Whether a node holds the daemon or a copy of it, as the source or the target of a move.
 fn holds(world: &World, node: usize, origin: OriginHash) -> bool {
     let engine = &world.nodes[node].engine;
@@ -207,7 +203,7 @@ impl Model {
                 (Outcome::Lost, _) => {
                     assert!(fate.bereaved, "{origin} is said to be lost, and nobody died: {failure:?}");
                     let anew = fate.doubled || *recover_lost;
-                    assert!(anew || hosts(world, *origin).is_empty(), "{origin} is said to be lost: {failure:?}");
+                    assert!(anew || world.hosting(*origin).is_empty(), "{origin} is said to be lost: {failure:?}");
                 }
                 // By this move, or by another one meanwhile; or it was to stay where it was, and was taken back there.
                 (Outcome::Target, _) => {
@@ -314,7 +310,7 @@ impl Model {
         }
         self.checked = world.ran.len();
         for (origin, (.., fate)) in &self.daemons {
-            let hosts = hosts(world, *origin);
+            let hosts = world.hosting(*origin);
             assert!(hosts.len() <= 1 || fate.doubled || self.recover_lost, "live copies of {origin} on {hosts:?}");
         }
     }
@@ -410,11 +406,11 @@ impl Model {
         let origins: Vec<OriginHash> = self.daemons.keys().copied().collect();
         for origin in origins {
             let (seed, kind, fate) = self.daemons[&origin];
-            if hosts(world, origin).is_empty() {
+            if world.hosting(origin).is_empty() {
                 assert!(fate.bereaved, "{origin} is gone, and nobody who held it died");
                 assert_eq!(world.spawn(0, seed, kind), origin, "the identity is free");
             }
-            assert_eq!(hosts(world, origin).len(), 1, "one copy of {origin}");
+            assert_eq!(world.hosting(origin).len(), 1, "one copy of {origin}");
             for node in 0..world.nodes.len() {
                 // The first may find that its stream leads to a life that has ended.
                 let first = world.call(node, origin);
@@ -422,7 +418,7 @@ impl Model {
                 let second = world.call(node, origin);
                 world.outputs(second);
             }
-            let host = hosts(world, origin)[0];
+            let host = world.hosting(origin)[0];
             let to = (host + 1) % world.nodes.len();
             assert_eq!(world.moved(to, origin, to), Ok(()), "{origin} can move on");
         }

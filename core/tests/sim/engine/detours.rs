@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{Executed, RuntimeError};
 use mesh_daemon_core::wire::Lane;
-use mesh_daemon_core::wire::events::EventsMessage;
+use mesh_daemon_core::wire::events::{Answers, EventsMessage, Missing};
 
 use super::in_world;
 use super::load::answers_are_true;
@@ -41,7 +41,8 @@ fn promise_1_what_a_former_host_sent_on_is_not_run_again_when_that_one_knows_of_
             assert!(world.run_until(SECOND, |world| world.ran.contains(&request)), "it was sent on");
             let sent = world.streams.iter().rfind(|spied| spied.from == SENDER && spied.events.is_some());
             let stream = sent.expect("events were sent").stream;
-            let unknown = EventsMessage::Unknown { stream, first: 0, hops: 0, accepted: Some(0), answers: 1 };
+            let (missing, answers) = (Missing::Daemon, Answers::batch_to(1));
+            let unknown = EventsMessage::Unknown { stream, missing, hops: 0, accepted: Some(0), answers };
             world.forge_events(FORMER, SENDER, &unknown);
             world.run_for(SECOND / 10);
             world.clogged.clear();

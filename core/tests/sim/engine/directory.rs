@@ -53,10 +53,6 @@ fn random_pause(world: &mut World) -> Duration {
     }
 }
 
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
-}
-
 impl Model {
     fn new(world: &mut World) -> Self {
         let count = world.nodes.len();
@@ -182,7 +178,7 @@ impl Model {
                 world.try_spawn(node, self.origins[&origin], kind, HostConfig::default());
             }
             3 => {
-                if let Some(host) = hosts(world, origin).first().copied() {
+                if let Some(host) = world.hosting(origin).first().copied() {
                     world.act(host, None, |engine, ticket, now| engine.stop(ticket, origin, now));
                 }
             }
@@ -202,7 +198,7 @@ impl Model {
 
     fn watch(&mut self, world: &World) {
         for (origin, lived) in &mut self.lived {
-            lived.extend(hosts(world, *origin));
+            lived.extend(world.hosting(*origin));
         }
         // A daemon that was handed over is where it was handed to, as far as its former host can know.
         for node in &world.nodes {
@@ -238,7 +234,7 @@ impl Model {
     fn check_agreed(&mut self, world: &mut World) -> BTreeMap<OriginHash, usize> {
         let mut living = BTreeMap::new();
         for origin in self.origins.keys() {
-            let hosts = hosts(world, *origin);
+            let hosts = world.hosting(*origin);
             assert!(hosts.len() <= 1, "{origin} lives on {hosts:?}");
             let host = hosts.first().copied();
             living.extend(host.map(|host| (*origin, host)));

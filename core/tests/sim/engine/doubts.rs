@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::HostConfig;
+use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, MigrationSettings, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, Role, RuntimeError, RuntimeOptions};
 
 use super::load::answers_are_true;
-use super::world::{Trap, World};
+use super::world::{NEVER, World};
 use super::{in_world, warnings};
 use crate::seeds;
 
@@ -18,7 +18,6 @@ const TARGET: usize = 1;
 const THIRD: usize = 2;
 const LAST: usize = 5;
 const SECOND: Duration = Duration::from_secs(1);
-const NEVER: Duration = Duration::from_secs(100_000);
 const HOLD: Duration = Duration::from_secs(600);
 
 fn world(seed: u64) -> World {
@@ -36,13 +35,8 @@ fn dies_at(world: &mut World, message: &'static str, members: bool) -> OriginHas
         world.run_for(SECOND);
     }
     let origin = world.spawn(SOURCE, 1, "prompt");
-    for node in [THIRD, TARGET] {
-        let ticket = world.call(node, origin);
-        world.outputs(ticket);
-    }
-    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: NEVER });
-    world.migrate(SOURCE, origin, TARGET);
-    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+    world.serves(origin, [THIRD, TARGET]);
+    world.broken_move(SOURCE, origin, TARGET, message, NEVER);
     if world.seed % 4 >= 2 {
         // Its callers have heard that the daemon went to the target.
         world.run_for(SECOND / 100);
@@ -67,6 +61,15 @@ fn declared_lost(world: &mut World, members: bool) {
 
 fn lost(origin: OriginHash, executed: Executed) -> RuntimeError {
     RuntimeError::PeerLost { origin, executed }
+}
+
+/// Whoever waits is told at last, and rightly, that nothing ran.
+fn all_are_told(world: &mut World, waiting: impl IntoIterator<Item = Ticket>, origin: OriginHash) {
+    for ticket in waiting {
+        assert!(world.is_answered(ticket), "not only when its patience ends");
+        assert_eq!(world.failure(ticket), lost(origin, Executed::No));
+    }
+    answers_are_true(world);
 }
 
 fn told_at_target(world: &World) -> Vec<Outcome> {
@@ -107,11 +110,7 @@ fn hazard_60_whoever_waits_when_the_source_of_a_daemon_in_doubt_is_lost_is_told_
             world.run_for(Duration::from_millis(pause));
             declared_lost(world, members);
             world.run_for(5 * SECOND);
-            for ticket in waiting {
-                assert!(world.is_answered(ticket), "not only when its patience ends");
-                assert_eq!(world.failure(ticket), lost(origin, Executed::No));
-            }
-            answers_are_true(world);
+            all_are_told(world, waiting, origin);
         });
     }
 }
@@ -135,11 +134,7 @@ fn hazard_60_whoever_waits_for_several_large_events_is_told_of_each() {
             world.run_for(SECOND);
             declared_lost(world, members);
             world.run_for(5 * SECOND);
-            for ticket in waiting {
-                assert!(world.is_answered(ticket), "not only when its patience ends");
-                assert_eq!(world.failure(ticket), lost(origin, Executed::No));
-            }
-            answers_are_true(world);
+            all_are_told(world, waiting, origin);
         });
     }
 }
@@ -158,11 +153,7 @@ fn hazard_60_whoever_waits_for_a_large_event_that_found_no_room_is_told_as_well(
         assert!((8_000_000..12_000_000).contains(&held), "{held} bytes: it holds the first one only");
         declared_lost(world, false);
         world.run_for(5 * SECOND);
-        for ticket in waiting {
-            assert!(world.is_answered(ticket), "not only when its patience ends");
-            assert_eq!(world.failure(ticket), lost(origin, Executed::No));
-        }
-        answers_are_true(world);
+        all_are_told(world, waiting, origin);
     });
 }
 
@@ -175,9 +166,8 @@ fn hazard_64_a_target_that_is_live_serves_everybody_while_its_source_is_given_up
             let origin = dies_at(world, "ActivateAck", members);
             declared_lost(world, members);
             assert_eq!(told_at_target(world), [], "it has the daemon");
+            world.serves(origin, TARGET..=LAST);
             for node in TARGET..=LAST {
-                let ticket = world.call(node, origin);
-                world.outputs(ticket);
                 assert_eq!(world.located(node, origin), Some(world.id(TARGET)));
             }
             let (_, ticket) = world.try_spawn(LAST, 1, "prompt", HostConfig::default());
@@ -185,8 +175,7 @@ fn hazard_64_a_target_that_is_live_serves_everybody_while_its_source_is_given_up
             assert_eq!(world.recover(TARGET, origin), Ok(()), "it lives there");
             world.run_for(HOLD + SECOND);
             assert_eq!(told_at_target(world), []);
-            let ticket = world.call(LAST, origin);
-            world.outputs(ticket);
+            world.serves(origin, [LAST]);
             answers_are_true(world);
         });
     }
@@ -237,11 +226,7 @@ fn hazard_60_whoever_waits_with_many_events_when_the_doubt_begins_is_refused_in_
                 }
             }
             world.run_for(6 * SECOND);
-            for ticket in waiting {
-                assert!(world.is_answered(ticket), "not only when its patience ends");
-                assert_eq!(world.failure(ticket), lost(origin, Executed::No));
-            }
-            answers_are_true(world);
+            all_are_told(world, waiting, origin);
         });
     }
     assert!(refused > 0 || seeds::is_single(), "some waited there");
@@ -297,14 +282,11 @@ fn a_source_that_is_back_ends_the_doubt_and_nothing_is_told_wrongly() {
                 world.connect(SOURCE, node, resumed);
             }
             world.run_for(5 * SECOND);
-            assert_eq!(world.hosts(origin).iter().map(|(node, _)| *node).collect::<Vec<_>>(), [TARGET]);
+            assert_eq!(world.hosting(origin), [TARGET]);
             for ticket in early {
                 let _ = world.wait_for(ticket);
             }
-            for node in SOURCE..=LAST {
-                let ticket = world.call(node, origin);
-                world.outputs(ticket);
-            }
+            world.serves(origin, SOURCE..=LAST);
             answers_are_true(world);
             world.assert_nothing_left();
         });
@@ -337,8 +319,7 @@ fn a_daemon_in_doubt_is_not_begun_anew_elsewhere_while_a_copy_can_be_recovered()
             let (_, ticket) = world.try_spawn(THIRD, 1, "prompt", HostConfig::default());
             assert_eq!(world.failure(ticket), RuntimeError::AlreadyRegistered(origin));
             assert_eq!(world.recover(TARGET, origin), Ok(()));
-            let ticket = world.call(THIRD, origin);
-            world.outputs(ticket);
+            world.serves(origin, [THIRD]);
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::HostConfig;
-use mesh_daemon_core::identity::{MigrationId, OriginHash};
+use mesh_daemon_core::identity::{Epoch, MigrationId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, Role, RuntimeError, RuntimeOptions, Settlement};
@@ -28,7 +28,7 @@ fn lives_on(world: &mut World, origin: OriginHash, host: usize) {
         world.outputs(ticket);
     }
     world.run_for(Duration::from_secs(1));
-    assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [host]);
+    assert_eq!(world.hosting(origin), [host]);
     world.assert_nothing_left();
 }
 
@@ -54,8 +54,7 @@ fn all_three_roles_show_their_part_while_a_third_node_drives() {
     in_world(World::open(1, 3), |world| {
         world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(1));
         let origin = world.spawn(0, 1, "prompt");
-        let ticket = world.drive(2, origin, 0, 1);
-        let migration = world.migration(ticket).expect("it began");
+        let migration = world.driving(2, origin, 0, 1);
         world.run_for(Duration::from_millis(500));
         let (source, target) = (world.id(0), world.id(1));
         let part = |role| vec![(role, origin, source, target, Some(Stage::Restore), 1)];
@@ -111,6 +110,17 @@ fn hazard_38_to_itself_by_a_third_node_is_complete_without_a_freeze() {
     });
 }
 
+/// The third node asks the first one for its daemon out of turn, and is refused.
+fn may_not_take_it(world: &mut World) {
+    let (entity, epoch) = (World::daemon_key(1).entity_id(), Epoch::FIRST);
+    let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
+    let target = world.id(2);
+    world.messages.clear();
+    world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.messages, [(0, 2, "MigrationFailed")]);
+}
+
 #[test]
 fn hazard_33_strangers_learn_nothing_and_move_nothing() {
     in_world(World::new(1, 3), |world| {
@@ -122,14 +132,7 @@ fn hazard_33_strangers_learn_nothing_and_move_nothing() {
             Err(MigrationFailure::NotAuthorized { by: world.id(0) }),
             "the same answer"
         );
-        let entity = World::daemon_key(1).entity_id();
-        let epoch = mesh_daemon_core::identity::Epoch::FIRST;
-        let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
-        let target = world.id(2);
-        world.messages.clear();
-        world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
-        world.run_for(Duration::from_secs(1));
-        assert_eq!(world.messages, [(0, 2, "MigrationFailed")]);
+        may_not_take_it(world);
         lives_on(world, origin, 0);
     });
 }
@@ -145,14 +148,7 @@ fn the_policy_is_asked_about_each_orchestrator() {
         world.nodes[0].admits_orchestrator = Some(1);
         let origin = world.spawn(0, 1, "prompt");
         assert_eq!(world.driven(2, origin, 0, 1), Err(MigrationFailure::NotAuthorized { by: world.id(0) }));
-        let entity = World::daemon_key(1).entity_id();
-        let epoch = mesh_daemon_core::identity::Epoch::FIRST;
-        let id = MoveId { entity, migration: MigrationId::new(7), attempt: 1, epoch };
-        let target = world.id(2);
-        world.messages.clear();
-        world.forge(2, 0, &MigrationMessage::TakeSnapshot { id, target, transport_identity: true });
-        world.run_for(Duration::from_secs(1));
-        assert_eq!(world.messages, [(0, 2, "MigrationFailed")]);
+        may_not_take_it(world);
         assert_eq!(world.driven(1, origin, 0, 2), Ok(()));
         lives_on(world, origin, 2);
     });
@@ -225,7 +221,7 @@ fn hazard_33_requirement_73_what_a_fourth_node_forges_changes_nothing_for_any_ro
     let forged = |migration, node| {
         let entity = World::daemon_key(1).entity_id();
         let origin = entity.origin_hash();
-        let id = MoveId { entity, migration, attempt: 1, epoch: mesh_daemon_core::identity::Epoch::FIRST };
+        let id = MoveId { entity, migration, attempt: 1, epoch: Epoch::FIRST };
         let reason = FailureReason::Cancelled;
         vec![
             MigrationMessage::Prepare { id, kind: "prompt", source: node, transport_identity: true, state_bytes: 0 },
@@ -270,8 +266,7 @@ fn hazard_33_requirement_73_what_a_fourth_node_forges_changes_nothing_for_any_ro
         in_world(World::open(1, 4), |world| {
             world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(2));
             let origin = world.spawn(0, 1, "prompt");
-            let ticket = world.drive(2, origin, 0, 1);
-            let migration = world.migration(ticket).expect("it began");
+            let migration = world.driving(2, origin, 0, 1);
             world.run_for(Duration::from_millis(pause));
             let node = world.id(3);
             for role in 0..3 {
@@ -283,7 +278,7 @@ fn hazard_33_requirement_73_what_a_fourth_node_forges_changes_nothing_for_any_ro
             let ticket = world.call(3, origin);
             assert_eq!(world.outputs(ticket).1, 1, "nothing ran twice, or at a second place");
             world.run_for(Duration::from_secs(100));
-            assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [1]);
+            assert_eq!(world.hosting(origin), [1]);
             for node in &world.nodes {
                 assert_eq!(node.engine.migrations(), []);
             }
@@ -314,8 +309,7 @@ fn until(world: &mut World, message: &'static str, arrives: bool) -> (OriginHash
     let ticket = world.call(1, origin);
     world.outputs(ticket);
     world.trap = Some(Trap { message, nth: 0, arrives, heal_after: Duration::from_millis(50) });
-    let ticket = world.drive(2, origin, 0, 1);
-    let migration = world.migration(ticket).expect("it began");
+    let migration = world.driving(2, origin, 0, 1);
     let sprung = world.run_until(Duration::from_secs(5), |world| world.sprung);
     assert!(sprung, "{message} was sent");
     (origin, migration)
@@ -388,8 +382,7 @@ fn a_driver_that_only_loses_its_connections_does_not_end_the_move() {
     in_world(World::open(1, 3), |world| {
         world.nodes[1].objects.faults.restore_takes = Some(Duration::from_secs(2));
         let origin = world.spawn(0, 1, "prompt");
-        let ticket = world.drive(2, origin, 0, 1);
-        let migration = world.migration(ticket).expect("it began");
+        let migration = world.driving(2, origin, 0, 1);
         world.run_for(Duration::from_millis(500));
         // Both are back only after everything that it waits for was said.
         world.cut(2, 0, Duration::from_secs(4));
@@ -408,7 +401,7 @@ fn the_source_dies_at_each_message_and_the_driver_says_what_became_of_the_daemon
                 world.restart(0);
                 let result = world.wait_migration(2, migration);
                 world.run_for(Duration::from_secs(20));
-                let hosts: Vec<usize> = world.hosts(origin).iter().map(|(host, _)| *host).collect();
+                let hosts: Vec<usize> = world.hosting(origin);
                 match &result {
                     Ok(()) => assert_eq!(hosts, [1], "{message}"),
                     Err(failure) => match failure.outcome() {
@@ -428,7 +421,7 @@ fn a_place_that_was_agreed_to_does_not_outlive_its_driver() {
     in_world(World::open(1, 3), |world| {
         let origin = world.spawn(0, 1, "prompt");
         let entity = World::daemon_key(1).entity_id();
-        let epoch = mesh_daemon_core::identity::Epoch::FIRST;
+        let epoch = Epoch::FIRST;
         let prepare = |migration, source| MigrationMessage::Prepare {
             id: MoveId { entity, migration: MigrationId::new(migration), attempt: 1, epoch },
             kind: "prompt",

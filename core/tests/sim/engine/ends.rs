@@ -23,15 +23,10 @@ fn shut_down(world: &mut World, node: usize) {
 /// Runs a move until this message is on its way.
 fn until(world: &mut World, driver: usize, message: &'static str) -> (OriginHash, MigrationId) {
     let origin = world.spawn(SOURCE, 1, "prompt");
-    let ticket = world.drive(driver, origin, SOURCE, TARGET);
-    let migration = world.migration(ticket).expect("it begins");
+    let migration = world.driving(driver, origin, SOURCE, TARGET);
     let sent = |world: &World| world.messages.iter().any(|(.., name)| *name == message);
     assert!(world.run_until(Duration::from_secs(5), sent), "{message} is sent");
     (origin, migration)
-}
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
 }
 
 fn cancelled(outcome: Outcome) -> Result<(), MigrationFailure> {
@@ -58,7 +53,7 @@ fn hazard_13_a_third_node_that_shuts_down_says_only_what_it_knows() {
             assert_eq!(world.wait_migration(THIRD, migration), cancelled(outcome), "{message}");
             // Well before any silence is over.
             world.run_for(Duration::from_secs(1));
-            assert_eq!(hosts(world, origin), [host], "{message}");
+            assert_eq!(world.hosting(origin), [host], "{message}");
             let ticket = world.call(TARGET, origin);
             world.outputs(ticket);
             world.assert_nothing_left();
@@ -82,7 +77,7 @@ fn hazard_13_a_driver_that_shuts_down_while_its_move_is_ending_does_not_say_that
             assert_eq!(world.wait_migration(THIRD, migration), cancelled(Outcome::Unknown), "{message}");
             world.mute = None;
             world.run_for(Duration::from_secs(1));
-            assert_eq!(hosts(world, origin), [SOURCE], "{message}");
+            assert_eq!(world.hosting(origin), [SOURCE], "{message}");
             world.assert_nothing_left();
         });
     }
@@ -105,8 +100,8 @@ fn hazard_13_a_source_that_shuts_down_takes_the_daemon_along_until_it_has_releas
             assert_eq!(world.wait_migration(SOURCE, migration), cancelled(outcome), "{message}");
             world.run_for(Duration::from_secs(1));
             match outcome {
-                Outcome::Lost => assert_eq!(hosts(world, origin), [], "{message}"),
-                _ => assert_eq!(hosts(world, origin), [TARGET], "{message}"),
+                Outcome::Lost => assert_eq!(world.hosting(origin), [], "{message}"),
+                _ => assert_eq!(world.hosting(origin), [TARGET], "{message}"),
             }
             for (role, failure) in &world.nodes[SOURCE].failed {
                 assert_eq!(failure.outcome(), outcome, "{message}: as {role:?}");
@@ -129,7 +124,7 @@ fn hazard_13_a_driver_elsewhere_learns_that_the_source_took_the_daemon_along() {
                 panic!("{message}: {result:?}");
             };
             assert_eq!((node, outcome), (Some(world.id(SOURCE)), Outcome::Lost), "{message}");
-            assert_eq!(hosts(world, origin), []);
+            assert_eq!(world.hosting(origin), []);
             world.run_for(Duration::from_secs(1));
             world.assert_nothing_left();
         });
@@ -143,8 +138,7 @@ fn whoever_watches_a_target_hears_the_end_of_a_move_that_was_called_off() {
             world.messages.clear();
             let seed = u8::try_from(round).expect("few") + 1;
             let origin = world.spawn(SOURCE, seed, "prompt");
-            let ticket = world.drive(SOURCE, origin, SOURCE, TARGET);
-            let migration = world.migration(ticket).expect("it begins");
+            let migration = world.driving(SOURCE, origin, SOURCE, TARGET);
             // A source that drives says nothing to itself on the wire.
             let heard = if message == "TakeSnapshot" { "Prepared" } else { message };
             let sent = |world: &World| world.messages.iter().any(|(.., name)| *name == heard);
@@ -198,7 +192,7 @@ fn whoever_watches_a_target_hears_the_end_of_every_place_that_was_promised() {
         assert!(!world.nodes[TARGET].open.is_empty());
         assert_eq!(world.driven(SOURCE, origin, SOURCE, TARGET), Ok(()));
         world.run_for(Duration::from_secs(100));
-        assert_eq!(hosts(world, origin), [TARGET]);
+        assert_eq!(world.hosting(origin), [TARGET]);
         world.assert_nothing_left();
     });
 }

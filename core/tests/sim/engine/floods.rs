@@ -140,8 +140,7 @@ fn calling_off_what_nobody_asked_for_does_not_call_a_move_on_again() {
     in_world(asking(), |world| {
         let origin = world.spawn(0, 1, "prompt");
         world.meddler = Some(Meddler { message: "TakeSnapshot", nth: 0, how: How::Delay(Duration::from_secs(2)) });
-        let ticket = world.drive(2, origin, 0, 1);
-        let migration = world.migration(ticket).expect("it begins");
+        let migration = world.driving(2, origin, 0, 1);
         world.run_for(Duration::from_millis(100));
         assert_eq!(world.meddled, 1, "the word to begin is on its way");
         let now = world.present();

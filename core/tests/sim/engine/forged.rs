@@ -195,8 +195,7 @@ fn hazard_33_a_place_that_a_stranger_was_promised_shuts_out_no_driver_before_or_
                 }
                 // Long enough that both places are there before the source has shown itself.
                 world.nodes[0].objects.faults.snapshot_takes = Some(Duration::from_secs(1));
-                let ticket = world.drive(driver, origin, 0, 1);
-                let migration = world.migration(ticket).expect("it begins");
+                let migration = world.driving(driver, origin, 0, 1);
                 if !first {
                     world.run_for(Duration::from_millis(100));
                     forge(world, migration.get());
@@ -204,7 +203,7 @@ fn hazard_33_a_place_that_a_stranger_was_promised_shuts_out_no_driver_before_or_
                 }
                 assert_eq!(world.wait_migration(driver, migration), Ok(()), "driven by {driver}");
                 world.run_for(Duration::from_secs(100));
-                assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [1]);
+                assert_eq!(world.hosting(origin), [1]);
                 world.assert_nothing_left();
             });
         }

@@ -2,50 +2,25 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::directory::{Claim, ClaimBody, View};
-use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
+use mesh_daemon_core::identity::{Epoch, Lineage, OriginHash};
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest};
-use mesh_daemon_core::wire::directory::{DirectoryMessage, Few};
+use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement};
+use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, MOST_PAIRS};
 
-use super::world::World;
-use super::{for_seeds, in_world};
+use super::world::{World, numbered_key};
+use super::{for_seeds, in_world, warnings};
 
 const SOON: Duration = Duration::from_millis(200);
 
-fn key(number: u32) -> EntityKeypair {
-    let mut seed = [0x5a; 32];
-    seed[..4].copy_from_slice(&number.to_le_bytes());
-    EntityKeypair::from_seed(&seed)
-}
-
-fn begin_spawn(world: &mut World, node: usize, number: u32) -> Ticket {
-    let (kind, keypair, config) = (Some("prompt".to_owned()), key(number), HostConfig::default());
-    let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
-    world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
-}
-
 fn begin_spawn_of(world: &mut World, node: usize, origin: OriginHash) -> Ticket {
-    let number = (0..10_000).find(|&number| key(number).origin_hash() == origin).expect("one of them");
-    begin_spawn(world, node, number)
-}
-
-fn spawn(world: &mut World, node: usize, number: u32) -> OriginHash {
-    let ticket = begin_spawn(world, node, number);
-    assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
-    key(number).origin_hash()
+    let number = (0..10_000).find(|&number| numbered_key(number).origin_hash() == origin).expect("one of them");
+    world.begin_spawn(node, numbered_key(number))
 }
 
 fn nodes(world: &World) -> std::ops::Range<usize> {
     0..world.nodes.len()
-}
-
-/// The homes of a daemon, as indices.
-fn homes(world: &World, origin: OriginHash) -> Vec<usize> {
-    let ids: Vec<NodeId> = nodes(world).map(|node| world.id(node)).collect();
-    let homes = View::new(&ids).homes_of(origin);
-    nodes(world).filter(|&node| homes.contains(ids[node])).collect()
 }
 
 /// Cuts two groups off from each other; each side takes the other one for down.
@@ -83,7 +58,7 @@ fn heal(world: &mut World, one: &[usize], other: &[usize]) {
 fn homes_are_asked_and_nobody_else() {
     for_seeds(0..10, 12, |world| {
         world.take_part();
-        let origins: Vec<_> = (0..36).map(|number| spawn(world, number as usize % 12, number)).collect();
+        let origins: Vec<_> = (0..36).map(|number| world.spawn_numbered(number as usize % 12, number)).collect();
         for (number, origin) in origins.iter().enumerate() {
             // What was asked before and is answered without need.
             world.run_for(Duration::from_millis(5));
@@ -105,31 +80,31 @@ fn not_found_is_certain_and_prompt_once_all_have_named_their_daemons() {
     for_seeds(0..10, 8, |world| {
         world.take_part();
         let before = world.now;
-        let ticket = world.call(3, key(1).origin_hash());
-        assert_eq!(world.failure(ticket), RuntimeError::NotFound(key(1).origin_hash()));
+        let ticket = world.call(3, numbered_key(1).origin_hash());
+        assert_eq!(world.failure(ticket), RuntimeError::NotFound(numbered_key(1).origin_hash()));
         assert!(world.now - before < Duration::from_millis(50), "{:?}", world.now - before);
-        assert_eq!(world.located(4, key(1).origin_hash()), None);
+        assert_eq!(world.located(4, numbered_key(1).origin_hash()), None);
     });
 }
 
 #[test]
 fn a_daemon_of_a_member_that_has_yet_to_name_it_is_waited_for() {
     for_seeds(0..20, 6, |world| {
-        let origin = spawn(world, 5, 1);
+        let origin = world.spawn_numbered(5, 1);
         let all: Vec<usize> = nodes(world).collect();
         for node in 0..5 {
             world.tell_members(node, &all);
         }
         world.run_for(SOON);
         let early: Vec<Ticket> = (0..5).map(|node| world.call(node, origin)).collect();
-        let nobody = world.call(0, key(2).origin_hash());
+        let nobody = world.call(0, numbered_key(2).origin_hash());
         world.run_for(Duration::from_secs(5));
         assert!(!world.is_answered(nobody), "it may be with the sixth node for all that is known");
         world.tell_members(5, &all);
         for ticket in early {
             world.outputs(ticket);
         }
-        assert_eq!(world.failure(nobody), RuntimeError::NotFound(key(2).origin_hash()));
+        assert_eq!(world.failure(nobody), RuntimeError::NotFound(numbered_key(2).origin_hash()));
     });
 }
 
@@ -138,7 +113,7 @@ fn callers_find_every_daemon_while_members_come_and_go() {
     for_seeds(0..20, 9, |world| {
         let all: Vec<usize> = nodes(world).collect();
         world.take_part();
-        let origins: Vec<_> = (0..18).map(|number| spawn(world, number as usize % 6, number)).collect();
+        let origins: Vec<_> = (0..18).map(|number| world.spawn_numbered(number as usize % 6, number)).collect();
         for round in 0..6 {
             // Nodes 6 to 8 host nothing, and are taken for down or for members again, by each node in its time.
             let gone = 6 + usize::try_from(world.chance(3)).expect("small");
@@ -169,11 +144,11 @@ fn one_identity_spawned_on_many_nodes_at_once_lives_once() {
             .map(|node| {
                 let pause = world.chance(400);
                 world.run_for(Duration::from_micros(pause));
-                begin_spawn(world, node, 7)
+                world.begin_spawn(node, numbered_key(7))
             })
             .collect();
         world.run_for(Duration::from_secs(3));
-        let origin = key(7).origin_hash();
+        let origin = numbered_key(7).origin_hash();
         let hosts = world.hosts(origin);
         assert_eq!(hosts.len(), 1, "{hosts:?}");
         for ticket in tickets {
@@ -196,9 +171,9 @@ fn copies_on_both_sides_of_a_partition_are_one_when_it_heals() {
         world.take_part();
         part(world, &one, &other);
         // The same identity on both sides, and others that meet nobody.
-        let origin = spawn(world, 0, 1);
-        assert_eq!(spawn(world, 3, 1), origin);
-        let quiet = [spawn(world, 1, 2), spawn(world, 4, 3)];
+        let origin = world.spawn_numbered(0, 1);
+        assert_eq!(world.spawn_numbered(3, 1), origin);
+        let quiet = [world.spawn_numbered(1, 2), world.spawn_numbered(4, 3)];
         assert_eq!(world.hosts(origin).len(), 2);
         heal(world, &one, &other);
         world.run_for(Duration::from_secs(1));
@@ -222,7 +197,7 @@ fn copies_on_both_sides_of_a_partition_are_one_when_it_heals() {
 fn a_daemon_that_moved_is_found_where_it_is_by_whoever_never_called_it() {
     for_seeds(0..20, 8, |world| {
         world.take_part();
-        let origin = spawn(world, 0, 1);
+        let origin = world.spawn_numbered(0, 1);
         for hop in 1..8 {
             assert_eq!(world.moved(hop - 1, origin, hop), Ok(()));
             let caller = (hop + 3) % 8;
@@ -243,12 +218,12 @@ fn a_daemon_that_moved_is_found_where_it_is_by_whoever_never_called_it() {
 fn a_member_that_says_it_hosts_what_it_does_not_is_asked_in_vain() {
     for_seeds(0..20, 7, |world| {
         world.take_part();
-        let origin = key(1).origin_hash();
+        let origin = numbered_key(1).origin_hash();
         let squat = World::placing(vec![origin], Vec::new());
-        for home in homes(world, origin).into_iter().filter(|&home| home != 6) {
+        for home in world.homes(origin).into_iter().filter(|&home| home != 6) {
             world.forge_directory(6, home, &squat);
         }
-        assert_eq!(spawn(world, 0, 1), origin, "it keeps nobody from spawning it");
+        assert_eq!(world.spawn_numbered(0, 1), origin, "it keeps nobody from spawning it");
         for node in 1..6 {
             let ticket = world.call(node, origin);
             world.outputs(ticket);
@@ -263,12 +238,12 @@ fn a_claim_that_the_daemons_key_did_not_sign_is_refused_wherever_it_comes_from()
     in_world(World::new(1, 6), |world| {
         world.may_refuse = true;
         world.take_part();
-        let origin = spawn(world, 0, 1);
+        let origin = world.spawn_numbered(0, 1);
         let thief = world.nodes[5].keypair.clone();
-        let (entity, host) = (key(1).entity_id(), thief.entity_id());
+        let (entity, host) = (numbered_key(1).entity_id(), thief.entity_id());
         let epoch = Epoch::new(9);
         let body = ClaimBody { entity, lineage: Lineage::new(1), epoch, min_epoch: epoch, host, incarnation: None };
-        let genuine = Claim::sign(body, &key(1)).expect("its own key").encode();
+        let genuine = Claim::sign(body, &numbered_key(1)).expect("its own key").encode();
         let mut forged = genuine.clone();
         *forged.last_mut().expect("not empty") ^= 1;
         for node in 0..5 {
@@ -310,7 +285,7 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
             world.lose(0, other, Loss::Silence);
         }
         for number in 0..DAEMONS {
-            spawn(world, 0, number);
+            world.spawn_numbered(0, number);
         }
         let before = world.directory_messages;
         for other in 1..6 {
@@ -319,7 +294,7 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
         world.take_part();
         let sent = world.directory_messages - before;
         assert!(sent < 80, "{sent} messages");
-        let own = (0..DAEMONS).filter(|&number| homes(world, key(number).origin_hash()).contains(&0)).count();
+        let own = (0..DAEMONS).filter(|&number| world.homes(numbered_key(number).origin_hash()).contains(&0)).count();
         let kept: usize = (1..6).map(|node| world.nodes[node].engine.kept_addresses()).sum();
         assert_eq!(kept, 3 * DAEMONS as usize - own);
         // A member goes: what it kept finds another home, and no more.
@@ -331,7 +306,7 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
         assert!(world.directory_messages - before < 60, "{}", world.directory_messages - before);
         for number in (0..DAEMONS).step_by(501) {
             let caller = 1 + number as usize % 4;
-            assert_eq!(world.located(caller, key(number).origin_hash()), Some(world.id(0)));
+            assert_eq!(world.located(caller, numbered_key(number).origin_hash()), Some(world.id(0)));
         }
         // The host goes, and its entries with it.
         world.restart(0);
@@ -342,9 +317,10 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
 
 /// A daemon that its host names to others only.
 fn named_to_others(world: &mut World, host: usize) -> OriginHash {
-    let number =
-        (0..10_000).find(|&number| !homes(world, key(number).origin_hash()).contains(&host)).expect("one of them");
-    spawn(world, host, number)
+    let number = (0..10_000)
+        .find(|&number| !world.homes(numbered_key(number).origin_hash()).contains(&host))
+        .expect("one of them");
+    world.spawn_numbered(host, number)
 }
 
 #[test]
@@ -355,7 +331,7 @@ fn a_home_whose_runtime_was_begun_anew_is_told_again_who_lives_where() {
             let origin = named_to_others(world, 0);
             let kept = |world: &World| -> usize { (0..6).map(|node| world.nodes[node].engine.kept_addresses()).sum() };
             assert_eq!(kept(world), 3);
-            for home in homes(world, origin) {
+            for home in world.homes(origin) {
                 world.end_runtime(home, silently);
                 let pause = world.chance(40_000);
                 world.run_for(Duration::from_micros(pause));
@@ -365,8 +341,8 @@ fn a_home_whose_runtime_was_begun_anew_is_told_again_who_lives_where() {
             assert_eq!(kept(world), 3, "each home knows of it again");
             // What is nowhere is known to be nowhere again, at once.
             let before = world.now;
-            let ticket = world.call(1, key(9_999).origin_hash());
-            assert_eq!(world.failure(ticket), RuntimeError::NotFound(key(9_999).origin_hash()));
+            let ticket = world.call(1, numbered_key(9_999).origin_hash());
+            assert_eq!(world.failure(ticket), RuntimeError::NotFound(numbered_key(9_999).origin_hash()));
             assert!(world.now - before < Duration::from_millis(50), "{:?}", world.now - before);
         });
     }
@@ -378,7 +354,7 @@ fn a_home_whose_runtime_was_begun_anew_is_never_sure_of_what_it_was_not_told() {
         world.take_part();
         let origin = named_to_others(world, 0);
         let all: Vec<usize> = nodes(world).collect();
-        let homes = homes(world, origin);
+        let homes = world.homes(origin);
         let other = (1..6).find(|node| !homes.contains(node)).expect("two are no homes");
         // The members change, and change back, while runtimes of homes are begun anew: passes are under way.
         for &home in &homes {
@@ -402,7 +378,7 @@ fn a_home_whose_runtime_was_begun_anew_is_never_sure_of_what_it_was_not_told() {
 
 /// A node that is no home of a daemon and does not host it.
 fn stranger_to(world: &World, host: usize, origin: OriginHash) -> usize {
-    let homes = homes(world, origin);
+    let homes = world.homes(origin);
     nodes(world).find(|node| *node != host && !homes.contains(node)).expect("there are more nodes than homes")
 }
 
@@ -462,5 +438,46 @@ fn who_begins_again_under_the_identity_of_the_node_spawns_its_daemons_at_once() 
         let ticket = begin_spawn_of(world, 0, origin);
         assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
         assert!(world.now - before < Duration::from_secs(1), "{:?}", world.now - before);
+    });
+}
+
+#[test]
+fn requirement_bounds_a_home_that_cannot_remember_a_node_whole_warns_of_it_once_until_it_can() {
+    const MOST_OF_A_NODE: usize = 1 << 20;
+    const HOME: usize = 0;
+    const CROWDED: usize = 1;
+    // Names so many daemons, as after a session that broke, and says that these are all.
+    let names = |world: &mut World, count: usize| {
+        let view = View::new(&[world.id(HOME), world.id(CROWDED)]).name();
+        let origins: Vec<_> = (1..=count as u64).map(OriginHash::new).collect();
+        let (mut anew, last) = (true, origins.len().div_ceil(MOST_PAIRS) - 1);
+        for (nth, hosted) in origins.chunks(MOST_PAIRS).enumerate() {
+            let (hosted, settled) = (hosted.to_vec(), (nth == last).then_some(view.0));
+            let place =
+                DirectoryMessage::Place { anew, hosted, gone: Vec::new(), settled, between: Between::default() };
+            world.forge_directory(CROWDED, HOME, &place);
+            anew = false;
+        }
+    };
+    warnings::keep();
+    in_world(World::new(1, 2), |world| {
+        world.take_part();
+        let about = format!("host={}", world.id(CROWDED));
+        let warned = || warnings::take().iter().filter(|text| text.contains(&about)).count();
+        names(world, MOST_OF_A_NODE);
+        assert_eq!(warned(), 0, "there is room for all");
+        names(world, MOST_OF_A_NODE + 2);
+        assert_eq!(warned(), 1);
+        names(world, MOST_OF_A_NODE + 2);
+        assert_eq!(warned(), 0, "it is known");
+        assert_eq!(world.nodes[HOME].engine.kept_addresses(), MOST_OF_A_NODE);
+        names(world, 1);
+        names(world, MOST_OF_A_NODE + 2);
+        assert_eq!(warned(), 1, "it had been remembered whole");
+        world.lose(HOME, CROWDED, Loss::Goodbye);
+        world.connect(HOME, CROWDED, false);
+        world.run_for(SOON);
+        names(world, MOST_OF_A_NODE + 1);
+        assert_eq!(warned(), 1, "it was gone");
     });
 }

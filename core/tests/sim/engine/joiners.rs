@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::{HostConfig, Ticket};
-use mesh_daemon_core::identity::{EntityKeypair, OriginHash};
+use mesh_daemon_core::daemon::Ticket;
+use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::membership::{LONGEST_JOIN, Standing};
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest};
+use mesh_daemon_core::runtime::{RuntimeError, Settlement};
 
 use super::for_seeds;
 use super::world::World;
@@ -14,14 +14,12 @@ use super::world::World;
 const SEED: usize = 0;
 const JOINER: usize = 5;
 
-fn key(number: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[number; 32])
+fn begin_spawn(world: &mut World, node: usize, seed: u8) -> Ticket {
+    world.begin_spawn(node, World::daemon_key(seed))
 }
 
-fn begin_spawn(world: &mut World, node: usize, number: u8) -> Ticket {
-    let (kind, keypair, config) = (Some("prompt".to_owned()), key(number), HostConfig::default());
-    let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
-    world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
+fn origin(seed: u8) -> OriginHash {
+    World::daemon_key(seed).origin_hash()
 }
 
 fn pause(world: &mut World, most: Duration) {
@@ -66,12 +64,23 @@ fn join(world: &mut World) {
     world.tell_standing(JOINER, Standing::Settled);
 }
 
-fn fenced(world: &World) -> usize {
-    world.daemon_events.iter().filter(|(_, event)| *event == DaemonEvent::Fenced).count()
+/// It reaches its seed and hears of the others.
+fn arrives(world: &mut World) {
+    let all: Vec<usize> = (0..=JOINER).collect();
+    world.connect(JOINER, SEED, false);
+    world.tell_members(SEED, &all);
+    world.tell_standing(JOINER, Standing::Arriving);
+    world.tell_members(JOINER, &all);
 }
 
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
+/// The rest of its way into the mesh.
+fn meets_the_others(world: &mut World) {
+    let all: Vec<usize> = (0..=JOINER).collect();
+    for node in 1..JOINER {
+        world.connect(JOINER, node, false);
+        world.tell_members(node, &all);
+    }
+    world.tell_standing(JOINER, Standing::Settled);
 }
 
 #[test]
@@ -79,9 +88,8 @@ fn a_node_that_has_yet_to_join_spawns_nothing_that_lives_there_and_its_calls_arr
     for_seeds(0..100, 6, |world| {
         five_and_one(world);
         let host = 1 + usize::try_from(world.chance(4)).expect("small");
-        let ticket = begin_spawn(world, host, 1);
-        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
-        let (origin, nowhere) = (key(1).origin_hash(), key(2).origin_hash());
+        world.spawn(host, 1, "prompt");
+        let (origin, nowhere) = (origin(1), origin(2));
         let second = begin_spawn(world, JOINER, 1);
         let (call, send, in_vain) =
             (world.call(JOINER, origin), world.send(JOINER, origin), world.call(JOINER, nowhere));
@@ -98,12 +106,11 @@ fn a_node_that_has_yet_to_join_spawns_nothing_that_lives_there_and_its_calls_arr
         world.outputs(call);
         assert!(matches!(world.wait_for(send), Ok(Settlement::Done)));
         assert_eq!(world.failure(in_vain), RuntimeError::NotFound(nowhere));
-        assert_eq!((hosts(world, origin), fenced(world)), (vec![host], 0));
+        assert_eq!((world.hosting(origin), world.fenced().len()), (vec![host], 0));
         assert_eq!(world.located(JOINER, origin), Some(world.id(host)));
         // What lives nowhere is spawned at once.
         let before = world.now;
-        let ticket = begin_spawn(world, JOINER, 3);
-        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        world.spawn(JOINER, 3, "prompt");
         assert!(world.now - before < Duration::from_millis(500), "{:?}", world.now - before);
         world.run_for(Duration::from_secs(40));
         world.assert_nothing_left();
@@ -115,25 +122,16 @@ fn homes_that_a_joiner_has_yet_to_meet_are_waited_for() {
     for_seeds(0..40, 6, |world| {
         five_and_one(world);
         for number in 1..=8 {
-            let ticket = begin_spawn(world, usize::from(number) % 4 + 1, number);
-            assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+            world.spawn(usize::from(number) % 4 + 1, number, "prompt");
         }
-        let all: Vec<usize> = (0..=JOINER).collect();
-        world.connect(JOINER, SEED, false);
-        world.tell_members(SEED, &all);
-        world.tell_standing(JOINER, Standing::Arriving);
-        world.tell_members(JOINER, &all);
+        arrives(world);
         let tickets: Vec<Ticket> = (1..=8).map(|number| begin_spawn(world, JOINER, number)).collect();
         pause(world, Duration::from_secs(5));
-        for node in 1..JOINER {
-            world.connect(JOINER, node, false);
-            world.tell_members(node, &all);
-        }
-        world.tell_standing(JOINER, Standing::Settled);
+        meets_the_others(world);
         for ticket in tickets {
             assert!(matches!(world.wait_for(ticket), Err(RuntimeError::AlreadyRegistered(_))));
         }
-        assert_eq!(fenced(world), 0);
+        assert_eq!(world.fenced().len(), 0);
         world.run_for(Duration::from_secs(40));
         world.assert_nothing_left();
     });
@@ -143,22 +141,13 @@ fn homes_that_a_joiner_has_yet_to_meet_are_waited_for() {
 fn a_spawn_waits_for_as_long_as_its_node_may_need_to_join() {
     for_seeds(0..10, 6, |world| {
         five_and_one(world);
-        let ticket = begin_spawn(world, 1, 1);
-        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        world.spawn(1, 1, "prompt");
         let (waiting, nowhere) = (begin_spawn(world, JOINER, 1), begin_spawn(world, JOINER, 2));
         world.run_for(LONGEST_JOIN / 2);
-        world.connect(JOINER, SEED, false);
-        let all: Vec<usize> = (0..=JOINER).collect();
-        world.tell_members(SEED, &all);
-        world.tell_standing(JOINER, Standing::Arriving);
-        world.tell_members(JOINER, &all);
+        arrives(world);
         world.run_for(LONGEST_JOIN * 49 / 100);
         assert!(!world.is_answered(waiting) && !world.is_answered(nowhere), "it has yet to meet those who would know");
-        for node in 1..JOINER {
-            world.connect(JOINER, node, false);
-            world.tell_members(node, &all);
-        }
-        world.tell_standing(JOINER, Standing::Settled);
+        meets_the_others(world);
         assert!(matches!(world.wait_for(waiting), Err(RuntimeError::AlreadyRegistered(_))));
         assert!(matches!(world.wait_for(nowhere), Ok(Settlement::Spawned(_))));
         world.run_for(Duration::from_secs(40));
@@ -171,7 +160,7 @@ fn a_node_that_finds_nobody_begins_without_them_and_is_not_sure_of_what_they_may
     for_seeds(0..10, 6, |world| {
         five_and_one(world);
         let spawning = begin_spawn(world, JOINER, 1);
-        let call = world.call(JOINER, key(2).origin_hash());
+        let call = world.call(JOINER, origin(2));
         world.run_for(Duration::from_secs(2));
         assert!(!world.is_answered(spawning));
         world.tell_standing(JOINER, Standing::Apart);
@@ -179,12 +168,11 @@ fn a_node_that_finds_nobody_begins_without_them_and_is_not_sure_of_what_they_may
         let before = world.now;
         let next = begin_spawn(world, JOINER, 3);
         assert!(matches!(world.wait_for(next), Ok(Settlement::Spawned(_))));
-        assert_eq!(world.located(JOINER, key(4).origin_hash()), None);
+        assert_eq!(world.located(JOINER, origin(4)), None);
         assert!(world.now - before < Duration::from_millis(100), "nothing more is waited for");
         world.run_for(Duration::from_secs(10));
         assert!(!world.is_answered(call), "it may be with those that are sought");
-        let ticket = begin_spawn(world, 2, 2);
-        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        world.spawn(2, 2, "prompt");
         world.tell_standing(JOINER, Standing::Seeking);
         join(world);
         world.outputs(call);
@@ -197,8 +185,7 @@ fn a_node_that_finds_nobody_begins_without_them_and_is_not_sure_of_what_they_may
 fn one_that_joins_through_another_that_has_yet_to_join_is_not_sure_either() {
     for_seeds(0..20, 3, |world| {
         // The third has the daemon; the second seeks it and is the seed of the first.
-        let ticket = begin_spawn(world, 2, 1);
-        assert!(matches!(world.wait_for(ticket), Ok(Settlement::Spawned(_))));
+        world.spawn(2, 1, "prompt");
         world.lose(2, 0, Loss::Silence);
         world.lose(2, 1, Loss::Silence);
         world.tell_members(2, &[2]);
@@ -217,7 +204,7 @@ fn one_that_joins_through_another_that_has_yet_to_join_is_not_sure_either() {
         world.connect(0, 2, false);
         world.tell_members(0, &[0, 1, 2]);
         assert!(matches!(world.wait_for(second), Err(RuntimeError::AlreadyRegistered(_))));
-        assert_eq!((hosts(world, key(1).origin_hash()), fenced(world)), (vec![2], 0));
+        assert_eq!((world.hosting(origin(1)), world.fenced().len()), (vec![2], 0));
     });
 }
 
@@ -238,8 +225,8 @@ fn one_of_several(world: &mut World, nodes: &[usize]) {
     let refusals = tickets.into_iter().filter(|&ticket| refused(world.wait_for(ticket))).count();
     assert_eq!(refusals, nodes.len() - 1, "one has it");
     world.run_for(Duration::from_secs(1));
-    assert_eq!((hosts(world, key(7).origin_hash()).len(), fenced(world)), (1, 0));
-    let call = world.call(nodes[0], key(7).origin_hash());
+    assert_eq!((world.hosting(origin(7)).len(), world.fenced().len()), (1, 0));
+    let call = world.call(nodes[0], origin(7));
     world.outputs(call);
     world.run_for(Duration::from_secs(40));
     world.assert_nothing_left();

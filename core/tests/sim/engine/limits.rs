@@ -11,7 +11,7 @@ use mesh_daemon_core::wire::events::{Event, Item, Opening, StreamId};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId, Stage, StagedItem, Unwelcome};
 
 use super::in_world;
-use super::world::{How, Meddler, World};
+use super::world::{How, Meddler, NEVER, World};
 
 fn with_budget(nodes: usize, arrival_budget: u64) -> World {
     let migration = MigrationSettings { arrival_budget, ..MigrationSettings::default() };
@@ -90,7 +90,7 @@ fn two_thousand_moves_at_once_between_two_nodes_are_bounded_fair_and_all_finish(
         }
         world.run_for(Duration::from_secs(20));
         for (node, origins) in origins.iter().enumerate() {
-            assert!(origins.iter().all(|origin| world.hosts(*origin).iter().map(|(host, _)| *host).eq([1 - node])));
+            assert!(origins.iter().all(|origin| world.hosting(*origin) == [1 - node]));
         }
         world.assert_nothing_left();
     });
@@ -111,7 +111,7 @@ fn hazard_62_sources_that_compete_for_little_room_all_finish() {
             assert_eq!(world.wait_migration(node, migration), Ok(()));
         }
         world.run_for(Duration::from_secs(1));
-        assert!(moves.iter().all(|(_, origin)| world.hosts(*origin).iter().map(|(host, _)| *host).eq([3])));
+        assert!(moves.iter().all(|(_, origin)| world.hosting(*origin) == [3]));
         world.assert_nothing_left();
     });
 }
@@ -217,8 +217,7 @@ fn requirement_92_waiting_events_that_come_before_their_turn_are_bounded_in_byte
         let origin = world.spawn(0, 1, "prompt");
         let late = How::Delay(Duration::from_secs(5));
         world.meddler = Some(Meddler { message: "CutoverNotify", nth: 0, how: late });
-        let ticket = world.drive(0, origin, 0, 1);
-        let migration = world.migration(ticket).expect("it begins");
+        let migration = world.driving(0, origin, 0, 1);
         let staged = (Role::Target, Stage::Replay);
         assert!(world.run_until(Duration::from_secs(5), |world| world.nodes[1].stages.contains(&staged)));
         let entity = World::daemon_key(1).entity_id();
@@ -386,7 +385,7 @@ fn hazard_65_the_target_moves_the_daemon_on_at_once_when_the_source_has_let_go()
         assert!(world.now - asked >= late, "not before");
         assert_eq!(world.wait_migration(0, first), Ok(()));
         world.run_for(Duration::from_secs(1));
-        assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [2]);
+        assert_eq!(world.hosting(origin), [2]);
         world.assert_nothing_left();
     });
 }
@@ -447,7 +446,7 @@ fn an_output_beyond_the_callers_limit_is_an_error_for_that_caller_alone() {
 fn a_send_that_found_no_host_does_not_say_that_a_mailbox_is_full() {
     in_world(World::new(3, 2), |world| {
         // It may host the daemon, and cannot be asked.
-        world.cut(0, 1, Duration::from_secs(100_000));
+        world.cut(0, 1, NEVER);
         world.run_for(Duration::from_secs(1));
         let origin = World::daemon_key(9).origin_hash();
         let ticket = world.send(0, origin);

@@ -12,16 +12,12 @@ use mesh_daemon_core::wire::Lane;
 use super::daemon::HANG;
 use super::in_world;
 use super::load::answers_are_true;
-use super::world::{Trap, World};
+use super::world::World;
 
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const THIRD: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
-}
 
 #[test]
 fn hazard_13_the_next_runtime_of_a_node_reaches_daemons_that_the_former_one_called() {
@@ -55,11 +51,8 @@ fn decided(world: &mut World, live: bool) -> (OriginHash, MigrationId) {
         world.send(index % 3, origin);
     }
     let message = if live { "ActivateAck" } else { "ActivateTarget" };
-    world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: SECOND });
-    let ticket = world.migrate(SOURCE, origin, TARGET);
-    let migration = world.migration(ticket).expect("it begins");
-    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
-    (origin, migration)
+    let ticket = world.broken_move(SOURCE, origin, TARGET, message, SECOND);
+    (origin, world.migration(ticket).expect("it begins"))
 }
 
 #[test]
@@ -69,14 +62,14 @@ fn hazard_64_a_target_whose_runtime_was_begun_anew_does_not_say_that_nothing_ran
             let (origin, migration) = decided(world, true);
             // It runs there, and is said to have run.
             world.run_for(SECOND / 2);
-            assert_eq!(hosts(world, origin), [TARGET]);
+            assert_eq!(world.hosting(origin), [TARGET]);
             assert_eq!(world.seen(origin).len(), 15);
             world.end_runtime(TARGET, true);
             if begins {
                 world.begin_runtime(TARGET);
             }
             world.run_for(20 * SECOND);
-            assert_eq!(hosts(world, origin), [SOURCE], "the frozen copy goes on as a new life");
+            assert_eq!(world.hosting(origin), [SOURCE], "the frozen copy goes on as a new life");
             let told = world.wait_migration(SOURCE, migration);
             assert_eq!(told.as_ref().map_err(MigrationFailure::outcome), Err(Outcome::Unknown));
             let ran: BTreeSet<_> = world.ran.iter().collect();
@@ -102,7 +95,7 @@ fn hazard_64_a_source_whose_runtime_has_ended_leaves_nobody_in_doubt() {
                 world.begin_runtime(SOURCE);
             }
             world.run_for(20 * SECOND);
-            assert_eq!(hosts(world, origin), [], "the daemon ended with the runtime that had not handed it over");
+            assert_eq!(world.hosting(origin), [], "the daemon ended with the runtime that had not handed it over");
             assert!(world.nodes[TARGET].engine.migrations().is_empty(), "nothing is kept for it");
         });
     }
@@ -167,9 +160,7 @@ fn doubted_for_long(world: &mut World) -> OriginHash {
         let ticket = world.call(node, origin);
         world.outputs(ticket);
     }
-    world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: 4000 * SECOND });
-    world.migrate(SOURCE, origin, TARGET);
-    assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke behind the decision");
+    world.broken_move(SOURCE, origin, TARGET, "ActivateAck", 4000 * SECOND);
     world.run_for(700 * SECOND);
     origin
 }
@@ -180,13 +171,13 @@ fn handed_on(world: &mut World) -> OriginHash {
     assert_eq!(world.moved(TARGET, origin, THIRD), Ok(()));
     world.run_for(1500 * SECOND);
     assert_eq!(world.nodes[TARGET].engine.census().pointers, 0, "it has forgotten where it went");
-    assert_eq!(hosts(world, origin), [THIRD]);
+    assert_eq!(world.hosting(origin), [THIRD]);
     origin
 }
 
 /// The daemon lives on the third node alone, and whoever calls it reaches it there.
 fn lives_on_with_the_third(world: &mut World, origin: OriginHash) {
-    assert_eq!(hosts(world, origin), [THIRD], "one copy");
+    assert_eq!(world.hosting(origin), [THIRD], "one copy");
     assert!(world.nodes[SOURCE].engine.migrations().is_empty(), "the source has let go");
     for node in (0..3).filter(|&node| !world.nodes[node].bare).collect::<Vec<_>>() {
         let ticket = world.call(node, origin);
@@ -250,7 +241,7 @@ fn hazard_69_a_copy_that_is_taken_over_outranks_whatever_was_heard_of_the_other_
         assert_eq!(world.recover(SOURCE, origin), Ok(()));
         world.connect(SOURCE, TARGET, false);
         world.run_for(SECOND);
-        assert_eq!(hosts(world, origin), [SOURCE], "the word was that the other copy is gone");
+        assert_eq!(world.hosting(origin), [SOURCE], "the word was that the other copy is gone");
         let ticket = world.call(THIRD, origin);
         world.outputs(ticket);
     });
@@ -261,9 +252,7 @@ fn the_word_that_a_target_is_gone_is_void_when_it_is_back_before_the_daemon_was_
     for message in ["ActivateTarget", "ActivateAck"] {
         in_world(World::new(1, 4), |world| {
             let origin = world.spawn(SOURCE, 1, "prompt");
-            world.trap = Some(Trap { message, nth: 0, arrives: false, heal_after: 20 * SECOND });
-            world.migrate(SOURCE, origin, TARGET);
-            assert!(world.run_until(SECOND, |world| world.sprung), "the connection broke at {message}");
+            world.broken_move(SOURCE, origin, TARGET, message, 20 * SECOND);
             // Somebody is silent, so that the question lasts.
             world.cut(SOURCE, 3, 60 * SECOND);
             world.run_for(19 * SECOND);
@@ -273,7 +262,7 @@ fn the_word_that_a_target_is_gone_is_void_when_it_is_back_before_the_daemon_was_
                 other => panic!("{other:?}"),
             }
             world.run_for(10 * SECOND);
-            assert_eq!(hosts(world, origin), [TARGET], "one copy");
+            assert_eq!(world.hosting(origin), [TARGET], "one copy");
             assert!(world.retired.iter().all(|(_, reason)| *reason != StopReason::Fenced), "nobody had to be fenced");
             let ticket = world.call(2, origin);
             world.outputs(ticket);
@@ -290,7 +279,7 @@ fn hazard_64_who_has_the_daemon_now_and_is_silent_is_waited_for_before_it_is_tak
         world.run_for(SECOND);
         world.restart(TARGET);
         world.run_for(20 * SECOND);
-        assert_eq!(hosts(world, origin), [THIRD], "it may be there");
+        assert_eq!(world.hosting(origin), [THIRD], "it may be there");
         world.run_for(20 * SECOND);
         lives_on_with_the_third(world, origin);
     });
@@ -304,9 +293,9 @@ fn hazard_64_what_nobody_has_is_taken_over_at_once_and_who_stays_silent_is_not_w
         world.run_for(SECOND);
         world.restart(TARGET);
         world.run_for(30 * SECOND);
-        assert_eq!(hosts(world, origin), [], "the fourth may have it");
+        assert_eq!(world.hosting(origin), [], "the fourth may have it");
         world.run_for(600 * SECOND);
-        assert_eq!(hosts(world, origin), [SOURCE]);
+        assert_eq!(world.hosting(origin), [SOURCE]);
         let ticket = world.call(2, origin);
         world.outputs(ticket);
     });

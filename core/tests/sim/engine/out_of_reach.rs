@@ -12,11 +12,10 @@ use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::events::{Event, EventsMessage, Item};
 
 use super::daemon::HANG;
-use super::world::{Trap, World};
+use super::world::{NEVER, Trap, World};
 use super::{for_seeds, in_world};
 
 const SECOND: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(100_000);
 /// When whoever waits for what is out of reach has been told so.
 const PATIENCE: Duration = Duration::from_secs(300);
 const MEBIBYTE: usize = 1 << 20;
@@ -78,7 +77,7 @@ fn events_sent_on_to_a_host_that_is_declared_lost_are_told_to_be_in_doubt() {
         let origin = behind_a_former_host(world, "slow");
         let maybe = deliver(world, 2, origin);
         world.run_for(Duration::from_micros(900));
-        world.cut(0, 1, LONG);
+        world.cut(0, 1, NEVER);
         world.run_for(SECOND);
         let behind = deliver(world, 2, origin);
         world.run_for(SECOND);
@@ -99,7 +98,7 @@ fn a_sender_waits_five_minutes_for_a_host_that_is_out_of_reach() {
         let hang = world.request(HANG, 0);
         let maybe = world.deliver(1, origin, hang);
         world.run_for(Duration::from_millis(50));
-        world.cut(0, 1, LONG);
+        world.cut(0, 1, NEVER);
         world.run_for(SECOND);
         let never = deliver(world, 1, origin);
         let took = answered_within(world, maybe, 2 * PATIENCE);
@@ -130,7 +129,7 @@ fn a_host_that_is_back_within_five_minutes_is_waited_for_again_and_again() {
 fn a_sender_waits_five_minutes_for_a_host_that_only_a_former_one_cannot_reach() {
     in_world(World::new(1, 3), |world| {
         let origin = behind_a_former_host(world, "prompt");
-        world.cut(0, 1, LONG);
+        world.cut(0, 1, NEVER);
         world.run_for(SECOND);
         let waiting = deliver(world, 2, origin);
         let took = answered_within(world, waiting, 2 * PATIENCE);
@@ -144,7 +143,7 @@ fn whoever_looks_for_a_daemon_waits_for_the_peer_that_may_host_it_and_then_has_l
     for back in [true, false] {
         in_world(World::new(1, 3), |world| {
             let origin = world.spawn(0, 1, "prompt");
-            world.cut(0, 1, if back { 20 * SECOND } else { LONG });
+            world.cut(0, 1, if back { 20 * SECOND } else { NEVER });
             world.run_for(SECOND);
             // Node 2 says that it knows of none; node 0 cannot be asked.
             let waiting = deliver(world, 1, origin);

@@ -8,30 +8,23 @@ use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeOptions};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 use super::in_world;
-use super::world::{How, Meddler, World};
+use super::world::{How, Meddler, NEVER, World};
 use crate::seeds;
 
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const DRIVER: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
-/// Longer than any case runs.
-const NEVER: Duration = Duration::from_secs(100_000);
 
 /// A move that a third node drives, up to the instant at which this message is sent.
 fn until(world: &mut World, message: &'static str) -> (OriginHash, MigrationId) {
     let origin = world.spawn(SOURCE, 1, "prompt");
     let ticket = world.call(TARGET, origin);
     world.outputs(ticket);
-    let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
-    let migration = world.migration(ticket).expect("it begins");
+    let migration = world.driving(DRIVER, origin, SOURCE, TARGET);
     let sent = |world: &World| world.messages.iter().any(|(.., name)| *name == message);
     assert!(world.run_until(5 * SECOND, sent), "{message} is sent");
     (origin, migration)
-}
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
 }
 
 fn outcome(result: &Result<(), MigrationFailure>) -> Option<Outcome> {
@@ -55,7 +48,7 @@ fn hazard_60_a_refusal_that_overtakes_the_news_of_the_sources_death_does_not_say
             let right = if silently { Outcome::Unknown } else { Outcome::Lost };
             assert_eq!(outcome(&result), Some(right), "{result:?}");
             world.run_for(100 * SECOND);
-            assert_eq!(hosts(world, origin), []);
+            assert_eq!(world.hosting(origin), []);
             world.assert_nothing_left();
         });
     }
@@ -70,7 +63,7 @@ fn a_target_that_cannot_reach_the_living_source_leaves_the_daemon_there() {
         world.cut(SOURCE, TARGET, 20 * SECOND);
         let unavailable = MigrationFailure::TargetUnavailable(world.id(TARGET));
         assert_eq!(world.wait_migration(DRIVER, migration), Err(unavailable));
-        assert_eq!(hosts(world, origin), [SOURCE]);
+        assert_eq!(world.hosting(origin), [SOURCE]);
         world.run_for(100 * SECOND);
         world.assert_nothing_left();
     });
@@ -90,7 +83,7 @@ fn hazard_39_a_cancel_of_a_move_that_ended_before_another_one_took_the_daemon_aw
             let id = MoveId { entity, migration, attempt: 1, epoch };
             world.forge(TARGET, SOURCE, &MigrationMessage::MigrationFailed { id, reason });
             world.run_for(SECOND / 10);
-            assert_eq!(hosts(world, origin), [SOURCE]);
+            assert_eq!(world.hosting(origin), [SOURCE]);
             assert!(!world.nodes[DRIVER].over.contains_key(&migration.get()), "its driver has not heard of it");
             if let Some(to) = leaves {
                 assert_eq!(world.driven(SOURCE, origin, SOURCE, to), Ok(()));
@@ -102,7 +95,7 @@ fn hazard_39_a_cancel_of_a_move_that_ended_before_another_one_took_the_daemon_aw
             world.settle(DRIVER);
             let result = world.wait_migration(DRIVER, migration);
             assert_eq!(outcome(&result), Some(right), "it left for {leaves:?}: {result:?}");
-            assert_eq!(hosts(world, origin), [leaves.unwrap_or(SOURCE)]);
+            assert_eq!(world.hosting(origin), [leaves.unwrap_or(SOURCE)]);
             world.run_for(100 * SECOND);
             world.assert_nothing_left();
         });
@@ -123,7 +116,7 @@ fn hazard_64_a_source_whose_runtime_has_ended_is_not_said_to_have_the_daemon() {
                 let what = format!("{message}, begins {begins}: {result:?}");
                 assert_eq!(outcome(&result), Some(Outcome::Lost), "{what}");
                 world.run_for(700 * SECOND);
-                assert_eq!(hosts(world, origin), [], "{what}");
+                assert_eq!(world.hosting(origin), [], "{what}");
                 world.assert_nothing_left();
             });
         }
@@ -140,7 +133,7 @@ fn hazard_64_a_source_whose_runtime_ended_behind_the_hand_over_leaves_a_move_tha
                 world.begin_runtime(SOURCE);
             }
             assert_eq!(world.wait_migration(DRIVER, migration), Ok(()), "begins {begins}");
-            assert_eq!(hosts(world, origin), [TARGET]);
+            assert_eq!(world.hosting(origin), [TARGET]);
         });
     }
 }
@@ -160,7 +153,7 @@ fn hazard_64_a_word_to_go_live_that_is_late_does_not_bring_back_what_was_said_to
             let result = world.wait_migration(DRIVER, migration);
             assert_eq!(outcome(&result), Some(Outcome::Lost), "begins {begins}: {result:?}");
             world.run_for(100 * SECOND);
-            assert_eq!(hosts(world, origin), [], "begins {begins}");
+            assert_eq!(world.hosting(origin), [], "begins {begins}");
             world.assert_nothing_left();
         });
     }
@@ -181,11 +174,11 @@ fn a_source_that_lets_its_driver_drive_no_more_leaves_no_handle_open() {
             let result = world.wait_migration(DRIVER, migration);
             if message == "ActivateAck" {
                 assert_eq!(result, Ok(()));
-                assert_eq!(hosts(world, origin), [TARGET]);
+                assert_eq!(world.hosting(origin), [TARGET]);
             } else {
                 assert_eq!(outcome(&result), Some(Outcome::Lost), "{message}: {result:?}");
                 world.run_for(700 * SECOND);
-                assert_eq!(hosts(world, origin), []);
+                assert_eq!(world.hosting(origin), []);
             }
             world.assert_nothing_left();
         });
@@ -208,7 +201,7 @@ fn a_source_that_is_alive_and_says_nothing_leaves_no_handle_open() {
             assert!(world.run_until(200 * SECOND, ends), "{message}: the handle ends");
             let result = world.wait_migration(DRIVER, migration);
             assert_eq!(outcome(&result), Some(right), "{message}: {result:?}");
-            assert_eq!(hosts(world, origin), [host], "{message}: {result:?}");
+            assert_eq!(world.hosting(origin), [host], "{message}: {result:?}");
         });
     }
 }
@@ -229,7 +222,7 @@ fn a_node_that_was_lost_for_good_long_ago_does_not_keep_the_dead_from_being_call
                 }
                 other => panic!("{before:?}: {other:?}"),
             }
-            assert_eq!(hosts(world, origin), []);
+            assert_eq!(world.hosting(origin), []);
         });
     }
 }

@@ -20,8 +20,7 @@ const BYSTANDER: usize = 3;
 fn held_at(world: &mut World, message: &'static str) -> (OriginHash, MoveId) {
     let origin = world.spawn(SOURCE, 1, "prompt");
     world.meddler = Some(Meddler { message, nth: 0, how: How::Delay(Duration::from_secs(2)) });
-    let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-    let migration = world.migration(ticket).expect("it begins");
+    let migration = world.driving(THIRD, origin, SOURCE, TARGET);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.meddled, 1, "{message} is held up");
     (origin, move_of(migration))
@@ -42,7 +41,7 @@ fn lives_alone(world: &mut World, origin: OriginHash, host: usize) {
     let ticket = world.call(THIRD, origin);
     world.outputs(ticket);
     world.run_for(Duration::from_secs(5));
-    assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [host]);
+    assert_eq!(world.hosting(origin), [host]);
     assert_eq!(world.seen(origin).len(), world.requests(), "nothing else ran");
     world.assert_nothing_left();
 }
@@ -94,8 +93,7 @@ fn requirements_88_89_waiting_events_that_come_behind_the_activation_are_not_tak
         in_world(World::open(1, 3).refusing(), |world| {
             let (origin, id) = if message == "none" {
                 let origin = world.spawn(SOURCE, 1, "prompt");
-                let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-                let migration = world.migration(ticket).expect("it begins");
+                let migration = world.driving(THIRD, origin, SOURCE, TARGET);
                 assert_eq!(world.wait_migration(THIRD, migration), Ok(()));
                 world.run_for(Duration::from_secs(1));
                 (origin, move_of(migration))
@@ -193,8 +191,7 @@ fn a_source_that_waits_for_its_target_is_not_kept_frozen_by_its_driver() {
         let origin = world.spawn(SOURCE, 1, "prompt");
         // The driver hears each as well; the third one is the answer to the last events.
         world.meddler = Some(Meddler { message: "ReplayComplete", nth: 2, how: How::Lose });
-        let ticket = world.drive(THIRD, origin, SOURCE, TARGET);
-        let migration = world.migration(ticket).expect("it begins");
+        let migration = world.driving(THIRD, origin, SOURCE, TARGET);
         let id = move_of(migration);
         world.run_for(Duration::from_secs(1));
         assert_eq!(stage_of(world, Role::Source), Some(Stage::Cutover), "the mailbox is closed");

@@ -12,9 +12,8 @@ use mesh_daemon_core::wire::directory::DirectoryMessage;
 
 use super::in_world;
 use super::load::answers_are_true;
-use super::world::{How, Meddler, Trap, World};
+use super::world::{How, Meddler, NEVER, Trap, World};
 
-const LONG: Duration = Duration::from_secs(100_000);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn options(recover_lost: bool, handover_hold: Duration) -> RuntimeOptions {
@@ -39,7 +38,7 @@ fn in_doubt(world: &mut World, message: &'static str, arrives: bool) -> (OriginH
         world.outputs(ticket);
     }
     let waiting = (0..12).map(|index| world.call(index % 3, origin)).collect();
-    world.trap = Some(Trap { message, nth: 0, arrives, heal_after: LONG });
+    world.trap = Some(Trap { message, nth: 0, arrives, heal_after: NEVER });
     let ticket = world.migrate(0, origin, 1);
     let migration = world.migration(ticket).expect("it begins");
     match world.wait_migration(0, migration) {
@@ -69,7 +68,7 @@ fn answered(world: &mut World, waiting: Vec<Ticket>) {
 
 fn works_on(world: &mut World, origin: OriginHash, host: usize) {
     world.run_for(SECOND);
-    let hosts: Vec<usize> = world.hosts(origin).into_iter().map(|(node, _)| node).collect();
+    let hosts: Vec<usize> = world.hosting(origin);
     assert_eq!(hosts, [host], "one live copy");
     for node in 0..3 {
         // The first may find that its stream leads to a life that has ended.
@@ -196,7 +195,7 @@ fn the_declared_loss_of_the_target_counts_as_the_word_where_that_was_asked_for()
             assert_eq!(world.hosts(origin), [], "a connection that broke is no loss");
             world.lose(0, 1, Loss::Silence);
             world.run_for(Duration::from_secs(60));
-            let hosts: Vec<usize> = world.hosts(origin).into_iter().map(|(node, _)| node).collect();
+            let hosts: Vec<usize> = world.hosting(origin);
             assert_eq!(hosts, host);
             if recover_lost {
                 answered(world, waiting);
@@ -376,7 +375,7 @@ fn a_host_without_the_key_takes_over_with_a_chain_of_hand_overs() {
         let migration = world.migration(ticket).expect("it begins");
         assert_eq!(world.wait_migration(2, migration), Ok(()));
         world.run_for(SECOND);
-        world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: LONG });
+        world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: NEVER });
         let ticket = world.migrate_with(0, origin, 1, options);
         let migration = world.migration(ticket).expect("it begins");
         assert!(world.wait_migration(0, migration).is_err());
@@ -432,8 +431,7 @@ fn whoever_waits_for_a_daemon_to_arrive_wholly_is_answered_when_it_is_fenced_bef
         world.drive(0, origin, 0, 1);
         world.run_for(Duration::from_secs(1));
         assert_eq!(world.hosts(origin)[0].0, 1, "it is live, and its former host has not let go");
-        let ticket = world.drive(2, origin, 1, 0);
-        let migration = world.migration(ticket).expect("it begins");
+        let migration = world.driving(2, origin, 1, 0);
         world.run_for(Duration::from_secs(1));
         assert!(!world.nodes[2].over.contains_key(&migration.get()), "it waits");
         let (daemon, epoch) = (World::daemon_key(1), Epoch::new(10));

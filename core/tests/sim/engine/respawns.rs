@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::Ticket;
-use mesh_daemon_core::directory::View;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{Executed, RuntimeError};
@@ -11,7 +10,7 @@ use mesh_daemon_core::runtime::{Executed, RuntimeError};
 use super::daemon::HANG;
 use super::in_world;
 use super::load::answers_are_true;
-use super::world::World;
+use super::world::{NEVER, World};
 use crate::seeds;
 
 const CALLER: usize = 0;
@@ -19,16 +18,12 @@ const HOST: usize = 1;
 const HEIR: usize = 2;
 const COLD: usize = 3;
 const SECOND: Duration = Duration::from_secs(1);
-const NEVER: Duration = Duration::from_secs(100_000);
 /// Far below the time after which a silent peer is lost.
 const SOON: Duration = Duration::from_secs(4);
 
 /// The daemon of these tests: of members, the caller is the one that does not keep its address.
 fn daemon(world: &World) -> u8 {
-    let all: Vec<_> = (0..4).map(|node| world.id(node)).collect();
-    let view = View::new(&all);
-    let kept = |seed: &u8| view.homes_of(World::daemon_key(*seed).origin_hash()).contains(all[CALLER]);
-    (1..=u8::MAX).find(|seed| !kept(seed)).expect("one of many")
+    world.daemon_with_homes(|homes| !homes.contains(&CALLER))
 }
 
 /// The daemon begins anew where it is not known that its former host may live: members hear of it from those who keep its

@@ -26,7 +26,7 @@ fn lives_on(world: &mut World, origin: OriginHash, host: usize) {
         let ticket = world.call(node, origin);
         world.outputs(ticket);
     }
-    assert_eq!(world.hosts(origin).iter().map(|(host, _)| *host).collect::<Vec<_>>(), [host]);
+    assert_eq!(world.hosting(origin), [host]);
     world.run_for(Duration::from_secs(1));
     world.assert_nothing_left();
 }

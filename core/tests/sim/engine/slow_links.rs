@@ -7,7 +7,7 @@ use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::directory::View;
 use mesh_daemon_core::identity::{NodeId, OriginHash};
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::runtime::{DaemonEvent, Settlement};
+use mesh_daemon_core::runtime::Settlement;
 use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::directory::{DirectoryMessage, Rival};
 
@@ -15,10 +15,6 @@ use super::world::World;
 use super::{for_seeds, in_world};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).iter().map(|(host, _)| *host).collect()
-}
 
 /// Nothing gets out from one node to another, and as much waits there as may.
 fn fill_up(world: &mut World, from: usize, to: usize) {
@@ -40,9 +36,8 @@ fn spawn_again(world: &mut World, node: usize, seed: u8) -> OriginHash {
 fn one_is_left(world: &mut World, origin: OriginHash) {
     world.clogged.clear();
     world.run_for(2 * SECOND);
-    assert_eq!(hosts(world, origin).len(), 1, "{:?}", hosts(world, origin));
-    let fenced = world.daemon_events.iter().filter(|(_, event)| *event == DaemonEvent::Fenced);
-    assert_eq!(fenced.count(), 1);
+    assert_eq!(world.hosting(origin).len(), 1, "{:?}", world.hosting(origin));
+    assert_eq!(world.fenced().len(), 1);
     world.run_for(SECOND);
     world.assert_nothing_left();
 }
@@ -53,11 +48,11 @@ fn claims_for_a_peer_that_has_much_to_take_wait_until_it_has_taken_it() {
         let origin = world.spawn(0, 1, "prompt");
         fill_up(world, 0, 1);
         assert_eq!(spawn_again(world, 1, 1), origin);
-        assert_eq!(hosts(world, origin), [0, 1]);
+        assert_eq!(world.hosting(origin), [0, 1]);
         let rivals = vec![Rival { origin, host: world.id(1) }];
         world.forge_directory(2, 0, &DirectoryMessage::Rivals { rivals });
         world.run_for(SECOND);
-        assert_eq!(hosts(world, origin), [0, 1], "nothing got through");
+        assert_eq!(world.hosting(origin), [0, 1], "nothing got through");
         one_is_left(world, origin);
     });
 }
@@ -71,7 +66,7 @@ fn an_arrival_is_named_to_a_peer_that_has_much_to_take_once_it_has_taken_it() {
         assert_eq!(spawn_again(world, 1, 1), origin);
         assert_eq!(world.moved(2, origin, 0), Ok(()));
         world.run_for(SECOND);
-        assert_eq!(hosts(world, origin), [0, 1], "nothing got through");
+        assert_eq!(world.hosting(origin), [0, 1], "nothing got through");
         one_is_left(world, origin);
     });
 }

@@ -2,39 +2,20 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::{HostConfig, Ticket};
-use mesh_daemon_core::directory::{Claim, ClaimBody, View};
-use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, NodeId, OriginHash};
+use mesh_daemon_core::daemon::Ticket;
+use mesh_daemon_core::directory::{Claim, ClaimBody};
+use mesh_daemon_core::identity::{Epoch, Lineage, OriginHash};
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::runtime::{RuntimeError, SpawnRequest};
+use mesh_daemon_core::runtime::RuntimeError;
 use mesh_daemon_core::wire::directory::{DirectoryMessage, MOST_NAMED};
 
-use super::world::World;
+use super::world::{World, numbered_key};
 use super::{for_seeds, in_world};
 use crate::seeds;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// More than an answer names.
 const MANY: usize = 14;
-
-fn key(number: u32) -> EntityKeypair {
-    let mut seed = [0x3c; 32];
-    seed[..4].copy_from_slice(&number.to_le_bytes());
-    EntityKeypair::from_seed(&seed)
-}
-
-fn begin_spawn(world: &mut World, node: usize, keypair: EntityKeypair) -> Ticket {
-    let (kind, config) = (Some("prompt".to_owned()), HostConfig::default());
-    let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
-    world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
-}
-
-/// The homes of a daemon, as indices.
-fn homes(world: &World, origin: OriginHash) -> Vec<usize> {
-    let ids: Vec<NodeId> = (0..world.nodes.len()).map(|node| world.id(node)).collect();
-    let homes = View::new(&ids).homes_of(origin);
-    (0..ids.len()).filter(|&node| homes.contains(ids[node])).collect()
-}
 
 fn refused(world: &mut World, ticket: Ticket) -> bool {
     match world.wait_for(ticket) {
@@ -46,12 +27,12 @@ fn refused(world: &mut World, ticket: Ticket) -> bool {
 
 /// All of them spawn one daemon, each a moment after the one before; and again, once it lives, whoever has not got it.
 fn all_spawn(world: &mut World, spread: u64) {
-    let origin = key(1).origin_hash();
+    let origin = numbered_key(1).origin_hash();
     let tickets: Vec<Ticket> = (0..MANY)
         .map(|node| {
             let pause = world.chance(spread);
             world.run_for(Duration::from_micros(pause));
-            begin_spawn(world, node, key(1))
+            world.begin_spawn(node, numbered_key(1))
         })
         .collect();
     world.run_for(3 * SECOND);
@@ -62,7 +43,7 @@ fn all_spawn(world: &mut World, spread: u64) {
     for pause in [SECOND / 10, 200 * SECOND] {
         world.run_for(pause);
         for node in (0..MANY).filter(|node| *node != hosts[0].0) {
-            let ticket = begin_spawn(world, node, key(1));
+            let ticket = world.begin_spawn(node, numbered_key(1));
             assert!(refused(world, ticket), "n{node}");
             assert_eq!(world.located(node, origin), Some(world.id(hosts[0].0)));
         }
@@ -94,17 +75,17 @@ fn one_identity_spawned_at_once_on_many_that_are_no_members_lives_once() {
 fn hosts_that_a_home_still_names_and_that_have_it_no_more_hide_nobody() {
     for_seeds(0..20, MANY, |world| {
         world.take_part();
-        let origin = key(1).origin_hash();
-        let homes = homes(world, origin);
+        let origin = numbered_key(1).origin_hash();
+        let homes = world.homes(origin);
         let two: Vec<usize> = (0..MANY).filter(|node| !homes.contains(node)).take(2).collect();
         for node in (0..MANY).filter(|node| !two.contains(node)) {
-            let ticket = begin_spawn(world, node, key(1));
+            let ticket = world.begin_spawn(node, numbered_key(1));
             world.wait_for(ticket).as_ref().expect("nobody has it");
             let stop = world.act(node, None, |engine, ticket, now| engine.stop(ticket, origin, now));
             world.wait_for(stop).as_ref().expect("it stops");
         }
         world.run_for(SECOND / 100);
-        let two: Vec<Ticket> = two.into_iter().map(|node| begin_spawn(world, node, key(1))).collect();
+        let two: Vec<Ticket> = two.into_iter().map(|node| world.begin_spawn(node, numbered_key(1))).collect();
         world.run_for(3 * SECOND);
         let spawned = two.into_iter().filter(|ticket| !refused(world, *ticket)).count();
         let hosts = world.hosts(origin);
@@ -121,11 +102,11 @@ fn hazard_60_a_host_that_is_dead_does_not_speak_against_one_that_is_silent() {
     for seed in seeds::chosen(0..10) {
         in_world(World::new(seed, 6), |world| {
             world.take_part();
-            let daemon = (0..1000).map(key).find(|key| !homes(world, key.origin_hash()).contains(&0));
+            let daemon = (0..1000).map(numbered_key).find(|key| !world.homes(key.origin_hash()).contains(&0));
             let daemon = daemon.expect("one of them");
             let origin = daemon.origin_hash();
-            let homes = homes(world, origin);
-            let ticket = begin_spawn(world, 0, daemon.clone());
+            let homes = world.homes(origin);
+            let ticket = world.begin_spawn(0, daemon.clone());
             world.wait_for(ticket).as_ref().expect("nobody has it");
             let others: Vec<usize> = (1..6).filter(|node| !homes.contains(node)).collect();
             let (dead, other) = (others[0], others[1]);
@@ -137,7 +118,7 @@ fn hazard_60_a_host_that_is_dead_does_not_speak_against_one_that_is_silent() {
             world.forge_directory(dead, homes[0], &DirectoryMessage::Claim { claim: &claim });
             world.lose(other, dead, Loss::Goodbye);
             world.cut(other, 0, 100 * SECOND);
-            let ticket = begin_spawn(world, other, daemon.clone());
+            let ticket = world.begin_spawn(other, daemon.clone());
             world.run_for(20 * SECOND);
             assert_eq!(world.hosts(origin).len(), 1, "the silent one has it");
             assert!(!world.is_answered(ticket), "it may be back");
@@ -145,7 +126,7 @@ fn hazard_60_a_host_that_is_dead_does_not_speak_against_one_that_is_silent() {
             let error = world.failure(ticket).to_string();
             assert!(error.contains(&world.id(0).to_string()), "it names the host: {error}");
             world.run_for(100 * SECOND);
-            let ticket = begin_spawn(world, other, daemon);
+            let ticket = world.begin_spawn(other, daemon);
             assert!(refused(world, ticket));
             let caller = world.call(other, origin);
             world.outputs(caller);
@@ -158,7 +139,7 @@ fn hazard_60_a_host_that_is_dead_does_not_speak_against_one_that_is_silent() {
 fn a_node_is_told_of_more_rivals_than_fit_a_message() {
     for_seeds(0..2, 5, |world| {
         world.take_part();
-        let ticket = begin_spawn(world, 0, key(1));
+        let ticket = world.begin_spawn(0, numbered_key(1));
         world.wait_for(ticket).as_ref().expect("nobody has it");
         let origins: Vec<OriginHash> =
             (0..MOST_NAMED as u64).map(|number| OriginHash::new(u64::MAX - number)).collect();
@@ -168,7 +149,7 @@ fn a_node_is_told_of_more_rivals_than_fit_a_message() {
         assert_eq!(world.nodes[0].engine.kept_addresses(), MOST_NAMED);
         world.run_for(SECOND);
         for node in 1..5 {
-            let ticket = world.call(node, key(1).origin_hash());
+            let ticket = world.call(node, numbered_key(1).origin_hash());
             world.outputs(ticket);
         }
     });

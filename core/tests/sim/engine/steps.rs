@@ -9,7 +9,7 @@ use mesh_daemon_core::runtime::{ArrivalPolicy, OrchestratorPolicy, RuntimeOption
 
 use super::in_world;
 use super::load::{Plan, answers_are_true, check};
-use super::world::World;
+use super::world::{NEVER, World};
 use crate::seeds;
 
 const SOURCE: usize = 0;
@@ -51,9 +51,6 @@ enum Fault {
     GivenUp,
 }
 
-/// Longer than any case runs.
-const NEVER: Duration = Duration::from_secs(100_000);
-
 const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Restart, Fault::Cut, Fault::GivenUp];
 
 #[derive(Clone, Copy, Debug)]
@@ -81,10 +78,6 @@ fn calls(world: &mut World, origin: OriginHash, dead: &[usize]) {
     for node in [SOURCE, TARGET, DRIVER, CALLER, CALLER].into_iter().filter(|node| !dead.contains(node)) {
         world.call(node, origin);
     }
-}
-
-fn hosts(world: &World, origin: OriginHash) -> Vec<usize> {
-    world.hosts(origin).into_iter().map(|(node, _)| node).collect()
 }
 
 fn strike(world: &mut World, fault: Fault, victim: usize) {
@@ -122,7 +115,7 @@ fn struck_at(world: &mut World, case: Case, origin: OriginHash) -> (Progress, Op
     }
     let progress = Progress {
         decided: world.messages.iter().any(|(.., sent)| *sent == "ActivateTarget"),
-        live: hosts(world, origin).contains(&TARGET),
+        live: world.hosting(origin).contains(&TARGET),
     };
     let victims: &[usize] = if both { &[SOURCE, TARGET] } else { &[victim] };
     if both {
@@ -154,7 +147,7 @@ fn row(
     let died = matches!(case.fault, Fault::Kill | Fault::Restart);
     if case.both {
         // Nobody is left who could go on, and only a move that was over before is told to be complete.
-        assert_eq!(hosts(world, origin), [], "{what}: the daemon died with its hosts");
+        assert_eq!(world.hosting(origin), [], "{what}: the daemon died with its hosts");
         match told.expect("the driver lives") {
             None | Some(Outcome::Target) => assert!(progress.live, "{what}"),
             Some(Outcome::Source) => panic!("{what}: it had died"),
@@ -165,21 +158,21 @@ fn row(
     match (case.victim, died) {
         // Its next life takes the daemon in, where the former one had nothing of it yet.
         (TARGET, true) if !progress.decided && case.fault == Fault::Restart && told == Some(None) => {
-            assert_eq!(hosts(world, origin), [TARGET], "{what}");
+            assert_eq!(world.hosting(origin), [TARGET], "{what}");
         }
         (TARGET, true) if !progress.decided => {
             assert_eq!(told, Some(Some(Outcome::Source)), "{what}");
-            assert_eq!(hosts(world, origin), [SOURCE], "{what}");
+            assert_eq!(world.hosting(origin), [SOURCE], "{what}");
         }
         (TARGET, true) => {
             if case.fault == Fault::Kill {
                 world.run_for(Duration::from_secs(60));
-                assert_eq!(hosts(world, origin), [], "{what}: silence proves nothing");
+                assert_eq!(world.hosting(origin), [], "{what}: silence proves nothing");
                 let _gone_or_taken_over = world.recover(SOURCE, origin);
             }
             world.run_for(Duration::from_secs(60));
             // Once the source has let go, the daemon dies with its host.
-            let left = hosts(world, origin);
+            let left = world.hosting(origin);
             assert!(left == [SOURCE] || (left.is_empty() && progress.live), "{what}: {left:?}");
             assert!(matches!(told, Some(None | Some(Outcome::Unknown | Outcome::Lost))), "{what}");
         }
@@ -187,18 +180,18 @@ fn row(
             // Silence proves nothing.
             let expected = if case.fault == Fault::Kill { Outcome::Unknown } else { Outcome::Lost };
             assert_eq!(told, Some(Some(expected)), "{what}");
-            assert_eq!(hosts(world, origin), [], "{what}: the daemon died with its host");
+            assert_eq!(world.hosting(origin), [], "{what}: the daemon died with its host");
         }
         (SOURCE, true) => {
             // Never by itself: what was on its way died with the source.
             let expected: &[usize] = if progress.live { &[TARGET] } else { &[] };
-            assert_eq!(hosts(world, origin), expected, "{what}");
+            assert_eq!(world.hosting(origin), expected, "{what}");
             let told = told.expect("the driver lives");
             assert!(matches!(told, None | Some(Outcome::Unknown | Outcome::Lost | Outcome::Target)), "{what}");
         }
         // Nobody with a copy died: one lives on, and the driver was told the truth.
         _ => {
-            let left = hosts(world, origin);
+            let left = world.hosting(origin);
             assert_eq!(left.len(), 1, "{what}: {left:?}");
             match told {
                 Some(None | Some(Outcome::Target)) => assert_eq!(left, [TARGET], "{what}"),
@@ -229,7 +222,7 @@ fn run(world: &mut World, case: Case) {
     answers_are_true(world);
     world.assert_nothing_left();
     // Whatever happened, the daemon goes on and can move again; or its identity can be spawned anew.
-    let host = hosts(world, origin).first().copied().unwrap_or_else(|| {
+    let host = world.hosting(origin).first().copied().unwrap_or_else(|| {
         assert_eq!(world.spawn(CALLER, 1, case.kind), origin);
         CALLER
     });

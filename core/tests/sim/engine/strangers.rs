@@ -3,35 +3,15 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::daemon::{HostConfig, Ticket};
-use mesh_daemon_core::identity::{EntityKeypair, OriginHash};
+use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement, SpawnRequest, StopReason};
+use mesh_daemon_core::runtime::{RuntimeError, StopReason};
 
 use super::pointers::assert_asleep;
-use super::world::World;
+use super::world::{World, numbered_key};
 use super::{for_seeds, in_world};
 
 const SOON: Duration = Duration::from_millis(500);
-
-fn key(number: u32) -> EntityKeypair {
-    let mut seed = [0x5b; 32];
-    seed[..4].copy_from_slice(&number.to_le_bytes());
-    EntityKeypair::from_seed(&seed)
-}
-
-fn begin_spawn(world: &mut World, node: usize, number: u32) -> Ticket {
-    let (kind, keypair, config) = (Some("prompt".to_owned()), key(number), HostConfig::default());
-    let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
-    world.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
-}
-
-fn spawn(world: &mut World, node: usize, number: u32) -> OriginHash {
-    let ticket = begin_spawn(world, node, number);
-    let result = world.wait_for(ticket);
-    assert!(matches!(result, Ok(Settlement::Spawned(_))), "{result:?}");
-    key(number).origin_hash()
-}
 
 fn part(world: &mut World, one: &[usize], other: &[usize]) {
     for &here in one {
@@ -52,18 +32,13 @@ fn heal(world: &mut World, one: &[usize], other: &[usize]) {
     world.run_for(SOON);
 }
 
-fn fenced(world: &World) -> Vec<usize> {
-    let nodes = world.daemon_events.iter().filter(|(_, event)| *event == DaemonEvent::Fenced).map(|(node, _)| *node);
-    nodes.collect()
-}
-
 /// One copy is left, the other one heard why it ends, and everybody reaches the one.
 fn one_is_left(world: &mut World, origin: OriginHash, copies: &[usize]) -> usize {
     let hosts = world.hosts(origin);
     assert_eq!(hosts.len(), 1, "{hosts:?}");
     let host = hosts[0].0;
     let losers: Vec<usize> = copies.iter().copied().filter(|copy| *copy != host).collect();
-    assert_eq!(fenced(world), losers);
+    assert_eq!(world.fenced(), losers);
     for loser in losers {
         assert!(world.retired.contains(&(loser, StopReason::Fenced)));
     }
@@ -80,9 +55,9 @@ fn copies_of_strangers_on_both_sides_of_a_partition_are_one_when_it_heals() {
     for_seeds(0..40, 4, |world| {
         let (one, other) = ([0, 1], [2, 3]);
         part(world, &one, &other);
-        let origin = spawn(world, 0, 1);
-        assert_eq!(spawn(world, 2, 1), origin);
-        let quiet = [spawn(world, 1, 2), spawn(world, 3, 3), spawn(world, 3, 4)];
+        let origin = world.spawn_numbered(0, 1);
+        assert_eq!(world.spawn_numbered(2, 1), origin);
+        let quiet = [world.spawn_numbered(1, 2), world.spawn_numbered(3, 3), world.spawn_numbered(3, 4)];
         for caller in 0..4 {
             let ticket = world.call(caller, origin);
             world.outputs(ticket);
@@ -116,8 +91,8 @@ fn a_member_and_a_stranger_compare_their_copies_and_so_do_a_member_and_one_that_
             }
             world.run_for(SOON);
             part(world, &members, &[3]);
-            let origin = spawn(world, 1, 1);
-            assert_eq!(spawn(world, 3, 1), origin);
+            let origin = world.spawn_numbered(1, 1);
+            assert_eq!(world.spawn_numbered(3, 1), origin);
             if leaves {
                 // The members take it for one of them until they notice, and it names nothing to homes.
                 for node in members {
@@ -141,8 +116,8 @@ fn a_member_and_a_stranger_compare_their_copies_and_so_do_a_member_and_one_that_
 fn who_is_no_member_any_more_is_compared_with() {
     for_seeds(0..20, 2, |world| {
         part(world, &[0], &[1]);
-        let origin = spawn(world, 0, 1);
-        spawn(world, 1, 1);
+        let origin = world.spawn_numbered(0, 1);
+        world.spawn_numbered(1, 1);
         for node in 0..2 {
             world.tell_members(node, &[0, 1]);
         }
@@ -159,16 +134,16 @@ fn who_is_no_member_any_more_is_compared_with() {
 #[test]
 fn a_spawn_that_lives_before_the_answer_of_a_slow_host_comes_is_compared_when_it_comes() {
     for_seeds(0..10, 2, |world| {
-        let origin = spawn(world, 0, 1);
+        let origin = world.spawn_numbered(0, 1);
         world.lag.insert(0, Duration::from_secs(5));
-        let ticket = begin_spawn(world, 1, 1);
+        let ticket = world.begin_spawn(1, numbered_key(1));
         assert!(world.wait_for(ticket).is_ok(), "nobody said otherwise in time");
         assert_eq!(world.hosts(origin).len(), 2);
         world.run_for(Duration::from_secs(20));
         world.lag.clear();
         world.run_for(Duration::from_secs(10));
         assert_eq!(world.hosts(origin).len(), 1);
-        assert_eq!(fenced(world).len(), 1);
+        assert_eq!(world.fenced().len(), 1);
     });
 }
 
@@ -178,8 +153,8 @@ fn a_copy_that_arrives_is_compared_with_the_peers_of_its_new_host() {
     for_seeds(0..20, 3, |world| {
         part(world, &[0], &[1]);
         world.lose(1, 2, Loss::Silence);
-        let origin = spawn(world, 0, 1);
-        spawn(world, 1, 1);
+        let origin = world.spawn_numbered(0, 1);
+        world.spawn_numbered(1, 1);
         world.connect(1, 2, false);
         world.run_for(SOON);
         assert_eq!(world.hosts(origin).len(), 2, "their hosts do not meet");
@@ -196,12 +171,12 @@ fn a_copy_that_moved_wins_over_one_that_did_not_wherever_more_daemons_live() {
         for_seeds(0..10, 4, |world| {
             let (one, other) = ([0, 2], [1, 3]);
             part(world, &one, &other);
-            let origin = spawn(world, 0, 1);
-            spawn(world, 1, 1);
+            let origin = world.spawn_numbered(0, 1);
+            world.spawn_numbered(1, 1);
             assert_eq!(world.moved(0, origin, 2), Ok(()));
             assert_eq!(world.moved(2, origin, 0), Ok(()));
             for number in 10..15 {
-                spawn(world, many, number);
+                world.spawn_numbered(many, number);
             }
             heal(world, &one, &other);
             assert_eq!(one_is_left(world, origin, &[0, 1]), 0);
@@ -216,20 +191,21 @@ fn a_session_that_breaks_while_daemons_are_named_begins_anew() {
         in_world(World::new(round, 2), |world| {
             part(world, &[0], &[1]);
             for number in 0..DAEMONS {
-                spawn(world, 0, number);
+                world.spawn_numbered(0, number);
             }
             let twice = (0..20).chain(DAEMONS - 20..DAEMONS);
             for number in twice.chain(DAEMONS..2 * DAEMONS) {
-                spawn(world, 1, number);
+                world.spawn_numbered(1, number);
             }
             world.connect(0, 1, false);
             // Something that names daemons is on the way, or waits to be sent.
             world.run_for(Duration::from_micros(30_100 + 200 * round));
             world.cut(0, 1, Duration::from_millis(10));
             world.run_for(Duration::from_secs(3));
-            let twice = (0..DAEMONS).filter(|&number| world.hosts(key(number).origin_hash()).len() != 1).count();
+            let twice =
+                (0..DAEMONS).filter(|&number| world.hosts(numbered_key(number).origin_hash()).len() != 1).count();
             assert_eq!(twice, 0);
-            assert_eq!(fenced(world).len(), 40);
+            assert_eq!(world.fenced().len(), 40);
             assert_asleep_after(world);
         });
     }
@@ -247,14 +223,14 @@ fn every_daemon_of_a_node_that_has_a_copy_elsewhere_is_left_once() {
     in_world(World::new(1, 2), |world| {
         part(world, &[0], &[1]);
         for number in 0..DAEMONS {
-            spawn(world, 0, number);
-            spawn(world, 1, number);
+            world.spawn_numbered(0, number);
+            world.spawn_numbered(1, number);
         }
         world.connect(0, 1, false);
         world.run_for(Duration::from_secs(3));
-        let twice = (0..DAEMONS).filter(|&number| world.hosts(key(number).origin_hash()).len() != 1).count();
+        let twice = (0..DAEMONS).filter(|&number| world.hosts(numbered_key(number).origin_hash()).len() != 1).count();
         assert_eq!(twice, 0);
-        assert_eq!(fenced(world).len(), DAEMONS as usize);
+        assert_eq!(world.fenced().len(), DAEMONS as usize);
         assert_asleep_after(world);
     });
 }
@@ -265,9 +241,9 @@ fn strangers_name_each_daemon_once_and_only_those_of_the_node_with_fewer() {
     in_world(World::new(1, 3), |world| {
         part(world, &[0], &[1, 2]);
         for number in 0..DAEMONS {
-            spawn(world, 0, number);
+            world.spawn_numbered(0, number);
         }
-        spawn(world, 1, DAEMONS);
+        world.spawn_numbered(1, DAEMONS);
         world.run_for(SOON);
         let before = world.directory_messages;
         world.connect(0, 1, false);
@@ -281,7 +257,7 @@ fn strangers_name_each_daemon_once_and_only_those_of_the_node_with_fewer() {
 
 /// A takeover by node 0 of which node 2 knows: the daemon's key is spawned anew at node 1, which has not heard of it.
 fn taken_over_unheard(world: &mut World) -> OriginHash {
-    let origin = spawn(world, 0, 1);
+    let origin = world.spawn_numbered(0, 1);
     part(world, &[0, 2], &[1]);
     // The host dies and begins it anew, later than what node 2 remembers; node 2 remembers that.
     assert_eq!(world.moved(0, origin, 2), Ok(()));
@@ -291,7 +267,7 @@ fn taken_over_unheard(world: &mut World) -> OriginHash {
         world.lose(0, other, Loss::Silence);
     }
     world.run_for(SOON);
-    assert_eq!(spawn(world, 0, 1), origin);
+    assert_eq!(world.spawn_numbered(0, 1), origin);
     world.run_for(SOON);
     origin
 }
@@ -303,7 +279,7 @@ fn a_takeover_that_died_with_its_host_refuses_nobody() {
         let origin = taken_over_unheard(world);
         world.restart(0);
         world.lose(0, 1, Loss::Silence);
-        assert_eq!(spawn(world, 1, 1), origin);
+        assert_eq!(world.spawn_numbered(1, 1), origin);
         heal(world, &[0, 2], &[1]);
         one_is_left(world, origin, &[1]);
     });
@@ -315,7 +291,7 @@ fn a_takeover_whose_copy_was_stopped_refuses_nobody() {
         let origin = taken_over_unheard(world);
         let ticket = world.act(0, None, |engine, ticket, now| engine.stop(ticket, origin, now));
         assert!(world.wait_for(ticket).is_ok());
-        assert_eq!(spawn(world, 1, 1), origin);
+        assert_eq!(world.spawn_numbered(1, 1), origin);
         heal(world, &[0, 2], &[1]);
         one_is_left(world, origin, &[1]);
     });
@@ -328,7 +304,7 @@ fn a_takeover_that_is_out_of_reach_is_told_to_whoever_begins_the_daemon_anew() {
         world.connect(1, 2, false);
         // Without a word, and for good as far as anybody knows.
         world.lose(0, 2, Loss::Silence);
-        assert_eq!(spawn(world, 1, 1), origin);
+        assert_eq!(world.spawn_numbered(1, 1), origin);
         world.run_for(SOON);
         let ticket = world.call(2, origin);
         world.outputs(ticket);
@@ -345,7 +321,7 @@ fn a_takeover_that_is_out_of_reach_is_told_to_whoever_begins_the_daemon_anew() {
 fn a_takeover_that_said_goodbye_refuses_nobody_at_once() {
     for_seeds(0..10, 3, |world| {
         let origin = taken_over_unheard(world);
-        assert_eq!(spawn(world, 1, 1), origin);
+        assert_eq!(world.spawn_numbered(1, 1), origin);
         world.lose(0, 2, Loss::Goodbye);
         heal(world, &[2], &[1]);
         for node in 1..3 {
@@ -363,11 +339,11 @@ fn no_copy_ends_for_the_sake_of_one_that_is_out_of_reach() {
     for (seed, how) in (0..10).flat_map(|seed| [(seed, Loss::Silence), (seed, Loss::Goodbye)]) {
         in_world(World::new(seed, 4), |world| {
             part(world, &[0, 2], &[1, 3]);
-            let origin = spawn(world, 3, 1);
+            let origin = world.spawn_numbered(3, 1);
             assert_eq!(world.moved(3, origin, 1), Ok(()));
             world.restart(1);
             part(world, &[0, 2], &[1]);
-            assert_eq!(spawn(world, 1, 1), origin);
+            assert_eq!(world.spawn_numbered(1, 1), origin);
             taken_over_unheard(world);
             world.lose(0, 2, how);
             heal(world, &[2], &[1]);
@@ -391,7 +367,7 @@ fn no_copy_ends_for_the_sake_of_one_that_is_out_of_reach() {
 fn hazard_69_what_an_older_copy_says_is_refused_while_the_takeover_is_in_reach() {
     for_seeds(0..10, 3, |world| {
         let origin = taken_over_unheard(world);
-        assert_eq!(spawn(world, 1, 1), origin);
+        assert_eq!(world.spawn_numbered(1, 1), origin);
         world.connect(1, 2, false);
         for _ in 0..3 {
             let ticket = world.call(2, origin);
@@ -410,16 +386,16 @@ fn hazard_69_what_an_older_copy_says_is_refused_while_the_takeover_is_in_reach()
 fn a_call_that_the_loser_was_working_on_is_lost_and_says_so() {
     for_seeds(0..10, 4, |world| {
         part(world, &[0, 3], &[1, 2]);
-        let origin = spawn(world, 0, 1);
+        let origin = world.spawn_numbered(0, 1);
         assert_eq!(world.moved(0, origin, 3), Ok(()));
         assert_eq!(world.moved(3, origin, 0), Ok(()));
-        spawn(world, 1, 1);
+        world.spawn_numbered(1, 1);
         let hang = world.request(super::daemon::HANG, 0);
         let late = world.deliver(2, origin, hang);
         world.run_for(SOON);
         world.connect(0, 1, false);
         world.run_for(SOON);
-        assert_eq!(fenced(world), [1]);
+        assert_eq!(world.fenced(), [1]);
         match world.failure(late) {
             RuntimeError::PeerLost { .. } => {}
             other => panic!("{other}"),

@@ -36,6 +36,10 @@ mod users;
 pub(crate) use channels::SimChannels;
 pub(crate) use meddling::{How, Intruder, Meddler, Sent, Spied, Trap};
 pub(crate) use talk::{Talk, Way};
+pub(crate) use users::numbered_key;
+
+/// Longer than any case runs.
+pub(crate) const NEVER: Duration = Duration::from_secs(100_000);
 
 /// What a frame holds.
 const FRAME: usize = 65_519 - 1;

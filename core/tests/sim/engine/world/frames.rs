@@ -85,7 +85,7 @@ impl World {
                 EventsMessage::Moved { stream: id, node, epoch, .. } => {
                     format!("Moved {} n{} {epoch:?}", stream(&id), who(node))
                 }
-                EventsMessage::Unknown { stream: id, first, .. } => format!("Unknown {} {first}", stream(&id)),
+                EventsMessage::Unknown { stream: id, missing, .. } => format!("Unknown {} {missing:?}", stream(&id)),
                 EventsMessage::Close { stream: id } => format!("Close {}", stream(&id)),
                 EventsMessage::Again { stream: id, .. } => format!("Again {}", stream(&id)),
                 EventsMessage::Full { stream: id, .. } => format!("Full {}", stream(&id)),

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, Sequence};
 use mesh_daemon_core::daemon::{DaemonKey, HostConfig, Ticket};
+use mesh_daemon_core::directory::View;
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId, OriginHash};
 use mesh_daemon_core::membership::Standing;
 use mesh_daemon_core::mesh::{Loss, Record};
 use mesh_daemon_core::migration::{MigrationFailure, MigrationOptions};
-use mesh_daemon_core::runtime::{Engine, Now, RuntimeError, Settlement, SpawnRequest};
+use mesh_daemon_core::runtime::{DaemonEvent, Engine, Now, RuntimeError, Settlement, SpawnRequest};
 use mesh_daemon_core::wire::directory::{Between, DirectoryMessage};
 use mesh_daemon_core::wire::events::EventsMessage;
 use mesh_daemon_core::wire::migration::MigrationMessage;
@@ -17,7 +18,14 @@ use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use rand::Rng;
 
 use super::super::daemon::{Ledger, Request};
-use super::{Wait, World};
+use super::{Trap, Wait, World};
+
+/// The key pair of one daemon of many.
+pub(crate) fn numbered_key(number: u32) -> EntityKeypair {
+    let mut seed = [0x5a; 32];
+    seed[..4].copy_from_slice(&number.to_le_bytes());
+    EntityKeypair::from_seed(&seed)
+}
 
 impl World {
     pub(crate) fn ticket(&mut self, node: usize, request: Option<u64>) -> Ticket {
@@ -48,10 +56,26 @@ impl World {
 
     pub(crate) fn try_spawn(&mut self, node: usize, seed: u8, kind: &str, config: HostConfig) -> (OriginHash, Ticket) {
         let keypair = Self::daemon_key(seed);
-        let origin = keypair.origin_hash();
+        (keypair.origin_hash(), self.begin_spawn_with(node, keypair, kind, config))
+    }
+
+    fn begin_spawn_with(&mut self, node: usize, keypair: EntityKeypair, kind: &str, config: HostConfig) -> Ticket {
         let kind = Some(kind.to_owned());
         let request = SpawnRequest { kind, keypair, config, snapshot: None, instance: false };
-        (origin, self.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now)))
+        self.act(node, None, |engine, ticket, now| engine.spawn(ticket, request, now))
+    }
+
+    pub(crate) fn begin_spawn(&mut self, node: usize, keypair: EntityKeypair) -> Ticket {
+        self.begin_spawn_with(node, keypair, "prompt", HostConfig::default())
+    }
+
+    /// Spawns one daemon of many.
+    pub(crate) fn spawn_numbered(&mut self, node: usize, number: u32) -> OriginHash {
+        let ticket = self.begin_spawn(node, numbered_key(number));
+        match self.wait_for(ticket) {
+            Ok(Settlement::Spawned(_)) => numbered_key(number).origin_hash(),
+            other => panic!("spawned: {other:?}"),
+        }
     }
 
     pub(crate) fn spawn_with(&mut self, node: usize, seed: u8, kind: &str, config: HostConfig) -> OriginHash {
@@ -96,6 +120,22 @@ impl World {
         self.act(node, Some(request.id), |engine, ticket, now| engine.send_event(ticket, origin, payload, now))
     }
 
+    /// Begins a move in which the two lose their connection at this message, which does not arrive, until it heals.
+    pub(crate) fn broken_move(
+        &mut self,
+        from: usize,
+        origin: OriginHash,
+        to: usize,
+        message: &'static str,
+        heal_after: Duration,
+    ) -> Ticket {
+        self.trap = Some(Trap { message, nth: 0, arrives: false, heal_after });
+        let ticket = self.migrate(from, origin, to);
+        let sprung = self.run_until(Duration::from_secs(1), |world| world.sprung);
+        assert!(sprung, "the connection broke at {message}");
+        ticket
+    }
+
     pub(crate) fn migrate_with(
         &mut self,
         node: usize,
@@ -118,6 +158,12 @@ impl World {
         self.act(node, None, |engine, ticket, now| {
             engine.start_migration(ticket, origin, Some(source), target, options, now)
         })
+    }
+
+    /// The same, and it begins.
+    pub(crate) fn driving(&mut self, node: usize, origin: OriginHash, from: usize, to: usize) -> MigrationId {
+        let ticket = self.drive(node, origin, from, to);
+        self.migration(ticket).expect("it begins")
     }
 
     /// The same, and waits.
@@ -302,6 +348,38 @@ impl World {
                 Some((node, key))
             })
             .collect()
+    }
+
+    /// The nodes on which the daemon lives.
+    pub(crate) fn hosting(&self, origin: OriginHash) -> Vec<usize> {
+        self.hosts(origin).into_iter().map(|(node, _)| node).collect()
+    }
+
+    /// The nodes that keep the daemon's address when all are members.
+    pub(crate) fn homes(&self, origin: OriginHash) -> Vec<usize> {
+        let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.keypair.node_id()).collect();
+        let homes = View::new(&ids).homes_of(origin);
+        (0..ids.len()).filter(|&node| homes.contains(ids[node])).collect()
+    }
+
+    /// A daemon with such homes.
+    pub(crate) fn daemon_with_homes(&self, fits: impl Fn(&[usize]) -> bool) -> u8 {
+        let fits = |seed: &u8| fits(&self.homes(Self::daemon_key(*seed).origin_hash()));
+        (1..=u8::MAX).find(fits).expect("one of many")
+    }
+
+    /// Where copies were fenced off, in order.
+    pub(crate) fn fenced(&self) -> Vec<usize> {
+        let fenced = self.daemon_events.iter().filter(|(_, event)| *event == DaemonEvent::Fenced);
+        fenced.map(|(node, _)| *node).collect()
+    }
+
+    /// Everybody's call is answered.
+    pub(crate) fn serves(&mut self, origin: OriginHash, callers: impl IntoIterator<Item = usize>) {
+        for node in callers {
+            let ticket = self.call(node, origin);
+            self.outputs(ticket);
+        }
     }
 
     pub(crate) fn ledger(&self, origin: OriginHash) -> &Ledger {
