@@ -274,7 +274,9 @@ fn what_the_target_says_once_it_agreed_ends_nothing() {
     let now = Instant::now();
     for reason in [FailureReason::NotReady, FailureReason::ComputeNotSupported] {
         for (name, mut driver) in in_states_but(&["asking", "backing off"], now) {
+            let waits_until = driver.deadline();
             assert_eq!(driver.target_refused(reason.clone(), now), [], "{name}");
+            assert_eq!(driver.deadline(), waits_until, "{name}");
         }
     }
     for mut driver in [asking(now), backing_off(now)] {
