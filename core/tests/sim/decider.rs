@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_daemon_core::causal::{ChainBuilder, Horizon};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch, Lineage, MigrationId, NodeId};
-use mesh_daemon_core::migration::{Source, SourceAction, SourceState, Target, TargetAction, TargetState, Transfer};
+use mesh_daemon_core::migration::{
+    Outcome, Source, SourceAction, SourceState, Target, TargetAction, TargetState, Transfer,
+};
 use mesh_daemon_core::snapshot::{SnapshotHead, SnapshotStats};
 use mesh_daemon_core::wire::migration::{CopyState, FailureReason, MoveId, Stage};
 use tokio::time::Instant;
@@ -106,6 +108,16 @@ fn promise_2_it_is_released_only_when_the_target_has_said_that_all_is_staged_beh
 }
 
 #[test]
+fn promise_2_before_it_is_known_how_many_there_are_in_all_nothing_is_released() {
+    let now = Instant::now();
+    let mut source = at_each_state(now).into_iter().rev().nth(2).expect("staging");
+    assert!(source.cutover(now).contains(&SourceAction::Close));
+    assert_eq!(source.replayed(2, HEAD, true, now), []);
+    source.closed(2);
+    assert_eq!(source.replayed(2, HEAD, true, now), [SourceAction::Release]);
+}
+
+#[test]
 fn promise_4_a_target_that_holds_another_chain_or_more_than_it_was_sent_does_not_get_the_daemon() {
     let now = Instant::now();
     for (staged, head) in [(2, HEAD + 1), (2, HEAD - 1), (3, HEAD)] {
@@ -167,6 +179,47 @@ fn the_word_that_a_target_is_gone_counts_only_while_it_is_out_of_reach_and_until
     assert_eq!(source.target_copy(CopyState::Discarded), []);
     assert_eq!(source.target_copy(CopyState::Undecided), []);
     assert_eq!(source.lives_nowhere(), [SourceAction::TakeOver]);
+}
+
+#[test]
+fn a_target_that_waits_for_the_decision_is_told_at_once_and_its_driver_that_nobody_can_say() {
+    let now = Instant::now();
+    let mut source = released(now);
+    assert_eq!(source.cutover(now), [SourceAction::StillAtWork]);
+    source.peer_lost(target(), false);
+    assert_eq!(source.cutover(now), [SourceAction::InDoubt], "its driver may not have heard it");
+    assert_eq!(source.target_copy(CopyState::Undecided), [SourceAction::Activate]);
+    assert!(!source.is_in_doubt());
+    source.peer_lost(target(), true);
+    assert_eq!(source.cutover(now), [SourceAction::InDoubt]);
+    assert_eq!(source.peer_lost(target(), true), [], "it is being looked for");
+}
+
+#[test]
+fn the_loss_of_others_than_target_and_driver_changes_nothing() {
+    let now = Instant::now();
+    let other = node(8);
+    for mut source in at_each_state(now) {
+        let stage = source.stage();
+        assert_eq!(source.peer_lost(other, true), [], "{stage:?}");
+        assert_eq!(source.orchestrator_lost(other), [], "{stage:?}");
+    }
+    let mut source = released(now);
+    source.peer_lost(target(), false);
+    source.declared_lost(other, now);
+    assert_eq!(source.tick(None, now + SILENCE), [], "the target may be back");
+    assert!(source.is_in_doubt());
+}
+
+#[test]
+fn a_driver_that_is_back_has_its_time_to_give_the_word() {
+    let now = Instant::now();
+    let almost = now + SILENCE / 2;
+    for (node, waited_for) in [(driver(), true), (node(8), false)] {
+        let mut source = at_each_state(now).into_iter().rev().nth(2).expect("staging");
+        assert_eq!(source.peer_back(node, almost), []);
+        assert_eq!(source.tick(None, now + SILENCE).is_empty(), waited_for);
+    }
 }
 
 #[test]
@@ -233,6 +286,62 @@ fn a_whole_copy_outlasts_its_source_for_as_long_as_copies_are_held_and_another_d
     assert!(matches!(whole.tick(now + HOLD)[..], [TargetAction::Discard(..)]));
     let mut rest = staged(false, now);
     assert!(matches!(rest.source_cut_off(false, now)[..], [TargetAction::CallOff(..)]));
+}
+
+#[test]
+fn promise_2_only_a_whole_copy_goes_live_and_it_says_so_as_often_as_it_is_told() {
+    let now = Instant::now();
+    let mut rest = staged(false, now);
+    assert_eq!(rest.activate(now), []);
+    assert_eq!(rest.copy(), CopyState::Undecided);
+    assert_eq!(rest.recover(), []);
+    let mut whole = staged(true, now);
+    assert_eq!(whole.activate(now), [TargetAction::Activate, TargetAction::Acknowledge]);
+    assert_eq!(whole.activate(now), [TargetAction::Acknowledge], "the first one may have been lost");
+    assert_eq!(whole.fail(FailureReason::Cancelled), [], "nothing undoes it");
+    assert_eq!(whole.copy(), CopyState::Active);
+}
+
+#[test]
+fn a_state_arrives_once() {
+    let now = Instant::now();
+    let (mut prepared, _) = Target::new(id(), (driver(), node(3)), (SILENCE, HOLD), now);
+    assert_eq!(prepared.received(SILENCE, now), [], "no room was asked for");
+    for complete in [false, true] {
+        let mut target = staged(complete, now);
+        assert!(!target.reserve(now));
+        assert_eq!(target.granted(), []);
+        assert_eq!(target.received(SILENCE, now), []);
+        assert_eq!(target.state, TargetState::Staged { complete });
+    }
+}
+
+#[test]
+fn a_copy_ends_with_the_word_of_its_source_that_it_is_not_the_daemon() {
+    let now = Instant::now();
+    for (said, outcome) in [
+        (CopyState::Active, Outcome::Source),
+        (CopyState::Discarded, Outcome::Source),
+        (CopyState::Gone, Outcome::Unknown),
+    ] {
+        let mut target = staged(true, now);
+        let actions = target.source_answered(said);
+        assert!(matches!(actions[..], [TargetAction::CallOff(_, told)] if told == outcome), "{said:?}: {actions:?}");
+        assert_eq!(target.activate(now), [], "{said:?}: it is over");
+    }
+}
+
+#[test]
+fn a_source_that_is_heard_again_is_in_reach_and_one_that_has_yet_to_decide_is_not_waited_for_long() {
+    let now = Instant::now();
+    let mut whole = staged(true, now);
+    whole.source_cut_off(false, now);
+    assert!(whole.is_in_doubt());
+    whole.heard(now);
+    assert!(!whole.is_in_doubt());
+    assert_eq!(whole.recover(), [], "it is in reach");
+    let mut rest = staged(false, now);
+    assert!(matches!(rest.tick(now + 4 * SILENCE)[..], [TargetAction::Discard(_, Outcome::Source)]));
 }
 
 #[test]

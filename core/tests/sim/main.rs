@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod decider;
+mod driver;
 mod engine;
 mod membership;
 mod net;

@@ -6,6 +6,7 @@
 mod abandoned;
 mod activation;
 mod answers;
+mod attempts;
 mod believed;
 mod beside;
 mod chain;
@@ -48,6 +49,7 @@ mod steps;
 mod strangers;
 mod table;
 mod warnings;
+mod words;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -8,7 +8,7 @@ use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeOptions};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 use super::in_world;
-use super::world::{How, Meddler, NEVER, World};
+use super::world::{How, Meddler, NEVER, Trap, World};
 use crate::seeds;
 
 const SOURCE: usize = 0;
@@ -225,4 +225,87 @@ fn a_node_that_was_lost_for_good_long_ago_does_not_keep_the_dead_from_being_call
             assert_eq!(world.hosting(origin), []);
         });
     }
+}
+
+/// Somebody who may have got it is out of reach for a while, and nobody has given it up.
+#[test]
+fn a_node_that_is_out_of_reach_when_the_source_dies_may_have_the_daemon() {
+    for (reached, right) in [(false, Outcome::Unknown), (true, Outcome::Lost)] {
+        in_world(World::open(1, 4), |world| {
+            if !reached {
+                world.cut(DRIVER, 3, 20 * SECOND);
+                world.run_for(SECOND / 100);
+            }
+            let (origin, migration) = until(world, "TakeSnapshot");
+            world.restart(SOURCE);
+            let result = world.wait_migration(DRIVER, migration);
+            assert_eq!(outcome(&result), Some(right), "reached {reached}: {result:?}");
+            assert_eq!(hosts(world, origin), []);
+        });
+    }
+}
+
+#[test]
+fn what_another_move_brought_to_the_driver_is_not_said_to_be_lost_with_its_source() {
+    in_world(World::open(1, 3), |world| {
+        let (origin, migration) = until(world, "Reserve");
+        world.mute = Some((SOURCE, DRIVER));
+        let reason = FailureReason::StateFailed { detail: "no".into() };
+        let (entity, epoch) = (World::daemon_key(1).entity_id(), Epoch::FIRST);
+        world.forge(
+            TARGET,
+            SOURCE,
+            &MigrationMessage::MigrationFailed { id: MoveId { entity, migration, attempt: 1, epoch }, reason },
+        );
+        world.run_for(SECOND / 10);
+        world.mute = None;
+        assert_eq!(world.driven(TARGET, origin, SOURCE, DRIVER), Ok(()));
+        assert!(
+            !world.nodes[DRIVER].over.contains_key(&migration.get()),
+            "the first one's driver has not heard of its end"
+        );
+        world.restart(SOURCE);
+        let result = world.wait_migration(DRIVER, migration);
+        assert_eq!(outcome(&result), Some(Outcome::Unknown), "{result:?}");
+        assert_eq!(hosts(world, origin), [DRIVER]);
+    });
+}
+
+/// A former host still says that the daemon is on the source, which says that it is not, and then nothing more.
+#[test]
+fn what_a_former_host_says_is_not_where_the_daemon_is() {
+    in_world(World::open(1, 4), |world| {
+        let origin = world.spawn(3, 1, "prompt");
+        assert_eq!(world.moved(3, origin, SOURCE), Ok(()));
+        world.run_for(SECOND);
+        world.meddler = Some(Meddler { message: "TakeSnapshot", nth: 0, how: How::Delay(SECOND) });
+        let ticket = world.drive(DRIVER, origin, SOURCE, TARGET);
+        assert!(world.run_until(SECOND, |world| world.meddled == 1));
+        let migration = world.migration(ticket).expect("it begins");
+        world.end_runtime(SOURCE, true);
+        world.begin_runtime(SOURCE);
+        world.trap = Some(Trap { message: "MigrationFailed", nth: 0, arrives: true, heal_after: NEVER });
+        let result = world.wait_migration(DRIVER, migration);
+        assert!(world.sprung, "the source said that it has none, and is out of reach since");
+        assert_eq!(outcome(&result), Some(Outcome::Unknown), "{result:?}");
+        assert_eq!(hosts(world, origin), []);
+    });
+}
+
+#[test]
+fn a_daemon_that_went_where_its_driver_cannot_ask_is_not_found() {
+    in_world(World::open(1, 4), |world| {
+        let origin = world.spawn(SOURCE, 1, "prompt");
+        world.meddler = Some(Meddler { message: "Inquire", nth: 0, how: How::Delay(SECOND) });
+        let ticket = world.migrate(DRIVER, origin, TARGET);
+        assert!(world.run_until(SECOND, |world| world.meddled == 1), "it is found on the source");
+        let migration = world.migration(ticket).expect("it begins");
+        assert_eq!(world.moved(SOURCE, origin, 3), Ok(()));
+        world.cut(DRIVER, 3, NEVER);
+        let begun = world.now;
+        let result = world.wait_migration(DRIVER, migration);
+        assert_eq!(result, Err(MigrationFailure::DaemonNotFound(origin)));
+        assert!(world.now - begun < 5 * SECOND, "nobody is waited for");
+        assert_eq!(hosts(world, origin), [3]);
+    });
 }
