@@ -18,7 +18,7 @@ class Slow extends Counter {
   }
 }
 
-function rises(values: readonly (number | bigint)[]): void {
+function expectRising(values: readonly (number | bigint)[]): void {
   expect(values).toEqual([...values].sort((one, other) => (one < other ? -1 : one > other ? 1 : 0)));
 }
 
@@ -32,7 +32,7 @@ test('progress counts every event that waits and every one that is staged, and i
   const wait = async ({ rt }: Node, count: number): Promise<void> => {
     await Promise.all(Array.from({ length: count }, () => rt.send(originHash, payload)));
   };
-  const first = a.rt.call(originHash, payload);
+  const running = a.rt.call(originHash, payload);
   await daemon.begun.promise;
   await wait(a, 20);
   await wait(b, 10);
@@ -61,24 +61,26 @@ test('progress counts every event that waits and every one that is staged, and i
   await move.wait();
   const ended = performance.now();
   await told;
-  expect(await first).toEqual([Buffer.from('1:x')]);
+  expect(await running).toEqual([Buffer.from('1:x')]);
   expect(await a.rt.call(originHash, payload)).toEqual([Buffer.from('40:x')]);
 
   expect(frozen).toBeGreaterThan(0);
-  const counts = all.map(({ eventsBuffered, eventsReplayed }) => [Number(eventsBuffered), Number(eventsReplayed)]);
-  expect(counts[0]).toEqual([0, 0]);
-  expect(counts).toContainEqual([frozen + 5, frozen + 5]);
-  expect(counts.at(-1)).toEqual([frozen + 8, frozen + 8]);
-  rises(counts.map(([buffered]) => buffered));
-  rises(counts.map(([, staged]) => staged));
-  for (const [buffered = 0, staged = 0] of counts) expect(staged).toBeLessThanOrEqual(buffered);
+  const counts = all.map(({ eventsBuffered: waiting, eventsReplayed: staged }) => ({ waiting, staged }));
+  const first = BigInt(frozen + 5);
+  const last = BigInt(frozen + 8);
+  expect(counts[0]).toEqual({ waiting: 0n, staged: 0n });
+  expect(counts).toContainEqual({ waiting: first, staged: first });
+  expect(counts.at(-1)).toEqual({ waiting: last, staged: last });
+  expectRising(counts.map(({ waiting }) => waiting));
+  expectRising(counts.map(({ staged }) => staged));
+  for (const { waiting, staged } of counts) expect(staged).toBeLessThanOrEqual(waiting);
 
   const times = all.map(({ elapsedMs }) => elapsedMs);
-  rises(times);
+  expectRising(times);
   expect(times[0]).toBeGreaterThanOrEqual(0);
   // It was told of the last ones behind the gate, and of everything before the end.
   expect(times.at(-1)).toBeGreaterThan(opened - began);
   expect(times.at(-1)).toBeLessThan(ended - asked);
-  rises(all.map(({ bytesSent }) => bytesSent));
+  expectRising(all.map(({ bytesSent }) => bytesSent));
   expect(all.at(-1)?.bytesSent).toBe(all.at(-1)?.bytesTotal);
 });
