@@ -82,7 +82,11 @@ test('a copy in doubt is dropped when its source starts again, and the daemon ca
   expect(here.rt.migrations()).toMatchObject([{ originHash: origin, role: 'target' }]);
 
   await there.again([here.mesh.localAddr()]);
-  expect(await failed.next()).toMatchObject({ role: 'target', originHash: origin, error: { kind: 'peer-lost', outcome: 'lost' } });
+  expect(await failed.next()).toMatchObject({
+    role: 'target',
+    originHash: origin,
+    error: { kind: 'peer-lost', outcome: 'lost' },
+  });
   expect([here.rt.daemonCount(), here.rt.migrations()]).toEqual([0, []]);
   expect(await failure(here.rt.recover(origin))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
   await here.rt.spawn('counter', identity);
