@@ -89,7 +89,7 @@ test('requirement_53_messages are events of the daemon, with the channel and the
   expect(report.attempted).toBe(0);
 });
 
-test('hazard_41_what a publisher refuses is not in the ledger, and a wire failure changes nothing', async () => {
+test('hazard_41_what a publisher refuses is not in the ledger, nor is what it cannot be asked for', async () => {
   const [here, there] = await pair();
   there.mesh.registerChannel({ name: 'closed', requireToken: true });
   const origin = await keeper(here);

@@ -88,3 +88,35 @@ test('hazard 60: a source that is killed at the hand-over leaves a copy in doubt
   expect(await here.rt.call(origin, payload)).toEqual(counted(3));
   expect(await third.rt.locate(origin)).toBe(here.id);
 });
+
+test('a copy in doubt is dropped after handoverHoldMs, which a second event tells, and the daemon may begin again', async () => {
+  const here = await node({ acceptMigrations: true, handoverHoldMs: 3_000 }, { mesh: ALERT });
+  here.rt.registerFactory('counter', () => new Counter());
+  const there = await otherOf(here);
+  const identity = Identity.generate();
+  const origin = identity.originHash;
+  await there.spawn(identity);
+  await here.rt.call(origin, payload);
+  const failed: MigrationEvent[] = [];
+  const [doubted, dropped] = [deferred(), deferred()];
+  here.rt.on('migration', (event) => {
+    if (event.type === 'failed') (failed.push(event) === 1 ? doubted : dropped).resolve();
+  });
+  const { reached } = gate(here.rt, 'ActivateTarget');
+  await there.migrate(origin, there.id, here.id);
+  await reached;
+  await kill(there);
+  await doubted.promise;
+  expect(here.rt.migrations()).toMatchObject([{ originHash: origin, role: 'target' }]);
+  await dropped.promise;
+  const part = { role: 'target', originHash: origin, sourceNode: there.id, targetNode: here.id };
+  expect(failed).toMatchObject([
+    { ...part, error: { kind: 'peer-lost', outcome: 'unknown' } },
+    { ...part, error: { kind: 'timeout', outcome: 'unknown' } },
+  ]);
+  // Nothing of it is left.
+  expect([here.rt.daemonCount(), here.rt.migrations()]).toEqual([0, []]);
+  expect(await failure(here.rt.recover(origin))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
+  await here.rt.spawn('counter', identity);
+  expect(await here.rt.call(origin, payload)).toEqual(counted(1));
+});

@@ -3,7 +3,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import {
   Identity,
+  setLogger,
   type DaemonRuntimeOptions,
+  type LogRecord,
   type MigrationError,
   type MigrationEvent,
   type MigrationPhase,
@@ -207,13 +209,35 @@ test('a third node cancels, and its driving ends with the source resumed', async
   await (await c.rt.startMigration(origin, a.id, b.id)).wait();
 });
 
-// Its own handlers cannot be missing here: what can be is the runtime, and that is told to whoever asks.
-test('requirement 66: a source without a runtime knows no daemon', async () => {
+// Its own handlers cannot be missing here: what can be is the runtime, and that is told to whoever asks, their log, and those
+// who listen to their runtime.
+test('requirement 66: a source without a runtime says that it knows no daemon, and the driver is told aloud', async () => {
   const [target, driver, mesh] = await Promise.all([node({ acceptMigrations: true }), node(), bare()]);
   await driver.mesh.connect(target.mesh.localAddr());
   await driver.mesh.connect(mesh.localAddr());
-  const move = await driver.rt.startMigration(5n, mesh.nodeId(), target.id);
-  expect(await failure(move.wait())).toMatchObject({ kind: 'daemon-not-found' });
+  const heard: MigrationEvent[] = [];
+  driver.rt.on('migration', (event) => heard.push(event));
+  const told = new Promise<LogRecord>((resolve) => {
+    const logger = (record: LogRecord): void => {
+      if (record.message === 'migration failed') resolve(record);
+    };
+    setLogger(logger, { level: 'debug' });
+  });
+  try {
+    const move = await driver.rt.startMigration(5n, mesh.nodeId(), target.id);
+    const error = await failure(move.wait());
+    expect(error).toMatchObject({
+      kind: 'daemon-not-found',
+      code: 'ERR_MIGRATION_DAEMON_NOT_FOUND',
+      originHash: 5n,
+      outcome: 'unknown',
+    });
+    const part = { originHash: 5n, role: 'orchestrator', sourceNode: mesh.nodeId(), targetNode: target.id };
+    expect(heard).toMatchObject([{ ...part, type: 'failed', error: { kind: 'daemon-not-found' } }]);
+    expect((await told).fields).toMatchObject({ source: String(mesh.nodeId()), failure: error.message });
+  } finally {
+    setLogger(null);
+  }
 });
 
 test('moves are published on the diagnostics channel while somebody listens', async () => {

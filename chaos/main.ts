@@ -1,5 +1,6 @@
-// npm run chaos -- --trials N [--seed S]: daemons move under load between processes of which some are killed or stopped,
-// and what every process did is held against what the package promises. `--phases` runs one fixed trial for each phase.
+// npm run chaos -- [--trials N] [--seed S]: daemons move under load between processes of which some are killed, started
+// again or stopped, and what every process did is held against what the package promises. 200 trials unless told otherwise;
+// `--phases` runs fixed ones instead, at least one for each phase.
 //
 // One line for each trial; a failed one also prints everything that is known of it, and what follows goes on.
 
@@ -13,7 +14,7 @@ import { faultsOf } from './verdict';
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      trials: { type: 'string', default: '20' },
+      trials: { type: 'string', default: '200' },
       seed: { type: 'string', default: '0' },
       phases: { type: 'boolean', default: false },
     },

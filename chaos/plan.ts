@@ -13,11 +13,17 @@ export interface Point {
   readonly released: boolean;
 }
 
+/** What happens to the victims: with `restart` they are killed, and start again under the same identity a while later. */
+export type Fault =
+  | { readonly as: 'kill' }
+  | { readonly as: 'restart'; readonly afterMs: number }
+  | { readonly as: 'stop'; readonly forMs: number };
+
 export interface Plan {
   readonly seed: number;
   readonly driver: Driver;
   readonly victims: readonly Role[];
-  readonly fault: { readonly as: 'kill' } | { readonly as: 'stop'; readonly forMs: number };
+  readonly fault: Fault;
   /** Behind a gate, everybody else may go on for a while before the fault. */
   readonly moment:
     ({ readonly as: 'gate'; readonly lateMs: number } & Point) | { readonly as: 'instant'; readonly afterMs: number };
@@ -58,9 +64,10 @@ export function holderOf(role: Role, driver: Driver): 'source' | 'target' | 'thi
   return role === 'orchestrator' ? driver : role;
 }
 
-/** One trial for each phase, with every role as the victim and every kind of driver. */
+/** One trial for each phase, with every role as the victim and every kind of driver; then some that start again. */
 export function planOfPhases(): Plan[] {
-  const chosen: [message: string, holder: Role, driver: Driver, victim: Role][] = [
+  const again: Fault = { as: 'restart', afterMs: 200 };
+  const chosen: [message: string, holder: Role, driver: Driver, victim: Role, fault?: Fault][] = [
     ['Prepare', 'target', 'source', 'target'],
     ['TakeSnapshot', 'source', 'third', 'orchestrator'],
     ['SnapshotReady', 'target', 'source', 'target'],
@@ -69,15 +76,21 @@ export function planOfPhases(): Plan[] {
     ['CutoverNotify', 'source', 'third', 'target'],
     ['ActivateTarget', 'target', 'source', 'target'],
     ['ActivateAck', 'source', 'third', 'target'],
+    ['SnapshotReady', 'target', 'source', 'target', again],
+    ['BufferedEvents', 'target', 'third', 'source', again],
+    ['CutoverNotify', 'source', 'third', 'orchestrator', again],
+    ['ActivateTarget', 'target', 'source', 'target', again],
+    ['ActivateTarget', 'target', 'third', 'source', again],
+    ['ActivateAck', 'source', 'target', 'target', again],
   ];
-  return chosen.map(([message, holder, driver, victim], at) => {
+  return chosen.map(([message, holder, driver, victim, fault = { as: 'kill' }], at) => {
     const point = POINTS.find((point) => point.message === message && point.holder === holder);
     if (point === undefined) throw new Error(`no point ${message}`);
     return {
       seed: at,
       driver,
       victims: [victim],
-      fault: { as: 'kill' },
+      fault,
       moment: { as: 'gate', lateMs: 0, ...point },
       ballast: 100_000,
     };
@@ -91,13 +104,18 @@ export function planOf(seed: number): Plan {
   const driver = one<Driver>('source', 'source', 'target', 'third', 'third', 'third');
   const victim = one<Role>('source', 'target', driver === 'third' ? 'orchestrator' : 'target');
   const victims: Role[] = random() < 0.1 ? ['source', 'target'] : [victim];
-  const stops = random() < 0.2;
+  const fault = random();
   return {
     seed,
     driver,
     victims,
     // Short: everybody waits. Long: it is given up, and comes back.
-    fault: stops ? { as: 'stop', forMs: one(300, 1_000, 5_000) } : { as: 'kill' },
+    fault:
+      fault < 0.2
+        ? { as: 'stop', forMs: one(300, 1_000, 5_000) }
+        : fault < 0.5
+          ? { as: 'restart', afterMs: one(0, 300, 5_000) }
+          : { as: 'kill' },
     moment:
       random() < 0.6
         ? { as: 'gate', lateMs: one(0, 0, 150), ...one(...POINTS) }
@@ -119,7 +137,8 @@ function generator(seed: number): () => number {
 
 /** A plan in a few words. */
 export function describe({ seed, driver, victims, fault, moment, ballast }: Plan): string {
-  const what = fault.as === 'kill' ? 'kill' : `stop ${fault.forMs} ms`;
+  const what =
+    fault.as === 'kill' ? 'kill' : fault.as === 'stop' ? `stop ${fault.forMs} ms` : `restart ${fault.afterMs} ms`;
   const when =
     moment.as === 'gate'
       ? `${moment.phase}: ${moment.message} at ${moment.holder} + ${moment.lateMs} ms`

@@ -13,7 +13,7 @@ const ANSWER_MS = 30_000;
 
 /** A child process with a node of the mesh. */
 export class Member {
-  readonly name: string;
+  readonly #setup: Setup;
   readonly #child: ChildProcess;
   readonly #questions = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
   readonly #reports: Report[] = [];
@@ -22,7 +22,7 @@ export class Member {
   #alive = true;
 
   private constructor(setup: Setup) {
-    this.name = setup.name;
+    this.#setup = setup;
     this.#child = fork(join(__dirname, 'node.js'), [JSON.stringify(setup)], { serialization: 'advanced' });
     this.#child.on('message', (message: Reply) => {
       if ('type' in message) {
@@ -45,9 +45,22 @@ export class Member {
   }
 
   static async start(name: string, psk: string, journal: string): Promise<Member> {
-    const member = new Member({ name, psk, seed: randomBytes(32).toString('hex'), journal });
+    return this.#ready({ name, psk, seed: randomBytes(32).toString('hex'), journal });
+  }
+
+  static async #ready(setup: Setup): Promise<Member> {
+    const member = new Member(setup);
     await member.report('ready', ANSWER_MS);
     return member;
+  }
+
+  get name(): string {
+    return this.#setup.name;
+  }
+
+  /** Another process under the same identity: the next life of this node. */
+  again(): Promise<Member> {
+    return Member.#ready(this.#setup);
   }
 
   get alive(): boolean {

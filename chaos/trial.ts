@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readJournal, type Entry } from './journal';
 import type { Emitted, Ending, Standing } from './messages';
-import { holderOf, type Plan } from './plan';
+import { holderOf, type Fault, type Plan } from './plan';
 import { Member } from './processes';
 
 /** What the verdict is found on. */
@@ -18,8 +18,10 @@ export interface Observed {
   readonly overBefore: boolean;
   /** Whether the message to be held came at all. */
   readonly held: boolean;
+  /** Of processes that were started again, the first one counts here. */
   readonly sourceAlive: boolean;
   readonly targetAlive: boolean;
+  readonly driverAlive: boolean;
   /** Whether the source was told to take the daemon over. */
   readonly recovered: boolean;
   readonly emitted: readonly Emitted[];
@@ -83,13 +85,7 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
     await sleep(moment.afterMs);
   }
   const overBefore = driver.ending !== undefined;
-  if (plan.fault.as === 'kill') {
-    await Promise.all(victims.map((victim) => victim.kill()));
-  } else {
-    for (const victim of victims) victim.signal('SIGSTOP');
-    await sleep(plan.fault.forMs);
-    for (const victim of victims) victim.signal('SIGCONT');
-  }
+  await strike(plan.fault, victims, members);
   // What was held arrives at last, behind the fault.
   if (moment.as === 'gate' && holder?.alive === true) await holder.ask('open', { message: moment.message });
 
@@ -113,6 +109,7 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
     held,
     sourceAlive: source.alive,
     targetAlive: target.alive,
+    driverAlive: driver.alive,
     recovered,
     emitted,
     journal: readJournal(journal),
@@ -123,9 +120,28 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
 
 const ANSWERED_MS = 30_000;
 
+async function strike(fault: Fault, victims: readonly Member[], members: Member[]): Promise<void> {
+  if (fault.as === 'stop') {
+    for (const victim of victims) victim.signal('SIGSTOP');
+    await sleep(fault.forMs);
+    for (const victim of victims) victim.signal('SIGCONT');
+    return;
+  }
+  await Promise.all(victims.map((victim) => victim.kill()));
+  if (fault.as === 'kill') return;
+  await sleep(fault.afterMs);
+  for (const victim of victims) {
+    const next = await victim.again();
+    for (const member of members) {
+      if (member.alive) await next.ask('connect', { addr: member.address.addr });
+    }
+    members.push(next);
+  }
+}
+
 /**
  * Where the target died, the source may hold the daemon in doubt; then somebody who knows says so. When the driver died
- * with the target, the source's own view tells.
+ * with the target, the source's own view tells. A target that started again says so itself.
  */
 async function recover(
   plan: Plan,
@@ -134,7 +150,7 @@ async function recover(
   target: Member,
   ending: Ending | undefined,
 ): Promise<boolean> {
-  if (!source.alive || target.alive) return false;
+  if (!source.alive || target.alive || plan.fault.as === 'restart') return false;
   let inDoubt = ending?.as === 'rejected' && ending.outcome === 'unknown';
   if (ending === undefined && holderOf('orchestrator', plan.driver) === 'target') {
     const deadline = Date.now() + 10_000;

@@ -1,6 +1,7 @@
 // Whether what was observed keeps the promises: once, in order, one answer; one copy; a failed move costs nothing.
 
 import type { Emitted } from './messages';
+import type { Point } from './plan';
 import type { Observed } from './trial';
 
 /** Everything that is wrong; nothing when all promises were kept. */
@@ -19,7 +20,30 @@ function ownerStayed(observed: Observed): boolean {
   if (plan.fault.as === 'stop') return plan.fault.forMs <= 1_000;
   if (!hostDied(observed)) return true;
   const stayed = ending?.as === 'rejected' && ending.outcome === 'source';
-  return sourceAlive && stayed && !overBefore;
+  // Where the target started again, the source may have begun a new life of the daemon, and then says the same.
+  const handedOver = plan.fault.as === 'restart' && !(heldAt(observed)?.released === false);
+  return sourceAlive && stayed && !overBefore && !handedOver;
+}
+
+/** The step at which the fault came, where that is known. */
+function heldAt({ plan: { moment }, held, overBefore }: Observed): Point | null {
+  return moment.as === 'gate' && held && !overBefore ? moment : null;
+}
+
+/** Whether the daemon lives on a node. */
+function livesOn(name: string, { standing }: Observed): boolean {
+  return (standing.get(name)?.daemons ?? 0) > 0;
+}
+
+/**
+ * Whether a source that was left alone had to go on by itself, because its target showed that it had begun a new life before
+ * the source had let go.
+ */
+function goesOn(observed: Observed): boolean {
+  const { plan, ending, sourceAlive, targetAlive } = observed;
+  if (plan.fault.as !== 'restart' || !sourceAlive || targetAlive || ending?.as === 'resolved') return false;
+  const point = heldAt(observed);
+  return point !== null && point.message !== 'CleanupComplete';
 }
 
 // The file is in the order of time, whichever node wrote: so one ascending sequence says it all.
@@ -46,9 +70,11 @@ function oneAnswerEach(observed: Observed): string[] {
   if (typeof remembered === 'string') return faults;
   const kept = new Set(remembered);
   for (const number of remembered) if (!ran.has(number)) faults.push(`${number} is remembered and never ran`);
-  // A copy that was taken over begins where it was frozen; otherwise nothing that ran is forgotten.
-  if (!observed.recovered) {
-    for (const number of ran) if (!kept.has(number)) faults.push(`${number} ran and is forgotten`);
+  // A copy that was taken over begins where it was frozen: what the lost target ran is forgotten, and nothing else ever is.
+  const takenOver = !observed.targetAlive && livesOn('source', observed);
+  for (const { number, node } of observed.journal) {
+    if (!kept.has(number) && !(takenOver && node === 'target'))
+      faults.push(`${number} ran on ${node} and is forgotten`);
   }
   return faults;
 }
@@ -84,16 +110,15 @@ function oneCopy(observed: Observed): string[] {
   if (copies === 1 && typeof remembered === 'string') {
     faults.push(`a copy lives and does not answer: ${remembered}`);
   }
-  const mustLive = !hostDied(observed) || ownerStayed(observed) || recovered;
+  const mustLive = !hostDied(observed) || ownerStayed(observed) || recovered || goesOn(observed);
   if (mustLive && copies === 0) faults.push('the daemon is gone');
   return faults;
 }
 
 function rightOutcome(observed: Observed): string[] {
-  const { plan, ending, held, standing, sourceAlive, targetAlive, overBefore } = observed;
-  const driverAlive = { source: sourceAlive, target: targetAlive, third: standing.has('third') }[plan.driver];
+  const { plan, ending, driverAlive, sourceAlive, targetAlive, overBefore } = observed;
   if (ending === null) return driverAlive ? ['the handle never ended'] : [];
-  const on = (name: string): boolean => (standing.get(name)?.daemons ?? 0) > 0;
+  const on = (name: string): boolean => livesOn(name, observed);
   if (ending.as === 'resolved') {
     return targetAlive && !on('target') ? ['the move completed, and the target does not have the daemon'] : [];
   }
@@ -114,15 +139,18 @@ function rightOutcome(observed: Observed): string[] {
       break;
     case 'unknown':
       // Nobody is in doubt while both can be asked.
-      if (plan.fault.as === 'kill' && sourceAlive && targetAlive) say('both hosts live');
+      if (plan.fault.as !== 'stop' && sourceAlive && targetAlive) say('both hosts live');
       break;
     default:
       say('that is no outcome');
   }
   // The row of the table, where the step is known and the target alone died.
-  if (held && !overBefore && plan.moment.as === 'gate' && sourceAlive && !targetAlive) {
-    const expected = plan.moment.released ? 'unknown' : 'source';
-    if (outcome !== expected) say(`it was ${plan.moment.released ? '' : 'not '}handed over`);
+  const point = heldAt(observed);
+  if (point !== null && sourceAlive && !targetAlive) {
+    // A target that starts again ends the doubt, before or behind the word of it.
+    const doubt = plan.fault.as === 'restart' ? ['unknown', 'source'] : ['unknown'];
+    const expected = point.released ? doubt : ['source'];
+    if (!expected.includes(outcome)) say(`it was ${point.released ? '' : 'not '}handed over`);
   }
   return faults;
 }

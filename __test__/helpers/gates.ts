@@ -17,14 +17,15 @@ const { testHooks } = require(join(dist, 'runtime')) as {
   testHooks: (runtime: DaemonRuntime, onGate: (message: string) => void) => number;
 };
 
-/** Holds messages of this name from now on. */
+/** Who waits for a message to be held, by its name. */
+const waiting = new WeakMap<DaemonRuntime, Map<string, () => void>>();
+
+/** Holds messages of this name from now on; several gates of a runtime may be closed at once. */
 export function gate(runtime: DaemonRuntime, message: string): { reached: Promise<void>; open: () => void } {
-  let id = 0;
-  const reached = new Promise<void>((resolve) => {
-    id = testHooks(runtime, (name) => {
-      if (name === message) resolve();
-    });
-  });
+  const watched = waiting.get(runtime) ?? new Map<string, () => void>();
+  waiting.set(runtime, watched);
+  const reached = new Promise<void>((resolve) => watched.set(message, resolve));
+  const id = testHooks(runtime, (name) => watched.get(name)?.());
   native.testCloseGate(id, message);
   return {
     reached,

@@ -1,6 +1,7 @@
 // Nodes in processes of their own, and their end.
 
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -35,10 +36,14 @@ export interface Other {
   migrate(origin: bigint, source: bigint, target: bigint): Promise<void>;
   /** Has it hold messages of this name from now on; `reached` resolves when there is one. */
   hold(message: string): Promise<{ reached: Promise<void> }>;
+  /** Has a daemon of it receive a channel. */
+  subscribe(origin: bigint, publisher: bigint, channel: string): Promise<void>;
   /** Has it call a daemon; the answer, or the code of what it failed with. */
   call(origin: bigint): Promise<string>;
   /** What it says next without being asked: that a daemon was fenced, by which way. */
   said(): Promise<string>;
+  /** Another process under the same identity, connected to these addresses, or joining through them: its next life. */
+  again(peers: string[]): Promise<Other>;
 }
 
 // It ends when any of its peers does, so nothing outlives a test.
@@ -53,9 +58,10 @@ const script = `
     onStop(reason) { if (reason === 'fenced') console.log('onStop ' + reason); }
   }
   (async () => {
-    const [psk, role, ...peers] = process.argv.slice(1);
+    const [psk, role, seed, ...peers] = process.argv.slice(1);
     const seeds = role === 'joins' ? peers.splice(0) : [];
-    const options = { heartbeatIntervalMs: 100, sessionTimeoutMs: 1000, reconnect: false };
+    const identitySeed = Buffer.from(seed, 'hex');
+    const options = { identitySeed, heartbeatIntervalMs: 100, sessionTimeoutMs: 1000, reconnect: false };
     const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk, seeds, ...options });
     const rt = DaemonRuntime.create(mesh, { acceptMigrations: true, orchestrators: 'any' });
     rt.registerFactory('counter', () => new Counter());
@@ -80,6 +86,10 @@ const script = `
         require('./dist/binding').native.testCloseGate(id, message);
         return 'holding';
       },
+      async subscribe(origin, publisher, channel) {
+        await rt.subscribeChannel(BigInt(origin), BigInt(publisher), channel);
+        return 'subscribed';
+      },
       call: (origin) => rt.call(BigInt(origin), Buffer.from('x')).then(String, (error) => error.code),
     };
     createInterface({ input: process.stdin }).on('line', async (line) => {
@@ -95,8 +105,11 @@ const script = `
  * through them.
  */
 export async function other(peers: string[] = [], { stays = false, joins = false } = {}): Promise<Other> {
-  const role = joins ? 'joins' : stays ? 'stays' : 'ends';
-  const args = ['-e', script, PSK, role, ...peers];
+  return start(joins ? 'joins' : stays ? 'stays' : 'ends', randomBytes(32).toString('hex'), peers);
+}
+
+async function start(role: 'joins' | 'stays' | 'ends', seed: string, peers: string[]): Promise<Other> {
+  const args = ['-e', script, PSK, role, seed, ...peers];
   const child = spawn(process.execPath, args, { cwd: ROOT });
   children.add(child);
   child.stderr.pipe(process.stderr);
@@ -127,8 +140,12 @@ export async function other(peers: string[] = [], { stays = false, joins = false
       await ask('hold', message);
       return { reached: line().then(() => undefined) };
     },
+    subscribe: async (...subscription) => {
+      await ask('subscribe', ...subscription);
+    },
     call: (called) => ask('call', called),
     said: line,
+    again: (known) => start(role, seed, known),
   };
 }
 

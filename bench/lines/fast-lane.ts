@@ -32,6 +32,9 @@ async function callsBesideMove(q: number): Promise<Line> {
   const [peer] = peers;
   if (peer === undefined) throw new Error('there is no peer');
   const state = Buffer.alloc(STATE_BYTES, 'state');
+  // No two parts of it are the same, so none can take the place of another.
+  for (let at = 0; at < STATE_BYTES; at += 1024) state.writeUInt32LE(at, at);
+  const digest = Holder.digestOf(state);
 
   const callAt = async (start: number): Promise<number> => {
     checkEcho(await runtime.call(peer.echo, PAYLOAD));
@@ -76,6 +79,8 @@ async function callsBesideMove(q: number): Promise<Line> {
       const busy = await calls(() => over.signal.aborted);
       await move;
       check(busy.length > 100, 'there were calls during the move');
+      const [arrived] = await runtime.call(originHash, Holder.DIGEST);
+      check(String(arrived) === digest, 'what arrived is what was sent');
       await runtime.call(peer.steward, Steward.stop(originHash));
       return { ours: slow(busy), reference: slow(quiet) };
     },

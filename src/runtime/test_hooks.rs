@@ -34,5 +34,7 @@ pub fn test_census(env: &Env, runtime: u32) -> Result<Object<'_>> {
     counts.set("migrations", number(census.migrations))?;
     #[allow(clippy::cast_precision_loss)] // a count of bytes
     counts.set("arrivingBytes", census.arriving_bytes as f64)?;
+    #[allow(clippy::cast_precision_loss)] // a count of bytes
+    counts.set("peakStateBytes", census.peak_state_bytes as f64)?;
     Ok(counts)
 }
