@@ -240,7 +240,7 @@ fn a_node_that_is_out_of_reach_when_the_source_dies_may_have_the_daemon() {
             world.restart(SOURCE);
             let result = world.wait_migration(DRIVER, migration);
             assert_eq!(outcome(&result), Some(right), "reached {reached}: {result:?}");
-            assert_eq!(hosts(world, origin), []);
+            assert_eq!(world.hosts(origin), []);
         });
     }
 }
@@ -267,7 +267,7 @@ fn what_another_move_brought_to_the_driver_is_not_said_to_be_lost_with_its_sourc
         world.restart(SOURCE);
         let result = world.wait_migration(DRIVER, migration);
         assert_eq!(outcome(&result), Some(Outcome::Unknown), "{result:?}");
-        assert_eq!(hosts(world, origin), [DRIVER]);
+        assert_eq!(world.hosting(origin), [DRIVER]);
     });
 }
 
@@ -288,7 +288,7 @@ fn what_a_former_host_says_is_not_where_the_daemon_is() {
         let result = world.wait_migration(DRIVER, migration);
         assert!(world.sprung, "the source said that it has none, and is out of reach since");
         assert_eq!(outcome(&result), Some(Outcome::Unknown), "{result:?}");
-        assert_eq!(hosts(world, origin), []);
+        assert_eq!(world.hosting(origin), []);
     });
 }
 
@@ -306,6 +306,6 @@ fn a_daemon_that_went_where_its_driver_cannot_ask_is_not_found() {
         let result = world.wait_migration(DRIVER, migration);
         assert_eq!(result, Err(MigrationFailure::DaemonNotFound(origin)));
         assert!(world.now - begun < 5 * SECOND, "nobody is waited for");
-        assert_eq!(hosts(world, origin), [3]);
+        assert_eq!(world.hosting(origin), [3]);
     });
 }
