@@ -272,12 +272,13 @@ impl Engine {
         let sighting = match finding {
             // What others say of a host is as old as what they know.
             Finding::Found(found) if found.by == found.claim.body().node() => Sighting::On(found.by),
-            Finding::Found(_) => Sighting::Unclear,
             Finding::NotFound(_) if self.holds_in_doubt(origin) || self.anybody_may_host(vouched_at) => {
                 Sighting::Unclear
             }
             Finding::NotFound(_) => Sighting::Nowhere,
-            Finding::InDoubt(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => Sighting::Unclear,
+            Finding::Found(_) | Finding::InDoubt(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => {
+                Sighting::Unclear
+            }
         };
         self.drive_input(origin, now, |machine| machine.searched(sighting));
     }
