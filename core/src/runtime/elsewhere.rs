@@ -29,10 +29,17 @@ pub(super) struct Search {
 }
 
 impl Search {
+    /// The daemon was heard of at this epoch, by a copy that was released at `own`. One that is too far ahead of that nobody
+    /// would believe.
+    fn heard(&mut self, epoch: Epoch, own: Epoch) {
+        if !own.is_far_behind(epoch) {
+            self.newest = self.newest.max(epoch);
+        }
+    }
+
     /// The epoch at which a copy goes on that would do so at `usual`.
     pub(super) fn outranking(&self, usual: Epoch) -> Epoch {
-        let later = self.newest.next().filter(|later| !usual.is_far_behind(*later));
-        later.map_or(usual, |later| later.max(usual))
+        self.newest.next().map_or(usual, |later| later.max(usual))
     }
 
     /// Somebody waits for its end.
@@ -71,13 +78,13 @@ impl Engine {
         // A copy in doubt may go live yet, one epoch on.
         let newest =
             newest.and_then(|epoch| if matches!(finding, Finding::InDoubt(_)) { epoch.next() } else { Some(epoch) });
-        departure.search.newest = departure.search.newest.max(newest.unwrap_or_default());
+        departure.search.heard(newest.unwrap_or_default(), epoch);
         match finding {
             Finding::Found(found) => {
                 let body = found.claim.body();
                 // Of the copy that is gone others may still tell.
                 let lives = found.by == body.node() || body.node() != target;
-                if lives && body.entity == entity && body.epoch > epoch && !self.is_dead(&found.claim) {
+                if lives && body.entity == entity && body.epoch > epoch {
                     return self.lives_elsewhere(entity, found, now);
                 }
             }
@@ -129,4 +136,21 @@ pub(super) fn not_lost() -> RuntimeError {
     let expected = "a lost peer".to_owned();
     let reason = FailureReason::WrongPhase { expected, got: "recover".to_owned() };
     RuntimeError::Migration(MigrationFailure::Refused(reason, Outcome::Unknown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_goes_on_later_than_all_that_was_heard_of_and_can_be_believed() {
+        let (own, usual, mut search) = (Epoch::new(1), Epoch::new(3), Search::default());
+        assert_eq!(search.outranking(usual), usual);
+        search.heard(Epoch::new(1), own);
+        assert_eq!(search.outranking(usual), usual, "no earlier than usual");
+        for epoch in [7, 2, u64::MAX / 2, u64::MAX] {
+            search.heard(Epoch::new(epoch), own);
+            assert_eq!(search.outranking(usual), Epoch::new(8), "{epoch}");
+        }
+    }
 }

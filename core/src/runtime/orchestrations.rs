@@ -270,17 +270,15 @@ impl Engine {
         let Some(orchestration) = self.orchestrations.get(&origin) else { return };
         let vouched_at = orchestration.machine.vouched_at();
         let sighting = match finding {
-            Finding::Found(found) => {
-                let (host, life) = (found.claim.body().node(), found.claim.body().incarnation);
-                let alive = life.is_some_and(|life| !self.graves.holds(host, life));
-                // What others say of a host is as old as what they know.
-                if alive && found.by == host { Sighting::On(host) } else { Sighting::Unclear }
-            }
+            // What others say of a host is as old as what they know.
+            Finding::Found(found) if found.by == found.claim.body().node() => Sighting::On(found.by),
             Finding::NotFound(_) if self.holds_in_doubt(origin) || self.anybody_may_host(vouched_at) => {
                 Sighting::Unclear
             }
             Finding::NotFound(_) => Sighting::Nowhere,
-            Finding::InDoubt(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => Sighting::Unclear,
+            Finding::Found(_) | Finding::InDoubt(_) | Finding::Unanswered(_) | Finding::HostSilent(..) => {
+                Sighting::Unclear
+            }
         };
         self.drive_input(origin, now, |machine| machine.searched(sighting));
     }

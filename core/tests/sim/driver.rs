@@ -160,6 +160,8 @@ fn who_is_lost(actions: &[OrchestratorAction]) -> Option<NodeId> {
     }
 }
 
+/// A refusal, as [`end`] gives it.
+#[allow(clippy::unnecessary_wraps)] // it is held against what may be none
 fn refused(reason: FailureReason, outcome: Outcome) -> Option<Result<(), MigrationFailure>> {
     Some(Err(MigrationFailure::Refused(reason, outcome)))
 }

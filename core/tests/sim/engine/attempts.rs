@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{Epoch, MigrationId, NodeId, OriginHash};
 use mesh_daemon_core::runtime::Role;
+use mesh_daemon_core::wire::codec;
 use mesh_daemon_core::wire::migration::{CopyState, FailureReason, MigrationMessage, MoveId, Stage};
 
 use super::in_world;
@@ -13,6 +14,7 @@ use super::world::{How, Meddler, World};
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
 const DRIVER: usize = 2;
+const FOURTH: usize = 3;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A move whose message of this name is on its way for a second.
@@ -146,6 +148,45 @@ fn hazard_33_what_is_said_of_another_attempt_changes_nothing_at_any_step() {
     }
 }
 
+#[test]
+fn hazard_33_room_is_reserved_by_the_source_for_the_move_that_was_agreed_to() {
+    in_world(World::open(1, 4).refusing(), |world| {
+        let (origin, id) = held_at(world, "Reserve");
+        let sent = world.sent.iter().find(|sent| sent.name == "Reserve").expect("it is on its way").record.body.clone();
+        let Ok(MigrationMessage::Reserve { total, claim, orchestrator, .. }) = codec::decode(&sent) else {
+            panic!("a reservation");
+        };
+        for id in others(id) {
+            changes_nothing(
+                world,
+                origin,
+                SOURCE,
+                TARGET,
+                &MigrationMessage::Reserve { id, total, claim, orchestrator },
+            );
+        }
+        let said = MigrationMessage::Reserve { id, total, claim, orchestrator };
+        for from in [DRIVER, FOURTH] {
+            changes_nothing(world, origin, from, TARGET, &said);
+        }
+        completes(world, origin, id);
+    });
+}
+
+#[test]
+fn hazard_33_a_source_that_names_another_driver_than_the_one_that_was_agreed_with_gets_no_room() {
+    in_world(World::open(1, 4).refusing(), |world| {
+        let (origin, id) = held_at(world, "Reserve");
+        let sent = world.sent.iter().find(|sent| sent.name == "Reserve").expect("it is on its way").record.body.clone();
+        let Ok(MigrationMessage::Reserve { total, claim, .. }) = codec::decode(&sent) else { panic!("a reservation") };
+        let orchestrator = world.id(FOURTH);
+        let said = MigrationMessage::Reserve { id, total, claim, orchestrator };
+        changes_nothing(world, origin, SOURCE, TARGET, &said);
+        assert!(world.wait_migration(DRIVER, id.migration).is_err(), "the source is told, and keeps it");
+        assert_eq!(stand(world, origin).1, [SOURCE]);
+    });
+}
+
 /// The source may have decided, and says so: its target asks it.
 #[test]
 fn promise_2_the_word_of_the_driver_does_not_end_a_whole_copy() {
@@ -169,4 +210,41 @@ fn promise_2_a_target_that_asks_before_the_decision_is_not_told_to_go_live() {
             completes(world, origin, id);
         });
     }
+}
+
+#[test]
+fn only_its_target_and_only_of_this_attempt_keeps_a_frozen_daemon_waiting() {
+    for (from, other) in [(FOURTH, None), (TARGET, Some(0)), (TARGET, Some(1))] {
+        in_world(World::open(1, 4).refusing(), |world| {
+            let (origin, id) = held_at(world, "SnapshotReady");
+            world.mute = Some((TARGET, SOURCE));
+            let status = |id| {
+                let stage = Stage::Restore;
+                MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 }
+            };
+            for _ in 0..12 {
+                world.forge(from, SOURCE, &status(other.map_or(id, |nth: usize| others(id)[nth])));
+                // Its driver would wait.
+                world.forge(SOURCE, DRIVER, &status(id));
+                world.run_for(5 * SECOND);
+            }
+            assert_eq!(stand(world, origin).1, [SOURCE]);
+            let source = world.nodes[SOURCE].engine.migrations();
+            assert_eq!(source, [], "it goes on after a silence, whatever n{from} says");
+        });
+    }
+}
+
+#[test]
+fn hazard_33_strangers_do_not_hear_what_became_of_a_copy() {
+    in_world(World::open(1, 4).refusing(), |world| {
+        let (origin, id) = held_at(world, "ActivateTarget");
+        world.forge(FOURTH, TARGET, &MigrationMessage::StatusQuery { id });
+        world.run_for(SECOND / 10);
+        assert!(!world.messages.contains(&(TARGET, FOURTH, "StatusAnswer")));
+        world.forge(DRIVER, TARGET, &MigrationMessage::StatusQuery { id });
+        world.run_for(SECOND / 10);
+        assert!(world.messages.contains(&(TARGET, DRIVER, "StatusAnswer")), "the driver may lose the source");
+        completes(world, origin, id);
+    });
 }

@@ -247,6 +247,45 @@ fn hazard_69_a_copy_that_is_taken_over_outranks_whatever_was_heard_of_the_other_
     });
 }
 
+/// The word was wrong, and the other copy moves on where nobody hears of the takeover: the later epoch is right, whoever has it.
+#[test]
+fn hazard_69_of_a_copy_that_was_taken_over_and_one_that_moved_on_unheard_the_one_that_changed_hands_more_often_stays() {
+    for (moves, right) in [(0, Some(SOURCE)), (1, None), (2, Some(TARGET))] {
+        in_world(World::new(1, 3), |world| {
+            let origin = world.spawn(SOURCE, 1, "prompt");
+            world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: 100_000 * SECOND });
+            world.migrate(SOURCE, origin, TARGET);
+            assert!(world.run_until(SECOND, |world| world.sprung), "the target is live, and the source does not know");
+            for other in [TARGET, THIRD] {
+                world.lose(SOURCE, other, Loss::Silence);
+            }
+            // The target has to give up waiting for the source's word before it may give the daemon away.
+            world.run_for(700 * SECOND);
+            assert_eq!(world.recover(SOURCE, origin), Ok(()));
+            for (from, to) in [(TARGET, THIRD), (THIRD, TARGET)].into_iter().take(moves) {
+                assert_eq!(world.moved(from, origin, to), Ok(()));
+            }
+            assert_eq!(hosts(world, origin).len(), 2, "nobody can know behind the partition");
+            for other in [TARGET, THIRD] {
+                world.connect(SOURCE, other, false);
+            }
+            world.run_for(SECOND);
+            let left = hosts(world, origin);
+            assert!(left.len() == 1 && right.is_none_or(|right| left == [right]), "{moves} moves: {left:?}");
+            let fenced = world.retired.iter().filter(|(_, reason)| *reason == StopReason::Fenced);
+            assert_eq!(fenced.count(), 1, "the other one hears of it");
+            for node in 0..3 {
+                // The first may find that its stream leads to a life that has ended.
+                let first = world.call(node, origin);
+                let _answered = world.wait_for(first);
+                let second = world.call(node, origin);
+                world.outputs(second);
+            }
+            answers_are_true(world);
+        });
+    }
+}
+
 #[test]
 fn the_word_that_a_target_is_gone_is_void_when_it_is_back_before_the_daemon_was_looked_for() {
     for message in ["ActivateTarget", "ActivateAck"] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{Epoch, MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
-use mesh_daemon_core::runtime::{ArrivalPolicy, RuntimeOptions};
+use mesh_daemon_core::runtime::{ArrivalPolicy, Role, RuntimeOptions};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 use super::in_world;
@@ -307,5 +307,25 @@ fn a_daemon_that_went_where_its_driver_cannot_ask_is_not_found() {
         assert_eq!(result, Err(MigrationFailure::DaemonNotFound(origin)));
         assert!(world.now - begun < 5 * SECOND, "nobody is waited for");
         assert_eq!(world.hosting(origin), [3]);
+    });
+}
+
+/// Given up before, and met again in its next life: nobody says of the former one that it ended.
+#[test]
+fn hazard_64_a_target_that_meets_the_next_life_of_its_source_says_that_the_daemon_is_lost() {
+    in_world(World::open(1, 3), |world| {
+        world.trap = Some(Trap { message: "ActivateTarget", nth: 0, arrives: false, heal_after: NEVER });
+        let origin = world.spawn(SOURCE, 1, "prompt");
+        world.migrate(SOURCE, origin, TARGET);
+        assert!(
+            world.run_until(SECOND, |world| world.sprung),
+            "its copy is whole, and it does not know that it is live"
+        );
+        world.restart_after_silence(SOURCE);
+        world.run_for(SECOND);
+        let (role, failure) = world.nodes[TARGET].failed.last().expect("it is told");
+        assert_eq!((*role, failure.outcome()), (Role::Target, Outcome::Lost), "{failure:?}");
+        assert_eq!(hosts(world, origin), []);
+        world.assert_nothing_left();
     });
 }
