@@ -69,6 +69,47 @@ enum Comes {
     Anew,
 }
 
+/// How far a daemon has taken a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// It is not known where it begins, but behind this number: what had arrived when it asked to come in was published before,
+    /// and it may have taken that when it was in before.
+    Behind(u64),
+    /// Everything through this number.
+    Through(u64),
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self::Behind(0)
+    }
+}
+
+impl Taken {
+    /// It takes nothing through this number, or has taken it.
+    const fn floor(self) -> u64 {
+        match self {
+            Self::Behind(number) | Self::Through(number) => number,
+        }
+    }
+
+    /// The last message that it has taken, once that is known.
+    const fn through(self) -> Option<u64> {
+        match self {
+            Self::Behind(_) => None,
+            Self::Through(number) => Some(number),
+        }
+    }
+
+    /// It begins behind this number at the latest.
+    fn begin(&mut self, number: u64) -> u64 {
+        if let Self::Behind(floor) = *self {
+            *self = Self::Through(number.max(floor));
+        }
+        self.floor()
+    }
+}
+
 /// One subscriber's part in it.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
@@ -87,8 +128,7 @@ pub(super) struct Membership {
     uncertain: bool,
     comes: Comes,
     pub(super) proof: Option<DaemonProof>,
-    /// The last message that a daemon has taken, once that is known. It takes none before.
-    pub(super) through: Option<u64>,
+    taken: Taken,
     /// The last message that readers of the node have room for, while somebody reads.
     pub(super) room: Option<u64>,
     /// Whether it takes what waits for it.
@@ -101,6 +141,11 @@ impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     pub(super) const fn takes(&self) -> bool {
         !matches!(self.comes, Comes::Anew) && !self.is_leaving()
+    }
+
+    /// The last message that a daemon has taken, once that is known. It takes none before.
+    pub(super) const fn through(&self) -> Option<u64> {
+        self.taken.through()
     }
 
     const fn is_leaving(&self) -> bool {
@@ -146,7 +191,7 @@ impl Subscription {
         let wanted = taking.filter_map(|(subscriber, membership)| match subscriber {
             Subscriber::Node => None,
             Subscriber::Daemon(daemon) => {
-                let through = *membership.through.get_or_insert(number.saturating_sub(1));
+                let through = membership.taken.begin(number.saturating_sub(1));
                 (number > through).then_some(*daemon)
             }
         });
@@ -155,13 +200,15 @@ impl Subscription {
 
     /// The last message that a daemon has taken; nothing while it takes none.
     pub(super) fn taken_by(&self, daemon: EntityId) -> Option<u64> {
-        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.takes())?.through
+        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.takes())?.through()
     }
 
     /// A daemon has taken a message.
     pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
         if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
-            membership.through = membership.through.max(Some(number));
+            if number > membership.taken.floor() {
+                membership.taken = Taken::Through(number);
+            }
             membership.stall.over();
         }
     }
@@ -171,7 +218,7 @@ impl Subscription {
         match self.share {
             // Also what it has taken on another node.
             Share::Member(_, Subscriber::Daemon(_)) => {
-                self.members.values().find_map(|membership| membership.through).unwrap_or(0)
+                self.members.values().find_map(Membership::through).unwrap_or(0)
             }
             // Also while it leaves.
             Share::Member(_, Subscriber::Node) => {
@@ -179,7 +226,7 @@ impl Subscription {
             }
             Share::All => {
                 let members = self.members.values().filter(|membership| membership.takes());
-                let taken = members.filter_map(|membership| membership.through.or(membership.room)).min();
+                let taken = members.filter_map(|membership| membership.through().or(membership.room)).min();
                 taken.map_or(self.received, |all| all.min(self.received))
             }
         }
@@ -215,7 +262,7 @@ impl Subscription {
     /// A member that is not leaving.
     pub(super) fn member(&self, subscriber: Subscriber) -> Option<Member<'_>> {
         let membership = self.members.get(&subscriber).filter(|membership| membership.takes())?;
-        Some((membership.accepted, membership.through, membership.token()))
+        Some((membership.accepted, membership.through(), membership.token()))
     }
 
     /// Who is in.
@@ -260,7 +307,9 @@ impl ChannelMachine {
         if subscription.feed != *feed {
             return Err(ChannelError::Unknown(feed.channel().as_str().to_owned()));
         }
-        let membership = subscription.members.entry(subscriber).or_default();
+        let begins = Taken::Behind(subscription.received);
+        let fresh = || Membership { taken: begins, ..Membership::default() };
+        let membership = subscription.members.entry(subscriber).or_insert_with(fresh);
         if leaves(membership) {
             // It left, and comes again; nor does anybody read now who did.
             (membership.accepted, membership.put_out, membership.room) = (false, None, None);
@@ -273,7 +322,7 @@ impl ChannelMachine {
             } else {
                 // What has arrived stays so: whoever is on this stream too gets what it has yet to take.
                 membership.comes = Comes::Again;
-                membership.through = None;
+                membership.taken = Taken::Behind(begins.floor().max(membership.taken.floor()));
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
@@ -281,7 +330,7 @@ impl ChannelMachine {
         membership.offered = token.map(<[u8]>::to_vec);
         membership.proof = proof;
         membership.waiting.push(request);
-        membership.through = from.or(membership.through);
+        membership.taken = from.map_or(membership.taken, Taken::Through);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.joined(daemon, key);
         }
@@ -339,19 +388,20 @@ impl ChannelMachine {
                 membership.uncertain = true;
                 match membership.question {
                     None => quiet.push((key, subscriber)),
-                    Some(Question::Join(_)) if membership.comes != Comes::First && subscriber == Subscriber::Node => {
-                        again.push(key);
+                    Some(Question::Join(_)) if membership.comes != Comes::First && membership.through().is_none() => {
+                        again.push((key, subscriber));
                     }
                     Some(Question::Join(_) | Question::Stay(_) | Question::Leave(_)) => {}
                 }
             }
         }
-        for key in again {
+        for (key, subscriber) in again {
             // What was sent to it before it asks again would count as its own, and it does not take that, or another reader had
-            // no room for it; daemons say how far they have taken it. An answer to what it asked before is none any more.
-            self.say_left(key, Subscriber::Node);
+            // no room for it; a daemon that has begun says how far it has come. An answer to what it asked before is none any
+            // more.
+            self.say_left(key, subscriber);
             let number = self.next_request();
-            self.put_question(key, Subscriber::Node, Some(Question::Join(number)));
+            self.put_question(key, subscriber, Some(Question::Join(number)));
         }
         for (key, subscriber) in quiet {
             let number = self.next_request();
@@ -374,9 +424,13 @@ impl ChannelMachine {
         membership.accepted = true;
         (membership.uncertain, membership.comes, membership.put_out) = (false, Comes::First, None);
         let told = std::mem::take(&mut membership.waiting);
-        let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
-        if subscriber != Subscriber::Node && (passed || membership.through.is_none()) {
-            membership.through = position;
+        let passed = missed.zip(position).is_some_and(|(_, position)| membership.taken.floor() < position);
+        if let (Subscriber::Daemon(_), Some(position)) = (subscriber, position) {
+            if passed {
+                membership.taken = Taken::Through(position);
+            } else {
+                membership.taken.begin(position);
+            }
         }
         self.put_question(key, subscriber, None);
         self.settled(told, &Ok(()));

@@ -1,5 +1,6 @@
 //! Channels: the machine on a simulated network, and real nodes.
 
+mod again;
 mod capabilities;
 mod delivery;
 mod groups;
