@@ -426,11 +426,8 @@ impl ChannelMachine {
         let told = std::mem::take(&mut membership.waiting);
         let passed = missed.zip(position).is_some_and(|(_, position)| membership.taken.floor() < position);
         if let (Subscriber::Daemon(_), Some(position)) = (subscriber, position) {
-            if passed {
-                membership.taken = Taken::Through(position);
-            } else {
-                membership.taken.begin(position);
-            }
+            // What arrived of this before was for others, or for it before it left; what comes does not follow that.
+            membership.taken = Taken::Through(position.max(membership.taken.floor()));
         }
         self.put_question(key, subscriber, None);
         self.settled(told, &Ok(()));

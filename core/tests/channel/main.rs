@@ -2,8 +2,10 @@
 
 mod again;
 mod capabilities;
+mod crossing;
 mod delivery;
 mod groups;
+mod large;
 mod membership;
 mod moving;
 mod net;

@@ -212,6 +212,20 @@ impl Net {
         sent
     }
 
+    /// One node's frame has no room left when it comes to large messages.
+    pub(crate) fn fill_full_frame(&mut self, from: usize, to: usize) {
+        let peer = self.id(to);
+        let mut frame = Frame { records: Vec::new(), left: 0 };
+        assert!(self.nodes[from].machine.fill(peer, Lane::Bulk, &mut frame), "there is more");
+        self.collect(from);
+    }
+
+    /// How many frames of large messages are on a wire.
+    pub(crate) fn large_on_the_way(&self, from: usize, to: usize) -> usize {
+        let frames = self.wires.get(&(from, to)).into_iter().flat_map(|wire| &wire.frames);
+        frames.filter(|(lane, _)| *lane == Lane::Bulk).count()
+    }
+
     /// The oldest frame of a wire arrives.
     pub(crate) fn arrive(&mut self, from: usize, to: usize) -> bool {
         let peer = self.id(from);

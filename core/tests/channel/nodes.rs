@@ -1,7 +1,7 @@
 //! Channels on real nodes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mesh_daemon_core::capability::{Capabilities, CapabilityConfig, CapabilitySet};
@@ -9,12 +9,12 @@ use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, Feed, MAX_UNREAD, PublishOptions,
     PublishReport, PublishResult, ReaderEnd, ReaderId, Subnet,
 };
-use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::identity::{EntityKeypair, PermissionToken, TokenGrant, TokenScope};
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
 use mesh_daemon_core::session::Psk;
 use tokio::sync::{Notify, oneshot};
 
-use crate::net::{feed, name};
+use crate::net::{feed, name, right};
 
 /// Generous: only a hang reaches it.
 const HANG: Duration = Duration::from_secs(60);
@@ -201,6 +201,46 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     assert!(matches!(error, ChannelError::ShutDown | ChannelError::Unknown(_)));
     publisher.mesh.shutdown().await;
     subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_refused_ends_while_another_one_reads_on() {
+    for channel in ["a", "a#g"] {
+        let (publisher, subscriber) = Node::pair().await;
+        let (node, a) = (publisher.mesh.node_id(), feed(channel));
+        let root = EntityKeypair::generate();
+        let config = ChannelConfig { token_roots: vec![root.entity_id()], ..ChannelConfig::new(name("a")) };
+        publisher.channels.register(config).expect("registered");
+        let grant = TokenGrant {
+            subject: subscriber.mesh.entity_id(),
+            scope: TokenScope::SUBSCRIBE,
+            channel_hash: right(channel),
+            ttl_seconds: 3600,
+            delegation_depth: 0,
+            generation: 0,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later than 1970");
+        let issue = |issuer: &EntityKeypair| PermissionToken::issue(issuer, &grant, now.as_secs());
+        let good = issue(&root).expect("issuable").to_bytes();
+        let bad = issue(&EntityKeypair::generate()).expect("issuable").to_bytes();
+        let (reads, ready) = subscriber.channels.open_reader(node, &a, Some(&good));
+        ready.await.expect("let in");
+        let (refused, ready) = subscriber.channels.open_reader(node, &a, Some(&bad));
+        let error = ready.await.expect_err("the token is another issuer's");
+        assert_eq!(subscriber.end(refused).await, ReaderEnd::Failed(error));
+        let attempted = async || publisher.publish(&Bytes::new(), RELIABLE).await.expect("sent").attempted;
+        assert_eq!((attempted().await, subscriber.read(reads, 1).await.len()), (1, 1));
+        // Nor does one keep the node in whose answer comes when nobody else reads.
+        let (refused, ready) = subscriber.channels.open_reader(node, &a, Some(&bad));
+        let (_, closed) = subscriber.channels.close_reader(reads, node, &a);
+        let error = ready.await.expect_err("the token is another issuer's");
+        closed.await.expect("closed");
+        assert_eq!(subscriber.end(refused).await, ReaderEnd::Failed(error));
+        let gone = async { while attempted().await > 0 {} };
+        tokio::time::timeout(HANG, gone).await.expect("it leaves by itself");
+        publisher.mesh.shutdown().await;
+        subscriber.mesh.shutdown().await;
+    }
 }
 
 fn tagged(tags: &[&str]) -> CapabilitySet {
