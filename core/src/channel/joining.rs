@@ -451,11 +451,13 @@ impl ChannelMachine {
         let error = refusal(subscription.feed.channel(), reason);
         let Some(membership) = self.membership(key, subscriber) else { return };
         match membership.question {
-            // It stays in with what it was let in with; the publisher has kept that.
+            // It stays in with what it was let in with; the publisher has kept that. That it was put out may have been lost
+            // with a connection: then it asks.
             Some(Question::Join(_)) if membership.accepted => {
                 membership.offered = None;
-                let told = std::mem::take(&mut membership.waiting);
-                self.put_question(key, subscriber, None);
+                let (told, uncertain) = (std::mem::take(&mut membership.waiting), membership.uncertain);
+                let stays = uncertain.then(|| Question::Stay(self.next_request()));
+                self.put_question(key, subscriber, stays);
                 self.settled(told, &Err(error));
             }
             Some(Question::Join(_) | Question::Stay(_)) if membership.uncertain => {
