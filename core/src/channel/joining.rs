@@ -361,7 +361,10 @@ impl ChannelMachine {
             let _said = self.say_first(key, subscriber);
             self.put_question(key, subscriber, Some(Question::Leave(number)));
         }
-        self.drop_unfinished(key);
+        if let Share::Member(..) = key.1.share {
+            // It is another one's, also when this one comes again before the rest.
+            self.drop_unfinished(key);
+        }
         self.settle_own(now);
         request
     }
@@ -540,9 +543,9 @@ impl ChannelMachine {
         from.take_while(move |((at, _), _)| *at == publisher)
     }
 
-    /// A member leaves a group: what has begun to arrive is another one's, also when this one comes again before the rest.
+    /// What has begun to arrive is for nobody here: the rest of it does not come, or is another one's.
     fn drop_unfinished(&mut self, (publisher, stream): Key) {
-        if let (Share::Member(..), Some(peer)) = (stream.share, self.peers.get_mut(&publisher)) {
+        if let Some(peer) = self.peers.get_mut(&publisher) {
             peer.assembly.take_if(|unfinished| unfinished.stream() == stream);
         }
     }
@@ -560,8 +563,8 @@ impl ChannelMachine {
             if let Some(peer) = self.peers.get_mut(&key.0) {
                 peer.acks.remove(&key.1);
             }
+            self.drop_unfinished(key);
         }
-        self.drop_unfinished(key);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.gone(daemon, key);
             self.settle_held(key);
