@@ -139,6 +139,20 @@ impl State {
         (before + taken as u64, self.leave(publisher, feed, now))
     }
 
+    /// One of the readers of a subscription comes to an end. What it has not read of a queue group is for the others.
+    pub(super) fn dismiss(&mut self, key: Key, id: ReaderId, how: ReaderEnd) {
+        let Some(own) = self.own.get_mut(&key) else { return };
+        own.readers.retain(|&one| one != id);
+        let others = !own.readers.is_empty();
+        self.stirred.insert(key);
+        if let (Share::Member(..), true, Some(reader)) = (key.1.share, others, self.readers.get_mut(&id)) {
+            for message in reader.read(usize::MAX, usize::MAX) {
+                self.deliver(&message);
+            }
+        }
+        self.end_reader(id, how);
+    }
+
     /// The subscription is over, and with it all that read it.
     pub(super) fn end_own(&mut self, key: Key, how: &ReaderEnd) {
         let unacknowledged = match key.1.share {

@@ -90,12 +90,13 @@ struct Request {
     joining: Option<Joining>,
 }
 
-#[derive(Clone, Copy)]
-enum Joining {
-    /// Somebody reads.
-    Reader(Key),
-    /// Asked for without a reader.
-    Kept(Key),
+/// What the node wants to be in.
+#[derive(Clone)]
+struct Joining {
+    publisher: NodeId,
+    feed: Feed,
+    /// Who reads, unless that was asked for without a reader.
+    reader: Option<ReaderId>,
 }
 
 /// A subscription of the node. It lasts while somebody reads it, or it was asked for without a reader. Of a queue group each
@@ -112,6 +113,12 @@ pub(super) struct Own {
 
 /// Whether a publisher agreed, once it has answered.
 pub(super) type Answer = oneshot::Receiver<Result<(), ChannelError>>;
+
+impl Joining {
+    fn key(&self) -> Key {
+        own_key(self.publisher, &self.feed)
+    }
+}
 
 impl Own {
     /// Whether the node goes on being subscribed.
@@ -290,16 +297,9 @@ impl Channels {
 }
 
 impl State {
-    fn join(
-        &mut self,
-        publisher: NodeId,
-        feed: &Feed,
-        token: Option<&[u8]>,
-        joining: Joining,
-        now: Moment,
-    ) -> Result<Answer, ChannelError> {
-        let request = self.machine.subscribe(publisher, feed, SubscribeAs::Node, token, now)?;
-        Ok(self.wait(request, Some(joining)))
+    fn join(&mut self, joining: &Joining, token: Option<&[u8]>, now: Moment) -> Result<Answer, ChannelError> {
+        let request = self.machine.subscribe(joining.publisher, &joining.feed, SubscribeAs::Node, token, now)?;
+        Ok(self.wait(request, Some(joining.clone())))
     }
 
     pub(super) fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> Answer {
@@ -315,11 +315,11 @@ impl State {
 
     /// Carries out what the machine tells.
     pub(super) fn take_events(&mut self, now: Moment) {
-        self.take_machine_events();
+        self.take_machine_events(now);
         // What is acknowledged on this very node may bring more.
         while let Some(key) = self.stirred.pop_first() {
             self.settle_readers(key, now);
-            self.take_machine_events();
+            self.take_machine_events(now);
         }
         for id in std::mem::take(&mut self.touched) {
             if self.readers.get_mut(&id).is_some_and(Reader::is_news) {
@@ -328,7 +328,7 @@ impl State {
         }
     }
 
-    fn take_machine_events(&mut self) {
+    fn take_machine_events(&mut self, now: Moment) {
         while let Some(event) = self.machine.next_event() {
             match event {
                 ChannelEvent::Settled { request, result } => {
@@ -337,7 +337,7 @@ impl State {
                         continue;
                     };
                     if let Some(joining) = waiting.joining {
-                        self.joined(joining, result.as_ref().err());
+                        self.joined(&joining, result.as_ref().err(), now);
                     }
                     // Nobody has to wait for it.
                     let _unheard = waiting.tell.send(result);
@@ -369,17 +369,26 @@ impl State {
         Told { wakes, published: std::mem::take(&mut self.over), readers, sooner, daemons: self.daemons.to_tell() }
     }
 
-    /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept.
-    fn joined(&mut self, joining: Joining, error: Option<&ChannelError>) {
-        let (Joining::Reader(key) | Joining::Kept(key)) = joining;
-        if let (Joining::Kept(_), Some(own)) = (joining, self.own.get_mut(&key)) {
+    /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept; when the node is in already,
+    /// nothing of this one.
+    fn joined(&mut self, joining: &Joining, error: Option<&ChannelError>, now: Moment) {
+        let key = joining.key();
+        let own = self.own.get_mut(&key).filter(|_| joining.reader.is_none());
+        if let Some(own) = own {
             own.joining = own.joining.saturating_sub(1);
             own.kept |= error.is_none();
         }
-        if let Some(error) = error
-            && !self.machine.is_joining(key, Subscriber::Node)
-        {
-            self.end_own(key, &ReaderEnd::Failed(error.clone()));
+        let Some(error) = error else { return };
+        let how = ReaderEnd::Failed(error.clone());
+        if !self.machine.is_joining(key, Subscriber::Node) {
+            return self.end_own(key, &how);
+        }
+        if let Some(reader) = joining.reader {
+            self.dismiss(key, reader, how);
+        }
+        if self.own.get(&key).is_some_and(|own| !own.is_wanted()) {
+            self.own.remove(&key);
+            drop(self.leave(joining.publisher, &joining.feed, now));
         }
     }
 }
