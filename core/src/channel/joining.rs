@@ -148,6 +148,11 @@ impl Membership {
         self.taken.through()
     }
 
+    /// Whether it may be handed messages. Before its publisher has let it in, what arrives is for others on its node.
+    pub(super) const fn is_handed(&self) -> bool {
+        self.accepted && self.takes()
+    }
+
     const fn is_leaving(&self) -> bool {
         matches!(self.question, Some(Question::Leave(_)))
     }
@@ -178,11 +183,20 @@ impl Subscription {
         }
     }
 
-    /// Whether a message has a number above all before. Whoever is on the way in may have been let in already.
+    /// Whether a message has a number above all before, and the node may have it: it is in, or an answer may have been missed
+    /// that let it in. An answer comes before what it lets in for.
     pub(super) fn is_for_node(&mut self, number: u64) -> bool {
-        let is_new = number > self.received;
-        self.received = self.received.max(number);
-        is_new && self.members.get(&Subscriber::Node).is_some_and(Membership::takes)
+        let before = self.received;
+        self.received = before.max(number);
+        let Some(membership) = self.members.get_mut(&Subscriber::Node).filter(|_| number > before) else {
+            return false;
+        };
+        let is_for_node = membership.takes() && (membership.accepted || membership.uncertain);
+        if !is_for_node {
+            // Its readers lack room for nothing that they are not to have.
+            membership.room = membership.room.map(|room| if room == before { number } else { room });
+        }
+        is_for_node
     }
 
     /// Daemons that have yet to take a message. One of which nothing else is known begins with this one.
@@ -198,9 +212,9 @@ impl Subscription {
         wanted.collect()
     }
 
-    /// The last message that a daemon has taken; nothing while it takes none.
+    /// The last message that a daemon has taken; nothing while it is handed none.
     pub(super) fn taken_by(&self, daemon: EntityId) -> Option<u64> {
-        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.takes())?.through()
+        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.is_handed())?.through()
     }
 
     /// A daemon has taken a message.
@@ -217,9 +231,7 @@ impl Subscription {
     pub(super) fn taken_by_all(&self) -> u64 {
         match self.share {
             // Also what it has taken on another node.
-            Share::Member(_, Subscriber::Daemon(_)) => {
-                self.members.values().find_map(Membership::through).unwrap_or(0)
-            }
+            Share::Member(_, Subscriber::Daemon(_)) => self.members.values().find_map(Membership::through).unwrap_or(0),
             // Also while it leaves.
             Share::Member(_, Subscriber::Node) => {
                 self.members.values().find_map(|membership| membership.room).unwrap_or(self.received)
@@ -326,7 +338,8 @@ impl ChannelMachine {
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
-        membership.uncertain |= membership.question.is_some();
+        // That it left is said before it asks again.
+        membership.uncertain |= matches!(membership.question, Some(Question::Join(_) | Question::Stay(_)));
         membership.offered = token.map(<[u8]>::to_vec);
         membership.proof = proof;
         membership.waiting.push(request);

@@ -84,7 +84,7 @@ impl Subscription {
                     membership.through().is_some_and(|through| self.held.next_behind(through).is_some())
                 }
             };
-            if waits && membership.takes() {
+            if waits && membership.is_handed() {
                 waiting.push((who, stall(&mut membership.stall)));
             } else {
                 membership.stall.over();
