@@ -76,6 +76,10 @@ impl ChannelMachine {
     fn fill_bulk(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> bool {
         while let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.ready) {
             if peer.bulk.is_none() {
+                // An answer that lets a member of a group in is to be there before what falls to it.
+                if !peer.control.is_empty() {
+                    return false;
+                }
                 let Some(key) = peer.pick(&self.jobs, true) else { break };
                 let Some(head) = peer.next_head(key) else { break };
                 let Some(entry) = peer.next_mut(key) else { break };
