@@ -10,6 +10,7 @@ use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
 use super::stalling::Stall;
+use super::taken::Taken;
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
@@ -58,56 +59,17 @@ pub(super) struct Subscription {
 /// Whether a member is in, the last message that it has taken, and its token.
 pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
 
-/// Whether a subscriber left, and comes again before the publisher has answered: it may not even have heard of that.
+/// What is for a subscriber of what arrives before the publisher has let it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Comes {
+    /// It may have been let in already: what arrives is for it.
     #[default]
     First,
-    /// What arrives before the answer is for it.
+    /// The same, and it left, of which the publisher may not even have heard.
     Again,
-    /// To a group: what arrives before the answer fell to it before it left, and to others since.
+    /// To a group: nothing. What arrives may have fallen to it before it left, here or on another node, and to others since;
+    /// what is its own behind what it says it has taken is sent after the answer.
     Anew,
-}
-
-/// How far a daemon has taken a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
-    /// It is not known where it begins, but behind this number: what had arrived when it asked to come in was published before,
-    /// and it may have taken that when it was in before.
-    Behind(u64),
-    /// Everything through this number.
-    Through(u64),
-}
-
-impl Default for Taken {
-    fn default() -> Self {
-        Self::Behind(0)
-    }
-}
-
-impl Taken {
-    /// It takes nothing through this number, or has taken it.
-    const fn floor(self) -> u64 {
-        match self {
-            Self::Behind(number) | Self::Through(number) => number,
-        }
-    }
-
-    /// The last message that it has taken, once that is known.
-    const fn through(self) -> Option<u64> {
-        match self {
-            Self::Behind(_) => None,
-            Self::Through(number) => Some(number),
-        }
-    }
-
-    /// It begins behind this number at the latest.
-    fn begin(&mut self, number: u64) -> u64 {
-        if let Self::Behind(floor) = *self {
-            *self = Self::Through(number.max(floor));
-        }
-        self.floor()
-    }
 }
 
 /// One subscriber's part in it.
@@ -205,8 +167,8 @@ impl Subscription {
         let wanted = taking.filter_map(|(subscriber, membership)| match subscriber {
             Subscriber::Node => None,
             Subscriber::Daemon(daemon) => {
-                let through = membership.taken.begin(number.saturating_sub(1));
-                (number > through).then_some(*daemon)
+                membership.taken.begin(number.saturating_sub(1));
+                (number > membership.taken.floor()).then_some(*daemon)
             }
         });
         wanted.collect()
@@ -220,9 +182,7 @@ impl Subscription {
     /// A daemon has taken a message.
     pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
         if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
-            if number > membership.taken.floor() {
-                membership.taken = Taken::Through(number);
-            }
+            membership.taken.advance(number);
             membership.stall.over();
         }
     }
@@ -273,7 +233,7 @@ impl Subscription {
 
     /// A member that is not leaving.
     pub(super) fn member(&self, subscriber: Subscriber) -> Option<Member<'_>> {
-        let membership = self.members.get(&subscriber).filter(|membership| membership.takes())?;
+        let membership = self.members.get(&subscriber).filter(|membership| !membership.is_leaving())?;
         Some((membership.accepted, membership.through(), membership.token()))
     }
 
@@ -309,6 +269,9 @@ impl ChannelMachine {
             }
         };
         let key = (publisher, feed.stream(subscriber));
+        if from.is_none() || feed.group().is_some() {
+            self.forget_former(key, subscriber);
+        }
         let leaves = |membership: &mut Membership| matches!(membership.question, Some(Question::Leave(_)));
         if self.membership(key, subscriber).is_some_and(leaves) && !self.say_first(key, subscriber) {
             return Err(ChannelError::Backpressure("too many requests to this publisher"));
@@ -319,8 +282,9 @@ impl ChannelMachine {
         if subscription.feed != *feed {
             return Err(ChannelError::Unknown(feed.channel().as_str().to_owned()));
         }
-        let begins = Taken::Behind(subscription.received);
-        let fresh = || Membership { taken: begins, ..Membership::default() };
+        let arrived = subscription.received;
+        let comes = if feed.group().is_some() { Comes::Anew } else { Comes::First };
+        let fresh = || Membership { taken: Taken::Behind(arrived), comes, ..Membership::default() };
         let membership = subscription.members.entry(subscriber).or_insert_with(fresh);
         if leaves(membership) {
             // It left, and comes again; nor does anybody read now who did.
@@ -334,7 +298,7 @@ impl ChannelMachine {
             } else {
                 // What has arrived stays so: whoever is on this stream too gets what it has yet to take.
                 membership.comes = Comes::Again;
-                membership.taken = Taken::Behind(begins.floor().max(membership.taken.floor()));
+                membership.taken.begin_again(arrived);
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
@@ -353,6 +317,18 @@ impl ChannelMachine {
         self.put_question(key, subscriber, Some(Question::Join(number)));
         self.settle_own(now);
         Ok(request)
+    }
+
+    /// A daemon is back that moved away, and it or its share of a group may have been another one's meanwhile: what is left of
+    /// it here is not its own any more.
+    fn forget_former(&mut self, key: Key, subscriber: Subscriber) {
+        let Subscriber::Daemon(daemon) = subscriber else { return };
+        if !self.daemons.has_moved(daemon, key) || !self.is_joining(key, subscriber) {
+            return;
+        }
+        let told = self.membership(key, subscriber).map(|former| std::mem::take(&mut former.waiting));
+        self.settled(told.unwrap_or_default(), &Err(ChannelError::Left(self.me.node)));
+        self.remove_membership(key, subscriber);
     }
 
     /// Asks a publisher to let a subscriber out. It is out when that is answered; one that is not in is out at once.
@@ -522,12 +498,18 @@ impl ChannelMachine {
 
     /// A publisher is given up, with all that was subscribed to there.
     pub(super) fn subscriptions_lost(&mut self, publisher: NodeId) {
-        let all: Vec<_> = self
-            .of_publisher(publisher)
-            .flat_map(|(&key, subscription)| subscription.members.keys().map(move |&subscriber| (key, subscriber)))
-            .collect();
-        for (key, subscriber) in all {
+        for (key, subscriber) in self.memberships(publisher) {
             self.leave_membership(key, subscriber, &ChannelError::PeerLost(publisher));
+        }
+    }
+
+    /// The node is shut down: all that was subscribed to is over, and whoever waits for an answer, in or out, gets none.
+    pub(super) fn subscriptions_shut_down(&mut self) {
+        let publishers: Vec<_> = self.peers.keys().copied().collect();
+        for (key, who) in publishers.into_iter().flat_map(|publisher| self.memberships(publisher)).collect::<Vec<_>>() {
+            let told = self.membership(key, who).map(|membership| std::mem::take(&mut membership.waiting));
+            self.settled(told.unwrap_or_default(), &Err(ChannelError::ShutDown));
+            self.leave_membership(key, who, &ChannelError::ShutDown);
         }
     }
 
@@ -550,10 +532,11 @@ impl ChannelMachine {
         self.events.push_back(ChannelEvent::Ended { publisher, feed, subscriber, error });
     }
 
-    /// What anybody here has to do with a publisher.
-    fn of_publisher(&self, publisher: NodeId) -> impl Iterator<Item = (&Key, &Subscription)> {
+    /// Whoever here has to do with a publisher, and with what.
+    fn memberships(&self, publisher: NodeId) -> Vec<(Key, Subscriber)> {
         let from = self.subscriptions.range((publisher, StreamId::FIRST)..);
-        from.take_while(move |((at, _), _)| *at == publisher)
+        let of_publisher = from.take_while(|((at, _), _)| *at == publisher);
+        of_publisher.flat_map(|(&key, held)| held.members.keys().map(move |&who| (key, who))).collect()
     }
 
     /// What has begun to arrive is for nobody here: the rest of it does not come, or is another one's.

@@ -67,6 +67,7 @@ pub(super) struct State {
     deadline: Option<Instant>,
     /// What this node itself subscribes to.
     pub(super) own: BTreeMap<Key, Own>,
+    closed: bool,
 }
 
 /// How a publication ended.
@@ -150,6 +151,7 @@ impl Channels {
                 deadline: None,
                 daemons: Attached::default(),
                 own: BTreeMap::new(),
+                closed: false,
             }),
             mesh: mesh.clone(),
             observer,
@@ -168,7 +170,7 @@ impl Channels {
 
     /// Makes a channel, or gives it another configuration.
     pub fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
-        self.shared.act(|state, now| state.machine.register(config, now))
+        self.shared.act(|state, now| state.open()?.register(config, now))
     }
 
     /// Takes a channel of this node away: all its subscribers are out. False when there is none of this name.
@@ -235,13 +237,7 @@ impl Channels {
     ) {
         self.shared.act(|state, now| {
             let published: Published = Box::new(published);
-            // Whoever closes this tells all that wait there by then.
-            let begun = if self.shared.timer.is_stopped() {
-                Err(ChannelError::ShutDown)
-            } else {
-                state.machine.publish(name, payload, link, options, now)
-            };
-            match begun {
+            match state.open().and_then(|machine| machine.publish(name, payload, link, options, now)) {
                 Ok(id) => {
                     state.publications.insert(id, published);
                 }
@@ -254,7 +250,7 @@ impl Channels {
     /// has sessions. It begins at once, also when the future is not awaited.
     pub fn revoke(&self, revocation: &Revocation) -> impl Future<Output = Result<(), ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            let request = state.machine.revoke(revocation, now)?;
+            let request = state.open()?.revoke(revocation, now)?;
             Ok(state.wait(request, None))
         });
         answer(told)
@@ -297,14 +293,24 @@ impl Channels {
 }
 
 impl State {
+    /// The machine, unless the node is shut down: whoever was told that by then is told nothing more.
+    pub(super) fn open(&mut self) -> Result<&mut ChannelMachine, ChannelError> {
+        if self.closed { Err(ChannelError::ShutDown) } else { Ok(&mut self.machine) }
+    }
+
     fn join(&mut self, joining: &Joining, token: Option<&[u8]>, now: Moment) -> Result<Answer, ChannelError> {
-        let request = self.machine.subscribe(joining.publisher, &joining.feed, SubscribeAs::Node, token, now)?;
+        let request = self.open()?.subscribe(joining.publisher, &joining.feed, SubscribeAs::Node, token, now)?;
         Ok(self.wait(request, Some(joining.clone())))
     }
 
     pub(super) fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> Answer {
-        let request = self.machine.unsubscribe(publisher, feed, Subscriber::Node, now);
-        self.wait(request, None)
+        match self.open() {
+            Ok(machine) => {
+                let request = machine.unsubscribe(publisher, feed, Subscriber::Node, now);
+                self.wait(request, None)
+            }
+            Err(error) => settled(Err(error)),
+        }
     }
 
     fn wait(&mut self, request: RequestId, joining: Option<Joining>) -> Answer {
@@ -430,14 +436,14 @@ impl Shared {
         }
         self.mesh.uninstall(&SUBPROTOCOLS);
         let mut state = self.state.lock();
+        state.closed = true;
         state.requests.clear();
-        let publications = std::mem::take(&mut state.publications).into_values();
-        state.over.extend(publications.map(|published| (published, Err(ChannelError::ShutDown))));
         let keys: Vec<_> = state.own.keys().copied().collect();
         for key in keys {
             // Asked for, so a reader just comes to its end.
             state.end_own(key, &ReaderEnd::Left);
         }
+        state.machine.shut_down();
         state.take_events(present());
         let told = state.take_told();
         drop(state);
@@ -493,9 +499,9 @@ pub(super) fn own_key(publisher: NodeId, feed: &Feed) -> Key {
 }
 
 /// An answer that is here.
-pub(super) fn settled() -> Answer {
+pub(super) fn settled(result: Result<(), ChannelError>) -> Answer {
     let (tell, told) = oneshot::channel();
-    let _heard = tell.send(Ok(()));
+    let _heard = tell.send(result);
     told
 }
 

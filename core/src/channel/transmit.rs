@@ -77,9 +77,9 @@ impl ChannelMachine {
         while let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.ready) {
             peer.put_aside();
             if peer.bulk.is_none() {
+                // An answer that lets somebody in is to be there before what is for it.
                 if !peer.control.is_empty() {
-                    // Who is let in hears so before it gets anything.
-                    break;
+                    return false;
                 }
                 let Some(key) = peer.pick(&self.jobs, true) else { break };
                 let Some(head) = peer.next_head(key) else { break };

@@ -1,9 +1,12 @@
-//! Daemons that leave a channel and come again before the publisher has answered, or before it knows.
+//! Daemons that leave a channel and come again before the publisher has answered, or before it knows; and those that come back
+//! to a node where they lived.
+
+use std::time::Duration;
 
 use mesh_daemon_core::channel::{ArrivedMessage, ChannelEvent, Subscriber};
-use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 
-use crate::net::{Net, RELIABLE, open};
+use crate::net::{Net, RELIABLE, feed, open};
 
 const P: usize = 0;
 const S: usize = 1;
@@ -132,4 +135,103 @@ fn a_daemon_that_comes_again_is_not_sent_what_was_published_while_it_was_out() {
         assert_eq!((missed, numbers(&net.take_all(S, &one))), (false, vec![3]), "{lost_is_answer}");
         assert_eq!(numbers(&net.take_all(T, &elsewhere)), [1, 2, 3]);
     }
+}
+
+#[test]
+fn a_daemon_that_moves_while_it_comes_again_to_a_group_is_in_it_on_its_new_host() {
+    for heard in [false, true] {
+        let one = daemon(1);
+        let mut net = Net::connected(3);
+        net.register(P, open("a"));
+        net.subscribe(S, P, "a#g", Some(&one), None).expect("let in");
+        publish(&mut net, 1);
+        assert_eq!(numbers(&net.take_all(S, &one)), [1]);
+        if !heard {
+            // Neither that it has this one, nor that it leaves.
+            net.cut(S, P);
+        }
+        net.leave(S, P, "a#g", Subscriber::Daemon(one.entity_id()));
+        while net.send(S, P) || net.arrive(S, P) {}
+        net.ask(S, P, "a#g", Some(&one), None).expect("asked");
+        let travels = net.nodes[S].machine.subscriptions_of(one.entity_id()).pop().expect("it is about to be in");
+        assert_eq!(travels.feed, feed("a#g"));
+        let now = net.now;
+        net.nodes[S].machine.moved_on(one.entity_id(), now);
+        let request = net.ask_from(T, P, "a#g", &one, None, Epoch::new(2), travels.position).expect("asked");
+        net.run();
+        assert_eq!(net.answer(T, request), Some(Ok(())));
+        publish(&mut net, 1);
+        assert_eq!((net.take_all(S, &one), numbers(&net.take_all(T, &one))), (vec![], vec![2]), "{heard}");
+    }
+}
+
+/// A daemon moves to `T`, where it is let in, while its former host `S` is cut off.
+fn moved(net: &mut Net, one: &EntityKeypair, channels: &[&str]) {
+    let now = net.now;
+    let positions = net.nodes[S].machine.subscriptions_of(one.entity_id());
+    net.cut(S, P);
+    net.nodes[S].machine.moved_on(one.entity_id(), now);
+    for channel in channels {
+        let position = positions.iter().find(|it| it.feed == feed(channel)).expect("it is in").position;
+        let request = net.ask_from(T, P, channel, one, None, Epoch::new(2), position).expect("asked");
+        net.run();
+        assert_eq!(net.answer(T, request), Some(Ok(())));
+    }
+}
+
+#[test]
+fn a_daemon_that_left_elsewhere_and_is_back_takes_nothing_of_what_it_had_here() {
+    for channel in ["a", "a#g"] {
+        let (one, other) = (daemon(1), daemon(2));
+        let mut net = Net::connected(3);
+        net.register(P, open("a"));
+        net.subscribe(S, P, channel, Some(&one), None).expect("let in");
+        publish(&mut net, 2);
+        net.subscribe(T, P, channel, Some(&other), None).expect("let in");
+        moved(&mut net, &one, &[channel]);
+        assert_eq!(numbers(&[net.next_for(T, &one, true).expect("there")]), [1]);
+        net.leave(T, P, channel, Subscriber::Daemon(one.entity_id()));
+        net.run();
+        let request = net.ask_from(S, P, channel, &one, None, Epoch::new(3), None).expect("asked");
+        let early = net.take_all(S, &one);
+        net.connect(S, P, true);
+        net.run();
+        assert_eq!((net.answer(S, request), numbers(&early)), (Some(Ok(())), vec![]), "{channel}");
+        for _ in 0..2 {
+            publish(&mut net, 1);
+        }
+        let mut got = numbers(&net.take_all(S, &one));
+        got.retain(|number| *number < 3);
+        assert_eq!(got, [], "{channel}: it left, and in a group the other one has it");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_back_is_not_in_what_it_left_elsewhere() {
+    let one = daemon(1);
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.register(P, open("b"));
+    for channel in ["a", "b"] {
+        net.subscribe(S, P, channel, Some(&one), None).expect("let in");
+    }
+    moved(&mut net, &one, &["a", "b"]);
+    net.leave(T, P, "b", Subscriber::Daemon(one.entity_id()));
+    net.run();
+    let position = net.position(T, &one);
+    let now = net.now;
+    net.nodes[T].machine.moved_on(one.entity_id(), now);
+    net.ask_from(S, P, "a", &one, None, Epoch::new(3), position).expect("asked");
+    net.connect(S, P, true);
+    net.run();
+    net.publish(P, "b", b"x", RELIABLE).expect("sent");
+    publish(&mut net, 1);
+    let got: Vec<_> = net.take_all(S, &one).into_iter().map(|message| message.feed).collect();
+    assert_eq!(got, [feed("a")]);
+    let mine = net.nodes[S].machine.subscriptions_of(one.entity_id());
+    assert_eq!(mine.into_iter().map(|it| it.feed).collect::<Vec<_>>(), [feed("a")]);
+    net.pass(Duration::from_secs(11));
+    net.run();
+    assert_eq!(net.nodes[P].machine.roster(&feed("b")), []);
+    assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(S), Subscriber::Daemon(one.entity_id()))]);
 }

@@ -420,7 +420,7 @@ impl World {
         }
         for Wanderer { keypair, at, is_in, .. } in &self.daemons {
             let found = roster.get(&Subscriber::Daemon(keypair.entity_id())).copied();
-            assert_eq!(found, is_in.then(|| self.net.id(*at)), "seed {seed}");
+            assert_eq!(found, is_in.then(|| self.net.id(*at)), "seed {seed}, one that lives on {at}");
         }
         for node in &mut self.net.nodes {
             node.events.clear();

@@ -61,7 +61,10 @@ impl Channels {
                 state.ask(&wish, now)
             });
         };
-        self.shared.act(|state, _| state.enter(&wish));
+        self.shared.act(|state, _| {
+            state.enter(&wish);
+            state.open().map(|_| ()).inspect_err(|error| state.withdraw(&wish, error))
+        })?;
         let (tell, told) = oneshot::channel();
         let (shared, timer) = (Arc::downgrade(&self.shared), self.shared.timer.clone());
         self.shared.mesh.tasks().spawn(async move {
