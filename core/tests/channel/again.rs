@@ -1,10 +1,11 @@
-//! Daemons that leave a channel and come again before the publisher has answered, or before it knows; and those that come back
-//! to a node where they lived.
+//! Who comes in before the publisher's answer is there: daemons that leave and come again, or come back to a node where they
+//! lived, and members of groups.
 
 use std::time::Duration;
 
 use mesh_daemon_core::channel::{ArrivedMessage, ChannelEvent, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
+use mesh_daemon_core::wire::Lane;
 
 use crate::net::{Net, RELIABLE, feed, open};
 
@@ -234,4 +235,24 @@ fn a_daemon_that_is_back_is_not_in_what_it_left_elsewhere() {
     net.run();
     assert_eq!(net.nodes[P].machine.roster(&feed("b")), []);
     assert_eq!(net.nodes[P].machine.roster(&feed("a")), [(net.id(S), Subscriber::Daemon(one.entity_id()))]);
+}
+
+#[test]
+fn a_large_message_does_not_overtake_the_answer_that_lets_its_member_in() {
+    for comes_again in [false, true] {
+        let mut net = Net::connected(2);
+        net.register(P, open("a"));
+        if comes_again {
+            net.subscribe(S, P, "a#g", None, None).expect("let in");
+            net.leave(S, P, "a#g", Subscriber::Node);
+        }
+        let came = net.ask(S, P, "a#g", None, None).expect("asked");
+        while net.send(S, P) || net.arrive(S, P) {}
+        let id = net.publish(P, "a", &vec![1; 150_000], RELIABLE).expect("sent");
+        net.send_lanes(P, S, &[Lane::Bulk]);
+        while net.arrive(P, S) {}
+        net.run();
+        assert_eq!((net.answer(S, came), numbers(&net.messages(S))), (Some(Ok(())), vec![1]), "{comes_again}");
+        assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+    }
 }
