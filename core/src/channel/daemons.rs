@@ -63,12 +63,12 @@ impl DaemonChannels for Channels {
         token: Option<&[u8]>,
     ) -> Result<RequestId, ChannelError> {
         let who = SubscribeAs::Daemon(daemon);
-        self.quietly(|state, now| state.machine.subscribe(publisher, feed, who, token, now))
+        self.quietly(|state, now| state.open()?.subscribe(publisher, feed, who, token, now))
     }
 
-    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> RequestId {
+    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> Result<RequestId, ChannelError> {
         let who = Subscriber::Daemon(daemon);
-        self.quietly(|state, now| state.machine.unsubscribe(publisher, feed, who, now))
+        self.quietly(|state, now| Ok(state.open()?.unsubscribe(publisher, feed, who, now)))
     }
 
     fn leave_all(&self, daemon: EntityId) {
@@ -106,7 +106,7 @@ impl DaemonChannels for Channels {
         link: &CausalLink,
         options: PublishOptions,
     ) -> Result<PublishId, ChannelError> {
-        self.quietly(|state, now| state.machine.publish(channel, payload, Some(link), options, now))
+        self.quietly(|state, now| state.open()?.publish(channel, payload, Some(link), options, now))
     }
 
     fn config_of(&self, channel: &ChannelName) -> Option<ChannelConfig> {
@@ -114,7 +114,7 @@ impl DaemonChannels for Channels {
     }
 
     fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
-        self.quietly(|state, now| state.machine.register(config, now))
+        self.quietly(|state, now| state.open()?.register(config, now))
     }
 
     fn events(&self) -> Vec<ChannelEvent> {

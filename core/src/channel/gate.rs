@@ -120,6 +120,7 @@ impl ChannelMachine {
             }
         };
         let was_in = granted.is_some();
+        let renews = former.is_empty() && granted.is_some_and(|grant| grant.epoch == epoch);
         let one_too_many = |group| {
             let groups = channel.groups_on(from);
             groups.len() >= MAX_GROUPS && !groups.contains(&group)
@@ -147,8 +148,12 @@ impl ChannelMachine {
             self.sweep_by(end, now);
         }
         self.trust(issuers);
-        let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
-        let stands = self.goes_on(stream, from, &waiting, asking.from);
+        let stands = if renews {
+            self.stands_at(stream, from, asking.from)
+        } else {
+            let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
+            self.goes_on(stream, from, &waiting, asking.from)
+        };
         if asking.from.is_some() {
             self.hand_on(stream, &former, from, stands.position);
         }

@@ -5,7 +5,7 @@
 //! the publisher has sent those before it. The publisher sends no more than its window, so what waits is bounded; what
 //! needs no acknowledgement has a bound of its own, and is dropped beyond that.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,13 +71,12 @@ pub(super) struct Daemons(BTreeMap<EntityId, Taking>);
 /// One of them.
 #[derive(Debug, Default)]
 struct Taking {
-    keys: BTreeSet<Key>,
+    /// What it has to do with; and of what it had when it moved away, until when its new host may come for that.
+    keys: BTreeMap<Key, Option<Instant>>,
     /// The channel that it took from last.
     turn: Option<Key>,
     /// It was told that there is something, and has not come to the end since.
     told: bool,
-    /// It lives elsewhere, and until then its new host may come for what it had here.
-    moved: Option<Instant>,
     /// Messages that it had no room for and that need no acknowledgement.
     dropped: u64,
 }
@@ -95,6 +94,13 @@ pub struct DaemonSubscription {
     pub position: Option<Position>,
     /// What it is let in with.
     pub token: Option<Bytes>,
+}
+
+impl Taking {
+    /// What it has to do with here.
+    fn present(&self) -> impl Iterator<Item = Key> {
+        self.keys.iter().filter(|(_, moved)| moved.is_none()).map(|(&key, _)| key)
+    }
 }
 
 impl Held {
@@ -182,8 +188,7 @@ impl HeldMessages {
 impl Daemons {
     pub(super) fn joined(&mut self, daemon: EntityId, key: Key) {
         let taking = self.0.entry(daemon).or_default();
-        taking.keys.insert(key);
-        taking.moved = None;
+        taking.keys.insert(key, None);
         // Whoever was told may have been another life of it.
         taking.told = false;
     }
@@ -199,14 +204,19 @@ impl Daemons {
 
     /// When the next one that moved is forgotten.
     pub(super) fn next_forgotten(&self) -> Option<Instant> {
-        self.0.values().filter_map(|taking| taking.moved).min()
+        self.0.values().flat_map(|taking| taking.keys.values().flatten()).min().copied()
+    }
+
+    /// Whether a daemon had this here when it moved away, and has not asked for it since.
+    pub(super) fn has_moved(&self, daemon: EntityId, key: Key) -> bool {
+        self.0.get(&daemon).and_then(|taking| taking.keys.get(&key)).is_some_and(Option::is_some)
     }
 
     /// There may be something for a daemon: whether it has to be told.
     fn ready(&mut self, daemon: EntityId) -> bool {
         self.0
             .get_mut(&daemon)
-            .is_some_and(|taking| taking.moved.is_none() && !std::mem::replace(&mut taking.told, true))
+            .is_some_and(|taking| taking.present().next().is_some() && !std::mem::replace(&mut taking.told, true))
     }
 }
 
@@ -214,10 +224,10 @@ impl ChannelMachine {
     /// What comes next for a daemon, each of its channels in turn. After [`ChannelEvent::Ready`] this is asked until there is
     /// nothing; with a pause for as long as the daemon has no room.
     pub fn next_for(&mut self, daemon: EntityId) -> Option<ArrivedMessage> {
-        let taking = self.daemons.0.get_mut(&daemon).filter(|taking| taking.moved.is_none())?;
-        let later = taking.keys.iter().filter(|key| taking.turn.is_some_and(|turn| **key > turn));
-        let keys = later.chain(taking.keys.iter().filter(|key| taking.turn.is_none_or(|turn| **key <= turn)));
-        for &(publisher, stream) in keys {
+        let taking = self.daemons.0.get_mut(&daemon)?;
+        let later = taking.present().filter(|key| taking.turn.is_some_and(|turn| *key > turn));
+        let keys = later.chain(taking.present().filter(|key| taking.turn.is_none_or(|turn| *key <= turn)));
+        for (publisher, stream) in keys {
             let Some(subscription) = self.subscriptions.get(&(publisher, stream)) else { continue };
             let Some(through) = subscription.taken_by(daemon) else { continue };
             if let Some(held) = subscription.held.next_behind(through) {
@@ -265,8 +275,8 @@ impl ChannelMachine {
 
     /// What a daemon has subscribed to, or is about to.
     pub fn subscriptions_of(&self, daemon: EntityId) -> Vec<DaemonSubscription> {
-        let keys = self.daemons.0.get(&daemon).into_iter().flat_map(|taking| &taking.keys);
-        keys.filter_map(|&key| {
+        let keys = self.daemons.0.get(&daemon).into_iter().flat_map(Taking::present);
+        keys.filter_map(|key| {
             let (publisher, _) = key;
             let incarnation = self.peers.get(&publisher)?.incarnation;
             self.subscriptions.get(&key)?.of_daemon(daemon, publisher, incarnation)
@@ -278,25 +288,29 @@ impl ChannelMachine {
     /// with; then it leaves its channels.
     pub fn moved_on(&mut self, daemon: EntityId, now: Moment) {
         if let Some(taking) = self.daemons.0.get_mut(&daemon) {
-            taking.moved = Some(now.instant + KEPT_FOR_MOVED);
+            taking.keys.values_mut().for_each(|moved| *moved = Some(now.instant + KEPT_FOR_MOVED));
         }
     }
 
     /// Ends what the new hosts of daemons did not come for.
     pub(super) fn forget_moved(&mut self, now: Moment) {
-        let due = |taking: &Taking| taking.moved.is_some_and(|until| until <= now.instant);
-        let gone: Vec<_> = self.daemons.0.iter().filter(|(_, taking)| due(taking)).map(|(&daemon, _)| daemon).collect();
-        for daemon in gone {
-            self.leave_all(daemon, now);
+        let due = |moved: &Option<Instant>| moved.is_some_and(|until| until <= now.instant);
+        let daemons: Vec<_> = self.daemons.0.keys().copied().collect();
+        for daemon in daemons {
+            self.leave_each(daemon, due, now);
         }
     }
 
     /// Has a daemon leave all its channels.
     pub fn leave_all(&mut self, daemon: EntityId, now: Moment) {
+        self.leave_each(daemon, |_| true, now);
+    }
+
+    fn leave_each(&mut self, daemon: EntityId, which: impl Fn(&Option<Instant>) -> bool, now: Moment) {
         let Some(taking) = self.daemons.0.get_mut(&daemon) else { return };
-        taking.moved = None;
-        let keys: Vec<_> = taking.keys.iter().copied().collect();
-        for key in keys {
+        let left = taking.keys.iter_mut().filter(|(_, moved)| which(moved));
+        let left: Vec<_> = left.map(|(&key, moved)| (key, *moved = None).0).collect();
+        for key in left {
             if let Some(feed) = self.subscriptions.get(&key).map(|held| held.feed.clone()) {
                 self.unsubscribe(key.0, &feed, Subscriber::Daemon(daemon), now);
             }

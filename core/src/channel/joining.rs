@@ -10,6 +10,7 @@ use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
 use super::stalling::Stall;
+use super::taken::Taken;
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
@@ -58,14 +59,16 @@ pub(super) struct Subscription {
 /// Whether a member is in, the last message that it has taken, and its token.
 pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
 
-/// Whether a subscriber left, and comes again before the publisher has answered: it may not even have heard of that.
+/// What is for a subscriber of what arrives before the publisher has let it in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Comes {
+    /// It may have been let in already: what arrives is for it.
     #[default]
     First,
-    /// What arrives before the answer is for it.
+    /// The same, and it left, of which the publisher may not even have heard.
     Again,
-    /// To a group: what arrives before the answer fell to it before it left, and to others since.
+    /// To a group: nothing. What arrives may have fallen to it before it left, here or on another node, and to others since;
+    /// what is its own behind what it says it has taken is sent after the answer.
     Anew,
 }
 
@@ -87,8 +90,7 @@ pub(super) struct Membership {
     uncertain: bool,
     comes: Comes,
     pub(super) proof: Option<DaemonProof>,
-    /// The last message that a daemon has taken, once that is known. It takes none before.
-    pub(super) through: Option<u64>,
+    taken: Taken,
     /// The last message that readers of the node have room for, while somebody reads.
     pub(super) room: Option<u64>,
     /// Whether it takes what waits for it.
@@ -101,6 +103,16 @@ impl Membership {
     /// Whether it takes messages: it is in, or on the way in, and not on the way out.
     pub(super) const fn takes(&self) -> bool {
         !matches!(self.comes, Comes::Anew) && !self.is_leaving()
+    }
+
+    /// The last message that a daemon has taken, once that is known. It takes none before.
+    pub(super) const fn through(&self) -> Option<u64> {
+        self.taken.through()
+    }
+
+    /// Whether it may be handed messages. Before its publisher has let it in, what arrives is for others on its node.
+    pub(super) const fn is_handed(&self) -> bool {
+        self.accepted && self.takes()
     }
 
     const fn is_leaving(&self) -> bool {
@@ -133,11 +145,20 @@ impl Subscription {
         }
     }
 
-    /// Whether a message has a number above all before. Whoever is on the way in may have been let in already.
+    /// Whether a message has a number above all before, and the node may have it: it is in, or an answer may have been missed
+    /// that let it in. An answer comes before what it lets in for.
     pub(super) fn is_for_node(&mut self, number: u64) -> bool {
-        let is_new = number > self.received;
-        self.received = self.received.max(number);
-        is_new && self.members.get(&Subscriber::Node).is_some_and(Membership::takes)
+        let before = self.received;
+        self.received = before.max(number);
+        let Some(membership) = self.members.get_mut(&Subscriber::Node).filter(|_| number > before) else {
+            return false;
+        };
+        let is_for_node = membership.takes() && (membership.accepted || membership.uncertain);
+        if !is_for_node {
+            // Its readers lack room for nothing that they are not to have.
+            membership.room = membership.room.map(|room| if room == before { number } else { room });
+        }
+        is_for_node
     }
 
     /// Daemons that have yet to take a message. One of which nothing else is known begins with this one.
@@ -146,22 +167,22 @@ impl Subscription {
         let wanted = taking.filter_map(|(subscriber, membership)| match subscriber {
             Subscriber::Node => None,
             Subscriber::Daemon(daemon) => {
-                let through = *membership.through.get_or_insert(number.saturating_sub(1));
-                (number > through).then_some(*daemon)
+                membership.taken.begin(number.saturating_sub(1));
+                (number > membership.taken.floor()).then_some(*daemon)
             }
         });
         wanted.collect()
     }
 
-    /// The last message that a daemon has taken; nothing while it takes none.
+    /// The last message that a daemon has taken; nothing while it is handed none.
     pub(super) fn taken_by(&self, daemon: EntityId) -> Option<u64> {
-        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.takes())?.through
+        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.is_handed())?.through()
     }
 
     /// A daemon has taken a message.
     pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
         if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
-            membership.through = membership.through.max(Some(number));
+            membership.taken.advance(number);
             membership.stall.over();
         }
     }
@@ -170,16 +191,14 @@ impl Subscription {
     pub(super) fn taken_by_all(&self) -> u64 {
         match self.share {
             // Also what it has taken on another node.
-            Share::Member(_, Subscriber::Daemon(_)) => {
-                self.members.values().find_map(|membership| membership.through).unwrap_or(0)
-            }
+            Share::Member(_, Subscriber::Daemon(_)) => self.members.values().find_map(Membership::through).unwrap_or(0),
             // Also while it leaves.
             Share::Member(_, Subscriber::Node) => {
                 self.members.values().find_map(|membership| membership.room).unwrap_or(self.received)
             }
             Share::All => {
                 let members = self.members.values().filter(|membership| membership.takes());
-                let taken = members.filter_map(|membership| membership.through.or(membership.room)).min();
+                let taken = members.filter_map(|membership| membership.through().or(membership.room)).min();
                 taken.map_or(self.received, |all| all.min(self.received))
             }
         }
@@ -214,8 +233,8 @@ impl Subscription {
 
     /// A member that is not leaving.
     pub(super) fn member(&self, subscriber: Subscriber) -> Option<Member<'_>> {
-        let membership = self.members.get(&subscriber).filter(|membership| membership.takes())?;
-        Some((membership.accepted, membership.through, membership.token()))
+        let membership = self.members.get(&subscriber).filter(|membership| !membership.is_leaving())?;
+        Some((membership.accepted, membership.through(), membership.token()))
     }
 
     /// Who is in.
@@ -250,6 +269,9 @@ impl ChannelMachine {
             }
         };
         let key = (publisher, feed.stream(subscriber));
+        if from.is_none() || feed.group().is_some() {
+            self.forget_former(key, subscriber);
+        }
         let leaves = |membership: &mut Membership| matches!(membership.question, Some(Question::Leave(_)));
         if self.membership(key, subscriber).is_some_and(leaves) && !self.say_first(key, subscriber) {
             return Err(ChannelError::Backpressure("too many requests to this publisher"));
@@ -260,7 +282,10 @@ impl ChannelMachine {
         if subscription.feed != *feed {
             return Err(ChannelError::Unknown(feed.channel().as_str().to_owned()));
         }
-        let membership = subscription.members.entry(subscriber).or_default();
+        let arrived = subscription.received;
+        let comes = if feed.group().is_some() { Comes::Anew } else { Comes::First };
+        let fresh = || Membership { taken: Taken::Behind(arrived), comes, ..Membership::default() };
+        let membership = subscription.members.entry(subscriber).or_insert_with(fresh);
         if leaves(membership) {
             // It left, and comes again; nor does anybody read now who did.
             (membership.accepted, membership.put_out, membership.room) = (false, None, None);
@@ -273,15 +298,16 @@ impl ChannelMachine {
             } else {
                 // What has arrived stays so: whoever is on this stream too gets what it has yet to take.
                 membership.comes = Comes::Again;
-                membership.through = None;
+                membership.taken.begin_again(arrived);
             }
             self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
         }
-        membership.uncertain |= membership.question.is_some();
+        // That it left is said before it asks again.
+        membership.uncertain |= matches!(membership.question, Some(Question::Join(_) | Question::Stay(_)));
         membership.offered = token.map(<[u8]>::to_vec);
         membership.proof = proof;
         membership.waiting.push(request);
-        membership.through = from.or(membership.through);
+        membership.taken = from.map_or(membership.taken, Taken::Through);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.joined(daemon, key);
         }
@@ -291,6 +317,18 @@ impl ChannelMachine {
         self.put_question(key, subscriber, Some(Question::Join(number)));
         self.settle_own(now);
         Ok(request)
+    }
+
+    /// A daemon is back that moved away, and it or its share of a group may have been another one's meanwhile: what is left of
+    /// it here is not its own any more.
+    fn forget_former(&mut self, key: Key, subscriber: Subscriber) {
+        let Subscriber::Daemon(daemon) = subscriber else { return };
+        if !self.daemons.has_moved(daemon, key) || !self.is_joining(key, subscriber) {
+            return;
+        }
+        let told = self.membership(key, subscriber).map(|former| std::mem::take(&mut former.waiting));
+        self.settled(told.unwrap_or_default(), &Err(ChannelError::Left(self.me.node)));
+        self.remove_membership(key, subscriber);
     }
 
     /// Asks a publisher to let a subscriber out. It is out when that is answered; one that is not in is out at once.
@@ -312,7 +350,10 @@ impl ChannelMachine {
             let _said = self.say_first(key, subscriber);
             self.put_question(key, subscriber, Some(Question::Leave(number)));
         }
-        self.drop_unfinished(key);
+        if let Share::Member(..) = key.1.share {
+            // It is another one's, also when this one comes again before the rest.
+            self.drop_unfinished(key);
+        }
         self.settle_own(now);
         request
     }
@@ -339,19 +380,20 @@ impl ChannelMachine {
                 membership.uncertain = true;
                 match membership.question {
                     None => quiet.push((key, subscriber)),
-                    Some(Question::Join(_)) if membership.comes != Comes::First && subscriber == Subscriber::Node => {
-                        again.push(key);
+                    Some(Question::Join(_)) if membership.comes != Comes::First && membership.through().is_none() => {
+                        again.push((key, subscriber));
                     }
                     Some(Question::Join(_) | Question::Stay(_) | Question::Leave(_)) => {}
                 }
             }
         }
-        for key in again {
+        for (key, subscriber) in again {
             // What was sent to it before it asks again would count as its own, and it does not take that, or another reader had
-            // no room for it; daemons say how far they have taken it. An answer to what it asked before is none any more.
-            self.say_left(key, Subscriber::Node);
+            // no room for it; a daemon that has begun says how far it has come. An answer to what it asked before is none any
+            // more.
+            self.say_left(key, subscriber);
             let number = self.next_request();
-            self.put_question(key, Subscriber::Node, Some(Question::Join(number)));
+            self.put_question(key, subscriber, Some(Question::Join(number)));
         }
         for (key, subscriber) in quiet {
             let number = self.next_request();
@@ -374,9 +416,10 @@ impl ChannelMachine {
         membership.accepted = true;
         (membership.uncertain, membership.comes, membership.put_out) = (false, Comes::First, None);
         let told = std::mem::take(&mut membership.waiting);
-        let passed = missed.zip(position).is_some_and(|(_, position)| membership.through < Some(position));
-        if subscriber != Subscriber::Node && (passed || membership.through.is_none()) {
-            membership.through = position;
+        let passed = missed.zip(position).is_some_and(|(_, position)| membership.taken.floor() < position);
+        if let (Subscriber::Daemon(_), Some(position)) = (subscriber, position) {
+            // What arrived of this before was for others, or for it before it left; what comes does not follow that.
+            membership.taken = Taken::Through(position.max(membership.taken.floor()));
         }
         self.put_question(key, subscriber, None);
         self.settled(told, &Ok(()));
@@ -400,11 +443,13 @@ impl ChannelMachine {
         let error = refusal(subscription.feed.channel(), reason);
         let Some(membership) = self.membership(key, subscriber) else { return };
         match membership.question {
-            // It stays in with what it was let in with; the publisher has kept that.
+            // It stays in with what it was let in with; the publisher has kept that. That it was put out may have been lost
+            // with a connection: then it asks.
             Some(Question::Join(_)) if membership.accepted => {
                 membership.offered = None;
-                let told = std::mem::take(&mut membership.waiting);
-                self.put_question(key, subscriber, None);
+                let (told, uncertain) = (std::mem::take(&mut membership.waiting), membership.uncertain);
+                let stays = uncertain.then(|| Question::Stay(self.next_request()));
+                self.put_question(key, subscriber, stays);
                 self.settled(told, &Err(error));
             }
             Some(Question::Join(_) | Question::Stay(_)) if membership.uncertain => {
@@ -453,12 +498,18 @@ impl ChannelMachine {
 
     /// A publisher is given up, with all that was subscribed to there.
     pub(super) fn subscriptions_lost(&mut self, publisher: NodeId) {
-        let all: Vec<_> = self
-            .of_publisher(publisher)
-            .flat_map(|(&key, subscription)| subscription.members.keys().map(move |&subscriber| (key, subscriber)))
-            .collect();
-        for (key, subscriber) in all {
+        for (key, subscriber) in self.memberships(publisher) {
             self.leave_membership(key, subscriber, &ChannelError::PeerLost(publisher));
+        }
+    }
+
+    /// The node is shut down: all that was subscribed to is over, and whoever waits for an answer, in or out, gets none.
+    pub(super) fn subscriptions_shut_down(&mut self) {
+        let publishers: Vec<_> = self.peers.keys().copied().collect();
+        for (key, who) in publishers.into_iter().flat_map(|publisher| self.memberships(publisher)).collect::<Vec<_>>() {
+            let told = self.membership(key, who).map(|membership| std::mem::take(&mut membership.waiting));
+            self.settled(told.unwrap_or_default(), &Err(ChannelError::ShutDown));
+            self.leave_membership(key, who, &ChannelError::ShutDown);
         }
     }
 
@@ -481,15 +532,16 @@ impl ChannelMachine {
         self.events.push_back(ChannelEvent::Ended { publisher, feed, subscriber, error });
     }
 
-    /// What anybody here has to do with a publisher.
-    fn of_publisher(&self, publisher: NodeId) -> impl Iterator<Item = (&Key, &Subscription)> {
+    /// Whoever here has to do with a publisher, and with what.
+    fn memberships(&self, publisher: NodeId) -> Vec<(Key, Subscriber)> {
         let from = self.subscriptions.range((publisher, StreamId::FIRST)..);
-        from.take_while(move |((at, _), _)| *at == publisher)
+        let of_publisher = from.take_while(|((at, _), _)| *at == publisher);
+        of_publisher.flat_map(|(&key, held)| held.members.keys().map(move |&who| (key, who))).collect()
     }
 
-    /// A member leaves a group: what has begun to arrive is another one's, also when this one comes again before the rest.
+    /// What has begun to arrive is for nobody here: the rest of it does not come, or is another one's.
     fn drop_unfinished(&mut self, (publisher, stream): Key) {
-        if let (Share::Member(..), Some(peer)) = (stream.share, self.peers.get_mut(&publisher)) {
+        if let Some(peer) = self.peers.get_mut(&publisher) {
             peer.assembly.take_if(|unfinished| unfinished.stream() == stream);
         }
     }
@@ -507,8 +559,8 @@ impl ChannelMachine {
             if let Some(peer) = self.peers.get_mut(&key.0) {
                 peer.acks.remove(&key.1);
             }
+            self.drop_unfinished(key);
         }
-        self.drop_unfinished(key);
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.gone(daemon, key);
             self.settle_held(key);

@@ -332,6 +332,13 @@ impl ChannelMachine {
         self.not_handed(node);
     }
 
+    /// The node is shut down: it has no channels any more, and whoever waits for something is told.
+    pub fn shut_down(&mut self) {
+        self.publications_shut_down();
+        self.subscriptions_shut_down();
+        self.channels.clear();
+    }
+
     /// Time has passed: tokens may have ended, and subscribers taken nothing for too long.
     pub fn tick(&mut self, now: Moment) {
         self.channels.values_mut().for_each(|channel| channel.ring.close_if_due(now.instant));

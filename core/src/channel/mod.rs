@@ -21,7 +21,7 @@
 //! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
 //! | `raises` | how often one peer may bring later ones of them |
 //! | `capable` | what nodes have announced, and the gates that ask for it |
-//! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
+//! | `joining`, `questions`, `taken` | the subscriber's side of it, what it has to ask, and how far it has come |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding` | messages that daemons of this node have yet to take |
 //! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
@@ -62,6 +62,7 @@ mod roster;
 mod sharing;
 mod shell;
 mod stalling;
+mod taken;
 mod throttle;
 mod transmit;
 

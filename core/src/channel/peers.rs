@@ -266,6 +266,12 @@ impl Peer {
         Some(DataHead { after, ..lane.next()?.head })
     }
 
+    /// Puts the large message aside that is under way when others of its lane come before it now: it begins anew behind them.
+    pub(super) fn put_aside(&mut self) {
+        let next = |key: LaneKey| self.lanes.get(&key).and_then(Lane::next).map(|next| next.head.number);
+        self.bulk.take_if(|bulk| next(bulk.lane) != Some(bulk.head.number));
+    }
+
     /// The channel has another priority.
     pub(super) fn rank(&mut self, channel: ChannelId, priority: u8) {
         let ranked = |key: LaneKey| {
@@ -398,6 +404,7 @@ impl Peer {
                     lane.sent_bytes -= entry.payload.len();
                 }
                 if let Some(entry) = lane.entries.remove(index) {
+                    self.bulk.take_if(|bulk| bulk.lane == key && bulk.head.number == entry.head.number);
                     self.left(key, &entry);
                     taken.push(entry);
                 }

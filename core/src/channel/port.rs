@@ -10,6 +10,7 @@ use crate::identity::{EntityId, NodeId};
 
 /// The channels of a node, as a runtime asks of them. No method blocks or calls back: what comes of it is in
 /// [`events`](Self::events), and leaves the node with [`flush`](Self::flush), which the runtime calls while it holds no lock.
+/// Of a node that was shut down, what is asked is refused with [`ChannelError::ShutDown`], and what waits by then is answered so.
 pub trait DaemonChannels: Send + Sync {
     /// Asks a publisher to let a daemon in; see [`ChannelMachine::subscribe`](super::ChannelMachine::subscribe).
     fn subscribe(
@@ -21,7 +22,7 @@ pub trait DaemonChannels: Send + Sync {
     ) -> Result<RequestId, ChannelError>;
 
     /// Asks a publisher to let a daemon out.
-    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> RequestId;
+    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> Result<RequestId, ChannelError>;
 
     /// Has a daemon leave all its channels.
     fn leave_all(&self, daemon: EntityId);

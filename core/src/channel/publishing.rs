@@ -340,6 +340,16 @@ impl ChannelMachine {
         }
     }
 
+    /// The node is shut down, and with it all publications are over.
+    pub(super) fn publications_shut_down(&mut self) {
+        let ids = std::mem::take(&mut self.jobs.map).into_keys();
+        self.jobs.bytes = 0;
+        self.events.extend(ids.map(|id| ChannelEvent::Published { id, result: Err(ChannelError::ShutDown) }));
+        for peer in self.peers.values_mut() {
+            drop(peer.take(|_, _| true));
+        }
+    }
+
     /// A connection is gone: what needs no acknowledgement is lost, the rest begins again.
     pub(super) fn deliveries_cut(&mut self, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else { return };

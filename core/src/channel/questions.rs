@@ -104,7 +104,7 @@ impl ChannelMachine {
         let Some(membership) = self.membership(key, subscriber) else { return true };
         let (number, matters) = match membership.question {
             Some(Question::Leave(number)) => (number, true),
-            Some(Question::Join(number)) => (number, membership.through.is_some()),
+            Some(Question::Join(number)) => (number, membership.through().is_some()),
             Some(Question::Stay(_)) | None => return true,
         };
         let unheard = |peer: &Peer| !peer.ready || number > peer.questions.sent;
@@ -138,7 +138,7 @@ impl ChannelMachine {
             daemon: membership.proof,
             token,
             subnet: self.subnet.levels(),
-            from: membership.through,
+            from: membership.through(),
             group,
         };
         let message = match membership.question? {

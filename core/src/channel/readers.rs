@@ -115,28 +115,42 @@ impl State {
 
     /// Ends a reader; how many messages went unread in it, and the answer of a publisher that is left with it.
     pub(super) fn close_reader(&mut self, id: ReaderId, publisher: NodeId, feed: &Feed, now: Moment) -> (u64, Answer) {
-        let Some(mut reader) = self.readers.remove(&id) else { return (0, settled()) };
+        let Some(mut reader) = self.readers.remove(&id) else { return (0, settled(Ok(()))) };
         let key = own_key(publisher, feed);
         let (before, unacknowledged) = (reader.dropped(), self.first_unacknowledged(key, reader.lacks_room_for()));
         let unread = reader.read(usize::MAX, usize::MAX);
         let all = before + unread.len() as u64;
-        let Some(own) = self.own.get_mut(&key) else { return (all, settled()) };
+        let Some(own) = self.own.get_mut(&key) else { return (all, settled(Ok(()))) };
         own.readers.retain(|&one| one != id);
         self.stirred.insert(key);
         if feed.group().is_some() && !own.readers.is_empty() {
             for message in &unread {
                 self.deliver(message);
             }
-            return (before, settled());
+            return (before, settled(Ok(())));
         }
         if own.is_wanted() {
-            return (all, settled());
+            return (all, settled(Ok(())));
         }
         self.own.remove(&key);
         let is_over =
             |message: &&ArrivedMessage| !message.reliable || unacknowledged.is_none_or(|from| message.place < from);
         let taken = unread.iter().filter(is_over).count();
         (before + taken as u64, self.leave(publisher, feed, now))
+    }
+
+    /// One of the readers of a subscription comes to an end. What it has not read of a queue group is for the others.
+    pub(super) fn dismiss(&mut self, key: Key, id: ReaderId, how: ReaderEnd) {
+        let Some(own) = self.own.get_mut(&key) else { return };
+        own.readers.retain(|&one| one != id);
+        let others = !own.readers.is_empty();
+        self.stirred.insert(key);
+        if let (Share::Member(..), true, Some(reader)) = (key.1.share, others, self.readers.get_mut(&id)) {
+            for message in reader.read(usize::MAX, usize::MAX) {
+                self.deliver(&message);
+            }
+        }
+        self.end_reader(id, how);
     }
 
     /// The subscription is over, and with it all that read it.

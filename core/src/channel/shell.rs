@@ -67,6 +67,7 @@ pub(super) struct State {
     deadline: Option<Instant>,
     /// What this node itself subscribes to.
     pub(super) own: BTreeMap<Key, Own>,
+    closed: bool,
 }
 
 /// How a publication ended.
@@ -90,12 +91,13 @@ struct Request {
     joining: Option<Joining>,
 }
 
-#[derive(Clone, Copy)]
-enum Joining {
-    /// Somebody reads.
-    Reader(Key),
-    /// Asked for without a reader.
-    Kept(Key),
+/// What the node wants to be in.
+#[derive(Clone)]
+struct Joining {
+    publisher: NodeId,
+    feed: Feed,
+    /// Who reads, unless that was asked for without a reader.
+    reader: Option<ReaderId>,
 }
 
 /// A subscription of the node. It lasts while somebody reads it, or it was asked for without a reader. Of a queue group each
@@ -112,6 +114,12 @@ pub(super) struct Own {
 
 /// Whether a publisher agreed, once it has answered.
 pub(super) type Answer = oneshot::Receiver<Result<(), ChannelError>>;
+
+impl Joining {
+    fn key(&self) -> Key {
+        own_key(self.publisher, &self.feed)
+    }
+}
 
 impl Own {
     /// Whether the node goes on being subscribed.
@@ -143,6 +151,7 @@ impl Channels {
                 deadline: None,
                 daemons: Attached::default(),
                 own: BTreeMap::new(),
+                closed: false,
             }),
             mesh: mesh.clone(),
             observer,
@@ -161,7 +170,7 @@ impl Channels {
 
     /// Makes a channel, or gives it another configuration.
     pub fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
-        self.shared.act(|state, now| state.machine.register(config, now))
+        self.shared.act(|state, now| state.open()?.register(config, now))
     }
 
     /// Takes a channel of this node away: all its subscribers are out. False when there is none of this name.
@@ -228,13 +237,7 @@ impl Channels {
     ) {
         self.shared.act(|state, now| {
             let published: Published = Box::new(published);
-            // Whoever closes this tells all that wait there by then.
-            let begun = if self.shared.timer.is_stopped() {
-                Err(ChannelError::ShutDown)
-            } else {
-                state.machine.publish(name, payload, link, options, now)
-            };
-            match begun {
+            match state.open().and_then(|machine| machine.publish(name, payload, link, options, now)) {
                 Ok(id) => {
                     state.publications.insert(id, published);
                 }
@@ -247,7 +250,7 @@ impl Channels {
     /// has sessions. It begins at once, also when the future is not awaited.
     pub fn revoke(&self, revocation: &Revocation) -> impl Future<Output = Result<(), ChannelError>> + use<> {
         let told = self.shared.act(|state, now| {
-            let request = state.machine.revoke(revocation, now)?;
+            let request = state.open()?.revoke(revocation, now)?;
             Ok(state.wait(request, None))
         });
         answer(told)
@@ -290,21 +293,24 @@ impl Channels {
 }
 
 impl State {
-    fn join(
-        &mut self,
-        publisher: NodeId,
-        feed: &Feed,
-        token: Option<&[u8]>,
-        joining: Joining,
-        now: Moment,
-    ) -> Result<Answer, ChannelError> {
-        let request = self.machine.subscribe(publisher, feed, SubscribeAs::Node, token, now)?;
-        Ok(self.wait(request, Some(joining)))
+    /// The machine, unless the node is shut down: whoever was told that by then is told nothing more.
+    pub(super) fn open(&mut self) -> Result<&mut ChannelMachine, ChannelError> {
+        if self.closed { Err(ChannelError::ShutDown) } else { Ok(&mut self.machine) }
+    }
+
+    fn join(&mut self, joining: &Joining, token: Option<&[u8]>, now: Moment) -> Result<Answer, ChannelError> {
+        let request = self.open()?.subscribe(joining.publisher, &joining.feed, SubscribeAs::Node, token, now)?;
+        Ok(self.wait(request, Some(joining.clone())))
     }
 
     pub(super) fn leave(&mut self, publisher: NodeId, feed: &Feed, now: Moment) -> Answer {
-        let request = self.machine.unsubscribe(publisher, feed, Subscriber::Node, now);
-        self.wait(request, None)
+        match self.open() {
+            Ok(machine) => {
+                let request = machine.unsubscribe(publisher, feed, Subscriber::Node, now);
+                self.wait(request, None)
+            }
+            Err(error) => settled(Err(error)),
+        }
     }
 
     fn wait(&mut self, request: RequestId, joining: Option<Joining>) -> Answer {
@@ -315,11 +321,11 @@ impl State {
 
     /// Carries out what the machine tells.
     pub(super) fn take_events(&mut self, now: Moment) {
-        self.take_machine_events();
+        self.take_machine_events(now);
         // What is acknowledged on this very node may bring more.
         while let Some(key) = self.stirred.pop_first() {
             self.settle_readers(key, now);
-            self.take_machine_events();
+            self.take_machine_events(now);
         }
         for id in std::mem::take(&mut self.touched) {
             if self.readers.get_mut(&id).is_some_and(Reader::is_news) {
@@ -328,7 +334,7 @@ impl State {
         }
     }
 
-    fn take_machine_events(&mut self) {
+    fn take_machine_events(&mut self, now: Moment) {
         while let Some(event) = self.machine.next_event() {
             match event {
                 ChannelEvent::Settled { request, result } => {
@@ -337,7 +343,7 @@ impl State {
                         continue;
                     };
                     if let Some(joining) = waiting.joining {
-                        self.joined(joining, result.as_ref().err());
+                        self.joined(&joining, result.as_ref().err(), now);
                     }
                     // Nobody has to wait for it.
                     let _unheard = waiting.tell.send(result);
@@ -369,17 +375,26 @@ impl State {
         Told { wakes, published: std::mem::take(&mut self.over), readers, sooner, daemons: self.daemons.to_tell() }
     }
 
-    /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept.
-    fn joined(&mut self, joining: Joining, error: Option<&ChannelError>) {
-        let (Joining::Reader(key) | Joining::Kept(key)) = joining;
-        if let (Joining::Kept(_), Some(own)) = (joining, self.own.get_mut(&key)) {
+    /// A publisher has answered. When that leaves the node outside, nothing of the attempt is kept; when the node is in already,
+    /// nothing of this one.
+    fn joined(&mut self, joining: &Joining, error: Option<&ChannelError>, now: Moment) {
+        let key = joining.key();
+        let own = self.own.get_mut(&key).filter(|_| joining.reader.is_none());
+        if let Some(own) = own {
             own.joining = own.joining.saturating_sub(1);
             own.kept |= error.is_none();
         }
-        if let Some(error) = error
-            && !self.machine.is_joining(key, Subscriber::Node)
-        {
-            self.end_own(key, &ReaderEnd::Failed(error.clone()));
+        let Some(error) = error else { return };
+        let how = ReaderEnd::Failed(error.clone());
+        if !self.machine.is_joining(key, Subscriber::Node) {
+            return self.end_own(key, &how);
+        }
+        if let Some(reader) = joining.reader {
+            self.dismiss(key, reader, how);
+        }
+        if self.own.get(&key).is_some_and(|own| !own.is_wanted()) {
+            self.own.remove(&key);
+            drop(self.leave(joining.publisher, &joining.feed, now));
         }
     }
 }
@@ -421,14 +436,14 @@ impl Shared {
         }
         self.mesh.uninstall(&SUBPROTOCOLS);
         let mut state = self.state.lock();
+        state.closed = true;
         state.requests.clear();
-        let publications = std::mem::take(&mut state.publications).into_values();
-        state.over.extend(publications.map(|published| (published, Err(ChannelError::ShutDown))));
         let keys: Vec<_> = state.own.keys().copied().collect();
         for key in keys {
             // Asked for, so a reader just comes to its end.
             state.end_own(key, &ReaderEnd::Left);
         }
+        state.machine.shut_down();
         state.take_events(present());
         let told = state.take_told();
         drop(state);
@@ -484,9 +499,9 @@ pub(super) fn own_key(publisher: NodeId, feed: &Feed) -> Key {
 }
 
 /// An answer that is here.
-pub(super) fn settled() -> Answer {
+pub(super) fn settled(result: Result<(), ChannelError>) -> Answer {
     let (tell, told) = oneshot::channel();
-    let _heard = tell.send(Ok(()));
+    let _heard = tell.send(result);
     told
 }
 

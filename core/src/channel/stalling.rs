@@ -81,10 +81,10 @@ impl Subscription {
             let waits = match who {
                 Subscriber::Node => membership.room.is_some_and(|room| room < self.received),
                 Subscriber::Daemon(_) => {
-                    membership.through.is_some_and(|through| self.held.next_behind(through).is_some())
+                    membership.through().is_some_and(|through| self.held.next_behind(through).is_some())
                 }
             };
-            if waits && membership.takes() {
+            if waits && membership.is_handed() {
                 waiting.push((who, stall(&mut membership.stall)));
             } else {
                 membership.stall.over();

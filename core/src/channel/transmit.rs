@@ -75,7 +75,12 @@ impl ChannelMachine {
     // What follows a large message in its lane is sent only after its last fragment, so it is not overtaken.
     fn fill_bulk(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> bool {
         while let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.ready) {
+            peer.put_aside();
             if peer.bulk.is_none() {
+                // An answer that lets somebody in is to be there before what is for it.
+                if !peer.control.is_empty() {
+                    return false;
+                }
                 let Some(key) = peer.pick(&self.jobs, true) else { break };
                 let Some(head) = peer.next_head(key) else { break };
                 let Some(entry) = peer.next_mut(key) else { break };
@@ -102,11 +107,9 @@ impl ChannelMachine {
             if end < under_way.payload.len() {
                 continue;
             }
-            let (key, number) = (under_way.lane, under_way.head.number);
+            let key = under_way.lane;
             peer.bulk = None;
-            // It may have been given up meanwhile.
-            let is_next = peer.next_mut(key).is_some_and(|next| next.head.number == number);
-            if let Some(done) = is_next.then(|| peer.sent(key)).flatten() {
+            if let Some(done) = peer.sent(key) {
                 self.delivery_ended(done.job, to, done.started, Ok(()));
             }
         }

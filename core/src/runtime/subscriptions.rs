@@ -125,7 +125,7 @@ impl Engine {
             feeds.push(feed.clone());
         }
         for feed in feeds {
-            let request = port.unsubscribe(publisher, &feed, entity);
+            let request = port.unsubscribe(publisher, &feed, entity).map_err(RuntimeError::Channel)?;
             self.channels.requests.insert(request, Request::Asked(ticket));
         }
         self.drop_wishes(key, publisher, left);

@@ -367,9 +367,13 @@ struct Wanderer {
     keypair: EntityKeypair,
     at: usize,
     epoch: u64,
-    coming: Option<Position>,
+    /// Its new host has not asked yet.
+    coming: Option<GoesOn>,
     is_in: bool,
 }
+
+/// From where, unless it has not begun.
+struct GoesOn(Option<Position>);
 
 const NODES: usize = 4;
 
@@ -436,19 +440,20 @@ impl World {
         if wanderer.coming.is_some() || wanderer.at == to || !wanderer.is_in {
             return;
         }
-        let Some(position) = self.net.position(wanderer.at, &wanderer.keypair) else { return };
+        let machine = &self.net.nodes[wanderer.at].machine;
+        let Some(subscription) = machine.subscriptions_of(wanderer.keypair.entity_id()).pop() else { return };
         let now = self.net.now;
         self.net.nodes[wanderer.at].machine.moved_on(wanderer.keypair.entity_id(), now);
         wanderer.at = to;
         wanderer.epoch += 1;
-        wanderer.coming = Some(position);
+        wanderer.coming = Some(GoesOn(subscription.position));
     }
 
     fn arrive(&mut self, which: usize) {
         let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
-        let Some(position) = coming.take() else { return };
+        let Some(GoesOn(position)) = coming.take() else { return };
         let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
-        self.net.ask_from(at, P, "a#g", &keypair, None, Epoch::new(epoch), Some(position)).expect("connected");
+        self.net.ask_from(at, P, "a#g", &keypair, None, Epoch::new(epoch), position).expect("connected");
     }
 
     fn leave_or_join(&mut self, which: usize) {

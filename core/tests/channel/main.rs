@@ -1,8 +1,11 @@
 //! Channels: the machine on a simulated network, and real nodes.
 
+mod again;
 mod capabilities;
+mod crossing;
 mod delivery;
 mod groups;
+mod large;
 mod membership;
 mod moving;
 mod net;

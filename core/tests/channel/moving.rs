@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, ChannelEvent, Position, PublishOptions, Subscriber};
+use mesh_daemon_core::channel::{
+    ArrivedMessage, ChannelError, ChannelEvent, Position, PublishOptions, RequestId, Subscriber,
+};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -220,7 +222,8 @@ fn what_a_new_host_does_not_come_for_is_left_after_a_while() {
     assert!(net.nodes[P].machine.is_idle());
 }
 
-/// Daemons that move among nodes while a publisher publishes, connections break, and daemons have room or not.
+/// Daemons that move among nodes, leave and come again while a publisher publishes, connections break, and daemons have room
+/// or not.
 struct World {
     net: Net,
     random: SmallRng,
@@ -228,6 +231,8 @@ struct World {
     published: u64,
     /// The numbers of reliable messages.
     reliable: Vec<u64>,
+    /// How often a daemon that had left came again.
+    joins: usize,
 }
 
 struct Wanderer {
@@ -236,20 +241,33 @@ struct Wanderer {
     epoch: u64,
     /// Where it goes on from, while its new host has not asked yet.
     coming: Option<Position>,
+    is_in: bool,
+    /// What it asked last, while that is not answered.
+    asked: Option<RequestId>,
+    /// The last message before it was let in; not known while that is not answered.
+    since: Option<u64>,
     got: Vec<u64>,
 }
 
 #[test]
 fn hazard_43_no_reliable_message_is_lost_or_taken_twice_while_subscribers_move() {
-    let mut moves = 0;
+    let (mut moves, mut joins) = (0, 0);
     for seed in 0..200 {
         let mut world = World::new(seed);
         for _ in 0..400 {
             moves += usize::from(world.step());
         }
+        joins += world.joins;
         world.settle(seed);
     }
-    assert!(moves > 2000, "{moves}: the worlds are too quiet to show anything");
+    assert!(moves > 2000 && joins > 500, "{moves}, {joins}: the worlds are too quiet to show anything");
+}
+
+impl Wanderer {
+    /// One that is in from the beginning.
+    fn new(keypair: EntityKeypair, at: usize) -> Self {
+        Self { keypair, at, epoch: 1, coming: None, is_in: true, asked: None, since: Some(0), got: Vec::new() }
+    }
 }
 
 impl World {
@@ -261,13 +279,13 @@ impl World {
             let keypair = daemon(10 + index);
             let at = 1 + usize::from(index) % 3;
             net.subscribe(at, P, "a", Some(&keypair), None).expect("let in");
-            daemons.push(Wanderer { keypair, at, epoch: 1, coming: None, got: Vec::new() });
+            daemons.push(Wanderer::new(keypair, at));
         }
         // One lives with the publisher.
         let keypair = daemon(20);
         net.subscribe(P, P, "a", Some(&keypair), None).expect("let in");
-        daemons.push(Wanderer { keypair, at: P, epoch: 1, coming: None, got: Vec::new() });
-        Self { net, random: SmallRng::seed_from_u64(seed), daemons, published: 0, reliable: Vec::new() }
+        daemons.push(Wanderer::new(keypair, P));
+        Self { net, random: SmallRng::seed_from_u64(seed), daemons, published: 0, reliable: Vec::new(), joins: 0 }
     }
 
     fn step(&mut self) -> bool {
@@ -277,17 +295,13 @@ impl World {
             0..25 => {
                 let len = if self.random.random_bool(0.1) { 150_000 } else { 10 };
                 let reliable = self.random.random_bool(0.8);
-                let options = PublishOptions { reliable, ..RELIABLE };
-                self.net.publish(P, "a", &vec![1; len], options).expect("within all limits");
-                self.published += 1;
-                if reliable {
-                    self.reliable.push(self.published);
-                }
+                self.publish(len, reliable);
             }
             25..30 if one != other && self.net.is_connected(one, other) => self.net.cut(one, other),
             30..40 if one != other && !self.net.is_connected(one, other) => self.net.connect(one, other, true),
-            40..48 => return self.leave(which, other),
-            48..60 => self.arrive(which),
+            40..46 => return self.leave(which, other),
+            46..49 => self.leave_or_join(which),
+            49..60 => self.arrive(which),
             60..75 => self.take(which),
             75..88 if one != other => {
                 self.net.send(one, other);
@@ -297,13 +311,51 @@ impl World {
             }
             _ => {}
         }
+        self.listen();
         false
+    }
+
+    fn publish(&mut self, len: usize, reliable: bool) {
+        let options = PublishOptions { reliable, ..RELIABLE };
+        self.net.publish(P, "a", &vec![1; len], options).expect("within all limits");
+        self.published += 1;
+        if reliable {
+            self.reliable.push(self.published);
+        }
+    }
+
+    /// Who has heard that it is in gets what is published from then on.
+    fn listen(&mut self) {
+        for wanderer in &mut self.daemons {
+            let answer = wanderer.asked.and_then(|request| self.net.answer(wanderer.at, request));
+            if let Some(result) = answer {
+                result.expect("let in");
+                (wanderer.asked, wanderer.since) = (None, wanderer.since.or(Some(self.published)));
+            }
+        }
+    }
+
+    /// The daemon unsubscribes, or subscribes from now on.
+    fn leave_or_join(&mut self, which: usize) {
+        let wanderer = &mut self.daemons[which];
+        if wanderer.coming.is_some() {
+            return;
+        }
+        (wanderer.asked, wanderer.since) = (None, None);
+        wanderer.is_in = !wanderer.is_in;
+        let (at, epoch, keypair) = (wanderer.at, Epoch::new(wanderer.epoch), &wanderer.keypair);
+        if wanderer.is_in {
+            wanderer.asked = Some(self.net.ask_from(at, P, "a", keypair, None, epoch, None).expect("known"));
+            self.joins += 1;
+        } else {
+            self.net.leave(at, P, "a", Subscriber::Daemon(keypair.entity_id()));
+        }
     }
 
     /// The daemon's mailbox is closed here, and it is handed over with its position.
     fn leave(&mut self, which: usize, to: usize) -> bool {
         let wanderer = &mut self.daemons[which];
-        if wanderer.coming.is_some() || wanderer.at == to {
+        if wanderer.coming.is_some() || wanderer.at == to || !wanderer.is_in {
             return false;
         }
         let Some(position) = self.net.position(wanderer.at, &wanderer.keypair) else { return false };
@@ -311,15 +363,15 @@ impl World {
         self.net.nodes[wanderer.at].machine.moved_on(wanderer.keypair.entity_id(), now);
         wanderer.at = to;
         wanderer.epoch += 1;
-        wanderer.coming = Some(position);
+        (wanderer.coming, wanderer.asked) = (Some(position), None);
         true
     }
 
     fn arrive(&mut self, which: usize) {
-        let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
+        let Wanderer { at, epoch, coming, keypair, asked, .. } = &mut self.daemons[which];
         let Some(position) = coming.take() else { return };
-        let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
-        self.net.ask_from(at, P, "a", &keypair, None, Epoch::new(epoch), Some(position)).expect("connected");
+        let epoch = Epoch::new(*epoch);
+        *asked = Some(self.net.ask_from(*at, P, "a", keypair, None, epoch, Some(position)).expect("known"));
     }
 
     fn take(&mut self, which: usize) {
@@ -348,18 +400,27 @@ impl World {
         for which in 0..self.daemons.len() {
             self.arrive(which);
         }
+        self.net.run();
+        self.listen();
+        (0..3).for_each(|_| self.publish(10, true));
         for _ in 0..300 {
             self.net.run();
             (0..self.daemons.len()).for_each(|which| self.take(which));
         }
-        for wanderer in &self.daemons {
-            assert_eq!(wanderer.got, self.reliable, "seed {seed}, a daemon on {}", wanderer.at);
+        for wanderer in self.daemons.iter().filter(|wanderer| wanderer.is_in) {
+            let since = wanderer.since.expect("answered");
+            let [got, all] = [&wanderer.got, &self.reliable].map(|numbers| numbers.iter().filter(|it| **it > since));
+            assert!(got.eq(all), "seed {seed}, a daemon on {} since {since}: {:?}", wanderer.at, wanderer.got);
         }
         self.net.pass(Duration::from_secs(60));
         self.net.run();
         let mut roster = BTreeMap::new();
         for (node, subscriber) in self.net.nodes[P].machine.roster(&feed("a")) {
             assert!(roster.insert(subscriber, node).is_none(), "seed {seed}: {subscriber:?} is in twice");
+        }
+        for Wanderer { keypair, at, is_in, .. } in &self.daemons {
+            let found = roster.get(&Subscriber::Daemon(keypair.entity_id())).copied();
+            assert_eq!(found, is_in.then(|| self.net.id(*at)), "seed {seed}, one that lives on {at}");
         }
         for node in &mut self.net.nodes {
             node.events.clear();

@@ -197,10 +197,15 @@ impl Net {
 
     /// One node puts what fits into a frame of each lane onto its wire.
     pub(crate) fn send(&mut self, from: usize, to: usize) -> bool {
+        self.send_lanes(from, to, &[Lane::Fast, Lane::Bulk])
+    }
+
+    /// The same for some lanes only: a session may be asked for the bulk while something comes up in the fast lane.
+    pub(crate) fn send_lanes(&mut self, from: usize, to: usize, lanes: &[Lane]) -> bool {
         let peer = self.id(to);
         let Some(wire) = self.wires.get_mut(&(from, to)) else { return false };
         let mut sent = false;
-        for lane in [Lane::Fast, Lane::Bulk] {
+        for &lane in lanes {
             let mut frame = Frame { records: Vec::new(), left: MAX_RECORD_BODY };
             let _more = self.nodes[from].machine.fill(peer, lane, &mut frame);
             if !frame.records.is_empty() {
@@ -210,6 +215,20 @@ impl Net {
         }
         self.collect(from);
         sent
+    }
+
+    /// One node's frame has no room left when it comes to large messages.
+    pub(crate) fn fill_full_frame(&mut self, from: usize, to: usize) {
+        let peer = self.id(to);
+        let mut frame = Frame { records: Vec::new(), left: 0 };
+        assert!(self.nodes[from].machine.fill(peer, Lane::Bulk, &mut frame), "there is more");
+        self.collect(from);
+    }
+
+    /// How many frames of large messages are on a wire.
+    pub(crate) fn large_on_the_way(&self, from: usize, to: usize) -> usize {
+        let frames = self.wires.get(&(from, to)).into_iter().flat_map(|wire| &wire.frames);
+        frames.filter(|(lane, _)| *lane == Lane::Bulk).count()
     }
 
     /// The oldest frame of a wire arrives.

@@ -1,20 +1,22 @@
 //! Channels on real nodes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mesh_daemon_core::capability::{Capabilities, CapabilityConfig, CapabilitySet};
+use mesh_daemon_core::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, ChannelObserver, Channels, Feed, MAX_UNREAD, PublishOptions,
-    PublishReport, PublishResult, ReaderEnd, ReaderId, Subnet,
+    ArrivedMessage, ChannelConfig, ChannelError, ChannelEvent, ChannelObserver, Channels, DaemonChannels,
+    DaemonChannelsObserver, DaemonSubscriber, Feed, MAX_UNREAD, PublishOptions, PublishReport, PublishResult,
+    ReaderEnd, ReaderId, Subnet, Subscriber,
 };
-use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::identity::{EntityKeypair, Epoch, PermissionToken, TokenGrant, TokenScope};
 use mesh_daemon_core::mesh::{MeshConfig, MeshNode};
 use mesh_daemon_core::session::Psk;
 use tokio::sync::{Notify, oneshot};
 
-use crate::net::{feed, name};
+use crate::net::{feed, name, right};
 
 /// Generous: only a hang reaches it.
 const HANG: Duration = Duration::from_secs(60);
@@ -23,6 +25,12 @@ const RELIABLE: PublishOptions = crate::net::RELIABLE;
 
 #[derive(Default)]
 struct Bell(Notify);
+
+impl DaemonChannelsObserver for Bell {
+    fn channel_news(&self) {
+        self.0.notify_one();
+    }
+}
 
 impl ChannelObserver for Bell {
     fn readable(&self, _: ReaderId) {
@@ -201,6 +209,46 @@ async fn the_node_leaves_with_its_last_reader_unless_it_subscribed_without_one()
     assert!(matches!(error, ChannelError::ShutDown | ChannelError::Unknown(_)));
     publisher.mesh.shutdown().await;
     subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_refused_ends_while_another_one_reads_on() {
+    for channel in ["a", "a#g"] {
+        let (publisher, subscriber) = Node::pair().await;
+        let (node, a) = (publisher.mesh.node_id(), feed(channel));
+        let root = EntityKeypair::generate();
+        let config = ChannelConfig { token_roots: vec![root.entity_id()], ..ChannelConfig::new(name("a")) };
+        publisher.channels.register(config).expect("registered");
+        let grant = TokenGrant {
+            subject: subscriber.mesh.entity_id(),
+            scope: TokenScope::SUBSCRIBE,
+            channel_hash: right(channel),
+            ttl_seconds: 3600,
+            delegation_depth: 0,
+            generation: 0,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("later than 1970");
+        let issue = |issuer: &EntityKeypair| PermissionToken::issue(issuer, &grant, now.as_secs());
+        let good = issue(&root).expect("issuable").to_bytes();
+        let bad = issue(&EntityKeypair::generate()).expect("issuable").to_bytes();
+        let (reads, ready) = subscriber.channels.open_reader(node, &a, Some(&good));
+        ready.await.expect("let in");
+        let (refused, ready) = subscriber.channels.open_reader(node, &a, Some(&bad));
+        let error = ready.await.expect_err("the token is another issuer's");
+        assert_eq!(subscriber.end(refused).await, ReaderEnd::Failed(error));
+        let attempted = async || publisher.publish(&Bytes::new(), RELIABLE).await.expect("sent").attempted;
+        assert_eq!((attempted().await, subscriber.read(reads, 1).await.len()), (1, 1));
+        // Nor does one keep the node in whose answer comes when nobody else reads.
+        let (refused, ready) = subscriber.channels.open_reader(node, &a, Some(&bad));
+        let (_, closed) = subscriber.channels.close_reader(reads, node, &a);
+        let error = ready.await.expect_err("the token is another issuer's");
+        closed.await.expect("closed");
+        assert_eq!(subscriber.end(refused).await, ReaderEnd::Failed(error));
+        let gone = async { while attempted().await > 0 {} };
+        tokio::time::timeout(HANG, gone).await.expect("it leaves by itself");
+        publisher.mesh.shutdown().await;
+        subscriber.mesh.shutdown().await;
+    }
 }
 
 fn tagged(tags: &[&str]) -> CapabilitySet {
@@ -392,6 +440,16 @@ async fn what_was_acknowledged_while_nobody_read_is_read_or_counted_also_when_so
     }
 }
 
+/// The place of the first output of a daemon.
+fn first_of(daemon: &EntityKeypair) -> CausalLink {
+    CausalLink {
+        origin: daemon.entity_id().origin_hash(),
+        horizon: HorizonBloom::default(),
+        sequence: Sequence::new(1),
+        parent_hash: ParentHash::default(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_published_is_told_once_that_the_node_has_ended_before_or_after() {
     let (publisher, subscriber) = Node::pair().await;
@@ -412,11 +470,85 @@ async fn whoever_published_is_told_once_that_the_node_has_ended_before_or_after(
     };
     let before = publish();
     assert!(before.try_recv().is_err(), "nobody has room for it");
+    let observer: Arc<dyn DaemonChannelsObserver> = publisher.bell.clone();
+    publisher.channels.attach(Arc::downgrade(&observer));
+    let port: &dyn DaemonChannels = &publisher.channels;
+    let link = first_of(&EntityKeypair::generate());
+    let of_daemon = port.publish(&name("a"), &Bytes::new(), &link, RELIABLE).expect("it waits");
     publisher.channels.close();
+    let over = ChannelEvent::Published { id: of_daemon, result: Err(ChannelError::ShutDown) };
+    assert_eq!(port.events(), [over]);
     let after = publish();
     for told in [before, after] {
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [Err(ChannelError::ShutDown)]);
     }
+    publisher.mesh.shutdown().await;
+    subscriber.mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_of_a_node_that_was_shut_down_are_told_so_whatever_they_wait_for_or_ask() {
+    let (publisher, subscriber) = Node::pair().await;
+    for channel in ["a", "b"] {
+        publisher.channels.register(ChannelConfig::new(name(channel))).expect("registered");
+    }
+    subscriber.channels.register(ChannelConfig::new(name("out"))).expect("registered");
+    let news = Arc::new(Bell::default());
+    let observer: Arc<dyn DaemonChannelsObserver> = news.clone();
+    subscriber.channels.attach(Arc::downgrade(&observer));
+    let port: &dyn DaemonChannels = &subscriber.channels;
+    let (keypair, at) = (EntityKeypair::generate(), publisher.mesh.node_id());
+    let daemon = DaemonSubscriber { keypair: &keypair, epoch: Epoch::FIRST, from: None };
+    let settled = |events: &[ChannelEvent], asked| {
+        events.iter().find_map(|event| match event {
+            ChannelEvent::Settled { request, result } if *request == asked => Some(result.clone()),
+            _ => None,
+        })
+    };
+    for channel in ["a", "b"] {
+        let asked = port.subscribe(at, &feed(channel), daemon, None).expect("connected");
+        port.flush();
+        let answered = async {
+            loop {
+                if let Some(result) = settled(&port.events(), asked) {
+                    return result;
+                }
+                news.0.notified().await;
+            }
+        };
+        tokio::time::timeout(HANG, answered).await.expect("answered").expect("let in");
+    }
+    // The publisher answers nothing any more, nor does it take anything.
+    publisher.channels.close();
+    let asked = port.subscribe(at, &feed("a#g"), daemon, None).expect("connected");
+    let left = port.unsubscribe(at, &feed("b"), keypair.entity_id()).expect("asked");
+    let waits = subscriber.channels.subscribe(at, &feed("a"), None);
+    subscriber.channels.close();
+    let events = port.events();
+    let shut_down = Some(Err(ChannelError::ShutDown));
+    assert_eq!((settled(&events, asked), settled(&events, left)), (shut_down.clone(), shut_down));
+    let ended = events.iter().filter_map(|event| match event {
+        ChannelEvent::Ended { feed, subscriber, error, .. } => Some((feed.clone(), *subscriber, error.clone())),
+        _ => None,
+    });
+    let who = Subscriber::Daemon(keypair.entity_id());
+    assert_eq!(ended.collect::<Vec<_>>(), [(feed("a"), who, ChannelError::ShutDown)], "it was leaving the other one");
+
+    let over = ChannelError::ShutDown;
+    assert_eq!(port.subscribe(at, &feed("a"), daemon, None), Err(over.clone()));
+    assert_eq!(port.unsubscribe(at, &feed("a"), keypair.entity_id()), Err(over.clone()));
+    assert_eq!(port.publish(&name("out"), &Bytes::new(), &first_of(&keypair), RELIABLE), Err(over.clone()));
+    assert!(port.config_of(&name("out")).is_none(), "nobody is told that its outputs go anywhere");
+    assert_eq!(port.register(ChannelConfig::new(name("new"))), Err(over.clone()));
+    let channels = &subscriber.channels;
+    let (reader, ready) = channels.open_reader(at, &feed("a"), None);
+    let of_the_node = async {
+        let (again, left) = (channels.subscribe(at, &feed("a"), None), channels.unsubscribe(at, &feed("a")));
+        [waits.await, again.await, left.await, ready.await]
+    };
+    let of_the_node = tokio::time::timeout(HANG, of_the_node).await.expect("answered");
+    assert!(of_the_node.iter().all(|result| *result == Err(over.clone())), "{of_the_node:?}");
+    assert_eq!(channels.take_end(reader), Some(ReaderEnd::Failed(over)));
     publisher.mesh.shutdown().await;
     subscriber.mesh.shutdown().await;
 }

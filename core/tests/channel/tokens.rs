@@ -251,7 +251,9 @@ fn comings_and_goings(seed: u64) -> usize {
         match random.random_range(0..100) {
             0..20 => {
                 let who = pick(&mut random, at);
-                let subject = who.clone().unwrap_or_else(|| net.nodes[at].keypair.clone());
+                let own = who.clone().unwrap_or_else(|| net.nodes[at].keypair.clone());
+                // Now and then what it presents is another one's.
+                let subject = if random.random_bool(0.2) { daemon(9) } else { own };
                 let token = net.token(P, &Granted { subject: &subject, channel, ttl: random.random_range(1..9) });
                 // Without a session it is refused at once, which is no matter here.
                 let _asked = net.ask(at, P, channel, who.as_ref(), Some(&token));

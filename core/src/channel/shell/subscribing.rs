@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Answer, Channels, Joining, Key, State, answer, own_key};
+use super::{Answer, Channels, Joining, State, answer, own_key};
 use crate::channel::machine::Moment;
 use crate::channel::reader::{Reader, ReaderEnd, ReaderId};
 use crate::channel::{ChannelError, Feed};
@@ -15,10 +15,8 @@ use crate::identity::NodeId;
 /// What is to be subscribed to.
 struct Wish {
     me: NodeId,
-    publisher: NodeId,
-    feed: Feed,
+    joining: Joining,
     token: Option<Vec<u8>>,
-    reader: Option<ReaderId>,
 }
 
 type Asked = Result<Answer, ChannelError>;
@@ -53,17 +51,20 @@ impl Channels {
 
     fn wish(&self, publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Wish {
         let me = self.shared.mesh.node_id();
-        Wish { me, publisher, feed: feed.clone(), token: token.map(<[u8]>::to_vec), reader }
+        Wish { me, joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
     }
 
     fn begin(&self, wish: Wish) -> Asked {
-        let Some(meeting) = self.shared.mesh.meeting(wish.publisher) else {
+        let Some(meeting) = self.shared.mesh.meeting(wish.joining.publisher) else {
             return self.shared.act(|state, now| {
                 state.enter(&wish);
                 state.ask(&wish, now)
             });
         };
-        self.shared.act(|state, _| state.enter(&wish));
+        self.shared.act(|state, _| {
+            state.enter(&wish);
+            state.open().map(|_| ()).inspect_err(|error| state.withdraw(&wish, error))
+        })?;
         let (tell, told) = oneshot::channel();
         let (shared, timer) = (Arc::downgrade(&self.shared), self.shared.timer.clone());
         self.shared.mesh.tasks().spawn(async move {
@@ -81,24 +82,18 @@ impl Channels {
     }
 }
 
-impl Wish {
-    fn key(&self) -> Key {
-        own_key(self.publisher, &self.feed)
-    }
-}
-
 impl State {
     /// The node is to subscribe, as soon as the publisher can be asked.
     fn enter(&mut self, wish: &Wish) {
-        let own = self.own.entry(wish.key()).or_default();
-        match wish.reader {
+        let own = self.own.entry(wish.joining.key()).or_default();
+        match wish.joining.reader {
             Some(reader) => own.readers.push(reader),
             None => own.joining += 1,
         }
     }
 
     fn is_entered(&self, wish: &Wish) -> bool {
-        self.own.get(&wish.key()).is_some_and(|own| match wish.reader {
+        self.own.get(&wish.joining.key()).is_some_and(|own| match wish.joining.reader {
             Some(reader) => own.readers.contains(&reader),
             None => own.joining > 0,
         })
@@ -109,9 +104,7 @@ impl State {
         if !self.is_entered(wish) {
             return Err(ChannelError::Left(wish.me));
         }
-        let (key, token) = (wish.key(), wish.token.as_deref());
-        let joining = if wish.reader.is_some() { Joining::Reader(key) } else { Joining::Kept(key) };
-        let told = self.join(wish.publisher, &wish.feed, token, joining, now);
+        let told = self.join(&wish.joining, wish.token.as_deref(), now);
         if let Err(error) = &told {
             self.withdraw(wish, error);
         }
@@ -120,17 +113,14 @@ impl State {
 
     /// A subscription came to nothing before the publisher was asked.
     fn withdraw(&mut self, wish: &Wish, error: &ChannelError) {
-        let key = wish.key();
-        let Some(own) = self.own.get_mut(&key) else { return };
-        match wish.reader {
-            Some(reader) => own.readers.retain(|&one| one != reader),
-            None => own.joining = own.joining.saturating_sub(1),
+        let key = wish.joining.key();
+        match (wish.joining.reader, self.own.get_mut(&key)) {
+            (Some(reader), _) => self.dismiss(key, reader, ReaderEnd::Failed(error.clone())),
+            (None, Some(own)) => own.joining = own.joining.saturating_sub(1),
+            (None, None) => {}
         }
-        if !own.is_wanted() {
+        if self.own.get(&key).is_some_and(|own| !own.is_wanted()) {
             self.own.remove(&key);
-        }
-        if let Some(reader) = wish.reader {
-            self.end_reader(reader, ReaderEnd::Failed(error.clone()));
         }
     }
 }

@@ -66,8 +66,8 @@ impl DaemonChannels for SimChannels {
         self.act(|machine, now| machine.subscribe(publisher, feed, SubscribeAs::Daemon(daemon), token, now))
     }
 
-    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> RequestId {
-        self.act(|machine, now| machine.unsubscribe(publisher, feed, Subscriber::Daemon(daemon), now))
+    fn unsubscribe(&self, publisher: NodeId, feed: &Feed, daemon: EntityId) -> Result<RequestId, ChannelError> {
+        Ok(self.act(|machine, now| machine.unsubscribe(publisher, feed, Subscriber::Daemon(daemon), now)))
     }
 
     fn leave_all(&self, daemon: EntityId) {

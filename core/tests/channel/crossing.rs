@@ -1,0 +1,217 @@
+//! Joins, leaves and refusals that cross messages, or each other.
+
+use std::time::Duration;
+
+use mesh_daemon_core::channel::{
+    ArrivedMessage, ChannelConfig, ChannelError, Denial, PublishOptions, ReadersRoom, Subscriber,
+};
+use mesh_daemon_core::identity::EntityKeypair;
+
+use crate::net::{Granted, Net, RELIABLE, feed, open};
+
+const P: usize = 0;
+const S: usize = 1;
+const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
+
+fn daemon(seed: u8) -> EntityKeypair {
+    EntityKeypair::from_seed(&[seed; 32])
+}
+
+fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
+    messages.iter().map(|message| message.number).collect()
+}
+
+/// What a daemon on the node has got, or the node itself.
+fn got_by(net: &mut Net, who: Option<&EntityKeypair>) -> Vec<u64> {
+    let got = match who {
+        Some(daemon) => net.take_all(S, daemon),
+        None => net.messages(S),
+    };
+    numbers(&got)
+}
+
+fn gated(net: &Net) -> ChannelConfig {
+    ChannelConfig { token_roots: vec![net.nodes[P].keypair.entity_id()], ..open("a") }
+}
+
+/// A publisher of a channel that needs tokens, and a node.
+fn gated_pair() -> Net {
+    let mut net = Net::connected(2);
+    net.register(P, gated(&net));
+    net
+}
+
+fn token(net: &Net, subject: &EntityKeypair, ttl: u64) -> Vec<u8> {
+    net.token(P, &Granted { subject, channel: "a", ttl })
+}
+
+/// What one side has to say, and nothing of the other.
+fn hear(net: &mut Net, from: usize, to: usize) {
+    while net.send(from, to) || net.arrive(from, to) {}
+}
+
+#[test]
+fn a_daemon_that_comes_while_the_last_one_of_its_node_leaves_gets_what_is_published_then() {
+    let (one, other) = (daemon(1), daemon(2));
+    for leaves in [Some(&one), Some(&other), None] {
+        for options in [RELIABLE, LOSSY] {
+            let mut net = Net::connected(2);
+            net.register(P, open("a"));
+            net.subscribe(S, P, "a", leaves, None).expect("let in");
+            net.publish(P, "a", b"x", options).expect("sent");
+            assert!(net.send(P, S));
+            let who = leaves.map_or(Subscriber::Node, |daemon| Subscriber::Daemon(daemon.entity_id()));
+            net.leave(S, P, "a", who);
+            hear(&mut net, S, P);
+            net.publish(P, "a", b"x", options).expect("for nobody");
+            let came = net.ask(S, P, "a", Some(&one), None).expect("asked");
+            assert!(net.send(S, P), "the publisher has yet to hear it");
+            while net.arrive(P, S) {}
+            net.take_all(S, &one);
+            net.run();
+            assert_eq!(net.answer(S, came), Some(Ok(())));
+            net.take_all(S, &one);
+            for number in 3..6 {
+                net.publish(P, "a", b"x", options).expect("sent");
+                net.run();
+                assert_eq!(numbers(&net.take_all(S, &one)), [number], "{leaves:?} {options:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_asks_with_another_token_before_the_answer_gets_what_it_was_let_in_for() {
+    let one = daemon(1);
+    let mut net = gated_pair();
+    let tokens = [60, 90].map(|ttl| token(&net, &one, ttl));
+    net.ask(S, P, "a", Some(&one), Some(&tokens[0])).expect("asked");
+    hear(&mut net, S, P);
+    let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    let renewed = net.ask(S, P, "a", Some(&one), Some(&tokens[1])).expect("asked");
+    hear(&mut net, S, P);
+    net.run();
+    assert_eq!(net.answer(S, renewed), Some(Ok(())));
+    assert_eq!(numbers(&net.take_all(S, &one)), [1]);
+    net.run();
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+}
+
+#[test]
+fn who_was_put_out_unheard_and_is_refused_with_another_token_hears_that_it_is_out() {
+    for who in [None, Some(daemon(1))] {
+        for reconnected in [false, true] {
+            let mut net = gated_pair();
+            let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+            let (good, bad) = (token(&net, &own, 10), token(&net, &daemon(9), 90));
+            net.subscribe(S, P, "a", who.as_ref(), Some(&good)).expect("let in");
+            let ask = |net: &mut Net| net.ask(S, P, "a", who.as_ref(), Some(&bad)).expect("asked");
+            let mut request = (!reconnected).then(|| ask(&mut net));
+            net.pass(Duration::from_secs(10));
+            assert!(net.send(P, S), "that it is out");
+            net.cut(S, P);
+            net.connect(S, P, true);
+            let request = *request.get_or_insert_with(|| ask(&mut net));
+            net.run();
+            assert!(matches!(net.answer(S, request), Some(Err(ChannelError::Unauthorized { .. }))));
+            let ends = net.ends(S);
+            let expired = |why: &ChannelError| matches!(why, ChannelError::Unauthorized { why: Denial::Expired, .. });
+            assert!(ends.len() == 1 && ends.iter().all(|(_, why)| expired(why)), "{reconnected}: {ends:?}");
+            assert_eq!((net.nodes[S].machine.ledger(), net.nodes[P].machine.kept().let_in), (vec![], 0));
+        }
+    }
+}
+
+#[test]
+fn who_is_refused_with_another_token_after_a_reconnection_stays_in_with_its_own() {
+    for who in [None, Some(daemon(1))] {
+        let mut net = gated_pair();
+        let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+        let (good, bad) = (token(&net, &own, 60), token(&net, &daemon(9), 90));
+        net.subscribe(S, P, "a", who.as_ref(), Some(&good)).expect("let in");
+        let request = net.ask(S, P, "a", who.as_ref(), Some(&bad)).expect("asked");
+        net.cut(S, P);
+        net.connect(S, P, true);
+        net.run();
+        assert!(matches!(net.answer(S, request), Some(Err(ChannelError::Unauthorized { .. }))));
+        assert_eq!((net.ends(S), net.nodes[S].machine.ledger().len()), (vec![], 1));
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        net.run();
+        assert_eq!(got_by(&mut net, who.as_ref()), [1]);
+    }
+}
+
+#[test]
+fn hazard_45_who_is_not_let_in_is_handed_nothing_of_what_others_on_its_node_get() {
+    for who in [None, Some(daemon(1))] {
+        for is_good in [false, true] {
+            let inside = daemon(2);
+            let mut net = gated_pair();
+            let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+            let tokens = [&inside, &own].map(|subject| token(&net, subject, 60));
+            net.subscribe(S, P, "a", Some(&inside), Some(&tokens[0])).expect("let in");
+            let own_token = Some(tokens[1].as_slice()).filter(|_| is_good);
+            let request = net.ask(S, P, "a", who.as_ref(), own_token).expect("asked");
+            let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+            let got = |net: &mut Net| got_by(net, who.as_ref());
+            hear(&mut net, P, S);
+            assert_eq!(got(&mut net), [], "{who:?}: nobody has said that it may");
+            assert_eq!(numbers(&net.take_all(S, &inside)), [1]);
+            net.run();
+            assert_eq!(net.answer(S, request).expect("answered").is_ok(), is_good);
+            assert_eq!(got(&mut net), [], "{who:?}: that was published before");
+            assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1, "nobody else was to get it");
+            net.publish(P, "a", b"x", RELIABLE).expect("sent");
+            net.run();
+            let expected = if is_good { vec![2] } else { vec![] };
+            assert_eq!((got(&mut net), numbers(&net.take_all(S, &inside))), (expected, vec![2]));
+            net.run();
+            net.nodes[P].events.clear();
+            assert!(net.nodes[P].machine.is_idle() && net.nodes[S].machine.is_idle());
+        }
+    }
+}
+
+#[test]
+fn who_was_let_in_and_did_not_hear_it_gets_everything_since() {
+    for who in [None, Some(daemon(1))] {
+        let inside = daemon(2);
+        let mut net = gated_pair();
+        let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+        let tokens = [&inside, &own].map(|subject| token(&net, subject, 60));
+        net.subscribe(S, P, "a", Some(&inside), Some(&tokens[0])).expect("let in");
+        net.ask(S, P, "a", who.as_ref(), Some(&tokens[1])).expect("asked");
+        hear(&mut net, S, P);
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        assert!(net.send(P, S), "that it is in, and the message");
+        net.cut(S, P);
+        net.connect(S, P, true);
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        // What is sent again comes before the answer to what is asked again.
+        hear(&mut net, P, S);
+        net.take_all(S, &inside);
+        net.run();
+        assert_eq!(got_by(&mut net, who.as_ref()), [1, 2], "{who:?}");
+    }
+}
+
+#[test]
+fn readers_that_wait_to_be_let_in_are_not_taken_for_ones_that_take_nothing() {
+    let inside = daemon(2);
+    let mut net = gated_pair();
+    let tokens = [&inside, &net.nodes[S].keypair].map(|subject| token(&net, subject, 3600));
+    net.subscribe(S, P, "a", Some(&inside), Some(&tokens[0])).expect("let in");
+    let request = net.ask(S, P, "a", None, Some(&tokens[1])).expect("asked");
+    let (key, now) = ((net.id(P), feed("a").stream(Subscriber::Node)), net.now);
+    net.nodes[S].machine.readers_have(key, ReadersRoom::ForAll, now);
+    net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    hear(&mut net, P, S);
+    net.take_all(S, &inside);
+    net.run();
+    assert_eq!(net.answer(S, request), Some(Ok(())));
+    for _ in 0..10 {
+        net.pass(Duration::from_secs(30));
+        net.run();
+    }
+    assert_eq!(net.ends(S), []);
+}

@@ -1,0 +1,89 @@
+//! Large messages that are under way when their subscriber goes.
+
+use std::time::Duration;
+
+use mesh_daemon_core::channel::{ChannelConfig, OnFailure, PublishOptions, Subscriber};
+
+use crate::net::{Granted, Net, RELIABLE, open};
+
+const P: usize = 0;
+const S: usize = 1;
+const T: usize = 2;
+/// More than a frame has room for.
+const LARGE: [u8; 150_000] = [1; 150_000];
+
+fn numbers(net: &mut Net, at: usize) -> Vec<u64> {
+    net.messages(at).iter().map(|message| message.number).collect()
+}
+
+#[test]
+fn what_is_under_way_to_a_member_of_a_group_that_leaves_is_taken_once() {
+    for begun in [false, true] {
+        let mut net = Net::connected(3);
+        net.register(P, open("a"));
+        for at in [S, T] {
+            net.subscribe(at, P, "a#g", None, None).expect("let in");
+        }
+        let id = net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
+        if begun {
+            assert!(net.send(P, S));
+        } else {
+            net.fill_full_frame(P, S);
+        }
+        net.leave(S, P, "a#g", Subscriber::Node);
+        net.ask(S, P, "a#g", None, None).expect("asked");
+        while net.send(S, P) || net.arrive(S, P) {}
+        net.run();
+        let taken = [S, T].map(|at| numbers(&mut net, at)).concat();
+        assert_eq!(taken, [1], "begun: {begun}");
+        assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+        // The next one comes whole.
+        for number in 2..4 {
+            net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
+            net.run();
+            assert_eq!([S, T].map(|at| numbers(&mut net, at)).concat(), [number]);
+        }
+    }
+}
+
+#[test]
+fn hazard_43_nothing_more_is_sent_of_what_is_under_way_to_who_is_put_out() {
+    for begun in [false, true] {
+        let mut net = Net::connected(2);
+        net.register(P, ChannelConfig { token_roots: vec![net.nodes[P].keypair.entity_id()], ..open("a") });
+        let token = net.token(P, &Granted { subject: &net.nodes[S].keypair, channel: "a", ttl: 60 });
+        net.subscribe(S, P, "a", None, Some(&token)).expect("let in");
+        net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
+        if begun {
+            assert!(net.send(P, S) && net.arrive(P, S));
+            assert!(net.nodes[S].machine.kept().unfinished_bytes > 0);
+        } else {
+            net.fill_full_frame(P, S);
+        }
+        net.pass(Duration::from_secs(60));
+        net.send(P, S);
+        assert_eq!(net.large_on_the_way(P, S), 0, "begun: {begun}");
+        net.run();
+        assert_eq!((net.ends(S).len(), numbers(&mut net, S)), (1, vec![]));
+        assert_eq!(net.nodes[S].machine.kept().unfinished_bytes, 0, "nobody waits for the rest");
+    }
+}
+
+#[test]
+fn nothing_more_is_sent_of_what_is_under_way_when_its_publication_has_failed() {
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    for at in [S, T] {
+        net.subscribe(at, P, "a", None, None).expect("let in");
+    }
+    let options = PublishOptions { on_failure: OnFailure::FailFast, ..RELIABLE };
+    let id = net.publish(P, "a", &LARGE, options).expect("sent");
+    net.fill_full_frame(P, S);
+    net.lose(P, T);
+    assert!(net.report(P, id).expect("over").is_err());
+    net.run();
+    assert_eq!(numbers(&mut net, S), []);
+    net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(numbers(&mut net, S), [2]);
+}
