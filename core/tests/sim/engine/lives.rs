@@ -12,7 +12,7 @@ use mesh_daemon_core::wire::Lane;
 use super::daemon::HANG;
 use super::in_world;
 use super::load::answers_are_true;
-use super::world::World;
+use super::world::{NEVER, World};
 
 const SOURCE: usize = 0;
 const TARGET: usize = 1;
@@ -253,9 +253,8 @@ fn hazard_69_of_a_copy_that_was_taken_over_and_one_that_moved_on_unheard_the_one
     for (moves, right) in [(0, Some(SOURCE)), (1, None), (2, Some(TARGET))] {
         in_world(World::new(1, 3), |world| {
             let origin = world.spawn(SOURCE, 1, "prompt");
-            world.trap = Some(Trap { message: "ActivateAck", nth: 0, arrives: false, heal_after: 100_000 * SECOND });
-            world.migrate(SOURCE, origin, TARGET);
-            assert!(world.run_until(SECOND, |world| world.sprung), "the target is live, and the source does not know");
+            // The target is live, and the source does not know.
+            world.broken_move(SOURCE, origin, TARGET, "ActivateAck", NEVER);
             for other in [TARGET, THIRD] {
                 world.lose(SOURCE, other, Loss::Silence);
             }
@@ -265,12 +264,12 @@ fn hazard_69_of_a_copy_that_was_taken_over_and_one_that_moved_on_unheard_the_one
             for (from, to) in [(TARGET, THIRD), (THIRD, TARGET)].into_iter().take(moves) {
                 assert_eq!(world.moved(from, origin, to), Ok(()));
             }
-            assert_eq!(hosts(world, origin).len(), 2, "nobody can know behind the partition");
+            assert_eq!(world.hosting(origin).len(), 2, "nobody can know behind the partition");
             for other in [TARGET, THIRD] {
                 world.connect(SOURCE, other, false);
             }
             world.run_for(SECOND);
-            let left = hosts(world, origin);
+            let left = world.hosting(origin);
             assert!(left.len() == 1 && right.is_none_or(|right| left == [right]), "{moves} moves: {left:?}");
             let fenced = world.retired.iter().filter(|(_, reason)| *reason == StopReason::Fenced);
             assert_eq!(fenced.count(), 1, "the other one hears of it");

@@ -325,7 +325,7 @@ fn hazard_64_a_target_that_meets_the_next_life_of_its_source_says_that_the_daemo
         world.run_for(SECOND);
         let (role, failure) = world.nodes[TARGET].failed.last().expect("it is told");
         assert_eq!((*role, failure.outcome()), (Role::Target, Outcome::Lost), "{failure:?}");
-        assert_eq!(hosts(world, origin), []);
+        assert_eq!(world.hosting(origin), []);
         world.assert_nothing_left();
     });
 }
