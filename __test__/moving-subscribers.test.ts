@@ -1,13 +1,8 @@
 // Daemons that receive channels while something happens to them: they move, lose their token or their host, or the wire to
 // the publisher breaks (hazards 41 to 43).
 
-import {
-  ChannelAuthError,
-  Identity,
-  type CausalEvent,
-  type DaemonSubscriptionEvent,
-  type MeshDaemon,
-} from 'mesh-daemon';
+import { ChannelAuthError, Identity } from 'mesh-daemon';
+import type { CausalEvent, DaemonSubscriptionEvent, MeshDaemon, MeshNodeOptions } from 'mesh-daemon';
 import { gate } from './helpers/gates';
 import { bare, closeAll, Counter, deferred, failure, node, pair, type Node } from './helpers/nodes';
 import { ALERT, kill, killAll, other } from './helpers/processes';

@@ -37,7 +37,8 @@ test('progress counts every event that waits and every one that is staged, and i
   await wait(a, 20);
   await wait(b, 10);
 
-  const [freeze, restored, cutover] = ['TakeSnapshot', 'RestoreComplete', 'CutoverNotify'].map((at) => gate(a.rt, at));
+  const points = ['TakeSnapshot', 'RestoreComplete', 'ReplayComplete', 'CutoverNotify'];
+  const [freeze, restored, replayed, cutover] = points.map((message) => gate(a.rt, message));
   const asked = performance.now();
   const move = await a.rt.migrate(originHash, b.id);
   const began = performance.now();
@@ -54,6 +55,10 @@ test('progress counts every event that waits and every one that is staged, and i
   await wait(a, 2);
   await wait(b, 3);
   restored?.open();
+  await replayed?.reached;
+  // What the source says on its way is told; the target's word of it is held.
+  while (all.at(-1)?.phase !== 'replay') await new Promise((resolve) => setImmediate(resolve));
+  replayed?.open();
   await cutover?.reached;
   await wait(a, 3);
   const opened = performance.now();
@@ -69,6 +74,7 @@ test('progress counts every event that waits and every one that is staged, and i
   const first = BigInt(frozen + 5);
   const last = BigInt(frozen + 8);
   expect(counts[0]).toEqual({ waiting: 0n, staged: 0n });
+  expect(counts).toContainEqual({ waiting: first, staged: 0n });
   expect(counts).toContainEqual({ waiting: first, staged: first });
   expect(counts.at(-1)).toEqual({ waiting: last, staged: last });
   expectRising(counts.map(({ waiting }) => waiting));
