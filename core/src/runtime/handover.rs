@@ -147,7 +147,7 @@ impl Engine {
                 if let Some(slot) = self.slot_mut(key) {
                     slot.host.presence = Presence::Closed(id.migration);
                 }
-                let ledger = self.channel_ledger(key);
+                let ledger = self.close_subscriptions(key);
                 if let Some(departure) = self.departures.get_mut(&entity) {
                     departure.ledger = ledger;
                 }
@@ -295,6 +295,7 @@ impl Engine {
             }
             self.has_unsent(origin);
         }
+        self.refuse_held_questions(key, origin);
         self.tell_moved(senders, (target, epoch), now);
         self.say_activate(entity);
     }
@@ -339,6 +340,7 @@ impl Engine {
         self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
         self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
         self.reenter_held(key, origin, held, now);
+        self.ask_held_questions(key, origin);
         self.feed_all(key, now);
         self.receive_more(key, now);
         self.pump(key, now);

@@ -46,6 +46,7 @@ mod snapshots;
 mod spawns;
 mod steps;
 mod strangers;
+mod subscribing;
 mod table;
 mod warnings;
 mod world;
