@@ -43,6 +43,7 @@ mod sealing;
 mod senders;
 mod slow_links;
 mod snapshots;
+mod spans;
 mod spawns;
 mod steps;
 mod strangers;
