@@ -27,6 +27,11 @@ interface LogRecord {
     /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
     readonly target: string;
     readonly message: string;
+    /**
+     * What it is about, by name. 64-bit numbers are bigints, addresses of daemons and nodes their decimal digits. What is said of
+     * a move has `origin` (the daemon), `migration` (32 hexadecimal digits, the same on every node) and `role` (`source`, `target` or
+     * `orchestrator`: this node's part in it).
+     */
     readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
 }
 /**
@@ -2170,13 +2175,13 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     locate(originHash: bigint): Promise<bigint | null>;
     /**
      * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-     * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable
-     * messages wait at the publisher. The subscription moves with the daemon and ends with it.
+     * resolves when the publisher has agreed. A `token` is for the daemon's entity id. The subscription ends with the daemon, and
+     * moves with it; when it is handed over before the publisher has agreed, that is `ERR_DAEMON_NOT_FOUND`: ask for it there.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**
-     * Ends that for the channel with all its queue groups, or with `queueGroup` for that one; resolves when the publisher knows.
-     * One that is not subscribed resolves too.
+     * Ends that for the channel with all its queue groups, or with `queueGroup` for that one; resolves when the publisher knows,
+     * also when it was not subscribed. A daemon that is handed over meanwhile goes on receiving (`ERR_DAEMON_NOT_FOUND`).
      */
     unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void>;
     /** What a daemon of this runtime receives, as far as the publishers have agreed. */

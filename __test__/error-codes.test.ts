@@ -65,6 +65,10 @@ test('every failure of the core has a code of its own area, fields that its row 
   const codeOf = (text: RegExp): unknown => samples.find(({ message }) => text.test(message))?.code;
   expect(codeOf(/no common peer relays/)).toBe('ERR_NOT_CONNECTED');
   expect(codeOf(/signature does not verify/)).toBe('ERR_IDENTITY_INVALID_ARGUMENT');
+  // Also where that is not certain.
+  const taken = samples.filter(({ code }) => code === 'ERR_DAEMON_ALREADY_REGISTERED').map(({ message }) => message);
+  expect(taken.length).toBeGreaterThan(1);
+  for (const message of taken) expect(message).toContain('already registered');
   const nodes = samples.filter(({ fields }) => fields?.nodeId !== undefined).map(({ code }) => code);
   expect(new Set(nodes)).toEqual(
     new Set(['NOT_AUTHORIZED', 'WRONG_PEER', 'PEER_LOST', 'TARGET_UNAVAILABLE'].map((kind) => `ERR_MIGRATION_${kind}`)),

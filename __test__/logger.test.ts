@@ -4,12 +4,14 @@ import { execFile } from 'node:child_process';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { MeshNode, setLogger, type LogRecord } from 'mesh-daemon';
+import { Identity, MeshNode, setLogger, type LogRecord } from 'mesh-daemon';
+import { closeAll, Counter, pair } from './helpers/nodes';
 
 const PSK = '11'.repeat(32);
 
 afterEach(() => {
   setLogger(null);
+  return closeAll();
 });
 
 /** Makes a node log something: a stranger sends it garbage. */
@@ -36,6 +38,41 @@ test('a logger gets level, target, message and fields', async () => {
   expect(record.message).not.toBe('');
   expect(typeof record.fields).toBe('object');
   await mesh.shutdown();
+});
+
+test('what is said of a move names the daemon, the move and the part of the node that says it', async () => {
+  const [a, b] = await pair();
+  for (const { rt } of [a, b]) rt.registerFactory('counter', () => new Counter());
+  const origins = await Promise.all(
+    [1, 2].map(async () => (await a.rt.spawn('counter', Identity.generate())).originHash),
+  );
+  const records: LogRecord[] = [];
+  const over = new Set<unknown>();
+  const told = new Promise<void>((resolve) => {
+    const logger = (record: LogRecord): void => {
+      if (record.message !== 'migration') return;
+      records.push(record);
+      const { origin, role, stage } = record.fields;
+      if (stage === 'complete') over.add(`${String(origin)} ${String(role)}`);
+      if (over.size === 6) resolve();
+    };
+    setLogger(logger, { level: 'debug' });
+  });
+  const moves = await Promise.all(origins.map((origin) => a.rt.migrate(origin, b.id)));
+  await Promise.all(moves.map((move) => move.wait()));
+  await told;
+  const roles = ['orchestrator', 'source', 'target'];
+  expect([...over].sort()).toEqual(origins.flatMap((origin) => roles.map((role) => `${origin} ${role}`)).sort());
+  const names = origins.map((origin) => {
+    const of = records.filter(({ fields }) => fields.origin === String(origin));
+    return [...new Set(of.map(({ fields }) => fields.migration))];
+  });
+  expect(names.flat()).toEqual([expect.stringMatching(/^[0-9a-f]{32}$/), expect.stringMatching(/^[0-9a-f]{32}$/)]);
+  expect(names[0]).not.toEqual(names[1]);
+  for (const { fields } of records) {
+    expect(fields).toMatchObject({ source: String(a.id), target: String(b.id) });
+    expect(roles).toContain(fields.role);
+  }
 });
 
 test('why a seed cannot be joined is told once: at warn when it refuses, at info when nobody is there', async () => {

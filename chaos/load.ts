@@ -3,13 +3,16 @@
 import { DaemonError, type DaemonRuntime } from 'mesh-daemon';
 import type { Emitted, Entrance, Fate } from './messages';
 
-const ENTRANCES: readonly Entrance[] = ['call', 'send', 'deliver', 'call'];
+const ENTRANCES: readonly Entrance[] = ['call', 'send', 'deliver', 'deliverMany', 'call'];
 const AT_ONCE = 24;
+/** Events that `deliverMany` gets; one of them may take a while, or none. */
+const MANY = 7;
 /** Longer than anything that is allowed to happen to a call. */
 const CALL_TIMEOUT_MS = 60_000;
 
 interface Note {
   readonly number: number;
+  readonly first: number;
   readonly by: Entrance;
   fate: Fate;
 }
@@ -20,6 +23,7 @@ export class Load {
   readonly #answered: (count: number) => void;
   #waiting = 0;
   #running = false;
+  #entered = 0;
   #count = 0;
   #rested: (() => void) | undefined;
 
@@ -52,38 +56,52 @@ export class Load {
   }
 
   #emit(origin: bigint): void {
-    const number = this.#notes.length + 1;
-    const by = ENTRANCES[number % ENTRANCES.length] ?? 'call';
-    const note: Note = { number, by, fate: { as: 'waiting' } };
-    this.#notes.push(note);
+    this.#entered += 1;
+    const by = ENTRANCES[this.#entered % ENTRANCES.length] ?? 'call';
+    const first = this.#notes.length + 1;
+    const numbers = Array.from({ length: by === 'deliverMany' ? MANY : 1 }, (_, at) => first + at);
+    const notes = numbers.map((number): Note => ({ number, first, by, fate: { as: 'waiting' } }));
+    this.#notes.push(...notes);
     this.#waiting += 1;
-    void this.#enter(origin, note)
-      .catch((error: unknown): Fate => ({
-        as: 'failed',
-        code: error instanceof DaemonError ? error.code : String(error),
-        executed: (error instanceof DaemonError && error.executed) || null,
-      }))
-      .then((fate) => {
-        note.fate = fate;
-        this.#waiting -= 1;
-        if (fate.as !== 'failed') {
+    void this.#enter(origin, by, numbers)
+      .catch((error: unknown): Fate[] => {
+        const executed = (error instanceof DaemonError && error.executed) || null;
+        const code = error instanceof DaemonError ? error.code : String(error);
+        return numbers.map(() => ({ as: 'failed', code, executed }));
+      })
+      .then((fates) => {
+        for (const [at, note] of notes.entries()) {
+          const fate = fates[at];
+          if (fate === undefined) continue;
+          note.fate = fate;
+          if (fate.as === 'failed') continue;
           this.#count += 1;
           if (this.#count % 10 === 0) this.#answered(this.#count);
         }
+        this.#waiting -= 1;
         if (this.#waiting === 0) this.#rested?.();
       });
   }
 
-  async #enter(origin: bigint, { number, by }: Note): Promise<Fate> {
-    const payload = Buffer.from(String(number));
-    if (by === 'send') {
-      await this.#runtime.send(origin, payload);
-      return { as: 'accepted' };
+  async #enter(origin: bigint, by: Entrance, numbers: readonly number[]): Promise<Fate[]> {
+    const payloads = numbers.map((number) => Buffer.from(String(number)));
+    const [payload = Buffer.alloc(0)] = payloads;
+    switch (by) {
+      case 'send':
+        await this.#runtime.send(origin, payload);
+        return [{ as: 'accepted' }];
+      case 'call':
+        return [answered(await this.#runtime.call(origin, payload, { timeoutMs: CALL_TIMEOUT_MS }))];
+      case 'deliver': {
+        const sequence = BigInt(numbers[0] ?? 0);
+        return [answered(await this.#runtime.deliver(origin, { originHash: 1n, sequence, payload }))];
+      }
+      case 'deliverMany':
+        return (await this.#runtime.deliverMany(origin, payloads)).map(answered);
     }
-    const [output] =
-      by === 'call'
-        ? await this.#runtime.call(origin, payload, { timeoutMs: CALL_TIMEOUT_MS })
-        : await this.#runtime.deliver(origin, { originHash: 1n, sequence: BigInt(number), payload });
-    return { as: 'answered', output: String(output) };
   }
+}
+
+function answered([output]: readonly Buffer[]): Fate {
+  return { as: 'answered', output: String(output) };
 }

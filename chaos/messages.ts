@@ -24,11 +24,13 @@ interface Failed {
 }
 
 /** How an event is emitted. */
-export type Entrance = 'call' | 'send' | 'deliver';
+export type Entrance = 'call' | 'send' | 'deliver' | 'deliverMany';
 
 /** An event that the client emitted. */
 export interface Emitted {
   readonly number: number;
+  /** The number of the first one that was entered with it; its own when it was entered alone. */
+  readonly first: number;
   readonly by: Entrance;
   readonly fate: Fate;
 }

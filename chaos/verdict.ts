@@ -62,8 +62,11 @@ function oneAnswerEach(observed: Observed): string[] {
   const faults: string[] = [];
   const ran = new Set(observed.journal.map(({ number }) => number));
   const stayed = ownerStayed(observed);
+  // Of events that were entered together and failed, it is the first failure that is told: then some did not run, if that did not.
+  const missed = new Set(observed.emitted.filter(({ number }) => !ran.has(number)).map(({ first }) => first));
   for (const event of observed.emitted) {
-    const fault = answerFault(event, ran.has(event.number), stayed, hostDied(observed));
+    const asTold = event.fate.as === 'failed' ? !missed.has(event.first) : ran.has(event.number);
+    const fault = answerFault(event, asTold, stayed, hostDied(observed));
     if (fault !== null) faults.push(`${event.by} ${event.number}: ${fault}`);
   }
   const { remembered } = observed;

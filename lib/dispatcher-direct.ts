@@ -14,7 +14,7 @@ import { CAUSAL, OUTPUTS, type Shape } from './dispatcher-tickets';
 import type { Runner } from './dispatcher-run';
 import { hasTime, nextTurn } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
-import { MOST_HELD, type Journal } from './runtime-journal';
+import { MOST_HELD, NO_TIMEOUT, type Journal } from './runtime-journal';
 import type { Scratch } from './runtime-scratch';
 
 /** Most events that run on their caller's stack, one within the other. */
@@ -23,7 +23,6 @@ const MOST_NESTED = 16;
 const AT_ONCE = 256;
 /** How many events of many run between two looks at the clock. */
 const STRIDE = 16;
-const CALL_TIMEOUT_MS = 60_000;
 
 interface Host {
   /** Asking by this number tells the journal first. */
@@ -133,9 +132,7 @@ export class Direct {
       const outcome = this.#process(record, context, emitter, sequence, payload);
       if (outcome instanceof Suspended) {
         const { promise } = outcome;
-        late.push(
-          this.#suspend(record, context, promise, emitter, sequence, OUTPUTS, CALL_TIMEOUT_MS) as Promise<Buffer[]>,
-        );
+        late.push(this.#suspend(record, context, promise, emitter, sequence, OUTPUTS, NO_TIMEOUT) as Promise<Buffer[]>);
         return index + 1 - from;
       }
       if (record.gone || this.#host.closed) {

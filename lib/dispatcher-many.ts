@@ -1,18 +1,19 @@
 /**
  * Many events of this node for one daemon, in order.
  *
- * As many as may run on their caller's stack; then as many as the mailbox, or the stream to another node, has room for. The
- * rest follows as there is room again: a batch may be larger than a mailbox.
+ * As many as may run on their caller's stack; then as many as the mailbox, what holds events during a hand-over, or the stream to
+ * another node has room for. The rest follows as there is room again: a batch may be larger than a mailbox, and takes as long as
+ * it takes.
  */
 
 import { native } from './binding';
 import { copyOf, Failed, type Outcome } from './daemon-outputs';
 import type { Direct } from './dispatcher-direct';
 import type { Life } from './dispatcher-life';
+import { NO_TIMEOUT } from './runtime-journal';
 
-const CALL_TIMEOUT_MS = 60_000;
-/** So many are waited for together. */
-const PIECE = 1_024;
+/** So many are waited for together, and so many of their bytes; one of any size. A hand-over holds no fewer. */
+const PIECE: Room = { events: 1_024, bytes: 16 * 1024 * 1024 };
 /** What may be on its way to another node; the native part takes more than that. */
 const ELSEWHERE: Room = { events: 16_384, bytes: 16 * 1024 * 1024 };
 
@@ -83,7 +84,7 @@ async function feed(host: Host, origin: bigint, given: readonly Uint8Array[], fr
     }
     // Without any of ours before it, one is entered even so: it is taken, or its refusal says why not.
     const piece = payloads.slice(index, index + Math.max(count, 1));
-    const calls = piece.map((payload) => host.call(0n, origin, payload, CALL_TIMEOUT_MS));
+    const calls = piece.map((payload) => host.call(0n, origin, payload, NO_TIMEOUT));
     const bytes = piece.reduce((sum, payload) => sum + payload.length, 0);
     pieces.push({ events: piece.length, bytes, results: Promise.allSettled(calls) });
     index += piece.length;
@@ -101,11 +102,11 @@ function elsewhere(underWay: readonly Piece[]): Room {
 
 /** How many from `index` on fit the room, a piece at most. */
 function fitting(payloads: readonly Uint8Array[], index: number, room: Room): number {
-  const most = Math.min(payloads.length - index, room.events, PIECE);
+  const most = Math.min(payloads.length - index, room.events, PIECE.events);
   let bytes = 0;
   for (let count = 0; count < most; count += 1) {
     bytes += payloads[index + count]?.length ?? 0;
-    if (bytes > room.bytes) return count;
+    if (bytes > room.bytes || (count > 0 && bytes > PIECE.bytes)) return count;
   }
   return Math.max(most, 0);
 }

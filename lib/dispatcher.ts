@@ -30,7 +30,7 @@ import type {
   SettleWork,
   SubscriptionNotice,
 } from './runtime-work';
-import { CALL, DELIVER, Journal, SEND, SMALL } from './runtime-journal';
+import { CALL, DELIVER, Journal, NO_TIMEOUT, SEND, SMALL } from './runtime-journal';
 import { Scratch } from './runtime-scratch';
 import type { PublishReport } from './types/channels';
 import type { MigrationRequest } from './types/migration';
@@ -354,13 +354,13 @@ export class Dispatcher implements ContextHost {
   deliver(origin: bigint, emitter: bigint, sequence: bigint, payload: Uint8Array, shape: Shape): Promise<unknown> {
     const record = this.life.at(origin);
     if (record !== undefined) {
-      const direct = this.#direct.run(record, emitter, sequence, payload, shape, -1);
+      const direct = this.#direct.run(record, emitter, sequence, payload, shape, NO_TIMEOUT);
       if (direct !== undefined) return direct;
     }
     return this.#submit(DELIVER, shape, record, emitter, sequence, 0, origin, payload);
   }
 
-  /** Calls a daemon on any node; `emitter` 0 stands for this node. `cancel` is given the way to stop waiting. */
+  /** Calls a daemon on any node; `emitter` 0 stands for this node, {@link NO_TIMEOUT} for as long as it takes. `cancel` is given the way to stop waiting. */
   call(
     emitter: bigint,
     origin: bigint,

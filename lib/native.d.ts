@@ -532,7 +532,10 @@ export declare function runtimeBatchRest(runtime: number): BatchRest
 /** Binds the only orchestrator that may bring an announced daemon. */
 export declare function runtimeBindOrchestrator(runtime: number, origin: bigint, node: bigint): boolean
 
-/** Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox. */
+/**
+ * Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox. `timeout_ms` is
+ * negative for a caller that waits without a limit.
+ */
 export declare function runtimeCall(runtime: number, ticket: number, payload: Uint8Array, timeoutMs: number): void
 
 /** What a runtime is made with; `lib` has filled in the defaults. */

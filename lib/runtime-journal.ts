@@ -15,12 +15,15 @@ const ROOM = BYTES - MOST_HELD * OVER_BYTES;
 /** Larger payloads and outputs cross by themselves. */
 export const SMALL = 4096;
 
+/** Instead of how many milliseconds somebody waits: as long as it takes. */
+export const NO_TIMEOUT = -1;
+
 const RAN = 1;
 const FAILED = 2;
 const OVER = 3;
 /** Deliver with a number. */
 export const DELIVER = 4;
-/** Call with a timeout in milliseconds. */
+/** Call with a timeout in milliseconds, or {@link NO_TIMEOUT}. */
 export const CALL = 5;
 /** Send. */
 export const SEND = 6;

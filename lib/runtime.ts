@@ -314,16 +314,16 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable
-   * messages wait at the publisher. The subscription moves with the daemon and ends with it.
+   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. The subscription ends with the daemon, and
+   * moves with it; when it is handed over before the publisher has agreed, that is `ERR_DAEMON_NOT_FOUND`: ask for it there.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
   }
 
   /**
-   * Ends that for the channel with all its queue groups, or with `queueGroup` for that one; resolves when the publisher knows.
-   * One that is not subscribed resolves too.
+   * Ends that for the channel with all its queue groups, or with `queueGroup` for that one; resolves when the publisher knows,
+   * also when it was not subscribed. A daemon that is handed over meanwhile goes on receiving (`ERR_DAEMON_NOT_FOUND`).
    */
   unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void> {
     return unsubscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);

@@ -40,6 +40,8 @@ mod executor;
 mod identity;
 mod keep_alive;
 mod layers;
+mod log_fields;
+mod log_spans;
 mod logger;
 mod mesh;
 mod operation;

@@ -3,7 +3,6 @@
 //! One subscriber per process is installed when the first logger is set. It formats an event only when some environment
 //! listens at its level, and hands it to the outbox of each, which is bounded; it never blocks.
 
-use std::fmt::{Debug, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -12,7 +11,6 @@ use napi::bindgen_prelude::{BigInt, Env, Object};
 use napi::{Result, Status};
 use napi_derive::napi;
 use parking_lot::RwLock;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -20,6 +18,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::convert::u64_from;
 use crate::env::EnvState;
+use crate::log_fields::Fields;
+use crate::log_spans;
 use crate::outbox::Outbox;
 use crate::runtime::ThrownRecord;
 
@@ -135,89 +135,34 @@ pub(crate) struct LogLine {
     verbosity: Verbosity,
     target: &'static str,
     message: String,
-    fields: Vec<(&'static str, LogValue)>,
-}
-
-enum LogValue {
-    Text(String),
-    Number(f64),
-    Unsigned(u64),
-    Signed(i64),
-    Flag(bool),
+    fields: Fields,
 }
 
 impl LogLine {
     /// Makes the record that the user's function gets.
     pub(crate) fn into_js(self, env: &Env) -> Result<Object<'_>> {
-        let mut fields = Object::new(env)?;
-        for (name, value) in self.fields {
-            match value {
-                LogValue::Text(value) => fields.set(name, value)?,
-                LogValue::Number(value) => fields.set(name, value)?,
-                LogValue::Unsigned(value) => fields.set(name, BigInt::from(value))?,
-                LogValue::Signed(value) => fields.set(name, BigInt::from(value))?,
-                LogValue::Flag(value) => fields.set(name, value)?,
-            }
-        }
         let mut record = Object::new(env)?;
         record.set("level", self.verbosity.name())?;
         record.set("target", self.target)?;
         record.set("message", self.message)?;
-        record.set("fields", fields)?;
+        record.set("fields", self.fields.into_js(env)?)?;
         Ok(record)
     }
 }
 
-impl Visit for LogLine {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            // Writing to a String does not fail.
-            let _ = write!(self.message, "{value:?}");
-        } else {
-            self.fields.push((field.name(), LogValue::Text(format!("{value:?}"))));
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "message" {
-            self.message.push_str(value);
-        } else {
-            self.fields.push((field.name(), LogValue::Text(value.into())));
-        }
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.fields.push((field.name(), LogValue::Number(value)));
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.fields.push((field.name(), LogValue::Unsigned(value)));
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.fields.push((field.name(), LogValue::Signed(value)));
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.fields.push((field.name(), LogValue::Flag(value)));
-    }
-}
-
-/// The subscriber: events only. Spans cost nothing and say nothing.
+/// The subscriber. Events have the fields of the spans that they are in.
 struct Forwarder;
 
 impl Subscriber for Forwarder {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         // "Sometimes": the level may change at any time, and asking is one atomic load.
-        if metadata.is_event() && metadata.target().starts_with("mesh_daemon") {
-            Interest::sometimes()
-        } else {
-            Interest::never()
-        }
+        if metadata.target().starts_with("mesh_daemon") { Interest::sometimes() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        Verbosity::of(*metadata.level()) as u8 <= VERBOSITY.load(Ordering::Relaxed)
+        let most = VERBOSITY.load(Ordering::Relaxed);
+        // A span belongs to what is said in it, at whatever level that is.
+        if metadata.is_span() { most > Verbosity::Off as u8 } else { Verbosity::of(*metadata.level()) as u8 <= most }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -227,10 +172,11 @@ impl Subscriber for Forwarder {
     fn event(&self, event: &Event<'_>) {
         let verbosity = Verbosity::of(*event.metadata().level());
         let make = || {
-            let mut line =
-                LogLine { verbosity, target: event.metadata().target(), message: String::new(), fields: Vec::new() };
-            event.record(&mut line);
-            line
+            let mut own = Fields::default();
+            event.record(&mut own);
+            let (message, mut fields) = (own.take_message(), log_spans::fields());
+            fields.extend(own);
+            LogLine { verbosity, target: event.metadata().target(), message, fields }
         };
         for listener in LISTENERS.read().iter().filter(|listener| verbosity <= listener.verbosity) {
             if let Some(outbox) = listener.outbox.upgrade() {
@@ -239,15 +185,29 @@ impl Subscriber for Forwarder {
         }
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        log_spans::open(attributes)
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn clone_span(&self, id: &Id) -> Id {
+        log_spans::clone(id)
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        log_spans::close(&id)
+    }
+
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        log_spans::record(id, values);
+    }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, id: &Id) {
+        log_spans::enter(id);
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, id: &Id) {
+        log_spans::exit(id);
+    }
 }

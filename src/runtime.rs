@@ -388,6 +388,11 @@ fn ticket_number(ticket: Ticket) -> f64 {
     ticket.0 as f64
 }
 
+/// How long somebody waits: negative stands for no limit.
+fn patience(ms: f64) -> Option<Duration> {
+    (ms >= 0.0).then(|| wait(ms))
+}
+
 fn wait(ms: f64) -> Duration {
     Duration::try_from_secs_f64(ms / 1e3).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
 }

@@ -25,6 +25,11 @@ export interface LogRecord {
   /** The part of the system that speaks, for example `mesh_daemon_core::mesh`. */
   readonly target: string;
   readonly message: string;
+  /**
+   * What it is about, by name. 64-bit numbers are bigints, addresses of daemons and nodes their decimal digits. What is said of
+   * a move has `origin` (the daemon), `migration` (32 hexadecimal digits, the same on every node) and `role` (`source`, `target` or
+   * `orchestrator`: this node's part in it).
+   */
   readonly fields: Readonly<Record<string, string | number | bigint | boolean>>;
 }
 

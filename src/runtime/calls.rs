@@ -10,7 +10,7 @@ use napi::bindgen_prelude::{BigInt, BigUint64Array, Env, Object, Uint8Array};
 use napi_derive::napi;
 
 use super::scratch::ThrownRecord;
-use super::{entry, origin_from, ticket_from, ticket_number, wait};
+use super::{entry, origin_from, patience, ticket_from, ticket_number};
 use crate::error::Failure;
 
 /// Delivers an event; `ticket` gets the outputs. Emitter, sequence and destination are in the outbox.
@@ -25,7 +25,8 @@ pub fn runtime_deliver(env: Env, runtime: u32, ticket: f64, payload: &[u8]) -> R
     entry.try_with(&env, |engine, now| engine.deliver(ticket_from(ticket), to, link, payload, now))
 }
 
-/// Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox.
+/// Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox. `timeout_ms` is
+/// negative for a caller that waits without a limit.
 #[napi]
 pub fn runtime_call(env: Env, runtime: u32, ticket: f64, payload: &[u8], timeout_ms: f64) -> Result<()> {
     let entry = entry(&env, runtime)?;
@@ -34,7 +35,9 @@ pub fn runtime_call(env: Env, runtime: u32, ticket: f64, payload: &[u8], timeout
         (emitter(&scratch.link()), scratch.destination())
     };
     let payload = Bytes::copy_from_slice(payload);
-    entry.try_with(&env, |engine, now| engine.call_as(ticket_from(ticket), emitter, to, payload, wait(timeout_ms), now))
+    entry.try_with(&env, |engine, now| {
+        engine.call_as(ticket_from(ticket), emitter, to, payload, patience(timeout_ms), now)
+    })
 }
 
 /// Sends to a daemon; `ticket` is settled when its host has it. Destination and emitter are in the outbox.
@@ -141,7 +144,7 @@ pub fn runtime_direct_suspend(
 ) -> Result<f64> {
     let entry = entry(&env, runtime)?;
     let link = entry.scratch.borrow().link();
-    let timeout = (timeout_ms >= 0.0).then(|| wait(timeout_ms));
+    let timeout = patience(timeout_ms);
     let batch = entry.with(|engine, now| {
         engine.direct_suspend(DaemonKey { slot, generation }, ticket_from(ticket), link, timeout, now)
     });

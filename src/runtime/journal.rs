@@ -9,7 +9,7 @@
 //! | failed  | –                 | slot, generation, emitter, sequence                                               |
 //! | over    | –                 | slot, generation                                                                  |
 //! | deliver | of the payload    | ticket, emitter, sequence, destination, payload                                   |
-//! | call    | of the payload    | ticket, emitter, timeout in milliseconds, destination, payload                    |
+//! | call    | of the payload    | ticket, emitter, timeout in milliseconds (negative: none), destination, payload   |
 //! | send    | of the payload    | ticket, emitter, nothing, destination, payload                                    |
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use napi_derive::napi;
 
 use super::calls::LocalOutcome;
 use super::scratch::Writer;
-use super::{Entry, entry, ticket_from, ticket_number, wait};
+use super::{Entry, entry, patience, ticket_from, ticket_number};
 use crate::error::Failure;
 
 const RAN: u32 = 1;
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
                 let by = Some(emitter).filter(|emitter| emitter.get() != 0);
                 let result = match kind {
                     DELIVER => engine.deliver(ticket, to, link_of(emitter, number), payload, now),
-                    CALL => engine.call_as(ticket, by, to, payload, wait(f64::from_bits(number)), now),
+                    CALL => engine.call_as(ticket, by, to, payload, patience(f64::from_bits(number)), now),
                     _ => engine.send_event_as(ticket, by, to, payload, now),
                 };
                 if let Err(error) = result {

@@ -2,7 +2,6 @@
 
 use mesh_daemon_core::identity::{EntityKeypair, MigrationId, NodeId};
 use mesh_daemon_core::migration::MigrationOptions;
-use mesh_daemon_core::runtime::Role;
 use mesh_daemon_core::wire::migration::Stage;
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, Env, External};
@@ -128,21 +127,13 @@ pub fn runtime_migrations(env: Env, runtime: u32) -> Result<Vec<MigrationPart>> 
     let parts = entry(&env, runtime)?.with(|engine, _| engine.migrations());
     let parts = parts.into_iter().map(|(role, origin, source, target, stage, attempt)| MigrationPart {
         origin_hash: origin.get().into(),
-        role: role_name(role),
+        role: role.name(),
         source_node: source.get().into(),
         target_node: target.get().into(),
         phase: stage.unwrap_or(Stage::Snapshot).name(),
         attempt,
     });
     Ok(parts.collect())
-}
-
-pub(super) fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Source => "source",
-        Role::Target => "target",
-        Role::Orchestrator => "orchestrator",
-    }
 }
 
 /// A migration's number; it came from this side.

@@ -1,10 +1,11 @@
 //! What only tests may do; absent from release builds.
 
+use mesh_daemon_core::runtime::Now;
 use napi::Result;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 
-use super::entry;
+use super::{entry, wait};
 
 /// From now on this node holds messages of this name back.
 #[napi(skip_typescript)]
@@ -37,4 +38,13 @@ pub fn test_census(env: &Env, runtime: u32) -> Result<Object<'_>> {
     #[allow(clippy::cast_precision_loss)] // a count of bytes
     counts.set("peakStateBytes", census.peak_state_bytes as f64)?;
     Ok(counts)
+}
+
+/// Ends every wait of this runtime that would end within so many milliseconds, as if they had passed.
+#[napi(skip_typescript)]
+pub fn test_pass_time(env: Env, runtime: u32, ms: f64) -> Result<()> {
+    let entry = entry(&env, runtime)?;
+    entry.with(|engine, now| engine.tick(Now { instant: now.instant + wait(ms), ..now }));
+    mesh_daemon_core::runtime::Embedder::wake(&*entry.waker);
+    Ok(())
 }

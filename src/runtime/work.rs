@@ -20,7 +20,6 @@ use napi_derive::napi;
 use super::calls::link_numbers;
 use super::channels::describe_subscription;
 use super::failures::{of_migration, outcome_name};
-use super::migrations::role_name;
 use super::scratch::{EVENT, HEADER, ThrownRecord, Writer};
 use super::{Entry, entry, ticket_number, whole};
 use crate::error::Failure;
@@ -398,7 +397,7 @@ fn describe_notice<'env>(env: &'env Env, object: &mut Object<'env>, notice: Noti
         }
         Notice::Migration { migration: _, role, origin, source, target, attempt, stage, failure } => {
             object.set("type", "migration")?;
-            object.set("role", role_name(role))?;
+            object.set("role", role.name())?;
             object.set("originHash", BigInt::from(origin.get()))?;
             object.set("sourceNode", BigInt::from(source.get()))?;
             object.set("targetNode", BigInt::from(target.get()))?;

@@ -73,8 +73,9 @@ pub enum RuntimeError {
     /// The identity may be in use on another node, which did not say so in time: it is silent and not proven dead, or is still
     /// spawning the daemon itself.
     #[error(
-        "daemon {origin} may live on node {host}: that node is named as its host or spawns it as well, has not said what became \
-         of it, and is not known to have ended; spawn it again when that node has answered, has ended or is given up"
+        "daemon {origin} may be already registered on node {host}: that node is named as its host or spawns it as well, has not \
+         said what became of it, and is not known to have ended; spawn it again when that node has answered, has ended or is \
+         given up"
     )]
     HostSilent {
         /// Which daemon.

@@ -1,5 +1,7 @@
 //! The hand-over of a leaving daemon: staging what waits, closing the mailbox, the decision, and its three ends.
 
+use std::collections::VecDeque;
+
 use super::departures::Departure;
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
@@ -145,7 +147,7 @@ impl Engine {
                 if let Some(slot) = self.slot_mut(key) {
                     slot.host.presence = Presence::Closed(id.migration);
                 }
-                let ledger = self.channel_ledger(key);
+                let ledger = self.close_subscriptions(key);
                 if let Some(departure) = self.departures.get_mut(&entity) {
                     departure.ledger = ledger;
                 }
@@ -187,6 +189,12 @@ impl Engine {
         departure.held.push_back(outgoing);
         departure.held_bytes = bytes;
         Ok(())
+    }
+
+    /// How many more events of this node are held for a daemon that is handed over, and how many more bytes of them.
+    pub(super) fn hand_over_room(&self, origin: OriginHash) -> Option<(usize, usize)> {
+        let departure = self.departures.of(origin)?;
+        Some((MOST_HELD - departure.held.len(), MOST_HELD_BYTES.saturating_sub(departure.held_bytes)))
     }
 
     /// A caller of this node gave up an event that is held.
@@ -287,6 +295,7 @@ impl Engine {
             }
             self.has_unsent(origin);
         }
+        self.refuse_held_questions(key, origin);
         self.tell_moved(senders, (target, epoch), now);
         self.say_activate(entity);
     }
@@ -330,16 +339,30 @@ impl Engine {
         self.note_migration(Role::Source, &id, (self.me(), target), None, Some(failure));
         self.say(target, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
         self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
-        for outgoing in held {
-            let ticket = outgoing.ticket;
-            if let Err(error) = self.reenter(outgoing, origin, now) {
-                self.settle(ticket, Err(error));
-            }
-        }
+        self.reenter_held(key, origin, held, now);
+        self.ask_held_questions(key, origin);
         self.feed_all(key, now);
         self.receive_more(key, now);
         self.pump(key, now);
         self.arm_callback_timeout(key, now);
+    }
+
+    /// Enters what was held during a hand-over that failed. It was not refused when it came: what the mailbox has no room for
+    /// waits in the stream.
+    fn reenter_held(&mut self, key: DaemonKey, origin: OriginHash, held: VecDeque<Outgoing>, now: Now) {
+        let mut in_stream = false;
+        for outgoing in held {
+            let ticket = outgoing.ticket;
+            in_stream |= !self.slot(key).is_some_and(|slot| slot.host.mailbox.has_room(outgoing.payload.len()));
+            let entered =
+                if in_stream { self.send_out(outgoing, origin, now) } else { self.reenter(outgoing, origin, now) };
+            if let Err(error) = entered {
+                self.settle(ticket, Err(error));
+            }
+        }
+        if in_stream {
+            self.lead_home(key, now);
+        }
     }
 
     /// The target holds the daemon: this copy and its secret go.

@@ -337,7 +337,7 @@ impl Engine {
         let live = self.departures.len() + self.arrivals.len() + self.orchestrations.len();
         let over = failure.is_some() || stage == Some(Stage::Complete);
         self.spans.of(role, origin, migration, live, over).in_scope(|| match &failure {
-            None => tracing::debug!(attempt, %source, %target, ?stage, "migration"),
+            None => tracing::debug!(attempt, %source, %target, stage = stage.map(Stage::name), "migration"),
             Some(failure) => tracing::debug!(attempt, %source, %target, %failure, "migration failed"),
         });
         self.work.push(Work::Notice(Notice::Migration {

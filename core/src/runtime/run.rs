@@ -59,23 +59,23 @@ impl Engine {
         timeout: Duration,
         now: Now,
     ) -> Result<(), RuntimeError> {
-        self.call_as(ticket, None, origin, payload, timeout, now)
+        self.call_as(ticket, None, origin, payload, Some(timeout), now)
     }
 
-    /// The same with a daemon of this node as emitter.
+    /// The same with a daemon of this node as emitter, if one is given; whoever has no `timeout` waits as long as it takes.
     pub fn call_as(
         &mut self,
         ticket: Ticket,
         emitter: Option<OriginHash>,
         origin: OriginHash,
         payload: Bytes,
-        timeout: Duration,
+        timeout: Option<Duration>,
         now: Now,
     ) -> Result<(), RuntimeError> {
         self.check_ready()?;
         self.check_payload(payload.len())?;
         let link = self.link_of(emitter);
-        let expires = Some(Expiry { at: now.instant + timeout, timeout });
+        let expires = timeout.map(|timeout| Expiry { at: now.instant + timeout, timeout });
         self.reenter(Outgoing { link, payload, ticket, call: true, expires }, origin, now)
     }
 
@@ -176,8 +176,8 @@ impl Engine {
         Ok(None)
     }
 
-    /// How many more events of this node the mailbox of a daemon takes, and how many more bytes of them; nothing when they
-    /// would not go into a mailbox of this node.
+    /// How many more events of this node the mailbox of a daemon takes, or is held for it during a hand-over, and how many more
+    /// bytes of them; nothing when they take a stream.
     pub fn mailbox_room(&self, origin: OriginHash) -> Option<(usize, usize)> {
         let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key))?;
         if self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
@@ -185,7 +185,8 @@ impl Engine {
         }
         match slot.host.presence {
             Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => Some(slot.host.mailbox.room()),
-            Presence::Starting | Presence::Closed(_) | Presence::Released(_) | Presence::Arriving(_) => None,
+            Presence::Closed(_) => self.hand_over_room(origin),
+            Presence::Starting | Presence::Released(_) | Presence::Arriving(_) => None,
         }
     }
 

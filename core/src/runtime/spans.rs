@@ -26,11 +26,13 @@ impl Spans {
         live: usize,
         over: bool,
     ) -> Span {
-        let known = self.open.remove(&(role, origin)).filter(|(known, _)| *known == migration);
-        let span = known.map_or_else(
-            || tracing::debug_span!("migration", %origin, migration = %format_args!("{:032x}", migration.get()), ?role),
-            |(_, span)| span,
-        );
+        let known = self.open.remove(&(role, origin)).map(|(known, span)| (known == migration, span));
+        // While nobody listened there was nothing to open.
+        let known = known.and_then(|(same, span)| Some(span).filter(|span| same && !span.is_disabled()));
+        let span = known.unwrap_or_else(|| {
+            let (migration, role) = (format_args!("{:032x}", migration.get()), role.name());
+            tracing::debug_span!("migration", %origin, %migration, role)
+        });
         if !over {
             if self.open.len() > live + MOST_STALE {
                 self.open.clear();

@@ -3,6 +3,10 @@
 //! The machine of the node's channels knows who has subscribed to what and how far it got. The engine asks it for the next
 //! message whenever a daemon's mailbox has room, so what has no room stays unacknowledged at its publisher. When a
 //! mailbox is closed for a hand-over, positions and tokens go to the new host, which goes on from there once it is live.
+//!
+//! What is asked for a daemon from then on, and what no publisher had agreed to by then, travels no more: it is held until the
+//! hand-over ends, to be asked if the daemon stays, and refused if it leaves. So whoever is told that the daemon is in, or out,
+//! finds it so on the new host, and whoever is refused does not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +26,9 @@ use crate::channel::{
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo, Ticket};
 use crate::identity::{EntityId, NodeId, OriginHash};
 
+/// Questions that wait for the end of one daemon's hand-over.
+const MOST_HELD: usize = 1024;
+
 /// What the engine has to do with channels.
 #[derive(Default)]
 pub(super) struct ChannelSide {
@@ -30,6 +37,8 @@ pub(super) struct ChannelSide {
     /// It was asked for something since it was last served.
     touched: bool,
     requests: HashMap<RequestId, Request>,
+    /// Questions for daemons that are handed over.
+    held: BTreeMap<DaemonKey, Vec<Question>>,
     /// Subscriptions that daemons came with and whose publishers are not in reach yet.
     wishes: BTreeMap<DaemonKey, Vec<DaemonSubscription>>,
     /// Outputs on their way into channels, also of daemons that are gone.
@@ -40,19 +49,31 @@ pub(super) struct ChannelSide {
 impl ChannelSide {
     /// Whether an answer that somebody waits for is still to come.
     fn is_asked(&self, ticket: Ticket) -> bool {
-        self.requests.values().any(|request| matches!(request, Request::Asked(other) if *other == ticket))
+        self.requests.values().any(|request| matches!(request, Request::Leaves(other) if *other == ticket))
     }
 }
 
-/// A question to a publisher, and who waits for the answer.
+/// What somebody asks a publisher for a daemon, and who waits for the answer.
+struct Question {
+    ticket: Ticket,
+    publisher: NodeId,
+    feed: Feed,
+    wants: Wants,
+}
+
+enum Wants {
+    In { token: Option<Bytes> },
+    Out,
+}
+
+/// A question that a publisher has not answered.
 enum Request {
-    Asked(Ticket),
+    /// May a daemon come in?
+    Joins(DaemonKey, Question),
+    /// It wants out.
+    Leaves(Ticket),
     /// A daemon that moved here goes on.
-    GoesOn {
-        origin: OriginHash,
-        publisher: NodeId,
-        feed: Feed,
-    },
+    GoesOn { origin: OriginHash, publisher: NodeId, feed: Feed },
 }
 
 impl Engine {
@@ -90,18 +111,8 @@ impl Engine {
         feed: &Feed,
         token: Option<&[u8]>,
     ) -> Result<(), RuntimeError> {
-        self.check_ready()?;
-        let key = self.local(origin)?;
-        let port = self.port_or_error()?;
-        let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
-        if matches!(slot.host.presence, Presence::Closed(_)) {
-            return Err(RuntimeError::NotFound(origin));
-        }
-        let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from: None };
-        let request = port.subscribe(publisher, feed, daemon, token).map_err(RuntimeError::Channel)?;
-        self.drop_wishes(key, publisher, |wish| wish == feed);
-        self.channels.requests.insert(request, Request::Asked(ticket));
-        Ok(())
+        let wants = Wants::In { token: token.map(Bytes::copy_from_slice) };
+        self.ask_or_hold(origin, Question { ticket, publisher, feed: feed.clone(), wants })
     }
 
     /// Has a daemon of this node leave a queue group, or without one the channel and all its groups; `ticket` is settled when
@@ -113,11 +124,54 @@ impl Engine {
         publisher: NodeId,
         feed: &Feed,
     ) -> Result<(), RuntimeError> {
+        self.ask_or_hold(origin, Question { ticket, publisher, feed: feed.clone(), wants: Wants::Out })
+    }
+
+    fn ask_or_hold(&mut self, origin: OriginHash, question: Question) -> Result<(), RuntimeError> {
         self.check_ready()?;
         let key = self.local(origin)?;
         let port = self.port_or_error()?;
-        let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
-        let entity = slot.host.entity();
+        if self.slot(key).is_none_or(|slot| !matches!(slot.host.presence, Presence::Closed(_))) {
+            return self.put((key, origin), &*port, question);
+        }
+        let held = self.channels.held.entry(key).or_default();
+        if held.len() >= MOST_HELD {
+            let error = ChannelError::Backpressure("too many requests wait for the end of a hand-over");
+            return Err(RuntimeError::Channel(error));
+        }
+        held.push(question);
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        (key, origin): (DaemonKey, OriginHash),
+        port: &dyn DaemonChannels,
+        question: Question,
+    ) -> Result<(), RuntimeError> {
+        match &question.wants {
+            Wants::In { token } => {
+                let Some(slot) = self.slot(key) else { return Err(RuntimeError::NotFound(origin)) };
+                let daemon = DaemonSubscriber { keypair: &slot.host.keypair, epoch: slot.host.epoch, from: None };
+                let Question { publisher, feed, .. } = &question;
+                let asked = port.subscribe(*publisher, feed, daemon, token.as_deref());
+                let request = asked.map_err(RuntimeError::Channel)?;
+                self.drop_wishes(key, *publisher, |wish| wish == feed);
+                self.channels.requests.insert(request, Request::Joins(key, question));
+            }
+            Wants::Out => self.ask_to_leave((key, origin), port, &question)?,
+        }
+        Ok(())
+    }
+
+    fn ask_to_leave(
+        &mut self,
+        (key, origin): (DaemonKey, OriginHash),
+        port: &dyn DaemonChannels,
+        question: &Question,
+    ) -> Result<(), RuntimeError> {
+        let &Question { ticket, publisher, ref feed, .. } = question;
+        let entity = self.slot(key).map(|slot| slot.host.entity()).ok_or(RuntimeError::NotFound(origin))?;
         let left = |other: &Feed| other == feed || (feed.group().is_none() && other.channel() == feed.channel());
         let all = port.subscriptions_of(entity).into_iter().filter(|one| one.publisher == publisher && left(&one.feed));
         let mut feeds: Vec<_> = all.map(|one| one.feed).collect();
@@ -126,10 +180,67 @@ impl Engine {
         }
         for feed in feeds {
             let request = port.unsubscribe(publisher, &feed, entity).map_err(RuntimeError::Channel)?;
-            self.channels.requests.insert(request, Request::Asked(ticket));
+            self.channels.requests.insert(request, Request::Leaves(ticket));
         }
         self.drop_wishes(key, publisher, left);
         Ok(())
+    }
+
+    /// A daemon is handed over: all that it has to do with channels, as it travels. What no publisher has agreed to is taken back.
+    pub(super) fn close_subscriptions(&mut self, key: DaemonKey) -> Bytes {
+        let joins = |request: &Request| matches!(request, Request::Joins(daemon, _) if *daemon == key);
+        let mut open: Vec<_> = self.channels.requests.extract_if(|_, request| joins(request)).collect();
+        open.sort_unstable_by_key(|(id, _)| *id);
+        let (Some(entity), Some(port)) = (self.slot(key).map(|slot| slot.host.entity()), self.channels.port.clone())
+        else {
+            return Bytes::new();
+        };
+        self.channels.touched |= !open.is_empty();
+        let known = if open.is_empty() { Vec::new() } else { port.subscriptions_of(entity) };
+        for (_, request) in open {
+            let Request::Joins(_, question) = request else { continue };
+            let Question { ticket, publisher, feed, wants: Wants::In { token } } = &question else { continue };
+            let known = known.iter().find(|one| one.publisher == *publisher && one.feed == *feed);
+            match known.filter(|one| one.accepted) {
+                // The answer has come, and was about to be told.
+                Some(one) if one.token == *token => self.settle(*ticket, Ok(Settlement::Done)),
+                in_already => {
+                    // Without being asked it goes on with what it had.
+                    if in_already.is_none() && !self.goes_on_from(entity.origin_hash(), *publisher, feed) {
+                        // Of channels that are shut down there is nothing to be taken back.
+                        let _left = port.unsubscribe(*publisher, feed, entity);
+                    }
+                    self.channels.held.entry(key).or_default().push(question);
+                }
+            }
+        }
+        self.channel_ledger(key)
+    }
+
+    /// Whether a publisher has yet to agree that a daemon goes on from another node.
+    fn goes_on_from(&self, daemon: OriginHash, from: NodeId, what: &Feed) -> bool {
+        self.channels.requests.values().any(|request| {
+            matches!(request, Request::GoesOn { origin, publisher, feed }
+                if *origin == daemon && *publisher == from && feed == what)
+        })
+    }
+
+    /// A daemon that was handed over stays: what was held for that is asked.
+    pub(super) fn ask_held_questions(&mut self, key: DaemonKey, origin: OriginHash) {
+        let Some(port) = self.port() else { return };
+        for question in self.channels.held.remove(&key).unwrap_or_default() {
+            let ticket = question.ticket;
+            if let Err(error) = self.put((key, origin), &*port, question) {
+                self.settle(ticket, Err(error));
+            }
+        }
+    }
+
+    /// It is another node's from now on.
+    pub(super) fn refuse_held_questions(&mut self, key: DaemonKey, origin: OriginHash) {
+        for Question { ticket, .. } in self.channels.held.remove(&key).unwrap_or_default() {
+            self.settle(ticket, Err(RuntimeError::NotFound(origin)));
+        }
     }
 
     /// What a daemon of this node has subscribed to.
@@ -179,8 +290,8 @@ impl Engine {
             }
             ChannelEvent::Settled { request, result } => match self.channels.requests.remove(&request) {
                 // One of several channels that it leaves at once.
-                Some(Request::Asked(ticket)) if self.channels.is_asked(ticket) => {}
-                Some(Request::Asked(ticket)) => {
+                Some(Request::Leaves(ticket)) if self.channels.is_asked(ticket) => {}
+                Some(Request::Joins(_, Question { ticket, .. }) | Request::Leaves(ticket)) => {
                     let result = result.map(|()| Settlement::Done).map_err(RuntimeError::Channel);
                     self.settle(ticket, result);
                 }
@@ -332,11 +443,13 @@ impl Engine {
     /// The runtime shuts down: nobody is answered any more.
     pub(super) fn end_requests(&mut self) {
         let requests = std::mem::take(&mut self.channels.requests).into_values();
+        let held = std::mem::take(&mut self.channels.held).into_values().flatten().map(|question| question.ticket);
         let asked: HashSet<_> = requests
             .filter_map(|request| match request {
-                Request::Asked(ticket) => Some(ticket),
+                Request::Joins(_, Question { ticket, .. }) | Request::Leaves(ticket) => Some(ticket),
                 Request::GoesOn { .. } => None,
             })
+            .chain(held)
             .collect();
         for ticket in asked {
             self.settle(ticket, Err(RuntimeError::ShuttingDown));
@@ -348,6 +461,7 @@ impl Engine {
     /// A daemon is gone from this node: it leaves its channels, or goes on receiving elsewhere.
     pub(super) fn stop_receiving(&mut self, key: DaemonKey, entity: EntityId, moved: bool) {
         self.channels.wishes.remove(&key);
+        self.refuse_held_questions(key, entity.origin_hash());
         // Daemons without channels cost nothing here.
         let Some(port) = self.channels.port.clone().filter(|port| !port.subscriptions_of(entity).is_empty()) else {
             return;

@@ -254,6 +254,17 @@ pub enum Role {
     Orchestrator,
 }
 
+impl Role {
+    /// How users know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Target => "target",
+            Self::Orchestrator => "orchestrator",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Notice {

@@ -25,7 +25,8 @@ fn calls_that_are_given_up_while_their_daemon_is_handed_over_do_not_run() {
     for seed in 0..10 {
         in_world(World::new(seed, 2), |world| {
             let kind = if seed.is_multiple_of(2) { "prompt" } else { "slow" };
-            let origin = world.spawn(0, 1, kind);
+            let config = HostConfig { mailbox_capacity: 64, ..HostConfig::default() };
+            let origin = world.spawn_with(0, 1, kind, config);
             let first = world.call(0, origin);
             world.outputs(first);
             // The last one: the mailbox is closed until it has come.
@@ -34,11 +35,13 @@ fn calls_that_are_given_up_while_their_daemon_is_handed_over_do_not_run() {
             let ticket = world.migrate(0, origin, 1);
             let migration = world.migration(ticket).expect("it begins");
             assert!(world.run_until(SECOND, |world| world.meddled == 1));
-            assert_eq!(world.nodes[0].engine.mailbox_room(origin), None, "it is closed");
+            let room = |world: &World| world.nodes[0].engine.mailbox_room(origin);
+            assert_eq!(room(world), Some((4096, 16 << 20)), "it is closed, and what comes is held");
             let aborted = world.request(0, 0);
             let abandoned = world.deliver(0, origin, aborted);
             let (late, timed_out) = call_for(world, 0, origin, SECOND, 0);
             let kept = world.call(0, origin);
+            assert_eq!(room(world).map(|(events, _)| events), Some(4093));
             world.nodes[0].engine.withdraw(abandoned, origin);
             world.run_for(2 * SECOND);
             assert!(!world.nodes[0].over.contains_key(&migration.get()), "it is still handed over");

@@ -11,6 +11,7 @@ use mesh_daemon_core::channel::{
     DaemonSubscriber, DaemonSubscription, Feed, Moment, PublishId, PublishOptions, RequestId, Subnet, SubscribeAs,
     Subscriber,
 };
+use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::identity::{EntityId, NodeId, OriginHash};
 use mesh_daemon_core::mesh::{PeerEvent, Record, RecordSink};
 use mesh_daemon_core::wire::{Lane, Subprotocol};
@@ -225,11 +226,20 @@ impl World {
 
     /// A daemon subscribes, and waits.
     pub(crate) fn subscribe_daemon(&mut self, node: usize, origin: OriginHash, publisher: usize, name: &str) {
-        let publisher = self.id(publisher);
-        let ticket = self.act(node, None, |engine, ticket, _| {
-            engine.subscribe_channel(ticket, origin, publisher, &feed(name), None)
-        });
+        let ticket = self.ask_in(node, origin, publisher, name);
         self.wait_for(ticket).as_ref().expect("let in");
+    }
+
+    /// The same without waiting.
+    pub(crate) fn ask_in(&mut self, node: usize, origin: OriginHash, publisher: usize, name: &str) -> Ticket {
+        let publisher = self.id(publisher);
+        self.act(node, None, |engine, ticket, _| engine.subscribe_channel(ticket, origin, publisher, &feed(name), None))
+    }
+
+    /// A daemon leaves a channel, without waiting.
+    pub(crate) fn ask_out(&mut self, node: usize, origin: OriginHash, publisher: usize, name: &str) -> Ticket {
+        let publisher = self.id(publisher);
+        self.act(node, None, |engine, ticket, _| engine.unsubscribe_channel(ticket, origin, publisher, &feed(name)))
     }
 
     /// A node subscribes, without waiting.

@@ -126,7 +126,7 @@ impl World {
         let engine = &mut self.nodes[node].engine;
         let entered = match way {
             Way::Send => engine.send_event_as(ticket, Some(speaker), to, payload, now),
-            Way::Call => engine.call_as(ticket, Some(speaker), to, payload, CALL_TIMEOUT, now),
+            Way::Call => engine.call_as(ticket, Some(speaker), to, payload, Some(CALL_TIMEOUT), now),
         };
         if let Err(error) = entered {
             self.answered(node, ticket, Err(error));
