@@ -254,7 +254,7 @@ fn hazard_43_no_reliable_message_is_lost_or_taken_twice_while_subscribers_move()
     let (mut moves, mut joins) = (0, 0);
     for seed in 0..200 {
         let mut world = World::new(seed);
-        for _ in 0..400 {
+        for _ in 0..700 {
             moves += usize::from(world.step());
         }
         joins += world.joins;
