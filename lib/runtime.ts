@@ -315,7 +315,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
    * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable
-   * messages wait at the publisher. The subscription moves with the daemon and ends with it.
+   * messages wait at the publisher. The subscription moves with the daemon and ends with it. Rejects with
+   * {@link NotConnectedError} without a session with the publisher: it does not wait for this node to join.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
