@@ -300,8 +300,10 @@ impl World {
             25..30 if one != other && self.net.is_connected(one, other) => self.net.cut(one, other),
             30..40 if one != other && !self.net.is_connected(one, other) => self.net.connect(one, other, true),
             40..46 => return self.leave(which, other),
-            46..49 => self.leave_or_join(which),
-            49..60 => self.arrive(which),
+            46..48 => self.leave_or_join(which),
+            // Who is out does not stay so for long: it is to cross its own leave.
+            48..60 if !self.daemons[which].is_in => self.leave_or_join(which),
+            48..60 => self.arrive(which),
             60..75 => self.take(which),
             75..88 if one != other => {
                 self.net.send(one, other);
