@@ -1137,7 +1137,8 @@ declare class TokenChain {
 }
 
 /**
- * What a token permits. `wildcard` extends it to any channel.
+ * What a token permits. `wildcard` extends it to any channel, `delegate` lets its holder pass it on. Channels ask for `subscribe`
+ * only: `publish` and `admin` open nothing here, and are for what an application checks itself.
  *
  * @public
  */
@@ -1244,7 +1245,11 @@ declare class Identity {
     get isReadOnly(): boolean;
     /** The 32-byte secret seed. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when it is not here. */
     toBytes(): Buffer;
-    /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
+    /**
+     * A 64-byte signature of the bytes as they are: whoever can choose them wholly gets a token, a claim or a subscription in this
+     * name. Put a prefix of your own before what others choose. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the
+     * secret is not here.
+     */
     sign(message: Uint8Array): Buffer;
     /**
      * A token signed by this identity: the right of `subject` to do something on a channel, or with `queueGroup` to be a member
@@ -1864,8 +1869,9 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      */
     unsubscribeChannel(publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void>;
     /**
-     * Publishes on a channel of this node, to every node that has subscribers. Rejects with {@link ChannelError} when nothing
-     * was sent: unknown channel, too large, too fast.
+     * Publishes on a channel of this node, to every node that has subscribers. Rejects when nothing was sent: with
+     * {@link ChannelError} for an unknown channel, a payload that is too large, or too many a second; with {@link BackpressureError}
+     * when 16 384 reliable messages or 256 MiB of them are on their way from this node.
      */
     publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
     /**
@@ -2051,7 +2057,10 @@ interface DaemonContext {
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
     /** Publishes on a channel of the node that the daemon lives on now. Subscribed daemons see this one as the emitter. */
     publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
-    /** Signs with the daemon's key; 64 bytes. */
+    /**
+     * Signs with the daemon's key; 64 bytes. The bytes are signed as they are: whoever can choose them wholly gets a token, a claim or
+     * a subscription in the daemon's name. Put a prefix of your own before what others choose.
+     */
     sign(message: Uint8Array): Buffer;
 }
 
@@ -2175,8 +2184,10 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     locate(originHash: bigint): Promise<bigint | null>;
     /**
      * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-     * resolves when the publisher has agreed. A `token` is for the daemon's entity id. The subscription ends with the daemon, and
-     * moves with it; when it is handed over before the publisher has agreed, that is `ERR_DAEMON_NOT_FOUND`: ask for it there.
+     * resolves when the publisher has agreed; `ERR_DAEMON_NOT_FOUND` when the daemon is handed over before: ask for it there. A
+     * `token` is for the daemon's entity id. The subscription moves with the daemon and ends with it. While the mailbox has no
+     * room, reliable messages wait at the publisher. Rejects with {@link NotConnectedError} without a session with the publisher:
+     * it does not wait for this node to join.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**

@@ -98,7 +98,11 @@ export class Identity {
     return native.identitySeed(this.#handle);
   }
 
-  /** A 64-byte signature. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the secret is not here. */
+  /**
+   * A 64-byte signature of the bytes as they are: whoever can choose them wholly gets a token, a claim or a subscription in this
+   * name. Put a prefix of your own before what others choose. Throws {@link IdentityError} `ERR_IDENTITY_READ_ONLY` when the
+   * secret is not here.
+   */
   sign(message: Uint8Array): Buffer {
     return native.identitySign(this.#handle, bytes(identityArea, 'message', message));
   }

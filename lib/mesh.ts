@@ -243,8 +243,9 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
   }
 
   /**
-   * Publishes on a channel of this node, to every node that has subscribers. Rejects with {@link ChannelError} when nothing
-   * was sent: unknown channel, too large, too fast.
+   * Publishes on a channel of this node, to every node that has subscribers. Rejects when nothing was sent: with
+   * {@link ChannelError} for an unknown channel, a payload that is too large, or too many a second; with {@link BackpressureError}
+   * when 16 384 reliable messages or 256 MiB of them are on their way from this node.
    */
   async publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport> {
     return await publish(this.#id, channel, payload, options, () => {

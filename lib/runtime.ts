@@ -314,8 +314,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. The subscription ends with the daemon, and
-   * moves with it; when it is handed over before the publisher has agreed, that is `ERR_DAEMON_NOT_FOUND`: ask for it there.
+   * resolves when the publisher has agreed; `ERR_DAEMON_NOT_FOUND` when the daemon is handed over before: ask for it there. A
+   * `token` is for the daemon's entity id. The subscription moves with the daemon and ends with it. While the mailbox has no
+   * room, reliable messages wait at the publisher. Rejects with {@link NotConnectedError} without a session with the publisher:
+   * it does not wait for this node to join.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);

@@ -155,6 +155,9 @@ export interface DaemonContext {
   /** Publishes on a channel of the node that the daemon lives on now. Subscribed daemons see this one as the emitter. */
   publish(channel: string, payload: Uint8Array, options?: PublishOptions): Promise<PublishReport>;
 
-  /** Signs with the daemon's key; 64 bytes. */
+  /**
+   * Signs with the daemon's key; 64 bytes. The bytes are signed as they are: whoever can choose them wholly gets a token, a claim or
+   * a subscription in the daemon's name. Put a prefix of your own before what others choose.
+   */
   sign(message: Uint8Array): Buffer;
 }

@@ -1,7 +1,8 @@
 import type { Token, TokenChain } from '../token';
 
 /**
- * What a token permits. `wildcard` extends it to any channel.
+ * What a token permits. `wildcard` extends it to any channel, `delegate` lets its holder pass it on. Channels ask for `subscribe`
+ * only: `publish` and `admin` open nothing here, and are for what an application checks itself.
  *
  * @public
  */

@@ -372,32 +372,27 @@ impl ChannelMachine {
 
     /// Records flow again: what was asked and not answered is asked again, and whoever is in asks whether it still is.
     pub(super) fn ask_again(&mut self, publisher: NodeId) {
-        let (mut quiet, mut again) = (Vec::new(), Vec::new());
+        let mut asked = Vec::new();
         let of_publisher = self.subscriptions.range_mut((publisher, StreamId::FIRST)..);
         for (&key, subscription) in of_publisher.take_while(|((at, _), _)| *at == publisher) {
             for (&subscriber, membership) in &mut subscription.members {
                 // What was asked before may have been answered, and the answer lost.
                 membership.uncertain = true;
-                match membership.question {
-                    None => quiet.push((key, subscriber)),
-                    Some(Question::Join(_)) if membership.comes != Comes::First && membership.through().is_none() => {
-                        again.push((key, subscriber));
-                    }
-                    Some(Question::Join(_) | Question::Stay(_) | Question::Leave(_)) => {}
-                }
+                let comes_again = membership.comes != Comes::First && membership.through().is_none();
+                asked.push((key, subscriber, membership.question, comes_again));
             }
         }
-        for (key, subscriber) in again {
-            // What was sent to it before it asks again would count as its own, and it does not take that, or another reader had
-            // no room for it; a daemon that has begun says how far it has come. An answer to what it asked before is none any
-            // more.
-            self.say_left(key, subscriber);
+        for (key, subscriber, question, comes_again) in asked {
+            if comes_again && matches!(question, Some(Question::Join(_))) {
+                // What was sent to it before it asks again would count as its own, and it does not take that, or another reader
+                // had no room for it; a daemon that has begun says how far it has come.
+                self.say_left(key, subscriber);
+            }
+            // An answer to what it asked before is none any more: it would leave what is asked again without anybody who hears
+            // that it was let in by that.
             let number = self.next_request();
-            self.put_question(key, subscriber, Some(Question::Join(number)));
-        }
-        for (key, subscriber) in quiet {
-            let number = self.next_request();
-            self.put_question(key, subscriber, Some(Question::Stay(number)));
+            let again = question.map_or(Question::Stay(number), |question| question.renumbered(number));
+            self.put_question(key, subscriber, Some(again));
         }
         if let Some(peer) = self.peers.get_mut(&publisher) {
             peer.questions.again();

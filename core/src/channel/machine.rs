@@ -358,8 +358,10 @@ impl ChannelMachine {
 
     /// Puts out whose token has ended, and whose node no longer offers what it has to.
     pub(super) fn sweep_channel(&mut self, id: ChannelId, now: Moment) {
-        let Some(channel) = self.channels.get(&id) else { return };
-        for (node, seat, error) in channel.expired(self.rules_for_members(now)) {
+        let due = self.channels.get_mut(&id).is_some_and(|channel| channel.is_sweep_due(now));
+        let channel = self.channels.get(&id).filter(|_| due);
+        let expired = channel.map(|channel| channel.expired(self.rules_for_members(now)));
+        for (node, seat, error) in expired.into_iter().flatten() {
             self.evict(id, node, seat, error.into(), now);
         }
         self.evict_incapable(id, now);

@@ -40,6 +40,15 @@ impl Question {
             Self::Join(number) | Self::Stay(number) | Self::Leave(number) => number,
         }
     }
+
+    /// The same question, under another number.
+    pub(super) const fn renumbered(self, number: u64) -> Self {
+        match self {
+            Self::Join(_) => Self::Join(number),
+            Self::Stay(_) => Self::Stay(number),
+            Self::Leave(_) => Self::Leave(number),
+        }
+    }
 }
 
 impl Questions {

@@ -25,8 +25,10 @@ pub(super) struct Channel {
     pub(super) groups: Groups,
     /// Nodes, and who is let in on each; none is empty.
     members: BTreeMap<NodeId, BTreeMap<Seat, Grant>>,
-    /// How many seats of daemons there are.
-    daemons: usize,
+    /// Where each daemon is let in, and as what.
+    daemons: BTreeMap<EntityId, BTreeSet<(NodeId, Seat)>>,
+    /// No token of anybody who is in ends before this, in unix seconds.
+    next_sweep: u64,
     /// Who is in with a token of an issuer.
     by_issuer: BTreeMap<EntityId, BTreeSet<(NodeId, Seat)>>,
 }
@@ -45,6 +47,11 @@ pub(super) struct Grant {
 }
 
 impl Grant {
+    /// When its tokens end, in unix seconds.
+    fn ends(&self) -> impl Iterator<Item = u64> {
+        self.token.iter().flat_map(TokenChain::tokens).map(PermissionToken::not_after)
+    }
+
     /// Whose tokens it was let in with.
     fn issuers(&self) -> impl Iterator<Item = EntityId> {
         self.token.iter().flat_map(TokenChain::tokens).map(PermissionToken::issuer)
@@ -67,7 +74,8 @@ impl Channel {
     pub(super) fn new(config: ChannelConfig, last: u64, now: Moment) -> Self {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
         let (ring, groups, members) = (Ring::default(), Groups::behind(last), BTreeMap::new());
-        Self { config, last, ring, rate, groups, members, daemons: 0, by_issuer: BTreeMap::new() }
+        let (daemons, by_issuer) = (BTreeMap::new(), BTreeMap::new());
+        Self { config, last, ring, rate, groups, members, daemons, next_sweep: u64::MAX, by_issuer }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
@@ -116,6 +124,7 @@ impl Channel {
 
     /// Lets a subscriber in; true when it was not before.
     pub(super) fn insert(&mut self, node: NodeId, seat: Seat, grant: Grant) -> bool {
+        self.next_sweep = grant.ends().fold(self.next_sweep, u64::min);
         for issuer in grant.issuers() {
             self.by_issuer.entry(issuer).or_default().insert((node, seat));
         }
@@ -127,9 +136,9 @@ impl Channel {
         if let Some(group) = seat.group {
             self.groups.insert(group, (node, seat.who));
         }
-        if seat.who.daemon().is_some() {
+        if let Some(daemon) = seat.who.daemon() {
             self.ring.open(self.last, self.groups.last());
-            self.daemons += usize::from(is_new);
+            self.daemons.entry(daemon).or_default().insert((node, seat));
         }
         is_new
     }
@@ -170,9 +179,14 @@ impl Channel {
         if let Some(group) = seat.group {
             self.groups.remove(group, (node, seat.who));
         }
-        if seat.who.daemon().is_some() {
-            self.daemons -= 1;
-            if self.daemons == 0 {
+        if let Some(daemon) = seat.who.daemon() {
+            if let btree_map::Entry::Occupied(mut seats) = self.daemons.entry(daemon) {
+                seats.get_mut().remove(&(node, seat));
+                if seats.get().is_empty() {
+                    seats.remove();
+                }
+            }
+            if self.daemons.is_empty() {
                 self.ring.leave(now.instant);
             }
         }
@@ -180,9 +194,8 @@ impl Channel {
 
     /// Where else a daemon is let in, as what, and since which epoch.
     pub(super) fn elsewhere(&self, daemon: EntityId, node: NodeId) -> Vec<(NodeId, Seat, Epoch)> {
-        let others = self.members.iter().filter(|(at, _)| **at != node);
-        let seats = others.flat_map(|(&at, on_node)| on_node.iter().map(move |(&seat, grant)| (at, seat, grant.epoch)));
-        seats.filter(|(_, seat, _)| seat.who == Subscriber::Daemon(daemon)).collect()
+        let seats = self.daemons.get(&daemon).into_iter().flatten().filter(|(at, _)| *at != node);
+        seats.filter_map(|&(at, seat)| Some((at, seat, self.grant(at, seat)?.epoch))).collect()
     }
 
     /// The seats on a node that get what a stream carries.
@@ -278,12 +291,24 @@ impl Channel {
         self.by_issuer.values().map(BTreeSet::len).sum()
     }
 
+    /// Whether a token may have ended since this was asked last. Then whoever came in with it has to be looked for; whom a
+    /// revocation concerns is put out when that comes.
+    pub(super) fn is_sweep_due(&mut self, now: Moment) -> bool {
+        let now = now.unix.as_secs();
+        if !self.config.is_gated() || now < self.next_sweep {
+            return false;
+        }
+        let ends = self.members.values().flat_map(BTreeMap::values).flat_map(Grant::ends);
+        self.next_sweep = ends.filter(|end| *end > now).min().unwrap_or(u64::MAX);
+        true
+    }
+
     /// When the next token ends, in unix seconds.
     pub(super) fn next_end(&self) -> Option<u64> {
         if !self.config.is_gated() {
             return None;
         }
         let grants = self.members.values().flat_map(BTreeMap::values);
-        grants.flat_map(|grant| &grant.token).flat_map(TokenChain::tokens).map(PermissionToken::not_after).min()
+        grants.flat_map(Grant::ends).min()
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use mesh_daemon_core::channel::{
     ArrivedMessage, ChannelConfig, ChannelError, Denial, PublishOptions, ReadersRoom, Subscriber,
 };
-use mesh_daemon_core::identity::EntityKeypair;
+use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 
 use crate::net::{Granted, Net, RELIABLE, feed, open};
 
 const P: usize = 0;
 const S: usize = 1;
+const T: usize = 2;
 const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
 
 fn daemon(seed: u8) -> EntityKeypair {
@@ -152,6 +153,7 @@ fn hazard_45_who_is_not_let_in_is_handed_nothing_of_what_others_on_its_node_get(
             net.subscribe(S, P, "a", Some(&inside), Some(&tokens[0])).expect("let in");
             let own_token = Some(tokens[1].as_slice()).filter(|_| is_good);
             let request = net.ask(S, P, "a", who.as_ref(), own_token).expect("asked");
+            assert!(net.send(S, P), "the publisher has yet to hear it");
             let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
             let got = |net: &mut Net| got_by(net, who.as_ref());
             hear(&mut net, P, S);
@@ -193,6 +195,40 @@ fn who_was_let_in_and_did_not_hear_it_gets_everything_since() {
         net.run();
         assert_eq!(got_by(&mut net, who.as_ref()), [1, 2], "{who:?}");
     }
+}
+
+#[test]
+fn a_question_that_is_asked_twice_is_not_answered_by_its_first_answer() {
+    let (one, stays) = (daemon(1), daemon(2));
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    for daemon in [&one, &stays] {
+        net.subscribe(S, P, "a", Some(daemon), None).expect("let in");
+    }
+    net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    net.run();
+    assert_eq!(numbers(&net.take_all(S, &one)), [1]);
+    // It asks whether it is still in; its publisher has answered that when the connection breaks once more.
+    net.cut(S, P);
+    net.connect(S, P, true);
+    hear(&mut net, S, P);
+    net.cut(S, P);
+    net.connect(S, P, true);
+    assert!(net.send(S, P), "the same question");
+    hear(&mut net, P, S);
+    // Before that arrives, the daemon has moved to another node and left there.
+    let (position, now) = (net.position(S, &one), net.now);
+    net.nodes[S].machine.moved_on(one.entity_id(), now);
+    net.ask_from(T, P, "a", &one, None, Epoch::new(2), position).expect("asked");
+    hear(&mut net, T, P);
+    net.leave(T, P, "a", Subscriber::Daemon(one.entity_id()));
+    hear(&mut net, T, P);
+    hear(&mut net, P, S);
+    net.run();
+    net.pass(Duration::from_secs(60));
+    net.run();
+    let roster = net.nodes[P].machine.roster(&feed("a"));
+    assert_eq!(roster, [(net.id(S), Subscriber::Daemon(stays.entity_id()))]);
 }
 
 #[test]
