@@ -48,6 +48,7 @@ mod steps;
 mod strangers;
 mod table;
 mod warnings;
+mod unheard_ends;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
