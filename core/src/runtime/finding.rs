@@ -234,7 +234,7 @@ impl Engine {
         self.hear_host(origin, from, claim.as_ref());
         let mut doubted = false;
         let claim = match claim {
-            Some(claim) if self.is_outdated(&claim) => {
+            Some(claim) if self.is_outdated(&claim) || self.is_of_former(&claim, from) => {
                 let outlived = self.is_outlived(&claim);
                 self.lookups.outdated(query, claim);
                 doubted = outlived && self.ask_later_host(query, origin);
@@ -345,7 +345,9 @@ impl Engine {
     /// Somebody who was asked remembers a daemon whose host is out of its reach: what is spawned here begins later than that.
     fn on_former(&mut self, query: Query, from: NodeId, former: &[u8]) {
         let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
-        let Some(origin) = open.filter(|origin| self.is_spawning(*origin) || self.is_released(*origin)) else {
+        let Some(origin) =
+            open.filter(|&origin| self.is_spawning(origin) || self.is_released(origin) || self.is_missing(origin))
+        else {
             return;
         };
         match Claim::decode(former) {
