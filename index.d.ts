@@ -918,15 +918,19 @@ interface DaemonRuntimeOptions {
     recoverLost?: boolean;
     /**
      * How long a running `process`, and whatever the daemon sent or called through its `context` and nobody has accepted or
-     * answered, may hold up a move. Default 10 s, at least 1 ms.
+     * answered, may hold up a move; and how long the daemon, once it is frozen, waits for room at the target before it goes on
+     * where it is, to be tried again. Default 10 s, at least 1 ms.
      */
     freezeTimeoutMs?: Millis;
     /** How long the other side of a move may be silent. Default 15 s, at least 50 ms. */
     silenceMs?: Millis;
-    /** How long a target keeps a daemon whose source vanished at the hand-over. Default 10 min, at least 1 ms. */
+    /**
+     * How long a target keeps a daemon whose source vanished at the hand-over, and how long a source that has proof of its target's
+     * death waits for others that are silent and may have the daemon, before it takes it over. Default 10 min, at least 1 ms.
+     */
     handoverHoldMs?: Millis;
     /**
-     * Memory for states that are arriving, and as much again for the events that wait for them. Default: a quarter of the
+     * Memory for states that are arriving, and as much again for what comes with them: events that wait, streams, subscriptions. Default: a quarter of the
      * machine's.
      */
     arrivalBudgetBytes?: number | bigint;

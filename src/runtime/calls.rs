@@ -60,7 +60,7 @@ fn emitter(link: &CausalLink) -> Option<OriginHash> {
 #[napi]
 pub fn runtime_withdraw(env: Env, runtime: u32, ticket: f64, origin: BigInt) -> Result<()> {
     let origin = origin_from(&origin)?;
-    entry(&env, runtime)?.with(|engine, _| engine.withdraw(ticket_from(ticket), origin));
+    entry(&env, runtime)?.with(|engine, now| engine.withdraw(ticket_from(ticket), origin, now));
     Ok(())
 }
 

@@ -117,6 +117,10 @@ impl DaemonChannels for Channels {
         self.quietly(|state, now| state.open()?.register(config, now))
     }
 
+    fn unregister(&self, channel: &ChannelName) {
+        self.quietly(|state, now| state.machine.unregister(channel, now));
+    }
+
     fn events(&self) -> Vec<ChannelEvent> {
         self.with_state(|state, _| state.daemons.events.drain(..).collect())
     }

@@ -60,6 +60,9 @@ pub trait DaemonChannels: Send + Sync {
     /// Makes a channel of this node.
     fn register(&self, config: ChannelConfig) -> Result<(), ChannelError>;
 
+    /// Ends a channel of this node.
+    fn unregister(&self, channel: &ChannelName);
+
     /// What happened since that concerns daemons.
     fn events(&self) -> Vec<ChannelEvent>;
 

@@ -73,4 +73,9 @@ impl Delivery {
     pub fn weight(&self) -> usize {
         self.payload.len()
     }
+
+    /// What it takes here.
+    pub fn footprint(&self) -> usize {
+        size_of::<Self>() + self.payload.len() + self.channel.as_ref().map_or(0, |name| name.len())
+    }
 }

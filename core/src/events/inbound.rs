@@ -5,7 +5,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use minicbor::{Decode, Encode};
+use minicbor::decode::Error as CborError;
+use minicbor::{Decoder, Encode};
 use tokio::time::Instant;
 
 use super::in_stream::InStream;
@@ -13,6 +14,7 @@ use super::items::KeptReply;
 use crate::identity::{Incarnation, NodeId};
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::events::{Opening, Reply, StreamId, decode_number};
+use crate::wire::migration::MOST_HANDED_STREAMS;
 
 /// Most streams to one daemon that one node begins: its own, and those that it forwards for others.
 pub const MOST_STREAMS: usize = 256;
@@ -171,36 +173,65 @@ impl Inbound {
         codec::encode(&saved)
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; payloads are slices of `bytes`.
-    pub fn decode(bytes: &Bytes, via: NodeId, now: Instant) -> Result<Self, DecodeError> {
-        let mut inbound = Self::new();
+    /// Reads what [`encode`](Self::encode) wrote, and tells what it takes here, which is at most `room` bytes. Payloads are
+    /// slices of `bytes`, and do not count.
+    pub fn decode(bytes: &Bytes, via: NodeId, room: usize, now: Instant) -> Result<(Self, usize), DecodeError> {
         if bytes.is_empty() {
-            return Ok(inbound);
+            return Ok((Self::new(), 0));
         }
-        let saved: Vec<SavedStream<'_>> = codec::decode(bytes)?;
-        for stream in saved {
-            if stream.next == 0 {
-                return Err(DecodeError::Malformed("a stream that begins before 1".into()));
+        let mut decoder = Decoder::new(bytes);
+        let read = Self::read(&mut decoder, bytes, via, room, now);
+        let read = read.map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        match bytes.len() - decoder.position() {
+            0 => Ok(read),
+            rest => Err(DecodeError::TrailingBytes(rest)),
+        }
+    }
+
+    fn read(
+        decoder: &mut Decoder<'_>,
+        bytes: &Bytes,
+        via: NodeId,
+        room: usize,
+        now: Instant,
+    ) -> Result<(Self, usize), CborError> {
+        let mut inbound = Self::new();
+        let mut taken = 0;
+        let mut take = |more: usize| {
+            taken += more;
+            if taken <= room { Ok(()) } else { Err(CborError::message("streams that take too much")) }
+        };
+        for _ in 0..codec::bounded_count(decoder, MOST_HANDED_STREAMS as u64, "streams")? {
+            take(size_of::<InStream>())?;
+            if decoder.array()? != Some(3) {
+                return Err(CborError::message("no stream"));
             }
-            let mut restored = InStream::new(stream.id, via, stream.next, now);
-            for reply in stream.replies {
-                restored.keep(KeptReply::from_wire(&reply, bytes));
+            let (id, next) = (decoder.decode()?, decode_number(decoder, &mut ())?);
+            if next == 0 {
+                return Err(CborError::message("a stream that begins before 1"));
             }
-            if inbound.places.contains_key(&place(&stream.id)) {
-                return Err(DecodeError::Malformed("a stream stands there twice".into()));
+            let mut restored = InStream::new(id, via, next, now);
+            for _ in 0..codec::bounded_count(decoder, u64::MAX, "replies")? {
+                let reply: Reply<'_> = decoder.decode()?;
+                let kept = KeptReply::from_wire(&reply, bytes);
+                take(size_of::<KeptReply>() + kept.weight() - kept.payload_len())?;
+                restored.keep(kept);
+            }
+            if inbound.places.contains_key(&place(&id)) {
+                return Err(CborError::message("a stream stands there twice"));
             }
             inbound.insert(restored);
         }
-        Ok(inbound)
+        Ok((inbound, taken))
     }
 }
 
-#[derive(Encode, Decode)]
+#[derive(Encode)]
 #[cbor(array)]
 struct SavedStream<'b> {
     #[n(0)]
     id: StreamId,
-    #[cbor(n(1), decode_with = "decode_number")]
+    #[n(1)]
     next: u64,
     #[b(2)]
     replies: Vec<Reply<'b>>,
@@ -253,6 +284,39 @@ mod tests {
     fn a_stream_begins_as_fast_however_many_lead_to_its_daemon() {
         let ratio = ratio(200, 20_000, others_begin);
         assert!(ratio < 20.0, "it takes {ratio:.1} times longer");
+    }
+
+    #[test]
+    fn requirement_92_streams_that_arrive_with_a_daemon_are_bounded_in_number_and_with_what_they_keep() {
+        let (now, via, plenty) = (Instant::now(), NodeId::new(9), usize::MAX);
+        let encoded = |streams: usize, replies: u64| {
+            let mut inbound = Inbound::new();
+            for sender in 0..streams {
+                let mut stream = InStream::new(named(NodeId::new(sender as u64), 1), via, replies + 1, now);
+                for number in 1..=replies {
+                    stream.keep(KeptReply { number, result: Ok(std::iter::empty().collect()) });
+                }
+                inbound.insert(stream);
+            }
+            Bytes::from(inbound.encode())
+        };
+        for (streams, replies) in [(40, 0), (2, 300)] {
+            let bytes = encoded(streams, replies);
+            let (decoded, taken) = Inbound::decode(&bytes, via, plenty, now).expect("there is room");
+            assert_eq!(decoded.len(), streams);
+            assert_eq!(
+                decoded.iter().map(|(_, stream)| stream.kept.len() as u64).sum::<u64>(),
+                streams as u64 * replies
+            );
+            assert!(taken > bytes.len(), "{taken}");
+            assert!(Inbound::decode(&bytes, via, taken, now).is_ok());
+            assert!(Inbound::decode(&bytes, via, taken - 1, now).is_err(), "{streams} streams, {replies} replies");
+        }
+        assert!(Inbound::decode(&encoded(MOST_HANDED_STREAMS, 0), via, plenty, now).is_ok());
+        assert!(Inbound::decode(&encoded(MOST_HANDED_STREAMS + 1, 0), via, plenty, now).is_err());
+        let mut longer = encoded(1, 0).to_vec();
+        longer.push(0);
+        assert!(Inbound::decode(&longer.into(), via, plenty, now).is_err());
     }
 
     #[test]

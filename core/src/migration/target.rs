@@ -35,6 +35,10 @@ pub enum TargetAction {
     CallOff(FailureReason, Outcome),
     /// The source let go: the move is over here too.
     Finish,
+    /// The source is said to be gone: look whether it had gone on with the daemon, which may live elsewhere.
+    LookElsewhere,
+    /// The source is there after all: it says itself what became of the daemon.
+    StopLooking,
     /// The source is gone, and this copy is all that is left: go on here as a new life.
     TakeOver,
     /// Tell source and orchestrator that it is still at work.
@@ -82,6 +86,7 @@ pub struct Target {
     hold: Duration,
     heard_at: Instant,
     cut_off: bool,
+    searching: bool,
     working_until: Instant,
     reported_at: Instant,
 }
@@ -104,6 +109,7 @@ impl Target {
             hold,
             heard_at: now,
             cut_off: false,
+            searching: false,
             working_until: now,
             reported_at: now,
         };
@@ -293,7 +299,9 @@ impl Target {
         match self.state {
             TargetState::Staged { complete: true } => {
                 self.heard(now);
-                vec![TargetAction::AskSource]
+                let mut actions = self.stop_looking();
+                actions.push(TargetAction::AskSource);
+                actions
             }
             TargetState::Active => {
                 self.heard(now);
@@ -321,11 +329,21 @@ impl Target {
 
     /// The operator's word that the source is gone. Nothing while it is in reach, and nothing of a copy that is not whole.
     pub fn recover(&mut self) -> Vec<TargetAction> {
-        if self.is_in_doubt() {
-            self.state = TargetState::Over;
-            return vec![TargetAction::TakeOver];
+        self.searching = self.is_in_doubt();
+        if self.searching { vec![TargetAction::LookElsewhere] } else { Vec::new() }
+    }
+
+    fn stop_looking(&mut self) -> Vec<TargetAction> {
+        if std::mem::take(&mut self.searching) { vec![TargetAction::StopLooking] } else { Vec::new() }
+    }
+
+    /// The daemon was looked for, and lives nowhere as far as can be known.
+    pub fn lives_nowhere(&mut self) -> Vec<TargetAction> {
+        if !self.searching || !self.is_in_doubt() {
+            return self.stop_looking();
         }
-        Vec::new()
+        self.state = TargetState::Over;
+        vec![TargetAction::TakeOver]
     }
 
     /// The source says what became of the daemon there. Whatever it is, it is not released to this copy: then it would
@@ -345,6 +363,8 @@ impl Target {
             TargetState::Prepared | TargetState::Waiting | TargetState::Receiving => {
                 Some(self.heard_at + 4 * self.silence)
             }
+            // The search has its own end.
+            TargetState::Staged { .. } if self.searching => None,
             TargetState::Staged { complete } => {
                 // While it built and restored, it was this node that spoke.
                 let since = self.heard_at.max(self.reported_at);

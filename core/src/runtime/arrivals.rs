@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::departures::vouched;
+use super::elsewhere::Search;
 use super::engine::{Engine, Now};
 use super::receiving::Seal;
 use super::spawn::adopt;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, Role, StopReason, Work};
 use crate::causal::Sequence;
+use crate::channel::ChannelName;
 use crate::daemon::{DaemonHost, DaemonKey, HostConfig, Presence};
 use crate::directory::Claim;
 use crate::events::Inbound;
@@ -47,6 +49,12 @@ pub(super) struct Arrival {
     /// Waiting events that came before their turn, by position, and how many bytes they are.
     pub(super) early: BTreeMap<u64, Bytes>,
     pub(super) early_bytes: usize,
+    /// What was staged, with all that it takes here.
+    pub(super) staged_bytes: usize,
+    /// The channel that was made for its outputs.
+    opened: Option<ChannelName>,
+    /// The search for it, once its source is said to be gone.
+    pub(super) search: Search,
 }
 
 impl Arrival {
@@ -64,6 +72,9 @@ impl Arrival {
             key: None,
             early: BTreeMap::new(),
             early_bytes: 0,
+            staged_bytes: 0,
+            opened: None,
+            search: Search::default(),
         }
     }
 
@@ -194,6 +205,8 @@ impl Engine {
                     let message = MigrationMessage::Status { id, stage, bytes_sent: 0, bytes_total: 0, events: 0 };
                     self.say_both(source, orchestrator, &message);
                 }
+                TargetAction::LookElsewhere => self.look_elsewhere(entity, false, now),
+                TargetAction::StopLooking => self.word_is_void(entity),
                 TargetAction::TakeOver => self.take_over_staged(entity, now),
                 TargetAction::Finish => {
                     self.arrivals.remove(&entity);
@@ -299,8 +312,10 @@ impl Engine {
             // It was spawned here since it was let in.
             return Err(FailureReason::AlreadyMigrating);
         }
-        let inbound = Inbound::decode(&head.streams, source, now.instant).map_err(|e| failed(&e.to_string()))?;
         let (kind, config) = (arrival.kind.clone(), arrival.config());
+        let room = self.room_for_staged(&entity);
+        let (inbound, taken) =
+            Inbound::decode(&head.streams, source, room, now.instant).map_err(|e| failed(&e.to_string()))?;
         let (lineage, epoch) = (head.lineage, head.epoch);
         let key = self.next_key();
         let presence = Presence::Arriving(id.migration);
@@ -310,8 +325,12 @@ impl Engine {
         if let Some(arrival) = self.arrivals.get_mut(&entity) {
             arrival.key = Some(key);
             arrival.state = state;
+            arrival.staged_bytes = taken;
         }
-        self.bring_output_channel(key).map_err(|e| failed(&e.to_string()))?;
+        let opened = self.bring_output_channel(key).map_err(|e| failed(&e.to_string()))?;
+        if let Some(arrival) = self.arrivals.get_mut(&entity) {
+            arrival.opened = opened;
+        }
         let (origin, purpose) = (entity.origin_hash(), ConstructFor::Arrival);
         self.work.push(Work::Construct { daemon: key, origin, entity, kind: Some(kind), purpose, spawn: None });
         Ok(())
@@ -344,8 +363,9 @@ impl Engine {
     }
 
     fn drop_arrival(&mut self, entity: EntityId, reason: FailureReason, outcome: Outcome, now: Now) {
-        let Some(arrival) = self.arrivals.remove(&entity) else { return };
+        let Some(mut arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
+        self.word_is_moot(std::mem::take(&mut arrival.search), entity.origin_hash());
         let (id, source, orchestrator) = (arrival.target.id, arrival.target.source, arrival.target.orchestrator);
         // Before the source showed itself, anybody may have used the name of its move.
         if arrival.claim.is_some() {
@@ -357,6 +377,9 @@ impl Engine {
             // Whoever found the daemon through this copy, while its source was out of reach.
             self.refuse_early(&slot.inbound);
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
+        }
+        if let Some(channel) = &arrival.opened {
+            self.close_output_channel(channel);
         }
         // Of a copy in doubt it was told before that nobody knows: its phase is that of its end once more.
         let stage = arrival.target.was_whole_when_cut_off().then_some(Stage::Cutover);

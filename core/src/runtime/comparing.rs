@@ -242,6 +242,9 @@ impl Engine {
                 rivals.push(Rival { origin, host: self.me() });
             } else if self.is_spawning(origin) {
                 self.spawn_has_rival(origin, from);
+            } else if self.epoch_in_doubt(origin).is_some_and(|here| here < epoch) {
+                // The copy here waits for what became of the other one: a claim tells.
+                rivals.push(Rival { origin, host: self.me() });
             } else if let Some(later) = self.departed_claim(origin).map(|claim| *claim.body())
                 && later.epoch >= epoch
                 && later.node() != from
@@ -250,6 +253,12 @@ impl Engine {
             }
         }
         self.say_rivals(from, &rivals);
+    }
+
+    /// The epoch of a whole copy that waits here for the word of its source.
+    fn epoch_in_doubt(&self, origin: OriginHash) -> Option<Epoch> {
+        let target = &self.arrivals.of(origin)?.target;
+        target.is_in_doubt().then_some(target.id.epoch)
     }
 
     /// Tells a host of others that say to host the same daemons; false when there is no room for all of it.
@@ -267,6 +276,11 @@ impl Engine {
         for &Rival { origin, host } in rivals {
             if host == self.me() {
                 continue;
+            }
+            // Whoever names itself is asked by nobody: two copies in doubt would ask each other for ever.
+            if from != host && self.epoch_in_doubt(origin).is_some() && self.peers.is_up(host) {
+                let me = self.me();
+                self.say_rivals(host, &[Rival { origin, host: me }]);
             }
             if self.local(origin).is_err() {
                 // One that is still being spawned shows its claim once it lives, unless it is asked for its own now.

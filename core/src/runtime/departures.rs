@@ -66,7 +66,10 @@ impl Engine {
         if let Some(departure) = self.departures.get(&id.entity) {
             let known = departure.source.id == id && departure.source.orchestrator == from;
             if !known {
-                self.say(from, &MigrationMessage::MigrationFailed { id, reason: FailureReason::AlreadyMigrating });
+                // Who has it once another move has released it is not known here.
+                let released = departure.source.is_released();
+                let reason = if released { FailureReason::DaemonNotFound } else { FailureReason::AlreadyMigrating };
+                self.say(from, &MigrationMessage::MigrationFailed { id, reason });
             }
             return;
         }
@@ -128,9 +131,7 @@ impl Engine {
     pub(super) fn on_cancel_of_none(&mut self, from: NodeId, id: MoveId, reason: FailureReason) {
         self.reaching.forget_departures(|driver, waiting| driver == from && *waiting == id);
         if let Some(end) = self.departed.of_driver(&id, from) {
-            // What stayed then may have left since.
-            let stays = end != End::Kept || self.has(id.entity);
-            return self.say_ended(from, id, end, if stays { reason } else { FailureReason::DaemonNotFound });
+            return self.say_ended(from, id, end, reason);
         }
         match self.options.orchestrator(from, self.me()) {
             Verdict::No => self.decline(from, id, FailureReason::NotAuthorized),
@@ -178,6 +179,10 @@ impl Engine {
     fn say_ended(&mut self, to: NodeId, id: MoveId, end: End, reason: FailureReason) {
         let message = match end {
             End::Left | End::Arrived => MigrationMessage::CleanupComplete { id },
+            // What stayed then may have left since, or ended.
+            End::Kept if !self.has(id.entity) => {
+                MigrationMessage::MigrationFailed { id, reason: FailureReason::DaemonNotFound }
+            }
             End::Kept | End::Discarded => MigrationMessage::MigrationFailed { id, reason },
         };
         self.say(to, &message);

@@ -241,7 +241,7 @@ impl Engine {
         let Some(origin) = open else { return };
         let mut doubted = false;
         let claim = match claim {
-            Some(claim) if self.is_outdated(&claim) => {
+            Some(claim) if self.is_outdated(&claim) || self.is_of_former(&claim, from) => {
                 let outlived = self.is_outlived(&claim);
                 self.lookups.outdated(query, claim);
                 doubted = outlived && self.ask_later_host(query, origin);
@@ -358,7 +358,9 @@ impl Engine {
     /// Somebody who was asked remembers a daemon whose host is out of its reach: what is spawned here begins later than that.
     fn on_former(&mut self, query: Query, from: NodeId, former: &[u8]) {
         let open = self.lookups.open_origin(query).filter(|_| self.lookups.is_asked(query, from));
-        let Some(origin) = open.filter(|origin| self.is_spawning(*origin) || self.is_released(*origin)) else {
+        let Some(origin) =
+            open.filter(|&origin| self.is_spawning(origin) || self.is_released(origin) || self.is_missing(origin))
+        else {
             return;
         };
         match Claim::decode(former) {

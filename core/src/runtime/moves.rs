@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::admission::{Inquiry, Proposal};
 use super::engine::{Engine, Now};
+use super::error::RuntimeError;
 use super::work::Role;
 use crate::identity::{EntityId, NodeId};
 use crate::migration::{MigrationFailure, Outcome, Source, Target, TargetState};
@@ -337,7 +338,7 @@ impl Engine {
         }
         self.settle_own(now);
         for (_, departure) in std::mem::take(&mut self.departures) {
-            self.word_is_shut_down(departure.search);
+            self.word_fails(departure.search, &RuntimeError::ShuttingDown);
             let source = departure.source;
             let failure = MigrationFailure::Refused(FailureReason::Cancelled, Outcome::Unknown);
             self.note_migration(Role::Source, &source.id, (me, source.target), None, Some(failure));

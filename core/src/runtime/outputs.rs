@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::engine::{Engine, Now};
+use super::engine::{Engine, Now, Slot};
 use super::error::RuntimeError;
 use super::subscriptions::output_channel;
 use super::timers::TimerKey;
@@ -41,35 +41,46 @@ pub(super) struct Outbox {
 impl Engine {
     /// Makes sure that there is the channel that a daemon's outputs are to go to: one that everybody may subscribe to,
     /// unless there is one of this name.
-    pub(super) fn open_output_channel(&mut self, name: &str) -> Result<(), RuntimeError> {
+    /// Returns the channel if there was none.
+    pub(super) fn open_output_channel(&mut self, name: &str) -> Result<Option<ChannelName>, RuntimeError> {
         let name = ChannelName::new(name).map_err(RuntimeError::Channel)?;
         self.register_output(ChannelConfig::new(name))
     }
 
-    fn register_output(&mut self, config: ChannelConfig) -> Result<(), RuntimeError> {
+    fn register_output(&mut self, config: ChannelConfig) -> Result<Option<ChannelName>, RuntimeError> {
         match self.port() {
             Some(port) if port.config_of(&config.name).is_none() => {
-                port.register(config).map_err(RuntimeError::Channel)
+                let name = config.name.clone();
+                port.register(config).map_err(RuntimeError::Channel).map(|()| Some(name))
             }
-            Some(_) => Ok(()),
+            Some(_) => Ok(None),
             None => Err(RuntimeError::Channel(ChannelError::ShutDown)),
         }
     }
 
-    /// A daemon has arrived: its outputs go to a channel of the same kind as before, unless it was given one here.
-    pub(super) fn bring_output_channel(&mut self, key: DaemonKey) -> Result<(), RuntimeError> {
-        let Some(slot) = self.slot(key) else { return Ok(()) };
+    /// A daemon arrives: its outputs go to a channel of the same kind as before, unless it was given one here. Returns the
+    /// channel if it was made for that.
+    pub(super) fn bring_output_channel(&mut self, key: DaemonKey) -> Result<Option<ChannelName>, RuntimeError> {
+        let Some(slot) = self.slot(key) else { return Ok(None) };
         if let Some(name) = slot.host.config.output_channel.clone() {
             return self.open_output_channel(&name);
         }
         let ledger = ChannelLedger::decode(&slot.host.ledger).map_err(RuntimeError::Channel)?;
-        let Some(config) = ledger.output else { return Ok(()) };
+        let Some(config) = ledger.output else { return Ok(None) };
         let name = config.name.as_str().to_owned();
-        self.register_output(config)?;
+        let opened = self.register_output(config)?;
         if let Some(slot) = self.slot_mut(key) {
             slot.host.config.output_channel = Some(name);
         }
-        Ok(())
+        Ok(opened)
+    }
+
+    /// The daemon for which a channel was made did not come. Others that live here may have come to use it.
+    pub(super) fn close_output_channel(&mut self, name: &ChannelName) {
+        let is_used = |slot: &Slot| slot.host.config.output_channel.as_deref() == Some(name.as_str());
+        if let Some(port) = self.port().filter(|_| !self.daemons.iter().any(|(_, slot)| is_used(slot))) {
+            port.unregister(name);
+        }
     }
 
     /// A daemon emitted something.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 
 use super::arrivals::Arrival;
-use super::engine::Engine;
+use super::engine::{Engine, Now};
 use crate::identity::{EntityId, NodeId};
 use crate::migration::{MigrationFailure, Outcome, Target, TargetState};
 use crate::wire::migration::{FailureReason, MoveId};
@@ -105,6 +105,14 @@ impl Engine {
         entities.sort_unstable();
         for entity in entities {
             self.give_up_places(&entity, reason, &gone);
+        }
+    }
+
+    /// The daemon lives here: nobody comes to the places that were promised for it.
+    pub(super) fn end_bare_places(&mut self, entity: &EntityId, now: Now) {
+        self.give_up_places(entity, &FailureReason::AlreadyMigrating, |_| true);
+        if !self.is_arriving(entity) {
+            self.arrival_input(*entity, now, |target| target.fail(FailureReason::AlreadyMigrating));
         }
     }
 

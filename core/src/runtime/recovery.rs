@@ -41,11 +41,9 @@ impl Engine {
             self.settle(ticket, Ok(Settlement::Done));
         } else if let Some(entity) = coming {
             self.check_claimable(&entity)?;
+            let in_doubt = self.arrivals.get_mut(&entity).filter(|arrival| arrival.target.is_in_doubt());
+            in_doubt.ok_or_else(not_lost)?.search.wait(ticket);
             self.arrival_input(entity, now, Target::recover);
-            if self.arrivals.contains_key(&entity) {
-                return Err(not_lost());
-            }
-            self.settle(ticket, Ok(Settlement::Done));
         } else {
             return Err(RuntimeError::NotFound(origin));
         }
@@ -88,20 +86,21 @@ impl Engine {
 
     /// The source is gone, and this staged copy is all that is left.
     pub(super) fn take_over_staged(&mut self, entity: EntityId, now: Now) {
-        let Some(arrival) = self.arrivals.remove(&entity) else { return };
+        let Some(mut arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
-        let (id, key) = (arrival.target.id, arrival.key);
+        let (id, key, search) = (arrival.target.id, arrival.key, std::mem::take(&mut arrival.search));
         self.arrived.note(&id, arrival.target.orchestrator, End::Arrived);
         self.note_arrival(&id, arrival.target.source, Some(Stage::Complete), None);
         self.free_room(&id, now);
         if let Some(key) = key {
-            self.begin_new_life(key, two_on(id.epoch), arrival.into_claim(), now);
+            self.begin_new_life(key, search.outranking(two_on(id.epoch)), arrival.into_claim(), now);
             let about = self.slot(key).map(|slot| (slot.host.origin, slot.host.kind.clone(), key));
             if let Some(about) = about {
                 self.factories.take(about.0);
                 self.notice_daemon(DaemonEvent::MigratedIn, about);
             }
         }
+        self.word_is_done(search);
     }
 
     fn begin_new_life(&mut self, key: DaemonKey, epoch: Epoch, former: Option<Claim>, now: Now) {
@@ -295,7 +294,7 @@ impl Engine {
                 return;
             }
         }
-        self.supersede(&claim, now);
+        self.supersede(&claim, from, now);
         let stale = self.routes.get(&origin).and_then(|route| route.stream.as_ref()).is_some_and(|stream| {
             stream.id.entity == body.entity && stream.id.lineage != body.lineage && stream.epoch < body.min_epoch
         });
@@ -330,7 +329,7 @@ impl Engine {
     }
 
     /// Another node hosts the daemon at a later epoch than whatever is here.
-    fn supersede(&mut self, claim: &Claim, now: Now) {
+    fn supersede(&mut self, claim: &Claim, from: NodeId, now: Now) {
         let body = claim.body();
         let (entity, origin) = (body.entity, body.entity.origin_hash());
         let here = self.by_origin.get(&origin).copied().filter(|key| {
@@ -344,11 +343,12 @@ impl Engine {
             match self.slot(key).map(|slot| slot.host.presence) {
                 None => {}
                 Some(Presence::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
-                Some(Presence::Arriving(_)) => {
-                    self.arrival_input(entity, now, |target| target.called_off(outdone(), Outcome::Unknown));
-                }
+                Some(Presence::Arriving(_)) => self.yield_arrival(entity, now),
                 // It went live there and lives on: this frozen copy is the former one.
-                Some(Presence::Released(_)) => self.departure_input(entity, now, Source::activated),
+                Some(Presence::Released(_)) if self.shows_activation(claim, from) => {
+                    self.departure_input(entity, now, Source::activated);
+                }
+                Some(Presence::Released(_)) => {}
                 Some(Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) | Presence::Closed(_)) => {
                     self.fence(key, now);
                 }
@@ -356,22 +356,18 @@ impl Engine {
         }
     }
 
+    /// Whether the copy that this node handed over went live, as a claim shows: its host says so itself, or the claim is a later
+    /// one. The claim of the hand-over was made here, and shows nothing when others repeat it.
+    fn shows_activation(&self, claim: &Claim, from: NodeId) -> bool {
+        let body = claim.body();
+        let handed = self.departures.get(&body.entity).and_then(|departure| departure.claim.as_ref());
+        from == body.node() || handed.is_none_or(|handed| body.epoch > handed.body().epoch)
+    }
+
     /// A copy with a higher epoch exists: this one ends.
     fn fence(&mut self, key: DaemonKey, now: Now) {
         let Some(entity) = self.slot(key).map(|slot| slot.host.entity()) else { return };
-        if let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) {
-            self.timers.disarm(TimerKey::Departure(entity));
-            self.departed.note(&source.id, source.orchestrator, End::Kept);
-            let reason = outdone();
-            let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
-            self.say(source.target, &message);
-            self.say(source.orchestrator, &message);
-            let failure = MigrationFailure::Refused(reason, Outcome::Unknown);
-            self.note_migration(Role::Source, &source.id, (self.me(), source.target), None, Some(failure));
-            for outgoing in held {
-                self.settle(outgoing.ticket, Err(peer_lost(origin, false)));
-            }
-        }
+        self.end_departure(entity, outdone());
         if let Some(arrival) = self.arrivals.remove(&entity) {
             self.timers.disarm(TimerKey::Arrival(entity));
             self.arrived.note(&arrival.target.id, arrival.target.orchestrator, End::Arrived);
@@ -379,9 +375,24 @@ impl Engine {
         }
         self.remove_daemon(key, StopReason::Fenced, DaemonEvent::Fenced, now);
     }
+
+    /// A daemon ends here that is about to leave: there is nothing to be moved any more.
+    pub(super) fn end_departure(&mut self, entity: EntityId, reason: FailureReason) {
+        let Some(Departure { source, origin, held, .. }) = self.departures.remove(&entity) else { return };
+        self.timers.disarm(TimerKey::Departure(entity));
+        self.departed.note(&source.id, source.orchestrator, End::Kept);
+        let message = MigrationMessage::MigrationFailed { id: source.id, reason: reason.clone() };
+        self.say(source.target, &message);
+        self.say(source.orchestrator, &message);
+        let failure = MigrationFailure::Refused(reason, Outcome::Unknown);
+        self.note_migration(Role::Source, &source.id, (self.me(), source.target), None, Some(failure));
+        for outgoing in held {
+            self.settle(outgoing.ticket, Err(peer_lost(origin, false)));
+        }
+    }
 }
 
-fn outdone() -> FailureReason {
+pub(super) fn outdone() -> FailureReason {
     FailureReason::PeerLost { detail: "a copy with a higher epoch exists".to_owned(), node: None }
 }
 

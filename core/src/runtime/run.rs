@@ -191,7 +191,7 @@ impl Engine {
     }
 
     /// Its caller does not wait any longer: an event that has not begun does not run.
-    pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash) {
+    pub fn withdraw(&mut self, ticket: Ticket, origin: OriginHash, now: Now) {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
         // What is frozen for a move may be staged on the target already.
         if let Some(slot) = local.filter(|slot| slot.host.owns_waiting()) {
@@ -199,6 +199,8 @@ impl Engine {
         }
         self.withdraw_held(ticket, origin);
         self.withdraw_from_route(ticket, origin);
+        // A daemon of this node hears of it before anything else happens to the stream, and to its numbers.
+        self.settle_own(now);
     }
 
     /// Starts whatever may run next on a daemon.

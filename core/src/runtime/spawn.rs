@@ -28,6 +28,7 @@ use crate::snapshot::StateSnapshot;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
 use crate::wire::events::{Answers, EventsMessage, FailureKind, Thrown};
+use crate::wire::migration::FailureReason;
 
 /// What is to be spawned.
 #[derive(Debug)]
@@ -323,8 +324,9 @@ impl Engine {
         let Some(slot) = self.slot_mut(key) else { return };
         let Some(spawning) = slot.spawning.take() else { return };
         slot.host.presence = Presence::Live;
-        let about = (slot.host.origin, slot.host.kind.clone(), key);
+        let (entity, about) = (slot.host.entity(), (slot.host.origin, slot.host.kind.clone(), key));
         self.timers.disarm(TimerKey::Daemon(key));
+        self.end_bare_places(&entity, now);
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
         self.tell_rivals(about.0, spawning.rivals);
@@ -366,7 +368,11 @@ impl Engine {
 
     /// A daemon whose promise outlived its timeout: whoever wants it stopped does not wait for that promise.
     pub(super) fn stop_late(&mut self, key: DaemonKey, now: Now) {
-        if self.slot(key).is_some_and(|slot| slot.host.is_to_stop()) {
+        let stops = self.slot(key).filter(|slot| slot.host.is_to_stop());
+        if let Some(entity) = stops.map(|slot| slot.host.entity()) {
+            // It was to freeze behind that promise as well.
+            self.end_departure(entity, FailureReason::DaemonNotFound);
+            self.settle_own(now);
             self.remove_daemon(key, StopReason::Stopped, DaemonEvent::Stopped, now);
         }
     }
@@ -412,6 +418,8 @@ impl Engine {
             }
         }
         let fenced = reason == StopReason::Fenced;
+        // What was handed over runs at the target, if anywhere, and is answered there.
+        let handed_over = matches!(host.presence, Presence::Released(_));
         // Of a fenced copy nothing is said any more; whoever waits for what had begun cannot know.
         let gone = |maybe| match reason {
             StopReason::Fenced => peer_lost(origin, maybe),
@@ -433,7 +441,7 @@ impl Engine {
         for (delivery, begun) in unanswered {
             match delivery.reply {
                 ReplyTo::Local(ticket) => self.settle(ticket, Err(gone(begun))),
-                ReplyTo::Stream { stream, number, call } if call && !fenced => {
+                ReplyTo::Stream { stream, number, call } if call && !fenced && !handed_over => {
                     if let Some(stream) = inbound.get_mut(stream) {
                         let kind = if begun { FailureKind::Interrupted } else { FailureKind::ShuttingDown };
                         stream.keep(super::replies::failed(number, kind, "the daemon was stopped"));
@@ -446,7 +454,7 @@ impl Engine {
             self.refuse_streams(&inbound, |_| None);
         } else {
             self.say_last_replies(&inbound);
-            self.refuse_streams(&inbound, |stream| Some(stream.accepted()));
+            self.refuse_streams(&inbound, |stream| (!handed_over).then(|| stream.accepted()));
         }
         self.work.push(Work::Retire { daemon: key, reason });
         self.notice_daemon(event, (origin, host.kind.clone(), key));

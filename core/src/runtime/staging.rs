@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::arrivals::Arrival;
 use super::engine::{Engine, Now};
 use super::work::DaemonEvent;
+use crate::channel::ChannelName;
 use crate::daemon::{Delivery, Presence, ReplyTo};
 use crate::directory::Claim;
-use crate::events::Held;
+use crate::events::{Held, InStream, Inbound};
 use crate::identity::{EntityId, NodeId};
 use crate::migration::{End, TargetState};
 use crate::wire::codec;
@@ -54,12 +55,11 @@ impl Engine {
         }
     }
 
-    /// How many more bytes of waiting events are taken for a daemon that arrives.
-    fn room_for_staged(&self, entity: &EntityId) -> usize {
+    /// How many more bytes are taken for a daemon that arrives, besides its state.
+    pub(super) fn room_for_staged(&self, entity: &EntityId) -> usize {
         let staged_with = |arrival: &Arrival| {
-            let undecided = arrival.key.filter(|_| arrival.target.copy() == CopyState::Undecided);
-            let mailbox = undecided.and_then(|key| self.slot(key)).map_or(0, |slot| slot.host.mailbox.bytes());
-            mailbox + arrival.early_bytes
+            let undecided = arrival.target.copy() == CopyState::Undecided;
+            if undecided { arrival.staged_bytes + arrival.early_bytes } else { 0 }
         };
         let own = self.arrivals.get(entity).map_or(0, staged_with);
         let all: usize = self.arrivals.values().map(staged_with).sum();
@@ -76,13 +76,15 @@ impl Engine {
         self.timers.sweep_later(now);
         let Some(arrival) = self.arrivals.get(&entity) else { return Ok(()) };
         let (already, key) = (arrival.target.staged, arrival.key);
-        let mut room = self.room_for_staged(&entity);
+        let room = self.room_for_staged(&entity);
         let Some(slot) = key.and_then(|key| self.slot_mut(key)) else { return Ok(()) };
         // Those that came with the state, and those that the messages name.
         if slot.inbound.len() + streams.len() + marks.len() > 2 * MOST_HANDED_STREAMS {
             return Err(FailureReason::BufferFull);
         }
-        let mut staged = already;
+        let (mut staged, mut taken) = (already, 0);
+        let known = slot.inbound.len();
+        let began = |inbound: &Inbound| inbound.len().saturating_sub(known) * size_of::<InStream>();
         for (position, item) in (first..).zip(&items) {
             if position < already {
                 continue;
@@ -91,21 +93,24 @@ impl Engine {
                 return Err(FailureReason::StateFailed { detail: "a waiting event names no stream".into() });
             };
             let stream = slot.inbound.take_over(*id, from, now.instant);
+            let channel = item.channel.map(ChannelName::new).transpose().map_err(|error| {
+                FailureReason::StateFailed { detail: format!("a waiting event names no channel: {error}") }.bounded()
+            })?;
             if let Held::Event { link, payload, call } = Held::from_wire(&item.item, body) {
                 let delivery = Delivery {
                     link,
                     payload,
                     received_at: item.received_at,
-                    channel: item.channel.map(Into::into),
+                    channel: channel.map(|name| name.shared()),
                     reply: ReplyTo::Stream { stream, number: item.number, call },
                     expires: None,
                     accepted_at: now.instant,
                 };
                 // The bounds here may be tighter, and what was handed out there and given back stands above them.
-                if slot.host.mailbox.len() >= MOST_STAGED || delivery.weight() > room {
+                taken += delivery.footprint();
+                if slot.host.mailbox.len() >= MOST_STAGED || taken + began(&slot.inbound) > room {
                     return Err(FailureReason::BufferFull);
                 }
-                room -= delivery.weight();
                 slot.host.take_over(delivery);
             }
             if let Some(held) = slot.inbound.get_mut(stream) {
@@ -120,7 +125,17 @@ impl Engine {
             }
         }
         if let Some(ledger) = ledger {
+            taken += ledger.len();
+        }
+        taken += began(&slot.inbound);
+        if taken > room {
+            return Err(FailureReason::BufferFull);
+        }
+        if let Some(ledger) = ledger {
             slot.host.ledger = Bytes::copy_from_slice(ledger);
+        }
+        if let Some(arrival) = self.arrivals.get_mut(&entity) {
+            arrival.staged_bytes += taken;
         }
         self.arrival_input(entity, now, |target| target.staged(staged, total, now.instant));
         if total.is_some()
@@ -170,10 +185,7 @@ impl Engine {
             Some(End::Discarded | End::Kept) => CopyState::Discarded,
             None if here.is_some_and(|slot| later(slot.host.entity(), slot.host.epoch)) => CopyState::Active,
             None if self.pointers.get(origin).is_some_and(|p| later(p.entity, p.epoch)) => CopyState::Active,
-            // A target asks its source, which went on with the daemon.
-            None if here.is_some_and(|slot| slot.host.entity() == id.entity && slot.host.epoch == id.epoch) => {
-                CopyState::Discarded
-            }
+            // That it lives here at the epoch of the move shows nothing: it may have been begun anew.
             None if self.arrived.is_complete() => CopyState::Discarded,
             None => CopyState::Gone,
         }

@@ -345,6 +345,29 @@ fn a_source_that_is_heard_again_is_in_reach_and_one_that_has_yet_to_decide_is_no
 }
 
 #[test]
+fn a_whole_copy_whose_source_is_said_to_be_gone_is_taken_over_once_the_daemon_was_looked_for() {
+    let now = Instant::now();
+    let mut whole = staged(true, now);
+    assert_eq!(whole.lives_nowhere(), [], "nobody has looked");
+    assert_eq!(whole.source_cut_off(false, now), []);
+    assert_eq!(whole.recover(), [TargetAction::LookElsewhere]);
+    assert_eq!(whole.recover(), [TargetAction::LookElsewhere], "somebody else says so too");
+    assert_eq!(whole.deadline(), None, "the search ends by itself");
+    assert_eq!(whole.source_back(now), [TargetAction::StopLooking, TargetAction::AskSource]);
+    assert_eq!(whole.lives_nowhere(), [], "its source is there");
+    assert_eq!(whole.source_back(now), [TargetAction::AskSource]);
+    assert_eq!(whole.source_cut_off(false, now), []);
+    whole.recover();
+    whole.heard(now);
+    assert_eq!(whole.lives_nowhere(), [TargetAction::StopLooking], "its source was heard");
+    assert_eq!(whole.state, TargetState::Staged { complete: true });
+    assert_eq!(whole.source_cut_off(false, now), []);
+    whole.recover();
+    assert_eq!(whole.lives_nowhere(), [TargetAction::TakeOver]);
+    assert_eq!(whole.state, TargetState::Over);
+}
+
+#[test]
 fn a_copy_is_whole_when_as_many_are_staged_as_there_were() {
     let now = Instant::now();
     let mut target = staged(false, now);

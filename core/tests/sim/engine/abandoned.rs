@@ -42,7 +42,8 @@ fn calls_that_are_given_up_while_their_daemon_is_handed_over_do_not_run() {
             let (late, timed_out) = call_for(world, 0, origin, SECOND, 0);
             let kept = world.call(0, origin);
             assert_eq!(room(world).map(|(events, _)| events), Some(4093));
-            world.nodes[0].engine.withdraw(abandoned, origin);
+            let now = world.present();
+            world.nodes[0].engine.withdraw(abandoned, origin, now);
             world.run_for(2 * SECOND);
             assert!(!world.nodes[0].over.contains_key(&migration.get()), "it is still handed over");
             assert_eq!(world.failure(late), RuntimeError::CallTimeout(SECOND), "in its time");
@@ -84,7 +85,8 @@ fn calls_that_are_given_up_while_they_wait_for_room_in_a_mailbox_do_not_run() {
         let first = world.call(1, origin);
         world.outputs(first);
         let (aborted, _) = call_for(world, 1, origin, SECOND, 2_000_000);
-        world.nodes[1].engine.withdraw(aborted, origin);
+        let now = world.present();
+        world.nodes[1].engine.withdraw(aborted, origin, now);
         world.settle(1);
         let kept = world.call(1, origin);
         assert_eq!(world.outputs(kept).1, 2, "the large one did not run");

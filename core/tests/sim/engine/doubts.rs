@@ -202,7 +202,8 @@ fn hazard_60_whoever_waits_with_many_events_when_the_doubt_begins_is_refused_in_
             for _ in 0..world.chance(4) {
                 let abandoned = waiting.swap_remove(world.chance(waiting.len() as u64) as usize);
                 let node = world.waits[&abandoned.0].node;
-                world.nodes[node].engine.withdraw(abandoned, origin);
+                let now = world.present();
+                world.nodes[node].engine.withdraw(abandoned, origin, now);
                 world.settle(node);
             }
             let pause = world.chance(2_000_000);

@@ -117,6 +117,10 @@ impl DaemonChannels for SimChannels {
         self.act(|machine, now| machine.register(config, now))
     }
 
+    fn unregister(&self, channel: &ChannelName) {
+        self.act(|machine, now| machine.unregister(channel, now));
+    }
+
     fn events(&self) -> Vec<ChannelEvent> {
         self.lock().events.drain(..).collect()
     }
@@ -213,6 +217,11 @@ impl World {
     pub(crate) fn register_channel(&mut self, node: usize, name: &str) {
         let channels = self.channels(node).expect("opened");
         channels.register(ChannelConfig::new(channel(name))).expect("registered");
+    }
+
+    /// Whether a node has a channel of this name.
+    pub(crate) fn has_channel(&self, node: usize, name: &str) -> bool {
+        self.channels(node).expect("opened").config_of(&channel(name)).is_some()
     }
 
     /// A node publishes.
