@@ -313,10 +313,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-   * resolves when the publisher has agreed. A `token` is for the daemon's entity id. While the mailbox has no room, reliable
-   * messages wait at the publisher. The subscription moves with the daemon and ends with it. Rejects with
-   * {@link NotConnectedError} without a session with the publisher: it does not wait for this node to join.
+   * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set.
+   * Resolves when the publisher has agreed; rejects with {@link NotConnectedError} without a session with it, also before this node
+   * has joined. A `token` is for the daemon's entity id. Reliable messages wait there for room in the mailbox. Moves and ends with it.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
