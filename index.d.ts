@@ -2187,11 +2187,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      */
     locate(originHash: bigint): Promise<bigint | null>;
     /**
-     * Has a daemon of this runtime receive a channel, or be a member of a queue group of it, as events with `event.channel` set;
-     * resolves when the publisher has agreed; `ERR_DAEMON_NOT_FOUND` when the daemon is handed over before: ask for it there. A
-     * `token` is for the daemon's entity id. The subscription moves with the daemon and ends with it. While the mailbox has no
-     * room, reliable messages wait at the publisher. Rejects with {@link NotConnectedError} without a session with the publisher:
-     * it does not wait for this node to join.
+     * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
+     * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
+     * before this node has joined, and with `ERR_DAEMON_NOT_FOUND` when the daemon leaves first. A `token` is for its entity id.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**

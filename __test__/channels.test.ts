@@ -345,6 +345,25 @@ describe('the gate', () => {
     expect(await publisher.publish('gated', Buffer.from('secret'))).toMatchObject({ attempted: 0 });
   });
 
+  test('a reader whose token is refused ends while another one of its node reads on', async () => {
+    const [publisher, subscriber] = await gated();
+    const grant = {
+      subject: subscriber.entityId(),
+      scope: ['subscribe'],
+      channel: 'gated',
+      ttlSeconds: 60,
+    } as const;
+    const reader = subscriber.messages(publisher.nodeId(), 'gated', { token: root.issueToken(grant) });
+    await reader.ready;
+    const refused = subscriber.messages(publisher.nodeId(), 'gated', { token: Identity.generate().issueToken(grant) });
+    expect(await failure(refused.ready)).toBeInstanceOf(ChannelAuthError);
+    expect(await failure(take(refused, 1))).toBeInstanceOf(ChannelAuthError);
+    expect(await publisher.publish('gated', Buffer.from('x'))).toMatchObject({ attempted: 1, delivered: 1 });
+    expect(await take(reader, 1)).toHaveLength(1);
+    await reader.stop();
+    expect(await publisher.publish('gated', Buffer.from('x'))).toMatchObject({ attempted: 0 });
+  });
+
   test('requirement 121: repeated failures are throttled, and not even a good token is looked at then', async () => {
     const [publisher, subscriber] = await gated();
     const codes: unknown[] = [];

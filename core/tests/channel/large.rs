@@ -10,7 +10,7 @@ const P: usize = 0;
 const S: usize = 1;
 const T: usize = 2;
 /// More than a frame has room for.
-const LARGE: [u8; 150_000] = [1; 150_000];
+static LARGE: [u8; 150_000] = [1; 150_000];
 
 fn numbers(net: &mut Net, at: usize) -> Vec<u64> {
     net.messages(at).iter().map(|message| message.number).collect()

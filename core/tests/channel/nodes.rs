@@ -231,16 +231,16 @@ async fn a_reader_that_is_refused_ends_while_another_one_reads_on() {
         let issue = |issuer: &EntityKeypair| PermissionToken::issue(issuer, &grant, now.as_secs());
         let good = issue(&root).expect("issuable").to_bytes();
         let bad = issue(&EntityKeypair::generate()).expect("issuable").to_bytes();
-        let (reads, ready) = subscriber.channels.open_reader(node, &a, Some(&good));
+        let (good_reader, ready) = subscriber.channels.open_reader(node, &a, Some(&good));
         ready.await.expect("let in");
         let (refused, ready) = subscriber.channels.open_reader(node, &a, Some(&bad));
         let error = ready.await.expect_err("the token is another issuer's");
         assert_eq!(subscriber.end(refused).await, ReaderEnd::Failed(error));
         let attempted = async || publisher.publish(&Bytes::new(), RELIABLE).await.expect("sent").attempted;
-        assert_eq!((attempted().await, subscriber.read(reads, 1).await.len()), (1, 1));
+        assert_eq!((attempted().await, subscriber.read(good_reader, 1).await.len()), (1, 1));
         // Nor does one keep the node in whose answer comes when nobody else reads.
         let (refused, ready) = subscriber.channels.open_reader(node, &a, Some(&bad));
-        let (_, closed) = subscriber.channels.close_reader(reads, node, &a);
+        let (_, closed) = subscriber.channels.close_reader(good_reader, node, &a);
         let error = ready.await.expect_err("the token is another issuer's");
         closed.await.expect("closed");
         assert_eq!(subscriber.end(refused).await, ReaderEnd::Failed(error));
