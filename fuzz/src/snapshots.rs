@@ -40,9 +40,10 @@ fn read_snapshot(bytes: &Bytes) -> bool {
 pub fn streams(data: &[u8]) -> bool {
     let bytes = Bytes::copy_from_slice(data);
     let (via, now) = (NodeId::new(7), Instant::now());
-    let Ok(mut inbound) = Inbound::decode(&bytes, via, now) else { return false };
+    let Ok((mut inbound, _)) = Inbound::decode(&bytes, via, usize::MAX, now) else { return false };
     let written = inbound.encode();
-    let again = Inbound::decode(&Bytes::from(written.clone()), via, now).expect("what was written is read");
+    let (again, _) =
+        Inbound::decode(&Bytes::from(written.clone()), via, usize::MAX, now).expect("what was written is read");
     assert_eq!(again.encode(), written);
     let streams: Vec<_> = inbound.iter().map(|(key, stream)| (key, stream.id, stream.accepted())).collect();
     for (key, id, accepted) in streams {

@@ -344,11 +344,7 @@ impl Engine {
                 None => {}
                 Some(Presence::Starting) => self.fail_spawn(key, RuntimeError::AlreadyRegistered(origin), now),
                 Some(Presence::Arriving(_)) => self.yield_arrival(entity, now),
-                // It went live there and lives on: this frozen copy is the former one.
-                Some(Presence::Released(_)) if self.shows_activation(claim, from) => {
-                    self.departure_input(entity, now, Source::activated);
-                }
-                Some(Presence::Released(_)) => {}
+                Some(Presence::Released(_)) => self.hear_of_target(claim, from, now),
                 Some(Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) | Presence::Closed(_)) => {
                     self.fence(key, now);
                 }
@@ -356,12 +352,15 @@ impl Engine {
         }
     }
 
-    /// Whether the copy that this node handed over went live, as a claim shows: its host says so itself, or the claim is a later
-    /// one. The claim of the hand-over was made here, and shows nothing when others repeat it.
-    fn shows_activation(&self, claim: &Claim, from: NodeId) -> bool {
+    /// A claim for a daemon that this node has handed over. It went live there when its host says so itself, or the claim is a
+    /// later one: then the frozen copy is the former one. The claim of the hand-over was made here, and shows nothing when
+    /// others repeat it.
+    fn hear_of_target(&mut self, claim: &Claim, from: NodeId, now: Now) {
         let body = claim.body();
         let handed = self.departures.get(&body.entity).and_then(|departure| departure.claim.as_ref());
-        from == body.node() || handed.is_none_or(|handed| body.epoch > handed.body().epoch)
+        if from == body.node() || handed.is_none_or(|handed| body.epoch > handed.body().epoch) {
+            self.departure_input(body.entity, now, Source::activated);
+        }
     }
 
     /// A copy with a higher epoch exists: this one ends.

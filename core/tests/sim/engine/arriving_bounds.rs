@@ -94,7 +94,7 @@ fn requirement_92_streams_and_subscriptions_of_an_arriving_daemon_count_as_well(
     });
     in_world(with_budget(100_000), |world| {
         let (origin, migration, id) = staging(world);
-        says(world, id, 0, Vec::new(), Vec::new(), &[0; 110_000]);
+        says(world, id, 0, Vec::new(), Vec::new(), &vec![0; 110_000]);
         is_refused(world, origin, migration);
     });
 }
