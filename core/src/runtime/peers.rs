@@ -108,6 +108,37 @@ impl BulkMessage {
     }
 }
 
+/// Large messages, one after another.
+#[derive(Debug, Default)]
+struct Bulk {
+    messages: VecDeque<BulkMessage>,
+    bytes: usize,
+    /// Too many of them wait.
+    is_full: bool,
+    /// The bytes of those that are others'.
+    passing_bytes: usize,
+}
+
+impl Bulk {
+    fn push(&mut self, message: BulkMessage) {
+        self.bytes += message.body.len();
+        self.is_full |= self.bytes >= LARGE_BYTES;
+        if message.passing {
+            self.passing_bytes += message.body.len();
+        }
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) {
+        let Some(message) = self.messages.pop_front() else { return };
+        self.bytes -= message.body.len();
+        self.is_full &= self.bytes >= LARGE_BYTES / 2;
+        if message.passing {
+            self.passing_bytes -= message.body.len();
+        }
+    }
+}
+
 /// A large message that has not wholly arrived.
 #[derive(Debug)]
 pub(super) struct Assembly {
@@ -141,12 +172,7 @@ pub(super) struct Peer {
     turn: Turn,
     /// What was written in this turn.
     turn_bytes: usize,
-    /// Large messages, one after another.
-    bulk: VecDeque<BulkMessage>,
-    bulk_bytes: usize,
-    /// Too many of them wait.
-    bulk_is_full: bool,
-    passing_bytes: usize,
+    bulk: Bulk,
     /// Something of others was not passed on for want of room, or something was left unsaid.
     pub(super) congested: bool,
     unsaid: HashSet<StreamId, RandomState>,
@@ -170,10 +196,7 @@ impl Peer {
             large_answers: TurnQueue::new(),
             turn: Turn::Answers,
             turn_bytes: 0,
-            bulk: VecDeque::new(),
-            bulk_bytes: 0,
-            bulk_is_full: false,
-            passing_bytes: 0,
+            bulk: Bulk::default(),
             congested: false,
             unsaid: HashSet::default(),
             transfers: VecDeque::new(),
@@ -192,10 +215,7 @@ impl Peer {
         self.large_out.clear();
         self.turn = Turn::Answers;
         self.turn_bytes = 0;
-        self.bulk.clear();
-        self.bulk_bytes = 0;
-        self.bulk_is_full = false;
-        self.passing_bytes = 0;
+        self.bulk = Bulk::default();
         self.congested = false;
         self.unsaid.clear();
         self.transfers.clear();
@@ -245,7 +265,7 @@ impl Peer {
 
     /// Whether what a stream has for it may become a large message now.
     pub(super) fn takes_large(&self) -> bool {
-        !self.bulk_is_full
+        !self.bulk.is_full
     }
 
     /// The first stream that has something to send waits until it may become a large message.
@@ -264,39 +284,31 @@ impl Peer {
 
     /// Enters a large message.
     pub(super) fn push_bulk(&mut self, message: BulkMessage) {
-        self.bulk_bytes += message.body.len();
-        self.bulk_is_full |= self.bulk_bytes >= LARGE_BYTES;
-        self.bulk.push_back(message);
+        self.bulk.push(message);
     }
 
     /// The large message that is being sent.
     pub(super) fn first_bulk(&mut self) -> Option<&mut BulkMessage> {
-        self.bulk.front_mut()
+        self.bulk.messages.front_mut()
     }
 
     /// Enters a large message of another node; false when too much of that kind waits already.
     pub(super) fn push_passing(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
-        if self.passing_bytes > 0 && self.passing_bytes + body.len() > PASSING_BYTES {
+        if self.bulk.passing_bytes > 0 && self.bulk.passing_bytes + body.len() > PASSING_BYTES {
             return false;
         }
-        self.passing_bytes += body.len();
         self.push_bulk(BulkMessage { passing: true, ..BulkMessage::new(subprotocol, body) });
         true
     }
 
     /// Takes out the first large message, which was sent.
     pub(super) fn pop_bulk(&mut self) {
-        let Some(message) = self.bulk.pop_front() else { return };
-        self.bulk_bytes -= message.body.len();
-        if message.passing {
-            self.passing_bytes -= message.body.len();
-        }
-        self.bulk_is_full &= self.bulk_bytes >= LARGE_BYTES / 2;
+        self.bulk.pop();
     }
 
     /// Whether there is room again for what was not passed on or said; tells so once.
     pub(super) fn takes_again(&mut self) -> bool {
-        let room = self.control_bytes < CONTROL_BYTES / 2 && self.passing_bytes < PASSING_BYTES / 2;
+        let room = self.control_bytes < CONTROL_BYTES / 2 && self.bulk.passing_bytes < PASSING_BYTES / 2;
         room && std::mem::take(&mut self.congested)
     }
 
@@ -341,7 +353,7 @@ impl Peer {
 
     /// Whether anything waits in the bulk lane.
     pub(super) fn has_bulk(&self) -> bool {
-        !self.bulk.is_empty() || !self.transfers.is_empty()
+        !self.bulk.messages.is_empty() || !self.transfers.is_empty()
     }
 }
 
@@ -389,13 +401,13 @@ impl Peers {
 
     /// Bytes of large messages of others that wait to be sent.
     pub(super) fn passing_bytes(&self) -> usize {
-        self.map.values().map(|peer| peer.passing_bytes).sum()
+        self.map.values().map(|peer| peer.bulk.passing_bytes).sum()
     }
 
     /// Bytes of large messages that wait to be sent, or have not wholly arrived.
     pub(super) fn assembling_bytes(&self) -> u64 {
         let of =
-            |peer: &Peer| (peer.bulk_bytes + peer.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len())) as u64;
+            |peer: &Peer| (peer.bulk.bytes + peer.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len())) as u64;
         self.map.values().map(of).sum()
     }
 
