@@ -1968,7 +1968,10 @@ type StopReason = 'stopped' | 'migrated' | 'fenced' | 'shutdown';
 interface MeshDaemon {
     /** The kind of a daemon that was spawned as an instance, unless its config names one. */
     readonly name?: string;
-    /** Processes one event. Returning nothing means no outputs. */
+    /**
+     * Processes one event. Returning nothing means no outputs. More than 65 536 are none either: whoever waits gets
+     * `ERR_DAEMON_INVALID_OUTPUT`.
+     */
     process(event: CausalEvent, context: DaemonContext): Outputs | Promise<Outputs>;
     /**
      * The whole state, as `restore` takes it. The Buffer belongs to the runtime until the operation ends: it is read in
@@ -2175,8 +2178,8 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /** Calls a daemon on any node; resolves with its outputs. */
     call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;
     /**
-     * Sends to a daemon on any node; resolves when its host has the event in the mailbox. While no host answers it is repeated,
-     * for five minutes; then it rejects with `ERR_DAEMON_PEER_LOST`.
+     * Sends to a daemon on any node; resolves when its host has the event in the mailbox. It waits for that for 60 s; then it
+     * rejects with `ERR_DAEMON_MAILBOX_FULL` when the host had no room for it, and with `ERR_DAEMON_PEER_LOST` while none answers.
      */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
     /**

@@ -281,8 +281,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Sends to a daemon on any node; resolves when its host has the event in the mailbox. While no host answers it is repeated,
-   * for five minutes; then it rejects with `ERR_DAEMON_PEER_LOST`.
+   * Sends to a daemon on any node; resolves when its host has the event in the mailbox. It waits for that for 60 s; then it
+   * rejects with `ERR_DAEMON_MAILBOX_FULL` when the host had no room for it, and with `ERR_DAEMON_PEER_LOST` while none answers.
    */
   send(originHash: bigint, payload: Uint8Array): Promise<void> {
     try {

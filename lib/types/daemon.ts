@@ -47,7 +47,10 @@ export interface MeshDaemon {
   /** The kind of a daemon that was spawned as an instance, unless its config names one. */
   readonly name?: string;
 
-  /** Processes one event. Returning nothing means no outputs. */
+  /**
+   * Processes one event. Returning nothing means no outputs. More than 65 536 are none either: whoever waits gets
+   * `ERR_DAEMON_INVALID_OUTPUT`.
+   */
   process(event: CausalEvent, context: DaemonContext): Outputs | Promise<Outputs>;
 
   /**

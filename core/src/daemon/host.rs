@@ -162,7 +162,7 @@ pub struct DaemonHost {
 }
 
 /// Most events in a batch.
-const BATCH_EVENTS: usize = 256;
+pub const BATCH_EVENTS: usize = 256;
 /// Most payload bytes in a batch; a larger event goes alone.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -334,10 +334,10 @@ impl DaemonHost {
         out
     }
 
-    /// Hands out the next batch. It ends where an automatic snapshot is due.
-    pub fn take_batch(&mut self, now: Instant) -> BatchId {
-        let most = self.before_control().min(self.before_snapshot().unwrap_or(u64::MAX));
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(BATCH_EVENTS);
+    /// Hands out the next batch, of so many events at most. It ends where an automatic snapshot is due.
+    pub fn take_batch(&mut self, now: Instant, most: usize) -> BatchId {
+        let before = self.before_control().min(self.before_snapshot().unwrap_or(u64::MAX));
+        let most = usize::try_from(before).unwrap_or(usize::MAX).min(most).min(BATCH_EVENTS);
         let events = self.mailbox.take(most, BATCH_BYTES);
         self.taken += events.len() as u64;
         let id = self.next_batch_id();
@@ -393,7 +393,7 @@ mod tests {
     /// How many events the next batch has.
     fn taken(host: &mut DaemonHost) -> u64 {
         let before = host.taken;
-        host.take_batch(Instant::now());
+        host.take_batch(Instant::now(), BATCH_EVENTS);
         host.taken - before
     }
 

@@ -13,5 +13,7 @@ mod mailbox;
 pub use config::HostConfig;
 pub use delivery::{Delivery, Expiry, ReplyTo, Ticket};
 pub use factories::{Expectation, FactoryRegistry};
-pub use host::{BatchId, Control, DaemonHost, DaemonKey, EventOutcome, InFlight, Presence, Running, Stats};
+pub use host::{
+    BATCH_EVENTS, BatchId, Control, DaemonHost, DaemonKey, EventOutcome, InFlight, Presence, Running, Stats,
+};
 pub use mailbox::{Mailbox, MailboxFull};

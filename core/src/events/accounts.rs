@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Most bytes of events that are held for one peer, in all of its streams to all daemons.
 pub const MOST_HELD_BYTES: usize = 64 * 1024 * 1024;
-/// With so many bytes of replies kept for one peer, nothing more is accepted from its streams.
+/// With so many bytes of replies kept for one peer, nothing more is accepted from its streams, and no call of theirs that was
+/// accepted begins; but for those of its own for which little is kept.
 pub const MOST_KEPT_BYTES: usize = 64 * 1024 * 1024;
 
 /// The account of one peer.
@@ -58,6 +59,13 @@ impl Account {
     }
 }
 
+/// What is to be kept for the calls of a batch.
+#[derive(Debug, Default)]
+pub struct Expected {
+    bytes: usize,
+    exceptions: usize,
+}
+
 /// One stream's part of an account; given back when the stream ends.
 #[derive(Debug, Default)]
 pub(super) struct Charge {
@@ -95,6 +103,17 @@ impl Charge {
     /// Whether more replies may be kept.
     pub(super) fn may_keep(&self) -> bool {
         !self.account.is_full()
+    }
+
+    /// Whether a reply of about this size may be kept besides those that are expected; the first one always may.
+    pub(super) fn may_expect(&self, expected: &mut Expected, bytes: usize) -> bool {
+        let first = expected.bytes == 0 && expected.exceptions == 0;
+        expected.bytes += bytes;
+        if self.may_keep() {
+            return first || self.account.kept() + expected.bytes < MOST_KEPT_BYTES;
+        }
+        expected.exceptions += 1;
+        expected.exceptions == 1
     }
 
     /// See [`Account::takes_again`].

@@ -6,9 +6,9 @@ use std::ops::Bound;
 
 use tokio::time::Instant;
 
-use super::accounts::{Account, Charge};
+use super::accounts::{Account, Charge, Expected};
 use super::items::{Held, KeptReply};
-use super::{KEPT_REPLY_BYTES, LARGE, WINDOW, WINDOW_BYTES};
+use super::{KEPT_REPLY_BYTES, LARGE, LITTLE_KEPT_BYTES, WINDOW, WINDOW_BYTES};
 use crate::identity::NodeId;
 use crate::wire::events::{Answers, Failure, StreamId};
 
@@ -174,7 +174,20 @@ impl InStream {
 
     /// Whether there is room to keep the reply of what is accepted.
     fn may_accept(&self) -> bool {
-        self.charge.kept() < KEPT_REPLY_BYTES && self.charge.may_keep()
+        self.charge.kept() < KEPT_REPLY_BYTES && self.may_answer()
+    }
+
+    /// Whether there is room for another reply to its peer. Other streams of the peer may have taken all of it: they do not
+    /// hold up one that its peer speaks for itself in, of which there is one to a daemon.
+    pub fn may_answer(&self) -> bool {
+        let is_own = self.charged_to == Some(self.id.sender);
+        self.charge.may_keep() || (is_own && self.charge.kept() < LITTLE_KEPT_BYTES)
+    }
+
+    /// The same besides replies that are expected, of which another one like the last is.
+    pub fn may_answer_another(&self, expected: &mut Expected) -> bool {
+        let bytes = self.kept.back().map_or(KEPT_BYTES, |reply| KEPT_BYTES + reply.weight());
+        self.may_answer() && self.charge.may_expect(expected, bytes)
     }
 
     /// Accepts a number without storing what stands at it, when it is due, nothing is held behind it, and there is room to

@@ -75,6 +75,11 @@ impl Inbound {
         self.streams.iter().map(|(key, stream)| (*key, stream))
     }
 
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut InStream> {
+        self.streams.values_mut()
+    }
+
     /// Begins a stream that is not known, unless the node through which it comes began too many.
     pub fn begin(&mut self, id: StreamId, via: NodeId, now: Instant) -> Option<u32> {
         let begun = self.begun.get(&via).copied().unwrap_or(0);

@@ -12,7 +12,7 @@ mod outbound;
 mod outgoing;
 
 pub use crate::wire::events::Outputs;
-pub use accounts::{Account, MOST_HELD_BYTES, MOST_KEPT_BYTES};
+pub use accounts::{Account, Expected, MOST_HELD_BYTES, MOST_KEPT_BYTES};
 pub use in_stream::{BeyondWindow, InStream, POSITION_BYTES};
 pub use inbound::{Inbound, MOST_STREAMS};
 pub use items::{Held, KeptReply, OutputRecord};
@@ -27,6 +27,11 @@ pub const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 pub const LARGE: usize = 24 * 1024;
 /// With so many bytes of replies kept for one stream, nothing more is accepted from it.
 pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;
+
+/// A stream for which so little is kept goes on although too many replies are kept for its sender's other streams.
+pub const LITTLE_KEPT_BYTES: usize = 64 * 1024;
+/// Most outputs of one event.
+pub const MOST_OUTPUTS: usize = 65_536;
 
 /// The name of a stream, for tests.
 #[cfg(test)]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
+use super::run::too_many_outputs;
 use crate::causal::CausalLink;
 use crate::daemon::{BatchId, DaemonKey, Delivery, Expiry, InFlight, Presence, ReplyTo, Running, Ticket};
 
@@ -47,9 +48,11 @@ impl Engine {
                 Ok(())
             }
             Some(outputs) => {
-                let emitted = match outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
-                    Some(size) => Err(RuntimeError::PayloadTooLarge { size, max }),
-                    None => host.emit(outputs, links).map_err(|e| RuntimeError::HostFailed(e.to_string())),
+                let larger = outputs.iter().map(|output| output.len() as u64).find(|size| *size > max);
+                let emitted = match (too_many_outputs(outputs.len()), larger) {
+                    (Some(message), _) => Err(RuntimeError::InvalidOutput(message)),
+                    (None, Some(size)) => Err(RuntimeError::PayloadTooLarge { size, max }),
+                    (None, None) => host.emit(outputs, links).map_err(|e| RuntimeError::HostFailed(e.to_string())),
                 };
                 host.stats.errors += u64::from(emitted.is_err());
                 emitted

@@ -156,7 +156,7 @@ pub enum RuntimeError {
         /// The limit.
         max: u64,
     },
-    /// An output is beyond the limit, in the words of the daemon's host.
+    /// An output, or a payload on its way to a node that takes no such, is beyond the limit, in the words of another node.
     #[error("{0}")]
     OutputTooLarge(String),
     /// The mesh has a live runtime.

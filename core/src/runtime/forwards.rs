@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use super::engine::{Engine, Now};
 use super::inbox::{MARKS_KEPT, Passed};
 use super::peers::Peer;
+use super::replies::{failed, failure};
 use super::rerouting::{PATIENCE, Refusal};
+use super::transmit::MESSAGE_OVERHEAD;
 use crate::directory::{Claim, Pointer};
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
-use crate::wire::events::{Answers, Course, EventsMessage, StreamId};
+use crate::wire::events::{Answers, Course, EventsMessage, FailureKind, Item, StreamId};
 
 /// Most times that an event is sent on.
 pub(super) const MOST_HOPS: u8 = 4;
@@ -46,35 +48,66 @@ impl Forwarded {
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     streams: HashMap<StreamId, Forwarded, RandomState>,
+    /// The same by their daemons and where they come from.
+    alike: HashMap<(EntityId, NodeId), HashSet<StreamId, RandomState>, RandomState>,
 }
 
 impl Forwards {
     /// Enters a stream, or the way that it takes now. False for one that its sender has given up, and when too many of others
     /// come from there.
     fn admit(&mut self, id: &StreamId, from: NodeId, to: NodeId, now: Instant) -> bool {
-        if let Some(known) = self.streams.get_mut(id) {
+        if let Some(known) = self.streams.get(id).copied() {
             let due = known.due && known.to == to;
-            *known = Forwarded { due, silent_since: known.silent_since, ..Forwarded::new(from, to, now) };
+            self.insert(*id, Forwarded { due, silent_since: known.silent_since, ..Forwarded::new(from, to, now) });
             return true;
         }
-        let alike = |other: &StreamId, known: &Forwarded| other.entity == id.entity && known.from == from;
+        let alike = self.alike.get(&(id.entity, from));
         if from == id.sender {
             // A sender has one stream to a daemon, and nobody else speaks for it.
-            let own = |other: &StreamId, known: &Forwarded| alike(other, known) && other.sender == from;
-            if self.streams.iter().any(|(other, known)| own(other, known) && other.follows(id)) {
+            let own = |other: &&StreamId| other.sender == from;
+            let own: Vec<StreamId> = alike.into_iter().flatten().filter(own).copied().collect();
+            if own.iter().any(|other| other.follows(id)) {
                 return false;
             }
-            self.streams.retain(|other, known| !own(other, known));
-        } else if self.streams.iter().filter(|(other, known)| alike(other, known)).count() >= MOST_OF_OTHERS {
+            for other in own {
+                self.remove(&other);
+            }
+        } else if alike.map_or(0, HashSet::len) >= MOST_OF_OTHERS {
             return false;
         }
-        self.streams.insert(*id, Forwarded::new(from, to, now));
+        self.insert(*id, Forwarded::new(from, to, now));
         true
     }
 
     /// Enters a stream of a daemon that leaves, whatever else there is: it was known here.
     pub(super) fn left(&mut self, id: StreamId, from: NodeId, to: NodeId, now: Instant) {
-        self.streams.insert(id, Forwarded::new(from, to, now));
+        self.insert(id, Forwarded::new(from, to, now));
+    }
+
+    fn insert(&mut self, id: StreamId, way: Forwarded) {
+        if self.streams.get(&id).is_none_or(|known| known.from != way.from) {
+            self.remove(&id);
+            self.alike.entry((id.entity, way.from)).or_default().insert(id);
+        }
+        self.streams.insert(id, way);
+    }
+
+    fn remove(&mut self, id: &StreamId) {
+        let Some(way) = self.streams.remove(id) else { return };
+        let place = (id.entity, way.from);
+        if let Some(alike) = self.alike.get_mut(&place) {
+            alike.remove(id);
+            if alike.is_empty() {
+                self.alike.remove(&place);
+            }
+        }
+    }
+
+    fn remove_all(&mut self, gone: impl Fn(&Forwarded) -> bool) {
+        let gone: Vec<StreamId> = self.streams.iter().filter(|(_, way)| gone(way)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.remove(&id);
+        }
     }
 
     /// The daemons that streams go through this node to.
@@ -136,9 +169,47 @@ impl Engine {
             return;
         }
         // Its host keeps it, and is asked for it when the sender begins again.
-        if self.peers.is_up(to) && !self.pass_on(to, codec::encode(&message.sent_on())) {
+        let body = self.fitting(to, message.sent_on());
+        if self.peers.is_up(to) && !self.pass_on(to, body) {
             self.forwards.set_due(&stream, true);
         }
+    }
+
+    /// A message for a node: replies that it would not take are failures in it.
+    fn fitting(&self, to: NodeId, mut message: EventsMessage<'_>) -> Vec<u8> {
+        let limit = self.largest_for(to);
+        let body = codec::encode(&message);
+        let EventsMessage::Replies { replies, .. } = &mut message else { return body };
+        let is_long = body.len() as u64 > limit.saturating_add(MESSAGE_OVERHEAD);
+        let mut changed = false;
+        for reply in replies {
+            let size =
+                reply.result.as_ref().map_or(0, |outputs| outputs.iter().map(|output| output.payload.len()).sum());
+            if reply.result.is_ok() && (is_long || size as u64 > limit) {
+                let why = format!("an output of {size} bytes is larger than the caller's limit of {limit}");
+                reply.result = Err(failure(FailureKind::PayloadTooLarge, &why));
+                changed = true;
+            }
+        }
+        if changed { codec::encode(&message) } else { body }
+    }
+
+    /// The largest payload that a node takes.
+    fn largest_for(&self, node: NodeId) -> u64 {
+        self.peers.get(node).map_or(u64::MAX, |peer| peer.identity.max_payload)
+    }
+
+    /// Tells the sender of a batch that a node on its way takes no event as large as one of them; false when it takes all.
+    fn refuse_longer(&mut self, from: NodeId, to: NodeId, message: &EventsMessage<'_>) -> bool {
+        let EventsMessage::Batch { stream, first, items, .. } = message else { return false };
+        let limit = self.largest_for(to);
+        let size = |item: &Item<'_>| item.event().map_or(0, |event| event.payload.len() as u64);
+        let Some((number, item)) = (*first..).zip(items).find(|(_, item)| size(item) > limit) else { return false };
+        let why = format!("a payload of {} bytes is larger than the limit of {limit} of the daemon's host", size(item));
+        let reply = failed(number, FailureKind::PayloadTooLarge, &why);
+        let replies = EventsMessage::Replies { stream: *stream, through: 0, replies: vec![reply.as_wire()], hops: 0 };
+        self.send(self.way_to(stream.sender, from), Subprotocol::Events, codec::encode(&replies));
+        true
     }
 
     /// A daemon has gone to the host that this claim names: stragglers are sent on for a while.
@@ -197,7 +268,11 @@ impl Engine {
         if self.peers.is_up(pointer.node) {
             let next = Passed { epoch: pointer.epoch, hops: passed.hops + 1 };
             let due = self.forwards.streams.get(id).is_some_and(|way| way.due);
-            if !due && !self.pass_on(pointer.node, codec::encode(&message(next))) {
+            let message = message(next);
+            if !due
+                && !self.refuse_longer(from, pointer.node, &message)
+                && !self.pass_on(pointer.node, codec::encode(&message))
+            {
                 self.forwards.set_due(id, true);
             }
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
@@ -239,7 +314,7 @@ impl Engine {
         for (id, way) in self.forwards.which(|_, way| way.to == node) {
             self.end_forward(&id, way);
         }
-        self.forwards.streams.retain(|_, way| way.to != node && way.from != node);
+        self.forwards.remove_all(|way| way.to == node || way.from == node);
     }
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
@@ -297,7 +372,7 @@ impl Engine {
 
     /// Forgets streams that were not used for long, and gives those up whose daemons were out of reach for long.
     pub(super) fn sweep_forwards(&mut self, now: Now) {
-        self.forwards.streams.retain(|_, way| way.at + MARKS_KEPT > now.instant);
+        self.forwards.remove_all(|way| way.at + MARKS_KEPT <= now.instant);
         let Self { forwards, peers, .. } = self;
         for way in forwards.streams.values_mut() {
             let since = way.silent_since.unwrap_or(now.instant);
@@ -306,7 +381,61 @@ impl Engine {
         let silent = |way: &Forwarded| way.silent_since.is_some_and(|since| since + PATIENCE <= now.instant);
         for (id, way) in self.forwards.which(|_, way| silent(way)) {
             self.end_forward(&id, way);
-            self.forwards.streams.remove(&id);
+            self.forwards.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::identity::{Incarnation, Lineage};
+    use crate::wire::events::Opening;
+
+    const TO: NodeId = NodeId::new(2);
+
+    fn named(sender: NodeId, entity: u64, opening: u64) -> StreamId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&entity.to_le_bytes());
+        StreamId {
+            sender,
+            incarnation: Incarnation::from_bytes([1; 16]),
+            entity: EntityId::from_bytes(bytes),
+            lineage: Lineage::from_bytes([3; 16]),
+            opening: Opening::new(opening, 0),
+        }
+    }
+
+    /// How long it takes some more streams to go through where those to so many daemons do.
+    fn some_more(others: u64) -> Duration {
+        let now = Instant::now();
+        let mut forwards = Forwards::default();
+        for entity in 0..others {
+            assert!(forwards.admit(&named(NodeId::new(1), entity, 1), NodeId::new(1), TO, now));
+        }
+        let began = Instant::now();
+        for entity in others..others + 50 {
+            for opening in [1, 2] {
+                assert!(forwards.admit(&named(NodeId::new(1), entity, opening), NodeId::new(1), TO, now));
+            }
+            for sender in 10..10 + MOST_OF_OTHERS as u64 {
+                assert!(forwards.admit(&named(NodeId::new(sender), entity, 1), TO, TO, now));
+            }
+            assert!(!forwards.admit(&named(NodeId::new(99), entity, 1), TO, TO, now), "too many");
+        }
+        let took = began.elapsed();
+        assert_eq!(forwards.len() as u64, others + 50 * (1 + MOST_OF_OTHERS as u64), "the older ones are over");
+        forwards.remove_all(|_| true);
+        assert!(forwards.streams.is_empty() && forwards.alike.is_empty());
+        took
+    }
+
+    #[test]
+    fn a_stream_is_admitted_as_fast_however_many_go_through() {
+        let shortest = |others| (0..5).map(|_| some_more(others)).min().unwrap_or_default().as_secs_f64();
+        let ratio = shortest(20_000) / shortest(200);
+        assert!(ratio < 20.0, "it takes {ratio:.1} times longer");
     }
 }

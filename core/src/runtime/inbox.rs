@@ -158,6 +158,7 @@ impl Engine {
                     && slot.host.owns_waiting()
                 {
                     slot.inbound.close(&stream);
+                    self.go_on(key, now);
                 }
             }
         }
@@ -215,6 +216,7 @@ impl Engine {
         }
         let takes_again = held.takes_again();
         self.took_in(key, stream, intake, now);
+        self.go_on(key, now);
         if takes_again {
             self.feed_peer(from, now);
         }
@@ -342,8 +344,13 @@ impl Engine {
         }
     }
 
-    /// The mailbox has room again.
-    pub(super) fn feed_starved(&mut self, key: DaemonKey, now: Now) {
+    /// A mailbox has room again.
+    pub(super) fn feed_waiting(&mut self, key: DaemonKey, now: Now) {
+        self.feed_starved(key, now);
+        self.receive_more(key, now);
+    }
+
+    fn feed_starved(&mut self, key: DaemonKey, now: Now) {
         let Some(slot) = self.slot_mut(key) else { return };
         if slot.starved.is_empty() {
             return;
@@ -367,6 +374,7 @@ impl Engine {
         let its = self.streams().filter(|(_, _, held)| held.charged_to() == Some(peer));
         for (key, stream) in its.map(|(key, stream, _)| (key, stream)).collect::<Vec<_>>() {
             self.feed(key, stream, now);
+            self.go_on(key, now);
         }
     }
 
@@ -380,7 +388,7 @@ impl Engine {
         if to == me {
             self.own_answers.push((key, stream));
         } else if let Some(peer) = self.peers.up(to) {
-            peer.answers.push_back((key, stream));
+            peer.answers.push((key, stream));
             self.wakes.insert(to);
             if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
                 held.queued = true;
@@ -410,8 +418,12 @@ impl Engine {
         };
         // Only a stream that was begun has replies; one that was not is not begun by asking.
         let Some(stream) = self.slot(key).and_then(|slot| slot.inbound.find(id)) else {
+            let arrives = self.slot(key).is_some_and(|slot| matches!(slot.host.presence, Presence::Arriving(_)));
             if repeat {
                 self.say_unknown(from, id, Refusal { accepted: self.accepted_of_unknown(), ..Refusal::UNSURE });
+            } else if !arrives {
+                // What was said when it ended did not get there; of one that arrives, its streams may not be here yet.
+                self.say_unknown(from, id, Refusal::UNSURE);
             }
             return;
         };
@@ -425,6 +437,7 @@ impl Engine {
         }
         // Room for kept replies may have come free.
         self.feed(key, stream, now);
+        self.go_on(key, now);
         if takes_again {
             self.feed_peer(from, now);
         }
@@ -463,6 +476,7 @@ impl Engine {
         if !out.is_empty() {
             held.keep(failed(number, FailureKind::Withdrawn, "withdrawn before it began"));
             self.answer(key, stream);
+            self.room_came_free(key);
         }
     }
 
@@ -483,6 +497,11 @@ impl Engine {
     pub(super) fn sweep_streams(&mut self, now: Now) {
         for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.owns_waiting()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
+        }
+        // Those whose replies there was no room for may be among them.
+        let all: Vec<DaemonKey> = self.daemons.iter().map(|(_, slot)| slot.host.key).collect();
+        for key in all {
+            self.go_on(key, now);
         }
         let mut peers: Vec<NodeId> = Vec::new();
         self.accounts.retain(|peer, account| {

@@ -1,6 +1,7 @@
 //! What the engine keeps for each peer: what waits to be sent to it, and what arrives in pieces.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::Hash;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -20,8 +21,72 @@ const MOST_UNSAID: usize = 8192;
 /// Most bytes of large messages of others that wait for one peer; one message may exceed it alone.
 pub(super) const PASSING_BYTES: usize = 8 * 1024 * 1024;
 
-/// With so many bytes of large messages waiting for one peer, no more of what streams have for it is made a message.
+/// With so many bytes of large messages waiting for one peer, no more of what streams have for it is made a message, until
+/// half of them are gone.
 const LARGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// With so many bytes of a frame, those whose turn it is have had it.
+const TURN: usize = 16 * 1024;
+
+/// Those who wait for their turn, each of them once.
+#[derive(Debug)]
+pub(super) struct TurnQueue<T> {
+    order: VecDeque<T>,
+    members: HashSet<T, RandomState>,
+}
+
+impl<T: Copy + Eq + Hash> TurnQueue<T> {
+    fn new() -> Self {
+        Self { order: VecDeque::new(), members: HashSet::default() }
+    }
+
+    /// Enters one behind all others, unless it waits already.
+    pub(super) fn push(&mut self, one: T) {
+        if self.members.insert(one) {
+            self.order.push_back(one);
+        }
+    }
+
+    /// Whose turn it is.
+    pub(super) fn first(&self) -> Option<T> {
+        self.order.front().copied()
+    }
+
+    /// Takes out whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let first = self.order.pop_front()?;
+        self.members.remove(&first);
+        if self.order.is_empty() {
+            // What many took at once is given back.
+            *self = Self::new();
+        }
+        Some(first)
+    }
+
+    /// Whose turn it is goes behind all others.
+    fn rotate(&mut self) {
+        if !self.order.is_empty() {
+            self.order.rotate_left(1);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new();
+    }
+}
+
+/// Whose turn it is in the fast lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Streams from the peer, with what they have to answer.
+    Answers,
+    /// Streams to it.
+    Events,
+}
 
 /// A message that is too large for a record, cut into fragments on the bulk lane.
 #[derive(Debug)]
@@ -40,6 +105,37 @@ impl BulkMessage {
     /// A message of this node.
     pub(super) fn new(subprotocol: Subprotocol, body: impl Into<Bytes>) -> Self {
         Self { subprotocol, body: body.into(), sent: 0, passing: false }
+    }
+}
+
+/// Large messages, one after another.
+#[derive(Debug, Default)]
+struct Bulk {
+    messages: VecDeque<BulkMessage>,
+    bytes: usize,
+    /// Too many of them wait.
+    is_full: bool,
+    /// The bytes of those that are others'.
+    passing_bytes: usize,
+}
+
+impl Bulk {
+    fn push(&mut self, message: BulkMessage) {
+        self.bytes += message.body.len();
+        self.is_full |= self.bytes >= LARGE_BYTES;
+        if message.passing {
+            self.passing_bytes += message.body.len();
+        }
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) {
+        let Some(message) = self.messages.pop_front() else { return };
+        self.bytes -= message.body.len();
+        self.is_full &= self.bytes >= LARGE_BYTES / 2;
+        if message.passing {
+            self.passing_bytes -= message.body.len();
+        }
     }
 }
 
@@ -67,15 +163,16 @@ pub(super) struct Peer {
     pub(super) control: VecDeque<(Subprotocol, Vec<u8>)>,
     control_bytes: usize,
     /// Streams that have something to send to it.
-    pub(super) out: VecDeque<OriginHash>,
+    pub(super) out: TurnQueue<OriginHash>,
     /// Streams from it that have something to answer.
-    pub(super) answers: VecDeque<(DaemonKey, u32)>,
+    pub(super) answers: TurnQueue<(DaemonKey, u32)>,
     /// The same of those whose next message is large, while too many such messages wait.
-    large_out: VecDeque<OriginHash>,
-    large_answers: VecDeque<(DaemonKey, u32)>,
-    /// Large messages, one after another.
-    pub(super) bulk: VecDeque<BulkMessage>,
-    passing_bytes: usize,
+    large_out: TurnQueue<OriginHash>,
+    large_answers: TurnQueue<(DaemonKey, u32)>,
+    turn: Turn,
+    /// What was written in this turn.
+    turn_bytes: usize,
+    bulk: Bulk,
     /// Something of others was not passed on for want of room, or something was left unsaid.
     pub(super) congested: bool,
     unsaid: HashSet<StreamId, RandomState>,
@@ -93,12 +190,13 @@ impl Peer {
             ready: false,
             control: VecDeque::new(),
             control_bytes: 0,
-            out: VecDeque::new(),
-            answers: VecDeque::new(),
-            large_out: VecDeque::new(),
-            large_answers: VecDeque::new(),
-            bulk: VecDeque::new(),
-            passing_bytes: 0,
+            out: TurnQueue::new(),
+            answers: TurnQueue::new(),
+            large_out: TurnQueue::new(),
+            large_answers: TurnQueue::new(),
+            turn: Turn::Answers,
+            turn_bytes: 0,
+            bulk: Bulk::default(),
             congested: false,
             unsaid: HashSet::default(),
             transfers: VecDeque::new(),
@@ -108,67 +206,109 @@ impl Peer {
 
     /// Its session is gone: what was on the way is repeated by those who need it. Gives the streams that had something to
     /// answer.
-    pub(super) fn down(&mut self) -> VecDeque<(DaemonKey, u32)> {
+    pub(super) fn down(&mut self) -> Vec<(DaemonKey, u32)> {
         self.up = false;
         self.ready = false;
         self.control.clear();
         self.control_bytes = 0;
         self.out.clear();
         self.large_out.clear();
-        self.bulk.clear();
-        self.passing_bytes = 0;
+        self.turn = Turn::Answers;
+        self.turn_bytes = 0;
+        self.bulk = Bulk::default();
         self.congested = false;
         self.unsaid.clear();
         self.transfers.clear();
         self.assembly = None;
-        self.answers.append(&mut self.large_answers);
-        std::mem::take(&mut self.answers)
+        let Self { answers, large_answers, .. } = self;
+        std::iter::from_fn(|| answers.pop().or_else(|| large_answers.pop())).collect()
+    }
+
+    /// Whose turn it is, if anybody has something for the fast lane. Those with a large message come back one by one, so that
+    /// no more of them are looked at than there is room for.
+    pub(super) fn turn(&mut self) -> Option<Turn> {
+        if self.takes_large() {
+            if let Some(origin) = self.large_out.pop() {
+                self.out.push(origin);
+            }
+            if let Some(answer) = self.large_answers.pop() {
+                self.answers.push(answer);
+            }
+        }
+        let (answers, events) = (!self.answers.is_empty(), !self.out.is_empty());
+        let (waits, others_wait) = match self.turn {
+            Turn::Answers => (answers, events),
+            Turn::Events => (events, answers),
+        };
+        let had_its_turn = self.turn_bytes >= TURN;
+        if had_its_turn {
+            match self.turn {
+                Turn::Answers => self.answers.rotate(),
+                Turn::Events => self.out.rotate(),
+            }
+            self.turn_bytes = 0;
+        }
+        if others_wait && (had_its_turn || !waits) {
+            self.turn_bytes = 0;
+            self.turn = match self.turn {
+                Turn::Answers => Turn::Events,
+                Turn::Events => Turn::Answers,
+            };
+        }
+        (waits || others_wait).then_some(self.turn)
+    }
+
+    /// So much was written by those whose turn it is.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.turn_bytes += bytes;
     }
 
     /// Whether what a stream has for it may become a large message now.
     pub(super) fn takes_large(&self) -> bool {
-        let mut bytes = 0;
-        self.bulk.iter().all(|message| {
-            bytes += message.body.len();
-            bytes < LARGE_BYTES
-        })
+        !self.bulk.is_full
     }
 
     /// The first stream that has something to send waits until it may become a large message.
     pub(super) fn put_off_out(&mut self) {
-        // One that was entered anew stands there already.
-        self.large_out.extend(self.out.pop_front().filter(|origin| !self.large_out.contains(origin)));
+        if let Some(origin) = self.out.pop() {
+            self.large_out.push(origin);
+        }
     }
 
     /// The same of the first that has something to answer.
     pub(super) fn put_off_answer(&mut self) {
-        self.large_answers.extend(self.answers.pop_front());
+        if let Some(answer) = self.answers.pop() {
+            self.large_answers.push(answer);
+        }
+    }
+
+    /// Enters a large message.
+    pub(super) fn push_bulk(&mut self, message: BulkMessage) {
+        self.bulk.push(message);
+    }
+
+    /// The large message that is being sent.
+    pub(super) fn first_bulk(&mut self) -> Option<&mut BulkMessage> {
+        self.bulk.messages.front_mut()
     }
 
     /// Enters a large message of another node; false when too much of that kind waits already.
     pub(super) fn push_passing(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
-        if self.passing_bytes > 0 && self.passing_bytes + body.len() > PASSING_BYTES {
+        if self.bulk.passing_bytes > 0 && self.bulk.passing_bytes + body.len() > PASSING_BYTES {
             return false;
         }
-        self.passing_bytes += body.len();
-        self.bulk.push_back(BulkMessage { passing: true, ..BulkMessage::new(subprotocol, body) });
+        self.push_bulk(BulkMessage { passing: true, ..BulkMessage::new(subprotocol, body) });
         true
     }
 
     /// Takes out the first large message, which was sent.
     pub(super) fn pop_bulk(&mut self) {
-        if let Some(message) = self.bulk.pop_front().filter(|message| message.passing) {
-            self.passing_bytes -= message.body.len();
-        }
-        if self.takes_large() {
-            self.out.append(&mut self.large_out);
-            self.answers.append(&mut self.large_answers);
-        }
+        self.bulk.pop();
     }
 
     /// Whether there is room again for what was not passed on or said; tells so once.
     pub(super) fn takes_again(&mut self) -> bool {
-        let room = self.control_bytes < CONTROL_BYTES / 2 && self.passing_bytes < PASSING_BYTES / 2;
+        let room = self.control_bytes < CONTROL_BYTES / 2 && self.bulk.passing_bytes < PASSING_BYTES / 2;
         room && std::mem::take(&mut self.congested)
     }
 
@@ -207,12 +347,13 @@ impl Peer {
 
     /// Whether anything waits in the fast lane.
     pub(super) fn has_fast(&self) -> bool {
-        !self.control.is_empty() || !self.out.is_empty() || !self.answers.is_empty()
+        let large = || !self.large_out.is_empty() || !self.large_answers.is_empty();
+        !self.control.is_empty() || !self.out.is_empty() || !self.answers.is_empty() || (self.takes_large() && large())
     }
 
     /// Whether anything waits in the bulk lane.
     pub(super) fn has_bulk(&self) -> bool {
-        !self.bulk.is_empty() || !self.transfers.is_empty()
+        !self.bulk.messages.is_empty() || !self.transfers.is_empty()
     }
 }
 
@@ -260,15 +401,13 @@ impl Peers {
 
     /// Bytes of large messages of others that wait to be sent.
     pub(super) fn passing_bytes(&self) -> usize {
-        self.map.values().map(|peer| peer.passing_bytes).sum()
+        self.map.values().map(|peer| peer.bulk.passing_bytes).sum()
     }
 
     /// Bytes of large messages that wait to be sent, or have not wholly arrived.
     pub(super) fn assembling_bytes(&self) -> u64 {
-        let of = |peer: &Peer| {
-            let waiting: usize = peer.bulk.iter().map(|message| message.body.len()).sum();
-            (waiting + peer.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len())) as u64
-        };
+        let of =
+            |peer: &Peer| (peer.bulk.bytes + peer.assembly.as_ref().map_or(0, |assembly| assembly.bytes.len())) as u64;
         self.map.values().map(of).sum()
     }
 

@@ -13,7 +13,7 @@ use super::timers::TimerKey;
 use super::work::{DaemonEvent, Role, Settlement, StopReason, Work};
 use crate::daemon::{DaemonKey, Presence, Ticket};
 use crate::directory::{Claim, ClaimBody, Found};
-use crate::events::Inbound;
+use crate::events::{InStream, Inbound};
 use crate::identity::{EntityId, Epoch, Lineage, NodeId, OriginHash};
 use crate::migration::{End, MigrationFailure, Outcome, Source, Target};
 use crate::wire::Subprotocol;
@@ -134,15 +134,10 @@ impl Engine {
         self.pump(key, now);
     }
 
-    // What ran before is answered; of the rest nobody knows here.
+    // What ran before is answered, but for large replies, which that word may overtake; of the rest nobody knows here.
     fn end_streams(&mut self, mut ended: Inbound) {
-        let streams: Vec<u32> = ended.iter().map(|(stream, _)| stream).collect();
-        for stream in streams {
-            if let Some(held) = ended.get_mut(stream) {
-                held.repeat();
-            }
-        }
-        self.say_last_replies(&ended);
+        ended.iter_mut().for_each(InStream::repeat);
+        self.say_last_replies(&mut ended);
         self.refuse_streams(&ended, |_| None);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::{Executed, RuntimeError};
 use crate::events::KeptReply;
 use crate::identity::OriginHash;
-use crate::wire::events::{Failure, FailureKind, Reply, Thrown};
+use crate::wire::events::{Failure, FailureKind, Thrown};
 use crate::wire::migration::truncate;
 
 /// A failure without a cause.
@@ -18,10 +18,6 @@ pub(super) fn failure(kind: FailureKind, message: &str) -> Failure {
 /// A reply that says so.
 pub(super) fn failed(number: u64, kind: FailureKind, message: &str) -> KeptReply {
     KeptReply { number, result: Err(failure(kind, message)) }
-}
-
-pub(super) fn as_wire(reply: &KeptReply) -> Reply<'_> {
-    reply.as_wire()
 }
 
 /// What the failure is to the one who called.

@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// What the host of a stream did not accept is sent again, to where the stream leads now.
-    fn repeat_stream(&mut self, origin: OriginHash, now: Now) {
+    pub(super) fn repeat_stream(&mut self, origin: OriginHash, now: Now) {
         if let Some(route) = self.routes.get_mut(&origin) {
             route.queued = false;
             if let Some(stream) = &mut route.stream {

@@ -149,7 +149,7 @@ impl Engine {
             self.own_streams.push(origin);
         } else if let Some(peer) = self.peers.up(host) {
             route.queued = true;
-            peer.out.push_back(origin);
+            peer.out.push(origin);
             self.wakes.insert(host);
         }
     }
@@ -279,7 +279,16 @@ impl Engine {
         route.used_at = now.instant;
         route.refused &= through == 0;
         stream.accepted(through, |ticket| work.push(Work::Settle { ticket, result: Ok(Settlement::Done) }));
+        let mut again = false;
         for reply in replies {
+            if let Err(Failure { kind: FailureKind::PayloadTooLarge, message, .. }) = &reply.result
+                && let Some((ticket, maybe)) = stream.refused(reply.number)
+            {
+                let error = if maybe { peer_lost(origin, true) } else { RuntimeError::OutputTooLarge(message.clone()) };
+                work.push(Work::Settle { ticket, result: Err(error) });
+                again = true;
+                continue;
+            }
             let withdrawn = stream.is_withdrawn(reply.number);
             if let Some(ticket) = stream.replied(reply.number) {
                 let result = match KeptReply::from_wire(reply, body).result {
@@ -297,7 +306,9 @@ impl Engine {
             self.untold_routes.insert(origin);
             self.timers.arm(TimerKey::Acknowledge, now.instant + ACKNOWLEDGE_AFTER);
         }
-        if stream.has_unsent() || stream.untold_replies() >= ACKNOWLEDGE_AT {
+        if again {
+            self.repeat_stream(origin, now);
+        } else if stream.has_unsent() || stream.untold_replies() >= ACKNOWLEDGE_AT {
             self.has_unsent(origin);
         }
         self.hushed_meanwhile(&id.entity, now);

@@ -12,8 +12,10 @@ use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Next, Settlement, StopReason, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-use crate::daemon::{BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, Presence, ReplyTo, Running, Ticket};
-use crate::events::{KeptReply, Outgoing, OutputRecord, Outputs};
+use crate::daemon::{
+    BATCH_EVENTS, BatchId, Control, DaemonKey, Delivery, EventOutcome, Expiry, Presence, ReplyTo, Running, Ticket,
+};
+use crate::events::{Expected, KeptReply, MOST_OUTPUTS, Outgoing, OutputRecord, Outputs};
 use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind};
 
@@ -195,12 +197,23 @@ impl Engine {
         let local = self.by_origin.get(&origin).copied().and_then(|key| self.slot_mut(key));
         // What is frozen for a move may be staged on the target already.
         if let Some(slot) = local.filter(|slot| slot.host.owns_waiting()) {
-            slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket));
+            let key = slot.host.key;
+            if !slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket)).is_empty() {
+                self.room_came_free(key);
+            }
         }
         self.withdraw_held(ticket, origin);
         self.withdraw_from_route(ticket, origin);
         // A daemon of this node hears of it before anything else happens to the stream, and to its numbers.
         self.settle_own(now);
+    }
+
+    /// There may be room for a reply again that a daemon waited for.
+    pub(super) fn go_on(&mut self, key: DaemonKey, now: Now) {
+        let waits = |slot: &Slot| matches!(slot.host.running, Running::Idle) && !slot.host.mailbox.is_empty();
+        if self.slot(key).is_some_and(waits) {
+            self.pump(key, now);
+        }
     }
 
     /// Starts whatever may run next on a daemon.
@@ -250,12 +263,40 @@ impl Engine {
             if self.outputs_pile_up(key) {
                 return;
             }
+            if self.answerable(key, 1) == 0 {
+                // Its caller reads no replies: it is not waited for longer than for the daemon itself.
+                return self.arm_callback_timeout(key, now);
+            }
             let Some(Slot { host, .. }) = self.slot_mut(key) else { return };
             host.running = Running::Queued;
             host.progress_at = now.instant;
             self.work.runnable(key);
             self.arm_callback_timeout(key, now);
         }
+    }
+
+    /// Something was taken out of a mailbox: what waits for room there comes in before other work is done, and what waits behind
+    /// it may begin.
+    pub(super) fn room_came_free(&mut self, key: DaemonKey) {
+        self.work.runnable(key);
+    }
+
+    /// How many of the first `most` waiting events may run: those before the first call whose reply there would be no room
+    /// for.
+    fn answerable(&self, key: DaemonKey, most: usize) -> usize {
+        let Some(Slot { host, inbound, .. }) = self.slot(key) else { return 0 };
+        let mut expected = Expected::default();
+        let mut last = None;
+        let fits = |delivery: &&Delivery| {
+            let ReplyTo::Stream { stream, call: true, .. } = delivery.reply else { return true };
+            let held = match last {
+                Some((number, held)) if number == stream => held,
+                Some(_) | None => inbound.get(stream),
+            };
+            last = Some((stream, held));
+            held.is_none_or(|held| held.may_answer_another(&mut expected))
+        };
+        host.mailbox.iter().take(most).take_while(fits).count()
     }
 
     /// Takes the next piece of work. Batches are formed here.
@@ -265,17 +306,19 @@ impl Engine {
                 Next::Work(work) => return Some(work),
                 Next::Batch(key) => {
                     let Some(slot) = self.slot_mut(key) else { continue };
-                    if !matches!(slot.host.running, Running::Queued) {
-                        continue;
-                    }
-                    if !slot.host.may_run() {
-                        slot.host.running = Running::Idle;
+                    let may_run = matches!(slot.host.running, Running::Queued) && slot.host.may_run();
+                    let most = if may_run { self.answerable(key, BATCH_EVENTS) } else { 0 };
+                    let Some(Slot { host, .. }) = self.slot_mut(key) else { continue };
+                    if most == 0 {
+                        if matches!(host.running, Running::Queued) {
+                            host.running = Running::Idle;
+                        }
+                        self.feed_waiting(key, now);
                         self.pump(key, now);
                         continue;
                     }
-                    let batch = slot.host.take_batch(now.instant);
-                    self.feed_starved(key, now);
-                    self.receive_more(key, now);
+                    let batch = host.take_batch(now.instant, most);
+                    self.feed_waiting(key, now);
                     return Some(Work::Run { daemon: key, batch });
                 }
             }
@@ -355,9 +398,18 @@ impl Engine {
         let back = in_flight.events.split_off(keep);
         host.taken -= back.len() as u64;
         host.mailbox.give_back(back.into_iter());
-        host.withdraw(|delivery| delivery.reply == ReplyTo::TimedOut);
+        let withdrawn = !host.withdraw(|delivery| delivery.reply == ReplyTo::TimedOut).is_empty();
+        // The replies of what has begun are enough for its callers.
+        let full = in_flight.events.len() > 1
+            && answered.iter().filter_map(|stream| inbound.get(*stream)).any(|held| !held.may_answer());
         if !in_flight.events.is_empty() {
             host.running = Running::Batch(in_flight);
+        }
+        if full {
+            self.work.push(Work::Yield { daemon: key });
+        }
+        if withdrawn {
+            self.room_came_free(key);
         }
         for stream in answered {
             self.answer(key, stream);
@@ -381,12 +433,20 @@ fn conclude(
         EventOutcome::Outputs(outputs) => outputs,
         EventOutcome::Failed(failure) => return Err(failure),
     };
+    if let Some(message) = too_many_outputs(outputs.len()) {
+        return Err(failure(FailureKind::InvalidOutput, &message));
+    }
     if let Some(size) = outputs.iter().map(|output| output.len() as u64).find(|size| *size > max) {
         let message = RuntimeError::PayloadTooLarge { size, max }.to_string();
         return Err(failure(FailureKind::PayloadTooLarge, &message));
     }
     host.emit(&outputs, links).map_err(|e| failure(FailureKind::HostFailed, &e.to_string()))?;
     Ok(outputs)
+}
+
+/// What whoever waits is told when one event has too many outputs.
+pub(super) fn too_many_outputs(count: usize) -> Option<String> {
+    (count > MOST_OUTPUTS).then(|| format!("{count} outputs of one event, of which there may be {MOST_OUTPUTS}"))
 }
 
 /// The outputs as they are answered.

@@ -25,9 +25,7 @@ use crate::events::{InStream, Inbound};
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Incarnation, Lineage, NodeId, OriginHash, Signature};
 use crate::membership::LONGEST_JOIN;
 use crate::snapshot::StateSnapshot;
-use crate::wire::Subprotocol;
-use crate::wire::codec;
-use crate::wire::events::{Answers, EventsMessage, FailureKind, Thrown};
+use crate::wire::events::{FailureKind, Thrown};
 use crate::wire::migration::FailureReason;
 
 /// What is to be spawned.
@@ -453,26 +451,13 @@ impl Engine {
         if fenced {
             self.refuse_streams(&inbound, |_| None);
         } else {
-            self.say_last_replies(&inbound);
+            self.say_last_replies(&mut inbound);
             self.refuse_streams(&inbound, |stream| (!handed_over).then(|| stream.accepted()));
         }
         self.work.push(Work::Retire { daemon: key, reason });
         self.notice_daemon(event, (origin, host.kind.clone(), key));
         for ticket in stops {
             self.settle(ticket, Ok(Settlement::Done));
-        }
-    }
-
-    /// The streams end with the daemon, so what they still hold is said at once.
-    pub(super) fn say_last_replies(&mut self, inbound: &Inbound) {
-        for (_, stream) in inbound.iter() {
-            let to = self.way_back(stream.id.sender, stream.via);
-            let replies: Vec<_> = stream.unsent().map(super::replies::as_wire).collect();
-            if !replies.is_empty() || stream.untold() > 0 {
-                let message =
-                    EventsMessage::Replies { stream: stream.id, through: stream.accepted(), replies, hops: 0 };
-                self.send_any_size(to, Subprotocol::Events, codec::encode(&message));
-            }
         }
     }
 

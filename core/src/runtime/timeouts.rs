@@ -36,6 +36,7 @@ impl Engine {
             at <= now
         };
         let mut expired: Vec<(Ticket, Duration)> = Vec::new();
+        let waiting = host.mailbox.len();
         let running: Option<&mut InFlight> = match &mut host.running {
             Running::Batch(batch) => Some(batch),
             Running::Idle | Running::Queued | Running::Direct | Running::Control { .. } => None,
@@ -122,6 +123,9 @@ impl Engine {
         }
         host.stats.errors += late.len() as u64;
         let origin = host.origin;
+        if host.mailbox.len() < waiting {
+            self.room_came_free(key);
+        }
         if let Some(at) = next {
             self.timers.arm(TimerKey::Daemon(key), at);
         }

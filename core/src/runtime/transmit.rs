@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
-use super::peers::{BulkMessage, Peer};
+use super::peers::{BulkMessage, Peer, Turn};
 use super::recovery::peer_lost;
 use super::replies::failure;
-use crate::events::{self, InStream, OutStream, Word};
+use crate::events::{self, InStream, Inbound, OutStream, Word};
 use crate::identity::{NodeId, OriginHash};
 use crate::mesh::{Record, RecordSink};
 use crate::wire::codec;
@@ -22,8 +22,8 @@ const FRAGMENT_HEADER: usize = 8;
 const SUBPROTOCOL_SHIFT: u32 = 48;
 /// Room that a fragment or a chunk must find to be worth a record.
 const WORTHWHILE: usize = 4 * 1024;
-/// A message of streams is at most this much longer than the payload that it carries.
-const MESSAGE_OVERHEAD: u64 = 1024 * 1024;
+/// A message of streams is at most this much longer than the largest payload: one of very many outputs is not sent.
+pub(super) const MESSAGE_OVERHEAD: u64 = 1024 * 1024;
 
 impl Engine {
     /// Enters a message of any size.
@@ -31,7 +31,7 @@ impl Engine {
         if to == self.me() || body.len() <= LARGE {
             self.send(to, subprotocol, body);
         } else if let Some(peer) = self.peers.up(to) {
-            peer.bulk.push_back(BulkMessage::new(subprotocol, body));
+            peer.push_bulk(BulkMessage::new(subprotocol, body));
             self.wakes.insert(to);
         }
     }
@@ -56,45 +56,62 @@ impl Engine {
             }
             peer.pop_control();
         }
-        while let Some(origin) = self.peers.up(to).and_then(|peer| peer.out.front().copied()) {
-            let end = self.fill_stream(origin, to, sink);
-            let Some(peer) = self.peers.up(to) else { break };
-            match end {
-                StreamEnd::Done => {
-                    peer.out.pop_front();
-                }
-                StreamEnd::PutOff => peer.put_off_out(),
-                StreamEnd::NoRoom => return true,
+        loop {
+            let room = sink.room();
+            let filled = match self.peers.up(to).and_then(Peer::turn) {
+                None => return false,
+                Some(Turn::Answers) => self.fill_first_answer(to, sink),
+                Some(Turn::Events) => self.fill_first_stream(to, sink),
+            };
+            if let Some(peer) = self.peers.up(to) {
+                peer.wrote(room.saturating_sub(sink.room()));
+            }
+            if matches!(filled, Filled::NoRoom) {
+                return true;
             }
         }
-        let limit = self.peers.get(to).map_or(u64::MAX, |peer| peer.identity.max_payload);
-        while let Some((key, stream)) = self.peers.up(to).and_then(|peer| peer.answers.front().copied()) {
-            let takes_large = self.peers.get(to).is_some_and(Peer::takes_large);
-            let filled = match self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                None => Filled::Nothing,
-                Some(held) => fill_answers(held, limit, takes_large, sink),
-            };
-            let Some(peer) = self.peers.up(to) else { break };
+    }
+
+    /// Writes a message of the stream to a peer whose turn it is.
+    fn fill_first_stream(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> Filled {
+        let Some(origin) = self.peers.up(to).and_then(|peer| peer.out.first()) else { return Filled::Nothing };
+        let filled = self.fill_stream(origin, to, sink);
+        if let Some(peer) = self.peers.up(to) {
             match filled {
                 Filled::Nothing => {
-                    peer.answers.pop_front();
+                    peer.out.pop();
                 }
-                Filled::NoRoom => return true,
-                Filled::PutOff => {
-                    peer.put_off_answer();
-                    continue;
-                }
-                Filled::Large(body) => {
-                    // Then the rest of the stream.
-                    peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
-                    continue;
-                }
-            }
-            if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                held.queued = false;
+                Filled::PutOff => peer.put_off_out(),
+                Filled::More | Filled::NoRoom | Filled::Large(_) => {}
             }
         }
-        false
+        filled
+    }
+
+    /// Writes an answer of the stream from a peer whose turn it is.
+    fn fill_first_answer(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> Filled {
+        let Some(peer) = self.peers.up(to) else { return Filled::Nothing };
+        let Some((key, stream)) = peer.answers.first() else { return Filled::Nothing };
+        let (limit, takes_large) = (peer.identity.max_payload, peer.takes_large());
+        let held = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream));
+        let filled = held.map_or(Filled::Nothing, |held| fill_answers(held, limit, takes_large, sink));
+        let Some(peer) = self.peers.up(to) else { return filled };
+        match filled {
+            Filled::Nothing => {
+                peer.answers.pop();
+                if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
+                    held.queued = false;
+                }
+            }
+            Filled::PutOff => peer.put_off_answer(),
+            Filled::Large(body) => {
+                // Then the rest of the stream.
+                peer.push_bulk(BulkMessage::new(Subprotocol::Events, body));
+                return Filled::More;
+            }
+            Filled::More | Filled::NoRoom => {}
+        }
+        filled
     }
 
     /// Enters a message of another node, on its way through this one; false when there is no room for it.
@@ -110,28 +127,26 @@ impl Engine {
         entered
     }
 
-    /// Writes what a stream has to send.
-    fn fill_stream(&mut self, origin: OriginHash, to: NodeId, sink: &mut dyn RecordSink) -> StreamEnd {
+    /// Writes a message of what a stream has to send.
+    fn fill_stream(&mut self, origin: OriginHash, to: NodeId, sink: &mut dyn RecordSink) -> Filled {
         self.give_up_longer(origin, to);
-        loop {
-            let takes_large = self.peers.get(to).is_some_and(Peer::takes_large);
-            let Some(route) = self.routes.get_mut(&origin) else { return StreamEnd::Done };
-            let Some(stream) = route.stream.as_mut().filter(|stream| stream.host == to) else {
-                return StreamEnd::Done;
-            };
-            match fill_batch(stream, takes_large, sink) {
-                Filled::Nothing => {
-                    route.queued = false;
-                    return StreamEnd::Done;
-                }
-                Filled::NoRoom => return StreamEnd::NoRoom,
-                Filled::PutOff => return StreamEnd::PutOff,
-                Filled::Large(body) => {
-                    if let Some(peer) = self.peers.up(to) {
-                        peer.bulk.push_back(BulkMessage::new(Subprotocol::Events, body));
-                    }
-                }
+        let takes_large = self.peers.get(to).is_some_and(Peer::takes_large);
+        let Some(route) = self.routes.get_mut(&origin) else { return Filled::Nothing };
+        let Some(stream) = route.stream.as_mut().filter(|stream| stream.host == to) else {
+            return Filled::Nothing;
+        };
+        match fill_batch(stream, takes_large, sink) {
+            Filled::Nothing => {
+                route.queued = false;
+                Filled::Nothing
             }
+            Filled::Large(body) => {
+                if let Some(peer) = self.peers.up(to) {
+                    peer.push_bulk(BulkMessage::new(Subprotocol::Events, body));
+                }
+                Filled::More
+            }
+            filled @ (Filled::More | Filled::NoRoom | Filled::PutOff) => filled,
         }
     }
 
@@ -152,7 +167,7 @@ impl Engine {
         if room < WORTHWHILE {
             return peer.has_bulk();
         }
-        if let Some(message) = peer.bulk.front_mut() {
+        if let Some(message) = peer.first_bulk() {
             let end = message.body.len().min(message.sent + room - FRAGMENT_HEADER);
             let piece = message.body.slice(message.sent..end);
             // Zero announces a further piece: no message is empty.
@@ -242,6 +257,39 @@ impl Engine {
         }
     }
 
+    /// The streams end with the daemon, so what they still hold is said at once, in messages that may be read. Small replies go
+    /// before whatever is said of their streams next.
+    pub(super) fn say_last_replies(&mut self, ended: &mut Inbound) {
+        let me = self.me();
+        for held in ended.iter_mut() {
+            let to = self.way_back(held.id.sender, held.via);
+            let limit = self.peers.get(to).map_or(u64::MAX, |peer| peer.identity.max_payload);
+            let mut sink = OwnSink { room: LARGE + BATCH_OVERHEAD, records: Vec::new() };
+            loop {
+                match fill_answers(held, limit, true, &mut sink) {
+                    Filled::More => {}
+                    Filled::Large(body) => sink.records.push((Subprotocol::Events, body.into())),
+                    Filled::Nothing | Filled::NoRoom | Filled::PutOff => break,
+                }
+            }
+            if to == me {
+                self.own.extend(sink.records);
+            } else if let Some(peer) = self.peers.up(to) {
+                for (subprotocol, body) in sink.records {
+                    let large = if body.len() > LARGE + BATCH_OVERHEAD {
+                        Some(body)
+                    } else {
+                        peer.push_control(subprotocol, body).err()
+                    };
+                    if let Some(body) = large {
+                        peer.push_bulk(BulkMessage::new(subprotocol, body));
+                    }
+                }
+                self.wakes.insert(to);
+            }
+        }
+    }
+
     /// Carries out what this node has to say to itself, with the same handlers as for others.
     pub(super) fn settle_own(&mut self, now: Now) {
         let me = self.me();
@@ -249,13 +297,13 @@ impl Engine {
             if let Some((subprotocol, body)) = self.own.pop_front() {
                 self.on_record(me, &Record { subprotocol, body: body.into() }, now);
             } else if let Some(origin) = self.own_streams.pop() {
-                let mut sink = OwnSink::default();
-                let _done = self.fill_stream(origin, me, &mut sink);
+                let mut sink = OwnSink::new();
+                while matches!(self.fill_stream(origin, me, &mut sink), Filled::More) {}
                 self.own.extend(sink.records);
             } else if let Some((key, stream)) = self.own_answers.pop() {
-                let mut sink = OwnSink::default();
+                let mut sink = OwnSink::new();
                 if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
-                    let _nothing = fill_answers(held, u64::MAX, true, &mut sink);
+                    while matches!(fill_answers(held, u64::MAX, true, &mut sink), Filled::More) {}
                 }
                 self.own.extend(sink.records);
             } else {
@@ -268,6 +316,8 @@ impl Engine {
 enum Filled {
     /// There is nothing more.
     Nothing,
+    /// There may be more.
+    More,
     /// There is more, and the sink is full.
     NoRoom,
     /// There is more, behind a message that is too large for a record.
@@ -276,19 +326,9 @@ enum Filled {
     PutOff,
 }
 
-/// How far what a stream has to send was written.
-enum StreamEnd {
-    /// There is nothing more.
-    Done,
-    /// The sink is full.
-    NoRoom,
-    /// Too many large messages wait.
-    PutOff,
-}
-
 fn fill_batch(stream: &mut OutStream, takes_large: bool, sink: &mut dyn RecordSink) -> Filled {
     let limit = sink.room();
-    while stream.has_unsent() {
+    if stream.has_unsent() {
         let large = limit < usize::MAX && stream.next_len().is_some_and(|len| len > LARGE);
         if large && !takes_large {
             return Filled::PutOff;
@@ -334,6 +374,7 @@ fn fill_batch(stream: &mut OutStream, takes_large: bool, sink: &mut dyn RecordSi
         }
         stream.sent(count);
         stream.told_replies();
+        return Filled::More;
     }
     if stream.word != Word::Nothing || stream.untold_replies() > 0 {
         let message = EventsMessage::Await {
@@ -409,6 +450,11 @@ fn fill_answers(held: &mut InStream, limit: u64, takes_large: bool, sink: &mut d
         let message = EventsMessage::Replies { stream: held.id, through: held.accepted(), replies, hops: 0 };
         if large {
             let body = Bytes::from(codec::encode(&message));
+            if body.len() as u64 > limit.saturating_add(MESSAGE_OVERHEAD) {
+                let message = format!("the outputs take {} bytes, more than the caller's limit of {limit}", body.len());
+                held.replace_next(failure(FailureKind::PayloadTooLarge, &message));
+                continue;
+            }
             held.sent(count);
             return Filled::Large(body);
         }
@@ -416,18 +462,26 @@ fn fill_answers(held: &mut InStream, limit: u64, takes_large: bool, sink: &mut d
             return Filled::NoRoom;
         }
         held.sent(count);
+        return Filled::More;
     }
 }
 
-/// Records that a node sends itself: there is no frame to fit into.
-#[derive(Default)]
+/// Records that go into no frame now; each has so much room.
 struct OwnSink {
+    room: usize,
     records: Vec<(Subprotocol, Vec<u8>)>,
+}
+
+impl OwnSink {
+    /// For what a node sends itself.
+    const fn new() -> Self {
+        Self { room: usize::MAX, records: Vec::new() }
+    }
 }
 
 impl RecordSink for OwnSink {
     fn room(&self) -> usize {
-        usize::MAX
+        self.room
     }
 
     fn record(&mut self, subprotocol: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {

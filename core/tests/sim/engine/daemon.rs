@@ -12,6 +12,8 @@ use mesh_daemon_core::wire::events::{Failure, FailureKind, Thrown};
 pub(crate) const FAIL: u64 = 1;
 /// Makes an event's handler never settle.
 pub(crate) const HANG: u64 = 2;
+/// Makes an event's answer that many small outputs instead of one of that size.
+pub(crate) const SPLIT: u64 = 4;
 
 /// How an object behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +127,10 @@ impl Ledger {
         self.seen.push(request.id);
         if request.flags & FAIL != 0 {
             return EventOutcome::Failed(thrown("told to fail"));
+        }
+        if request.flags & SPLIT != 0 {
+            let count = usize::try_from(request.answer).expect("a small answer");
+            return EventOutcome::Outputs(vec![Bytes::from_static(&[0x5a; 32]); count].into());
         }
         let mut output = Vec::new();
         output.extend_from_slice(&request.id.to_le_bytes());
