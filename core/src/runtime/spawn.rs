@@ -25,7 +25,7 @@ use crate::events::{InStream, Inbound};
 use crate::identity::{EntityKeypair, Epoch, IdentityError, Incarnation, Lineage, NodeId, OriginHash, Signature};
 use crate::membership::LONGEST_JOIN;
 use crate::snapshot::StateSnapshot;
-use crate::wire::events::{FailureKind, Thrown};
+use crate::wire::events::{Answers, FailureKind, Thrown};
 use crate::wire::migration::FailureReason;
 
 /// What is to be spawned.

@@ -62,7 +62,8 @@ fn fill(world: &mut World, origin: OriginHash, way: Leaves) -> (Ticket, u64) {
 fn empty(world: &mut World, origin: OriginHash, key: DaemonKey, way: Leaves, ticket: Ticket) {
     world.run_for(SOON);
     if matches!(way, Leaves::Aborted) {
-        world.nodes[HOST].engine.withdraw(ticket, origin);
+        let now = world.present();
+        world.nodes[HOST].engine.withdraw(ticket, origin, now);
         world.settle(HOST);
     }
     world.run_for(2 * SECOND);
