@@ -292,7 +292,9 @@ impl ChannelMachine {
             let left = std::mem::take(&mut membership.waiting);
             if feed.group().is_some() {
                 membership.comes = Comes::Anew;
-                // That it takes nothing more was said; if that is lost, it is said again.
+                // That it takes nothing more was said; if that is lost, it is said again. What it had yet to take falls to
+                // others, and what stays its own is sent again.
+                subscription.held = HeldMessages::default();
                 subscription.received = subscription.acknowledged;
                 subscription.received_reliable = subscription.acknowledged;
             } else {

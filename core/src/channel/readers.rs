@@ -141,13 +141,18 @@ impl State {
 
     /// One of the readers of a subscription comes to an end. What it has not read of a queue group is for the others.
     pub(super) fn dismiss(&mut self, key: Key, id: ReaderId, how: ReaderEnd) {
+        let unacknowledged = self.unacknowledged(key);
         let Some(own) = self.own.get_mut(&key) else { return };
         own.readers.retain(|&one| one != id);
         let others = !own.readers.is_empty();
         self.stirred.insert(key);
-        if let (Share::Member(..), true, Some(reader)) = (key.1.share, others, self.readers.get_mut(&id)) {
-            for message in reader.read(usize::MAX, usize::MAX) {
-                self.deliver(&message);
+        if let (Share::Member(..), Some(reader)) = (key.1.share, self.readers.get_mut(&id)) {
+            if others {
+                for message in reader.read(usize::MAX, usize::MAX) {
+                    self.deliver(&message);
+                }
+            } else if let Some(from) = unacknowledged {
+                reader.forgo(from);
             }
         }
         self.end_reader(id, how);
@@ -155,16 +160,21 @@ impl State {
 
     /// The subscription is over, and with it all that read it.
     pub(super) fn end_own(&mut self, key: Key, how: &ReaderEnd) {
-        let unacknowledged = match key.1.share {
-            Share::All => None,
-            Share::Member(..) => self.first_unacknowledged(key, self.first_without_room(key)),
-        };
+        let unacknowledged = self.unacknowledged(key);
         let Some(own) = self.own.remove(&key) else { return };
         for id in own.readers {
             if let (Some(from), Some(reader)) = (unacknowledged, self.readers.get_mut(&id)) {
                 reader.forgo(from);
             }
             self.end_reader(id, how.clone());
+        }
+    }
+
+    /// The first message of a queue group that its publisher is not told to be taken: with the subscription it falls to others.
+    fn unacknowledged(&self, key: Key) -> Option<u64> {
+        match key.1.share {
+            Share::All => None,
+            Share::Member(..) => self.first_unacknowledged(key, self.first_without_room(key)),
         }
     }
 

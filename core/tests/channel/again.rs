@@ -256,3 +256,25 @@ fn a_large_message_does_not_overtake_the_answer_that_lets_its_member_in() {
         assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
     }
 }
+
+#[test]
+fn a_member_of_a_group_that_comes_again_takes_nothing_that_it_left_to_others() {
+    let (one, other) = (daemon(1), daemon(2));
+    let mut net = Net::connected(3);
+    net.register(P, open("a"));
+    net.subscribe(S, P, "a#g", Some(&one), None).expect("let in");
+    net.subscribe(T, P, "a#g", Some(&other), None).expect("let in");
+    publish(&mut net, 6);
+    let first = net.next_for(S, &one, true).expect("one of them fell to it");
+    net.leave(S, P, "a#g", Subscriber::Daemon(one.entity_id()));
+    net.ask(S, P, "a#g", Some(&one), None).expect("asked");
+    net.run();
+    let mut taken = vec![first.number];
+    for (node, daemon) in [(S, &one), (T, &other)] {
+        taken.extend(numbers(&net.take_all(node, daemon)));
+        net.run();
+    }
+    taken.extend(numbers(&net.take_all(S, &one)));
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 2, 3, 4, 5, 6], "each by one of them");
+}
