@@ -37,6 +37,7 @@ fn the_word_that_a_daemon_is_gone_does_not_refuse_what_it_accepted_when_it_overt
         let executed = Executed::Unknown;
         assert_eq!(world.failure(large), RuntimeError::PeerLost { origin, executed }, "its reply comes too late");
         world.clogged.clear();
+        world.settle(1);
         world.run_for(SOON);
         answers_are_true(world);
         world.assert_nothing_left();

@@ -73,9 +73,13 @@ use world::World;
 
 use crate::seeds;
 
-/// Runs a scenario in a world; a failure names the seed and shows the end of the trace.
+/// Runs a scenario in a world, and sees it forgotten where it came to rest; a failure names the seed and shows the end of the trace.
 fn in_world(mut world: World, scenario: impl FnOnce(&mut World)) -> u64 {
-    if let Err(failure) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
+    let run = |world: &mut World| {
+        scenario(world);
+        world.assert_all_forgotten();
+    };
+    if let Err(failure) = catch_unwind(AssertUnwindSafe(|| run(&mut world))) {
         world.print_trace();
         resume_unwind(failure);
     }

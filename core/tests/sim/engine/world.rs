@@ -1,5 +1,6 @@
 //! Engines on a simulated network with simulated users, driven by one virtual clock and one seeded source of chance.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::fmt::Write as _;
@@ -30,6 +31,7 @@ mod embedder;
 mod frames;
 mod lives;
 mod meddling;
+mod rest;
 mod talk;
 mod users;
 
@@ -197,6 +199,8 @@ pub(crate) struct World {
     mortality: deaths::Mortality,
     /// Every event that any object processed, in order.
     pub(crate) ran: Vec<u64>,
+    /// It was seen to hold nothing.
+    came_to_rest: Cell<bool>,
 }
 
 fn pair(one: usize, other: usize) -> (usize, usize) {
@@ -293,6 +297,7 @@ impl World {
             directory_messages: 0,
             mortality: deaths::Mortality::default(),
             ran: Vec::new(),
+            came_to_rest: Cell::new(false),
         };
         for index in 0..count {
             let options = options(index);

@@ -394,17 +394,6 @@ impl World {
         self.ledger(origin).seen.clone()
     }
 
-    pub(crate) fn assert_nothing_left(&self) {
-        for (index, node) in self.nodes.iter().enumerate() {
-            let census = node.engine.census();
-            assert_eq!(census.migrations, 0, "n{index}: {:?}", node.engine.migrations());
-            assert!(node.open.is_empty(), "n{index}: whoever watches hears every end, not of {:?}", node.open);
-            assert_eq!(census.arriving_bytes, 0, "n{index} holds no arriving bytes");
-            assert_eq!(census.daemons, node.objects.map.len(), "n{index}: one object for each daemon");
-            assert!(self.may_refuse || census.refused_messages == 0, "n{index} refused nothing");
-        }
-    }
-
     /// The operator's word on a node that the other copy of a daemon is gone.
     pub(crate) fn recover(&mut self, node: usize, origin: OriginHash) -> Result<(), RuntimeError> {
         let ticket = self.act(node, None, |engine, ticket, now| engine.recover(ticket, origin, now));
