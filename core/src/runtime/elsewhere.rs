@@ -134,13 +134,13 @@ impl Engine {
     }
 
     /// Whether what somebody shows of a daemon that is looked for does not tell where it went on: it is no later than the copy
-    /// here, or of this one, or of the copy that is gone, unless that one's host says so itself. It does not answer the
+    /// here or later than anybody believes, or of this one, or of the copy that is gone, unless that one's host says so itself. It does not answer the
     /// question, so that whoever is silent is waited for.
     pub(super) fn is_of_former(&self, claim: &Claim, by: NodeId) -> bool {
         let (body, host) = (claim.body(), claim.body().node());
         self.missing(body.entity.origin_hash()).is_some_and(|Missing { entity, epoch, gone, .. }| {
             let told_of = by != host && (host == gone || host == self.me());
-            body.entity == entity && (body.epoch <= epoch || told_of)
+            body.entity == entity && (body.epoch <= epoch || epoch.is_far_behind(body.epoch) || told_of)
         })
     }
 

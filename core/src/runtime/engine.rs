@@ -86,6 +86,8 @@ pub(super) struct Slot {
     pub(super) homes: Homes,
     /// Streams that hold events for which the mailbox had no room.
     pub(super) starved: Vec<u32>,
+    /// Room came free in its mailbox, and it is entered among those that have work for that.
+    pub(super) comes_round: bool,
     /// Channels may have something for it.
     pub(super) receives: bool,
 }

@@ -11,7 +11,7 @@ use super::spawn::is_dead;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::{DaemonKey, Ticket};
-use crate::directory::{Answer, Claim, ClaimBody, ClaimError, Finding, Haste, Query};
+use crate::directory::{Answer, Claim, ClaimBody, ClaimError, Finding, Haste, Pointer, Query};
 use crate::identity::{NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -348,7 +348,7 @@ impl Engine {
         }
         match claim.filter(|claim| claim.body().lineage == pointer.lineage && !self.is_dead(claim)) {
             None => self.pointers.forget(origin),
-            Some(next) if next.body().epoch > pointer.epoch && next.body().node() != self.me() => {
+            Some(next) if is_next(pointer, next.body()) && next.body().node() != self.me() => {
                 self.pointers.told(next.clone(), from, now.instant);
             }
             Some(_) => {}
@@ -405,4 +405,9 @@ impl Engine {
         slot.claim = Some(claim.clone());
         Ok(claim)
     }
+}
+
+/// Whether a claim may be that of the host behind a remembered one: later, but not later than anybody believes.
+fn is_next(pointer: &Pointer, body: &ClaimBody) -> bool {
+    body.epoch > pointer.epoch && !pointer.epoch.is_far_behind(body.epoch)
 }

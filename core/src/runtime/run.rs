@@ -278,7 +278,9 @@ impl Engine {
     /// Something was taken out of a mailbox: what waits for room there comes in before other work is done, and what waits behind
     /// it may begin.
     pub(super) fn room_came_free(&mut self, key: DaemonKey) {
-        self.work.runnable(key);
+        if self.slot_mut(key).is_some_and(|slot| !std::mem::replace(&mut slot.comes_round, true)) {
+            self.work.runnable(key);
+        }
     }
 
     /// How many of the first `most` waiting events may run: those before the first call whose reply there would be no room
@@ -306,6 +308,7 @@ impl Engine {
                 Next::Work(work) => return Some(work),
                 Next::Batch(key) => {
                     let Some(slot) = self.slot_mut(key) else { continue };
+                    slot.comes_round = false;
                     let may_run = matches!(slot.host.running, Running::Queued) && slot.host.may_run();
                     let most = if may_run { self.answerable(key, BATCH_EVENTS) } else { 0 };
                     let Some(Slot { host, .. }) = self.slot_mut(key) else { continue };
@@ -315,6 +318,8 @@ impl Engine {
                         }
                         self.feed_waiting(key, now);
                         self.pump(key, now);
+                        // A sender of this node hears that what it sent came in.
+                        self.settle_own(now);
                         continue;
                     }
                     let batch = host.take_batch(now.instant, most);

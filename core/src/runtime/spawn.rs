@@ -152,6 +152,7 @@ impl Engine {
             claim: None,
             homes: Homes::default(),
             starved: Vec::new(),
+            comes_round: false,
             receives: false,
         });
         debug_assert_eq!(index, key.slot as usize);
