@@ -11,9 +11,13 @@ import type {
   PublishReport,
 } from 'mesh-daemon';
 import { any, bare, closeAll, deferred, failure, node, pair, thrown, type Node } from './helpers/nodes';
+import { closeWires, Wire } from './helpers/proxy';
 
 jest.setTimeout(120_000);
-afterEach(closeAll);
+afterEach(async () => {
+  await closeAll();
+  closeWires();
+});
 
 /** Keeps what it is sent; its whole state. */
 class Keeper implements MeshDaemon {
@@ -135,6 +139,69 @@ test('hazard_42_one daemon leaving or stopping does not end the subscription of 
   await here.rt.stop(two);
   // The publisher hears of it in its own time.
   while ((await there.mesh.publish('news', Buffer.from('e'), RELIABLE)).attempted > 0);
+});
+
+/** Two nodes, and the wire between them. */
+async function wired(): Promise<[Node, Node, Wire]> {
+  const [here, there] = [await node(), await node()];
+  const wire = await Wire.to(there.mesh.localAddr());
+  await here.mesh.connect(wire.address);
+  return [here, there, wire];
+}
+
+test('a daemon leaves a channel with the queue group that it is coming again to', async () => {
+  const [here, there, wire] = await wired();
+  there.mesh.registerChannel({ name: 'news' });
+  const origin = await keeper(here);
+  const group = { queueGroup: 'g' };
+  await here.rt.subscribeChannel(origin, there.id, 'news', group);
+  // The publisher answers nothing before the last of it is asked.
+  wire.hold();
+  const left = here.rt.unsubscribeChannel(origin, there.id, 'news', group);
+  const came = failure(here.rt.subscribeChannel(origin, there.id, 'news', group));
+  const out = here.rt.unsubscribeChannel(origin, there.id, 'news');
+  await left;
+  expect(await came).toBeInstanceOf(ChannelError);
+  expect(here.rt.subscriptions(origin)).toEqual([]);
+  wire.release();
+  await out;
+  expect(here.rt.subscriptions(origin)).toEqual([]);
+  expect((await there.mesh.publish('news', Buffer.from('a'), RELIABLE)).attempted).toBe(0);
+});
+
+test('a daemon that ends while it is coming again to a queue group is out of it', async () => {
+  const [here, there, wire] = await wired();
+  there.mesh.registerChannel({ name: 'news' });
+  const origin = await keeper(here);
+  const group = { queueGroup: 'g' };
+  await here.rt.subscribeChannel(origin, there.id, 'news', group);
+  wire.hold();
+  const left = here.rt.unsubscribeChannel(origin, there.id, 'news', group);
+  const came = failure(here.rt.subscribeChannel(origin, there.id, 'news', group));
+  await here.rt.stop(origin);
+  await left;
+  expect(await came).toBeInstanceOf(ChannelError);
+  wire.release();
+  // The publisher hears of it in its own time.
+  while ((await there.mesh.publish('news', Buffer.from('a'))).attempted > 0);
+});
+
+test('what a daemon asks of channels once its node shuts down is rejected, and nothing hangs', async () => {
+  const [here, there] = await pair();
+  there.mesh.registerChannel({ name: 'news' });
+  const origin = await keeper(here);
+  await here.rt.subscribeChannel(origin, there.id, 'news');
+  const shutdown = here.mesh.shutdown();
+  const ask = (): Promise<unknown>[] => [
+    here.rt.subscribeChannel(origin, there.id, 'news', { queueGroup: 'g' }),
+    here.rt.unsubscribeChannel(origin, there.id, 'news'),
+    here.rt.spawn('keeper', Identity.generate(), { outputChannel: 'out' }),
+  ];
+  const during = ask().map(failure);
+  await shutdown;
+  for (const error of await Promise.all([...during, ...ask().map(failure)])) {
+    expect(error).toMatchObject({ name: 'DaemonError', code: 'ERR_DAEMON_SHUTTING_DOWN' });
+  }
 });
 
 test('a full mailbox holds back reliable messages, and drops others and counts them', async () => {

@@ -372,7 +372,7 @@ describe('hazards 12 and 20, requirement 134: what is left of stopped daemons', 
       await Promise.all([mesh.shutdown(), other.shutdown()]);`,
       '--expose-gc',
     );
-    const none = { streamsIn: 0, streamsOut: 0, migrations: 0, arrivingBytes: 0 };
+    const none = { streamsIn: 0, streamsOut: 0, migrations: 0, arrivingBytes: 0, peakStateBytes: 0 };
     expect(JSON.parse(out)).toEqual({
       collected: { daemons: 10_000, states: 10_000 },
       census: [

@@ -30,8 +30,8 @@ export interface Other {
   readonly id: bigint;
   /** A counter that lives there from the start. */
   readonly origin: bigint;
-  /** Has it spawn a counter of that identity. */
-  spawn(identity: Identity): Promise<void>;
+  /** Has it spawn a counter of that identity, or a follower: that one takes an event whenever a counter there has taken one. */
+  spawn(identity: Identity, kind?: 'counter' | 'follower'): Promise<void>;
   /** Has it start to move a daemon; resolves when that is under way. */
   migrate(origin: bigint, source: bigint, target: bigint): Promise<void>;
   /** Has it hold messages of this name from now on; `reached` resolves when there is one. */
@@ -50,12 +50,17 @@ export interface Other {
 const script = `
   const { createInterface } = require('node:readline');
   const { DaemonRuntime, Identity, MeshNode } = require('mesh-daemon');
+  let next = () => undefined;
   class Counter {
     seen = 0;
-    process(event) { this.seen += 1; return Buffer.from(this.seen + ':' + event.payload + ':' + process.pid); }
+    process(event) { this.seen += 1; next(); return Buffer.from(this.seen + ':' + event.payload + ':' + process.pid); }
     snapshot() { return Buffer.from(String(this.seen)); }
     restore(state) { this.seen = Number(state); }
     onStop(reason) { if (reason === 'fenced') console.log('onStop ' + reason); }
+  }
+  class Follower {
+    seen = 0;
+    async process() { await new Promise((resolve) => { next = resolve; }); return Buffer.from(String(this.seen++)); }
   }
   (async () => {
     const [psk, role, seed, ...peers] = process.argv.slice(1);
@@ -65,6 +70,7 @@ const script = `
     const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk, seeds, ...options });
     const rt = DaemonRuntime.create(mesh, { acceptMigrations: true, orchestrators: 'any' });
     rt.registerFactory('counter', () => new Counter());
+    rt.registerFactory('follower', () => new Follower());
     rt.on('daemon', (e) => { if (e.type === 'fenced') console.log('event ' + e.type); });
     rt.start();
     await mesh.start();
@@ -72,9 +78,10 @@ const script = `
     for (const peer of peers) await mesh.connect(peer);
     if (role === 'ends') mesh.on('peer', (e) => { if (e.type === 'lost') mesh.shutdown(); });
     process.stdin.on('end', () => mesh.shutdown());
+    const capacity = { follower: { mailboxCapacity: 8 } };
     const commands = {
-      async spawn(seed) {
-        await rt.spawn('counter', Identity.fromSeed(Buffer.from(seed, 'hex')));
+      async spawn(seed, kind) {
+        await rt.spawn(kind, Identity.fromSeed(Buffer.from(seed, 'hex')), capacity[kind]);
         return 'spawned';
       },
       async migrate(...numbers) {
@@ -130,8 +137,8 @@ async function start(role: 'joins' | 'stays' | 'ends', seed: string, peers: stri
     addr,
     id: BigInt(id),
     origin: BigInt(origin),
-    spawn: async (identity) => {
-      await ask('spawn', identity.toBytes().toString('hex'));
+    spawn: async (identity, kind = 'counter') => {
+      await ask('spawn', identity.toBytes().toString('hex'), kind);
     },
     migrate: async (...numbers) => {
       await ask('migrate', ...numbers);

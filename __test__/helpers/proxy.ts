@@ -1,4 +1,4 @@
-// A wire between two nodes that can be cut and mended.
+// A wire between two nodes that can be cut and mended, and stopped for a while.
 
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { once } from 'node:events';
@@ -60,6 +60,15 @@ export class Wire {
 
   mend(): void {
     this.#cut = false;
+  }
+
+  /** Passes on nothing, of either side, until it is released. */
+  hold(): void {
+    for (const socket of this.#sockets) socket.cork();
+  }
+
+  release(): void {
+    for (const socket of this.#sockets) socket.uncork();
   }
 
   close(): void {

@@ -48,6 +48,7 @@ mod recovering_targets;
 mod recovery;
 mod replayed_claims;
 mod respawns;
+mod restless_subscribers;
 mod sealing;
 mod senders;
 mod silent_others;

@@ -10,10 +10,10 @@ use mesh_daemon_core::runtime::RuntimeError;
 use super::in_world;
 use super::world::{How, Meddler, World};
 
-const PUBLISHER: usize = 0;
-const SOURCE: usize = 1;
+pub(super) const PUBLISHER: usize = 0;
+pub(super) const SOURCE: usize = 1;
 const TARGET: usize = 2;
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// A daemon that is in on `old` and is about to move; the first message of this name takes ten seconds.
 fn begin(world: &mut World, held: &'static str, nth: usize) -> OriginHash {
@@ -50,11 +50,11 @@ fn told(world: &mut World, ticket: Ticket) -> Result<(), RuntimeError> {
 }
 
 /// Which nodes are in with a daemon.
-fn nodes_in(world: &World, name: &str) -> Vec<NodeId> {
+pub(super) fn nodes_in(world: &World, name: &str) -> Vec<NodeId> {
     world.channel_roster(PUBLISHER, name).into_iter().map(|(node, _)| node).collect()
 }
 
-fn publish(world: &mut World, name: &str) -> u64 {
+pub(super) fn publish(world: &mut World, name: &str) -> u64 {
     let request = world.request(0, 0);
     world.publish(PUBLISHER, name, &request.encode(0));
     request.id
