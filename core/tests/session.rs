@@ -290,6 +290,25 @@ fn consuming_more_than_arrived_gives_no_more_back() {
 }
 
 #[test]
+fn who_has_no_window_for_a_record_of_the_bulk_lane_gets_no_session() {
+    let with_window = |bulk_window| {
+        let incarnation = Incarnation { started_at_ms: 5, salt: 6 };
+        LocalIdentity::new(Psk::new([1; 32]), EntityKeypair::generate(), incarnation, 1_000, bulk_window)
+            .expect("can sign")
+    };
+    let least = CREDIT_QUANTUM + MAX_RECORD_BODY as u64;
+    shake_hands(&with_window(least), &with_window(least));
+    let (listener, narrow) = (local(1), with_window(least - 1));
+    let (dialling, first) = Dialling::start(&narrow).expect("starts");
+    let (answering, answer) = Answering::start(&listener, &first).expect("same key");
+    let (last, _) = dialling.read_answer(&answer).expect("a wide one").finish(INTENT).expect("finishes");
+    assert!(matches!(answering.read_last(&last), Err(HandshakeError::Malformed(_))));
+    let (dialling, first) = Dialling::start(&listener).expect("starts");
+    let (_, answer) = Answering::start(&narrow, &first).expect("same key");
+    assert!(matches!(dialling.read_answer(&answer), Err(HandshakeError::Malformed(_))));
+}
+
+#[test]
 fn requirement_26_secrets_do_not_show() {
     let local = LocalIdentity::new(
         Psk::new([0xAB; 32]),

@@ -78,7 +78,7 @@ impl ChannelMachine {
         let epoch = asking.daemon.map_or(Epoch::FIRST, |proof| proof.epoch);
         let same = |grant: &Grant| grant.epoch == epoch && token.as_ref().is_ok_and(|token| *token == grant.token);
         if granted.is_some_and(same) {
-            return Ok(self.stands_at(stream, from, asking.from));
+            return self.stands_at(stream, from, asking.from);
         }
         let peer = self.peers.get(&from).ok_or(RefusalReason::Unauthorized)?;
         let presenter = asking.daemon.map_or(peer.entity, |proof| proof.entity);
@@ -121,10 +121,7 @@ impl ChannelMachine {
         };
         let was_in = granted.is_some();
         let renews = former.is_empty() && granted.is_some_and(|grant| grant.epoch == epoch);
-        let one_too_many = |group| {
-            let groups = channel.groups_on(from);
-            groups.len() >= MAX_GROUPS && !groups.contains(&group)
-        };
+        let one_too_many = |group| !channel.groups.is_on(group, from) && channel.groups.count_on(from) >= MAX_GROUPS;
         if !was_in && (peer.grants >= MAX_GRANTS || seat.group.is_some_and(one_too_many)) {
             return Err(RefusalReason::TooMany);
         }
@@ -137,7 +134,7 @@ impl ChannelMachine {
             throttle.succeeded(presenter);
         }
         if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {
-            if channel.sharing(from, stream.share) == 0 {
+            if !channel.has_seat(from, stream.share) {
                 peer.bases.insert(stream, channel.last_of(stream.share));
             }
             if channel.insert(from, seat, grant) {
@@ -149,7 +146,7 @@ impl ChannelMachine {
         }
         self.trust(issuers);
         let stands = if renews {
-            self.stands_at(stream, from, asking.from)
+            self.stands_at(stream, from, asking.from)?
         } else {
             let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
             self.goes_on(stream, from, &waiting, asking.from)
@@ -195,7 +192,7 @@ impl ChannelMachine {
         }
         let closes = channel.ring.closes();
         let stream = seat.stream(id);
-        let empty = channel.sharing(node, stream.share) == 0;
+        let empty = !channel.has_seat(node, stream.share);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.grants -= 1;
             if empty {

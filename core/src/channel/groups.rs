@@ -1,6 +1,7 @@
 //! The queue groups of a channel: who is in them, and whose turn it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{self, BTreeMap};
 
 use super::Subscriber;
 use super::feed::{GroupId, StreamId};
@@ -14,6 +15,8 @@ pub(super) type Member = (NodeId, Subscriber);
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: BTreeMap<GroupId, Group>,
+    /// In how many of them each node has members.
+    on_nodes: BTreeMap<NodeId, usize>,
     /// How often a message fell to a member of any group: the number of the last time.
     last: u64,
 }
@@ -41,19 +44,43 @@ pub(super) enum Fitness {
 impl Groups {
     /// None yet; the numbers of what falls to members begin behind `last`.
     pub(super) const fn behind(last: u64) -> Self {
-        Self { groups: BTreeMap::new(), last }
+        Self { groups: BTreeMap::new(), on_nodes: BTreeMap::new(), last }
     }
 
     pub(super) fn insert(&mut self, group: GroupId, member: Member) {
+        if !self.is_on(group, member.0) {
+            *self.on_nodes.entry(member.0).or_default() += 1;
+        }
         self.groups.entry(group).or_default().members.insert(member);
     }
 
     pub(super) fn remove(&mut self, group: GroupId, member: Member) {
         let Some(of) = self.groups.get_mut(&group) else { return };
-        of.members.remove(&member);
+        if !of.members.remove(&member) {
+            return;
+        }
         if of.members.is_empty() {
             self.groups.remove(&group);
         }
+        if !self.is_on(group, member.0)
+            && let btree_map::Entry::Occupied(mut count) = self.on_nodes.entry(member.0)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Whether a node has members in a group.
+    pub(super) fn is_on(&self, group: GroupId, node: NodeId) -> bool {
+        let of = self.groups.get(&group);
+        of.and_then(|of| of.members.range((node, Subscriber::Node)..).next()).is_some_and(|(at, _)| *at == node)
+    }
+
+    /// In how many groups a node has members.
+    pub(super) fn count_on(&self, node: NodeId) -> usize {
+        self.on_nodes.get(&node).copied().unwrap_or(0)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = GroupId> {
@@ -134,6 +161,24 @@ mod tests {
         (1..=3).for_each(|node| groups.remove(GROUP, member(node)));
         assert_eq!(groups.next(GROUP, |_| Fitness::Free), None);
         assert_eq!(groups.ids().count(), 0);
+    }
+
+    #[test]
+    fn in_how_many_groups_a_node_is_follows_its_members() {
+        let one = NodeId::new(1);
+        let daemon = (one, Subscriber::Daemon(crate::identity::EntityId::from_bytes([1; 32])));
+        let mut groups = three();
+        groups.insert(GROUP, daemon);
+        groups.insert(GROUP, daemon);
+        groups.insert(GroupId(2), daemon);
+        assert_eq!((groups.count_on(one), groups.is_on(GROUP, one), groups.is_on(GroupId(3), one)), (2, true, false));
+        groups.remove(GROUP, daemon);
+        groups.remove(GROUP, daemon);
+        assert_eq!((groups.count_on(one), groups.is_on(GROUP, one)), (2, true), "the node itself is a member");
+        groups.remove(GROUP, member(1));
+        groups.remove(GroupId(2), daemon);
+        assert_eq!((groups.count_on(one), groups.is_on(GROUP, one)), (0, false));
+        assert!(groups.on_nodes.len() == 2 && groups.is_on(GROUP, NodeId::new(2)));
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl ChannelMachine {
                 if known.is_some_and(|known| !resumed || known.incarnation != peer.incarnation) {
                     self.lost(peer.node, now);
                 }
-                self.deliveries_cut(peer.node);
+                self.deliveries_cut(peer.node, now);
                 self.peers
                     .entry(peer.node)
                     .or_insert_with(|| Peer::new(peer.entity, peer.incarnation, peer.max_payload));
@@ -303,6 +303,7 @@ impl ChannelMachine {
             PeerEvent::Ready { node } => {
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.ready = true;
+                    peer.ready_since = Some(now.instant);
                     self.ask_again(*node);
                     self.wakes.insert(*node);
                 }
@@ -310,7 +311,7 @@ impl ChannelMachine {
             PeerEvent::Suspected { node } => {
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.ready = false;
-                    self.deliveries_cut(*node);
+                    self.deliveries_cut(*node, now);
                     self.not_handed(*node);
                 }
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::ChannelId;
 use super::feed::StreamId;
@@ -26,6 +27,9 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 pub(super) const WINDOW: usize = 1024;
 /// Most bytes of them; one message of any size is always sent.
 pub(super) const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// How often a lane is sent once more because the peer asks for that, while it acknowledges nothing and its connection lasts.
+/// Each daemon on it may ask once.
+const MAX_REWINDS: u32 = 64;
 
 /// A peer that is not lost, or this node itself.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(super) struct Peer {
     pub(super) max_payload: u64,
     /// Whether records flow.
     pub(super) ready: bool,
+    /// Since when, on this connection.
+    pub(super) ready_since: Option<Instant>,
     /// Membership messages, in order. They outlive a broken connection: it may be broken in the eyes of one side only.
     pub(super) control: VecDeque<Vec<u8>>,
     control_bytes: usize,
@@ -52,6 +58,8 @@ pub(super) struct Peer {
     turn: Option<LaneKey>,
     /// The large message that is under way to it.
     pub(super) bulk: Option<UnderWay>,
+    /// Whether it gives credit for large messages.
+    pub(super) bulk_stall: Stall,
     /// The large message that is under way from it. Only the next one of these puts it aside: the other side may not know of a
     /// suspicion, and go on with it.
     pub(super) assembly: Option<Assembly>,
@@ -85,6 +93,8 @@ pub(super) struct Lane {
     sent_bytes: usize,
     /// Whether any of them is acknowledged.
     stall: Stall,
+    /// How often the peer has had it begin again since.
+    rewinds: u32,
 }
 
 /// One message for one peer.
@@ -149,9 +159,14 @@ impl Lane {
 
     /// Begins again at this entry.
     fn rewind_to(&mut self, index: usize) {
-        self.stall.over();
+        let again = self.entries.range(self.sent.min(index)..self.sent);
+        self.sent_bytes -= again.map(|entry| entry.payload.len()).sum::<usize>();
         self.sent = self.sent.min(index);
-        self.sent_bytes = self.entries.iter().take(self.sent).map(|entry| entry.payload.len()).sum();
+    }
+
+    /// How many entries do not come behind this number.
+    fn through(&self, number: u64) -> usize {
+        self.entries.partition_point(|entry| entry.head.number <= number)
     }
 }
 
@@ -162,6 +177,7 @@ impl Peer {
             incarnation,
             max_payload,
             ready: false,
+            ready_since: None,
             control: VecDeque::new(),
             control_bytes: 0,
             questions: Questions::default(),
@@ -172,6 +188,7 @@ impl Peer {
             waiting_bytes: 0,
             turn: None,
             bulk: None,
+            bulk_stall: Stall::default(),
             assembly: None,
             grants: 0,
             revocations: BTreeSet::new(),
@@ -334,36 +351,66 @@ impl Peer {
         if owed { self.bases.get(&key.stream).copied().unwrap_or(last) } else { last }
     }
 
-    /// A subscriber goes on behind this number: what comes after it is sent again, together with `missing`, which is in
-    /// order and not in the lane.
+    /// How much there is room for of what did not wait anywhere.
+    pub(super) const fn room(&self) -> Room {
+        Room {
+            messages: MAX_WAITING.saturating_sub(self.waiting),
+            bytes: MAX_WAITING_BYTES.saturating_sub(self.waiting_bytes),
+        }
+    }
+
+    /// A subscriber goes on behind this number: what comes after it is sent again, together with `missing`, which comes after it
+    /// and is not in the lane.
     pub(super) fn go_back(&mut self, key: LaneKey, from: u64, missing: Vec<Entry>) {
         self.bases.entry(key.stream).and_modify(|base| *base = (*base).min(from)).or_insert(from);
-        if !missing.is_empty() {
-            self.waiting += missing.len();
-            self.waiting_bytes += missing.iter().map(|entry| entry.payload.len()).sum::<usize>();
-            self.lanes.entry(key).or_default().entries.extend(missing);
+        self.begin_behind(key, from);
+        if missing.is_empty() {
+            return;
         }
+        self.waiting += missing.len();
+        self.waiting_bytes += missing.iter().map(|entry| entry.payload.len()).sum::<usize>();
+        // What was sent stays in front: it is acknowledged up to where it is behind `from`.
+        let entries = &mut self.lanes.entry(key).or_default().entries;
+        entries.extend(missing);
+        entries.make_contiguous().sort_by_key(|entry| entry.head.number);
+    }
+
+    /// What comes after this number is sent again to one that is in and asks for it; false when it asks too often.
+    pub(super) fn go_back_again(&mut self, key: LaneKey, from: u64) -> bool {
+        if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.through(from) < lane.sent) {
+            if lane.rewinds >= MAX_REWINDS {
+                return false;
+            }
+            lane.rewinds += 1;
+        }
+        self.begin_behind(key, from);
+        true
+    }
+
+    fn begin_behind(&mut self, key: LaneKey, from: u64) {
         if key.stream.member().is_some() {
             // It may have begun before the member was there to take it.
             self.bulk.take_if(|bulk| bulk.lane == key);
         }
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        // What was sent stays in front: it is acknowledged up to where it is behind `from`.
-        lane.entries.make_contiguous().sort_by_key(|entry| entry.head.number);
-        let first = lane.entries.partition_point(|entry| entry.head.number <= from);
-        lane.rewind_to(first);
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.rewind_to(lane.through(from));
+        }
     }
 
-    /// The streams in which something waits, with what `stall` says of those of which something was sent and is not
-    /// acknowledged. Of what could not be sent nobody can say that it is not taken.
-    pub(super) fn unacknowledged(&mut self, mut stall: impl FnMut(&mut Stall) -> bool) -> Vec<(StreamId, bool)> {
+    /// The streams in which something waits, and whether it has waited for too long: something was sent and is not acknowledged,
+    /// or is large and there is no credit for it. Of what could not be sent for want of a connection nobody can say that it is
+    /// not taken.
+    pub(super) fn unacknowledged(&mut self, jobs: &Jobs, now: Instant) -> Vec<(StreamId, bool)> {
+        let wants_credit = self.bulk.is_some() || self.pick(jobs, true).is_some();
+        if self.ready && !wants_credit {
+            self.bulk_stall.over();
+        }
+        let gives_no_credit = self.bulk_stall.is_silent(self.ready && wants_credit, now);
         let mut waiting = Vec::new();
         for (key, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.entries.is_empty()) {
-            let sent = self.ready && lane.sent > 0;
-            if !sent {
-                lane.stall.over();
-            }
-            waiting.push((key.stream, sent && stall(&mut lane.stall)));
+            let silent = lane.stall.is_silent(self.ready && lane.sent > 0, now);
+            let next_is_large = || lane.next().is_some_and(|next| next.is_large() && jobs.may_send(next));
+            waiting.push((key.stream, silent || (gives_no_credit && next_is_large())));
         }
         waiting
     }
@@ -379,6 +426,7 @@ impl Peer {
             lane.sent -= 1;
             lane.sent_bytes -= entry.payload.len();
             lane.stall.over();
+            lane.rewinds = 0;
             self.bases.entry(key.stream).and_modify(|base| *base = entry.head.number.max(*base));
             self.left(key, &entry);
             done.push(entry);
@@ -414,11 +462,18 @@ impl Peer {
     }
 
     /// The connection may be gone: what was sent and not acknowledged is to be sent again. Gives the jobs of what had begun.
-    pub(super) fn rewind(&mut self) -> Vec<PublishId> {
-        self.bulk = None;
+    pub(super) fn rewind(&mut self, now: Instant) -> Vec<PublishId> {
+        let connected = self.ready_since.take();
+        if self.bulk.take().is_some() {
+            self.bulk_stall.cut(now, connected);
+        }
         let mut begun = Vec::new();
         for lane in self.lanes.values_mut() {
+            if lane.sent > 0 {
+                lane.stall.cut(now, connected);
+            }
             lane.rewind_to(0);
+            lane.rewinds = 0;
             for entry in &mut lane.entries {
                 if std::mem::take(&mut entry.started) {
                     begun.push(entry.job);

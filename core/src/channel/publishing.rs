@@ -351,10 +351,10 @@ impl ChannelMachine {
     }
 
     /// A connection is gone: what needs no acknowledgement is lost, the rest begins again.
-    pub(super) fn deliveries_cut(&mut self, node: NodeId) {
+    pub(super) fn deliveries_cut(&mut self, node: NodeId, now: Moment) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let lost = peer.take(|_, entry| !entry.head.reliable);
-        let begun = peer.rewind();
+        let begun = peer.rewind(now.instant);
         self.undelivered(node, lost, &ChannelError::NotConnected(node));
         for job in begun {
             let next = self.jobs.stopped(job, node);

@@ -117,15 +117,35 @@ impl Ring {
         }
     }
 
-    /// What of a stream comes behind a number, and the last number that is gone.
-    pub(super) fn behind(&self, stream: StreamId, from: u64) -> (Vec<(DataHead, Bytes)>, u64) {
-        let kept = self.kept.iter().flatten();
-        let of_stream = kept.filter_map(|message| Some((message.head_in(stream)?, message.payload.clone())));
-        let gone = match stream.share {
+    /// Nobody is to have a message any more.
+    pub(super) fn forget(&mut self, sequence: u64) {
+        let Some(kept) = &mut self.kept else { return };
+        let at = kept.partition_point(|message| message.head.number < sequence);
+        if kept.get(at).is_some_and(|message| message.head.number == sequence)
+            && let Some(message) = kept.remove(at)
+        {
+            self.bytes -= message.payload.len();
+        }
+    }
+
+    /// What of a stream comes behind a number, in the order in which it was published.
+    pub(super) fn behind(&self, stream: StreamId, from: u64) -> impl Iterator<Item = (DataHead, &Bytes)> {
+        let first = move |kept: &VecDeque<Recent>| match stream.share {
+            Share::All => kept.partition_point(|message| message.head.number <= from),
+            // What falls to another member later has a later number for that one.
+            Share::Member(..) => 0,
+        };
+        let kept = self.kept.iter().flat_map(move |kept| kept.range(first(kept)..));
+        let of_stream = kept.filter_map(move |message| Some((message.head_in(stream)?, &message.payload)));
+        of_stream.filter(move |(head, _)| head.number > from)
+    }
+
+    /// The last number in a stream that is gone.
+    pub(super) const fn gone(&self, share: Share) -> u64 {
+        match share {
             Share::All => self.gone,
             Share::Member(..) => self.gone_share,
-        };
-        (of_stream.filter(|(head, _)| head.number > from).collect(), gone)
+        }
     }
 }
 

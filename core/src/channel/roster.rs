@@ -204,19 +204,19 @@ impl Channel {
         on_node.flat_map(|on_node| on_node.range(share.seats())).map(|(&seat, _)| seat).collect()
     }
 
-    /// How many there are.
-    pub(super) fn sharing(&self, node: NodeId, share: Share) -> usize {
-        self.members.get(&node).map_or(0, |on_node| on_node.range(share.seats()).count())
+    /// Whether there is one.
+    pub(super) fn has_seat(&self, node: NodeId, share: Share) -> bool {
+        self.members.get(&node).is_some_and(|on_node| on_node.range(share.seats()).next().is_some())
+    }
+
+    /// Whether there are several.
+    pub(super) fn is_shared(&self, node: NodeId, share: Share) -> bool {
+        self.members.get(&node).is_some_and(|on_node| on_node.range(share.seats()).nth(1).is_some())
     }
 
     /// Everybody on a node.
     pub(super) fn seats_on(&self, node: NodeId) -> Vec<Seat> {
         self.members.get(&node).into_iter().flat_map(BTreeMap::keys).copied().collect()
-    }
-
-    /// The groups in which a node has members.
-    pub(super) fn groups_on(&self, node: NodeId) -> BTreeSet<GroupId> {
-        self.members.get(&node).into_iter().flatten().filter_map(|(seat, _)| seat.group).collect()
     }
 
     /// The nodes that every message goes to.

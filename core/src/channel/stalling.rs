@@ -19,19 +19,45 @@ pub const STALLED: Duration = Duration::from_secs(120);
 /// How long a publisher waits for a node to take anything.
 const SILENT: Duration = Duration::from_secs(240);
 
-/// Since when somebody has been seen to take nothing.
+/// For how long somebody has been seen to take nothing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stall(Option<Instant>);
+pub(super) struct Stall {
+    /// Before the last pause.
+    before: Duration,
+    /// And since then.
+    since: Option<Instant>,
+}
 
 impl Stall {
     /// It took something, or nothing waits for it.
     pub(super) fn over(&mut self) {
-        self.0 = None;
+        *self = Self::default();
+    }
+
+    /// Nothing can be sent to it for now: that time does not count. What was before does, or a connection that breaks again and
+    /// again would be a way to take nothing for ever.
+    fn pause(&mut self, now: Instant) {
+        let since = self.since.take();
+        self.before += since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    }
+
+    /// A connection is gone that was there since `connected`, on which something waited for it.
+    pub(super) fn cut(&mut self, now: Instant, connected: Option<Instant>) {
+        self.since = self.since.or(connected);
+        self.pause(now);
     }
 
     /// Something waits for it now. Whether that has been so for too long.
     fn lasts(&mut self, now: Instant, most: Duration) -> bool {
-        now.saturating_duration_since(*self.0.get_or_insert(now)) >= most
+        self.before + now.saturating_duration_since(*self.since.get_or_insert(now)) >= most
+    }
+
+    /// Whether a node has taken nothing for too long, while something is expected of it; it is not while nothing can be sent.
+    pub(super) fn is_silent(&mut self, expected: bool, now: Instant) -> bool {
+        if !expected {
+            self.pause(now);
+        }
+        expected && self.lasts(now, SILENT)
     }
 }
 
@@ -53,7 +79,7 @@ impl ChannelMachine {
         }
         let mut silent: Vec<_> = Vec::new();
         for (&node, peer) in &mut self.peers {
-            for (stream, lasts) in peer.unacknowledged(|stall| stall.lasts(now.instant, SILENT)) {
+            for (stream, lasts) in peer.unacknowledged(&self.jobs, now.instant) {
                 waiting = true;
                 silent.extend(lasts.then_some((node, stream)));
             }

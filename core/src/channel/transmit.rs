@@ -104,6 +104,7 @@ impl ChannelMachine {
                 return true;
             }
             under_way.sent = end;
+            peer.bulk_stall.over();
             if end < under_way.payload.len() {
                 continue;
             }

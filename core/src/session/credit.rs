@@ -12,10 +12,10 @@ pub const BULK_WINDOW: u64 = 4 * 1024 * 1024;
 /// Credit below this is held back. About half a frame: what comes back late stands in front of fast records until then.
 pub const CREDIT_QUANTUM: u64 = 32 * 1024;
 
-const _: () = assert!(
-    BULK_WINDOW >= CREDIT_QUANTUM + MAX_RECORD_BODY as u64,
-    "credit held back for coalescing never keeps a whole record from fitting"
-);
+/// The least window of a peer: credit that is held back for coalescing never keeps a whole record from fitting.
+pub(super) const MIN_BULK_WINDOW: u64 = CREDIT_QUANTUM + MAX_RECORD_BODY as u64;
+
+const _: () = assert!(BULK_WINDOW >= MIN_BULK_WINDOW);
 
 /// The sender's side.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use std::fmt;
 use snow::{Builder, HandshakeState};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::credit::MIN_BULK_WINDOW;
 use super::{HandshakeError, Transport};
 use crate::identity::{EntityId, EntityKeypair, IdentityError, Incarnation, NodeId, NodeStaticSecret, Signature};
 use crate::wire::codec;
@@ -273,6 +274,9 @@ fn prove(
     entity
         .verify(&text, &Signature::from_bytes(payload.signature))
         .map_err(|_| HandshakeError::BadSignature(entity))?;
+    if payload.bulk_window < MIN_BULK_WINDOW {
+        return Err(HandshakeError::Malformed(format!("a window of {} bytes", payload.bulk_window)));
+    }
     let peer = ProvenPeer {
         entity,
         node: entity.node_id(),

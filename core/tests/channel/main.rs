@@ -5,6 +5,7 @@ mod capabilities;
 mod crossing;
 mod delivery;
 mod groups;
+mod hostile;
 mod large;
 mod membership;
 mod moving;

@@ -30,6 +30,7 @@ pub(crate) struct Node {
     pub(crate) machine: ChannelMachine,
     pub(crate) events: VecDeque<ChannelEvent>,
     incarnation: Incarnation,
+    max_payload: u64,
 }
 
 /// One direction of a connection.
@@ -89,7 +90,7 @@ impl Net {
             let incarnation = Incarnation { started_at_ms: 1, salt: index as u64 };
             let subnet = Subnet::new(levels).expect("1 to 4 levels");
             let machine = ChannelMachine::new(keypair.entity_id(), incarnation, subnet, MAX_PAYLOAD);
-            Node { keypair, machine, events: VecDeque::new(), incarnation }
+            Node { keypair, machine, events: VecDeque::new(), incarnation, max_payload: MAX_PAYLOAD }
         });
         let now = Moment { instant: Instant::now(), unix: START };
         Self { nodes: nodes.collect(), wires: BTreeMap::new(), now }
@@ -149,8 +150,16 @@ impl Net {
             entity: node.keypair.entity_id(),
             incarnation: node.incarnation,
             static_key: [0; 32],
-            max_payload: MAX_PAYLOAD,
+            max_payload: node.max_payload,
         }
+    }
+
+    /// A node without sessions takes smaller payloads than the others.
+    pub(crate) fn limit(&mut self, at: usize, max_payload: u64) {
+        let node = &mut self.nodes[at];
+        let (entity, subnet) = (node.keypair.entity_id(), Subnet::default());
+        node.max_payload = max_payload;
+        node.machine = ChannelMachine::new(entity, node.incarnation, subnet, max_payload);
     }
 
     /// One node hears nothing of another for a while; the connection is there, and the other one knows of nothing.
