@@ -254,9 +254,10 @@ impl ChannelMachine {
             taking.turn = Some(key);
         }
         if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            subscription.advance(daemon, message.place);
-            self.settle_held(key);
-            self.settle_own(now);
+            if subscription.advance(daemon, message.place) {
+                self.settle_held(key);
+                self.settle_own(now);
+            }
         }
     }
 
@@ -349,6 +350,7 @@ impl ChannelMachine {
     /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.
     pub(super) fn settle_held(&mut self, key: Key) {
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        subscription.look_at_rear();
         let through = subscription.taken_by_all();
         subscription.held.release(through);
         if subscription.acknowledge(through) {

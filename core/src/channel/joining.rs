@@ -10,7 +10,7 @@ use super::holding::{HeldMessages, Key};
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
 use super::stalling::Stall;
-use super::taken::Taken;
+use super::taken::{Rear, Taken};
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
@@ -51,6 +51,8 @@ pub(super) struct Subscription {
     pub(super) received_reliable: u64,
     /// What daemons have yet to take.
     pub(super) held: HeldMessages,
+    /// How many stand where everybody has taken everything, when that was last looked at.
+    pub(super) rear: Rear,
     /// The number through which the publisher was told that everything was taken.
     acknowledged: u64,
     pub(super) members: BTreeMap<Subscriber, Membership>,
@@ -134,7 +136,8 @@ impl Membership {
 impl Subscription {
     fn new(feed: &Feed, share: Share) -> Self {
         let (held, members) = (HeldMessages::default(), BTreeMap::new());
-        Self { feed: feed.clone(), share, received: 0, received_reliable: 0, held, acknowledged: 0, members }
+        let rear = Rear::default();
+        Self { feed: feed.clone(), share, received: 0, received_reliable: 0, held, rear, acknowledged: 0, members }
     }
 
     /// Whether what arrives is looked at. A member of a group that leaves takes nothing more: that falls to others.
@@ -179,12 +182,24 @@ impl Subscription {
         self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.is_handed())?.through()
     }
 
-    /// A daemon has taken a message.
-    pub(super) fn advance(&mut self, daemon: EntityId, number: u64) {
-        if let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) {
-            membership.taken.advance(number);
-            membership.stall.over();
-        }
+    /// A daemon has taken a message. Whether everybody may have taken more now.
+    pub(super) fn advance(&mut self, daemon: EntityId, number: u64) -> bool {
+        let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) else { return false };
+        let before = membership.taken.floor();
+        membership.taken.advance(number);
+        membership.stall.over();
+        self.rear.left(before)
+    }
+
+    /// Looks who stands furthest back.
+    pub(super) fn look_at_rear(&mut self) {
+        self.rear = Rear::of(self.positions());
+    }
+
+    /// Where those stand who take it, as far as that is known.
+    fn positions(&self) -> impl Iterator<Item = u64> {
+        let members = self.members.values().filter(|membership| membership.takes());
+        members.filter_map(|membership| membership.through().or(membership.room))
     }
 
     /// The number through which everybody has taken everything.
@@ -196,11 +211,7 @@ impl Subscription {
             Share::Member(_, Subscriber::Node) => {
                 self.members.values().find_map(|membership| membership.room).unwrap_or(self.received)
             }
-            Share::All => {
-                let members = self.members.values().filter(|membership| membership.takes());
-                let taken = members.filter_map(|membership| membership.through().or(membership.room)).min();
-                taken.map_or(self.received, |all| all.min(self.received))
-            }
+            Share::All => self.positions().min().map_or(self.received, |all| all.min(self.received)),
         }
     }
 

@@ -10,6 +10,7 @@ use super::holding::Key;
 use super::joining::Subscription;
 use super::machine::{ChannelMachine, Subscriber};
 use super::peers::Peer;
+use super::taken::Rear;
 use crate::identity::NodeId;
 use crate::wire::channels::ChannelMessage;
 use crate::wire::codec;
@@ -75,6 +76,10 @@ impl ChannelMachine {
         let (publisher, stream) = key;
         let Some(membership) = self.membership(key, subscriber) else { return };
         let former = std::mem::replace(&mut membership.question, question);
+        if let Some(subscription) = self.subscriptions.get_mut(&key) {
+            // Who leaves holds nothing up, and who comes may stand behind all others.
+            subscription.rear = Rear::default();
+        }
         let Some(peer) = self.peers.get_mut(&publisher) else { return };
         if let Some(former) = former {
             peer.questions.open.remove(&former.number());

@@ -7,6 +7,7 @@ mod delivery;
 mod groups;
 mod hostile;
 mod large;
+mod many;
 mod membership;
 mod moving;
 mod net;
