@@ -24,10 +24,14 @@ impl Channels {
     pub fn read(&self, reader: ReaderId, most: usize, bytes: usize) -> Vec<ArrivedMessage> {
         self.act(|state, _| {
             let Some(reader) = state.readers.get_mut(&reader) else { return Vec::new() };
-            let had_room = reader.lacks_room_for().is_none();
+            let (key, had_room) = (reader.key(), reader.lacks_room_for().is_none());
             let messages = reader.read(most, bytes);
             if !had_room {
-                state.stirred.insert(reader.key());
+                state.stirred.insert(key);
+            }
+            if !messages.is_empty() {
+                // Also while that makes no room for what comes next.
+                state.machine.readers_go_on(key);
             }
             messages
         })

@@ -15,4 +15,5 @@ mod nodes;
 mod revocations;
 mod simulation;
 mod slow;
+mod slow_readers;
 mod tokens;
