@@ -234,14 +234,16 @@ impl ChannelMachine {
                 return Err(ChannelError::InvalidArgument(message));
             }
             Some(channel) => {
-                let former = channel.config.priority;
+                let (former, was_gated) = (channel.config.priority, channel.config.is_gated());
                 channel.reconfigure(config, now);
                 let priority = channel.config.priority;
                 if priority != former {
                     self.peers.values_mut().for_each(|peer| peer.rank(id, priority));
                 }
                 let Some(channel) = self.channels.get(&id) else { return Ok(()) };
-                let (outdated, end) = (channel.outdated(self.rules_for_members(now)), channel.next_end());
+                // Who came in while nobody looked at tokens may have one that has yet to begin.
+                let rules = if was_gated { self.rules_for_members(now) } else { self.rules(now) };
+                let (outdated, end) = (channel.outdated(rules), channel.next_end());
                 for (node, seat, error) in outdated {
                     self.evict(id, node, seat, error.into(), now);
                 }

@@ -4,6 +4,7 @@ mod again;
 mod capabilities;
 mod crossing;
 mod delivery;
+mod gated_later;
 mod groups;
 mod hostile;
 mod large;
