@@ -190,6 +190,8 @@ pub struct ChannelMachine {
     pub(super) wakes: BTreeSet<NodeId>,
     /// When tokens, subscribers, and what is kept for a while are looked at next.
     look_at: Option<Instant>,
+    /// When peers are asked next for revocations that came too often. Who brings these has a say in that, and it costs less.
+    ask_at: Option<Instant>,
 }
 
 impl ChannelMachine {
@@ -215,6 +217,7 @@ impl ChannelMachine {
             events: VecDeque::new(),
             wakes: BTreeSet::new(),
             look_at: None,
+            ask_at: None,
         }
     }
 
@@ -344,6 +347,16 @@ impl ChannelMachine {
 
     /// Time has passed: tokens may have ended, and subscribers taken nothing for too long.
     pub fn tick(&mut self, now: Moment) {
+        if self.ask_at.is_some_and(|at| at <= now.instant) {
+            self.ask_at = self.ask_put_off(now);
+        }
+        if self.look_at.into_iter().chain(self.daemons.next_forgotten()).any(|at| at <= now.instant) {
+            self.look(now);
+        }
+        self.settle_own(now);
+    }
+
+    fn look(&mut self, now: Moment) {
         self.channels.values_mut().for_each(|channel| channel.ring.close_if_due(now.instant));
         let ids: Vec<_> = self.channels.keys().copied().collect();
         for id in ids {
@@ -354,9 +367,7 @@ impl ChannelMachine {
         let next_end = self.channels.values().filter_map(Channel::next_end).min();
         self.look_at = next_end.map(|end| sweep_time(end, now));
         self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
-        self.ask_put_off(now);
         self.end_stalled(now);
-        self.settle_own(now);
     }
 
     /// Puts out whose token has ended, and whose node no longer offers what it has to.
@@ -380,9 +391,14 @@ impl ChannelMachine {
         self.look_at = self.look_at.into_iter().chain(at).min();
     }
 
+    /// Peers may be asked for revocations then.
+    pub(super) fn ask_by(&mut self, at: Instant) {
+        self.ask_at = Some(self.ask_at.map_or(at, |before| before.min(at)));
+    }
+
     /// When [`tick`](Self::tick) is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.look_at.into_iter().chain(self.daemons.next_forgotten()).min()
+        self.look_at.into_iter().chain(self.ask_at).chain(self.daemons.next_forgotten()).min()
     }
 
     /// The next thing to tell.

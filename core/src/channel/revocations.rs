@@ -14,6 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::machine::{ChannelEvent, ChannelMachine, Moment, RequestId};
 use super::peers::Peer;
 use super::raises::Raise;
@@ -203,6 +205,9 @@ impl ChannelMachine {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.revocations = self.revocations.held.keys().copied().collect();
             peer.raises.again();
+            if let Some(at) = peer.raises.next() {
+                self.ask_by(at);
+            }
         }
     }
 
@@ -232,7 +237,7 @@ impl ChannelMachine {
         if self.revocations.held.contains_key(&issuer) {
             match peer.raises.admit(issuer, now.instant) {
                 Raise::Now => {}
-                Raise::Later(at) => return self.look_by(Some(at)),
+                Raise::Later(at) => return self.ask_by(at),
                 Raise::Never => return self.kept_out(from),
             }
         }
@@ -248,8 +253,8 @@ impl ChannelMachine {
         self.apply(issuer, now);
     }
 
-    /// Asks peers for what they said more often than it was looked at: for the latest of it.
-    pub(super) fn ask_put_off(&mut self, now: Moment) {
+    /// Asks peers for what they said more often than it was looked at: for the latest of it. Gives when there is more.
+    pub(super) fn ask_put_off(&mut self, now: Moment) -> Option<Instant> {
         let due = |(&node, peer): (&NodeId, &mut Peer)| {
             let issuers = peer.raises.due(now.instant).into_iter();
             issuers.map(move |issuer| (node, issuer)).collect::<Vec<_>>()
@@ -259,7 +264,7 @@ impl ChannelMachine {
             // A peer that takes no more tells all of it when its session begins anew.
             let _kept = self.say(node, &ChannelMessage::WhoRevoked { issuer });
         }
-        self.look_by(self.peers.values().filter_map(|peer| peer.raises.next()).min());
+        self.peers.values().filter_map(|peer| peer.raises.next()).min()
     }
 
     pub(super) fn on_who_revoked(&mut self, from: NodeId, issuer: EntityId) {

@@ -303,12 +303,8 @@ impl Channel {
         true
     }
 
-    /// When the next token ends, in unix seconds.
+    /// No token ends before this, in unix seconds; whether one does then is found out when it is time to look.
     pub(super) fn next_end(&self) -> Option<u64> {
-        if !self.config.is_gated() {
-            return None;
-        }
-        let grants = self.members.values().flat_map(BTreeMap::values);
-        grants.flat_map(Grant::ends).min()
+        Some(self.next_sweep).filter(|end| self.config.is_gated() && *end < u64::MAX)
     }
 }
