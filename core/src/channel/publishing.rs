@@ -1,6 +1,7 @@
 //! Messages that are being sent, and their reports.
 
 use std::collections::btree_map::{self, BTreeMap};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use minicbor::bytes::ByteArray;
@@ -9,7 +10,7 @@ use super::feed::{Share, StreamId};
 use super::machine::{ChannelEvent, ChannelMachine, Moment};
 use super::peers::{Entry, LaneKey};
 use super::ring::Recent;
-use super::{ChannelError, ChannelName};
+use super::{ChannelError, ChannelId, ChannelName};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;
 use crate::wire::channels::DataHead;
@@ -83,6 +84,8 @@ pub(super) struct Room {
 
 #[derive(Debug)]
 struct Job {
+    /// Which message it is: its channel, and its number there.
+    message: (ChannelId, u64),
     options: PublishOptions,
     size: usize,
     report: PublishReport,
@@ -92,6 +95,8 @@ struct Job {
     active: u32,
     /// Nodes with deliveries that have not begun, and how many.
     waiting: BTreeMap<NodeId, u32>,
+    /// The last one of them that a place was for.
+    turn: Option<NodeId>,
 }
 
 /// How one delivery ended.
@@ -100,14 +105,19 @@ enum Ended {
     One,
     /// It was the last.
     All(PublishReport),
-    /// It failed, and with it the publication.
-    Failed(ChannelError),
+    /// It failed, and with it the publication of this message.
+    Failed(ChannelError, (ChannelId, u64)),
 }
 
 impl Jobs {
     /// Whether a message may be under way now, as far as the other deliveries of its publication are concerned.
     pub(super) fn may_send(&self, entry: &Entry) -> bool {
         entry.started || self.map.get(&entry.job).is_none_or(|job| job.active < job.options.max_inflight.max(1))
+    }
+
+    /// Whether one is not over.
+    pub(super) fn has(&self, id: PublishId) -> bool {
+        self.map.contains_key(&id)
     }
 
     /// How many there are.
@@ -145,12 +155,12 @@ impl Jobs {
         }
     }
 
-    /// A delivery that had begun has to begin again. Gives whom that makes room for.
-    fn stopped(&mut self, id: PublishId, node: NodeId) -> Vec<NodeId> {
+    /// A delivery that had begun has to begin again. Gives whom that makes room for, of those that can take it.
+    fn stopped(&mut self, id: PublishId, node: NodeId, can: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
         let Some(job) = self.map.get_mut(&id) else { return Vec::new() };
         job.active -= 1;
         job.waits(node);
-        job.next_in_turn()
+        job.next_in_turn(can)
     }
 
     fn ended(
@@ -159,6 +169,7 @@ impl Jobs {
         node: NodeId,
         started: bool,
         outcome: Result<(), ChannelError>,
+        can: impl Fn(NodeId) -> bool,
     ) -> (Ended, Vec<NodeId>) {
         let Some(job) = self.map.get_mut(&id) else { return (Ended::One, Vec::new()) };
         job.left -= 1;
@@ -170,13 +181,14 @@ impl Jobs {
         match outcome {
             Ok(()) => job.report.delivered += 1,
             Err(error) if job.options.on_failure == OnFailure::FailFast => {
+                let message = job.message;
                 self.forget(id);
-                return (Ended::Failed(error), Vec::new());
+                return (Ended::Failed(error, message), Vec::new());
             }
             Err(error) => job.report.errors.push((node, error)),
         }
         if job.left > 0 {
-            return (Ended::One, job.next_in_turn());
+            return (Ended::One, job.next_in_turn(can));
         }
         let report = self.forget(id).map(|job| job.report).unwrap_or_default();
         (Ended::All(report), Vec::new())
@@ -190,9 +202,20 @@ impl Jobs {
 }
 
 impl Job {
-    /// Who may begin, whenever half of the places are free: asking at each one would cost the square of a large roster.
-    fn next_in_turn(&self) -> Vec<NodeId> {
-        if self.active > self.options.max_inflight / 2 { Vec::new() } else { self.waiting.keys().copied().collect() }
+    /// Who may begin now that a place may be free: the next one that can. It may have no room, so once half of the places are
+    /// free it is all; asking all at each place would cost the square of a large roster.
+    fn next_in_turn(&mut self, can: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+        if self.active <= self.options.max_inflight / 2 {
+            return self.waiting.keys().copied().collect();
+        }
+        if self.active >= self.options.max_inflight {
+            return Vec::new();
+        }
+        let turn = self.turn.unwrap_or(NodeId::new(0));
+        let behind = self.waiting.range((Bound::Excluded(turn), Bound::Unbounded));
+        let next = behind.chain(self.waiting.range(..=turn)).map(|(&node, _)| node).find(|node| can(*node));
+        self.turn = next.or(self.turn);
+        next.into_iter().collect()
     }
 
     fn waits(&mut self, node: NodeId) {
@@ -279,7 +302,8 @@ impl ChannelMachine {
         }
         self.jobs.bytes += size;
         let left = deliveries.len();
-        let mut job = Job { options, size, report, left, active: 0, waiting: BTreeMap::new() };
+        let message = (name.id(), number);
+        let mut job = Job { message, options, size, report, left, active: 0, waiting: BTreeMap::new(), turn: None };
         for (node, ..) in &deliveries {
             job.waits(*node);
         }
@@ -289,7 +313,7 @@ impl ChannelMachine {
             if let Err(error) = self.enter(node, key, entry, room) {
                 self.delivery_ended(id, node, false, Err(error));
             }
-            if !self.jobs.map.contains_key(&id) {
+            if !self.jobs.has(id) {
                 // It failed fast: whoever was not served is not.
                 break;
             }
@@ -326,14 +350,20 @@ impl ChannelMachine {
         started: bool,
         outcome: Result<(), ChannelError>,
     ) {
-        let (ended, next) = self.jobs.ended(id, node, started, outcome);
+        let can = |node| self.peers.get(&node).is_some_and(|peer| peer.ready);
+        let (ended, next) = self.jobs.ended(id, node, started, outcome, can);
         self.wakes.extend(next);
         match ended {
             Ended::One => {}
             Ended::All(report) => self.events.push_back(ChannelEvent::Published { id, result: Ok(report) }),
-            Ended::Failed(error) => {
+            Ended::Failed(error, (channel, number)) => {
+                let is_it = |entry: &Entry| (entry.head.channel, entry.head.sequence()) == (channel.0, number);
                 for peer in self.peers.values_mut() {
-                    drop(peer.take(|_, entry| entry.job == id));
+                    drop(peer.take(|_, entry| is_it(entry)));
+                }
+                // Nor do daemons get it that go on from elsewhere.
+                if let Some(channel) = self.channels.get_mut(&channel) {
+                    channel.ring.forget(number);
                 }
                 self.events.push_back(ChannelEvent::Published { id, result: Err(error) });
             }
@@ -357,7 +387,8 @@ impl ChannelMachine {
         let begun = peer.rewind(now.instant);
         self.undelivered(node, lost, &ChannelError::NotConnected(node));
         for job in begun {
-            let next = self.jobs.stopped(job, node);
+            let can = |node| self.peers.get(&node).is_some_and(|peer| peer.ready);
+            let next = self.jobs.stopped(job, node, can);
             self.wakes.extend(next);
         }
     }

@@ -7,6 +7,7 @@
 use super::feed::{Share, StreamId};
 use super::groups::{Fitness, Member, stream_of};
 use super::machine::ChannelMachine;
+use super::moving::NO_JOB;
 use super::peers::{Entry, LaneKey};
 use super::{ChannelError, ChannelId, Feed, GroupId};
 use crate::identity::NodeId;
@@ -34,6 +35,10 @@ impl ChannelMachine {
 
     fn falls_to_another(&mut self, from: NodeId, former: StreamId, group: GroupId, entry: Entry, why: &ChannelError) {
         let Entry { job, mut head, payload, started } = entry;
+        if job != NO_JOB && !self.jobs.has(job) {
+            // It has failed: whoever was not served is not.
+            return;
+        }
         let (id, sequence) = (former.channel, head.sequence());
         let room = self.jobs.room();
         let to = self.choose(id, group, payload.len(), head.reliable).filter(|(node, _)| {

@@ -7,6 +7,7 @@ mod delivery;
 mod gated_later;
 mod groups;
 mod hostile;
+mod inflight;
 mod large;
 mod many;
 mod membership;

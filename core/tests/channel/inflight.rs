@@ -1,0 +1,33 @@
+//! To how many peers a publication is under way at once.
+
+use mesh_daemon_core::channel::PublishOptions;
+use mesh_daemon_core::mesh::Record;
+use mesh_daemon_core::wire::channels::ChannelMessage;
+use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
+
+use crate::net::{Net, RELIABLE, feed, open};
+
+const P: usize = 0;
+
+#[test]
+fn a_place_that_comes_free_is_for_the_next_one_that_can_take_it_at_once() {
+    let mut net = Net::connected(9);
+    net.register(P, open("a"));
+    for at in 1..9 {
+        net.subscribe(at, P, "a", None, None).expect("let in");
+    }
+    net.publish(P, "a", b"x", PublishOptions { max_inflight: 4, ..RELIABLE }).expect("sent");
+    let begun: Vec<usize> = (1..9).filter(|at| net.send(P, *at)).collect();
+    assert_eq!(begun.len(), 4);
+    // One of those that wait is cut off meanwhile.
+    let waiting: Vec<usize> = (1..9).filter(|at| !begun.contains(at)).collect();
+    net.suspect(P, waiting[0]);
+    net.collect(P);
+    let ack = ChannelMessage::Ack { channel: feed("a").channel().id().0, through: 1, member: None };
+    let mut record = vec![Record { subprotocol: Subprotocol::Channels, body: codec::encode(&ack).into() }];
+    let (from, now) = (net.id(begun[0]), net.now);
+    net.nodes[P].machine.records(from, Lane::Fast, &mut record, now);
+    let woken: Vec<usize> = net.nodes[P].machine.take_wakes().into_iter().map(|node| net.index(node)).collect();
+    assert_eq!(woken.len(), 1, "one for one place: {woken:?}");
+    assert!(waiting[1..].contains(&woken[0]) && net.send(P, woken[0]), "{woken:?} of {waiting:?}");
+}
