@@ -97,6 +97,8 @@ pub(super) struct Membership {
     pub(super) room: Option<u64>,
     /// Whether it takes what waits for it.
     pub(super) stall: Stall,
+    /// It said behind which message it goes on, or has been in: what comes before its position it has missed.
+    goes_on: bool,
     /// Who waits for the answer.
     waiting: Vec<RequestId>,
 }
@@ -156,7 +158,8 @@ impl Subscription {
         let Some(membership) = self.members.get_mut(&Subscriber::Node).filter(|_| number > before) else {
             return false;
         };
-        let is_for_node = membership.takes() && (membership.accepted || membership.uncertain);
+        let may_be_in = membership.accepted || membership.uncertain;
+        let is_for_node = membership.takes() && may_be_in && number > membership.taken.floor();
         if !is_for_node {
             // Its readers lack room for nothing that they are not to have.
             membership.room = membership.room.map(|room| if room == before { number } else { room });
@@ -321,6 +324,7 @@ impl ChannelMachine {
         membership.proof = proof;
         membership.waiting.push(request);
         membership.taken = from.map_or(membership.taken, Taken::Through);
+        membership.goes_on |= from.is_some();
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.joined(daemon, key);
         }
@@ -424,10 +428,17 @@ impl ChannelMachine {
         membership.accepted = true;
         (membership.uncertain, membership.comes, membership.put_out) = (false, Comes::First, None);
         let told = std::mem::take(&mut membership.waiting);
-        let passed = missed.zip(position).is_some_and(|(_, position)| membership.taken.floor() < position);
-        if let (Subscriber::Daemon(_), Some(position)) = (subscriber, position) {
+        // Where one begins that has only just come, what arrived for others on its node decides.
+        let goes_on = std::mem::replace(&mut membership.goes_on, true);
+        let passed = goes_on && missed.zip(position).is_some_and(|(_, position)| membership.taken.floor() <= position);
+        match (subscriber, position) {
             // What arrived of this before was for others, or for it before it left; what comes does not follow that.
-            membership.taken = Taken::Through(position.max(membership.taken.floor()));
+            (Subscriber::Daemon(_), Some(position)) => {
+                membership.taken = Taken::Through(position.max(membership.taken.floor()));
+            }
+            // What a daemon on the node has yet to get was published before.
+            (Subscriber::Node, Some(position)) => membership.taken.begin_again(position),
+            (_, None) => {}
         }
         self.put_question(key, subscriber, None);
         self.settled(told, &Ok(()));

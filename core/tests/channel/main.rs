@@ -5,6 +5,7 @@ mod capabilities;
 mod crossing;
 mod delivery;
 mod gated_later;
+mod going_on;
 mod groups;
 mod hostile;
 mod inflight;
