@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::joining::Subscription;
 use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Position, Subscriber};
 use super::peers::{WINDOW, WINDOW_BYTES};
+use super::taken::Rear;
 use super::{Feed, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};
@@ -350,7 +351,7 @@ impl ChannelMachine {
     /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.
     pub(super) fn settle_held(&mut self, key: Key) {
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
-        subscription.look_at_rear();
+        subscription.rear = Rear::of(subscription.positions());
         let through = subscription.taken_by_all();
         subscription.held.release(through);
         if subscription.acknowledge(through) {

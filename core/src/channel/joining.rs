@@ -194,13 +194,8 @@ impl Subscription {
         self.rear.left(before)
     }
 
-    /// Looks who stands furthest back.
-    pub(super) fn look_at_rear(&mut self) {
-        self.rear = Rear::of(self.positions());
-    }
-
     /// Where those stand who take it, as far as that is known.
-    fn positions(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
         let members = self.members.values().filter(|membership| membership.takes());
         members.filter_map(|membership| membership.through().or(membership.room))
     }

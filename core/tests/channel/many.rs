@@ -44,12 +44,13 @@ fn cost_of_taking(channels: usize) -> Duration {
         net.nodes[S].events.clear();
         cost
     };
-    (0..5).map(cost).min().unwrap_or_default()
+    // On a busy machine most runs are interrupted.
+    (0..25).map(cost).min().unwrap_or_default()
 }
 
 #[test]
 fn what_daemons_cost_that_take_a_message_does_not_grow_with_the_others_in_their_channel() {
     let (apart, together) = (cost_of_taking(30), cost_of_taking(1));
     // If each looked at all others in its channel, thirty times as many would be looked at; the rest of the cost is the same.
-    assert!(together < 4 * apart, "{apart:?} in thirty channels, {together:?} in one");
+    assert!(together < 8 * apart, "{apart:?} in thirty channels, {together:?} in one");
 }
