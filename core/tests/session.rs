@@ -296,9 +296,9 @@ fn who_has_no_window_for_a_record_of_the_bulk_lane_gets_no_session() {
         LocalIdentity::new(Psk::new([1; 32]), EntityKeypair::generate(), incarnation, 1_000, bulk_window)
             .expect("can sign")
     };
-    let least = CREDIT_QUANTUM + MAX_RECORD_BODY as u64;
-    shake_hands(&with_window(least), &with_window(least));
-    let (listener, narrow) = (local(1), with_window(least - 1));
+    let narrowest = CREDIT_QUANTUM + MAX_RECORD_BODY as u64;
+    shake_hands(&with_window(narrowest), &with_window(narrowest));
+    let (listener, narrow) = (local(1), with_window(narrowest - 1));
     let (dialling, first) = Dialling::start(&narrow).expect("starts");
     let (answering, answer) = Answering::start(&listener, &first).expect("same key");
     let (last, _) = dialling.read_answer(&answer).expect("a wide one").finish(INTENT).expect("finishes");

@@ -14,7 +14,7 @@ pub(super) type Member = (NodeId, Subscriber);
 /// The groups of one channel. None is empty.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: BTreeMap<GroupId, Group>,
+    by_id: BTreeMap<GroupId, Group>,
     /// In how many of them each node has members.
     on_nodes: BTreeMap<NodeId, usize>,
     /// How often a message fell to a member of any group: the number of the last time.
@@ -44,23 +44,23 @@ pub(super) enum Fitness {
 impl Groups {
     /// None yet; the numbers of what falls to members begin behind `last`.
     pub(super) const fn behind(last: u64) -> Self {
-        Self { groups: BTreeMap::new(), on_nodes: BTreeMap::new(), last }
+        Self { by_id: BTreeMap::new(), on_nodes: BTreeMap::new(), last }
     }
 
     pub(super) fn insert(&mut self, group: GroupId, member: Member) {
         if !self.is_on(group, member.0) {
             *self.on_nodes.entry(member.0).or_default() += 1;
         }
-        self.groups.entry(group).or_default().members.insert(member);
+        self.by_id.entry(group).or_default().members.insert(member);
     }
 
     pub(super) fn remove(&mut self, group: GroupId, member: Member) {
-        let Some(of) = self.groups.get_mut(&group) else { return };
+        let Some(of) = self.by_id.get_mut(&group) else { return };
         if !of.members.remove(&member) {
             return;
         }
         if of.members.is_empty() {
-            self.groups.remove(&group);
+            self.by_id.remove(&group);
         }
         if !self.is_on(group, member.0)
             && let btree_map::Entry::Occupied(mut count) = self.on_nodes.entry(member.0)
@@ -74,7 +74,7 @@ impl Groups {
 
     /// Whether a node has members in a group.
     pub(super) fn is_on(&self, group: GroupId, node: NodeId) -> bool {
-        let of = self.groups.get(&group);
+        let of = self.by_id.get(&group);
         of.and_then(|of| of.members.range((node, Subscriber::Node)..).next()).is_some_and(|(at, _)| *at == node)
     }
 
@@ -84,12 +84,12 @@ impl Groups {
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = GroupId> {
-        self.groups.keys().copied()
+        self.by_id.keys().copied()
     }
 
     /// Whose turn it is: of those with whom a message would be best, the next one.
     pub(super) fn next(&self, group: GroupId, fitness: impl Fn(Member) -> Fitness) -> Option<Member> {
-        let Group { members, turn } = self.groups.get(&group)?;
+        let Group { members, turn } = self.by_id.get(&group)?;
         let behind = members.iter().filter(|member| Some(**member) > *turn);
         let around = members.iter().filter(|member| Some(**member) <= *turn);
         let mut best: Option<(Fitness, Member)> = None;
@@ -108,7 +108,7 @@ impl Groups {
     /// A message falls to a member: gives the number that it has for it. These rise for every member, whatever becomes of it
     /// and its node, so what falls to another one later comes behind all that this one has.
     pub(super) fn falls_to(&mut self, group: GroupId, member: Member) -> u64 {
-        if let Some(group) = self.groups.get_mut(&group) {
+        if let Some(group) = self.by_id.get_mut(&group) {
             group.turn = Some(member);
         }
         self.last += 1;

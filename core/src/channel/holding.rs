@@ -254,11 +254,10 @@ impl ChannelMachine {
         if let Some(taking) = self.daemons.0.get_mut(&daemon) {
             taking.turn = Some(key);
         }
-        if let Some(subscription) = self.subscriptions.get_mut(&key) {
-            if subscription.advance(daemon, message.place) {
-                self.settle_held(key);
-                self.settle_own(now);
-            }
+        let subscription = self.subscriptions.get_mut(&key);
+        if subscription.is_some_and(|subscription| subscription.advance(daemon, message.place)) {
+            self.settle_held(key);
+            self.settle_own(now);
         }
     }
 

@@ -409,7 +409,8 @@ impl Peer {
         let mut waiting = Vec::new();
         for (key, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.entries.is_empty()) {
             let silent = lane.stall.is_silent(self.ready && lane.sent > 0, now);
-            let next_is_large = || lane.next().is_some_and(|next| next.is_large() && jobs.may_send(next));
+            let may_be_sent = |next: &Entry| jobs.may_send(next) && lane.has_room_for(next);
+            let next_is_large = || lane.next().is_some_and(|next| next.is_large() && may_be_sent(next));
             waiting.push((key.stream, silent || (gives_no_credit && next_is_large())));
         }
         waiting

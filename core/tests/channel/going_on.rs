@@ -14,7 +14,7 @@ const U: usize = 3;
 const FAIL_FAST: PublishOptions = PublishOptions { on_failure: OnFailure::FailFast, ..RELIABLE };
 /// The most that node `T` takes, and more than that.
 const LIMIT: u64 = 50_000;
-const LARGE: [u8; 100_000] = [7; 100_000];
+static LARGE: [u8; 100_000] = [7; 100_000];
 
 fn daemon(seed: u8) -> EntityKeypair {
     EntityKeypair::from_seed(&[seed; 32])

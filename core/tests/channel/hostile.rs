@@ -135,7 +135,7 @@ fn a_message_is_sent_once_more_for_who_asks_again_a_limited_number_of_times() {
 #[test]
 fn who_gives_no_credit_for_large_messages_is_put_out_like_anybody_who_takes_nothing() {
     let mut net = subscribed();
-    let id = net.publish(P, "a", &[0; 100_000], RELIABLE).expect("sent");
+    let id = net.publish(P, "a", &vec![0; 100_000], RELIABLE).expect("sent");
     for _ in 0..12 {
         net.pass(STALLED / 4);
         // Its session lives, and takes whatever is small.
@@ -149,7 +149,7 @@ fn who_gives_no_credit_for_large_messages_is_put_out_like_anybody_who_takes_noth
 #[test]
 fn who_gives_credit_for_large_messages_slowly_is_waited_for() {
     let mut net = subscribed();
-    let ids = [0; 2].map(|_| net.publish(P, "a", &[0; 500_000], RELIABLE).expect("sent"));
+    let ids = [0; 2].map(|_| net.publish(P, "a", &vec![0; 500_000], RELIABLE).expect("sent"));
     for _ in 0..20 {
         for _ in 0..3 {
             net.pass(STALLED / 2);

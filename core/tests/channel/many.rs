@@ -1,8 +1,9 @@
 //! What many subscribers on one node cost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesh_daemon_core::identity::EntityKeypair;
+use tokio::time::Instant;
 
 use crate::net::{Net, RELIABLE, open};
 
