@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::holding::Daemons;
 use super::joining::Subscription;
 use super::peers::Peer;
 use super::publishing::{Jobs, PublishId, PublishReport};
 use super::revocations::Revocations;
 use super::roster::{Channel, Rules};
+use super::taking::Daemons;
 use super::throttle::AuthThrottle;
 use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
@@ -379,7 +379,7 @@ impl ChannelMachine {
 
     /// When [`tick`](Self::tick) is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.look_at.into_iter().chain(self.daemons.next_forgotten()).min()
+        self.look_at.into_iter().chain(self.daemons.next_end()).min()
     }
 
     /// The next thing to tell.
