@@ -425,6 +425,9 @@ declare const ERROR_TABLE: {
     readonly ERR_CHANNEL_PEER_LOST: {
         readonly class: "ChannelError";
     };
+    readonly ERR_CHANNEL_UNSUBSCRIBED: {
+        readonly class: "ChannelError";
+    };
     readonly ERR_CHANNEL_STALLED: {
         readonly class: "ChannelError";
     };
@@ -645,12 +648,14 @@ type TokenErrorKind = 'invalid_signature' | 'not_yet_valid' | 'expired' | 'deleg
  * - `ERR_CHANNEL_THROTTLED`: Too many refused attempts; later ones are not looked at for a while.
  * - `ERR_CHANNEL_RATE_LIMITED`: More messages per second than the channel allows.
  * - `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: The payload is larger than `maxPayloadBytes`.
- * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost.
+ * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost; in the report of a publication, the subscriber was, or it has
+ *   left.
+ * - `ERR_CHANNEL_UNSUBSCRIBED`: The subscriber left the channel, or ended, before the publisher had answered.
  * - `ERR_CHANNEL_STALLED`: The subscriber took nothing of what waited for it, for too long, and is out.
  *
  * @public
  */
-type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST' | 'ERR_CHANNEL_STALLED';
+type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST' | 'ERR_CHANNEL_UNSUBSCRIBED' | 'ERR_CHANNEL_STALLED';
 /**
  * Codes of {@link ChannelAuthError}.
  *
@@ -1670,7 +1675,10 @@ interface ChannelMessage {
  * @public
  */
 interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-    /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
+    /**
+     * Resolves when the publisher accepted the subscription; rejects with `ERR_CHANNEL_UNSUBSCRIBED` when it is ended here before.
+     * Never an unhandled rejection.
+     */
     readonly ready: Promise<void>;
     /**
      * Messages that nobody read in time, and that did not wait; with those that {@link Subscription.stop} left unread. What
@@ -1863,7 +1871,8 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
      * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
      * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-     * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
+     * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Each call hears what
+     * became of its own token. Waits for the `start()` of both, however long that takes. Messages are read with
      * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
@@ -2192,7 +2201,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /**
      * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
      * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
-     * before this node has joined, and with `ERR_DAEMON_NOT_FOUND` when the daemon leaves first. A `token` is for its entity id.
+     * before this node has joined; with `ERR_CHANNEL_UNSUBSCRIBED` when it is unsubscribed or stopped first, and with
+     * `ERR_DAEMON_NOT_FOUND` when it moves first. A `token` is for its entity id; a call that presents another one while it is in,
+     * or on the way in, and is refused, leaves the subscription as it is.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**

@@ -315,7 +315,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
    * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
-   * before this node has joined, and with `ERR_DAEMON_NOT_FOUND` when the daemon leaves first. A `token` is for its entity id.
+   * before this node has joined; with `ERR_CHANNEL_UNSUBSCRIBED` when it is unsubscribed or stopped first, and with
+   * `ERR_DAEMON_NOT_FOUND` when it moves first. A `token` is for its entity id; a call that presents another one while it is in,
+   * or on the way in, and is refused, leaves the subscription as it is.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);

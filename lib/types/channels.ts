@@ -145,7 +145,10 @@ export interface ChannelMessage {
  * @public
  */
 export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-  /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
+  /**
+   * Resolves when the publisher accepted the subscription; rejects with `ERR_CHANNEL_UNSUBSCRIBED` when it is ended here before.
+   * Never an unhandled rejection.
+   */
   readonly ready: Promise<void>;
   /**
    * Messages that nobody read in time, and that did not wait; with those that {@link Subscription.stop} left unread. What

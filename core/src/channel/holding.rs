@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::joining::Subscription;
 use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Position, Subscriber};
 use super::peers::{WINDOW, WINDOW_BYTES};
+use super::subscription::Subscription;
 use super::{Feed, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, NodeId};

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::joining::Subscription;
 use super::peers::Peer;
 use super::publishing::{Jobs, PublishId, PublishReport};
 use super::revocations::Revocations;
 use super::roster::{Channel, Rules};
+use super::subscription::Subscription;
 use super::taking::Daemons;
 use super::throttle::AuthThrottle;
 use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Feed, StreamId, Subnet};

@@ -21,7 +21,8 @@
 //! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
 //! | `raises` | how often one peer may bring later ones of them |
 //! | `capable` | what nodes have announced, and the gates that ask for it |
-//! | `joining`, `questions`, `taken` | the subscriber's side of it, what it has to ask, and how far it has come |
+//! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
+//! | `subscription`, `taken` | what has arrived of a stream, and how far each subscriber has come |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
 //! | `holding`, `taking` | messages that daemons of this node have yet to take, and whose turn it is |
 //! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
@@ -62,6 +63,7 @@ mod roster;
 mod sharing;
 mod shell;
 mod stalling;
+mod subscription;
 mod taken;
 mod taking;
 mod throttle;

@@ -295,11 +295,11 @@ impl Engine {
                     let result = result.map(|()| Settlement::Done).map_err(RuntimeError::Channel);
                     self.settle(ticket, result);
                 }
-                Some(Request::GoesOn { origin, publisher, feed }) => {
-                    if let Err(error) = result {
-                        self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error));
-                    }
-                }
+                Some(Request::GoesOn { origin, publisher, feed }) => match result {
+                    // It was asked to leave meanwhile: that is no news.
+                    Ok(()) | Err(ChannelError::Unsubscribed(_)) => {}
+                    Err(error) => self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error)),
+                },
                 None => {}
             },
             ChannelEvent::Published { id, result } => self.output_published(id, &result, now),
@@ -461,6 +461,10 @@ impl Engine {
     /// A daemon is gone from this node: it leaves its channels, or goes on receiving elsewhere.
     pub(super) fn stop_receiving(&mut self, key: DaemonKey, entity: EntityId, moved: bool) {
         self.channels.wishes.remove(&key);
+        // Nobody here is concerned any more by what becomes of what it came with.
+        let went_on =
+            |request: &Request| matches!(request, Request::GoesOn { origin, .. } if *origin == entity.origin_hash());
+        self.channels.requests.retain(|_, request| !went_on(request));
         self.refuse_held_questions(key, entity.origin_hash());
         // Daemons without channels cost nothing here.
         let Some(port) = self.channels.port.clone().filter(|port| !port.subscriptions_of(entity).is_empty()) else {

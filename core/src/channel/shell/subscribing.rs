@@ -14,7 +14,6 @@ use crate::identity::NodeId;
 
 /// What is to be subscribed to.
 struct Wish {
-    me: NodeId,
     joining: Joining,
     token: Option<Vec<u8>>,
 }
@@ -50,8 +49,7 @@ impl Channels {
     }
 
     fn wish(&self, publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Wish {
-        let me = self.shared.mesh.node_id();
-        Wish { me, joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
+        Wish { joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
     }
 
     fn begin(&self, wish: Wish) -> Asked {
@@ -102,7 +100,7 @@ impl State {
     /// Asks the publisher, unless the node has left again meanwhile.
     fn ask(&mut self, wish: &Wish, now: Moment) -> Asked {
         if !self.is_entered(wish) {
-            return Err(ChannelError::Left(wish.me));
+            return Err(wish.joining.feed.unsubscribed());
         }
         let told = self.join(&wish.joining, wish.token.as_deref(), now);
         if let Err(error) = &told {
