@@ -1597,7 +1597,10 @@ interface PublishOptions extends WaitOptions {
  * @public
  */
 interface SubscribeOptions extends WaitOptions {
-    /** What the publisher lets this node in with. Its last subject is this node's entity id. */
+    /**
+     * What the publisher lets in with: its last subject is the entity id of this node, or of the daemon. One that is refused changes
+     * nothing of a subscription that is there.
+     */
     token?: TokenLike;
     /**
      * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
@@ -1871,9 +1874,9 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
      * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
      * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-     * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Each call hears what
-     * became of its own token. Waits for the `start()` of both, however long that takes. Messages are read with
-     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+     * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Waits for the
+     * `start()` of both, however long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are
+     * acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**
@@ -2200,10 +2203,8 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     locate(originHash: bigint): Promise<bigint | null>;
     /**
      * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
-     * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
-     * before this node has joined; with `ERR_CHANNEL_UNSUBSCRIBED` when it is unsubscribed or stopped first, and with
-     * `ERR_DAEMON_NOT_FOUND` when it moves first. A `token` is for its entity id; a call that presents another one while it is in,
-     * or on the way in, and is refused, leaves the subscription as it is.
+     * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session, also before
+     * this node has joined; overtaken by a move with `ERR_DAEMON_NOT_FOUND`, by unsubscribing or a stop with `ERR_CHANNEL_UNSUBSCRIBED`.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**

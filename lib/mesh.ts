@@ -223,9 +223,9 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
    * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
    * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
    * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-   * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Each call hears what
-   * became of its own token. Waits for the `start()` of both, however long that takes. Messages are read with
-   * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+   * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Waits for the
+   * `start()` of both, however long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are
+   * acknowledged and dropped.
    */
   async subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     await subscribe(this.#id, publisher, channel, options, () => {

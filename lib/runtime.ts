@@ -314,10 +314,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
-   * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
-   * before this node has joined; with `ERR_CHANNEL_UNSUBSCRIBED` when it is unsubscribed or stopped first, and with
-   * `ERR_DAEMON_NOT_FOUND` when it moves first. A `token` is for its entity id; a call that presents another one while it is in,
-   * or on the way in, and is refused, leaves the subscription as it is.
+   * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session, also before
+   * this node has joined; overtaken by a move with `ERR_DAEMON_NOT_FOUND`, by unsubscribing or a stop with `ERR_CHANNEL_UNSUBSCRIBED`.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
