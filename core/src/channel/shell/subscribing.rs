@@ -18,6 +18,12 @@ struct Wish {
     token: Option<Vec<u8>>,
 }
 
+impl Wish {
+    fn new(publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Self {
+        Self { joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
+    }
+}
+
 type Asked = Result<Answer, ChannelError>;
 
 impl Channels {
@@ -29,7 +35,7 @@ impl Channels {
         feed: &Feed,
         token: Option<&[u8]>,
     ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
-        answer(self.begin(self.wish(publisher, feed, token, None)))
+        answer(self.begin(Wish::new(publisher, feed, token, None)))
     }
 
     /// Subscribes with a reader. The future tells when the publisher has agreed.
@@ -45,11 +51,7 @@ impl Channels {
             state.readers.insert(reader, Reader::new(own_key(publisher, feed)));
             reader
         });
-        (reader, answer(self.begin(self.wish(publisher, feed, token, Some(reader)))))
-    }
-
-    fn wish(&self, publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Wish {
-        Wish { joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
+        (reader, answer(self.begin(Wish::new(publisher, feed, token, Some(reader)))))
     }
 
     fn begin(&self, wish: Wish) -> Asked {
