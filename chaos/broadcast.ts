@@ -1,6 +1,7 @@
 // A publisher who never stops: numbered messages on a channel, and what its node said of each.
 
 import type { MeshNode } from 'mesh-daemon';
+import { payloadOf } from './journal';
 import type { Published } from './messages';
 
 /** The channel on which the trials publish. */
@@ -51,7 +52,7 @@ export class Broadcast {
     this.#notes.push({ number, report: { as: 'waiting' } });
     this.#waiting += 1;
     void this.#mesh
-      .publish(CHANNEL, Buffer.from(String(number)))
+      .publish(CHANNEL, payloadOf(number))
       .then(
         ({ attempted, delivered, errors }): Published['report'] => ({
           as: 'told',

@@ -8,7 +8,17 @@ import type { Remembered } from './messages';
 /** Asks for everything that the state remembers. */
 export const DUMP = 'dump';
 
-/** Runs numbered events and messages. Its payloads are decimal numbers; each tenth one takes a while. */
+/** Each so many events and messages, and outputs of events, are too large for one frame. */
+const LARGE_EVERY = 16;
+const LARGE_BYTES = 60_000;
+
+/** What is sent with a number, or answered: the number, a colon, and more. */
+export function payloadOf(number: number, more = ''): Buffer {
+  const text = Buffer.from(`${number}:${more}`);
+  return number % LARGE_EVERY === 0 ? Buffer.concat([text, Buffer.alloc(LARGE_BYTES, ' ')]) : text;
+}
+
+/** Runs numbered events and messages; each tenth one takes a while. */
 export class Journal implements MeshDaemon {
   static readonly kind = 'journal';
   #ran: { events: number[]; messages: number[] } = { events: [], messages: [] };
@@ -27,7 +37,7 @@ export class Journal implements MeshDaemon {
   process(event: CausalEvent): Buffer | Promise<Buffer> {
     const text = event.payload.toString();
     if (text === DUMP) return Buffer.from(JSON.stringify(this.#ran));
-    const [number, of] = [Number(text), event.channel === null ? 'events' : 'messages'] as const;
+    const [number, of] = [Number.parseInt(text), event.channel === null ? 'events' : 'messages'] as const;
     return number % 10 === 0
       ? new Promise((resolve) => {
           setTimeout(() => {
@@ -41,7 +51,7 @@ export class Journal implements MeshDaemon {
   #run(of: keyof Remembered, number: number): Buffer {
     writeSync(this.#file, `${of} ${number} ${this.node} ${process.pid}\n`);
     this.#ran[of].push(number);
-    return Buffer.from(`${number}:${this.#ran[of].length}`);
+    return payloadOf(number, String(this.#ran[of].length));
   }
 
   snapshot(): Buffer {

@@ -115,7 +115,7 @@ export function planOf(seed: number): Plan {
     // Short: everybody waits. Long: it is given up, and comes back.
     fault:
       fault < 0.2
-        ? { as: 'stop', forMs: one(300, 1_000, 5_000) }
+        ? { as: 'stop', forMs: one(300, 1_000, 2_000, 5_000) }
         : fault < 0.5
           ? { as: 'restart', afterMs: one(0, 300, 5_000) }
           : { as: 'kill' },
