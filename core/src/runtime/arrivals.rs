@@ -376,6 +376,9 @@ impl Engine {
         {
             // Whoever found the daemon through this copy, while its source was out of reach.
             self.refuse_early(&slot.inbound);
+            if outcome != Outcome::Source {
+                self.refuse_told(&slot.inbound);
+            }
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         }
         if let Some(channel) = &arrival.opened {
