@@ -328,6 +328,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Daemon(key));
         self.placing.left(slot.host.origin, slot.homes);
         self.called_off.forget_daemon(&slot.host.entity());
+        self.close_output_channel(&slot.host);
         self.timers.sweep_later(now);
         if self.daemons.is_empty() {
             // A flood of daemons that has gone leaves no tables behind.
