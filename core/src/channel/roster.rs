@@ -77,18 +77,7 @@ impl Channel {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
         let (ring, groups, members) = (Ring::default(), Groups::behind(last), BTreeMap::new());
         let (daemons, by_issuer) = (BTreeMap::new(), BTreeMap::new());
-        Self {
-            config,
-            for_outputs: false,
-            last,
-            ring,
-            rate,
-            groups,
-            members,
-            daemons,
-            next_sweep: u64::MAX,
-            by_issuer,
-        }
+        Self { config, for_outputs: false, last, ring, rate, groups, members, daemons, next_sweep: u64::MAX, by_issuer }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
