@@ -138,7 +138,7 @@ const RUNTIME: Table = {
   registerMigrationTargetIdentity: [name('kind'), identity('identity'), config()],
   bindExpectedOrchestrator: [u64('originHash'), u64('nodeId')],
   startMigration: [u64('originHash'), u64('sourceNode'), u64('targetNode'), migration()],
-  startMigrationWith: [u64('originHash'), u64('sourceNode'), u64('targetNode'), migration()],
+  startMigrationWith: [u64('originHash'), u64('sourceNode'), u64('targetNode'), { ...migration(), optional: false }],
   migrate: [u64('originHash'), u64('targetNode'), migration()],
   migrationPhase: [u64('originHash')],
   migrations: [],

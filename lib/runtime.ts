@@ -241,8 +241,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
-   * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+   * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
+   * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
+   * no room for follows as it drains; then events delivered later may run before the end of the batch.
    */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
@@ -368,7 +369,17 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     originHash: bigint,
     sourceNode: bigint,
     targetNode: bigint,
-    opts?: MigrationOptions,
+    opts: MigrationOptions = {},
+  ): Promise<MigrationHandle> {
+    return await this.startMigrationWith(originHash, sourceNode, targetNode, opts);
+  }
+
+  /** The same with options, which have to be there. */
+  async startMigrationWith(
+    originHash: bigint,
+    sourceNode: bigint,
+    targetNode: bigint,
+    opts: MigrationOptions,
   ): Promise<MigrationHandle> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const source = u64(daemonArea, 'sourceNode', sourceNode);
@@ -376,18 +387,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return await this.#migrate(origin, source, target, readMigrationOptions(opts));
   }
 
-  /** The same with options. */
-  async startMigrationWith(
-    originHash: bigint,
-    sourceNode: bigint,
-    targetNode: bigint,
-    opts: MigrationOptions,
-  ): Promise<MigrationHandle> {
-    return await this.startMigration(originHash, sourceNode, targetNode, opts);
-  }
-
   /** Starts to move a daemon from wherever it lives now. */
-  async migrate(originHash: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle> {
+  async migrate(originHash: bigint, targetNode: bigint, opts: MigrationOptions = {}): Promise<MigrationHandle> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const target = u64(daemonArea, 'targetNode', targetNode);
     return await this.#migrate(origin, undefined, target, readMigrationOptions(opts));
@@ -407,12 +408,11 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node, which is the
-   * source or the target of that move, goes live. What
-   * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-   * Other nodes are asked first, for two seconds at most: a daemon that had been moved on before stays where it lives, and
-   * the copy of this node is let go. Resolves when either is done.
-   * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
-   * that lives here it does nothing.
+   * source or the target of that move, goes live. What was handed over does not run here; a copy that lives after all is
+   * ended once it can be told (`onStop('fenced')`). Other nodes are asked first, for two seconds at most: a daemon that had
+   * been moved on before stays where it lives, and the copy of this node is let go. Resolves when either is done. Rejects
+   * with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon that
+   * lives here it does nothing.
    */
   async recover(originHash: bigint): Promise<void> {
     const origin = u64(daemonArea, 'originHash', originHash);

@@ -3,6 +3,7 @@
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { channelName, queueGroup } from './channel-name';
+import { TokenError } from './errors/index';
 import type { TokenFacts } from './native';
 import type { IssueTokenOptions, TokenScope } from './types/identity';
 import { bytes, choice, identityArea, integer, list, options, tokenArea, type Refuse } from './validate/index';
@@ -18,6 +19,8 @@ const SCOPE_BITS: Readonly<Record<TokenScope, number>> = {
 const SCOPES = Object.keys(SCOPE_BITS) as TokenScope[];
 const MAX_CHAIN = 8;
 const MAX_DEPTH = 255;
+/** 365 days. */
+const MAX_TTL_SECONDS = 31_536_000;
 /** The last moment that a `Date` can name. */
 const LAST_DATE = 8_640_000_000_000_000;
 
@@ -253,12 +256,22 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
   if (group !== undefined && (scope & SCOPE_BITS.wildcard) !== 0) {
     throw identityArea("options.queueGroup: a token with the scope 'wildcard' is for channels only");
   }
-  const ttl = integer(identityArea, 'options.ttlSeconds', read.ttlSeconds, { max: Number.MAX_SAFE_INTEGER });
+  const ttlSeconds = readTtl('options.ttlSeconds', read.ttlSeconds);
   const delegationDepth = integer(identityArea, 'options.delegationDepth', read.delegationDepth ?? 0, {
     max: MAX_DEPTH,
   });
   const generation = integer(identityArea, 'options.generation', read.generation ?? 0);
-  return { subject, scope, channel, group, ttlSeconds: BigInt(ttl), delegationDepth, generation };
+  return { subject, scope, channel, group, ttlSeconds, delegationDepth, generation };
+}
+
+/** A time that a token may have. One that none may have is a kind of error by itself. */
+function readTtl(path: string, value: unknown): bigint {
+  const ttl = integer(identityArea, path, value, { max: Number.MAX_SAFE_INTEGER });
+  if (ttl === 0) throw new TokenError(`${path} must be at least 1`, { kind: 'zero_ttl' });
+  if (ttl > MAX_TTL_SECONDS) {
+    throw new TokenError(`${path} must be at most ${String(MAX_TTL_SECONDS)}`, { kind: 'ttl_too_long' });
+  }
+  return BigInt(ttl);
 }
 
 function bytesOfToken(path: string, value: unknown, expected = 'a Token or a Uint8Array'): Buffer {
