@@ -2229,8 +2229,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node, which is the
      * source or the target of that move, goes live. What was handed over does not run here; a copy that lives after all is
      * ended once it can be told (`onStop('fenced')`). Other nodes are asked first, for two seconds at most: a daemon that had
-     * been moved on before stays where it lives, and the copy of this node is let go. Resolves when either is done. Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
-     * that lives here it does nothing.
+     * been moved on before stays where it lives, and the copy of this node is let go. Resolves when either is done. Rejects
+     * with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon that
+     * lives here it does nothing.
      */
     recover(originHash: bigint): Promise<void>;
     /**

@@ -195,6 +195,13 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
   }
 }
 
+/** The same of one that has its secret here. */
+export function signingHandle(refuse: Refuse, path: string, value: unknown): IdentityHandle {
+  const handle = identityHandle(refuse, path, value);
+  if ((value as Identity).isReadOnly) throw refuse(`${path} must be able to sign, got a public one`);
+  return handle;
+}
+
 /** The store of an identity's tokens. */
 export function tokenCache(identity: Identity): TokenCacheHandle {
   return cacheOf(identity);

@@ -11,7 +11,7 @@ import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
-import { identityHandle, type Identity } from './identity';
+import { identityHandle, signingHandle, type Identity } from './identity';
 import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves, recover } from './moves';
@@ -163,6 +163,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    */
   async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
+    signingHandle(daemonArea, 'identity', identity);
     return await this.#spawn(checked, identity, undefined, readHostConfig(config));
   }
 
@@ -184,7 +185,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonHostConfig,
   ): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     const state = bytes(daemonArea, 'snapshot', snapshot);
     return await this.#spawn(checked, identity, state, readHostConfig(config));
   }
@@ -197,7 +198,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     return await this.#spawnWith(identity, bytes(daemonArea, 'snapshot', snapshot), daemon, config, factory);
   }
 
@@ -347,7 +348,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /** Announces a daemon that will arrive and whose key is here. */
   registerMigrationTargetIdentity(kind: string, identity: Identity, config?: DaemonHostConfig): void {
     const checked = name(daemonArea, 'kind', kind);
-    const key = identityHandle(daemonArea, 'identity', identity);
+    const key = signingHandle(daemonArea, 'identity', identity);
     const host = readHostConfig(config);
     this.#live();
     native.runtimeExpectIdentity(this.#dispatcher.id, checked, key, host);
@@ -473,7 +474,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config: DaemonInstanceConfig | undefined,
     factory: DaemonFactory | undefined,
   ): Promise<DaemonHandle> {
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     const fault = faultOfDaemon(daemon);
     if (fault !== null) throw daemonArea(`daemon must be ${fault}`);
     const host = readHostConfig(config, true);
@@ -496,18 +497,16 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   ): Promise<DaemonHandle> {
     const key = identityHandle(daemonArea, 'identity', identity);
     this.#live();
-    const { originHash } = identity;
     const dispatcher = this.#dispatcher;
     return await dispatcher.start(
-      originHash,
+      identity.originHash,
       (ticket) => {
         native.runtimeSpawn(dispatcher.id, ticket, kind, key, config, snapshot, daemon !== undefined);
       },
       ({ slot = 0, generation = 0 }) => {
-        const live = (): void => {
-          this.#live();
-        };
-        const place = { live, host: dispatcher, slot, generation, originHash, entityId: identity.entityId };
+        const live = (): void => void this.#live();
+        const { originHash, entityId } = identity;
+        const place = { live, host: dispatcher, slot, generation, originHash, entityId };
         return new DaemonHandle(internalHandle, this, place);
       },
       { daemon },
