@@ -311,14 +311,14 @@ impl SubprotocolHandler for Shared {
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
-        let ((more, last, had_work), has_work) = self.act(|engine, now| {
-            let had_work = engine.has_work();
+        let ((more, last, waited), has_work) = self.act(|engine, now| {
+            let waited = engine.has_work();
             let more = engine.fill(to, lane, sink, now);
-            (more, !engine.is_ready() && !engine.has_unsent_messages(), had_work)
+            (more, !engine.is_ready() && !engine.has_unsent_messages(), waited)
         });
         // What is found here to be larger than the peer takes is settled at once, and states are read as there is room for them.
         // For what was there before the embedder was woken then: it is not woken for every frame.
-        if has_work && !had_work {
+        if has_work && !waited {
             self.embedder.wake();
         }
         if last {
