@@ -120,9 +120,10 @@ interface MigrationProgress {
 }
 /**
  * Something happened to a move that this node takes part in. A node that drives the move of a daemon of its own takes part twice,
- * and tells each phase once for each `role`. A target whose source is lost at the hand-over says `failed` with the outcome
- * `'unknown'` when its copy begins to be in doubt; what becomes of that copy follows as another event. The same, with `nodeId`,
- * is published on the `node:diagnostics_channel` named `mesh-daemon:migration`.
+ * and tells each phase once for each `role`. A target whose source is lost says `failed` with the outcome `'unknown'`, for the source
+ * may go on behind a broken network. With the `phase` `'cutover'`, the source may have released the daemon to it: its copy is in
+ * doubt and kept, the logger is warned, and what becomes of it follows as another event. With an earlier one nothing was handed
+ * over and nothing is kept. The same, with `nodeId`, is published on the `node:diagnostics_channel` named `mesh-daemon:migration`.
  *
  * @public
  */
@@ -155,8 +156,10 @@ interface DrainReport {
     readonly error?: MigrationError;
 }
 /**
- * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
- * at the instant of the hand-over), or lost with its host.
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, lost with its host, or unknown: a
+ * peer was lost at the instant of the hand-over, or a source that is silent cannot say that it has the daemon. Silence does not
+ * tell a process that was killed from one behind a broken network, so a source that is killed before the hand-over leaves
+ * `'unknown'` as well. `'lost'` takes proof: a goodbye, or that its node started again under its `identitySeed`.
  *
  * @public
  */
@@ -1240,7 +1243,7 @@ declare class Identity {
     static fromSeed(seed: Uint8Array): Identity;
     /** The same as {@link Identity.fromSeed}. */
     static fromBytes(seed: Uint8Array): Identity;
-    /** An identity that can be named but cannot sign. */
+    /** An identity that can be named but cannot sign. Throws {@link IdentityError} for bytes that are nobody's public key. */
     static publicOnly(entityId: Uint8Array): Identity;
     /** Whether `signature` is one of `entityId` over `message`. Strict: no small-order keys, no malleable signatures. */
     static verify(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
@@ -1828,7 +1831,7 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     private constructor();
     /** A node that listens and accepts sessions. Rejects with a {@link MeshError} that names the address. */
     static create(options: MeshNodeOptions): Promise<MeshNode>;
-    /** `host:port` that it really listens on. */
+    /** `host:port` that it really listens on; after shutdown, that it listened on. */
     localAddr(): string;
     /** Its address as a node. */
     nodeId(): bigint;
@@ -2183,8 +2186,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /** The same; resolves with the outputs and their links. */
     deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]>;
     /**
-     * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
-     * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+     * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
+     * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
+     * no room for follows as it drains; then events delivered later may run before the end of the batch.
      */
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
     /** Calls a daemon on any node; resolves with its outputs. */
@@ -2225,7 +2229,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * {@link MigrationHandle.wait}.
      */
     startMigration(originHash: bigint, sourceNode: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle>;
-    /** The same with options. */
+    /** The same with options, which have to be there. */
     startMigrationWith(originHash: bigint, sourceNode: bigint, targetNode: bigint, opts: MigrationOptions): Promise<MigrationHandle>;
     /** Starts to move a daemon from wherever it lives now. */
     migrate(originHash: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle>;
@@ -2235,12 +2239,11 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     migrations(): MigrationInfo[];
     /**
      * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node, which is the
-     * source or the target of that move, goes live. What
-     * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-     * Other nodes are asked first, for two seconds at most: a daemon that had been moved on before stays where it lives, and
-     * the copy of this node is let go. Resolves when either is done.
-     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
-     * that lives here it does nothing.
+     * source or the target of that move, goes live. What was handed over does not run here; a copy that lives after all is
+     * ended once it can be told (`onStop('fenced')`). Other nodes are asked first, for two seconds at most: a daemon that had
+     * been moved on before stays where it lives, and the copy of this node is let go. Resolves when either is done. Rejects
+     * with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon that
+     * lives here it does nothing.
      */
     recover(originHash: bigint): Promise<void>;
     /**

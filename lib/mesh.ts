@@ -103,7 +103,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     return new MeshNode(internal, id, config.maxPayloadBytes);
   }
 
-  /** `host:port` that it really listens on. */
+  /** `host:port` that it really listens on; after shutdown, that it listened on. */
   localAddr(): string {
     return this.#facts.localAddr;
   }

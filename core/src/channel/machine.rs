@@ -258,6 +258,26 @@ impl ChannelMachine {
         Ok(())
     }
 
+    /// Makes a channel for the outputs of daemons, unless there is one of this name; true when there was none.
+    pub fn open_for_outputs(&mut self, config: ChannelConfig, now: Moment) -> Result<bool, ChannelError> {
+        let id = config.name.id();
+        if self.channels.get(&id).is_some_and(|channel| channel.config.name == config.name) {
+            return Ok(false);
+        }
+        self.register(config, now)?;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.for_outputs = true;
+        }
+        Ok(true)
+    }
+
+    /// Takes such a channel away, unless somebody has registered it since.
+    pub fn close_for_outputs(&mut self, name: &ChannelName, now: Moment) {
+        if self.channels.get(&name.id()).is_some_and(|channel| channel.for_outputs) {
+            self.unregister(name, now);
+        }
+    }
+
     /// Takes a channel away: all its subscribers are out. False when there is none of this name.
     pub fn unregister(&mut self, name: &ChannelName, now: Moment) -> bool {
         let id = name.id();

@@ -12,7 +12,7 @@ mod outbound;
 mod outgoing;
 
 pub use crate::wire::events::Outputs;
-pub use accounts::{Account, Expected, MOST_HELD_BYTES, MOST_KEPT_BYTES};
+pub use accounts::{Account, Accounts, Expected, MOST_HELD_BYTES, MOST_KEPT_BYTES};
 pub use in_stream::{BeyondWindow, InStream, POSITION_BYTES};
 pub use inbound::{Inbound, MOST_STREAMS};
 pub use items::{Held, KeptReply, OutputRecord};

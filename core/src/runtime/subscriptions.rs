@@ -8,7 +8,7 @@
 //! hand-over ends, to be asked if the daemon stays, and refused if it leaves. So whoever is told that the daemon is in, or out,
 //! finds it so on the new host, and whoever is refused does not.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub(super) struct ChannelSide {
     /// Outputs on their way into channels, also of daemons that are gone.
     pub(super) outboxes: BTreeMap<DaemonKey, Outbox>,
     pub(super) publications: HashMap<PublishId, DaemonKey>,
+    /// Channels that were made for outputs, and whose first daemon has yet to live here.
+    pub(super) awaiting: BTreeSet<ChannelName>,
 }
 
 impl ChannelSide {
@@ -384,6 +386,7 @@ impl Engine {
 
     /// A daemon is live that came with a ledger: it goes on receiving from where it stood, or from now on.
     pub(super) fn go_on_receiving(&mut self, key: DaemonKey, positions: bool) {
+        self.keep_output_channel(key);
         let Some(slot) = self.slot_mut(key) else { return };
         let (origin, ledger) = (slot.host.origin, std::mem::take(&mut slot.host.ledger));
         let subscriptions = match ChannelLedger::decode(&ledger) {

@@ -41,6 +41,7 @@ mod losses;
 mod moves;
 mod out_of_reach;
 mod outcomes;
+mod output_channels;
 mod phases;
 mod pipelines;
 mod pointers;
