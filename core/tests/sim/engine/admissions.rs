@@ -87,7 +87,7 @@ fn so_many_orchestrators_at_most_are_promised_a_place_for_one_daemon() {
 fn who_was_promised_as_much_as_may_be_still_hears_of_what_it_was_promised() {
     in_world(World::open(1, 3), |world| {
         let id = |number: u32, attempt| move_id(numbered_key(number).entity_id(), u128::from(number), attempt);
-        for number in 0..MOST_PROMISED + 1 {
+        for number in 0..=MOST_PROMISED {
             ask_for_place(world, THIRD, id(number, 1));
         }
         world.run_for(SECOND);

@@ -115,7 +115,7 @@ fn a_takeover_is_withdrawn_from_a_home_that_is_none_any_more() {
         world.run_for(SECOND);
         assert_eq!(world.nodes[FORMER].engine.kept_addresses(), 1);
         let recovered = world.act(SPAWNER, None, |engine, ticket, now| engine.recover(ticket, origin, now));
-        world.run_for(2 * SECOND - SECOND / 100);
+        world.run_for(199 * SECOND / 100);
         assert!(!world.is_answered(recovered), "the silent home is waited for");
         world.tell_members(SPAWNER, &[0, 2, 4, 5]);
         world.run_for(SECOND / 50);
