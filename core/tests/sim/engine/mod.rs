@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod activation;
+mod admissions;
 mod answers;
 mod arriving_bounds;
 mod attempts;
@@ -26,7 +27,9 @@ mod events;
 mod failures;
 mod floods;
 mod forged;
+mod forged_states;
 mod forged_streams;
+mod hearsay;
 mod homes;
 mod joiners;
 mod kept;
@@ -38,6 +41,7 @@ mod lives_anew;
 mod load;
 mod long_calls;
 mod losses;
+mod making;
 mod moves;
 mod out_of_reach;
 mod outcomes;
