@@ -120,9 +120,10 @@ interface MigrationProgress {
 }
 /**
  * Something happened to a move that this node takes part in. A node that drives the move of a daemon of its own takes part twice,
- * and tells each phase once for each `role`. A target whose source is lost at the hand-over says `failed` with the outcome
- * `'unknown'` when its copy begins to be in doubt; what becomes of that copy follows as another event. The same, with `nodeId`,
- * is published on the `node:diagnostics_channel` named `mesh-daemon:migration`.
+ * and tells each phase once for each `role`. A target whose source is lost says `failed` with the outcome `'unknown'`, for the source
+ * may go on behind a broken network. With the `phase` `'cutover'`, the source may have released the daemon to it: its copy is in
+ * doubt and kept, the logger is warned, and what becomes of it follows as another event. With an earlier one nothing was handed
+ * over and nothing is kept. The same, with `nodeId`, is published on the `node:diagnostics_channel` named `mesh-daemon:migration`.
  *
  * @public
  */
@@ -155,8 +156,10 @@ interface DrainReport {
     readonly error?: MigrationError;
 }
 /**
- * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
- * at the instant of the hand-over), or lost with its host.
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, lost with its host, or unknown: a
+ * peer was lost at the instant of the hand-over, or a source that is silent cannot say that it has the daemon. Silence does not
+ * tell a process that was killed from one behind a broken network, so a source that is killed before the hand-over leaves
+ * `'unknown'` as well. `'lost'` takes proof: a goodbye, or that its node started again under its `identitySeed`.
  *
  * @public
  */
@@ -425,6 +428,9 @@ declare const ERROR_TABLE: {
     readonly ERR_CHANNEL_PEER_LOST: {
         readonly class: "ChannelError";
     };
+    readonly ERR_CHANNEL_UNSUBSCRIBED: {
+        readonly class: "ChannelError";
+    };
     readonly ERR_CHANNEL_STALLED: {
         readonly class: "ChannelError";
     };
@@ -645,12 +651,14 @@ type TokenErrorKind = 'invalid_signature' | 'not_yet_valid' | 'expired' | 'deleg
  * - `ERR_CHANNEL_THROTTLED`: Too many refused attempts; later ones are not looked at for a while.
  * - `ERR_CHANNEL_RATE_LIMITED`: More messages per second than the channel allows.
  * - `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: The payload is larger than `maxPayloadBytes`.
- * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost.
+ * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost; in the report of a publication, the subscriber was, or it has
+ *   left.
+ * - `ERR_CHANNEL_UNSUBSCRIBED`: The subscriber left the channel, or ended, before the publisher had answered.
  * - `ERR_CHANNEL_STALLED`: The subscriber took nothing of what waited for it, for too long, and is out.
  *
  * @public
  */
-type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST' | 'ERR_CHANNEL_STALLED';
+type ChannelErrorCode = 'ERR_CHANNEL_INVALID_ARGUMENT' | 'ERR_CHANNEL_UNKNOWN' | 'ERR_CHANNEL_THROTTLED' | 'ERR_CHANNEL_RATE_LIMITED' | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE' | 'ERR_CHANNEL_PEER_LOST' | 'ERR_CHANNEL_UNSUBSCRIBED' | 'ERR_CHANNEL_STALLED';
 /**
  * Codes of {@link ChannelAuthError}.
  *
@@ -1235,7 +1243,7 @@ declare class Identity {
     static fromSeed(seed: Uint8Array): Identity;
     /** The same as {@link Identity.fromSeed}. */
     static fromBytes(seed: Uint8Array): Identity;
-    /** An identity that can be named but cannot sign. */
+    /** An identity that can be named but cannot sign. Throws {@link IdentityError} for bytes that are nobody's public key. */
     static publicOnly(entityId: Uint8Array): Identity;
     /** Whether `signature` is one of `entityId` over `message`. Strict: no small-order keys, no malleable signatures. */
     static verify(entityId: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean;
@@ -1592,7 +1600,10 @@ interface PublishOptions extends WaitOptions {
  * @public
  */
 interface SubscribeOptions extends WaitOptions {
-    /** What the publisher lets this node in with. Its last subject is this node's entity id. */
+    /**
+     * What the publisher lets in with: its last subject is the entity id of this node, or of the daemon. One that is refused changes
+     * nothing of a subscription that is there.
+     */
     token?: TokenLike;
     /**
      * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
@@ -1670,7 +1681,10 @@ interface ChannelMessage {
  * @public
  */
 interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-    /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
+    /**
+     * Resolves when the publisher accepted the subscription; rejects with `ERR_CHANNEL_UNSUBSCRIBED` when it is ended here before.
+     * Never an unhandled rejection.
+     */
     readonly ready: Promise<void>;
     /**
      * Messages that nobody read in time, and that did not wait; with those that {@link Subscription.stop} left unread. What
@@ -1817,7 +1831,7 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
     private constructor();
     /** A node that listens and accepts sessions. Rejects with a {@link MeshError} that names the address. */
     static create(options: MeshNodeOptions): Promise<MeshNode>;
-    /** `host:port` that it really listens on. */
+    /** `host:port` that it really listens on; after shutdown, that it listened on. */
     localAddr(): string;
     /** Its address as a node. */
     nodeId(): bigint;
@@ -1863,8 +1877,9 @@ declare class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposabl
      * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
      * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
      * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-     * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
-     * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+     * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Waits for the
+     * `start()` of both, however long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are
+     * acknowledged and dropped.
      */
     subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**
@@ -2171,8 +2186,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /** The same; resolves with the outputs and their links. */
     deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]>;
     /**
-     * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
-     * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+     * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
+     * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
+     * no room for follows as it drains; then events delivered later may run before the end of the batch.
      */
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
     /** Calls a daemon on any node; resolves with its outputs. */
@@ -2191,8 +2207,8 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     locate(originHash: bigint): Promise<bigint | null>;
     /**
      * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
-     * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
-     * before this node has joined, and with `ERR_DAEMON_NOT_FOUND` when the daemon leaves first. A `token` is for its entity id.
+     * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session, also before
+     * this node has joined; overtaken by a move with `ERR_DAEMON_NOT_FOUND`, by unsubscribing or a stop with `ERR_CHANNEL_UNSUBSCRIBED`.
      */
     subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void>;
     /**
@@ -2213,7 +2229,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * {@link MigrationHandle.wait}.
      */
     startMigration(originHash: bigint, sourceNode: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle>;
-    /** The same with options. */
+    /** The same with options, which have to be there. */
     startMigrationWith(originHash: bigint, sourceNode: bigint, targetNode: bigint, opts: MigrationOptions): Promise<MigrationHandle>;
     /** Starts to move a daemon from wherever it lives now. */
     migrate(originHash: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle>;
@@ -2223,12 +2239,11 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     migrations(): MigrationInfo[];
     /**
      * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node, which is the
-     * source or the target of that move, goes live. What
-     * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-     * Other nodes are asked first, for two seconds at most: a daemon that had been moved on before stays where it lives, and
-     * the copy of this node is let go. Resolves when either is done.
-     * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
-     * that lives here it does nothing.
+     * source or the target of that move, goes live. What was handed over does not run here; a copy that lives after all is
+     * ended once it can be told (`onStop('fenced')`). Other nodes are asked first, for two seconds at most: a daemon that had
+     * been moved on before stays where it lives, and the copy of this node is let go. Resolves when either is done. Rejects
+     * with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon that
+     * lives here it does nothing.
      */
     recover(originHash: bigint): Promise<void>;
     /**

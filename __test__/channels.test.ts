@@ -10,7 +10,7 @@ import {
   TokenChain,
   TokenError,
 } from 'mesh-daemon';
-import type { ChannelConfig, ChannelMessage, MeshNode, TokenLike } from 'mesh-daemon';
+import type { ChannelConfig, ChannelMessage, MeshNode, Subscription, TokenLike } from 'mesh-daemon';
 import { publisherAndSubscriber, star, take } from './helpers/channels';
 import { any, bare, closeAll, failure, thrown } from './helpers/nodes';
 
@@ -257,6 +257,27 @@ describe('the gate', () => {
     nodes[0].registerChannel({ name: 'gated', tokenRoots: [root.entityId], ...config });
     return nodes;
   }
+
+  test('of two tokens that are presented at once each has its own answer', async () => {
+    const [publisher, subscriber] = await gated();
+    const grant = { subject: subscriber.entityId(), scope: ['subscribe'] as const, channel: 'gated', ttlSeconds: 60 };
+    const [good, bad] = [root.issueToken(grant), stranger.issueToken(grant)];
+    for (const order of [
+      [good, bad],
+      [bad, good],
+    ]) {
+      const readers = order.map((token) => subscriber.messages(publisher.nodeId(), 'gated', { token }));
+      const [welcome, refused] = [readers[order.indexOf(good)], readers[order.indexOf(bad)]] as [
+        Subscription,
+        Subscription,
+      ];
+      expect(await failure(refused.ready)).toBeInstanceOf(ChannelAuthError);
+      await welcome.ready;
+      await publisher.publish('gated', Buffer.from('x'));
+      expect(texts(await take(welcome, 1))).toEqual(['x']);
+      await welcome.stop();
+    }
+  });
 
   test('tokenRoots alone turn it on; the whole matrix through the front door', async () => {
     const [publisher, subscriber] = await gated();

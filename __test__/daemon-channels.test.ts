@@ -4,66 +4,36 @@ import { ChannelAuthError, ChannelError, DaemonError, Identity, setLogger } from
 import type {
   CausalEvent,
   DaemonContext,
-  DaemonRuntime,
   DaemonSubscriptionEvent,
   LogRecord,
   MeshDaemon,
   PublishReport,
 } from 'mesh-daemon';
+import { RELIABLE } from './helpers/channels';
+import { Keeper, seen, told } from './helpers/keeper';
 import { any, bare, closeAll, deferred, failure, node, pair, thrown, type Node } from './helpers/nodes';
-import { closeWires, Wire } from './helpers/proxy';
 
 jest.setTimeout(120_000);
-afterEach(async () => {
-  await closeAll();
-  closeWires();
-});
+afterEach(closeAll);
 
-/** Keeps what it is sent; its whole state. */
-class Keeper implements MeshDaemon {
-  static readonly events: CausalEvent[] = [];
-  seen: string[] = [];
-
-  process(event: CausalEvent): Buffer | undefined {
-    const text = event.payload.toString();
-    if (text === 'tell') return Buffer.from(this.seen.join(' '));
-    Keeper.events.push(event);
-    this.seen.push(text);
-    return undefined;
-  }
-
-  snapshot(): Buffer {
-    return Buffer.from(this.seen.join(' '));
-  }
-
-  restore(state: Buffer): void {
-    this.seen = state.length === 0 ? [] : state.toString().split(' ');
-  }
-}
-
-const RELIABLE = { reliability: 'reliable' } as const;
+/** What the keepers of a test ran. */
+const events: CausalEvent[] = [];
 
 beforeEach(() => {
-  Keeper.events.length = 0;
+  events.length = 0;
 });
 
-async function keeper({ rt }: Node, identity = Identity.generate()): Promise<bigint> {
-  rt.registerFactory('keeper', () => new Keeper());
-  return (await rt.spawn('keeper', identity)).originHash;
-}
-
-async function told(rt: DaemonRuntime, origin: bigint): Promise<string[]> {
-  const [seen] = await rt.call(origin, Buffer.from('tell'));
-  return seen === undefined || seen.length === 0 ? [] : seen.toString().split(' ');
-}
-
-/** Until a daemon has seen so many. */
-async function seen(rt: DaemonRuntime, origin: bigint, count: number): Promise<string[]> {
-  for (;;) {
-    const all = await told(rt, origin);
-    if (all.length >= count) return all;
-    await new Promise((done) => setImmediate(done));
+class Watched extends Keeper {
+  override process(event: CausalEvent): Buffer | undefined {
+    const answer = super.process(event);
+    if (answer === undefined) events.push(event);
+    return answer;
   }
+}
+
+async function keeper({ rt }: Node, identity = Identity.generate()): Promise<bigint> {
+  rt.registerFactory('keeper', () => new Watched());
+  return (await rt.spawn('keeper', identity)).originHash;
 }
 
 test('requirement_53_messages are events of the daemon, with the channel and the publisher', async () => {
@@ -78,14 +48,14 @@ test('requirement_53_messages are events of the daemon, with the channel and the
   expect(await seen(here.rt, origin, 3)).toEqual(['a', 'b', 'c']);
   expect(reports).toEqual([1, 1].map(() => ({ attempted: 1, delivered: 1, errors: [] })));
   const publisher = Identity.publicOnly(there.mesh.entityId()).originHash;
-  for (const [at, event] of Keeper.events.entries()) {
+  for (const [at, event] of events.entries()) {
     expect(event.channel).toBe('news');
     expect(event.originHash).toBe(publisher);
     expect(event.sequence).toBe(BigInt(at) + 1n);
   }
   await here.rt.send(origin, Buffer.from('d'));
   await seen(here.rt, origin, 4);
-  expect(Keeper.events[3]?.channel).toBeNull();
+  expect(events[3]?.channel).toBeNull();
 
   await here.rt.unsubscribeChannel(origin, there.id, 'news');
   expect(here.rt.subscriptions(origin)).toEqual([]);
@@ -115,7 +85,7 @@ test('arguments are checked before any state', async () => {
   expect(await failure(rt.unsubscribeChannel(1n, 1n, any(3)))).toBeInstanceOf(ChannelError);
   expect(await failure(rt.subscribeChannel(1n, 1n, 'a'))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
   expect(thrown(() => rt.subscriptions(1n))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
-  const bad = failure(rt.spawnWithDaemon(Identity.generate(), new Keeper(), { outputChannel: 'NOT CANONICAL' }));
+  const bad = failure(rt.spawnWithDaemon(Identity.generate(), new Watched(), { outputChannel: 'NOT CANONICAL' }));
   expect(await bad).toBeInstanceOf(ChannelError);
   expect((await bad).message).toMatch(/^config\.outputChannel: invalid channel name/);
   expect(rt.daemonCount()).toBe(0);
@@ -139,51 +109,6 @@ test('hazard_42_one daemon leaving or stopping does not end the subscription of 
   await here.rt.stop(two);
   // The publisher hears of it in its own time.
   while ((await there.mesh.publish('news', Buffer.from('e'), RELIABLE)).attempted > 0);
-});
-
-/** Two nodes, and the wire between them. */
-async function wired(): Promise<[Node, Node, Wire]> {
-  const [here, there] = [await node(), await node()];
-  const wire = await Wire.to(there.mesh.localAddr());
-  await here.mesh.connect(wire.address);
-  return [here, there, wire];
-}
-
-test('a daemon leaves a channel with the queue group that it is coming again to', async () => {
-  const [here, there, wire] = await wired();
-  there.mesh.registerChannel({ name: 'news' });
-  const origin = await keeper(here);
-  const group = { queueGroup: 'g' };
-  await here.rt.subscribeChannel(origin, there.id, 'news', group);
-  // The publisher answers nothing before the last of it is asked.
-  wire.hold();
-  const left = here.rt.unsubscribeChannel(origin, there.id, 'news', group);
-  const came = failure(here.rt.subscribeChannel(origin, there.id, 'news', group));
-  const out = here.rt.unsubscribeChannel(origin, there.id, 'news');
-  await left;
-  expect(await came).toBeInstanceOf(ChannelError);
-  expect(here.rt.subscriptions(origin)).toEqual([]);
-  wire.release();
-  await out;
-  expect(here.rt.subscriptions(origin)).toEqual([]);
-  expect((await there.mesh.publish('news', Buffer.from('a'), RELIABLE)).attempted).toBe(0);
-});
-
-test('a daemon that ends while it is coming again to a queue group is out of it', async () => {
-  const [here, there, wire] = await wired();
-  there.mesh.registerChannel({ name: 'news' });
-  const origin = await keeper(here);
-  const group = { queueGroup: 'g' };
-  await here.rt.subscribeChannel(origin, there.id, 'news', group);
-  wire.hold();
-  const left = here.rt.unsubscribeChannel(origin, there.id, 'news', group);
-  const came = failure(here.rt.subscribeChannel(origin, there.id, 'news', group));
-  await here.rt.stop(origin);
-  await left;
-  expect(await came).toBeInstanceOf(ChannelError);
-  wire.release();
-  // The publisher hears of it in its own time.
-  while ((await there.mesh.publish('news', Buffer.from('a'))).attempted > 0);
 });
 
 test('what a daemon asks of channels once its node shuts down is rejected, and nothing hangs', async () => {
@@ -278,7 +203,7 @@ test('context.publish publishes on the hosting node, and outputs go to the outpu
     payload: Buffer.from('a'),
   });
   expect(await seen(there.rt, origin, 2)).toEqual(['a1', 'a2']);
-  for (const [at, event] of Keeper.events.entries()) {
+  for (const [at, event] of events.entries()) {
     const { originHash, sequence, parentHash, horizon } = links[at] ?? {};
     expect(event).toMatchObject({ originHash, sequence, parentHash, horizon, channel: 'out' });
   }
@@ -286,7 +211,7 @@ test('context.publish publishes on the hosting node, and outputs go to the outpu
   expect(JSON.parse(String(report))).toEqual({ attempted: 1, delivered: 1, errors: [] });
   const all = await seen(there.rt, origin, 4);
   expect(all).toContain('hello');
-  expect(Keeper.events.find((event) => event.channel === 'said')?.originHash).toBe(handle.originHash);
+  expect(events.find((event) => event.channel === 'said')?.originHash).toBe(handle.originHash);
 });
 
 test('hazard_43_requirement_54_55_subscriptions move with the daemon and its tokens', async () => {
@@ -302,7 +227,7 @@ test('hazard_43_requirement_54_55_subscriptions move with the daemon and its tok
   publisher.registerChannel({ name: 'brief', tokenRoots: [owner.entityId] });
   const identity = Identity.generate();
   const origin = await keeper(source, identity);
-  target.rt.registerFactory('keeper', () => new Keeper());
+  target.rt.registerFactory('keeper', () => new Watched());
   const token = (channel: string, ttlSeconds: number) =>
     owner.issueToken({ subject: identity.entityId, scope: ['subscribe'], channel, ttlSeconds });
   const from = publisher.nodeId();
@@ -347,7 +272,7 @@ test('messages that wait in the mailbox move as messages of their channel', asyn
   source.mesh.registerChannel({ name: 'news' });
   const identity = Identity.generate();
   const origin = await keeper(source, identity);
-  target.rt.registerFactory('keeper', () => new Keeper());
+  target.rt.registerFactory('keeper', () => new Watched());
   await source.rt.subscribeChannel(origin, source.id, 'news');
   const sent = Array.from({ length: 300 }, (_, i) => String(i));
   const reports = sent.map((text) => source.mesh.publish('news', Buffer.from(text), RELIABLE));
@@ -355,7 +280,7 @@ test('messages that wait in the mailbox move as messages of their channel', asyn
   await move.wait();
   await Promise.all(reports);
   expect(await seen(target.rt, origin, 300)).toEqual(sent);
-  expect(Keeper.events.every((event) => event.channel === 'news')).toBe(true);
+  expect(events.every((event) => event.channel === 'news')).toBe(true);
 });
 
 test('outputs of a daemon that moved are published by its new host, on a channel with the same gate', async () => {

@@ -118,3 +118,13 @@ test('a mailbox that others keep full refuses, and a shutdown ends the feeding',
   await rt.shutdown();
   expect(await batch).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });
 });
+
+test('no payloads are no events: nobody is looked for, and nothing can fail', async () => {
+  const { rt } = await node();
+  const { originHash } = await rt.spawnWithDaemon(Identity.generate(), new Keeper());
+  for (const origin of [originHash, Identity.generate().originHash]) {
+    expect(await rt.deliverMany(origin, [])).toEqual([]);
+  }
+  const unknown = Identity.generate().originHash;
+  expect(await failure(rt.deliverMany(unknown, numbered(1)))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
+});

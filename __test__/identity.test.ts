@@ -51,6 +51,17 @@ describe('Identity', () => {
     expect(() => identity.toBytes()).toThrow(IdentityError);
   });
 
+  test.each([
+    ['no canonical number', Buffer.alloc(32, 0xff)],
+    ['no point of the curve', Buffer.alloc(32, 2)],
+    ['a point that everybody can sign for', Buffer.concat([Buffer.of(1), Buffer.alloc(31)])],
+    ['zeros', Buffer.alloc(32)],
+  ])('%s is nobody’s public key', (_, entityId) => {
+    expect(() => Identity.publicOnly(entityId)).toThrow(
+      new IdentityError('entityId must be an ed25519 public key', { code: 'ERR_IDENTITY_INVALID_ARGUMENT' }),
+    );
+  });
+
   test('neither console.log nor JSON shows the secret', () => {
     const identity = Identity.fromSeed(SEED);
     const holder = { identity, list: [identity] };

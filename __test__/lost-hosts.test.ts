@@ -75,7 +75,8 @@ test('hazard 60: a source that is killed at the hand-over leaves a copy in doubt
   await there.migrate(origin, there.id, here.id);
   await reached;
   await kill(there);
-  expect(await doubted).toMatchObject({ role: 'target', originHash: origin, error: { outcome: 'unknown' } });
+  const doubt = { role: 'target', originHash: origin, phase: 'cutover', error: { outcome: 'unknown' } };
+  expect(await doubted).toMatchObject(doubt);
   await gone.promise;
   for (const { rt } of [here, third]) {
     expect(await rt.locate(origin)).toBeNull();
@@ -87,6 +88,26 @@ test('hazard 60: a source that is killed at the hand-over leaves a copy in doubt
   expect(await third.rt.call(origin, payload)).toEqual(counted(2));
   expect(await here.rt.call(origin, payload)).toEqual(counted(3));
   expect(await third.rt.locate(origin)).toBe(here.id);
+});
+
+test('of a source that is killed before the hand-over nothing is kept, and the phase tells that', async () => {
+  const here = await node({ acceptMigrations: true }, { mesh: ALERT });
+  here.rt.registerFactory('counter', () => new Counter());
+  const there = await otherOf(here);
+  const { origin } = there;
+  await here.rt.call(origin, payload);
+  const failed = new Promise<MigrationEvent>((resolve) => {
+    here.rt.on('migration', (event) => {
+      if (event.type === 'failed') resolve(event);
+    });
+  });
+  const { reached } = gate(here.rt, 'SnapshotReady');
+  await there.migrate(origin, there.id, here.id);
+  await reached;
+  await kill(there);
+  expect(await failed).toMatchObject({ role: 'target', phase: 'transfer', error: { outcome: 'unknown' } });
+  expect([here.rt.daemonCount(), here.rt.migrations()]).toEqual([0, []]);
+  expect(await failure(here.rt.recover(origin))).toMatchObject({ code: 'ERR_DAEMON_NOT_FOUND' });
 });
 
 test('a copy in doubt is dropped after handoverHoldMs, which a second event tells, and the daemon may begin again', async () => {

@@ -2,8 +2,10 @@
 // the publisher breaks (hazards 41 to 43).
 
 import { ChannelAuthError, Identity } from 'mesh-daemon';
-import type { CausalEvent, DaemonSubscriptionEvent, MeshDaemon, MeshNodeOptions } from 'mesh-daemon';
+import type { CausalEvent, DaemonSubscriptionEvent, MeshNodeOptions } from 'mesh-daemon';
+import { RELIABLE } from './helpers/channels';
 import { gate } from './helpers/gates';
+import { Keeper, told } from './helpers/keeper';
 import { bare, closeAll, Counter, deferred, failure, node, pair, type Node } from './helpers/nodes';
 import { ALERT, kill, killAll, other } from './helpers/processes';
 import { closeWires, Wire } from './helpers/proxy';
@@ -13,32 +15,6 @@ afterEach(async () => {
   killAll();
   await closeAll();
 });
-
-const RELIABLE = { reliability: 'reliable' } as const;
-
-/** Keeps what it is sent; its whole state. */
-class Keeper implements MeshDaemon {
-  seen: string[] = [];
-
-  process({ payload }: CausalEvent): Buffer | undefined {
-    if (payload.toString() === 'tell') return Buffer.from(JSON.stringify(this.seen));
-    this.seen.push(payload.toString());
-    return undefined;
-  }
-
-  snapshot(): Buffer {
-    return Buffer.from(JSON.stringify(this.seen));
-  }
-
-  restore(state: Buffer): void {
-    this.seen = JSON.parse(state.toString()) as string[];
-  }
-}
-
-async function told({ rt }: Node, origin: bigint): Promise<string[]> {
-  const [seen] = await rt.call(origin, Buffer.from('tell'));
-  return JSON.parse(String(seen)) as string[];
-}
 
 /** What becomes of subscriptions on a node. */
 function news({ rt }: Node): { all: DaemonSubscriptionEvent[]; first: Promise<DaemonSubscriptionEvent> } {
@@ -100,15 +76,15 @@ test('hazard 42: a daemon that moves disturbs no other of the same channel, neit
       const before = sent.length;
       for (let n = 0; n < 10; n += 1) say();
       // Those that stay have them while the move stands still.
-      while ((await told(source, stays!)).length < before + 10);
-      while ((await told(target, there!)).length < before + 10);
+      while ((await told(source.rt, stays!)).length < before + 10);
+      while ((await told(target.rt, there!)).length < before + 10);
       held?.open();
     }
     await move.wait();
     for (let n = 0; n < 10; n += 1) say();
   }
   for (const report of await Promise.all(reports)) expect(report.errors).toEqual([]);
-  for (const origin of [mover, stays, there]) expect(await told(source, origin!)).toEqual(sent);
+  for (const origin of [mover, stays, there]) expect(await told(source.rt, origin!)).toEqual(sent);
   expect([source.rt.subscriptions(mover!), source.rt.subscriptions(stays!), target.rt.subscriptions(there!)]).toEqual(
     [1, 2, 3].map(() => [{ publisher: from, channel: 'news' }]),
   );
@@ -143,12 +119,39 @@ test('hazard 43: a token that is revoked while its daemon moves does not survive
   expect(await failure(again)).toMatchObject({ kind: 'revoked' });
   expect((await publisher.publish('gated', Buffer.from('out'), RELIABLE)).attempted).toBe(0);
   expect((await publisher.publish('open', Buffer.from('on'), RELIABLE)).delivered).toBe(1);
-  expect(await told(target, origin)).toEqual(['in', 'on']);
+  expect(await told(target.rt, origin)).toEqual(['in', 'on']);
   expect(all).toHaveLength(1);
   // A later generation lets it in.
   await target.rt.subscribeChannel(origin, from, 'gated', { token: owner.issueToken({ ...grant, generation: 1 }) });
   expect((await publisher.publish('gated', Buffer.from('back'), RELIABLE)).delivered).toBe(1);
 });
+
+test.each(['leaves the channel', 'is stopped'])(
+  'of a daemon that %s before the publisher lets it go on from its new host nobody is told that a subscription ended',
+  async (what) => {
+    const [source, target, publisher] = [await node(), await node({ acceptMigrations: true }), await bare()];
+    const from = publisher.nodeId();
+    publisher.registerChannel({ name: 'news' });
+    const wire = await Wire.to(publisher.localAddr());
+    await source.mesh.connect(target.mesh.localAddr());
+    await source.mesh.connect(publisher.localAddr());
+    await target.mesh.connect(wire.address);
+    for (const { rt } of [source, target]) rt.registerFactory('keeper', () => new Keeper());
+    const { originHash } = await source.rt.spawn('keeper', Identity.generate());
+    await source.rt.subscribeChannel(originHash, from, 'news');
+    const { all } = news(target);
+    wire.hold();
+    await (await source.rt.migrate(originHash, target.id)).wait();
+    expect(target.rt.subscriptions(originHash)).toEqual([{ publisher: from, channel: 'news' }]);
+    const left =
+      what === 'is stopped' ? target.rt.stop(originHash) : target.rt.unsubscribeChannel(originHash, from, 'news');
+    wire.release();
+    await left;
+    // The publisher hears of it in its own time.
+    while ((await publisher.publish('news', Buffer.from('a'))).attempted > 0);
+    expect(all).toEqual([]);
+  },
+);
 
 test('a daemon whose former host was lost goes on with what the publisher still has, and is told how much is gone', async () => {
   const KEPT = 4096;
@@ -243,7 +246,7 @@ describe('hazard 41: the wire to the publisher breaks', () => {
     abandon.abort(new Error('enough'));
     expect(await failure(abandoned)).toMatchObject({ message: 'enough' });
     const said = publisher.publish('kept', Buffer.from('a'), RELIABLE);
-    for (let n = 0; n < 50; n += 1) await told(here, origin);
+    for (let n = 0; n < 50; n += 1) await told(here.rt, origin);
     expect(answers).toBe(0);
     // It receives nothing any more of what it asked to leave, and nothing yet of what it asked for.
     expect(here.rt.subscriptions(origin)).toEqual([of('kept')]);
@@ -253,7 +256,7 @@ describe('hazard 41: the wire to the publisher breaks', () => {
     expect(await said).toMatchObject({ delivered: 1, errors: [] });
     expect((await publisher.publish('left', Buffer.from('b'), RELIABLE)).attempted).toBe(0);
     expect((await publisher.publish('wanted', Buffer.from('c'), RELIABLE)).delivered).toBe(1);
-    expect(await told(here, origin)).toEqual(['a', 'c']);
+    expect(await told(here.rt, origin)).toEqual(['a', 'c']);
   });
 
   test('when the publisher is given up, what was subscribed ends, and what was asked for meanwhile fails', async () => {
@@ -276,6 +279,6 @@ describe('hazard 41: the wire to the publisher breaks', () => {
     await here.rt.subscribeChannel(origin, from, 'wanted');
     expect((await publisher.publish('wanted', Buffer.from('a'), RELIABLE)).delivered).toBe(1);
     expect((await publisher.publish('kept', Buffer.from('b'), RELIABLE)).attempted).toBe(0);
-    expect(await told(here, origin)).toEqual(['a']);
+    expect(await told(here.rt, origin)).toEqual(['a']);
   });
 });

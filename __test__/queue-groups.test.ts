@@ -9,14 +9,14 @@ import {
   IdentityError,
   TokenChain,
 } from 'mesh-daemon';
-import type { ChannelMessage, DaemonRuntime, MeshDaemon, MeshNode, Subscription } from 'mesh-daemon';
-import { star } from './helpers/channels';
+import type { ChannelMessage, MeshDaemon, MeshNode, Subscription } from 'mesh-daemon';
+import { RELIABLE, star } from './helpers/channels';
+import { Keeper, told } from './helpers/keeper';
 import { any, bare, closeAll, deferred, failure, node, pair, thrown } from './helpers/nodes';
 
 jest.setTimeout(120_000);
 afterEach(closeAll);
 
-const RELIABLE = { reliability: 'reliable' } as const;
 const WORKERS = { queueGroup: 'workers' } as const;
 
 function publishAll(publisher: MeshNode, channel: string, count: number): Promise<unknown[]> {
@@ -113,26 +113,6 @@ test('what falls to a member that is lost goes to another one', async () => {
   expect(new Set(got).size).toBe(got.length);
   expect(got.length).toBeGreaterThanOrEqual(18);
 });
-
-class Keeper implements MeshDaemon {
-  seen: string[] = [];
-  process(event: { payload: Buffer; channel: string | null }): Buffer | undefined {
-    if (event.channel === null) return Buffer.from(this.seen.join(' '));
-    this.seen.push(event.payload.toString());
-    return undefined;
-  }
-  snapshot(): Buffer {
-    return Buffer.from(this.seen.join(' '));
-  }
-  restore(state: Buffer): void {
-    this.seen = state.length === 0 ? [] : state.toString().split(' ');
-  }
-}
-
-async function told(rt: DaemonRuntime, origin: bigint): Promise<string[]> {
-  const [seen] = await rt.call(origin, Buffer.from('tell'));
-  return seen === undefined || seen.length === 0 ? [] : seen.toString().split(' ');
-}
 
 test('a daemon that moves stays a member: nothing is lost, nothing runs twice', async () => {
   const [here, there] = await pair();

@@ -2,13 +2,12 @@
 
 import { ChannelError, Identity } from 'mesh-daemon';
 import type { ChannelMessage, DaemonSubscriptionEvent, MeshDaemon, MeshNode, Subscription } from 'mesh-daemon';
-import { publisherAndSubscriber, star } from './helpers/channels';
+import { RELIABLE, publisherAndSubscriber, star } from './helpers/channels';
 import { any, bare, closeAll, failure, pair as runtimes, thrown } from './helpers/nodes';
 
 jest.setTimeout(120_000);
 afterEach(closeAll);
 
-const RELIABLE = { reliability: 'reliable' } as const;
 /** More than a reader keeps, less than a publisher holds for one subscriber. */
 const MANY = 4000;
 

@@ -503,4 +503,17 @@ describe('hazard 19: wrong arguments', () => {
     });
     expect(await failure(slow.call(Buffer.alloc(1)))).toMatchObject({ code });
   });
+
+  test('a payload that the host of a daemon does not take is refused at once, whatever else happens', async () => {
+    const modest = await node({}, { mesh: { maxPayloadBytes: 1_000 } });
+    const { rt, mesh } = await node();
+    await mesh.connect(modest.mesh.localAddr());
+    const { originHash } = await modest.rt.spawnWithDaemon(Identity.generate(), new Counter());
+    for (let round = 1; round <= 20; round += 1) {
+      const [answer] = await rt.call(originHash, Buffer.from('x'));
+      expect(String(answer)).toBe(`${String(round)}:x`);
+      const refused = await failure(rt.call(originHash, Buffer.alloc(1_001)));
+      expect(refused).toMatchObject({ code: 'ERR_DAEMON_PAYLOAD_TOO_LARGE' });
+    }
+  });
 });

@@ -1,12 +1,11 @@
 // Channels that are subscribed to and left while their daemon is handed over: whoever is told finds it so.
 
 import { Identity, type CausalEvent, type DaemonError, type MeshDaemon } from 'mesh-daemon';
+import { RELIABLE } from './helpers/channels';
 import { gate } from './helpers/gates';
 import { bare, closeAll, pair } from './helpers/nodes';
 
 afterEach(closeAll);
-
-const RELIABLE = { reliability: 'reliable' } as const;
 
 class Receiver implements MeshDaemon {
   process({ channel }: CausalEvent): Buffer {

@@ -90,6 +90,11 @@ describe('a token', () => {
   test('requirement 117: no time to live, and too much of it, are refused', () => {
     expect(thrown(() => issue(['publish'], { ttlSeconds: 0 }))).toMatchObject({ kind: 'zero_ttl' });
     expect(thrown(() => issue(['publish'], { ttlSeconds: YEAR + 1 }))).toMatchObject({ kind: 'ttl_too_long' });
+    expect(thrown(() => issue(['publish'], { ttlSeconds: 0 })).message).toBe('options.ttlSeconds must be at least 1');
+    const long = 'options.ttlSeconds must be at most 31536000';
+    for (const ttlSeconds of [YEAR + 1, 1e9, Number.MAX_SAFE_INTEGER]) {
+      expect(thrown(() => issue(['publish'], { ttlSeconds })).message).toBe(long);
+    }
     expect(issue(['publish'], { ttlSeconds: YEAR }).verify()).toBe(true);
     expect(issue(['publish'], { ttlSeconds: 1 }).isExpired()).toBe(false);
   });

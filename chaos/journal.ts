@@ -1,16 +1,27 @@
-// The daemon of the trials. It remembers the number of every event that it ran, in its state and in a file that all its
-// lives append to: whatever ran twice, out of order, or on two nodes, stands there.
+// The daemon of the trials. It remembers the number of every event and of every message of the channel that it ran, in its
+// state and in a file that all its lives append to: whatever ran twice, out of order, or on two nodes, stands there.
 
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import type { CausalEvent, MeshDaemon } from 'mesh-daemon';
+import type { Remembered } from './messages';
 
 /** Asks for everything that the state remembers. */
 export const DUMP = 'dump';
 
-/** Runs numbered events. Its payloads are decimal numbers; each tenth one takes a while. */
+/** Each so many events and messages, and outputs of events, are too large for one frame. */
+const LARGE_EVERY = 16;
+const LARGE_BYTES = 60_000;
+
+/** What is sent with a number, or answered: the number, a colon, and more. */
+export function payloadOf(number: number, more = ''): Buffer {
+  const text = Buffer.from(`${number}:${more}`);
+  return number % LARGE_EVERY === 0 ? Buffer.concat([text, Buffer.alloc(LARGE_BYTES, ' ')]) : text;
+}
+
+/** Runs numbered events and messages; each tenth one takes a while. */
 export class Journal implements MeshDaemon {
   static readonly kind = 'journal';
-  #ran: number[] = [];
+  #ran: { events: number[]; messages: number[] } = { events: [], messages: [] };
   #ballast: Buffer;
   readonly #file: number;
 
@@ -26,21 +37,21 @@ export class Journal implements MeshDaemon {
   process(event: CausalEvent): Buffer | Promise<Buffer> {
     const text = event.payload.toString();
     if (text === DUMP) return Buffer.from(JSON.stringify(this.#ran));
-    const number = Number(text);
+    const [number, of] = [Number.parseInt(text), event.channel === null ? 'events' : 'messages'] as const;
     return number % 10 === 0
       ? new Promise((resolve) => {
           setTimeout(() => {
-            resolve(this.#run(number));
+            resolve(this.#run(of, number));
           }, 2);
         })
-      : this.#run(number);
+      : this.#run(of, number);
   }
 
   // The file first: what is answered stands there.
-  #run(number: number): Buffer {
-    writeSync(this.#file, `${number} ${this.node} ${process.pid}\n`);
-    this.#ran.push(number);
-    return Buffer.from(`${number}:${this.#ran.length}`);
+  #run(of: keyof Remembered, number: number): Buffer {
+    writeSync(this.#file, `${of} ${number} ${this.node} ${process.pid}\n`);
+    this.#ran[of].push(number);
+    return payloadOf(number, String(this.#ran[of].length));
   }
 
   snapshot(): Buffer {
@@ -52,7 +63,7 @@ export class Journal implements MeshDaemon {
 
   restore(state: Buffer): void {
     const end = 4 + state.readUInt32LE();
-    this.#ran = JSON.parse(state.subarray(4, end).toString()) as number[];
+    this.#ran = JSON.parse(state.subarray(4, end).toString()) as { events: number[]; messages: number[] };
     this.#ballast = Buffer.from(state.subarray(end));
   }
 
@@ -63,6 +74,7 @@ export class Journal implements MeshDaemon {
 
 /** One line of the file. */
 export interface Entry {
+  readonly of: keyof Remembered;
   readonly number: number;
   readonly node: string;
   readonly pid: number;
@@ -72,7 +84,8 @@ export interface Entry {
 export function readJournal(path: string): Entry[] {
   const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
   return lines.map((line) => {
-    const [number = '', node = '', pid = ''] = line.split(' ');
-    return { number: Number(number), node, pid: Number(pid) };
+    const [of = '', number = '', node = '', pid = ''] = line.split(' ');
+    if (of !== 'events' && of !== 'messages') throw new Error(`the journal has the line ${line}`);
+    return { of, number: Number(number), node, pid: Number(pid) };
   });
 }

@@ -1,6 +1,7 @@
 // A user who never stops: emits numbered events by every entrance, and notes what became of each.
 
 import { DaemonError, type DaemonRuntime } from 'mesh-daemon';
+import { payloadOf } from './journal';
 import type { Emitted, Entrance, Fate } from './messages';
 
 const ENTRANCES: readonly Entrance[] = ['call', 'send', 'deliver', 'deliverMany', 'call'];
@@ -84,7 +85,7 @@ export class Load {
   }
 
   async #enter(origin: bigint, by: Entrance, numbers: readonly number[]): Promise<Fate[]> {
-    const payloads = numbers.map((number) => Buffer.from(String(number)));
+    const payloads = numbers.map((number) => payloadOf(number));
     const [payload = Buffer.alloc(0)] = payloads;
     switch (by) {
       case 'send':
@@ -103,5 +104,5 @@ export class Load {
 }
 
 function answered([output]: readonly Buffer[]): Fate {
-  return { as: 'answered', output: String(output) };
+  return { as: 'answered', output: String(output).trimEnd() };
 }

@@ -56,29 +56,42 @@ function count(name: string, text: string): number {
 
 function summary(observed: Observed | undefined): string {
   if (observed === undefined) return 'it broke off';
-  const { ending, journal, emitted, recovered } = observed;
+  const { ending, journal, emitted, published, recovered } = observed;
   const end =
     ending === null ? 'driver died' : ending.as === 'resolved' ? 'moved' : `${ending.outcome} (${ending.kind})`;
   const lost = emitted.filter(({ fate }) => fate.as === 'failed').length;
   const taken = recovered ? ', taken over' : '';
-  return `${end}${taken}, ${emitted.length} events, ${journal.length} ran, ${lost} lost`;
+  const ran = journal.filter(({ of }) => of === 'events').length;
+  const unheard = published.filter(({ report }) => report.as !== 'told' || report.delivered === 0).length;
+  const events = `${emitted.length} events, ${ran} ran, ${lost} lost`;
+  return `${end}${taken}, ${events}, ${published.length} messages, ${journal.length - ran} ran, ${unheard} failed`;
 }
 
 function explain(faults: readonly string[], observed: Observed | undefined): void {
   for (const fault of faults.slice(0, 20)) console.log(`     ${fault}`);
   if (faults.length > 20) console.log(`     and ${faults.length - 20} more`);
   if (observed === undefined) return;
-  const { plan: _, journal, emitted, standing, remembered, ...rest } = observed;
+  const { plan: _, journal, emitted, published, standing, remembered, ...rest } = observed;
   console.log(`     ${JSON.stringify(rest)}`);
   console.log(`     standing ${JSON.stringify([...standing])}`);
-  const ran = journal.map(({ number, node }) => `${number}${node.slice(0, 1)}`);
+  const ran = journal.map(({ of, number, node }) => `${of.slice(0, 1)}${number}${node.slice(0, 1)}`);
   console.log(`     ran ${ran.slice(-60).join(' ')}`);
   const fates = emitted.map(({ number, fate }) => {
     const what = fate.as === 'failed' ? `${fate.code}/${fate.executed ?? '-'}` : fate.as;
     return `${number} ${what}`;
   });
   console.log(`     fates ${fates.slice(-60).join(', ')}`);
-  console.log(`     remembered ${typeof remembered === 'string' ? remembered : remembered.slice(-60).join(' ')}`);
+  const reports = published.map(({ number, report }) => {
+    const what = report.as === 'told' ? `${report.delivered}/${report.attempted} ${report.errors.join()}` : report.as;
+    return `${number} ${what}`;
+  });
+  console.log(`     reports ${reports.slice(-60).join(', ')}`);
+  if (typeof remembered === 'string') {
+    console.log(`     remembered ${remembered}`);
+    return;
+  }
+  const [events, messages] = [remembered.events.slice(-60), remembered.messages.slice(-60)];
+  console.log(`     remembered ${events.join(' ')} and of the messages ${messages.join(' ')}`);
 }
 
 main().catch((error: unknown) => {

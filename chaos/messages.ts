@@ -35,6 +35,26 @@ export interface Emitted {
   readonly fate: Fate;
 }
 
+/** A message that the client published, and what it was told of it. */
+export interface Published {
+  readonly number: number;
+  readonly report:
+    | { readonly as: 'waiting' }
+    | { readonly as: 'rejected'; readonly error: string }
+    | {
+        readonly as: 'told';
+        readonly attempted: number;
+        readonly delivered: number;
+        readonly errors: readonly string[];
+      };
+}
+
+/** Numbers of what a daemon ran: of the events sent to it, and of the messages of the channel. */
+export interface Remembered {
+  readonly events: readonly number[];
+  readonly messages: readonly number[];
+}
+
 /** How a move ended for whoever drove it. */
 export type Ending =
   { readonly as: 'resolved' } | { readonly as: 'rejected'; readonly kind: string; readonly outcome: string };
@@ -43,6 +63,10 @@ export type Ending =
 export interface Commands {
   connect: { addr: string; result: bigint };
   spawn: { identity: string; ballast: number; result: bigint };
+  /** Opens a channel here. */
+  openChannel: { result: null };
+  /** Lets a daemon of this node hear the channel of a publisher, as the only member of a queue group or by itself. */
+  subscribe: { origin: bigint; publisher: bigint; inGroup: boolean; result: null };
   gate: { message: string; result: null };
   open: { message: string; result: null };
   migrate: { origin: bigint; source: bigint; target: bigint; result: null };
@@ -50,10 +74,12 @@ export interface Commands {
   recover: { origin: bigint; patienceMs: number; result: boolean };
   standing: { result: Standing };
   load: { origin: bigint; result: null };
+  /** Publishes on the channel that was opened. */
+  publish: { result: null };
   /** Stops emitting and waits for the fate of everything emitted. */
-  settle: { patienceMs: number; result: Emitted[] };
+  settle: { patienceMs: number; result: { emitted: Emitted[]; published: Published[] } };
   /** Everything that the daemon's state remembers, once it answers. */
-  dump: { origin: bigint; patienceMs: number; result: number[] };
+  dump: { origin: bigint; patienceMs: number; result: Remembered };
 }
 
 /** What is alive on a node. */

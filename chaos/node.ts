@@ -1,10 +1,11 @@
 // A node of a trial: hosts the daemon, drives its move, or calls it. Ends with the process that started it.
 
 import { DaemonError, DaemonRuntime, Identity, MeshNode, MigrationError } from 'mesh-daemon';
+import { Broadcast, CHANNEL } from './broadcast';
 import { closeGate, census, openGate } from './hooks';
 import { DUMP, Journal } from './journal';
 import { Load } from './load';
-import type { Commands, Ending, Report, Setup } from './messages';
+import type { Commands, Ending, Remembered, Report, Setup } from './messages';
 
 type Request = {
   [Name in keyof Commands]: { id: number; name: Name } & Omit<Commands[Name], 'result'>;
@@ -33,6 +34,8 @@ async function main(setup: Setup): Promise<void> {
   const load = new Load(runtime, (count) => {
     report({ type: 'answered', count });
   });
+
+  const broadcast = new Broadcast(mesh);
 
   const answer = async (request: Request): Promise<unknown> => {
     switch (request.name) {
@@ -67,8 +70,24 @@ async function main(setup: Setup): Promise<void> {
       case 'load':
         load.start(request.origin);
         return null;
-      case 'settle':
-        return load.settle(request.patienceMs);
+      case 'openChannel':
+        broadcast.open();
+        return null;
+      case 'subscribe': {
+        const options = request.inGroup ? { queueGroup: 'alone' } : {};
+        await runtime.subscribeChannel(request.origin, request.publisher, CHANNEL, options);
+        return null;
+      }
+      case 'publish':
+        broadcast.start();
+        return null;
+      case 'settle': {
+        const [emitted, published] = await Promise.all([
+          load.settle(request.patienceMs),
+          broadcast.settle(request.patienceMs),
+        ]);
+        return { emitted, published };
+      }
       case 'dump':
         return dump(runtime, request.origin, request.patienceMs);
     }
@@ -113,12 +132,12 @@ async function drive(runtime: DaemonRuntime, origin: bigint, source: bigint, tar
 }
 
 // The daemon may be on its way, or its host may have been lost just now.
-async function dump(runtime: DaemonRuntime, origin: bigint, patienceMs: number): Promise<number[]> {
+async function dump(runtime: DaemonRuntime, origin: bigint, patienceMs: number): Promise<Remembered> {
   const deadline = Date.now() + patienceMs;
   for (;;) {
     try {
       const [output] = await runtime.call(origin, Buffer.from(DUMP), { timeoutMs: patienceMs });
-      return JSON.parse(String(output)) as number[];
+      return JSON.parse(String(output)) as Remembered;
     } catch (error) {
       if (!(error instanceof DaemonError) || Date.now() > deadline) throw error;
       await new Promise((resolve) => setTimeout(resolve, 100));

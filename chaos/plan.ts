@@ -28,6 +28,8 @@ export interface Plan {
   readonly moment:
     ({ readonly as: 'gate'; readonly lateMs: number } & Point) | { readonly as: 'instant'; readonly afterMs: number };
   readonly ballast: number;
+  /** Whether the daemon hears the channel as the only member of a queue group. */
+  readonly inGroup: boolean;
 }
 
 const point = (phase: Point['phase'], holder: Role, message: string, released = false): Point => ({
@@ -93,6 +95,7 @@ export function planOfPhases(): Plan[] {
       fault,
       moment: { as: 'gate', lateMs: 0, ...point },
       ballast: 100_000,
+      inGroup: at % 2 === 1,
     };
   });
 }
@@ -112,7 +115,7 @@ export function planOf(seed: number): Plan {
     // Short: everybody waits. Long: it is given up, and comes back.
     fault:
       fault < 0.2
-        ? { as: 'stop', forMs: one(300, 1_000, 5_000) }
+        ? { as: 'stop', forMs: one(300, 1_000, 2_000, 5_000) }
         : fault < 0.5
           ? { as: 'restart', afterMs: one(0, 300, 5_000) }
           : { as: 'kill' },
@@ -121,6 +124,7 @@ export function planOf(seed: number): Plan {
         ? { as: 'gate', lateMs: one(0, 0, 150), ...one(...POINTS) }
         : { as: 'instant', afterMs: Math.floor(random() * 120) },
     ballast: one(0, 10_000, 1_000_000, 20_000_000),
+    inGroup: one(false, true),
   };
 }
 
@@ -136,12 +140,12 @@ function generator(seed: number): () => number {
 }
 
 /** A plan in a few words. */
-export function describe({ seed, driver, victims, fault, moment, ballast }: Plan): string {
+export function describe({ seed, driver, victims, fault, moment, ballast, inGroup }: Plan): string {
   const what =
     fault.as === 'kill' ? 'kill' : fault.as === 'stop' ? `stop ${fault.forMs} ms` : `restart ${fault.afterMs} ms`;
   const when =
     moment.as === 'gate'
       ? `${moment.phase}: ${moment.message} at ${moment.holder} + ${moment.lateMs} ms`
       : `${moment.afterMs} ms`;
-  return `seed ${seed}, driver ${driver}, ${what} ${victims.join('+')}, ${when}, ${ballast} bytes`;
+  return `seed ${seed}, driver ${driver}, ${what} ${victims.join('+')}, ${when}, ${ballast} bytes${inGroup ? ', group' : ''}`;
 }

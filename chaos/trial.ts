@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readJournal, type Entry } from './journal';
-import type { Emitted, Ending, Standing } from './messages';
+import type { Emitted, Ending, Published, Remembered, Standing } from './messages';
 import { holderOf, type Fault, type Plan } from './plan';
 import { Member } from './processes';
 
@@ -25,9 +25,10 @@ export interface Observed {
   /** Whether the source was told to take the daemon over. */
   readonly recovered: boolean;
   readonly emitted: readonly Emitted[];
+  readonly published: readonly Published[];
   readonly journal: readonly Entry[];
   /** What the daemon remembers; the reason when it does not answer. */
-  readonly remembered: readonly number[] | string;
+  readonly remembered: Remembered | string;
   readonly standing: ReadonlyMap<string, Standing>;
 }
 
@@ -68,6 +69,9 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
     for (const host of [source, target]) await member.ask('connect', { addr: host.address.addr });
   }
   const origin = await source.ask('spawn', { identity: randomBytes(32).toString('hex'), ballast: plan.ballast });
+  await client.ask('openChannel', {});
+  await source.ask('subscribe', { origin, publisher: client.address.node, inGroup: plan.inGroup });
+  await client.ask('publish', {});
   await client.ask('load', { origin });
   await client.report('answered', ANSWERED_MS, ({ count }) => count >= 50);
 
@@ -91,13 +95,13 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
 
   const ended = await driver.report('ended', ENDING_MS);
   const recovered = await recover(plan, origin, source, target, ended?.ending);
-  let remembered: number[] | string = 'nobody has it';
+  let remembered: Remembered | string = 'nobody has it';
   if (await awaitRest(members)) {
     remembered = await dump(client, origin);
     // It is whole only when it goes on.
     if (typeof remembered !== 'string') await sleep(150);
   }
-  const emitted = await client.ask('settle', { patienceMs: SETTLE_MS }, SETTLE_MS);
+  const { emitted, published } = await client.ask('settle', { patienceMs: SETTLE_MS }, SETTLE_MS);
   if (typeof remembered !== 'string') remembered = await dump(client, origin);
   await awaitRest(members);
   const standing = new Map<string, Standing>();
@@ -112,6 +116,7 @@ async function runIn(folder: string, plan: Plan, members: Member[]): Promise<Obs
     driverAlive: driver.alive,
     recovered,
     emitted,
+    published,
     journal: readJournal(journal),
     remembered,
     standing,
@@ -175,7 +180,7 @@ async function awaitRest(members: readonly Member[]): Promise<boolean> {
   }
 }
 
-async function dump(client: Member, origin: bigint): Promise<number[] | string> {
+async function dump(client: Member, origin: bigint): Promise<Remembered | string> {
   try {
     return await client.ask('dump', { origin, patienceMs: RECOVERY_MS }, RECOVERY_MS);
   } catch (error) {

@@ -1,12 +1,22 @@
 // Whether what was observed keeps the promises: once, in order, one answer; one copy; a failed move costs nothing.
 
-import type { Emitted } from './messages';
+import type { Entry } from './journal';
+import type { Emitted, Published, Remembered } from './messages';
 import type { Point } from './plan';
 import type { Observed } from './trial';
 
 /** Everything that is wrong; nothing when all promises were kept. */
 export function faultsOf(observed: Observed): string[] {
-  return [...onceAndInOrder(observed), ...oneAnswerEach(observed), ...oneCopy(observed), ...rightOutcome(observed)];
+  return [
+    ...onceAndInOrder('events', observed.emitted.length, observed),
+    ...onceAndInOrder('messages', observed.published.length, observed),
+    ...oneAnswerEach(observed),
+    ...oneReportEach(observed),
+    ...nothingForgotten('events', observed),
+    ...nothingForgotten('messages', observed),
+    ...oneCopy(observed),
+    ...rightOutcome(observed),
+  ];
 }
 
 /** Whether a process died that may have owned the daemon. */
@@ -46,13 +56,17 @@ function goesOn(observed: Observed): boolean {
   return point !== null && point.message !== 'CleanupComplete';
 }
 
+function linesOf(of: keyof Remembered, { journal }: Observed): Entry[] {
+  return journal.filter((line) => line.of === of);
+}
+
 // The file is in the order of time, whichever node wrote: so one ascending sequence says it all.
-function onceAndInOrder({ journal, emitted }: Observed): string[] {
+function onceAndInOrder(of: keyof Remembered, begun: number, observed: Observed): string[] {
   const faults: string[] = [];
   let last = 0;
-  for (const { number, node } of journal) {
-    if (number <= last) faults.push(`${number} ran on ${node} after ${last}`);
-    if (number > emitted.length) faults.push(`${number} ran, which nobody emitted`);
+  for (const { number, node } of linesOf(of, observed)) {
+    if (number <= last) faults.push(`${of}: ${number} ran on ${node} after ${last}`);
+    if (number > begun) faults.push(`${of}: ${number} ran, which nobody began`);
     last = Math.max(last, number);
   }
   return faults;
@@ -60,7 +74,7 @@ function onceAndInOrder({ journal, emitted }: Observed): string[] {
 
 function oneAnswerEach(observed: Observed): string[] {
   const faults: string[] = [];
-  const ran = new Set(observed.journal.map(({ number }) => number));
+  const ran = new Set(linesOf('events', observed).map(({ number }) => number));
   const stayed = ownerStayed(observed);
   // Of events that were entered together and failed, it is the first failure that is told: then some did not run, if that did not.
   const missed = new Set(observed.emitted.filter(({ number }) => !ran.has(number)).map(({ first }) => first));
@@ -69,15 +83,44 @@ function oneAnswerEach(observed: Observed): string[] {
     const fault = answerFault(event, asTold, stayed, hostDied(observed));
     if (fault !== null) faults.push(`${event.by} ${event.number}: ${fault}`);
   }
-  const { remembered } = observed;
-  if (typeof remembered === 'string') return faults;
-  const kept = new Set(remembered);
-  for (const number of remembered) if (!ran.has(number)) faults.push(`${number} is remembered and never ran`);
-  // A copy that was taken over begins where it was frozen: what the lost target ran is forgotten, and nothing else ever is.
+  return faults;
+}
+
+function oneReportEach(observed: Observed): string[] {
+  const ran = new Set(linesOf('messages', observed).map(({ number }) => number));
+  const [stayed, died] = [ownerStayed(observed), hostDied(observed)];
+  return observed.published.flatMap((message) => {
+    const fault = reportFault(message, ran.has(message.number), stayed, died);
+    return fault === null ? [] : [`message ${message.number}: ${fault}`];
+  });
+}
+
+function reportFault({ report }: Published, ran: boolean, stayed: boolean, hostDied: boolean): string | null {
+  switch (report.as) {
+    case 'waiting':
+      return 'never reported';
+    case 'rejected':
+      return `was not published: ${report.error}`;
+    case 'told':
+      if (report.delivered > 0 && !ran && !hostDied) return 'reported as delivered and never ran';
+      if (report.delivered + report.errors.length !== report.attempted)
+        return `has the report ${JSON.stringify(report)}`;
+      if (stayed && report.delivered !== 1) return `failed (${report.errors.join()}) although its subscriber lived`;
+      return null;
+  }
+}
+
+// A copy that was taken over begins where it was frozen: what the lost target ran is forgotten, and nothing else ever is.
+function nothingForgotten(of: keyof Remembered, observed: Observed): string[] {
+  if (typeof observed.remembered === 'string') return [];
+  const faults: string[] = [];
+  const [lines, remembered] = [linesOf(of, observed), observed.remembered[of]];
+  const [ran, kept] = [new Set(lines.map(({ number }) => number)), new Set(remembered)];
+  for (const number of remembered) if (!ran.has(number)) faults.push(`${of}: ${number} is remembered and never ran`);
   const takenOver = !observed.targetAlive && livesOn('source', observed);
-  for (const { number, node } of observed.journal) {
+  for (const { number, node } of lines) {
     if (!kept.has(number) && !(takenOver && node === 'target'))
-      faults.push(`${number} ran on ${node} and is forgotten`);
+      faults.push(`${of}: ${number} ran on ${node} and is forgotten`);
   }
   return faults;
 }

@@ -59,9 +59,11 @@ export class Identity {
     return Identity.fromSeed(seed);
   }
 
-  /** An identity that can be named but cannot sign. */
+  /** An identity that can be named but cannot sign. Throws {@link IdentityError} for bytes that are nobody's public key. */
   static publicOnly(entityId: Uint8Array): Identity {
-    return new Identity(fromHandle, native.identityPublicOnly(bytes(identityArea, 'entityId', entityId, ENTITY_ID)));
+    const handle = native.identityPublicOnly(bytes(identityArea, 'entityId', entityId, ENTITY_ID));
+    if (handle === null) throw identityArea('entityId must be an ed25519 public key');
+    return new Identity(fromHandle, handle);
   }
 
   /** Whether `signature` is one of `entityId` over `message`. Strict: no small-order keys, no malleable signatures. */
@@ -191,6 +193,13 @@ export function identityHandle(refuse: Refuse, path: string, value: unknown): Id
   } catch {
     throw refuse(`${path} must be an Identity, got ${kindOf(value)}`);
   }
+}
+
+/** The same of one that has its secret here. */
+export function signingHandle(refuse: Refuse, path: string, value: unknown): IdentityHandle {
+  const handle = identityHandle(refuse, path, value);
+  if ((value as Identity).isReadOnly) throw refuse(`${path} must be able to sign, got a public one`);
+  return handle;
 }
 
 /** The store of an identity's tokens. */

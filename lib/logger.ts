@@ -31,7 +31,8 @@ onNotice('line', (line) => {
 export function setLogger(fn: Logger | null, loggerOptions?: LoggerOptions): void {
   if (fn !== null) callable(daemonArea, 'fn', fn);
   const read = options(daemonArea, 'options', loggerOptions, { level: true });
-  const level = choice(daemonArea, 'options.level', read.level ?? 'info', ['error', 'warn', 'info', 'debug', 'trace']);
+  const { level: wanted = 'info' } = read;
+  const level = choice(daemonArea, 'options.level', wanted, ['error', 'warn', 'info', 'debug', 'trace']);
   if (logger === null && fn !== null) listen();
   if (logger !== null && fn === null) unlisten();
   logger = fn;

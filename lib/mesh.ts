@@ -103,7 +103,7 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     return new MeshNode(internal, id, config.maxPayloadBytes);
   }
 
-  /** `host:port` that it really listens on. */
+  /** `host:port` that it really listens on; after shutdown, that it listened on. */
   localAddr(): string {
     return this.#facts.localAddr;
   }
@@ -223,8 +223,9 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
    * Subscribes this node to a channel of a publisher with which it has a session, or makes it a member of a queue group. While
    * this node has yet to join (`seeds`, or a `join` under way), the session is waited for.
    * Resolves when the publisher has agreed; rejects with {@link ChannelAuthError}, {@link ChannelError} or
-   * {@link NotConnectedError}. Waits for the `start()` of both, however long that takes. Messages are read with
-   * {@link MeshNode.messages}; those that nobody reads are acknowledged and dropped.
+   * {@link NotConnectedError}; with `ERR_CHANNEL_UNSUBSCRIBED` when this node unsubscribes before the answer. Waits for the
+   * `start()` of both, however long that takes. Messages are read with {@link MeshNode.messages}; those that nobody reads are
+   * acknowledged and dropped.
    */
   async subscribeChannel(publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     await subscribe(this.#id, publisher, channel, options, () => {

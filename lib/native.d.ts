@@ -252,8 +252,8 @@ export declare function identityFromSeed(seed: Uint8Array): import('./handles').
 /** A fresh key pair. */
 export declare function identityGenerate(): import('./handles').IdentityHandle
 
-/** An identity that can be named but cannot sign. */
-export declare function identityPublicOnly(entityId: Uint8Array): import('./handles').IdentityHandle
+/** An identity that can be named but cannot sign; none for bytes that are nobody's public key. */
+export declare function identityPublicOnly(entityId: Uint8Array): import('./handles').IdentityHandle | null
 
 /** The 32-byte secret seed. */
 export declare function identitySeed(identity: import('./handles').IdentityHandle): Buffer

@@ -4,7 +4,8 @@ import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import type { RevocationFacts } from './native';
 import type { RevokeTokensOptions } from './types/identity';
-import { bytes, identityArea, integer, options, tokenArea } from './validate/index';
+import { identityArea, integer, options, tokenArea } from './validate/index';
+import { readWireForm } from './wire-form';
 
 /** Only this module can make a revocation of facts. */
 const internal = Symbol('internal');
@@ -32,7 +33,7 @@ export class Revocation {
 
   /** Reads the bytes of a revocation. Only the format is checked: see {@link Revocation.verify}. */
   static parse(wire: Uint8Array): Revocation {
-    return new Revocation(internal, native.revocationFacts(bytes(tokenArea, 'wire', wire)));
+    return new Revocation(internal, readWireForm('wire', wire, native.revocationFacts));
   }
 
   /** Its wire form; a copy. */
@@ -69,7 +70,7 @@ export class Revocation {
 
 /** The bytes of a revocation. */
 export function readRevocation(path: string, value: unknown): Uint8Array {
-  if (ArrayBuffer.isView(value)) return bytes(tokenArea, path, value);
+  if (ArrayBuffer.isView(value)) return readWireForm(path, value, native.revocationFacts).bytes;
   try {
     return bytesOf(value as Revocation);
   } catch {

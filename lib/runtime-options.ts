@@ -123,6 +123,7 @@ export function readMigrationOptions(given: MigrationOptions | undefined): {
   transportIdentity: boolean;
   retryNotReadyMs: number;
 } {
+  if (given === undefined) throw daemonArea('opts must be an object, got undefined');
   const known = { transportIdentity: true, retryNotReadyMs: true } as const;
   const read = options(daemonArea, 'opts', given, known);
   return {

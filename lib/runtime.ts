@@ -11,7 +11,7 @@ import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
-import { identityHandle, type Identity } from './identity';
+import { identityHandle, signingHandle, type Identity } from './identity';
 import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves, recover } from './moves';
@@ -163,6 +163,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    */
   async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
+    signingHandle(daemonArea, 'identity', identity);
     return await this.#spawn(checked, identity, undefined, readHostConfig(config));
   }
 
@@ -184,7 +185,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonHostConfig,
   ): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     const state = bytes(daemonArea, 'snapshot', snapshot);
     return await this.#spawn(checked, identity, state, readHostConfig(config));
   }
@@ -197,7 +198,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     return await this.#spawnWith(identity, bytes(daemonArea, 'snapshot', snapshot), daemon, config, factory);
   }
 
@@ -241,8 +242,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   /**
-   * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
-   * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+   * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
+   * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
+   * no room for follows as it drains; then events delivered later may run before the end of the batch.
    */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
@@ -314,8 +316,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Has a daemon of this runtime receive a channel, or share it in a queue group, as events with `event.channel` set, until it ends,
-   * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session with it, also
-   * before this node has joined, and with `ERR_DAEMON_NOT_FOUND` when the daemon leaves first. A `token` is for its entity id.
+   * wherever it moves. Resolves when the publisher has agreed. Rejects with {@link NotConnectedError} without a session, also before
+   * this node has joined; overtaken by a move with `ERR_DAEMON_NOT_FOUND`, by unsubscribing or a stop with `ERR_CHANNEL_UNSUBSCRIBED`.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
     return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
@@ -346,7 +348,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /** Announces a daemon that will arrive and whose key is here. */
   registerMigrationTargetIdentity(kind: string, identity: Identity, config?: DaemonHostConfig): void {
     const checked = name(daemonArea, 'kind', kind);
-    const key = identityHandle(daemonArea, 'identity', identity);
+    const key = signingHandle(daemonArea, 'identity', identity);
     const host = readHostConfig(config);
     this.#live();
     native.runtimeExpectIdentity(this.#dispatcher.id, checked, key, host);
@@ -368,7 +370,17 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     originHash: bigint,
     sourceNode: bigint,
     targetNode: bigint,
-    opts?: MigrationOptions,
+    opts: MigrationOptions = {},
+  ): Promise<MigrationHandle> {
+    return await this.startMigrationWith(originHash, sourceNode, targetNode, opts);
+  }
+
+  /** The same with options, which have to be there. */
+  async startMigrationWith(
+    originHash: bigint,
+    sourceNode: bigint,
+    targetNode: bigint,
+    opts: MigrationOptions,
   ): Promise<MigrationHandle> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const source = u64(daemonArea, 'sourceNode', sourceNode);
@@ -376,18 +388,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return await this.#migrate(origin, source, target, readMigrationOptions(opts));
   }
 
-  /** The same with options. */
-  async startMigrationWith(
-    originHash: bigint,
-    sourceNode: bigint,
-    targetNode: bigint,
-    opts: MigrationOptions,
-  ): Promise<MigrationHandle> {
-    return await this.startMigration(originHash, sourceNode, targetNode, opts);
-  }
-
   /** Starts to move a daemon from wherever it lives now. */
-  async migrate(originHash: bigint, targetNode: bigint, opts?: MigrationOptions): Promise<MigrationHandle> {
+  async migrate(originHash: bigint, targetNode: bigint, opts: MigrationOptions = {}): Promise<MigrationHandle> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const target = u64(daemonArea, 'targetNode', targetNode);
     return await this.#migrate(origin, undefined, target, readMigrationOptions(opts));
@@ -407,12 +409,11 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Your word that the other host of a move in doubt (`outcome: 'unknown'`) is gone: the copy of this node, which is the
-   * source or the target of that move, goes live. What
-   * was handed over does not run here; a copy that lives after all is ended once it can be told (`onStop('fenced')`).
-   * Other nodes are asked first, for two seconds at most: a daemon that had been moved on before stays where it lives, and
-   * the copy of this node is let go. Resolves when either is done.
-   * Rejects with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon
-   * that lives here it does nothing.
+   * source or the target of that move, goes live. What was handed over does not run here; a copy that lives after all is
+   * ended once it can be told (`onStop('fenced')`). Other nodes are asked first, for two seconds at most: a daemon that had
+   * been moved on before stays where it lives, and the copy of this node is let go. Resolves when either is done. Rejects
+   * with `ERR_DAEMON_NOT_FOUND` when nothing is here, with `wrong-phase` while the other host is in reach. Of a daemon that
+   * lives here it does nothing.
    */
   async recover(originHash: bigint): Promise<void> {
     const origin = u64(daemonArea, 'originHash', originHash);
@@ -473,7 +474,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config: DaemonInstanceConfig | undefined,
     factory: DaemonFactory | undefined,
   ): Promise<DaemonHandle> {
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     const fault = faultOfDaemon(daemon);
     if (fault !== null) throw daemonArea(`daemon must be ${fault}`);
     const host = readHostConfig(config, true);
@@ -496,18 +497,16 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   ): Promise<DaemonHandle> {
     const key = identityHandle(daemonArea, 'identity', identity);
     this.#live();
-    const { originHash } = identity;
     const dispatcher = this.#dispatcher;
     return await dispatcher.start(
-      originHash,
+      identity.originHash,
       (ticket) => {
         native.runtimeSpawn(dispatcher.id, ticket, kind, key, config, snapshot, daemon !== undefined);
       },
       ({ slot = 0, generation = 0 }) => {
-        const live = (): void => {
-          this.#live();
-        };
-        const place = { live, host: dispatcher, slot, generation, originHash, entityId: identity.entityId };
+        const live = (): void => void this.#live();
+        const { originHash, entityId } = identity;
+        const place = { live, host: dispatcher, slot, generation, originHash, entityId };
         return new DaemonHandle(internalHandle, this, place);
       },
       { daemon },

@@ -3,8 +3,10 @@
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { channelName, queueGroup } from './channel-name';
+import { TokenError } from './errors/index';
 import type { TokenFacts } from './native';
 import type { IssueTokenOptions, TokenScope } from './types/identity';
+import { readWireForm } from './wire-form';
 import { bytes, choice, identityArea, integer, list, options, tokenArea, type Refuse } from './validate/index';
 
 /** The bit of each scope, in the order they are listed. */
@@ -18,6 +20,8 @@ const SCOPE_BITS: Readonly<Record<TokenScope, number>> = {
 const SCOPES = Object.keys(SCOPE_BITS) as TokenScope[];
 const MAX_CHAIN = 8;
 const MAX_DEPTH = 255;
+/** 365 days. */
+const MAX_TTL_SECONDS = 31_536_000;
 /** The last moment that a `Date` can name. */
 const LAST_DATE = 8_640_000_000_000_000;
 
@@ -46,9 +50,7 @@ export class Token {
 
   /** Reads the bytes of a token. Only the format is checked: see {@link Token.verify}. */
   static parse(wire: Uint8Array): Token {
-    const [facts, second] = native.tokenChainFacts(bytes(tokenArea, 'wire', wire));
-    if (facts === undefined || second !== undefined) throw tokenArea('wire must be one token, got a chain');
-    return new Token(internal, facts);
+    return new Token(internal, factsOfOne('wire', wire));
   }
 
   /** @internal */
@@ -171,7 +173,7 @@ export class TokenChain {
 
   /** Reads the bytes of a chain, or of a single token. Only the format is checked. */
   static parse(wire: Uint8Array): TokenChain {
-    const facts = native.tokenChainFacts(bytes(tokenArea, 'wire', wire));
+    const facts = readWireForm('wire', wire, native.tokenChainFacts);
     return new TokenChain(
       internal,
       facts.map((one) => Token.of(internal, one)),
@@ -201,16 +203,14 @@ export function tokenFromBytes(wire: Buffer): Token {
 
 /** The bytes of one token. */
 export function readToken(path: string, value: unknown): Uint8Array {
-  return isBytes(value) ? bytes(tokenArea, path, value) : bytesOfToken(path, value);
+  return isBytes(value) ? factsOfOne(path, value).bytes : bytesOfToken(path, value);
 }
 
 /** The bytes of a token or of a chain. */
 export function readTokenLike(path: string, value: unknown): Uint8Array {
   if (isBytes(value)) {
-    const given = bytes(tokenArea, path, value);
-    // Throws for what is no chain.
-    native.tokenChainFacts(given);
-    return given;
+    readWireForm(path, value, native.tokenChainFacts);
+    return value;
   }
   try {
     return chainBytesOf(value as TokenChain);
@@ -253,12 +253,28 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
   if (group !== undefined && (scope & SCOPE_BITS.wildcard) !== 0) {
     throw identityArea("options.queueGroup: a token with the scope 'wildcard' is for channels only");
   }
-  const ttl = integer(identityArea, 'options.ttlSeconds', read.ttlSeconds, { max: Number.MAX_SAFE_INTEGER });
-  const delegationDepth = integer(identityArea, 'options.delegationDepth', read.delegationDepth ?? 0, {
-    max: MAX_DEPTH,
-  });
-  const generation = integer(identityArea, 'options.generation', read.generation ?? 0);
-  return { subject, scope, channel, group, ttlSeconds: BigInt(ttl), delegationDepth, generation };
+  const ttlSeconds = readTtl('options.ttlSeconds', read.ttlSeconds);
+  const { delegationDepth = 0, generation = 0 } = read;
+  const depth = integer(identityArea, 'options.delegationDepth', delegationDepth, { max: MAX_DEPTH });
+  const checked = integer(identityArea, 'options.generation', generation);
+  return { subject, scope, channel, group, ttlSeconds, delegationDepth: depth, generation: checked };
+}
+
+/** A time that a token may have. One that none may have is a kind of error by itself. */
+function readTtl(path: string, value: unknown): bigint {
+  const ttl = integer(identityArea, path, value, { max: Number.MAX_SAFE_INTEGER });
+  if (ttl === 0) throw new TokenError(`${path} must be at least 1`, { kind: 'zero_ttl' });
+  if (ttl > MAX_TTL_SECONDS) {
+    throw new TokenError(`${path} must be at most ${String(MAX_TTL_SECONDS)}`, { kind: 'ttl_too_long' });
+  }
+  return BigInt(ttl);
+}
+
+/** What the bytes of one token say. */
+function factsOfOne(path: string, value: unknown): TokenFacts {
+  const [facts, second] = readWireForm(path, value, native.tokenChainFacts);
+  if (facts === undefined || second !== undefined) throw tokenArea(`${path} must be one token, got a chain`);
+  return facts;
 }
 
 function bytesOfToken(path: string, value: unknown, expected = 'a Token or a Uint8Array'): Buffer {

@@ -61,6 +61,7 @@ impl From<ChannelError> for Failure {
             ChannelError::RateLimited { .. } => ErrorCode::ChannelRateLimited,
             ChannelError::PayloadTooLarge { .. } => ErrorCode::ChannelPayloadTooLarge,
             ChannelError::PeerLost(_) | ChannelError::Left(_) | ChannelError::Moved(_) => ErrorCode::ChannelPeerLost,
+            ChannelError::Unsubscribed(_) => ErrorCode::ChannelUnsubscribed,
             ChannelError::Stalled => ErrorCode::ChannelStalled,
             ChannelError::Backpressure(_) => ErrorCode::Backpressure,
             ChannelError::NotConnected(_) => ErrorCode::NotConnected,

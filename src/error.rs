@@ -219,8 +219,10 @@ error_table! {
     ChannelRateLimited = ChannelError "ERR_CHANNEL_RATE_LIMITED" [];
     /// The payload is larger than `maxPayloadBytes`.
     ChannelPayloadTooLarge = ChannelError "ERR_CHANNEL_PAYLOAD_TOO_LARGE" [];
-    /// The publisher was lost.
+    /// The publisher was lost; in the report of a publication, the subscriber was, or it has left.
     ChannelPeerLost = ChannelError "ERR_CHANNEL_PEER_LOST" [];
+    /// The subscriber left the channel, or ended, before the publisher had answered.
+    ChannelUnsubscribed = ChannelError "ERR_CHANNEL_UNSUBSCRIBED" [];
     /// The subscriber took nothing of what waited for it, for too long, and is out.
     ChannelStalled = ChannelError "ERR_CHANNEL_STALLED" [];
 

@@ -89,6 +89,7 @@ fn channel() -> Vec<Failure> {
         ChannelError::PayloadTooLarge { size: 2, limit: 1 },
         ChannelError::PeerLost(NODE),
         ChannelError::Left(NODE),
+        ChannelError::Unsubscribed(name()),
         ChannelError::Stalled,
         ChannelError::Backpressure("full"),
         ChannelError::NotConnected(NODE),

@@ -3,6 +3,9 @@
 import type { ChannelMessage, MeshNode, MeshNodeOptions, Subscription } from 'mesh-daemon';
 import { bare } from './nodes';
 
+/** How a message is published that is to be acknowledged. */
+export const RELIABLE = { reliability: 'reliable' } as const;
+
 /** A publisher and those who have a session with it. */
 export async function star(count: number, options: Partial<MeshNodeOptions> = {}): Promise<[MeshNode, ...MeshNode[]]> {
   const publisher = await bare(options);

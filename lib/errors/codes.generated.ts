@@ -77,6 +77,7 @@ export const ERROR_TABLE = {
   ERR_CHANNEL_RATE_LIMITED: { class: 'ChannelError' },
   ERR_CHANNEL_PAYLOAD_TOO_LARGE: { class: 'ChannelError' },
   ERR_CHANNEL_PEER_LOST: { class: 'ChannelError' },
+  ERR_CHANNEL_UNSUBSCRIBED: { class: 'ChannelError' },
   ERR_CHANNEL_STALLED: { class: 'ChannelError' },
   ERR_BACKPRESSURE: { class: 'BackpressureError' },
   ERR_NOT_CONNECTED: { class: 'NotConnectedError' },
@@ -406,7 +407,9 @@ export type TokenErrorKind =
  * - `ERR_CHANNEL_THROTTLED`: Too many refused attempts; later ones are not looked at for a while.
  * - `ERR_CHANNEL_RATE_LIMITED`: More messages per second than the channel allows.
  * - `ERR_CHANNEL_PAYLOAD_TOO_LARGE`: The payload is larger than `maxPayloadBytes`.
- * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost.
+ * - `ERR_CHANNEL_PEER_LOST`: The publisher was lost; in the report of a publication, the subscriber was, or it has
+ *   left.
+ * - `ERR_CHANNEL_UNSUBSCRIBED`: The subscriber left the channel, or ended, before the publisher had answered.
  * - `ERR_CHANNEL_STALLED`: The subscriber took nothing of what waited for it, for too long, and is out.
  *
  * @public
@@ -418,6 +421,7 @@ export type ChannelErrorCode =
   | 'ERR_CHANNEL_RATE_LIMITED'
   | 'ERR_CHANNEL_PAYLOAD_TOO_LARGE'
   | 'ERR_CHANNEL_PEER_LOST'
+  | 'ERR_CHANNEL_UNSUBSCRIBED'
   | 'ERR_CHANNEL_STALLED';
 
 /**

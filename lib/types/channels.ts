@@ -62,7 +62,10 @@ export interface PublishOptions extends WaitOptions {
  * @public
  */
 export interface SubscribeOptions extends WaitOptions {
-  /** What the publisher lets this node in with. Its last subject is this node's entity id. */
+  /**
+   * What the publisher lets in with: its last subject is the entity id of this node, or of the daemon. One that is refused changes
+   * nothing of a subscription that is there.
+   */
   token?: TokenLike;
   /**
    * The queue group of the channel to be a member of, named like a channel: each message goes to one member of every group,
@@ -145,7 +148,10 @@ export interface ChannelMessage {
  * @public
  */
 export interface Subscription extends AsyncIterable<ChannelMessage>, AsyncDisposable {
-  /** Resolves when the publisher accepted the subscription. Never an unhandled rejection. */
+  /**
+   * Resolves when the publisher accepted the subscription; rejects with `ERR_CHANNEL_UNSUBSCRIBED` when it is ended here before.
+   * Never an unhandled rejection.
+   */
   readonly ready: Promise<void>;
   /**
    * Messages that nobody read in time, and that did not wait; with those that {@link Subscription.stop} left unread. What

@@ -80,9 +80,10 @@ export interface MigrationProgress {
 
 /**
  * Something happened to a move that this node takes part in. A node that drives the move of a daemon of its own takes part twice,
- * and tells each phase once for each `role`. A target whose source is lost at the hand-over says `failed` with the outcome
- * `'unknown'` when its copy begins to be in doubt; what becomes of that copy follows as another event. The same, with `nodeId`,
- * is published on the `node:diagnostics_channel` named `mesh-daemon:migration`.
+ * and tells each phase once for each `role`. A target whose source is lost says `failed` with the outcome `'unknown'`, for the source
+ * may go on behind a broken network. With the `phase` `'cutover'`, the source may have released the daemon to it: its copy is in
+ * doubt and kept, the logger is warned, and what becomes of it follows as another event. With an earlier one nothing was handed
+ * over and nothing is kept. The same, with `nodeId`, is published on the `node:diagnostics_channel` named `mesh-daemon:migration`.
  *
  * @public
  */
@@ -115,8 +116,10 @@ export interface DrainReport {
 }
 
 /**
- * Where the daemon is after a move that failed: on the source (still, or again), on the target, unknown (a peer was lost
- * at the instant of the hand-over), or lost with its host.
+ * Where the daemon is after a move that failed: on the source (still, or again), on the target, lost with its host, or unknown: a
+ * peer was lost at the instant of the hand-over, or a source that is silent cannot say that it has the daemon. Silence does not
+ * tell a process that was killed from one behind a broken network, so a source that is killed before the hand-over leaves
+ * `'unknown'` as well. `'lost'` takes proof: a goodbye, or that its node started again under its `identitySeed`.
  *
  * @public
  */

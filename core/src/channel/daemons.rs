@@ -113,12 +113,12 @@ impl DaemonChannels for Channels {
         self.look(|machine| machine.config_of(channel))
     }
 
-    fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
-        self.quietly(|state, now| state.open()?.register(config, now))
+    fn open_for_outputs(&self, config: ChannelConfig) -> Result<bool, ChannelError> {
+        self.quietly(|state, now| state.open()?.open_for_outputs(config, now))
     }
 
-    fn unregister(&self, channel: &ChannelName) {
-        self.quietly(|state, now| state.machine.unregister(channel, now));
+    fn close_for_outputs(&self, channel: &ChannelName) {
+        self.quietly(|state, now| state.machine.close_for_outputs(channel, now));
     }
 
     fn events(&self) -> Vec<ChannelEvent> {

@@ -41,9 +41,12 @@ pub enum ChannelError {
     /// The publisher, or the subscriber of a message, was lost.
     #[error("node {0} was lost")]
     PeerLost(NodeId),
-    /// The subscriber left before a message reached it, or before it was let in.
+    /// The subscriber left before a message reached it.
     #[error("node {0} has left the channel")]
     Left(NodeId),
+    /// The subscriber itself left before it was let in.
+    #[error("channel '{0}' was left before its publisher had answered")]
+    Unsubscribed(String),
     /// The daemon has gone on from another node.
     #[error("the daemon receives '{0}' on another node now")]
     Moved(String),

@@ -85,6 +85,11 @@ impl Feed {
         self.group.as_ref().map(|group| group.id)
     }
 
+    /// What whoever waits to be let in hears when that is given up.
+    pub(super) fn unsubscribed(&self) -> ChannelError {
+        ChannelError::Unsubscribed(self.channel.as_str().to_owned())
+    }
+
     pub(super) fn seat(&self, who: Subscriber) -> Seat {
         Seat { group: self.group_id(), who }
     }

@@ -5,15 +5,14 @@
 //! the publisher has sent those before it. The publisher sends no more than its window, so what waits is bounded; what
 //! needs no acknowledgement has a bound of its own, and is dropped beyond that.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use super::joining::Subscription;
 use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Position, Subscriber};
 use super::peers::{WINDOW, WINDOW_BYTES};
+use super::subscription::Subscription;
 use super::taken::Rear;
 use super::{Feed, StreamId};
 use crate::causal::CausalLink;
@@ -65,23 +64,6 @@ struct Bound {
     bytes: usize,
 }
 
-/// Daemons of this node that have to do with channels.
-#[derive(Debug, Default)]
-pub(super) struct Daemons(BTreeMap<EntityId, Taking>);
-
-/// One of them.
-#[derive(Debug, Default)]
-struct Taking {
-    /// What it has to do with; and of what it had when it moved away, until when its new host may come for that.
-    keys: BTreeMap<Key, Option<Instant>>,
-    /// The channel that it took from last.
-    turn: Option<Key>,
-    /// It was told that there is something, and has not come to the end since.
-    told: bool,
-    /// Messages that it had no room for and that need no acknowledgement.
-    dropped: u64,
-}
-
 /// What a daemon has subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaemonSubscription {
@@ -95,13 +77,6 @@ pub struct DaemonSubscription {
     pub position: Option<Position>,
     /// What it is let in with.
     pub token: Option<Bytes>,
-}
-
-impl Taking {
-    /// What it has to do with here.
-    fn present(&self) -> impl Iterator<Item = Key> {
-        self.keys.iter().filter(|(_, moved)| moved.is_none()).map(|(&key, _)| key)
-    }
 }
 
 impl Held {
@@ -186,49 +161,11 @@ impl HeldMessages {
     }
 }
 
-impl Daemons {
-    pub(super) fn joined(&mut self, daemon: EntityId, key: Key) {
-        let taking = self.0.entry(daemon).or_default();
-        taking.keys.insert(key, None);
-        // Whoever was told may have been another life of it.
-        taking.told = false;
-    }
-
-    pub(super) fn gone(&mut self, daemon: EntityId, key: Key) {
-        if let Some(taking) = self.0.get_mut(&daemon) {
-            taking.keys.remove(&key);
-            if taking.keys.is_empty() {
-                self.0.remove(&daemon);
-            }
-        }
-    }
-
-    /// When the next one that moved is forgotten.
-    pub(super) fn next_forgotten(&self) -> Option<Instant> {
-        self.0.values().flat_map(|taking| taking.keys.values().flatten()).min().copied()
-    }
-
-    /// Whether a daemon had this here when it moved away, and has not asked for it since.
-    pub(super) fn has_moved(&self, daemon: EntityId, key: Key) -> bool {
-        self.0.get(&daemon).and_then(|taking| taking.keys.get(&key)).is_some_and(Option::is_some)
-    }
-
-    /// There may be something for a daemon: whether it has to be told.
-    fn ready(&mut self, daemon: EntityId) -> bool {
-        self.0
-            .get_mut(&daemon)
-            .is_some_and(|taking| taking.present().next().is_some() && !std::mem::replace(&mut taking.told, true))
-    }
-}
-
 impl ChannelMachine {
     /// What comes next for a daemon, each of its channels in turn. After [`ChannelEvent::Ready`] this is asked until there is
     /// nothing; with a pause for as long as the daemon has no room.
     pub fn next_for(&mut self, daemon: EntityId) -> Option<ArrivedMessage> {
-        let taking = self.daemons.0.get_mut(&daemon)?;
-        let later = taking.present().filter(|key| taking.turn.is_some_and(|turn| *key > turn));
-        let keys = later.chain(taking.present().filter(|key| taking.turn.is_none_or(|turn| *key <= turn)));
-        for (publisher, stream) in keys {
+        for (publisher, stream) in self.daemons.in_turn(daemon) {
             let Some(subscription) = self.subscriptions.get(&(publisher, stream)) else { continue };
             let Some(through) = subscription.taken_by(daemon) else { continue };
             if let Some(held) = subscription.held.next_behind(through) {
@@ -244,16 +181,14 @@ impl ChannelMachine {
                 });
             }
         }
-        taking.told = false;
+        self.daemons.found_nothing(daemon);
         None
     }
 
     /// A daemon has taken the message that was next for it.
     pub fn took(&mut self, daemon: EntityId, message: &ArrivedMessage, now: Moment) {
         let key = (message.publisher, message.feed.stream(Subscriber::Daemon(daemon)));
-        if let Some(taking) = self.daemons.0.get_mut(&daemon) {
-            taking.turn = Some(key);
-        }
+        self.daemons.took(daemon, key);
         let subscription = self.subscriptions.get_mut(&key);
         if subscription.is_some_and(|subscription| subscription.advance(daemon, message.place)) {
             self.settle_held(key);
@@ -263,20 +198,18 @@ impl ChannelMachine {
 
     /// A daemon had no room for the message that was next for it, and nobody waits for it to be acknowledged.
     pub fn passed_over(&mut self, daemon: EntityId, message: &ArrivedMessage, now: Moment) {
-        if let Some(taking) = self.daemons.0.get_mut(&daemon) {
-            taking.dropped += 1;
-        }
+        self.daemons.dropped(daemon);
         self.took(daemon, message, now);
     }
 
     /// How many messages a daemon had no room for, of those that need no acknowledgement.
     pub fn dropped_for(&self, daemon: EntityId) -> u64 {
-        self.daemons.0.get(&daemon).map_or(0, |taking| taking.dropped)
+        self.daemons.dropped_for(daemon)
     }
 
     /// What a daemon has subscribed to, or is about to.
     pub fn subscriptions_of(&self, daemon: EntityId) -> Vec<DaemonSubscription> {
-        let keys = self.daemons.0.get(&daemon).into_iter().flat_map(Taking::present);
+        let keys = self.daemons.present(daemon);
         keys.filter_map(|key| {
             let (publisher, _) = key;
             let incarnation = self.peers.get(&publisher)?.incarnation;
@@ -288,31 +221,25 @@ impl ChannelMachine {
     /// A daemon lives elsewhere now. What it has not taken here stays unacknowledged for a while, for its new host to go on
     /// with; then it leaves its channels.
     pub fn moved_on(&mut self, daemon: EntityId, now: Moment) {
-        if let Some(taking) = self.daemons.0.get_mut(&daemon) {
-            taking.keys.values_mut().for_each(|moved| *moved = Some(now.instant + KEPT_FOR_MOVED));
-        }
+        self.daemons.moved_on(daemon, now.instant + KEPT_FOR_MOVED);
     }
 
     /// Ends what the new hosts of daemons did not come for.
     pub(super) fn forget_moved(&mut self, now: Moment) {
-        let due = |moved: &Option<Instant>| moved.is_some_and(|until| until <= now.instant);
-        let daemons: Vec<_> = self.daemons.0.keys().copied().collect();
-        for daemon in daemons {
-            self.leave_each(daemon, due, now);
+        while let Some((daemon, keys)) = self.daemons.take_forgotten(now.instant) {
+            self.leave_each(daemon, &keys, now);
         }
     }
 
     /// Has a daemon leave all its channels.
     pub fn leave_all(&mut self, daemon: EntityId, now: Moment) {
-        self.leave_each(daemon, |_| true, now);
+        let keys = self.daemons.take_all(daemon);
+        self.leave_each(daemon, &keys, now);
     }
 
-    fn leave_each(&mut self, daemon: EntityId, which: impl Fn(&Option<Instant>) -> bool, now: Moment) {
-        let Some(taking) = self.daemons.0.get_mut(&daemon) else { return };
-        let left = taking.keys.iter_mut().filter(|(_, moved)| which(moved));
-        let left: Vec<_> = left.map(|(&key, moved)| (key, *moved = None).0).collect();
-        for key in left {
-            if let Some(feed) = self.subscriptions.get(&key).map(|held| held.feed.clone()) {
+    fn leave_each(&mut self, daemon: EntityId, keys: &[Key], now: Moment) {
+        for key in keys {
+            if let Some(feed) = self.subscriptions.get(key).map(|held| held.feed.clone()) {
                 self.unsubscribe(key.0, &feed, Subscriber::Daemon(daemon), now);
             }
         }
@@ -335,8 +262,10 @@ impl ChannelMachine {
             received_at: now.unix,
         });
         for daemon in wanted {
-            if !kept && let Some(taking) = self.daemons.0.get_mut(&daemon) {
-                taking.dropped += u64::from(!head.reliable);
+            if !kept {
+                if !head.reliable {
+                    self.daemons.dropped(daemon);
+                }
             } else if self.daemons.ready(daemon) {
                 self.events.push_back(ChannelEvent::Ready(daemon));
             }

@@ -3,14 +3,12 @@
 //! A subscription is in the ledger once its publisher has said so, and until it has said that it is out. What was asked
 //! before a connection broke is asked again afterwards; the publisher takes the same question twice as one.
 
-use std::collections::BTreeMap;
-
 use super::feed::Seat;
-use super::holding::{HeldMessages, Key};
+use super::holding::Key;
 use super::machine::{ChannelEvent, ChannelMachine, DaemonSubscriber, Moment, RequestId, SubscribeAs, Subscriber};
 use super::questions::Question;
-use super::stalling::Stall;
-use super::taken::{Rear, Taken};
+use super::subscription::{Ask, Comes, Membership, Subscription};
+use super::taken::Taken;
 use super::{ChannelError, ChannelId, ChannelName, Denial, Feed, Share, StreamId};
 use crate::identity::{EntityId, Epoch, Incarnation, MAX_CHAIN_TOKENS, NodeId, TOKEN_LEN};
 use crate::wire::channels::{DaemonProof, RefusalReason};
@@ -40,218 +38,6 @@ pub fn subscription_statement(
     parts.concat()
 }
 
-/// A stream of a publisher that somebody here has to do with.
-#[derive(Debug)]
-pub(super) struct Subscription {
-    pub(super) feed: Feed,
-    share: Share,
-    /// The highest number that has arrived.
-    pub(super) received: u64,
-    /// The highest one of those that are to be acknowledged.
-    pub(super) received_reliable: u64,
-    /// What daemons have yet to take.
-    pub(super) held: HeldMessages,
-    /// How many stand where everybody has taken everything, when that was last looked at.
-    pub(super) rear: Rear,
-    /// The number through which the publisher was told that everything was taken.
-    acknowledged: u64,
-    pub(super) members: BTreeMap<Subscriber, Membership>,
-}
-
-/// Whether a member is in, the last message that it has taken, and its token.
-pub(super) type Member<'a> = (bool, Option<u64>, Option<&'a [u8]>);
-
-/// What is for a subscriber of what arrives before the publisher has let it in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Comes {
-    /// It may have been let in already: what arrives is for it.
-    #[default]
-    First,
-    /// The same, and it left, of which the publisher may not even have heard.
-    Again,
-    /// To a group: nothing. What arrives may have fallen to it before it left, here or on another node, and to others since;
-    /// what is its own behind what it says it has taken is sent after the answer.
-    Anew,
-}
-
-/// One subscriber's part in it.
-#[derive(Debug, Default)]
-pub(super) struct Membership {
-    /// The publisher has agreed.
-    accepted: bool,
-    /// It was in, and the publisher has put it out while it asked to come in once more. Its owner hears of that unless the
-    /// answer lets it in.
-    put_out: Option<ChannelError>,
-    /// What the publisher has not answered yet. Only the answer to the last question counts.
-    pub(super) question: Option<Question>,
-    /// What it was let in with.
-    pub(super) token: Option<Vec<u8>>,
-    /// What it presents to be let in.
-    pub(super) offered: Option<Vec<u8>>,
-    /// An answer may have been missed that let it in: a refusal does not say that it is out.
-    uncertain: bool,
-    comes: Comes,
-    pub(super) proof: Option<DaemonProof>,
-    taken: Taken,
-    /// The last message that readers of the node have room for, while somebody reads.
-    pub(super) room: Option<u64>,
-    /// Whether it takes what waits for it.
-    pub(super) stall: Stall,
-    /// It said behind which message it goes on, or has been in: what comes before its position it has missed.
-    goes_on: bool,
-    /// Who waits for the answer.
-    waiting: Vec<RequestId>,
-}
-
-impl Membership {
-    /// Whether it takes messages: it is in, or on the way in, and not on the way out.
-    pub(super) const fn takes(&self) -> bool {
-        !matches!(self.comes, Comes::Anew) && !self.is_leaving()
-    }
-
-    /// The last message that a daemon has taken, once that is known. It takes none before.
-    pub(super) const fn through(&self) -> Option<u64> {
-        self.taken.through()
-    }
-
-    /// Whether it may be handed messages. Before its publisher has let it in, what arrives is for others on its node.
-    pub(super) const fn is_handed(&self) -> bool {
-        self.accepted && self.takes()
-    }
-
-    const fn is_leaving(&self) -> bool {
-        matches!(self.question, Some(Question::Leave(_)))
-    }
-
-    /// It is out from now on. Why, when it was in until now, or was put out before and its owner has not heard of that.
-    fn end(&mut self, why: &ChannelError) -> Option<ChannelError> {
-        let now = std::mem::take(&mut self.accepted).then(|| why.clone());
-        self.put_out.take().or(now)
-    }
-
-    /// The token that counts: a new one only once the publisher has taken it.
-    fn token(&self) -> Option<&[u8]> {
-        if self.accepted { self.token.as_deref() } else { self.offered.as_deref() }
-    }
-}
-
-impl Subscription {
-    fn new(feed: &Feed, share: Share) -> Self {
-        let (held, members) = (HeldMessages::default(), BTreeMap::new());
-        let rear = Rear::default();
-        Self { feed: feed.clone(), share, received: 0, received_reliable: 0, held, rear, acknowledged: 0, members }
-    }
-
-    /// Whether what arrives is looked at. A member of a group that leaves takes nothing more: that falls to others.
-    pub(super) fn is_wanted(&self) -> bool {
-        match self.share {
-            Share::All => true,
-            Share::Member(..) => self.members.values().any(Membership::takes),
-        }
-    }
-
-    /// Whether a message has a number above all before, and the node may have it: it is in, or an answer may have been missed
-    /// that let it in. An answer comes before what it lets in for.
-    pub(super) fn is_for_node(&mut self, number: u64) -> bool {
-        let before = self.received;
-        self.received = before.max(number);
-        let Some(membership) = self.members.get_mut(&Subscriber::Node).filter(|_| number > before) else {
-            return false;
-        };
-        let may_be_in = membership.accepted || membership.uncertain;
-        let is_for_node = membership.takes() && may_be_in && number > membership.taken.floor();
-        if !is_for_node {
-            // Its readers lack room for nothing that they are not to have.
-            membership.room = membership.room.map(|room| if room == before { number } else { room });
-        }
-        is_for_node
-    }
-
-    /// Daemons that have yet to take a message. One of which nothing else is known begins with this one.
-    pub(super) fn wanted_by(&mut self, number: u64) -> Vec<EntityId> {
-        let taking = self.members.iter_mut().filter(|(_, membership)| membership.takes());
-        let wanted = taking.filter_map(|(subscriber, membership)| match subscriber {
-            Subscriber::Node => None,
-            Subscriber::Daemon(daemon) => {
-                membership.taken.begin(number.saturating_sub(1));
-                (number > membership.taken.floor()).then_some(*daemon)
-            }
-        });
-        wanted.collect()
-    }
-
-    /// The last message that a daemon has taken; nothing while it is handed none.
-    pub(super) fn taken_by(&self, daemon: EntityId) -> Option<u64> {
-        self.members.get(&Subscriber::Daemon(daemon)).filter(|membership| membership.is_handed())?.through()
-    }
-
-    /// A daemon has taken a message. Whether everybody may have taken more now.
-    pub(super) fn advance(&mut self, daemon: EntityId, number: u64) -> bool {
-        let Some(membership) = self.members.get_mut(&Subscriber::Daemon(daemon)) else { return false };
-        let before = membership.taken.floor();
-        membership.taken.advance(number);
-        membership.stall.over();
-        self.rear.left(before)
-    }
-
-    /// Where those stand who take it, as far as that is known.
-    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
-        let members = self.members.values().filter(|membership| membership.takes());
-        members.filter_map(|membership| membership.through().or(membership.room))
-    }
-
-    /// The number through which everybody has taken everything.
-    pub(super) fn taken_by_all(&self) -> u64 {
-        match self.share {
-            // Also what it has taken on another node.
-            Share::Member(_, Subscriber::Daemon(_)) => self.members.values().find_map(Membership::through).unwrap_or(0),
-            // Also while it leaves.
-            Share::Member(_, Subscriber::Node) => {
-                self.members.values().find_map(|membership| membership.room).unwrap_or(self.received)
-            }
-            Share::All => self.positions().min().map_or(self.received, |all| all.min(self.received)),
-        }
-    }
-
-    /// Whether a message that is to be acknowledged has not been.
-    pub(super) const fn owes_acknowledgement(&self) -> bool {
-        self.received_reliable > self.acknowledged
-    }
-
-    /// Whether the publisher has yet to hear that everything through a number was taken.
-    pub(super) fn acknowledge(&mut self, through: u64) -> bool {
-        let news = through > self.acknowledged;
-        self.acknowledged = self.acknowledged.max(through);
-        news
-    }
-
-    /// The number through which the publisher was told that everything was taken.
-    pub(super) const fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
-
-    /// Whether the publisher was told that this message was taken.
-    pub(super) const fn has_acknowledged(&self, number: u64) -> bool {
-        number <= self.acknowledged
-    }
-
-    /// Nothing beyond a number counts as acknowledged.
-    pub(super) fn hold_back(&mut self, from: u64) {
-        self.acknowledged = self.acknowledged.min(from);
-    }
-
-    /// A member that is not leaving.
-    pub(super) fn member(&self, subscriber: Subscriber) -> Option<Member<'_>> {
-        let membership = self.members.get(&subscriber).filter(|membership| !membership.is_leaving())?;
-        Some((membership.accepted, membership.through(), membership.token()))
-    }
-
-    /// Who is in.
-    pub(super) fn accepted(&self) -> impl Iterator<Item = Subscriber> {
-        self.members.iter().filter(|(_, membership)| membership.accepted).map(|(&subscriber, _)| subscriber)
-    }
-}
-
 impl ChannelMachine {
     /// Asks a publisher to let a subscriber in. What comes of it is a [`ChannelEvent::Settled`].
     pub fn subscribe(
@@ -278,11 +64,13 @@ impl ChannelMachine {
             }
         };
         let key = (publisher, feed.stream(subscriber));
-        if from.is_none() || feed.group().is_some() {
-            self.forget_former(key, subscriber);
+        if from.is_none() {
+            self.leave_former(key, feed, subscriber);
+        } else if feed.group().is_some() {
+            self.forget_former(key, feed, subscriber);
         }
-        let leaves = |membership: &mut Membership| matches!(membership.question, Some(Question::Leave(_)));
-        if self.membership(key, subscriber).is_some_and(leaves) && !self.say_first(key, subscriber) {
+        let leaves = self.membership(key, subscriber).is_some_and(|membership| membership.is_leaving());
+        if leaves && !self.say_first(key, subscriber) {
             return Err(ChannelError::Backpressure("too many requests to this publisher"));
         }
         let number = self.next_request();
@@ -291,35 +79,22 @@ impl ChannelMachine {
         if subscription.feed != *feed {
             return Err(ChannelError::Unknown(feed.channel().as_str().to_owned()));
         }
-        let arrived = subscription.received;
-        let comes = if feed.group().is_some() { Comes::Anew } else { Comes::First };
-        let fresh = || Membership { taken: Taken::Behind(arrived), comes, ..Membership::default() };
-        let membership = subscription.members.entry(subscriber).or_insert_with(fresh);
-        if leaves(membership) {
-            // It left, and comes again; nor does anybody read now who did.
-            (membership.accepted, membership.put_out, membership.room) = (false, None, None);
-            let left = std::mem::take(&mut membership.waiting);
-            if feed.group().is_some() {
-                membership.comes = Comes::Anew;
-                // That it takes nothing more was said; if that is lost, it is said again. What it had yet to take falls to
-                // others, and what stays its own is sent again.
-                subscription.held = HeldMessages::default();
-                subscription.received = subscription.acknowledged;
-                subscription.received_reliable = subscription.acknowledged;
-            } else {
-                // What has arrived stays so: whoever is on this stream too gets what it has yet to take.
-                membership.comes = Comes::Again;
-                membership.taken.begin_again(arrived);
-            }
-            self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
+        let left = if leaves { subscription.come_again(subscriber) } else { Vec::new() };
+        self.events.extend(left.into_iter().map(|request| ChannelEvent::Settled { request, result: Ok(()) }));
+        let membership = subscription.member_or_new(subscriber);
+        let ask = Ask { token: token.map(<[u8]>::to_vec), proof, waiting: vec![request] };
+        let is_joining = matches!(membership.question, Some(Question::Join(_)));
+        if is_joining && from.is_none() {
+            return membership.present_behind(ask).map(|()| request);
         }
+        // Where it goes on from another node it is another life of it.
+        let overtaken = membership.give_up();
         // That it left is said before it asks again.
         membership.uncertain |= matches!(membership.question, Some(Question::Join(_) | Question::Stay(_)));
-        membership.offered = token.map(<[u8]>::to_vec);
-        membership.proof = proof;
-        membership.waiting.push(request);
+        membership.present(ask);
         membership.taken = from.map_or(membership.taken, Taken::Through);
         membership.goes_on |= from.is_some();
+        self.settled(overtaken, &Err(feed.unsubscribed()));
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.joined(daemon, key);
         }
@@ -331,16 +106,32 @@ impl ChannelMachine {
         Ok(request)
     }
 
-    /// A daemon is back that moved away, and it or its share of a group may have been another one's meanwhile: what is left of
-    /// it here is not its own any more.
-    fn forget_former(&mut self, key: Key, subscriber: Subscriber) {
-        let Subscriber::Daemon(daemon) = subscriber else { return };
-        if !self.daemons.has_moved(daemon, key) || !self.is_joining(key, subscriber) {
-            return;
+    /// A daemon begins anew here that moved away. Its publisher may have heard of it nowhere else, and is told how far it came
+    /// here: it leaves, and comes again.
+    fn leave_former(&mut self, key: Key, feed: &Feed, subscriber: Subscriber) {
+        if self.give_up_former(key, feed, subscriber) {
+            let number = self.next_request();
+            self.put_question(key, subscriber, Some(Question::Leave(number)));
         }
-        let told = self.membership(key, subscriber).map(|former| std::mem::take(&mut former.waiting));
-        self.settled(told.unwrap_or_default(), &Err(ChannelError::Left(self.me.node)));
-        self.remove_membership(key, subscriber);
+    }
+
+    /// A daemon is back that moved away, and its share of a group may have been another one's meanwhile: what is left of it here
+    /// is not its own any more. Behind what it goes on, it says itself.
+    fn forget_former(&mut self, key: Key, feed: &Feed, subscriber: Subscriber) {
+        if self.give_up_former(key, feed, subscriber) {
+            self.remove_membership(key, subscriber);
+        }
+    }
+
+    /// Answers what a daemon asked before it moved away; false when it did not, or is on the way out.
+    fn give_up_former(&mut self, key: Key, feed: &Feed, subscriber: Subscriber) -> bool {
+        let moved = subscriber.daemon().is_some_and(|daemon| self.daemons.has_moved(daemon, key));
+        if !moved || !self.is_joining(key, subscriber) {
+            return false;
+        }
+        let told = self.membership(key, subscriber).map(Membership::give_up);
+        self.settled(told.unwrap_or_default(), &Err(feed.unsubscribed()));
+        true
     }
 
     /// Asks a publisher to let a subscriber out. It is out when that is answered; one that is not in is out at once.
@@ -353,11 +144,14 @@ impl ChannelMachine {
             self.events.push_back(ChannelEvent::Settled { request, result: Ok(()) });
             return request;
         };
-        let waited = std::mem::replace(&mut membership.waiting, vec![request]);
-        if matches!(membership.question, Some(Question::Leave(_))) {
+        let (waited, put_out) = (membership.give_up(), membership.put_out.take());
+        membership.waiting.push(request);
+        if membership.is_leaving() {
             membership.waiting.extend(waited);
         } else {
-            self.settled(waited, &Err(ChannelError::Left(self.me.node)));
+            self.settled(waited, &Err(feed.unsubscribed()));
+            // No answer lets it in again, so its owner hears of that now.
+            self.tell_ended(key, subscriber, put_out);
             // When that cannot be said, what it has taken elsewhere may be taken once more.
             let _said = self.say_first(key, subscriber);
             self.put_question(key, subscriber, Some(Question::Leave(number)));
@@ -435,7 +229,8 @@ impl ChannelMachine {
             (Subscriber::Node, Some(position)) => membership.taken.begin_again(position),
             (_, None) => {}
         }
-        self.put_question(key, subscriber, None);
+        let next = membership.present_next().then(|| Question::Join(self.next_request()));
+        self.put_question(key, subscriber, next);
         self.settled(told, &Ok(()));
         let Subscriber::Daemon(daemon) = subscriber else { return };
         if let (true, Some(count), Some(subscription)) = (passed, missed, self.subscriptions.get(&key)) {
@@ -453,17 +248,26 @@ impl ChannelMachine {
 
     pub(super) fn on_refused(&mut self, from: NodeId, request: u64, reason: RefusalReason) {
         let Some((key, subscriber)) = self.asked(from, request) else { return };
-        let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let error = refusal(subscription.feed.channel(), reason);
-        let Some(membership) = self.membership(key, subscriber) else { return };
+        let number = self.next_request();
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        let (error, arrived) = (refusal(subscription.feed.channel(), reason), subscription.received);
+        let Some(membership) = subscription.members.get_mut(&subscriber) else { return };
         match membership.question {
             // It stays in with what it was let in with; the publisher has kept that. That it was put out may have been lost
             // with a connection: then it asks.
             Some(Question::Join(_)) if membership.accepted => {
                 membership.offered = None;
                 let (told, uncertain) = (std::mem::take(&mut membership.waiting), membership.uncertain);
-                let stays = uncertain.then(|| Question::Stay(self.next_request()));
-                self.put_question(key, subscriber, stays);
+                let joins = membership.present_next().then_some(Question::Join(number));
+                self.put_question(key, subscriber, joins.or(uncertain.then_some(Question::Stay(number))));
+                self.settled(told, &Err(error));
+            }
+            // It comes anew with what it presents next.
+            Some(Question::Join(_)) if membership.has_next() => {
+                let told = std::mem::take(&mut membership.waiting);
+                membership.taken.begin_again(arrived);
+                membership.present_next();
+                self.put_question(key, subscriber, Some(Question::Join(number)));
                 self.settled(told, &Err(error));
             }
             Some(Question::Join(_) | Question::Stay(_)) if membership.uncertain => {
@@ -478,7 +282,7 @@ impl ChannelMachine {
     pub(super) fn withdraw(&mut self, key: Key, subscriber: Subscriber, error: &ChannelError) {
         let number = self.next_request();
         let Some(membership) = self.membership(key, subscriber) else { return };
-        let told = std::mem::take(&mut membership.waiting);
+        let told = membership.give_up();
         let ended = membership.end(error);
         self.put_question(key, subscriber, Some(Question::Leave(number)));
         self.settled(told, &Err(error.clone()));
@@ -521,7 +325,7 @@ impl ChannelMachine {
     pub(super) fn subscriptions_shut_down(&mut self) {
         let publishers: Vec<_> = self.peers.keys().copied().collect();
         for (key, who) in publishers.into_iter().flat_map(|publisher| self.memberships(publisher)).collect::<Vec<_>>() {
-            let told = self.membership(key, who).map(|membership| std::mem::take(&mut membership.waiting));
+            let told = self.membership(key, who).map(Membership::give_up);
             self.settled(told.unwrap_or_default(), &Err(ChannelError::ShutDown));
             self.leave_membership(key, who, &ChannelError::ShutDown);
         }
@@ -532,7 +336,7 @@ impl ChannelMachine {
         let Some(membership) = self.membership(key, subscriber) else { return };
         let leaving = membership.is_leaving();
         let ended = membership.end(error).filter(|_| !leaving);
-        let told = std::mem::take(&mut membership.waiting);
+        let told = membership.give_up();
         let result = if leaving { Ok(()) } else { Err(error.clone()) };
         self.settled(told, &result);
         self.tell_ended(key, subscriber, ended);

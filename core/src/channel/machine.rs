@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::holding::Daemons;
-use super::joining::Subscription;
 use super::peers::Peer;
 use super::publishing::{Jobs, PublishId, PublishReport};
 use super::revocations::Revocations;
 use super::roster::{Channel, Rules};
+use super::subscription::Subscription;
+use super::taking::Daemons;
 use super::throttle::AuthThrottle;
 use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
@@ -263,6 +263,26 @@ impl ChannelMachine {
         Ok(())
     }
 
+    /// Makes a channel for the outputs of daemons, unless there is one of this name; true when there was none.
+    pub fn open_for_outputs(&mut self, config: ChannelConfig, now: Moment) -> Result<bool, ChannelError> {
+        let id = config.name.id();
+        if self.channels.get(&id).is_some_and(|channel| channel.config.name == config.name) {
+            return Ok(false);
+        }
+        self.register(config, now)?;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.for_outputs = true;
+        }
+        Ok(true)
+    }
+
+    /// Takes such a channel away, unless somebody has registered it since.
+    pub fn close_for_outputs(&mut self, name: &ChannelName, now: Moment) {
+        if self.channels.get(&name.id()).is_some_and(|channel| channel.for_outputs) {
+            self.unregister(name, now);
+        }
+    }
+
     /// Takes a channel away: all its subscribers are out. False when there is none of this name.
     pub fn unregister(&mut self, name: &ChannelName, now: Moment) -> bool {
         let id = name.id();
@@ -350,7 +370,7 @@ impl ChannelMachine {
         if self.ask_at.is_some_and(|at| at <= now.instant) {
             self.ask_at = self.ask_put_off(now);
         }
-        if self.look_at.into_iter().chain(self.daemons.next_forgotten()).any(|at| at <= now.instant) {
+        if self.look_at.into_iter().chain(self.daemons.next_end()).any(|at| at <= now.instant) {
             self.look(now);
         }
         self.settle_own(now);
@@ -398,7 +418,7 @@ impl ChannelMachine {
 
     /// When [`tick`](Self::tick) is to be called.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.look_at.into_iter().chain(self.ask_at).chain(self.daemons.next_forgotten()).min()
+        self.look_at.into_iter().chain(self.ask_at).chain(self.daemons.next_end()).min()
     }
 
     /// The next thing to tell.

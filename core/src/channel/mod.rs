@@ -21,9 +21,10 @@
 //! | `revocations` | tokens that their issuers took back: held, and passed on to every peer |
 //! | `raises` | how often one peer may bring later ones of them |
 //! | `capable` | what nodes have announced, and the gates that ask for it |
-//! | `joining`, `questions`, `taken` | the subscriber's side of it, what it has to ask, and how far it has come |
+//! | `joining`, `questions` | the subscriber's side of it, and what it has to ask |
+//! | `subscription`, `taken` | what has arrived of a stream, and how far each subscriber has come |
 //! | `moving`, `ring` | daemons that go on from another node, and the messages that are kept for them |
-//! | `holding` | messages that daemons of this node have yet to take |
+//! | `holding`, `taking` | messages that daemons of this node have yet to take, and whose turn it is |
 //! | `groups`, `sharing` | queue groups: whose turn it is, and what of a member that is out falls to others |
 //! | `publishing` | messages that are being sent, and their reports |
 //! | `stalling` | subscribers that take nothing |
@@ -62,7 +63,9 @@ mod roster;
 mod sharing;
 mod shell;
 mod stalling;
+mod subscription;
 mod taken;
+mod taking;
 mod throttle;
 mod transmit;
 

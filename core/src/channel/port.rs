@@ -57,11 +57,11 @@ pub trait DaemonChannels: Send + Sync {
     /// How a channel of this node was made, with the issuers of its tokens named.
     fn config_of(&self, channel: &ChannelName) -> Option<ChannelConfig>;
 
-    /// Makes a channel of this node.
-    fn register(&self, config: ChannelConfig) -> Result<(), ChannelError>;
+    /// Makes a channel of this node for the outputs of daemons, unless there is one of this name; true when there was none.
+    fn open_for_outputs(&self, config: ChannelConfig) -> Result<bool, ChannelError>;
 
-    /// Ends a channel of this node.
-    fn unregister(&self, channel: &ChannelName);
+    /// Ends such a channel, unless somebody has registered it since.
+    fn close_for_outputs(&self, channel: &ChannelName);
 
     /// What happened since that concerns daemons.
     fn events(&self) -> Vec<ChannelEvent>;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use super::StreamId;
 use super::holding::Key;
-use super::joining::Subscription;
 use super::machine::{ChannelMachine, Subscriber};
 use super::peers::Peer;
+use super::subscription::Subscription;
 use super::taken::Rear;
 use crate::identity::NodeId;
 use crate::wire::channels::ChannelMessage;

@@ -4,8 +4,8 @@
 //! read holds nothing up.
 
 use super::StreamId;
-use super::joining::Subscription;
 use super::machine::{ChannelMachine, Moment, Subscriber};
+use super::subscription::Subscription;
 use crate::identity::NodeId;
 
 /// How far readers of the node have room.

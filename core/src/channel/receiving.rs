@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::feed::Seat;
 use super::gate::{Asking, Leaving};
-use super::joining::Subscription;
 use super::machine::{ArrivedMessage, ChannelEvent, ChannelMachine, Moment, Subscriber};
 use super::peers::{Assembly, LaneKey};
+use super::subscription::Subscription;
 use super::{ChannelId, GroupId, StreamId};
 use crate::causal::CausalLink;
 use crate::identity::NodeId;

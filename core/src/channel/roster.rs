@@ -18,6 +18,8 @@ use crate::rate::RateLimit;
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) config: ChannelConfig,
+    /// It was made for the outputs of daemons, and nobody has registered it since.
+    pub(super) for_outputs: bool,
     /// The number of the last message.
     pub(super) last: u64,
     pub(super) ring: Ring,
@@ -75,7 +77,7 @@ impl Channel {
         let rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
         let (ring, groups, members) = (Ring::default(), Groups::behind(last), BTreeMap::new());
         let (daemons, by_issuer) = (BTreeMap::new(), BTreeMap::new());
-        Self { config, last, ring, rate, groups, members, daemons, next_sweep: u64::MAX, by_issuer }
+        Self { config, for_outputs: false, last, ring, rate, groups, members, daemons, next_sweep: u64::MAX, by_issuer }
     }
 
     /// Takes another configuration on; the limit starts anew only when it is another one.
@@ -84,6 +86,7 @@ impl Channel {
             self.rate = config.max_rate.map(|per_second| RateLimit::new(per_second, now.instant));
         }
         self.config = config;
+        self.for_outputs = false;
     }
 
     /// Takes one message of this second's allowance.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::joining::Subscription;
 use super::machine::{ChannelMachine, LONGEST_SLEEP, Moment, Subscriber};
+use super::subscription::Subscription;
 use super::{ChannelError, StreamId};
 use crate::wire::channels::RefusalReason;
 

@@ -176,3 +176,71 @@ fn tie_break(body: &ClaimBody) -> [u8; 32] {
     use blake2::Digest;
     blake2::Blake2s256::digest(body.message()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A claim of the first holder, and what it would hand over by default.
+    fn held() -> (Claim, ClaimBody, EntityKeypair) {
+        let [daemon, holder] = [(); 2].map(|()| EntityKeypair::generate());
+        let body = ClaimBody {
+            entity: daemon.entity_id(),
+            lineage: Lineage::new(1),
+            epoch: Epoch::new(5),
+            min_epoch: Epoch::new(3),
+            host: holder.entity_id(),
+            incarnation: None,
+        };
+        let next = ClaimBody { epoch: Epoch::new(6), host: EntityKeypair::generate().entity_id(), ..body };
+        (Claim::sign(body, &daemon).expect("a full key pair"), next, holder)
+    }
+
+    /// How a hand-over of this is read that its holder has signed.
+    fn read(change: impl FnOnce(&mut ClaimBody)) -> Result<(), ClaimError> {
+        let (claim, mut next, holder) = held();
+        change(&mut next);
+        let handed = claim.hand_over(next, &holder).expect("its own claim");
+        Claim::decode(&handed.encode()).map(|_| ())
+    }
+
+    #[test]
+    fn a_hand_over_is_of_the_same_daemon_and_life_and_later() {
+        let epoch = |number| move |next: &mut ClaimBody| next.epoch = Epoch::new(number);
+        assert_eq!(read(|_| {}), Ok(()));
+        assert_eq!(read(epoch(7)), Ok(()));
+        let broken = Err(ClaimError::BrokenChain);
+        assert_eq!(read(epoch(5)), broken, "no later");
+        assert_eq!(read(epoch(4)), broken, "earlier");
+        assert_eq!(read(epoch(u64::MAX)), broken, "later than anybody believes");
+        assert_eq!(read(|next| next.entity = EntityKeypair::generate().entity_id()), broken);
+        assert_eq!(read(|next| next.lineage = Lineage::new(2)), broken);
+    }
+
+    #[test]
+    fn a_takeover_begins_another_life_and_refuses_all_before_it() {
+        let takes_over =
+            |min: u64| move |next: &mut ClaimBody| (next.lineage, next.min_epoch) = (Lineage::new(2), Epoch::new(min));
+        assert_eq!(read(takes_over(6)), Ok(()));
+        assert_eq!(read(takes_over(5)), Err(ClaimError::BrokenChain), "a copy before it is left");
+    }
+
+    #[test]
+    fn what_a_hand_over_refuses_is_not_less_than_before_and_not_itself() {
+        let least = |min: u64| move |next: &mut ClaimBody| next.min_epoch = Epoch::new(min);
+        assert_eq!(read(least(3)), Ok(()));
+        assert_eq!(read(least(6)), Ok(()));
+        assert_eq!(read(least(2)), Err(ClaimError::BrokenChain), "less");
+        assert_eq!(read(least(7)), Err(ClaimError::BrokenChain), "itself");
+    }
+
+    #[test]
+    fn each_link_is_signed_by_the_holder_before_it() {
+        let (claim, next, _) = held();
+        let stranger = EntityKeypair::generate();
+        let mut forged = claim;
+        forged.chain.push(signed(next, &stranger).expect("a full key pair"));
+        assert_eq!(Claim::decode(&forged.encode()), Err(ClaimError::BadSignature));
+        assert_eq!(Claim::decode(&codec::encode(&Vec::<Signed>::new())), Err(ClaimError::ChainLength(0)));
+    }
+}

@@ -81,7 +81,8 @@ impl Contested {
 
     /// Takes those of whom all is done that is held, and who told more than that.
     pub fn take_beyond(&mut self) -> Vec<NodeId> {
-        let over = |told: &Told| told.held == 0 && told.beyond;
+        // Of whom nothing is held and who told no more is forgotten already.
+        let over = |told: &Told| told.held == 0;
         let tellers = self.told.iter().filter(|(_, told)| over(told)).map(|(teller, _)| *teller).collect();
         self.told.retain(|_, told| !over(told));
         tellers

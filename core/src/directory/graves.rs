@@ -112,6 +112,17 @@ mod tests {
         assert!(graves.holds(node, life(5)), "what is dead stays dead");
     }
 
+    #[test]
+    fn of_so_many_nodes_at_most_is_their_end_remembered() {
+        let (life, mut graves) = (Incarnation { started_at_ms: 5, salt: 1 }, Graves::default());
+        for node in 0..=MOST as u64 {
+            graves.bury(NodeId::new(node), life);
+            graves.bury(NodeId::new(node), life);
+        }
+        assert_eq!((graves.ended.len(), graves.order.len()), (MOST, MOST));
+        assert!(!graves.holds(NodeId::new(0), life) && graves.holds(NodeId::new(1), life));
+    }
+
     #[tokio::test]
     async fn who_is_missed_is_missed_until_it_is_seen_or_its_end_is_known() {
         let (one, other, now) = (NodeId::new(1), NodeId::new(2), Instant::now());

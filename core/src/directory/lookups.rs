@@ -282,7 +282,7 @@ impl Lookups {
         }
     }
 
-    /// An answer arrived. What that node was not asked is not heard.
+    /// An answer arrived, with a claim of the daemon that was asked for if any. What that node was not asked is not heard.
     pub fn answer(&mut self, query: Query, from: NodeId, answer: Answer) {
         self.change(query, |open| {
             if !open.waiting_for.remove(&from) {
@@ -291,11 +291,8 @@ impl Lookups {
             open.hosts.remove(&from);
             match answer {
                 Answer::Claim(claim) => {
-                    let claim = Some(claim).filter(|claim| claim.body().entity.origin_hash() == open.origin);
-                    if let Some(claim) = &claim {
-                        open.confront(from, claim);
-                    }
-                    open.answers.insert(from, claim);
+                    open.confront(from, &claim);
+                    open.answers.insert(from, Some(claim));
                 }
                 Answer::Nothing => {
                     open.answers.insert(from, None);

@@ -100,11 +100,6 @@ impl InStream {
         self.charged_to
     }
 
-    /// Whether its peer has room again for replies, of which there were too many; tells so once.
-    pub fn takes_again(&self) -> bool {
-        self.charge.takes_again()
-    }
-
     /// The bytes of the position that is due, when it was dropped for want of room and could be accepted but for that.
     pub fn lacks(&self) -> Option<usize> {
         let (_, bytes) = self.lacking.filter(|(number, _)| *number == self.next)?;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ed25519_dalek::VerifyingKey;
+
 use super::derive::keyed_hash;
 
 /// The 32-byte ed25519 public key of a daemon or a node. Identity decisions compare this, never a hash of it.
@@ -21,6 +23,15 @@ impl EntityId {
     /// Takes the bytes of a public key as they are; whether they are a point of the curve shows on verification.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// Whether they are the canonical encoding of a public key that somebody may have the secret of: a point of the curve,
+    /// and not one of small order.
+    pub fn is_public_key(&self) -> bool {
+        // The y coordinate, without the sign of x, is below 2^255 - 19.
+        let [low, middle @ .., high] = &self.0;
+        let canonical = *low < 0xed || *high & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff);
+        canonical && VerifyingKey::from_bytes(&self.0).is_ok_and(|key| !key.is_weak())
     }
 
     /// The public key.

@@ -196,6 +196,26 @@ mod tests {
     }
 
     #[test]
+    fn only_bytes_that_may_be_somebodys_public_key_are_one() {
+        let encoded = |low: u8, middle: u8, high: u8| {
+            let mut bytes = [middle; 32];
+            (bytes[0], bytes[31]) = (low, high);
+            EntityId::from_bytes(bytes)
+        };
+        assert!(EntityKeypair::from_seed(&[1; 32]).entity_id().is_public_key());
+        assert!(encoded(18, 0, 0).is_public_key());
+        for (what, entity) in [
+            ("no point of the curve", encoded(2, 0, 0)),
+            ("the neutral element", encoded(1, 0, 0)),
+            ("of order 4", encoded(0, 0, 0)),
+            ("18 in another way", encoded(0xff, 0xff, 0x7f)),
+            ("the same with the other sign", encoded(0xff, 0xff, 0xff)),
+        ] {
+            assert!(!entity.is_public_key(), "{what}");
+        }
+    }
+
+    #[test]
     fn public_only_cannot_sign_and_has_no_seed() {
         let full = EntityKeypair::generate();
         for public in [EntityKeypair::public_only(full.entity_id()), full.to_public()] {

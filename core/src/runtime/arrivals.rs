@@ -13,7 +13,6 @@ use super::spawn::adopt;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, Role, StopReason, Work};
 use crate::causal::Sequence;
-use crate::channel::ChannelName;
 use crate::daemon::{DaemonHost, DaemonKey, HostConfig, Presence};
 use crate::directory::Claim;
 use crate::events::Inbound;
@@ -51,8 +50,6 @@ pub(super) struct Arrival {
     pub(super) early_bytes: usize,
     /// What was staged, with all that it takes here.
     pub(super) staged_bytes: usize,
-    /// The channel that was made for its outputs.
-    opened: Option<ChannelName>,
     /// The search for it, once its source is said to be gone.
     pub(super) search: Search,
 }
@@ -73,7 +70,6 @@ impl Arrival {
             early: BTreeMap::new(),
             early_bytes: 0,
             staged_bytes: 0,
-            opened: None,
             search: Search::default(),
         }
     }
@@ -327,10 +323,7 @@ impl Engine {
             arrival.state = state;
             arrival.staged_bytes = taken;
         }
-        let opened = self.bring_output_channel(key).map_err(|e| failed(&e.to_string()))?;
-        if let Some(arrival) = self.arrivals.get_mut(&entity) {
-            arrival.opened = opened;
-        }
+        self.bring_output_channel(key).map_err(|e| failed(&e.to_string()))?;
         let (origin, purpose) = (entity.origin_hash(), ConstructFor::Arrival);
         self.work.push(Work::Construct { daemon: key, origin, entity, kind: Some(kind), purpose, spawn: None });
         Ok(())
@@ -376,10 +369,10 @@ impl Engine {
         {
             // Whoever found the daemon through this copy, while its source was out of reach.
             self.refuse_early(&slot.inbound);
+            if outcome != Outcome::Source {
+                self.refuse_told(&slot.inbound);
+            }
             self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
-        }
-        if let Some(channel) = &arrival.opened {
-            self.close_output_channel(channel);
         }
         // Of a copy in doubt it was told before that nobody knows: its phase is that of its end once more.
         let stage = arrival.target.was_whole_when_cut_off().then_some(Stage::Cutover);

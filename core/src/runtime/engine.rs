@@ -34,7 +34,7 @@ use super::timers::{TimerKey, Timers};
 use super::work::{DaemonEvent, Notice, Settlement, StopReason, Work, WorkQueue};
 use crate::daemon::{DaemonHost, DaemonKey, FactoryRegistry, Ticket};
 use crate::directory::{Claim, Graves, Homes, Lookups, Pointers};
-use crate::events::{Account, InStream, Inbound};
+use crate::events::{Accounts, InStream, Inbound};
 use crate::identity::{EntityKeypair, Incarnation, NodeId, NodeStaticSecret, OriginHash, RuntimeLife};
 use crate::migration::{CalledOff, EndedMoves};
 use crate::snapshot::SnapshotReassembler;
@@ -138,7 +138,7 @@ pub struct Engine {
     pub(super) sequence: u64,
     pub(super) openings: u64,
     /// What is held for the streams of each peer.
-    pub(super) accounts: HashMap<NodeId, Account, RandomState>,
+    pub(super) accounts: Accounts,
     pub(super) forwards: Forwards,
     pub(super) questions: u64,
     /// Questions to the embedder's policy.
@@ -206,7 +206,7 @@ impl Engine {
             entropy,
             sequence: 0,
             openings,
-            accounts: HashMap::default(),
+            accounts: Accounts::default(),
             forwards: Forwards::default(),
             questions: 0,
             asked: Asked::default(),
@@ -328,6 +328,7 @@ impl Engine {
         self.timers.disarm(TimerKey::Daemon(key));
         self.placing.left(slot.host.origin, slot.homes);
         self.called_off.forget_daemon(&slot.host.entity());
+        self.close_output_channel(&slot.host);
         self.timers.sweep_later(now);
         if self.daemons.is_empty() {
             // A flood of daemons that has gone leaves no tables behind.
@@ -412,7 +413,8 @@ impl Engine {
 
     /// Whether work waits for the embedder.
     pub fn has_work(&self) -> bool {
-        !self.work.is_empty()
+        // Whoever waited for that goes on with the next work.
+        !self.work.is_empty() || self.accounts.has_freed()
     }
 
     /// Takes settlements that are next, for as long as `take` wants them: many in one call.
@@ -448,6 +450,7 @@ impl Engine {
             state_bytes: self.state_bytes(),
             peak_state_bytes: self.peak_state_bytes,
             refused_messages: self.refused,
+            coming_round: self.work.coming_round(),
         }
     }
 
@@ -499,4 +502,6 @@ pub struct Census {
     pub peak_state_bytes: u64,
     /// Messages that could not be read or were refused.
     pub refused_messages: u64,
+    /// Entries of daemons that have events to run, or whose mailboxes have room again, as the embedder will hear.
+    pub coming_round: usize,
 }

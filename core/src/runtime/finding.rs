@@ -372,10 +372,13 @@ impl Engine {
 
     /// An answer came after a spawn was done waiting for it.
     fn on_late_claim(&mut self, from: NodeId, claim: &[u8], now: Now) {
-        if let Ok(claim) = Claim::decode(claim)
-            && self.local(claim.body().entity.origin_hash()).is_ok()
-        {
+        let Ok(claim) = Claim::decode(claim) else { return };
+        let origin = claim.body().entity.origin_hash();
+        if self.local(origin).is_ok() {
             self.compare_claims(from, claim, now);
+        } else {
+            // One that is still being made shows its claim once it lives.
+            self.spawn_has_rival(origin, claim.body().node());
         }
     }
 

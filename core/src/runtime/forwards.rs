@@ -13,6 +13,7 @@ use super::replies::{failed, failure};
 use super::rerouting::{PATIENCE, Refusal};
 use super::transmit::MESSAGE_OVERHEAD;
 use crate::directory::{Claim, Pointer};
+use crate::events::KeptReply;
 use crate::identity::{EntityId, Epoch, NodeId};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -22,6 +23,9 @@ use crate::wire::events::{Answers, Course, EventsMessage, FailureKind, Item, Str
 pub(super) const MOST_HOPS: u8 = 4;
 /// Most streams of others to one daemon that one node sends on through this one.
 const MOST_OF_OTHERS: usize = 16;
+
+/// Most events that are refused in one message, which has to fit into a frame: the others are when they come again.
+const MOST_REFUSED: usize = 128;
 
 /// A stream that goes through this node.
 #[derive(Clone, Copy, Debug)]
@@ -199,15 +203,23 @@ impl Engine {
         self.peers.get(node).map_or(u64::MAX, |peer| peer.identity.max_payload)
     }
 
-    /// Tells the sender of a batch that a node on its way takes no event as large as one of them; false when it takes all.
+    /// Tells the sender of a batch of which events a node on its way takes none as large; false when it takes all.
     fn refuse_longer(&mut self, from: NodeId, to: NodeId, message: &EventsMessage<'_>) -> bool {
         let EventsMessage::Batch { stream, first, items, .. } = message else { return false };
         let limit = self.largest_for(to);
         let size = |item: &Item<'_>| item.event().map_or(0, |event| event.payload.len() as u64);
-        let Some((number, item)) = (*first..).zip(items).find(|(_, item)| size(item) > limit) else { return false };
-        let why = format!("a payload of {} bytes is larger than the limit of {limit} of the daemon's host", size(item));
-        let reply = failed(number, FailureKind::PayloadTooLarge, &why);
-        let replies = EventsMessage::Replies { stream: *stream, through: 0, replies: vec![reply.as_wire()], hops: 0 };
+        let longer = (*first..).zip(items).filter(|(_, item)| size(item) > limit).take(MOST_REFUSED);
+        let refused = longer.map(|(number, item)| {
+            let size = size(item);
+            let why = format!("a payload of {size} bytes is larger than the limit of {limit} of the daemon's host");
+            failed(number, FailureKind::PayloadTooLarge, &why)
+        });
+        let refused: Vec<_> = refused.collect();
+        if refused.is_empty() {
+            return false;
+        }
+        let replies = refused.iter().map(KeptReply::as_wire).collect();
+        let replies = EventsMessage::Replies { stream: *stream, through: 0, replies, hops: 0 };
         self.send(self.way_to(stream.sender, from), Subprotocol::Events, codec::encode(&replies));
         true
     }

@@ -214,12 +214,8 @@ impl Engine {
         if held.lacks().is_some() {
             intake.take(host, held, (me, stream), starved, now);
         }
-        let takes_again = held.takes_again();
         self.took_in(key, stream, intake, now);
         self.go_on(key, now);
-        if takes_again {
-            self.feed_peer(from, now);
-        }
         if refused {
             self.refuse(from, "event", &"beyond the window of its stream");
         }
@@ -289,7 +285,7 @@ impl Engine {
     fn heard(&mut self, key: DaemonKey, stream: u32, via: NodeId, now: Now) {
         let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) else { return };
         if !held.heard(via, now.instant) {
-            let account = self.accounts.entry(via).or_default().clone();
+            let account = self.accounts.of(via);
             if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
                 held.comes_through(via, account);
             }
@@ -369,12 +365,14 @@ impl Engine {
         }
     }
 
-    /// There is room again for replies to a peer: what its streams hold may come in.
-    fn feed_peer(&mut self, peer: NodeId, now: Now) {
-        let its = self.streams().filter(|(_, _, held)| held.charged_to() == Some(peer));
-        for (key, stream) in its.map(|(key, stream, _)| (key, stream)).collect::<Vec<_>>() {
-            self.feed(key, stream, now);
-            self.go_on(key, now);
+    /// There may be room again for replies to peers: what their streams hold comes in, and what waits may begin.
+    pub(super) fn feed_freed(&mut self, now: Now) {
+        for peer in self.accounts.take_freed() {
+            let its = self.streams().filter(|(_, _, held)| held.charged_to() == Some(peer));
+            for (key, stream) in its.map(|(key, stream, _)| (key, stream)).collect::<Vec<_>>() {
+                self.feed(key, stream, now);
+                self.go_on(key, now);
+            }
         }
     }
 
@@ -430,7 +428,6 @@ impl Engine {
         self.heard(key, stream, from, now);
         let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) else { return };
         held.acknowledge(through);
-        let takes_again = held.takes_again();
         if repeat {
             held.repeat();
             self.answer(key, stream);
@@ -438,9 +435,6 @@ impl Engine {
         // Room for kept replies may have come free.
         self.feed(key, stream, now);
         self.go_on(key, now);
-        if takes_again {
-            self.feed_peer(from, now);
-        }
     }
 
     fn on_withdraw(&mut self, from: NodeId, id: &StreamId, passed: Passed, number: u64, now: Now) {
@@ -503,17 +497,7 @@ impl Engine {
         for key in all {
             self.go_on(key, now);
         }
-        let mut peers: Vec<NodeId> = Vec::new();
-        self.accounts.retain(|peer, account| {
-            if account.takes_again() {
-                peers.push(*peer);
-            }
-            !account.is_unused()
-        });
-        peers.sort_unstable();
-        for peer in peers {
-            self.feed_peer(peer, now);
-        }
+        self.accounts.forget_unused();
     }
 
     /// A message that could not be read, or that its sender may not send.

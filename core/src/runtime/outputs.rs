@@ -3,6 +3,10 @@
 //! They are published reliably and in order, each when every subscriber's queue has room. A daemon with too many on the way
 //! waits before it runs more events, and does not move before the last one is acknowledged: so outputs of its next host
 //! come after those of this one.
+//!
+//! The channel is made when a daemon is spawned, or arrives, where there is none of its name. It stays once a daemon has lived
+//! here that publishes on it, and goes with the last one that was to and did not come about, unless somebody has registered
+//! it meanwhile.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +21,7 @@ use crate::causal::CausalLink;
 use crate::channel::{
     ChannelConfig, ChannelError, ChannelLedger, ChannelName, OnFailure, PublishId, PublishOptions, PublishReport,
 };
-use crate::daemon::{DaemonKey, Running};
+use crate::daemon::{DaemonHost, DaemonKey, Running};
 
 /// Outputs of a daemon on the way after which it waits.
 const MOST_OUTPUTS: usize = 512;
@@ -41,45 +45,59 @@ pub(super) struct Outbox {
 impl Engine {
     /// Makes sure that there is the channel that a daemon's outputs are to go to: one that everybody may subscribe to,
     /// unless there is one of this name.
-    /// Returns the channel if there was none.
-    pub(super) fn open_output_channel(&mut self, name: &str) -> Result<Option<ChannelName>, RuntimeError> {
+    pub(super) fn open_output_channel(&mut self, name: &str) -> Result<(), RuntimeError> {
         let name = ChannelName::new(name).map_err(RuntimeError::Channel)?;
-        self.register_output(ChannelConfig::new(name))
+        self.open_for_outputs(ChannelConfig::new(name))
     }
 
-    fn register_output(&mut self, config: ChannelConfig) -> Result<Option<ChannelName>, RuntimeError> {
-        match self.port() {
-            Some(port) if port.config_of(&config.name).is_none() => {
-                let name = config.name.clone();
-                port.register(config).map_err(RuntimeError::Channel).map(|()| Some(name))
-            }
-            Some(_) => Ok(None),
-            None => Err(RuntimeError::Channel(ChannelError::ShutDown)),
+    fn open_for_outputs(&mut self, config: ChannelConfig) -> Result<(), RuntimeError> {
+        let port = self.port().ok_or(RuntimeError::Channel(ChannelError::ShutDown))?;
+        let name = config.name.clone();
+        if port.open_for_outputs(config).map_err(RuntimeError::Channel)? {
+            self.channels.awaiting.insert(name);
         }
+        Ok(())
     }
 
-    /// A daemon arrives: its outputs go to a channel of the same kind as before, unless it was given one here. Returns the
-    /// channel if it was made for that.
-    pub(super) fn bring_output_channel(&mut self, key: DaemonKey) -> Result<Option<ChannelName>, RuntimeError> {
-        let Some(slot) = self.slot(key) else { return Ok(None) };
+    /// A daemon arrives: its outputs go to a channel of the same kind as before, unless it was given one here.
+    pub(super) fn bring_output_channel(&mut self, key: DaemonKey) -> Result<(), RuntimeError> {
+        let Some(slot) = self.slot(key) else { return Ok(()) };
         if let Some(name) = slot.host.config.output_channel.clone() {
             return self.open_output_channel(&name);
         }
         let ledger = ChannelLedger::decode(&slot.host.ledger).map_err(RuntimeError::Channel)?;
-        let Some(config) = ledger.output else { return Ok(None) };
+        let Some(config) = ledger.output else { return Ok(()) };
         let name = config.name.as_str().to_owned();
-        let opened = self.register_output(config)?;
+        self.open_for_outputs(config)?;
         if let Some(slot) = self.slot_mut(key) {
             slot.host.config.output_channel = Some(name);
         }
-        Ok(opened)
+        Ok(())
     }
 
-    /// The daemon for which a channel was made did not come. Others that live here may have come to use it.
-    pub(super) fn close_output_channel(&mut self, name: &ChannelName) {
+    /// A daemon lives here: the channel of its outputs stays.
+    pub(super) fn keep_output_channel(&mut self, key: DaemonKey) {
+        // What was never made for anybody costs daemons without channels nothing.
+        if !self.channels.awaiting.is_empty()
+            && let Some(name) = self.slot(key).and_then(|slot| output_channel(&slot.host))
+        {
+            self.channels.awaiting.remove(&name);
+        }
+    }
+
+    /// A daemon is gone: the channel that was made for its outputs goes as well, if no daemon has come to live with it and
+    /// none is about to.
+    pub(super) fn close_output_channel(&mut self, host: &DaemonHost) {
+        if self.channels.awaiting.is_empty() {
+            return;
+        }
+        let Some(name) = output_channel(host).filter(|name| self.channels.awaiting.contains(name)) else { return };
         let is_used = |slot: &Slot| slot.host.config.output_channel.as_deref() == Some(name.as_str());
-        if let Some(port) = self.port().filter(|_| !self.daemons.iter().any(|(_, slot)| is_used(slot))) {
-            port.unregister(name);
+        if !self.daemons.iter().any(|(_, slot)| is_used(slot)) {
+            self.channels.awaiting.remove(&name);
+            if let Some(port) = self.port() {
+                port.close_for_outputs(&name);
+            }
         }
     }
 

@@ -28,6 +28,9 @@ const LARGE_BYTES: usize = 16 * 1024 * 1024;
 /// With so many bytes of a frame, those whose turn it is have had it.
 const TURN: usize = 16 * 1024;
 
+/// An empty queue with room for more gives it back: many waited at once, and usually few do.
+const KEPT_TURNS: usize = 64;
+
 /// Those who wait for their turn, each of them once.
 #[derive(Debug)]
 pub(super) struct TurnQueue<T> {
@@ -56,8 +59,7 @@ impl<T: Copy + Eq + Hash> TurnQueue<T> {
     pub(super) fn pop(&mut self) -> Option<T> {
         let first = self.order.pop_front()?;
         self.members.remove(&first);
-        if self.order.is_empty() {
-            // What many took at once is given back.
+        if self.order.is_empty() && self.order.capacity() > KEPT_TURNS {
             *self = Self::new();
         }
         Some(first)

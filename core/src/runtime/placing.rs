@@ -255,9 +255,8 @@ impl Engine {
 
     /// A home was told with a question that this node is about to host a daemon.
     pub(super) fn note_home(&mut self, origin: OriginHash, home: NodeId) {
-        let me = self.me();
         let homes = self.placing.view.homes_of(origin);
-        if home == me || !homes.contains(home) {
+        if !homes.contains(home) {
             return;
         }
         self.placing.named.insert(home);
@@ -306,7 +305,7 @@ impl Engine {
         view: u64,
     ) -> (Option<Vec<NodeId>>, Option<bool>) {
         let me = self.me();
-        let hosts: Vec<NodeId> = self.placing.hosts.of(origin).filter(|&host| host != from && host != me).collect();
+        let hosts: Vec<NodeId> = self.placing.hosts.of(origin).filter(|&host| host != from).collect();
         let Placing { view: mine, hosts: known, .. } = &self.placing;
         let view = ViewName(view);
         let others = mine.nodes().iter().filter(|&&member| member != me && member != from);

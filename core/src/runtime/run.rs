@@ -304,6 +304,10 @@ impl Engine {
     /// Takes the next piece of work. Batches are formed here.
     pub fn next_work(&mut self, now: Now) -> Option<Work> {
         loop {
+            if self.accounts.has_freed() {
+                self.feed_freed(now);
+                self.settle_own(now);
+            }
             match self.work.next()? {
                 Next::Work(work) => return Some(work),
                 Next::Batch(key) => {

@@ -311,15 +311,16 @@ impl SubprotocolHandler for Shared {
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
-        let fill = |engine: &mut Engine, now: Now| {
+        let ((more, last, waited), has_work) = self.act(|engine, now| {
+            let waited = engine.has_work();
             let more = engine.fill(to, lane, sink, now);
-            (more, !engine.is_ready() && !engine.has_unsent_messages())
-        };
-        let (more, last) = match lane {
-            // Leaves no work: whoever has some was woken for it.
-            Lane::Fast => self.act(fill).0,
-            Lane::Bulk => self.act_from_outside(fill),
-        };
+            (more, !engine.is_ready() && !engine.has_unsent_messages(), waited)
+        });
+        // What is found here to be larger than the peer takes is settled at once, and states are read as there is room for them.
+        // For what was there before the embedder was woken then: it is not woken for every frame.
+        if has_work && !waited {
+            self.embedder.wake();
+        }
         if last {
             self.said_last.notify_waiters();
         }

@@ -478,6 +478,14 @@ impl Engine {
         }
     }
 
+    /// Tells the other senders of a copy that goes with its source: that may have told them that the daemon is here, and took
+    /// with it what they wait for. Who still speaks to the source does not believe this node.
+    pub(super) fn refuse_told(&mut self, inbound: &Inbound) {
+        for (_, stream) in inbound.iter().filter(|(_, stream)| !stream.holds_early()) {
+            self.say_unknown(stream.id.sender, &stream.id, Refusal::UNSURE);
+        }
+    }
+
     /// What has come and was not accepted has no other answer than this one.
     fn refuse_stream(&mut self, stream: &InStream, accepted: Option<u64>) {
         let to = self.way_back(stream.id.sender, stream.via);

@@ -8,7 +8,7 @@
 //! hand-over ends, to be asked if the daemon stays, and refused if it leaves. So whoever is told that the daemon is in, or out,
 //! finds it so on the new host, and whoever is refused does not.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub(super) struct ChannelSide {
     /// Outputs on their way into channels, also of daemons that are gone.
     pub(super) outboxes: BTreeMap<DaemonKey, Outbox>,
     pub(super) publications: HashMap<PublishId, DaemonKey>,
+    /// Channels that were made for outputs, and whose first daemon has yet to live here.
+    pub(super) awaiting: BTreeSet<ChannelName>,
 }
 
 impl ChannelSide {
@@ -295,11 +297,11 @@ impl Engine {
                     let result = result.map(|()| Settlement::Done).map_err(RuntimeError::Channel);
                     self.settle(ticket, result);
                 }
-                Some(Request::GoesOn { origin, publisher, feed }) => {
-                    if let Err(error) = result {
-                        self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error));
-                    }
-                }
+                Some(Request::GoesOn { origin, publisher, feed }) => match result {
+                    // It was asked to leave meanwhile: that is no news.
+                    Ok(()) | Err(ChannelError::Unsubscribed(_)) => {}
+                    Err(error) => self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error)),
+                },
                 None => {}
             },
             ChannelEvent::Published { id, result } => self.output_published(id, &result, now),
@@ -384,6 +386,7 @@ impl Engine {
 
     /// A daemon is live that came with a ledger: it goes on receiving from where it stood, or from now on.
     pub(super) fn go_on_receiving(&mut self, key: DaemonKey, positions: bool) {
+        self.keep_output_channel(key);
         let Some(slot) = self.slot_mut(key) else { return };
         let (origin, ledger) = (slot.host.origin, std::mem::take(&mut slot.host.ledger));
         let subscriptions = match ChannelLedger::decode(&ledger) {
@@ -461,6 +464,10 @@ impl Engine {
     /// A daemon is gone from this node: it leaves its channels, or goes on receiving elsewhere.
     pub(super) fn stop_receiving(&mut self, key: DaemonKey, entity: EntityId, moved: bool) {
         self.channels.wishes.remove(&key);
+        // Nobody here is concerned any more by what becomes of what it came with.
+        let went_on =
+            |request: &Request| matches!(request, Request::GoesOn { origin, .. } if *origin == entity.origin_hash());
+        self.channels.requests.retain(|_, request| !went_on(request));
         self.refuse_held_questions(key, entity.origin_hash());
         // Daemons without channels cost nothing here.
         let Some(port) = self.channels.port.clone().filter(|port| !port.subscriptions_of(entity).is_empty()) else {

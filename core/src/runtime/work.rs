@@ -401,6 +401,11 @@ impl WorkQueue {
         self.runnable.push_back(daemon);
     }
 
+    /// How many entries there are of daemons that may have events to run.
+    pub(super) fn coming_round(&self) -> usize {
+        self.runnable.len()
+    }
+
     /// Control and answers first: they must not wait behind a flood of events.
     pub(super) fn next(&mut self) -> Option<Next> {
         match self.urgent.pop_front() {

@@ -3,40 +3,11 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ArrivedMessage, ChannelEvent, Subscriber};
+use mesh_daemon_core::channel::{ChannelEvent, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use mesh_daemon_core::wire::Lane;
 
-use crate::net::{Net, RELIABLE, feed, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
-
-fn daemon(seed: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[seed; 32])
-}
-
-fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
-    messages.iter().map(|message| message.number).collect()
-}
-
-/// A publisher of channel `a`, and two nodes; daemons on the first of these are in.
-fn subscribed(daemons: &[&EntityKeypair]) -> Net {
-    let mut net = Net::connected(3);
-    net.register(P, open("a"));
-    for one in daemons {
-        net.subscribe(S, P, "a", Some(one), None).expect("let in");
-    }
-    net
-}
-
-fn publish(net: &mut Net, count: usize) {
-    for _ in 0..count {
-        net.publish(P, "a", b"x", RELIABLE).expect("sent");
-    }
-    net.run();
-}
+use crate::net::{Net, P, RELIABLE, S, T, daemon, feed, numbers, open};
 
 /// What is on the way is lost, in both directions.
 fn break_off(net: &mut Net) {
@@ -52,8 +23,8 @@ fn leave(net: &mut Net, one: &EntityKeypair) {
 fn a_daemon_that_comes_again_takes_nothing_twice_though_neither_its_acknowledgement_nor_its_leave_was_heard() {
     for cut_before in [false, true] {
         let one = daemon(1);
-        let mut net = subscribed(&[&one]);
-        publish(&mut net, 2);
+        let mut net = Net::subscribed(&[&one]);
+        net.publish_all(2);
         assert_eq!(numbers(&net.take_all(S, &one)), [1, 2]);
         leave(&mut net, &one);
         assert!(net.send(S, P), "its acknowledgement, and that it leaves");
@@ -65,7 +36,7 @@ fn a_daemon_that_comes_again_takes_nothing_twice_though_neither_its_acknowledgem
         net.run();
         assert_eq!(net.answer(S, came), Some(Ok(())));
         assert_eq!(numbers(&net.take_all(S, &one)), [], "{cut_before}: it has them");
-        publish(&mut net, 1);
+        net.publish_all(1);
         assert_eq!(numbers(&net.take_all(S, &one)), [3], "{cut_before}");
     }
 }
@@ -74,8 +45,8 @@ fn a_daemon_that_comes_again_takes_nothing_twice_though_neither_its_acknowledgem
 fn nor_when_they_are_sent_again_for_another_one_on_its_node() {
     for answered in [false, true] {
         let (one, slow) = (daemon(1), daemon(2));
-        let mut net = subscribed(&[&one, &slow]);
-        publish(&mut net, 2);
+        let mut net = Net::subscribed(&[&one, &slow]);
+        net.publish_all(2);
         assert_eq!(numbers(&net.take_all(S, &one)), [1, 2]);
         leave(&mut net, &one);
         if answered {
@@ -83,7 +54,7 @@ fn nor_when_they_are_sent_again_for_another_one_on_its_node() {
         }
         net.ask(S, P, "a", Some(&one), None).expect("asked");
         break_off(&mut net);
-        publish(&mut net, 1);
+        net.publish_all(1);
         assert_eq!(numbers(&net.take_all(S, &one)), [3], "{answered}");
         assert_eq!(numbers(&net.take_all(S, &slow)), [1, 2, 3]);
     }
@@ -92,7 +63,7 @@ fn nor_when_they_are_sent_again_for_another_one_on_its_node() {
 #[test]
 fn what_a_daemon_did_not_take_before_it_left_does_not_count_as_delivered_when_nobody_heard_that_it_left() {
     let one = daemon(1);
-    let mut net = subscribed(&[&one]);
+    let mut net = Net::subscribed(&[&one]);
     let before = net.publish(P, "a", b"x", RELIABLE).expect("sent");
     net.run();
     leave(&mut net, &one);
@@ -115,23 +86,23 @@ fn what_a_daemon_did_not_take_before_it_left_does_not_count_as_delivered_when_no
 fn a_daemon_that_comes_again_is_not_sent_what_was_published_while_it_was_out() {
     for lost_is_answer in [false, true] {
         let (one, elsewhere) = (daemon(1), daemon(2));
-        let mut net = subscribed(&[&one]);
+        let mut net = Net::subscribed(&[&one]);
         net.subscribe(T, P, "a", Some(&elsewhere), None).expect("let in");
-        publish(&mut net, 1);
+        net.publish_all(1);
         assert_eq!(numbers(&net.take_all(S, &one)), [1]);
         leave(&mut net, &one);
-        while net.send(S, P) || net.arrive(S, P) {}
+        net.hear(S, P);
         net.publish(P, "a", b"x", RELIABLE).expect("sent");
         // That the publisher heard of the leave is not known here.
         let came = net.ask(S, P, "a", Some(&one), None).expect("asked");
         if lost_is_answer {
-            while net.send(S, P) || net.arrive(S, P) {}
+            net.hear(S, P);
             assert!(net.send(P, S));
             break_off(&mut net);
         }
         net.run();
         assert_eq!(net.answer(S, came), Some(Ok(())));
-        publish(&mut net, 1);
+        net.publish_all(1);
         let missed = net.nodes[S].events.iter().any(|event| matches!(event, ChannelEvent::Missed { .. }));
         assert_eq!((missed, numbers(&net.take_all(S, &one))), (false, vec![3]), "{lost_is_answer}");
         assert_eq!(numbers(&net.take_all(T, &elsewhere)), [1, 2, 3]);
@@ -145,14 +116,14 @@ fn a_daemon_that_moves_while_it_comes_again_to_a_group_is_in_it_on_its_new_host(
         let mut net = Net::connected(3);
         net.register(P, open("a"));
         net.subscribe(S, P, "a#g", Some(&one), None).expect("let in");
-        publish(&mut net, 1);
+        net.publish_all(1);
         assert_eq!(numbers(&net.take_all(S, &one)), [1]);
         if !heard {
             // Neither that it has this one, nor that it leaves.
             net.cut(S, P);
         }
         net.leave(S, P, "a#g", Subscriber::Daemon(one.entity_id()));
-        while net.send(S, P) || net.arrive(S, P) {}
+        net.hear(S, P);
         net.ask(S, P, "a#g", Some(&one), None).expect("asked");
         let travels = net.nodes[S].machine.subscriptions_of(one.entity_id()).pop().expect("it is about to be in");
         assert_eq!(travels.feed, feed("a#g"));
@@ -161,7 +132,7 @@ fn a_daemon_that_moves_while_it_comes_again_to_a_group_is_in_it_on_its_new_host(
         let request = net.ask_from(T, P, "a#g", &one, None, Epoch::new(2), travels.position).expect("asked");
         net.run();
         assert_eq!(net.answer(T, request), Some(Ok(())));
-        publish(&mut net, 1);
+        net.publish_all(1);
         assert_eq!((net.take_all(S, &one), numbers(&net.take_all(T, &one))), (vec![], vec![2]), "{heard}");
     }
 }
@@ -187,7 +158,7 @@ fn a_daemon_that_left_elsewhere_and_is_back_takes_nothing_of_what_it_had_here() 
         let mut net = Net::connected(3);
         net.register(P, open("a"));
         net.subscribe(S, P, channel, Some(&one), None).expect("let in");
-        publish(&mut net, 2);
+        net.publish_all(2);
         net.subscribe(T, P, channel, Some(&other), None).expect("let in");
         moved(&mut net, &one, &[channel]);
         assert_eq!(numbers(&[net.next_for(T, &one, true).expect("there")]), [1]);
@@ -199,11 +170,80 @@ fn a_daemon_that_left_elsewhere_and_is_back_takes_nothing_of_what_it_had_here() 
         net.run();
         assert_eq!((net.answer(S, request), numbers(&early)), (Some(Ok(())), vec![]), "{channel}");
         for _ in 0..2 {
-            publish(&mut net, 1);
+            net.publish_all(1);
         }
         let mut got = numbers(&net.take_all(S, &one));
         got.retain(|number| *number < 3);
         assert_eq!(got, [], "{channel}: it left, and in a group the other one has it");
+    }
+}
+
+/// A daemon on `S` is handed over to `T`, which cannot ask the publisher; then another life of it begins on `S`.
+fn begin_anew(net: &mut Net, one: &EntityKeypair, channel: &str, on_the_way: impl FnOnce(&mut Net)) {
+    let (position, now) = (net.position(S, one), net.now);
+    net.cut(T, P);
+    net.nodes[S].machine.moved_on(one.entity_id(), now);
+    net.ask_from(T, P, channel, one, None, Epoch::new(2), position).expect("asked");
+    net.nodes[T].machine.leave_all(one.entity_id(), now);
+    let request = net.ask_from(S, P, channel, one, None, Epoch::new(3), None).expect("asked");
+    on_the_way(net);
+    if !net.is_connected(S, P) {
+        net.connect(S, P, true);
+    }
+    net.run();
+    assert_eq!(net.answer(S, request), Some(Ok(())), "{channel}");
+}
+
+#[test]
+fn what_a_daemon_of_a_group_took_before_it_begins_anew_where_it_lived_is_taken_once() {
+    for (heard, lost) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (one, other) = (daemon(1), daemon(2));
+        let mut net = Net::connected(4);
+        net.register(P, open("a"));
+        net.subscribe(S, P, "a#g", Some(&one), None).expect("let in");
+        let ids: Vec<_> = (0..3).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
+        net.run();
+        net.subscribe(3, P, "a#g", Some(&other), None).expect("let in");
+        let mut taken: Vec<_> = (0..2).map(|_| net.next_for(S, &one, true).expect("there").number).collect();
+        if !heard {
+            net.cut(S, P);
+        }
+        begin_anew(&mut net, &one, "a#g", |net| {
+            if lost {
+                net.send(S, P);
+                net.cut(S, P);
+            }
+        });
+        net.publish_all(2);
+        for (node, daemon) in [(S, &one), (3, &other)] {
+            taken.extend(numbers(&net.take_all(node, daemon)));
+            net.run();
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2, 3, 4, 5], "{heard} {lost}");
+        for id in ids {
+            assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1, "{heard} {lost}");
+        }
+    }
+}
+
+#[test]
+fn what_a_daemon_did_not_take_before_it_begins_anew_where_it_lived_holds_no_report_up() {
+    for lost in [false, true] {
+        let one = daemon(1);
+        let mut net = Net::connected(3);
+        net.register(P, open("a"));
+        net.subscribe(S, P, "a", Some(&one), None).expect("let in");
+        let before = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        net.run();
+        begin_anew(&mut net, &one, "a", |net| {
+            if lost {
+                net.send(S, P);
+                net.cut(S, P);
+            }
+        });
+        let report = net.report(P, before).unwrap_or_else(|| panic!("{lost}: nobody takes it any more"));
+        assert_eq!((report.expect("sent").delivered, net.take_all(S, &one)), (0, vec![]), "{lost}");
     }
 }
 
@@ -226,7 +266,7 @@ fn a_daemon_that_is_back_is_not_in_what_it_left_elsewhere() {
     net.connect(S, P, true);
     net.run();
     net.publish(P, "b", b"x", RELIABLE).expect("sent");
-    publish(&mut net, 1);
+    net.publish_all(1);
     let got: Vec<_> = net.take_all(S, &one).into_iter().map(|message| message.feed).collect();
     assert_eq!(got, [feed("a")]);
     let mine = net.nodes[S].machine.subscriptions_of(one.entity_id());
@@ -247,7 +287,7 @@ fn a_large_message_does_not_overtake_the_answer_that_lets_its_member_in() {
             net.leave(S, P, "a#g", Subscriber::Node);
         }
         let came = net.ask(S, P, "a#g", None, None).expect("asked");
-        while net.send(S, P) || net.arrive(S, P) {}
+        net.hear(S, P);
         let id = net.publish(P, "a", &vec![1; 150_000], RELIABLE).expect("sent");
         net.send_lanes(P, S, &[Lane::Bulk]);
         while net.arrive(P, S) {}
@@ -264,7 +304,7 @@ fn a_member_of_a_group_that_comes_again_takes_nothing_that_it_left_to_others() {
     net.register(P, open("a"));
     net.subscribe(S, P, "a#g", Some(&one), None).expect("let in");
     net.subscribe(T, P, "a#g", Some(&other), None).expect("let in");
-    publish(&mut net, 6);
+    net.publish_all(6);
     let first = net.next_for(S, &one, true).expect("one of them fell to it");
     net.leave(S, P, "a#g", Subscriber::Daemon(one.entity_id()));
     net.ask(S, P, "a#g", Some(&one), None).expect("asked");

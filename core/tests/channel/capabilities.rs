@@ -7,11 +7,8 @@ use mesh_daemon_core::capability::{Announced, CapabilityFilter, CapabilitySet};
 use mesh_daemon_core::channel::{ChannelConfig, ChannelError, MAX_AUTH_FAILURES, Subscriber, THROTTLE};
 use mesh_daemon_core::identity::EntityKeypair;
 
-use crate::net::{Granted, Net, RELIABLE, feed, open};
+use crate::net::{Granted, Net, P, RELIABLE, S, T, feed, open};
 
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
 const TTL: Duration = Duration::from_secs(300);
 
 impl Net {

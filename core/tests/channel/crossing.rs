@@ -2,25 +2,10 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelConfig, ChannelError, Denial, PublishOptions, ReadersRoom, Subscriber,
-};
+use mesh_daemon_core::channel::{ChannelError, Denial, ReadersRoom, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 
-use crate::net::{Granted, Net, RELIABLE, feed, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
-const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
-
-fn daemon(seed: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[seed; 32])
-}
-
-fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
-    messages.iter().map(|message| message.number).collect()
-}
+use crate::net::{Granted, LOSSY, Net, P, RELIABLE, S, T, daemon, feed, numbers, open};
 
 /// What a daemon on the node has got, or the node itself.
 fn got_by(net: &mut Net, who: Option<&EntityKeypair>) -> Vec<u64> {
@@ -31,24 +16,15 @@ fn got_by(net: &mut Net, who: Option<&EntityKeypair>) -> Vec<u64> {
     numbers(&got)
 }
 
-fn gated(net: &Net) -> ChannelConfig {
-    ChannelConfig { token_roots: vec![net.nodes[P].keypair.entity_id()], ..open("a") }
-}
-
 /// A publisher of a channel that needs tokens, and a node.
 fn gated_pair() -> Net {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("a"));
     net
 }
 
 fn token(net: &Net, subject: &EntityKeypair, ttl: u64) -> Vec<u8> {
     net.token(P, &Granted { subject, channel: "a", ttl })
-}
-
-/// What one side has to say, and nothing of the other.
-fn hear(net: &mut Net, from: usize, to: usize) {
-    while net.send(from, to) || net.arrive(from, to) {}
 }
 
 #[test]
@@ -63,7 +39,7 @@ fn a_daemon_that_comes_while_the_last_one_of_its_node_leaves_gets_what_is_publis
             assert!(net.send(P, S));
             let who = leaves.map_or(Subscriber::Node, |daemon| Subscriber::Daemon(daemon.entity_id()));
             net.leave(S, P, "a", who);
-            hear(&mut net, S, P);
+            net.hear(S, P);
             net.publish(P, "a", b"x", options).expect("for nobody");
             let came = net.ask(S, P, "a", Some(&one), None).expect("asked");
             assert!(net.send(S, P), "the publisher has yet to hear it");
@@ -87,10 +63,10 @@ fn a_daemon_that_asks_with_another_token_before_the_answer_gets_what_it_was_let_
     let mut net = gated_pair();
     let tokens = [60, 90].map(|ttl| token(&net, &one, ttl));
     net.ask(S, P, "a", Some(&one), Some(&tokens[0])).expect("asked");
-    hear(&mut net, S, P);
+    net.hear(S, P);
     let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
     let renewed = net.ask(S, P, "a", Some(&one), Some(&tokens[1])).expect("asked");
-    hear(&mut net, S, P);
+    net.hear(S, P);
     net.run();
     assert_eq!(net.answer(S, renewed), Some(Ok(())));
     assert_eq!(numbers(&net.take_all(S, &one)), [1]);
@@ -143,6 +119,96 @@ fn who_is_refused_with_another_token_after_a_reconnection_stays_in_with_its_own(
 }
 
 #[test]
+fn who_was_put_out_and_leaves_before_another_token_is_answered_hears_that_it_was_put_out() {
+    for who in [None, Some(daemon(1))] {
+        let mut net = gated_pair();
+        let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+        let (brief, later) = (token(&net, &own, 10), token(&net, &own, 90));
+        net.subscribe(S, P, "a", who.as_ref(), Some(&brief)).expect("let in");
+        let renewed = net.ask(S, P, "a", who.as_ref(), Some(&later)).expect("asked");
+        net.pass(Duration::from_secs(10));
+        net.hear(P, S);
+        assert_eq!(net.ends(S), [], "the answer may let it in");
+        let left =
+            net.leave(S, P, "a", who.as_ref().map_or(Subscriber::Node, |one| Subscriber::Daemon(one.entity_id())));
+        net.run();
+        assert!(matches!(net.answer(S, renewed), Some(Err(ChannelError::Unsubscribed(_)))));
+        assert_eq!(net.answer(S, left), Some(Ok(())));
+        let expired = ChannelError::Unauthorized { channel: "a".into(), why: Denial::Expired };
+        assert_eq!(net.ends(S).into_iter().map(|(_, why)| why).collect::<Vec<_>>(), [expired], "{who:?}");
+        assert_eq!(net.nodes[P].machine.kept().let_in, 0);
+    }
+}
+
+#[test]
+fn each_of_two_tokens_that_are_presented_at_once_has_an_answer_of_its_own() {
+    for who in [None, Some(daemon(1))] {
+        for (good_first, lost) in [(true, false), (false, false), (true, true), (false, true)] {
+            let mut net = gated_pair();
+            let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
+            let mut tokens = [(token(&net, &own, 60), true), (token(&net, &daemon(9), 90), false)];
+            if !good_first {
+                tokens.reverse();
+            }
+            // The second one is presented twice.
+            let asked = [&tokens[0], &tokens[1], &tokens[1]].map(|(token, is_good)| {
+                let request = net.ask(S, P, "a", who.as_ref(), Some(token)).expect("asked");
+                if lost {
+                    net.hear(S, P);
+                }
+                (request, *is_good)
+            });
+            if lost {
+                net.cut(S, P);
+                net.connect(S, P, true);
+            }
+            net.run();
+            for (request, is_good) in asked {
+                let answer = net.answer(S, request).expect("answered");
+                assert_eq!(answer.is_ok(), is_good, "{who:?} {good_first} {lost}: {answer:?}");
+            }
+            assert_eq!((net.ends(S), net.nodes[S].machine.ledger().len()), (vec![], 1));
+            let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+            net.run();
+            assert_eq!(got_by(&mut net, who.as_ref()), [1]);
+            net.run();
+            assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+        }
+    }
+}
+
+#[test]
+fn who_gives_up_hears_that_for_every_token_that_it_presented_and_is_out() {
+    for lose in [false, true] {
+        let one = daemon(1);
+        let mut net = gated_pair();
+        let asked = [10, 20, 30].map(|ttl| {
+            let token = token(&net, &one, ttl);
+            net.ask(S, P, "a", Some(&one), Some(&token)).expect("asked")
+        });
+        net.hear(S, P);
+        if lose {
+            net.lose(S, P);
+            net.connect(S, P, false);
+        } else {
+            net.leave(S, P, "a", Subscriber::Daemon(one.entity_id()));
+        }
+        for request in asked {
+            match net.answer(S, request) {
+                Some(Err(ChannelError::PeerLost(_))) => assert!(lose),
+                Some(Err(ChannelError::Unsubscribed(_))) => assert!(!lose),
+                other => panic!("{lose}: {other:?}"),
+            }
+        }
+        net.run();
+        assert_eq!(
+            (net.ends(S), net.nodes[S].machine.ledger(), net.nodes[P].machine.kept().let_in),
+            (vec![], vec![], 0)
+        );
+    }
+}
+
+#[test]
 fn hazard_45_who_is_not_let_in_is_handed_nothing_of_what_others_on_its_node_get() {
     for who in [None, Some(daemon(1))] {
         for is_good in [false, true] {
@@ -156,7 +222,7 @@ fn hazard_45_who_is_not_let_in_is_handed_nothing_of_what_others_on_its_node_get(
             assert!(net.send(S, P), "the publisher has yet to hear it");
             let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
             let got = |net: &mut Net| got_by(net, who.as_ref());
-            hear(&mut net, P, S);
+            net.hear(P, S);
             assert_eq!(got(&mut net), [], "{who:?}: nobody has said that it may");
             assert_eq!(numbers(&net.take_all(S, &inside)), [1]);
             net.run();
@@ -183,14 +249,14 @@ fn who_was_let_in_and_did_not_hear_it_gets_everything_since() {
         let tokens = [&inside, &own].map(|subject| token(&net, subject, 60));
         net.subscribe(S, P, "a", Some(&inside), Some(&tokens[0])).expect("let in");
         net.ask(S, P, "a", who.as_ref(), Some(&tokens[1])).expect("asked");
-        hear(&mut net, S, P);
+        net.hear(S, P);
         net.publish(P, "a", b"x", RELIABLE).expect("sent");
         assert!(net.send(P, S), "that it is in, and the message");
         net.cut(S, P);
         net.connect(S, P, true);
         net.publish(P, "a", b"x", RELIABLE).expect("sent");
         // What is sent again comes before the answer to what is asked again.
-        hear(&mut net, P, S);
+        net.hear(P, S);
         net.take_all(S, &inside);
         net.run();
         assert_eq!(got_by(&mut net, who.as_ref()), [1, 2], "{who:?}");
@@ -211,19 +277,19 @@ fn a_question_that_is_asked_twice_is_not_answered_by_its_first_answer() {
     // It asks whether it is still in; its publisher has answered that when the connection breaks once more.
     net.cut(S, P);
     net.connect(S, P, true);
-    hear(&mut net, S, P);
+    net.hear(S, P);
     net.cut(S, P);
     net.connect(S, P, true);
     assert!(net.send(S, P), "the same question");
-    hear(&mut net, P, S);
+    net.hear(P, S);
     // Before that arrives, the daemon has moved to another node and left there.
     let (position, now) = (net.position(S, &one), net.now);
     net.nodes[S].machine.moved_on(one.entity_id(), now);
     net.ask_from(T, P, "a", &one, None, Epoch::new(2), position).expect("asked");
-    hear(&mut net, T, P);
+    net.hear(T, P);
     net.leave(T, P, "a", Subscriber::Daemon(one.entity_id()));
-    hear(&mut net, T, P);
-    hear(&mut net, P, S);
+    net.hear(T, P);
+    net.hear(P, S);
     net.run();
     net.pass(Duration::from_secs(60));
     net.run();
@@ -241,7 +307,7 @@ fn readers_that_wait_to_be_let_in_are_not_taken_for_ones_that_take_nothing() {
     let (key, now) = ((net.id(P), feed("a").stream(Subscriber::Node)), net.now);
     net.nodes[S].machine.readers_have(key, ReadersRoom::ForAll, now);
     net.publish(P, "a", b"x", RELIABLE).expect("sent");
-    hear(&mut net, P, S);
+    net.hear(P, S);
     net.take_all(S, &inside);
     net.run();
     assert_eq!(net.answer(S, request), Some(Ok(())));

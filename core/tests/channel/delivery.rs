@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, OnFailure, PublishOptions, Subscriber};
+use mesh_daemon_core::channel::{ChannelError, OnFailure, PublishOptions, Subscriber};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DataHead, Fragment};
 use mesh_daemon_core::wire::{Lane, codec};
 
-use crate::net::{MAX_PAYLOAD, Net, RELIABLE, name, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
+use crate::net::{LOSSY, MAX_PAYLOAD, Net, P, RELIABLE, S, name, numbers, open};
 
 fn subscribed(count: usize, channel: &str) -> Net {
     let mut net = Net::connected(count);
@@ -19,10 +15,6 @@ fn subscribed(count: usize, channel: &str) -> Net {
         net.subscribe(at, P, channel, None, None).expect("let in");
     }
     net
-}
-
-fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
-    messages.iter().map(|message| message.number).collect()
 }
 
 #[test]

@@ -3,23 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ChannelConfig, ChannelError, Position, PublishId, PublishOptions, Subscriber};
+use mesh_daemon_core::channel::{ChannelError, Position, PublishId, PublishOptions, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use mesh_daemon_core::wire::channels::ChannelMessage;
 use mesh_daemon_core::wire::{Lane, codec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Granted, Net, RELIABLE, feed, name, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
-const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
-
-fn daemon(seed: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[seed; 32])
-}
+use crate::net::{Granted, LOSSY, Net, P, RELIABLE, S, T, daemon, feed, name, open};
 
 /// A publisher of channel `a`, and nodes that are members of a group of it.
 fn group_of(nodes: usize) -> Net {
@@ -29,14 +20,6 @@ fn group_of(nodes: usize) -> Net {
         net.subscribe(at, P, "a#g", None, None).expect("let in");
     }
     net
-}
-
-fn numbers(net: &mut Net, at: usize) -> Vec<u64> {
-    net.messages(at).iter().map(|message| message.number).collect()
-}
-
-fn gated(net: &Net) -> ChannelConfig {
-    ChannelConfig { require_token: true, token_roots: vec![net.nodes[P].keypair.entity_id()], ..open("a") }
 }
 
 #[test]
@@ -80,11 +63,11 @@ fn what_a_lost_member_did_not_acknowledge_goes_to_another_one() {
     // One of them gets its share, and the acknowledgements do not come back.
     net.send(P, S);
     net.arrive(P, S);
-    let taken = numbers(&mut net, S);
+    let taken = net.numbers(S);
     assert_eq!(taken.len(), 3);
     net.lose(P, S);
     net.run();
-    assert_eq!(numbers(&mut net, T), [2, 4, 6, 1, 3, 5], "its own, and then the others in their order");
+    assert_eq!(net.numbers(T), [2, 4, 6, 1, 3, 5], "its own, and then the others in their order");
     for id in ids {
         assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
     }
@@ -108,7 +91,7 @@ fn who_leaves_in_order_takes_what_it_has_and_nothing_runs_twice() {
         net.send(P, S);
         net.arrive(P, S);
         // It has them; the publisher does not know when it hears that this one leaves.
-        let mut taken = numbers(&mut net, S);
+        let mut taken = net.numbers(S);
         let request = net.leave(S, P, "a#g", Subscriber::Node);
         if broken {
             // Nor does it hear that before the connection breaks: it sends them once more, and others.
@@ -119,8 +102,8 @@ fn who_leaves_in_order_takes_what_it_has_and_nothing_runs_twice() {
         }
         net.run();
         assert_eq!(net.answer(S, request), Some(Ok(())));
-        taken.extend(numbers(&mut net, S));
-        taken.extend(numbers(&mut net, T));
+        taken.extend(net.numbers(S));
+        taken.extend(net.numbers(T));
         taken.sort_unstable();
         assert_eq!(taken, (1..=6 + u64::from(broken)).collect::<Vec<_>>());
         assert_eq!(net.nodes[P].machine.roster(&feed("a#g")), [(net.id(T), Subscriber::Node)]);
@@ -139,12 +122,12 @@ fn a_member_without_a_connection_is_passed_over_and_what_waits_for_it_waits() {
     let later: Vec<_> = (0..4).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
     let lossy = net.publish(P, "a", b"x", LOSSY).expect("sent");
     net.run();
-    assert_eq!(numbers(&mut net, T), [2, 3, 4, 5, 6]);
+    assert_eq!(net.numbers(T), [2, 3, 4, 5, 6]);
     assert!(later.into_iter().chain([lossy]).all(|id| net.report(P, id).is_some()));
     assert!(net.report(P, first).is_none(), "it may have it");
     net.connect(P, S, true);
     net.run();
-    assert_eq!(numbers(&mut net, S), [1]);
+    assert_eq!(net.numbers(S), [1]);
     // With nobody connected, reliable ones wait and others fail.
     net.cut(P, S);
     net.cut(P, T);
@@ -160,7 +143,7 @@ fn what_was_queued_for_a_member_whose_connection_breaks_goes_to_another_one() {
     let ids: Vec<_> = (0..4).map(|_| net.publish(P, "a", b"x", LOSSY).expect("sent")).collect();
     net.cut(P, S);
     net.run();
-    let mut got = numbers(&mut net, T);
+    let mut got = net.numbers(T);
     got.sort_unstable();
     assert_eq!(got, [1, 2, 3, 4]);
     assert!(ids.into_iter().all(|id| net.report(P, id).expect("over").expect("sent").delivered == 1));
@@ -191,7 +174,7 @@ fn a_member_whose_daemon_has_no_room_holds_up_nobody_else() {
 #[test]
 fn requirement_122_queue_group_join_needs_its_own_grant() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("a"));
     let subject = net.nodes[S].keypair.clone();
     let token = |net: &Net, channel| net.token(P, &Granted { subject: &subject, channel, ttl: 60 });
     let (of_channel, of_group, of_other) = (token(&net, "a"), token(&net, "a#g"), token(&net, "a#h"));
@@ -219,7 +202,7 @@ fn requirement_122_queue_group_join_needs_its_own_grant() {
 fn requirement_122_a_name_of_a_channel_is_no_name_of_a_group() {
     // A token for channel `b` is no right in channel `a`, whatever group is named: the publisher makes the hash itself.
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("a"));
     let subject = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &subject, channel: "b", ttl: 60 });
     for group in ["b", "a", "g"] {
@@ -343,7 +326,7 @@ fn a_new_member_begins_with_what_comes_after_it() {
     net.run();
     let mut got: Vec<_> = net.take_all(1, &one).iter().map(|message| message.number).collect();
     assert_eq!(got.len(), 1);
-    got.extend(numbers(&mut net, 1));
+    got.extend(net.numbers(1));
     got.sort_unstable();
     assert_eq!(got, [1, 2, 3]);
 }
@@ -372,8 +355,8 @@ struct Wanderer {
     is_in: bool,
 }
 
-/// From where, unless it has not begun.
-struct GoesOn(Option<Position>);
+/// From where, unless it has not begun; and where it was.
+struct GoesOn(Option<Position>, usize);
 
 const NODES: usize = 4;
 
@@ -412,7 +395,8 @@ impl World {
             25..30 if one != other && self.net.is_connected(one, other) => self.net.cut(one, other),
             30..40 if one != other && !self.net.is_connected(one, other) => self.net.connect(one, other, true),
             40..46 => self.move_on(which, other),
-            46..56 => self.arrive(which),
+            46..54 => self.arrive(which),
+            54..56 => self.begin_anew(which),
             56..58 => self.leave_or_join(which),
             58..60 if self.losses && one != P => self.lose(one),
             60..66 => {
@@ -444,16 +428,25 @@ impl World {
         let Some(subscription) = machine.subscriptions_of(wanderer.keypair.entity_id()).pop() else { return };
         let now = self.net.now;
         self.net.nodes[wanderer.at].machine.moved_on(wanderer.keypair.entity_id(), now);
+        wanderer.coming = Some(GoesOn(subscription.position, wanderer.at));
         wanderer.at = to;
         wanderer.epoch += 1;
-        wanderer.coming = Some(GoesOn(subscription.position));
     }
 
     fn arrive(&mut self, which: usize) {
         let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
-        let Some(GoesOn(position)) = coming.take() else { return };
+        let Some(GoesOn(position, _)) = coming.take() else { return };
         let (at, epoch, keypair) = (*at, *epoch, keypair.clone());
         self.net.ask_from(at, P, "a#g", &keypair, None, Epoch::new(epoch), position).expect("connected");
+    }
+
+    /// The daemon ends before its new host has asked, and another life of it begins where it was.
+    fn begin_anew(&mut self, which: usize) {
+        let Wanderer { at, epoch, coming, keypair, .. } = &mut self.daemons[which];
+        let Some(GoesOn(_, was)) = coming.take() else { return };
+        (*at, *epoch) = (was, *epoch + 1);
+        let (epoch, keypair) = (Epoch::new(*epoch), keypair.clone());
+        self.net.ask_from(was, P, "a#g", &keypair, None, epoch, None).expect("connected");
     }
 
     fn leave_or_join(&mut self, which: usize) {
@@ -584,7 +577,7 @@ fn a_group_is_of_its_channel_only() {
     net.subscribe(S, P, "a#g", None, None).expect("let in");
     net.publish(P, "b", b"x", RELIABLE).expect("sent");
     net.run();
-    assert_eq!(numbers(&mut net, S), []);
+    assert_eq!(net.numbers(S), []);
     assert_eq!(net.nodes[P].machine.roster(&feed("b#g")), []);
     assert_eq!(net.nodes[S].machine.feeds_of(net.id(P), name("a").id(), Subscriber::Node), [feed("a#g")]);
 }

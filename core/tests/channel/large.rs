@@ -4,17 +4,10 @@ use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelConfig, OnFailure, PublishOptions, Subscriber};
 
-use crate::net::{Granted, Net, RELIABLE, open};
+use crate::net::{Granted, Net, P, RELIABLE, S, T, open};
 
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
 /// More than a frame has room for.
 static LARGE: [u8; 150_000] = [1; 150_000];
-
-fn numbers(net: &mut Net, at: usize) -> Vec<u64> {
-    net.messages(at).iter().map(|message| message.number).collect()
-}
 
 #[test]
 fn what_is_under_way_to_a_member_of_a_group_that_leaves_is_taken_once() {
@@ -32,16 +25,16 @@ fn what_is_under_way_to_a_member_of_a_group_that_leaves_is_taken_once() {
         }
         net.leave(S, P, "a#g", Subscriber::Node);
         net.ask(S, P, "a#g", None, None).expect("asked");
-        while net.send(S, P) || net.arrive(S, P) {}
+        net.hear(S, P);
         net.run();
-        let taken = [S, T].map(|at| numbers(&mut net, at)).concat();
+        let taken = [S, T].map(|at| net.numbers(at)).concat();
         assert_eq!(taken, [1], "begun: {begun}");
         assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
         // The next one comes whole.
         for number in 2..4 {
             net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
             net.run();
-            assert_eq!([S, T].map(|at| numbers(&mut net, at)).concat(), [number]);
+            assert_eq!([S, T].map(|at| net.numbers(at)).concat(), [number]);
         }
     }
 }
@@ -64,7 +57,7 @@ fn hazard_43_nothing_more_is_sent_of_what_is_under_way_to_who_is_put_out() {
         net.send(P, S);
         assert_eq!(net.large_on_the_way(P, S), 0, "begun: {begun}");
         net.run();
-        assert_eq!((net.ends(S).len(), numbers(&mut net, S)), (1, vec![]));
+        assert_eq!((net.ends(S).len(), net.numbers(S)), (1, vec![]));
         assert_eq!(net.nodes[S].machine.kept().unfinished_bytes, 0, "nobody waits for the rest");
     }
 }
@@ -82,8 +75,8 @@ fn nothing_more_is_sent_of_what_is_under_way_when_its_publication_has_failed() {
     net.lose(P, T);
     assert!(net.report(P, id).expect("over").is_err());
     net.run();
-    assert_eq!(numbers(&mut net, S), []);
+    assert_eq!(net.numbers(S), []);
     net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
     net.run();
-    assert_eq!(numbers(&mut net, S), [2]);
+    assert_eq!(net.numbers(S), [2]);
 }

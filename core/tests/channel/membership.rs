@@ -7,10 +7,7 @@ use mesh_daemon_core::identity::{EntityKeypair, Epoch, IdentityError};
 use mesh_daemon_core::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
 use mesh_daemon_core::wire::{Lane, codec};
 
-use crate::net::{Granted, Net, RELIABLE, feed, name, open};
-
-const P: usize = 0;
-const S: usize = 1;
+use crate::net::{Granted, Net, P, RELIABLE, S, feed, name, open};
 
 fn daemon(seed: u8) -> EntityKeypair {
     EntityKeypair::from_seed(&[100 + seed; 32])
@@ -18,12 +15,6 @@ fn daemon(seed: u8) -> EntityKeypair {
 
 fn refused(error: &ChannelError) -> bool {
     matches!(error, ChannelError::Unauthorized { .. })
-}
-
-fn gated(net: &Net) -> mesh_daemon_core::channel::ChannelConfig {
-    let mut config = open("gated");
-    config.token_roots = vec![net.nodes[P].keypair.entity_id()];
-    config
 }
 
 #[test]
@@ -114,7 +105,7 @@ fn hazard_42_one_daemon_leaving_does_not_unsubscribe_the_other() {
 #[test]
 fn a_daemon_subscribes_with_its_own_key_only() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let one = daemon(1);
     let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("its own token");
@@ -129,7 +120,7 @@ fn a_daemon_subscribes_with_its_own_key_only() {
     let mut record = None;
     net.ask(S, P, "gated", Some(&one), Some(&token)).expect("asked");
     let mut other = Net::connected(3);
-    other.register(P, gated(&other));
+    other.register(P, other.gated("gated"));
     let statement = mesh_daemon_core::channel::subscription_statement(
         &feed("gated"),
         other.nodes[P].keypair.entity_id(),
@@ -209,7 +200,7 @@ fn hazard_45_another_configuration_puts_out_whom_it_does_not_let_in() {
     let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, None).expect("open");
     net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("open");
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     net.run();
     let ends = net.ends(S);
     assert!(matches!(ends.as_slice(), [(Subscriber::Node, error)] if refused(error)), "{ends:?}");
@@ -219,7 +210,7 @@ fn hazard_45_another_configuration_puts_out_whom_it_does_not_let_in() {
 #[test]
 fn requirement_119_hazard_43_an_expired_token_puts_its_subscriber_out_in_one_sweep() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let (short, long) = (daemon(1), daemon(2));
     for (who, ttl) in [(&short, 10), (&long, 100)] {
         let token = net.token(P, &Granted { subject: who, channel: "gated", ttl });
@@ -246,7 +237,7 @@ fn requirement_119_hazard_43_an_expired_token_puts_its_subscriber_out_in_one_swe
 #[test]
 fn requirement_119_or_when_something_is_published_before_the_sweep() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let own = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
@@ -262,7 +253,7 @@ fn requirement_119_or_when_something_is_published_before_the_sweep() {
 #[test]
 fn hazard_43_a_revoked_token_ends_its_subscription_and_is_not_taken_again() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let own = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
@@ -277,7 +268,7 @@ fn hazard_43_a_revoked_token_ends_its_subscription_and_is_not_taken_again() {
 #[test]
 fn hazard_43_a_token_that_ends_while_the_connection_is_broken_ends_the_subscription() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let own = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("let in");
@@ -292,7 +283,7 @@ fn hazard_43_a_token_that_ends_while_the_connection_is_broken_ends_the_subscript
 #[test]
 fn requirement_120_a_refused_subscription_leaves_nothing() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     assert!(net.subscribe(S, P, "gated", None, None).is_err());
     assert_eq!(net.nodes[P].machine.roster(&feed("gated")), []);
     assert_eq!(net.nodes[S].machine.ledger(), []);
@@ -310,7 +301,7 @@ fn requirement_120_a_refused_subscription_leaves_nothing() {
 #[test]
 fn requirement_121_hazard_46_repeated_failures_are_throttled_and_success_clears_them() {
     let mut net = Net::connected(3);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     net.register(P, open("open"));
     let own = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 600 });
@@ -389,7 +380,7 @@ fn requirement_123_only_the_publisher_that_was_asked_can_answer() {
 #[test]
 fn requirement_123_a_token_of_one_byte_and_trailing_bytes_are_refused() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     net.register(P, open("open"));
     assert!(refused(&net.subscribe(S, P, "gated", None, Some(&[1])).expect_err("no token")));
     assert!(refused(&net.subscribe(S, P, "open", None, Some(&[1])).expect_err("no token, though none is needed")));
@@ -424,7 +415,7 @@ fn very_many_subscriptions_with_tokens_are_asked_for_again_after_a_reconnection(
     const MANY: u32 = 10_000;
     let mut net = Net::connected(2);
     net.register(P, open("open"));
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let one = daemon(1);
     let token = net.token(P, &Granted { subject: &one, channel: "gated", ttl: 600 });
     net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("let in");
@@ -473,7 +464,7 @@ fn hazard_43_who_is_put_out_while_it_asks_with_another_token_hears_that_it_is_ou
     for who in [None, Some(daemon(9))] {
         for good in [false, true] {
             let mut net = Net::connected(2);
-            net.register(P, gated(&net));
+            net.register(P, net.gated("gated"));
             let own = who.clone().unwrap_or_else(|| net.nodes[S].keypair.clone());
             let stranger = daemon(10);
             let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });

@@ -3,41 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelError, ChannelEvent, Position, PublishOptions, RequestId, Subscriber,
-};
+use mesh_daemon_core::channel::{ChannelError, ChannelEvent, Denial, Position, PublishOptions, RequestId, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Granted, Net, RELIABLE, feed, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
-
-fn daemon(seed: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[seed; 32])
-}
-
-fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
-    messages.iter().map(|message| message.number).collect()
-}
-
-/// A publisher of channel `a`, and two nodes; a daemon on the first of these is in.
-fn subscribed(daemon: &EntityKeypair) -> Net {
-    let mut net = Net::connected(3);
-    net.register(P, open("a"));
-    net.subscribe(S, P, "a", Some(daemon), None).expect("let in");
-    net
-}
-
-fn publish(net: &mut Net, count: usize) {
-    for _ in 0..count {
-        net.publish(P, "a", b"x", RELIABLE).expect("sent");
-    }
-    net.run();
-}
+use crate::net::{Granted, Net, P, RELIABLE, S, T, daemon, feed, numbers, open};
 
 /// The daemon lives on another node from now on, and goes on from where it stood.
 fn go_on(net: &mut Net, daemon: &EntityKeypair, from: usize, to: usize, epoch: u64) -> Result<(), ChannelError> {
@@ -52,23 +23,23 @@ fn go_on(net: &mut Net, daemon: &EntityKeypair, from: usize, to: usize, epoch: u
 #[test]
 fn a_daemon_that_begins_again_or_comes_back_is_told_of_messages_again() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     let told = |net: &mut Net| {
         let ready = |event: &ChannelEvent| *event == ChannelEvent::Ready(one.entity_id());
         let before = net.nodes[S].events.len();
         net.nodes[S].events.retain(|event| !ready(event));
         before > net.nodes[S].events.len()
     };
-    publish(&mut net, 1);
+    net.publish_all(1);
     assert!(told(&mut net));
     // It ends without having looked, and another life of it begins before the publisher has answered.
     let now = net.now;
     net.nodes[S].machine.leave_all(one.entity_id(), now);
     net.subscribe(S, P, "a", Some(&one), None).expect("let in");
-    publish(&mut net, 1);
+    net.publish_all(1);
     assert!(told(&mut net));
     assert_eq!(numbers(&net.take_all(S, &one)), [2]);
-    publish(&mut net, 1);
+    net.publish_all(1);
     assert!(told(&mut net));
     // It moves without having looked, and comes back.
     let position = net.position(S, &one);
@@ -83,8 +54,8 @@ fn a_daemon_that_begins_again_or_comes_back_is_told_of_messages_again() {
 #[test]
 fn hazard_43_a_daemon_goes_on_behind_what_it_took_and_misses_nothing() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
-    publish(&mut net, 5);
+    let mut net = Net::subscribed(&[&one]);
+    net.publish_all(5);
     let mut got: Vec<u64> = (0..2).map(|_| net.next_for(S, &one, true).expect("there").number).collect();
     net.run();
     let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
@@ -101,16 +72,16 @@ fn hazard_43_a_daemon_goes_on_behind_what_it_took_and_misses_nothing() {
 #[test]
 fn hazard_42_others_on_both_nodes_are_not_disturbed_by_a_daemon_that_moves() {
     let (one, stays, there) = (daemon(1), daemon(2), daemon(3));
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     net.subscribe(S, P, "a", Some(&stays), None).expect("let in");
     net.subscribe(T, P, "a", Some(&there), None).expect("let in");
     net.subscribe(T, P, "a", None, None).expect("let in");
-    publish(&mut net, 4);
+    net.publish_all(4);
     let (mut one_got, mut there_got) = (Vec::new(), numbers(&net.take_all(T, &there)));
     one_got.push(net.next_for(S, &one, true).expect("there").number);
     net.run();
     go_on(&mut net, &one, S, T, 2).expect("let in");
-    publish(&mut net, 2);
+    net.publish_all(2);
     one_got.extend(numbers(&net.take_all(T, &one)));
     there_got.extend(numbers(&net.take_all(T, &there)));
     assert_eq!((one_got, there_got), ((1..=6).collect::<Vec<_>>(), (1..=6).collect()));
@@ -121,8 +92,8 @@ fn hazard_42_others_on_both_nodes_are_not_disturbed_by_a_daemon_that_moves() {
 #[test]
 fn a_former_host_is_outranked_and_takes_nothing_back() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
-    publish(&mut net, 2);
+    let mut net = Net::subscribed(&[&one]);
+    net.publish_all(2);
     let stale = net.position(S, &one);
     go_on(&mut net, &one, S, T, 2).expect("let in");
     let request = net.ask_from(S, P, "a", &one, None, Epoch::FIRST, stale).expect("asked");
@@ -137,12 +108,10 @@ fn hazard_43_an_expired_or_revoked_token_does_not_survive_a_move() {
     for revoked in [false, true] {
         let one = daemon(1);
         let mut net = Net::connected(3);
-        let mut gated = open("a");
-        gated.require_token = true;
-        net.register(P, gated);
+        net.register(P, net.gated("a"));
         let token = net.token(P, &Granted { subject: &one, channel: "a", ttl: 60 });
         net.subscribe(S, P, "a", Some(&one), Some(&token)).expect("let in");
-        publish(&mut net, 2);
+        net.publish_all(2);
         // The publisher is out of reach of the former host, which cannot be told.
         net.cut(S, P);
         if revoked {
@@ -162,16 +131,58 @@ fn hazard_43_an_expired_or_revoked_token_does_not_survive_a_move() {
 }
 
 #[test]
+fn hazard_43_a_daemon_travels_with_the_token_that_it_came_with_until_another_one_is_agreed_to() {
+    let one = daemon(1);
+    let mut net = Net::connected(3);
+    net.register(P, net.gated("a"));
+    let good = net.token(P, &Granted { subject: &one, channel: "a", ttl: 60 });
+    let bad = net.token(P, &Granted { subject: &daemon(2), channel: "a", ttl: 60 });
+    net.subscribe(S, P, "a", Some(&one), Some(&good)).expect("let in");
+    net.publish_all(1);
+    let (position, now) = (net.position(S, &one), net.now);
+    net.nodes[S].machine.moved_on(one.entity_id(), now);
+    let came = net.ask_from(T, P, "a", &one, Some(&good), Epoch::new(2), position).expect("asked");
+    let renewed = net.ask_from(T, P, "a", &one, Some(&bad), Epoch::new(2), None).expect("asked");
+    let travels = net.nodes[T].machine.subscriptions_of(one.entity_id()).pop().expect("it is about to be in");
+    assert_eq!((travels.token.as_deref(), travels.position), (Some(good.as_slice()), position));
+    net.run();
+    assert_eq!(net.answer(T, came), Some(Ok(())));
+    assert!(matches!(net.answer(T, renewed), Some(Err(ChannelError::Unauthorized { .. }))));
+    assert_eq!((net.ends(T), numbers(&net.take_all(T, &one))), (vec![], vec![1]));
+}
+
+#[test]
+fn a_daemon_that_is_refused_with_what_it_came_with_begins_anew_with_another_token() {
+    let one = daemon(1);
+    let mut net = Net::connected(3);
+    net.register(P, net.gated("a"));
+    let [brief, later] = [10, 60].map(|ttl| net.token(P, &Granted { subject: &one, channel: "a", ttl }));
+    net.subscribe(S, P, "a", Some(&one), Some(&brief)).expect("let in");
+    net.publish_all(1);
+    net.cut(S, P);
+    let (position, now) = (net.position(S, &one), net.now);
+    net.nodes[S].machine.moved_on(one.entity_id(), now);
+    net.pass(Duration::from_secs(10));
+    let came = net.ask_from(T, P, "a", &one, Some(&brief), Epoch::new(2), position).expect("asked");
+    let anew = net.ask_from(T, P, "a", &one, Some(&later), Epoch::new(2), None).expect("asked");
+    net.run();
+    assert!(matches!(net.answer(T, came), Some(Err(ChannelError::Unauthorized { why: Denial::Expired, .. }))));
+    assert_eq!((net.answer(T, anew), net.take_all(T, &one)), (Some(Ok(())), vec![]));
+    net.publish_all(1);
+    assert_eq!(numbers(&net.take_all(T, &one)), [2], "from now on");
+}
+
+#[test]
 fn what_the_ring_has_passed_is_told() {
     let (one, other) = (daemon(1), daemon(2));
-    let mut net = subscribed(&one);
-    publish(&mut net, 1);
+    let mut net = Net::subscribed(&[&one]);
+    net.publish_all(1);
     net.take_all(S, &one);
     let position = net.position(S, &one);
     net.subscribe(T, P, "a", Some(&other), None).expect("let in");
     net.lose(S, P);
     for _ in 0..6 {
-        publish(&mut net, 1000);
+        net.publish_all(1000);
         net.take_all(T, &other);
         net.run();
     }
@@ -196,22 +207,22 @@ fn what_the_ring_has_passed_is_told() {
 #[test]
 fn a_publisher_that_began_a_new_life_is_subscribed_to_anew() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
-    publish(&mut net, 3);
+    let mut net = Net::subscribed(&[&one]);
+    net.publish_all(3);
     let mut position = net.position(S, &one).expect("known");
     position.incarnation.started_at_ms += 1;
     let request = net.ask_from(T, P, "a", &one, None, Epoch::new(2), Some(position)).expect("asked");
     net.run();
     net.answer(T, request).expect("answered").expect("let in");
-    publish(&mut net, 1);
+    net.publish_all(1);
     assert_eq!(numbers(&net.take_all(T, &one)), [4], "from now on");
 }
 
 #[test]
 fn what_a_new_host_does_not_come_for_is_left_after_a_while() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
-    publish(&mut net, 2);
+    let mut net = Net::subscribed(&[&one]);
+    net.publish_all(2);
     let now = net.now;
     net.nodes[S].machine.moved_on(one.entity_id(), now);
     net.pass(Duration::from_secs(11));
@@ -239,8 +250,8 @@ struct Wanderer {
     keypair: EntityKeypair,
     at: usize,
     epoch: u64,
-    /// Where it goes on from, while its new host has not asked yet.
-    coming: Option<Position>,
+    /// Where it goes on from, while its new host has not asked yet, and where it was.
+    coming: Option<(Position, usize)>,
     is_in: bool,
     /// What it asked last, while that is not answered.
     asked: Option<RequestId>,
@@ -303,7 +314,8 @@ impl World {
             46..48 => self.leave_or_join(which),
             // Who is out does not stay so for long: it is to cross its own leave.
             48..60 if !self.daemons[which].is_in => self.leave_or_join(which),
-            48..60 => self.arrive(which),
+            48..58 => self.arrive(which),
+            58..60 => self.begin_anew(which),
             60..75 => self.take(which),
             75..88 if one != other => {
                 self.net.send(one, other);
@@ -363,17 +375,26 @@ impl World {
         let Some(position) = self.net.position(wanderer.at, &wanderer.keypair) else { return false };
         let now = self.net.now;
         self.net.nodes[wanderer.at].machine.moved_on(wanderer.keypair.entity_id(), now);
+        (wanderer.coming, wanderer.asked) = (Some((position, wanderer.at)), None);
         wanderer.at = to;
         wanderer.epoch += 1;
-        (wanderer.coming, wanderer.asked) = (Some(position), None);
         true
     }
 
     fn arrive(&mut self, which: usize) {
         let Wanderer { at, epoch, coming, keypair, asked, .. } = &mut self.daemons[which];
-        let Some(position) = coming.take() else { return };
+        let Some((position, _)) = coming.take() else { return };
         let epoch = Epoch::new(*epoch);
         *asked = Some(self.net.ask_from(*at, P, "a", keypair, None, epoch, Some(position)).expect("known"));
+    }
+
+    /// The daemon ends before its new host has asked, and another life of it begins where it was.
+    fn begin_anew(&mut self, which: usize) {
+        let Wanderer { at, epoch, coming, keypair, asked, since, .. } = &mut self.daemons[which];
+        let Some((_, was)) = coming.take() else { return };
+        (*at, *epoch, *since) = (was, *epoch + 1, None);
+        let epoch = Epoch::new(*epoch);
+        *asked = Some(self.net.ask_from(was, P, "a", keypair, None, epoch, None).expect("known"));
     }
 
     fn take(&mut self, which: usize) {

@@ -16,6 +16,13 @@ use tokio::time::Instant;
 pub(crate) const MAX_PAYLOAD: u64 = 1024 * 1024;
 pub(crate) const RELIABLE: PublishOptions =
     PublishOptions { reliable: true, on_failure: OnFailure::BestEffort, max_inflight: 32, all_or_none: false };
+pub(crate) const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
+/// The node that publishes.
+pub(crate) const P: usize = 0;
+/// One that subscribes.
+pub(crate) const S: usize = 1;
+/// Another one.
+pub(crate) const T: usize = 2;
 /// 2023-11-14.
 const START: Duration = Duration::from_secs(1_700_000_000);
 
@@ -78,6 +85,14 @@ pub(crate) fn open(text: &str) -> ChannelConfig {
     ChannelConfig::new(name(text))
 }
 
+pub(crate) fn daemon(seed: u8) -> EntityKeypair {
+    EntityKeypair::from_seed(&[seed; 32])
+}
+
+pub(crate) fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
+    messages.iter().map(|message| message.number).collect()
+}
+
 impl Net {
     /// Nodes without sessions; each has the key of its index.
     pub(crate) fn new(count: usize) -> Self {
@@ -112,6 +127,16 @@ impl Net {
     pub(crate) fn connected(count: usize) -> Self {
         let mut net = Self::new(count);
         net.connect_all();
+        net
+    }
+
+    /// A publisher of channel `a`, and two nodes; daemons on the first of these are in.
+    pub(crate) fn subscribed(daemons: &[&EntityKeypair]) -> Self {
+        let mut net = Self::connected(3);
+        net.register(P, open("a"));
+        for one in daemons {
+            net.subscribe(S, P, "a", Some(one), None).expect("let in");
+        }
         net
     }
 
@@ -259,6 +284,11 @@ impl Net {
         let mut records = vec![Record { subprotocol: Subprotocol::Channels, body: body.into() }];
         self.nodes[to].machine.records(peer, lane, &mut records, now);
         self.collect(to);
+    }
+
+    /// What one side has to say arrives, and nothing of the other.
+    pub(crate) fn hear(&mut self, from: usize, to: usize) {
+        while self.send(from, to) || self.arrive(from, to) {}
     }
 
     /// Until nothing is on the way.
@@ -413,6 +443,14 @@ impl Net {
         id
     }
 
+    /// Publishes so many reliable messages on channel `a`, and lets them arrive.
+    pub(crate) fn publish_all(&mut self, count: usize) {
+        for _ in 0..count {
+            self.publish(P, "a", b"x", RELIABLE).expect("sent");
+        }
+        self.run();
+    }
+
     /// Takes the report of a publication, when it is over.
     pub(crate) fn report(&mut self, at: usize, id: PublishId) -> Option<Result<PublishReport, ChannelError>> {
         let is_it = |event: &ChannelEvent| matches!(event, ChannelEvent::Published { id: it, .. } if *it == id);
@@ -432,6 +470,11 @@ impl Net {
         .collect()
     }
 
+    /// The same, their numbers.
+    pub(crate) fn numbers(&mut self, at: usize) -> Vec<u64> {
+        numbers(&self.messages(at))
+    }
+
     /// Takes the ends of subscriptions.
     pub(crate) fn ends(&mut self, at: usize) -> Vec<(Subscriber, ChannelError)> {
         let is_it = |event: &ChannelEvent| matches!(event, ChannelEvent::Ended { .. });
@@ -446,6 +489,11 @@ impl Net {
         let events = &mut self.nodes[at].events;
         let index = events.iter().position(which)?;
         events.remove(index)
+    }
+
+    /// A channel that lets in who has a token of its publisher.
+    pub(crate) fn gated(&self, channel: &str) -> ChannelConfig {
+        ChannelConfig { token_roots: vec![self.nodes[P].keypair.entity_id()], ..open(channel) }
     }
 
     /// A token for `channel` by one node's key.

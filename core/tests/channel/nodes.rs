@@ -539,7 +539,7 @@ async fn daemons_of_a_node_that_was_shut_down_are_told_so_whatever_they_wait_for
     assert_eq!(port.unsubscribe(at, &feed("a"), keypair.entity_id()), Err(over.clone()));
     assert_eq!(port.publish(&name("out"), &Bytes::new(), &first_of(&keypair), RELIABLE), Err(over.clone()));
     assert!(port.config_of(&name("out")).is_none(), "nobody is told that its outputs go anywhere");
-    assert_eq!(port.register(ChannelConfig::new(name("new"))), Err(over.clone()));
+    assert_eq!(port.open_for_outputs(ChannelConfig::new(name("new"))), Err(over.clone()));
     let channels = &subscriber.channels;
     let (reader, ready) = channels.open_reader(at, &feed("a"), None);
     let of_the_node = async {

@@ -15,11 +15,8 @@ use mesh_daemon_core::wire::{Lane, codec};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Net, RELIABLE, feed, name, open};
+use crate::net::{Net, P, RELIABLE, S, T, feed, name, open};
 
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
 const U: usize = 3;
 
 /// Who issues tokens; no node.

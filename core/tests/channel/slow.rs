@@ -2,43 +2,15 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ArrivedMessage, ChannelError, PublishOptions, ReadersRoom, STALLED, Subscriber};
-use mesh_daemon_core::identity::{EntityKeypair, Epoch};
+use mesh_daemon_core::channel::{ChannelError, ReadersRoom, STALLED, Subscriber};
+use mesh_daemon_core::identity::Epoch;
 
-use crate::net::{Net, RELIABLE, feed, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
-const LOSSY: PublishOptions = PublishOptions { reliable: false, ..RELIABLE };
-
-fn daemon(seed: u8) -> EntityKeypair {
-    EntityKeypair::from_seed(&[seed; 32])
-}
-
-fn numbers(messages: &[ArrivedMessage]) -> Vec<u64> {
-    messages.iter().map(|message| message.number).collect()
-}
-
-/// A publisher of channel `a`, and two nodes; a daemon on the first of these is in.
-fn subscribed(daemon: &EntityKeypair) -> Net {
-    let mut net = Net::connected(3);
-    net.register(P, open("a"));
-    net.subscribe(S, P, "a", Some(daemon), None).expect("let in");
-    net
-}
-
-fn publish(net: &mut Net, count: usize) {
-    for _ in 0..count {
-        net.publish(P, "a", b"x", RELIABLE).expect("sent");
-    }
-    net.run();
-}
+use crate::net::{LOSSY, Net, P, RELIABLE, S, T, daemon, feed, numbers, open};
 
 #[test]
 fn a_daemon_without_room_holds_back_the_acknowledgement_and_loses_nothing() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     let id = net.publish(P, "a", b"1", RELIABLE).expect("sent");
     net.run();
     assert_eq!(net.next_for(S, &one, false).expect("it is there").number, 1);
@@ -53,9 +25,9 @@ fn a_daemon_without_room_holds_back_the_acknowledgement_and_loses_nothing() {
 #[test]
 fn a_full_daemon_is_sent_no_more_than_a_window_and_gets_all_of_it_later() {
     let (one, two) = (daemon(1), daemon(2));
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     net.subscribe(S, P, "a", Some(&two), None).expect("let in");
-    publish(&mut net, 3000);
+    net.publish_all(3000);
     // The other one goes on as far as the window goes.
     let mut got = numbers(&net.take_all(S, &two));
     net.run();
@@ -79,7 +51,7 @@ fn a_full_daemon_is_sent_no_more_than_a_window_and_gets_all_of_it_later() {
 #[test]
 fn what_needs_no_acknowledgement_is_dropped_and_counted_when_a_daemon_does_not_keep_up() {
     let one = daemon(1);
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     for _ in 0..1000 {
         net.publish(P, "a", b"x", LOSSY).expect("sent");
         net.run();
@@ -93,7 +65,7 @@ fn what_needs_no_acknowledgement_is_dropped_and_counted_when_a_daemon_does_not_k
 #[test]
 fn who_takes_nothing_is_put_out_after_a_while_and_a_slow_one_on_the_same_node_is_not() {
     let (stuck, slow) = (daemon(1), daemon(2));
-    let mut net = subscribed(&stuck);
+    let mut net = Net::subscribed(&[&stuck]);
     net.subscribe(S, P, "a", Some(&slow), None).expect("let in");
     let ids: Vec<_> = (0..40).map(|_| net.publish(P, "a", b"x", RELIABLE).expect("sent")).collect();
     net.run();
@@ -168,7 +140,7 @@ fn a_broken_session_puts_nobody_out_and_is_no_way_to_acknowledge_nothing_for_eve
 #[test]
 fn fire_and_forget_messages_never_take_the_room_of_reliable_ones() {
     let (one, two) = (daemon(1), daemon(2));
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     let large = vec![0; 24 * 1024];
     for _ in 0..600 {
         net.publish(P, "a", &large, LOSSY).expect("sent");
@@ -203,7 +175,7 @@ fn daemons_that_come_one_behind_the_other_all_get_what_they_have_not_taken() {
         net.subscribe(T, P, "a", Some(one), None).expect("let in");
         positions.push(net.position(T, one).expect("let in"));
         for _ in 0..10 {
-            publish(&mut net, 100);
+            net.publish_all(100);
             for any in &daemons {
                 net.take_all(T, any);
             }
@@ -215,7 +187,7 @@ fn daemons_that_come_one_behind_the_other_all_get_what_they_have_not_taken() {
         let request = net.ask_from(S, P, "a", one, None, Epoch::new(2), Some(position)).expect("asked");
         net.run();
         net.answer(S, request).expect("answered").expect("let in");
-        publish(&mut net, 20);
+        net.publish_all(20);
     }
     let mut got = vec![Vec::new(); daemons.len()];
     for _ in 0..30 {
@@ -232,11 +204,11 @@ fn daemons_that_come_one_behind_the_other_all_get_what_they_have_not_taken() {
 #[test]
 fn what_is_kept_for_daemons_that_move_is_bounded_whoever_does_not_acknowledge_and_ends_with_the_last_of_them() {
     let (one, other) = (daemon(1), daemon(2));
-    let mut net = subscribed(&one);
+    let mut net = Net::subscribed(&[&one]);
     net.subscribe(T, P, "a", Some(&other), None).expect("let in");
     // The first message is never acknowledged by one of them.
     for _ in 0..100 {
-        publish(&mut net, 100);
+        net.publish_all(100);
         net.take_all(S, &one);
         net.run();
         net.nodes[P].events.clear();
@@ -258,7 +230,7 @@ fn what_is_kept_for_daemons_that_move_is_bounded_whoever_does_not_acknowledge_an
     assert!(net.nodes[P].machine.kept().recent > 0, "one may come back");
     net.pass(Duration::from_secs(300));
     assert_eq!(net.nodes[P].machine.kept().recent, 0);
-    publish(&mut net, 10);
+    net.publish_all(10);
     assert_eq!(net.nodes[P].machine.kept().recent, 0);
 }
 

@@ -4,25 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ChannelConfig, ChannelError, Denial, MAX_TOKEN_SKEW, Subscriber};
+use mesh_daemon_core::channel::{ChannelError, Denial, MAX_TOKEN_SKEW, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, PermissionToken, TokenChain, TokenGrant, TokenScope};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::net::{Granted, Net, RELIABLE, feed, name, open};
-
-const P: usize = 0;
-const S: usize = 1;
-const T: usize = 2;
+use crate::net::{Granted, Net, P, RELIABLE, S, T, feed, name, open};
 
 fn daemon(seed: u8) -> EntityKeypair {
     EntityKeypair::from_seed(&[150 + seed; 32])
-}
-
-fn gated(net: &Net) -> ChannelConfig {
-    let mut config = open("gated");
-    config.token_roots = vec![net.nodes[P].keypair.entity_id()];
-    config
 }
 
 /// Why a subscription was refused.
@@ -57,7 +47,7 @@ fn chain(net: &Net, holder: &EntityKeypair, subject: &EntityKeypair, generation:
 #[test]
 fn requirement_117_the_publishers_clock_decides_to_the_second() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let own = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     let issued = net.now.unix;
@@ -79,7 +69,7 @@ fn requirement_117_the_publishers_clock_decides_to_the_second() {
 #[test]
 fn requirement_117_a_clock_that_was_set_back_keeps_out_who_comes_and_puts_out_nobody_who_is_in() {
     let mut net = Net::connected(3);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let [own, others] = [S, T].map(|node| net.nodes[node].keypair.clone());
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
     let another = net.token(P, &Granted { subject: &others, channel: "gated", ttl: 60 });
@@ -93,7 +83,7 @@ fn requirement_117_a_clock_that_was_set_back_keeps_out_who_comes_and_puts_out_no
     };
     assert_eq!(delivered(&mut net), 1);
     // Nor does it when the channel is looked at once more, time passes, or the connection breaks.
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     net.pass(Duration::from_secs(1));
     net.cut(P, S);
     net.connect(P, S, true);
@@ -112,7 +102,7 @@ fn requirement_119_a_channel_that_is_gated_later_puts_out_whose_token_ends() {
     let own = net.nodes[S].keypair.clone();
     let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 10 });
     net.subscribe(S, P, "gated", None, Some(&token)).expect("open");
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     net.pass(Duration::from_secs(10));
     net.run();
     assert_eq!(net.ends(S).len(), 1);
@@ -124,7 +114,7 @@ fn requirement_117_a_tolerance_for_clocks_lets_in_early_and_never_late() {
     let skews = [Duration::ZERO, Duration::from_millis(1), Duration::from_secs(5), MAX_TOKEN_SKEW, Duration::MAX];
     for skew in skews {
         let mut net = Net::connected(2);
-        net.register(P, gated(&net));
+        net.register(P, net.gated("gated"));
         net.nodes[P].machine.set_token_skew(skew);
         let own = net.nodes[S].keypair.clone();
         let token = net.token(P, &Granted { subject: &own, channel: "gated", ttl: 60 });
@@ -157,7 +147,7 @@ fn requirement_117_a_tolerance_for_clocks_lets_in_early_and_never_late() {
 #[test]
 fn requirement_118_at_the_gate_another_channel_only_with_the_wildcard_bit_and_only_to_subscribe() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let own = net.nodes[S].keypair.clone();
     let any = TokenScope::WILDCARD;
     for (scope, channel, let_in) in [
@@ -179,7 +169,7 @@ fn requirement_118_at_the_gate_another_channel_only_with_the_wildcard_bit_and_on
 #[test]
 fn hazard_43_revoking_a_holder_ends_what_it_passed_on_and_nothing_else() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let (holder, one, two) = (daemon(0), daemon(1), daemon(2));
     let passed_on = chain(&net, &holder, &one, 0);
     let direct = issue(&net, &two, TokenScope::SUBSCRIBE, "gated", 0).to_bytes();
@@ -204,7 +194,7 @@ fn hazard_43_revoking_a_holder_ends_what_it_passed_on_and_nothing_else() {
 #[test]
 fn hazard_43_what_was_revoked_while_the_connection_was_broken_is_over_when_it_is_back() {
     let mut net = Net::connected(2);
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let one = daemon(1);
     let token = issue(&net, &one, TokenScope::SUBSCRIBE, "gated", 0).to_bytes();
     net.subscribe(S, P, "gated", Some(&one), Some(&token)).expect("let in");
@@ -237,7 +227,7 @@ fn comings_and_goings(seed: u64) -> usize {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut net = Net::connected(3);
     net.register(P, open("open"));
-    net.register(P, gated(&net));
+    net.register(P, net.gated("gated"));
     let channels = ["open", "gated"];
     let daemons: Vec<_> = (0..4).map(daemon).collect();
     // The node itself, or one of the two daemons that live on it.

@@ -14,9 +14,14 @@ use crate::identity::NodeId;
 
 /// What is to be subscribed to.
 struct Wish {
-    me: NodeId,
     joining: Joining,
     token: Option<Vec<u8>>,
+}
+
+impl Wish {
+    fn new(publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Self {
+        Self { joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
+    }
 }
 
 type Asked = Result<Answer, ChannelError>;
@@ -30,7 +35,7 @@ impl Channels {
         feed: &Feed,
         token: Option<&[u8]>,
     ) -> impl Future<Output = Result<(), ChannelError>> + use<> {
-        answer(self.begin(self.wish(publisher, feed, token, None)))
+        answer(self.begin(Wish::new(publisher, feed, token, None)))
     }
 
     /// Subscribes with a reader. The future tells when the publisher has agreed.
@@ -46,12 +51,7 @@ impl Channels {
             state.readers.insert(reader, Reader::new(own_key(publisher, feed)));
             reader
         });
-        (reader, answer(self.begin(self.wish(publisher, feed, token, Some(reader)))))
-    }
-
-    fn wish(&self, publisher: NodeId, feed: &Feed, token: Option<&[u8]>, reader: Option<ReaderId>) -> Wish {
-        let me = self.shared.mesh.node_id();
-        Wish { me, joining: Joining { publisher, feed: feed.clone(), reader }, token: token.map(<[u8]>::to_vec) }
+        (reader, answer(self.begin(Wish::new(publisher, feed, token, Some(reader)))))
     }
 
     fn begin(&self, wish: Wish) -> Asked {
@@ -102,7 +102,7 @@ impl State {
     /// Asks the publisher, unless the node has left again meanwhile.
     fn ask(&mut self, wish: &Wish, now: Moment) -> Asked {
         if !self.is_entered(wish) {
-            return Err(ChannelError::Left(wish.me));
+            return Err(wish.joining.feed.unsubscribed());
         }
         let told = self.join(&wish.joining, wish.token.as_deref(), now);
         if let Err(error) = &told {

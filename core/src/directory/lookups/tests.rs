@@ -150,6 +150,14 @@ fn a_host_that_speaks_for_itself_is_believed_against_a_later_claim_of_another_th
     let own = named(2, 1);
     lookups.answer(query, node, Answer::Claim(own.clone()));
     assert_eq!(endings(&mut lookups), [Finding::Found(Found { claim: own, by: node })]);
+    // It knows only of another life, which it has left as well: of the one before it has nothing either.
+    let third = EntityKeypair::generate();
+    let query = lookups.begin(origin, Haste::WaitForAll, peers.into_iter(), Instant::now()).expect("new");
+    let left = Claim::sign(ClaimBody { host: third.entity_id(), ..*named(2, 1).body() }, &daemon);
+    let left = left.expect("a full key pair");
+    lookups.answer(query, ONE, Answer::Claim(named(1, 2)));
+    lookups.answer(query, node, Answer::Claim(left.clone()));
+    assert_eq!(endings(&mut lookups), [Finding::Found(Found { claim: left, by: node })]);
 }
 
 #[test]
@@ -258,4 +266,60 @@ fn a_copy_in_doubt_is_told_of_whoever_else_is_silent_and_by_nobody_who_was_not_a
     lookups.in_doubt(query, OTHER);
     lookups.answer(query, ONE, Answer::Nothing);
     assert_eq!(late(&mut lookups), [Finding::NotFound(None)], "what nobody was asked is not heard");
+}
+
+/// A claim of a daemon for a host.
+fn claim_of(daemon: &EntityKeypair, host: &EntityKeypair, epoch: u64) -> Claim {
+    let epoch = Epoch::new(epoch);
+    let (entity, host, lineage) = (daemon.entity_id(), host.entity_id(), Lineage::new(1));
+    let body = ClaimBody { entity, lineage, epoch, min_epoch: epoch, host, incarnation: None };
+    Claim::sign(body, daemon).expect("a full key pair")
+}
+
+#[test]
+fn of_several_claims_the_latest_is_found_whose_host_is_not_dead() {
+    let [daemon, one, other] = [(); 3].map(|()| EntityKeypair::generate());
+    for epochs in [[2, 3], [3, 2]] {
+        let claims = [claim_of(&daemon, &one, epochs[0]), claim_of(&daemon, &other, epochs[1])];
+        let [earlier, later] = if epochs[0] < epochs[1] { [0, 1] } else { [1, 0] };
+        for (dead, found) in [(0, later), (3, earlier)] {
+            let mut lookups = Lookups::default();
+            let (peers, now) = ([(ONE, true), (OTHER, true)], Instant::now());
+            let query = lookups.begin(daemon.origin_hash(), Haste::WaitForAll, peers.into_iter(), now).expect("new");
+            for (by, claim) in [ONE, OTHER].into_iter().zip(&claims) {
+                lookups.answer(query, by, Answer::Claim(claim.clone()));
+            }
+            let endings = lookups.finished(now, |claim| claim.body().epoch == Epoch::new(dead));
+            let found = Found { claim: claims[found].clone(), by: [ONE, OTHER][found] };
+            assert_eq!(endings, [(daemon.origin_hash(), Finding::Found(found))]);
+        }
+    }
+}
+
+#[test]
+fn the_end_tells_the_newest_of_the_claims_that_do_not_hold() {
+    let [daemon, host] = [(); 2].map(|()| EntityKeypair::generate());
+    for epochs in [[2, 3], [3, 2]] {
+        let mut lookups = Lookups::default();
+        let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
+        for epoch in epochs {
+            lookups.outdated(query, claim_of(&daemon, &host, epoch));
+        }
+        lookups.answer(query, ONE, Answer::Nothing);
+        assert_eq!(endings(&mut lookups), [Finding::NotFound(Some(claim_of(&daemon, &host, 3)))]);
+    }
+}
+
+#[test]
+fn who_is_not_sure_is_asked_more_and_more_seldom() {
+    let mut lookups = Lookups::default();
+    let mut now = Instant::now();
+    let query = lookups.begin(ORIGIN, Haste::WaitForAll, std::iter::once((ONE, true)), now).expect("new");
+    for times in [1, 2, 4, 8] {
+        lookups.answer(query, ONE, Answer::Unsure);
+        let due = lookups.next_deadline().expect("it is to be asked again");
+        assert_eq!(due - now, times * AGAIN);
+        assert_eq!(lookups.again(due), [(query, ORIGIN, ONE)]);
+        now = due;
+    }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::identity::OriginHash;
-use mesh_daemon_core::runtime::RuntimeError;
+use mesh_daemon_core::runtime::{Rest, RuntimeError};
 
 use super::daemon::HANG;
 use super::in_world;
-use super::world::{How, Meddler, World};
+use super::world::{How, Meddler, Node, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,5 +110,36 @@ fn a_large_event_behind_others_that_wait_for_room_is_not_lost() {
             assert_eq!(world.outputs(ticket).1, index, "in order");
         }
         assert_eq!(world.nodes[0].engine.census().refused_messages, 0);
+    });
+}
+
+/// It waits in the mailbox of its own node, where it came through the stream, and the daemon has just become free.
+#[test]
+fn a_call_of_the_daemons_own_node_that_is_given_up_is_in_no_batch_that_is_formed_then() {
+    in_world(World::new(1, 2), |world| {
+        // Called before it is there, while somebody is silent who may know of it.
+        world.cut(0, 1, 1000 * SECOND);
+        world.run_for(SECOND);
+        let hang = world.request(HANG, 0);
+        let origin = World::daemon_key(1).origin_hash();
+        let stuck = world.call_with(0, origin, hang, 0);
+        let (abandoned, id) = call_for(world, 0, origin, 60 * SECOND, 0);
+        let kept = world.call(0, origin);
+        let config = HostConfig { mailbox_capacity: 1, ..HostConfig::default() };
+        assert_eq!(world.spawn_with(0, 1, "prompt", config), origin);
+        let (_, key) = world.hosts(origin)[0];
+
+        let now = world.present();
+        let Node { engine, objects, .. } = &mut world.nodes[0];
+        let object = objects.map.get_mut(&key).expect("it lives here");
+        let working = object.working.take().expect("the first one hangs");
+        let outcome = object.ledger.process(&working.events[0].payload);
+        engine.ran(key, working.batch, [outcome], Rest::Continues, now, &mut |_, _| {});
+        engine.withdraw(abandoned, origin, now);
+        world.settle(0);
+
+        world.outputs(stuck);
+        assert_eq!(world.outputs(kept).1, 2, "only the first one ran before");
+        assert!(!world.seen(origin).contains(&id));
     });
 }

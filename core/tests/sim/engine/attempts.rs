@@ -201,6 +201,19 @@ fn promise_2_the_word_of_the_driver_does_not_end_a_whole_copy() {
 }
 
 #[test]
+fn promise_2_a_driver_that_asks_the_target_anew_does_not_end_a_whole_copy() {
+    in_world(World::open(1, 4), |world| {
+        let (origin, id) = held_at(world, "ActivateTarget");
+        let (source, kind, later) = (world.id(SOURCE), "prompt", MoveId { attempt: id.attempt + 1, ..id });
+        let prepare = MigrationMessage::Prepare { id: later, kind, source, transport_identity: true, state_bytes: 0 };
+        world.messages.clear();
+        changes_nothing(world, origin, DRIVER, TARGET, &prepare);
+        assert_eq!(world.messages, [], "and is told nothing of a move that is nearly over");
+        completes(world, origin, id);
+    });
+}
+
+#[test]
 fn promise_2_a_target_that_asks_before_the_decision_is_not_told_to_go_live() {
     for step in ["RestoreComplete", "CutoverNotify"] {
         in_world(World::open(1, 4).refusing(), |world| {
@@ -245,6 +258,21 @@ fn hazard_33_strangers_do_not_hear_what_became_of_a_copy() {
         world.forge(DRIVER, TARGET, &MigrationMessage::StatusQuery { id });
         world.run_for(SECOND / 10);
         assert!(world.messages.contains(&(TARGET, DRIVER, "StatusAnswer")), "the driver may lose the source");
+        completes(world, origin, id);
+    });
+}
+
+#[test]
+fn hazard_33_whoever_asks_again_about_another_move_than_its_own_is_told_as_anybody() {
+    in_world(World::open(1, 4).refusing(), |world| {
+        let (origin, id) = held_at(world, "Reserve");
+        let (target, another) = (world.id(TARGET), MigrationId::new(id.migration.get() ^ 1));
+        for (by, migration) in [(FOURTH, id.migration), (DRIVER, another)] {
+            let inquire = MigrationMessage::Inquire { origin, migration, attempt: 1, target, transport_identity: true };
+            world.messages.clear();
+            changes_nothing(world, origin, by, SOURCE, &inquire);
+            assert_eq!(world.messages, [(SOURCE, by, "Declined")]);
+        }
         completes(world, origin, id);
     });
 }

@@ -100,3 +100,24 @@ fn recover_on_a_target_without_the_key_is_refused_as_nobody_would_believe_it() {
         world.outputs(ticket);
     });
 }
+
+/// It names a node that nobody can ask, and refuses every copy of a lower epoch.
+#[test]
+fn a_former_host_does_not_remember_a_next_host_at_an_epoch_that_no_moves_lead_to() {
+    in_world(World::new(1, 3).refusing(), |world| {
+        world.spying = true;
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.call(1, origin);
+        world.outputs(ticket);
+        assert_eq!(world.moved(0, origin, 1), Ok(()));
+        world.cut(0, 2, 1000 * SECOND);
+        world.run_for(SECOND);
+        let far = world.claim_far_ahead(1, world.streams[0].stream.lineage, 2);
+        let asked = world.act(0, None, |engine, ticket, now| engine.locate(ticket, origin, now));
+        world.forge_answers(1, 0, &far);
+        world.wait_for(asked).as_ref().expect("answered");
+        assert_eq!(world.located(0, origin), Some(world.id(1)), "its host says so");
+        let ticket = world.call(0, origin);
+        world.outputs(ticket);
+    });
+}

@@ -41,6 +41,8 @@ pub(crate) struct Faults {
     pub(crate) snapshot: bool,
     /// `snapshot` never settles.
     pub(crate) snapshot_hangs: bool,
+    /// The factory takes so long with what is spawned.
+    pub(crate) construct_takes: Option<Duration>,
     /// `restore` takes so long.
     pub(crate) restore_takes: Option<Duration>,
     /// `snapshot` takes so long.

@@ -232,6 +232,25 @@ fn hazard_28_cancel_at_any_instant_leaves_one_copy_with_every_event() {
 }
 
 #[test]
+fn hazard_28_a_snapshot_that_comes_behind_the_end_of_its_move_is_released_and_what_waits_goes_on() {
+    in_world(World::new(1, 2), |world| {
+        world.nodes[0].objects.faults.snapshot_takes = Some(Duration::from_secs(1));
+        let origin = world.spawn(0, 1, "prompt");
+        let ticket = world.migrate(0, origin, 1);
+        let migration = world.migration(ticket).expect("it begins");
+        world.run_for(Duration::from_millis(500));
+        let waiting = world.call(1, origin);
+        let now = world.present();
+        world.nodes[0].engine.abort_migration(migration, None, now);
+        world.settle(0);
+        assert!(world.wait_migration(0, migration).is_err());
+        assert_eq!(world.outputs(waiting).1, 1);
+        world.run_for(Duration::from_secs(1));
+        world.assert_nothing_left();
+    });
+}
+
+#[test]
 fn hazard_39_two_moves_at_once() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(0, 1, "slow");

@@ -17,7 +17,11 @@ fn move_id(entity: EntityId, migration: u128) -> MoveId {
 }
 
 fn claim_of(entity: EntityId, host: EntityId, signer: &EntityKeypair) -> Option<Vec<u8>> {
-    let (epoch, lineage) = (Epoch::FIRST, Lineage::new(1));
+    claim_at(Epoch::FIRST, entity, host, signer)
+}
+
+fn claim_at(epoch: Epoch, entity: EntityId, host: EntityId, signer: &EntityKeypair) -> Option<Vec<u8>> {
+    let lineage = Lineage::new(1);
     let body = ClaimBody { entity, lineage, epoch, min_epoch: epoch, host, incarnation: None };
     Claim::sign(body, signer).ok().map(|claim| claim.encode())
 }
@@ -52,6 +56,8 @@ fn hazard_66_requirement_98_a_member_pushes_a_state_for_a_placeholder_or_for_a_d
             let mut unsigned = claim_of(entity, member.entity_id(), &World::daemon_key(1)).expect("its own key");
             *unsigned.last_mut().expect("not empty") ^= 1;
             claims.push(unsigned);
+            // Its own of another time, when the daemon lived there.
+            claims.extend(claim_at(Epoch::new(2), entity, member.entity_id(), &World::daemon_key(1)));
             for (number, claim) in claims.iter().enumerate() {
                 push(world, move_id(entity, number as u128), 100, claim);
                 world.run_for(Duration::from_millis(10));

@@ -496,3 +496,19 @@ fn secrets_of_streams_are_not_shown() {
     let shown = format!("{:?}", Opening::new(3, 0x1234_5678_9abc_def0_u128 << 64));
     assert_eq!(shown, "Opening(3, …)");
 }
+
+#[test]
+fn an_address_that_is_told_again_and_again_has_what_waits_sent_there_once() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, stream) = called(world);
+        let waiting = world.call(1, origin);
+        let moved = EventsMessage::Moved { stream, node: world.id(2), epoch: Epoch::new(9), hops: 0 };
+        world.streams.clear();
+        for _ in 0..100 {
+            world.forge_events(0, 1, &moved);
+        }
+        let sent = world.streams.iter().filter(|spied| (spied.from, spied.to) == (1, 2) && spied.events.is_some());
+        assert_eq!(sent.count(), 1);
+        let _ = world.wait_for(waiting);
+    });
+}

@@ -54,6 +54,55 @@ fn requirement_bounds_a_caller_that_does_not_read_has_so_many_replies_kept_and_h
     }
 }
 
+/// How replies go that nobody acknowledges.
+#[derive(Clone, Copy, Debug)]
+enum Gone {
+    /// With a daemon that is stopped.
+    Stopped,
+    /// With one that moves.
+    MovedOn,
+}
+
+#[test]
+fn a_call_that_waits_for_room_for_its_reply_goes_on_when_other_replies_go_with_their_daemons() {
+    for way in [Gone::Stopped, Gone::MovedOn] {
+        in_world(World::new(1, 3), |world| {
+            let other = world.spawn(HOST, 20, "prompt");
+            let daemons: Vec<_> = (1..=9).map(|seed| world.spawn(HOST, seed, "prompt")).collect();
+            for origin in daemons.iter().copied().chain([other]) {
+                let ticket = world.call(CALLER, origin);
+                world.outputs(ticket);
+            }
+            world.clogged = [Lane::Fast, Lane::Bulk].map(|lane| (HOST, CALLER, lane)).to_vec();
+            let call = |world: &mut World, origin, answer| {
+                let request = world.request(0, answer);
+                world.call_with(CALLER, origin, request, 0);
+            };
+            for origin in &daemons {
+                (0..12).for_each(|_| call(world, *origin, 1 << 20));
+            }
+            world.run_for(5 * SECOND);
+            let kept = world.nodes[HOST].engine.census().kept_bytes;
+            assert!(kept >= MOST_KEPT_BYTES, "{kept} bytes");
+            (0..2).for_each(|_| call(world, other, 100_000));
+            world.run_for(SECOND);
+            assert_eq!(world.seen(other).len(), 2, "{way:?}: little is kept for it, but for the second one too much");
+            for origin in &daemons[..7] {
+                match way {
+                    Gone::Stopped => {
+                        world.act(HOST, None, |engine, ticket, now| engine.stop(ticket, *origin, now));
+                    }
+                    Gone::MovedOn => assert_eq!(world.moved(HOST, *origin, 2), Ok(())),
+                }
+            }
+            world.run_for(SECOND);
+            let kept = world.nodes[HOST].engine.census().kept_bytes;
+            assert!(kept < MOST_KEPT_BYTES / 2, "{kept} bytes");
+            assert_eq!(world.seen(other).len(), 3, "{way:?}");
+        });
+    }
+}
+
 /// The caller takes a megabyte; the sum of these payloads is below that, and the message that carries them beyond what it reads.
 #[test]
 fn a_reply_of_very_many_outputs_is_an_error_for_its_caller_and_holds_up_nothing() {

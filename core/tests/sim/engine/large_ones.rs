@@ -18,9 +18,13 @@ const FORMER: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn modest_world() -> World {
+    world_in_which_one_takes(1 << 20)
+}
+
+fn world_in_which_one_takes(max_payload: u64) -> World {
     World::with_options(1, 3, |node| RuntimeOptions {
         arrivals: ArrivalPolicy::AnyKind,
-        max_payload: if node == MODEST { 1 << 20 } else { RuntimeOptions::default().max_payload },
+        max_payload: if node == MODEST { max_payload } else { RuntimeOptions::default().max_payload },
         ..RuntimeOptions::default()
     })
 }
@@ -53,6 +57,30 @@ fn an_event_beyond_the_limit_of_a_host_behind_another_node_fails_alone_and_at_on
         assert!(!world.seen(origin).contains(&request.id));
         world.run_for(SECOND);
         world.assert_nothing_left();
+    });
+}
+
+/// They leave together, and what is left of them would be sent again once for each that is refused alone.
+#[test]
+fn events_beyond_the_limit_of_a_host_behind_another_node_are_refused_together() {
+    in_world(world_in_which_one_takes(1000), |world| {
+        let origin = behind_another(world, 0, MODEST);
+        world.spying = true;
+        world.clogged = vec![(0, FORMER, Lane::Fast)];
+        let large: Vec<_> = (0..20)
+            .map(|_| {
+                let request = world.request(0, 0);
+                world.call_with(0, origin, request, 2000)
+            })
+            .collect();
+        let behind = world.call(0, origin);
+        world.clogged.clear();
+        for ticket in large {
+            assert!(matches!(world.failure(ticket), RuntimeError::OutputTooLarge(_)));
+        }
+        assert_eq!(world.outputs(behind).1, 3);
+        let sent = world.streams.iter().filter(|spied| (spied.from, spied.to) == (0, FORMER) && spied.events.is_some());
+        assert_eq!(sent.count(), 2, "once, and what was not refused again");
     });
 }
 

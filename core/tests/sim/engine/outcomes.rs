@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::{Epoch, MigrationId, OriginHash};
 use mesh_daemon_core::migration::{MigrationFailure, Outcome};
-use mesh_daemon_core::runtime::{ArrivalPolicy, Role, RuntimeOptions};
+use mesh_daemon_core::runtime::{ArrivalPolicy, Executed, Role, RuntimeError, RuntimeOptions};
 use mesh_daemon_core::wire::migration::{FailureReason, MigrationMessage, MoveId};
 
 use super::in_world;
@@ -328,4 +328,33 @@ fn hazard_64_a_target_that_meets_the_next_life_of_its_source_says_that_the_daemo
         assert_eq!(world.hosting(origin), []);
         world.assert_nothing_left();
     });
+}
+
+/// What they wait for was accepted by the source, so nothing of it is held on the target, and no answer will come from there.
+#[test]
+fn promise_1_callers_who_were_told_of_the_target_hear_that_the_daemon_died_with_its_source() {
+    for silently in [false, true] {
+        in_world(World::open(1, 3), |world| {
+            world.trap = Some(Trap { message: "ActivateTarget", nth: 0, arrives: false, heal_after: NEVER });
+            let (origin, _) = until(world, "BufferedEvents");
+            let waiting: Vec<_> = (0..8)
+                .map(|_| {
+                    let request = world.request(0, 0);
+                    world.deliver(DRIVER, origin, request)
+                })
+                .collect();
+            assert!(world.run_until(SECOND, |world| world.sprung), "it is handed over");
+            world.run_for(SECOND / 10);
+            if silently {
+                world.restart_after_silence(SOURCE);
+            } else {
+                world.restart(SOURCE);
+            }
+            world.run_for(5 * SECOND);
+            assert!(waiting.iter().all(|&ticket| world.is_answered(ticket)), "silently {silently}");
+            for ticket in waiting {
+                assert!(matches!(world.failure(ticket), RuntimeError::PeerLost { executed: Executed::Unknown, .. }));
+            }
+        });
+    }
 }

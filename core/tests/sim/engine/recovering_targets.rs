@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::identity::OriginHash;
+use mesh_daemon_core::identity::{Lineage, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{RuntimeError, StopReason};
 
@@ -172,5 +172,23 @@ fn whoever_says_that_a_source_is_gone_hears_when_the_runtime_ends_first() {
         world.nodes[TARGET].engine.shutdown(now);
         world.settle(TARGET);
         assert_eq!(world.failure(word), RuntimeError::ShuttingDown);
+    });
+}
+
+/// Whoever has the daemon's key can sign such a claim.
+#[test]
+fn a_claim_at_an_epoch_that_no_moves_lead_to_does_not_end_the_copy_that_is_to_go_on() {
+    in_world(World::new(1, 4).refusing(), |world| {
+        let origin = whole_and_unheard(world);
+        world.kill(SOURCE);
+        world.run_for(SECOND);
+        let far = world.claim_far_ahead(1, Lineage::new(1), LAST);
+        let word = world.act(TARGET, None, |engine, ticket, now| engine.recover(ticket, origin, now));
+        world.forge_answers(LAST, TARGET, &far);
+        assert!(world.wait_for(word).is_ok());
+        world.run_for(SECOND);
+        assert_eq!(hosts(world, origin), [TARGET]);
+        let ticket = world.call(NEXT, origin);
+        world.outputs(ticket);
     });
 }

@@ -144,6 +144,22 @@ fn a_caller_cut_off_from_a_host_that_lives_waits_for_it_and_asks_seldom() {
 }
 
 #[test]
+fn a_host_that_stays_out_of_reach_is_looked_for_every_eight_seconds_at_last() {
+    in_world(World::new(1, 4), |world| {
+        let origin = begun_anew(world, HOST);
+        let ticket = world.call(CALLER, origin);
+        world.outputs(ticket);
+        world.cut(CALLER, HOST, NEVER);
+        world.send(CALLER, origin);
+        world.run_for(35 * SECOND);
+        let before = world.directory_messages;
+        world.run_for(80 * SECOND);
+        // A question to each of the two others, and its answer.
+        assert_eq!((world.directory_messages - before) / 4, 10);
+    });
+}
+
+#[test]
 fn what_came_of_both_copies_is_told_truly_when_the_former_host_lived_after_all() {
     for seed in seeds::chosen(0..20) {
         in_world(World::new(seed, 4), |world| {

@@ -110,3 +110,26 @@ fn a_message_of_a_channel_that_waited_for_room_comes_in_when_the_mailbox_empties
         });
     }
 }
+
+/// Whoever calls and gives up, again and again, while the embedder is busy with something else.
+#[test]
+fn room_that_comes_free_again_and_again_has_a_daemon_come_round_once() {
+    in_world(World::new(1, 3), |world| {
+        let (origin, key) = busy(world, Leaves::Aborted);
+        hang(world, origin);
+        let now = world.present();
+        for _ in 0..1000 {
+            let ticket = world.ticket(HOST, None);
+            let payload = world.request(0, 0).encode(0);
+            let engine = &mut world.nodes[HOST].engine;
+            engine.call(ticket, origin, payload, 60 * SECOND, now).expect("there is room");
+            engine.withdraw(ticket, origin, now);
+        }
+        assert_eq!(world.nodes[HOST].engine.census().coming_round, 1);
+        world.settle(HOST);
+        assert_eq!(world.nodes[HOST].engine.census().coming_round, 0);
+        world.let_go(HOST, key);
+        world.run_for(SECOND);
+        assert_eq!(world.seen(origin).len(), 1, "what was given up did not run");
+    });
+}

@@ -54,6 +54,7 @@ const TRACE_LINES: usize = 4000;
 enum Event {
     Frame { from: usize, to: usize, session: u64, lane: Lane, records: Vec<Record>, counted: bool },
     Step { node: usize, life: u64, daemon: DaemonKey, token: u64 },
+    Constructed { node: usize, life: u64, daemon: DaemonKey },
     Restored { node: usize, life: u64, daemon: DaemonKey },
     Snapshotted { node: usize, life: u64, daemon: DaemonKey },
     Slice { node: usize, life: u64, daemon: DaemonKey, offset: u64, len: u32 },
@@ -518,6 +519,13 @@ impl World {
             Event::Step { node, life, daemon, token } => {
                 if self.nodes[node].life == life {
                     self.step(node, daemon, token);
+                    self.settle(node);
+                }
+            }
+            Event::Constructed { node, life, daemon } => {
+                if self.nodes[node].life == life {
+                    let now = self.present();
+                    self.nodes[node].engine.constructed(daemon, Ok(()), now);
                     self.settle(node);
                 }
             }

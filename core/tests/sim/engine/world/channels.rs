@@ -113,12 +113,12 @@ impl DaemonChannels for SimChannels {
         self.act(|machine, _| machine.config_of(channel))
     }
 
-    fn register(&self, config: ChannelConfig) -> Result<(), ChannelError> {
-        self.act(|machine, now| machine.register(config, now))
+    fn open_for_outputs(&self, config: ChannelConfig) -> Result<bool, ChannelError> {
+        self.act(|machine, now| machine.open_for_outputs(config, now))
     }
 
-    fn unregister(&self, channel: &ChannelName) {
-        self.act(|machine, now| machine.unregister(channel, now));
+    fn close_for_outputs(&self, channel: &ChannelName) {
+        self.act(|machine, now| machine.close_for_outputs(channel, now));
     }
 
     fn events(&self) -> Vec<ChannelEvent> {
@@ -216,7 +216,7 @@ impl World {
 
     pub(crate) fn register_channel(&mut self, node: usize, name: &str) {
         let channels = self.channels(node).expect("opened");
-        channels.register(ChannelConfig::new(channel(name))).expect("registered");
+        channels.act(|machine, now| machine.register(ChannelConfig::new(channel(name)), now)).expect("registered");
     }
 
     /// Whether a node has a channel of this name.

@@ -59,6 +59,7 @@ impl World {
                 let stretch = self.talk.as_mut().map(|talk| talk.begin_stretch(None));
                 let objects = &mut self.nodes[node].objects;
                 objects.constructed += 1;
+                let takes = objects.faults.construct_takes.filter(|_| purpose == ConstructFor::Spawn);
                 let result = if objects.faults.construct {
                     Err(error("the factory was told to fail"))
                 } else {
@@ -71,7 +72,10 @@ impl World {
                     objects.map.insert(daemon, object);
                     Ok(())
                 };
-                self.nodes[node].engine.constructed(daemon, result, now);
+                match takes {
+                    Some(takes) => self.at(takes, Event::Constructed { node, life, daemon }),
+                    None => self.nodes[node].engine.constructed(daemon, result, now),
+                }
             }
             Work::Restore { daemon, state } => {
                 let objects = &mut self.nodes[node].objects;
