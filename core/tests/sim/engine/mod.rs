@@ -53,6 +53,7 @@ mod sealing;
 mod senders;
 mod silent_others;
 mod slow_links;
+mod slow_moves;
 mod snapshots;
 mod spans;
 mod spawns;
