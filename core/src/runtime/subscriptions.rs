@@ -496,5 +496,6 @@ fn delivery(message: &ArrivedMessage, publisher: EntityId, now: Now) -> Delivery
         reply: ReplyTo::Nobody,
         expires: None,
         accepted_at: now.instant,
+        withdrawn: false,
     }
 }

@@ -27,6 +27,7 @@ mod failures;
 mod floods;
 mod forged;
 mod forged_streams;
+mod given_up;
 mod homes;
 mod joiners;
 mod kept;
