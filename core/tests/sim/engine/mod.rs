@@ -32,6 +32,7 @@ mod homes;
 mod joiners;
 mod kept;
 mod large_ones;
+mod last_outputs;
 mod last_words;
 mod limits;
 mod lives;
