@@ -19,6 +19,7 @@ mod deaths;
 mod detours;
 mod directory;
 mod doubts;
+mod drained_doubts;
 mod drains;
 mod driven;
 mod ends;
