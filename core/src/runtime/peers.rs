@@ -88,6 +88,15 @@ pub(super) enum Turn {
     Events,
 }
 
+/// Whose turn it is in the bulk lane, frame by frame: a chunk of a state needs almost a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BulkTurn {
+    /// Large messages.
+    Messages,
+    /// States of daemons that move to the peer.
+    States,
+}
+
 /// A message that is too large for a record, cut into fragments on the bulk lane.
 #[derive(Debug)]
 pub(super) struct BulkMessage {
@@ -173,6 +182,7 @@ pub(super) struct Peer {
     /// What was written in this turn.
     turn_bytes: usize,
     bulk: Bulk,
+    bulk_turn: BulkTurn,
     /// Something of others was not passed on for want of room, or something was left unsaid.
     pub(super) congested: bool,
     unsaid: HashSet<StreamId, RandomState>,
@@ -197,6 +207,7 @@ impl Peer {
             turn: Turn::Answers,
             turn_bytes: 0,
             bulk: Bulk::default(),
+            bulk_turn: BulkTurn::Messages,
             congested: false,
             unsaid: HashSet::default(),
             transfers: VecDeque::new(),
@@ -290,6 +301,19 @@ impl Peer {
     /// The large message that is being sent.
     pub(super) fn first_bulk(&mut self) -> Option<&mut BulkMessage> {
         self.bulk.messages.front_mut()
+    }
+
+    /// Whose turn it is in the bulk lane.
+    pub(super) fn bulk_turn(&self) -> BulkTurn {
+        self.bulk_turn
+    }
+
+    /// They had their turn: the next frame is begun by the others.
+    pub(super) fn had_bulk_turn(&mut self) {
+        self.bulk_turn = match self.bulk_turn {
+            BulkTurn::Messages => BulkTurn::States,
+            BulkTurn::States => BulkTurn::Messages,
+        };
     }
 
     /// Enters a large message of another node; false when too much of that kind waits already.

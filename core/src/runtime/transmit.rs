@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
-use super::peers::{BulkMessage, Peer, Turn};
+use super::peers::{BulkMessage, BulkTurn, Peer, Turn};
 use super::recovery::peer_lost;
 use super::replies::failure;
 use crate::events::{self, InStream, Inbound, OutStream, Word};
@@ -167,32 +167,55 @@ impl Engine {
         if room < WORTHWHILE {
             return peer.has_bulk();
         }
-        if let Some(message) = peer.first_bulk() {
-            let end = message.body.len().min(message.sent + room - FRAGMENT_HEADER);
-            let piece = message.body.slice(message.sent..end);
-            // Zero announces a further piece: no message is empty.
-            let total = match message.sent {
-                0 => u64::from(message.subprotocol.id()) << SUBPROTOCOL_SHIFT | message.body.len() as u64,
-                _ => 0,
-            };
-            let written = sink.record(Subprotocol::Events, &mut |out| {
-                out.extend_from_slice(&total.to_le_bytes());
-                out.extend_from_slice(&piece);
-            });
-            if written.is_some() {
-                message.sent = end;
-                if message.sent == message.body.len() {
-                    peer.pop_bulk();
-                    if peer.has_fast() {
-                        self.wakes.insert(to);
-                    }
+        match peer.bulk_turn() {
+            BulkTurn::Messages => {
+                self.fill_fragment(to, sink);
+                if sink.room() >= WORTHWHILE {
+                    self.fill_transfers(to, sink, now);
+                }
+            }
+            BulkTurn::States => {
+                self.fill_transfers(to, sink, now);
+                let had_it = sink.room() < room;
+                self.fill_fragment(to, sink);
+                if !had_it && self.peers.up(to).is_some_and(|peer| !peer.transfers.is_empty()) {
+                    // Somebody else began this frame, and left no room for a chunk.
+                    return true;
                 }
             }
         }
-        if sink.room() >= WORTHWHILE {
-            self.fill_transfers(to, sink, now);
+        let Some(peer) = self.peers.up(to) else { return false };
+        if sink.room() < room {
+            peer.had_bulk_turn();
         }
-        self.peers.up(to).is_some_and(|peer| peer.has_bulk())
+        peer.has_bulk()
+    }
+
+    /// Writes a piece of the first large message for a peer.
+    fn fill_fragment(&mut self, to: NodeId, sink: &mut dyn RecordSink) {
+        let room = sink.room();
+        let Some(peer) = self.peers.up(to).filter(|_| room >= WORTHWHILE) else { return };
+        let Some(message) = peer.first_bulk() else { return };
+        let end = message.body.len().min(message.sent + room - FRAGMENT_HEADER);
+        let piece = message.body.slice(message.sent..end);
+        // Zero announces a further piece: no message is empty.
+        let total = match message.sent {
+            0 => u64::from(message.subprotocol.id()) << SUBPROTOCOL_SHIFT | message.body.len() as u64,
+            _ => 0,
+        };
+        let written = sink.record(Subprotocol::Events, &mut |out| {
+            out.extend_from_slice(&total.to_le_bytes());
+            out.extend_from_slice(&piece);
+        });
+        if written.is_some() {
+            message.sent = end;
+            if message.sent == message.body.len() {
+                peer.pop_bulk();
+                if peer.has_fast() {
+                    self.wakes.insert(to);
+                }
+            }
+        }
     }
 
     /// Records of one frame.

@@ -56,3 +56,31 @@ fn a_move_whose_target_takes_nothing_any_more_is_silent_all_the_same() {
         world.serves(origin, [DRIVER]);
     });
 }
+
+#[test]
+fn a_state_and_large_events_for_the_same_node_take_turns() {
+    const EVENTS: usize = 200;
+    in_world(World::new(1, 2), |world| {
+        let origin = with_state(world, 1 << 20);
+        let flooded = world.spawn(TARGET, 2, "prompt");
+        world.serves(flooded, [SOURCE]);
+        world.clogged = vec![(SOURCE, TARGET, Lane::Bulk)];
+        for _ in 0..EVENTS {
+            let request = world.request(0, 0);
+            world.call_with(SOURCE, flooded, request, 32 * 1024);
+        }
+        let ticket = world.migrate(SOURCE, origin, TARGET);
+        world.run_for(SECOND);
+        world.clogged.clear();
+        let migration = world.migration(ticket).expect("it begins");
+        assert_eq!(world.seen(flooded).len(), 1, "nothing large has got through");
+        let moves = |world: &World| world.messages.iter().any(|(.., name)| *name == "Chunk");
+        world.send(SOURCE, flooded);
+        assert!(world.run_until(SECOND, moves), "its state flows");
+        let seen = world.seen(flooded).len();
+        assert!(seen < EVENTS / 4, "not behind {seen} large events");
+        let half = |world: &World| world.seen(flooded).len() >= EVENTS / 2;
+        assert!(world.run_until(SECOND, half), "nor the other way round");
+        assert_eq!(world.wait_migration(SOURCE, migration), Ok(()));
+    });
+}
