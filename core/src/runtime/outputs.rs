@@ -99,6 +99,7 @@ impl Engine {
         outbox.waiting_bytes += outputs.iter().map(|(_, payload)| payload.len()).sum::<usize>();
         outbox.waiting.extend(outputs);
         self.publish_outputs(key, now);
+        self.forget_outbox_if_done(key);
     }
 
     fn publish_outputs(&mut self, key: DaemonKey, now: Now) {

@@ -51,3 +51,18 @@ fn outputs_of_a_daemon_that_is_stopped_are_published_all_the_same() {
         world.assert_nothing_left();
     });
 }
+
+#[test]
+fn an_output_that_its_channel_refuses_keeps_the_daemon_from_no_move() {
+    in_world(World::new(1, 2), |world| {
+        world.open_channels();
+        let config = HostConfig { output_channel: Some("out".to_owned()), ..HostConfig::default() };
+        let origin = world.spawn_with(HOST, 1, "prompt", config);
+        // More than channels take here.
+        let large = world.request(0, 2 << 20);
+        let ticket = world.deliver(HOST, origin, large);
+        assert!(world.wait_for(ticket).is_ok());
+        assert_eq!(world.moved(HOST, origin, SUBSCRIBER), Ok(()));
+        assert_eq!(world.hosting(origin), [SUBSCRIBER]);
+    });
+}
