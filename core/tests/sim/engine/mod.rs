@@ -62,6 +62,7 @@ mod spans;
 mod spawns;
 mod starved;
 mod steps;
+mod stopped_arrivals;
 mod stopped_moves;
 mod strangers;
 mod subscribing;
