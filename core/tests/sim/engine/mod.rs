@@ -35,6 +35,7 @@ mod kept;
 mod large_ones;
 mod last_outputs;
 mod last_words;
+mod late_answers;
 mod limits;
 mod lives;
 mod lives_anew;
