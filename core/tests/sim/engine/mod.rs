@@ -42,6 +42,7 @@ mod lives_anew;
 mod load;
 mod long_calls;
 mod losses;
+mod made_up_rivals;
 mod moves;
 mod out_of_reach;
 mod outcomes;
