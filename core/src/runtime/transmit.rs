@@ -62,6 +62,7 @@ impl Engine {
                 None => return false,
                 Some(Turn::Answers) => self.fill_first_answer(to, sink),
                 Some(Turn::Events) => self.fill_first_stream(to, sink),
+                Some(Turn::Passing) => self.fill_first_passing(to, sink),
             };
             if let Some(peer) = self.peers.up(to) {
                 peer.wrote(room.saturating_sub(sink.room()));
@@ -114,11 +115,22 @@ impl Engine {
         filled
     }
 
+    /// Writes the first small message of another node.
+    fn fill_first_passing(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> Filled {
+        let Some(peer) = self.peers.up(to) else { return Filled::Nothing };
+        let Some(body) = peer.first_passing() else { return Filled::Nothing };
+        if sink.record(Subprotocol::Events, &mut |out| out.extend_from_slice(body)).is_none() {
+            return Filled::NoRoom;
+        }
+        peer.pop_passing();
+        Filled::More
+    }
+
     /// Enters a message of another node, on its way through this one; false when there is no room for it.
     pub(super) fn pass_on(&mut self, to: NodeId, body: Vec<u8>) -> bool {
         let Some(peer) = self.peers.up(to) else { return false };
         let entered = if body.len() <= LARGE {
-            peer.push_control(Subprotocol::Events, body).is_ok()
+            peer.push_small_passing(body)
         } else {
             peer.push_passing(Subprotocol::Events, body)
         };

@@ -46,6 +46,7 @@ mod made_up_rivals;
 mod moves;
 mod out_of_reach;
 mod outcomes;
+mod passing_turns;
 mod phases;
 mod pipelines;
 mod pointers;
