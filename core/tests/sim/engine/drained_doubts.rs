@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh_daemon_core::daemon::Ticket;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::migration::{DrainReport, Outcome};
+use mesh_daemon_core::migration::{DrainReport, MigrationFailure, Outcome};
 use mesh_daemon_core::runtime::Settlement;
 
 use super::in_world;
@@ -39,7 +39,7 @@ fn is_unknown(world: &World, reports: &[DrainReport], origin: OriginHash) {
     let [report] = reports else { panic!("one of one daemon: {reports:?}") };
     assert_eq!((report.origin, report.outcome), (origin, Outcome::Unknown), "{report:?}");
     assert_eq!(report.target, Some(world.id(TARGET)));
-    assert_eq!(report.failure.as_ref().map(|failure| failure.outcome()), Some(Outcome::Unknown));
+    assert_eq!(report.failure.as_ref().map(MigrationFailure::outcome), Some(Outcome::Unknown));
 }
 
 #[test]
