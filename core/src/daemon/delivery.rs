@@ -66,6 +66,8 @@ pub struct Delivery {
     pub expires: Option<Expiry>,
     /// When it was accepted here; its own timeout counts from then while the daemon makes no progress.
     pub accepted_at: tokio::time::Instant,
+    /// It was given up in the hands of the embedder: unless it has begun, it is dropped when it comes back.
+    pub withdrawn: bool,
 }
 
 impl Delivery {

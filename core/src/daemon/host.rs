@@ -61,6 +61,22 @@ pub struct InFlight {
     pub timed_out: bool,
 }
 
+impl InFlight {
+    /// Gives up what `gone` says is to go, but for the first event: that one runs, as far as is known. True when the rest is to
+    /// be asked back for that, and is not yet.
+    pub fn withdraw(&mut self, mut gone: impl FnMut(&Delivery) -> bool) -> bool {
+        let behind = || self.events.iter().skip(1);
+        let asked = behind().any(|delivery| delivery.withdrawn);
+        if !behind().any(&mut gone) {
+            return false;
+        }
+        for delivery in self.events.iter_mut().skip(1) {
+            delivery.withdrawn |= gone(delivery);
+        }
+        !asked
+    }
+}
+
 /// What the daemon is doing.
 #[derive(Debug)]
 pub enum Running {
@@ -334,6 +350,14 @@ impl DaemonHost {
         out
     }
 
+    /// The same of events in the hands of the embedder. True when it is to be asked to give them back.
+    pub fn withdraw_handed_out(&mut self, gone: impl FnMut(&Delivery) -> bool) -> bool {
+        match &mut self.running {
+            Running::Batch(batch) => batch.withdraw(gone),
+            Running::Idle | Running::Queued | Running::Direct | Running::Control { .. } => false,
+        }
+    }
+
     /// Hands out the next batch, of so many events at most. It ends where an automatic snapshot is due.
     pub fn take_batch(&mut self, now: Instant, most: usize) -> BatchId {
         let before = self.before_control().min(self.before_snapshot().unwrap_or(u64::MAX));
@@ -387,7 +411,8 @@ mod tests {
             parent_hash: ParentHash::default(),
         };
         let (payload, reply, accepted_at) = (Bytes::new(), ReplyTo::Nobody, Instant::now());
-        Delivery { link, payload, received_at: 0, channel: None, reply, expires: None, accepted_at }
+        let (received_at, withdrawn) = (0, false);
+        Delivery { link, payload, received_at, channel: None, reply, expires: None, accepted_at, withdrawn }
     }
 
     /// How many events the next batch has.

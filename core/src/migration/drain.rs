@@ -4,6 +4,9 @@
 //! a bounded number at a time. What one peer refuses is offered to the next one; a peer that only has no room now, or whose
 //! session broke, is asked again. A daemon that does not come to rest would not for any other peer: it is left alone for a
 //! while, and tried again for as long as the drain may take, or once.
+//!
+//! One that was handed over to a host which has not said that it has it may live nowhere else: it is waited for, until time is
+//! up, or as long as that host is in reach when there is no such time.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -102,6 +105,8 @@ pub struct Drain {
     /// They are looked at again then: somebody else moves them, or nobody had room.
     blocked: Vec<(Instant, Item)>,
     moving: BTreeMap<OriginHash, (Item, NodeId)>,
+    /// Handed over to hosts that have yet to say so, and why that is in doubt.
+    unconfirmed: BTreeMap<OriginHash, (NodeId, Option<MigrationFailure>)>,
     reports: Vec<DrainReport>,
     until: Option<Instant>,
     /// Time is up: nothing new begins.
@@ -127,6 +132,7 @@ impl Drain {
             waiting: VecDeque::new(),
             blocked: Vec::new(),
             moving: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
             reports: Vec::new(),
             until: timeout.map(|timeout| now + timeout),
             ending: false,
@@ -273,7 +279,58 @@ impl Drain {
                     self.waiting.push_back(item);
                 }
             }
+            Err(failure) if failure.outcome() == Outcome::Unknown && !self.ending => {
+                self.unconfirmed.insert(origin, (node, Some(failure)));
+            }
             Err(failure) => self.failed(origin, Some(node), failure),
+        }
+    }
+
+    /// A daemon was handed over to a host that has not said that it has it, by whatever move. `doubt` is why it may never say so.
+    pub fn released(&mut self, origin: OriginHash, node: NodeId, doubt: Option<MigrationFailure>) {
+        if self.moving.contains_key(&origin) {
+            return;
+        }
+        let before = self.waiting.len() + self.blocked.len();
+        self.waiting.retain(|item| item.origin != origin);
+        self.blocked.retain(|(_, item)| item.origin != origin);
+        let waited = self.waiting.len() + self.blocked.len() < before;
+        if self.known.insert(origin) || waited {
+            self.unconfirmed.insert(origin, (node, None));
+        }
+        let Some((_, known)) = self.unconfirmed.get_mut(&origin) else { return };
+        let is_in_doubt = doubt.is_some();
+        *known = known.take().or(doubt);
+        if self.ending || (is_in_doubt && self.until.is_none()) {
+            self.report_unconfirmed(origin);
+        }
+    }
+
+    /// Daemons that were handed over, as far as is known, to hosts that have yet to say so.
+    pub fn unconfirmed(&self) -> Vec<OriginHash> {
+        self.unconfirmed.keys().copied().collect()
+    }
+
+    /// The hand-over of a daemon is over: it went to `node`, or is not known to have gone anywhere.
+    pub fn confirmed(&mut self, origin: OriginHash, node: Option<NodeId>) {
+        match (self.unconfirmed.remove(&origin), node) {
+            (Some(_), Some(node)) => self.went(origin, node),
+            (Some((node, Some(failure))), None) => self.failed(origin, Some(node), failure),
+            (Some((_, None)) | None, _) => {}
+        }
+    }
+
+    /// The hand-over of a daemon is over, and it lives here as before.
+    pub fn came_back(&mut self, origin: OriginHash) {
+        if self.unconfirmed.remove(&origin).is_some() {
+            self.known.remove(&origin);
+        }
+    }
+
+    fn report_unconfirmed(&mut self, origin: OriginHash) {
+        if let Some((node, failure)) = self.unconfirmed.remove(&origin) {
+            let failure = failure.unwrap_or_else(|| MigrationFailure::Refused(out_of_time(), Outcome::Unknown));
+            self.failed(origin, Some(node), failure);
         }
     }
 
@@ -298,7 +355,7 @@ impl Drain {
 
     /// Whether nothing is left to do.
     pub fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.blocked.is_empty() && self.moving.is_empty()
+        self.waiting.is_empty() && self.blocked.is_empty() && self.moving.is_empty() && self.unconfirmed.is_empty()
     }
 
     /// The next instant at which [`tick`](Self::tick) or [`next`](Self::next) has something to do by itself.
@@ -336,6 +393,9 @@ impl Drain {
         for item in left {
             let origin = item.origin;
             self.stays(origin, item.why_it_stays(MigrationFailure::Refused(out_of_time(), Outcome::Source)));
+        }
+        for origin in self.unconfirmed() {
+            self.report_unconfirmed(origin);
         }
         self.moving.keys().copied().collect()
     }

@@ -489,19 +489,40 @@ impl Source {
 
     /// The next instant at which [`tick`](Self::tick) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        match &self.state {
+        if let Some(until) = self.works_until() {
             // The others hear that it is still at work.
-            SourceState::Freezing { until }
-            | SourceState::Hushing { until }
-            | SourceState::Snapshotting { until }
-            | SourceState::Reserving { until, .. } => Some((*until).min(self.reported_at + self.silence / 4)),
+            return Some(until.min(self.reported_at + self.silence / 4));
+        }
+        match &self.state {
             SourceState::Released { believed_at: Some(at), .. } => Some(*at),
-            SourceState::Sending(_)
+            SourceState::Freezing { .. }
+            | SourceState::Hushing { .. }
+            | SourceState::Snapshotting { .. }
+            | SourceState::Reserving { .. }
+            | SourceState::Sending(_)
             | SourceState::AwaitRestore
             | SourceState::Staging
             | SourceState::Closing { .. }
             | SourceState::Released { believed_at: None, .. } => Some(self.heard_at + self.silence),
             SourceState::Searching { .. } | SourceState::Gone => None,
+        }
+    }
+
+    /// Until when it is at work for all that is known, in a state in which nobody else tells the orchestrator that the move
+    /// goes on. Chunks go out only as fast as the target takes them, so each of them is heard of it.
+    fn works_until(&self) -> Option<Instant> {
+        match &self.state {
+            SourceState::Freezing { until }
+            | SourceState::Hushing { until }
+            | SourceState::Snapshotting { until }
+            | SourceState::Reserving { until, .. } => Some(*until),
+            SourceState::Sending(_) => Some(self.heard_at + self.silence),
+            SourceState::AwaitRestore
+            | SourceState::Staging
+            | SourceState::Closing { .. }
+            | SourceState::Released { .. }
+            | SourceState::Searching { .. }
+            | SourceState::Gone => None,
         }
     }
 
@@ -526,12 +547,7 @@ impl Source {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return Vec::new();
         }
-        if let SourceState::Freezing { until }
-        | SourceState::Hushing { until }
-        | SourceState::Snapshotting { until }
-        | SourceState::Reserving { until, .. } = &self.state
-            && *until > now
-        {
+        if self.works_until().is_some_and(|until| until > now) {
             self.reported_at = now;
             return vec![SourceAction::StillAtWork];
         }

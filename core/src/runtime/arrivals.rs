@@ -115,6 +115,11 @@ impl Arrival {
         self.claim.as_ref()
     }
 
+    /// Whether it has yet to become live.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.target.copy() == CopyState::Undecided
+    }
+
     pub(super) fn into_claim(self) -> Option<Claim> {
         self.claim
     }
@@ -123,15 +128,12 @@ impl Arrival {
 impl Engine {
     /// Whether a daemon is on its way here, as its source has shown.
     pub(super) fn is_arriving(&self, entity: &EntityId) -> bool {
-        self.arrivals.get(entity).is_some_and(|arrival| arrival.claim.is_some())
+        self.arrivals.get(entity).is_some_and(|arrival| arrival.is_undecided() && arrival.claim.is_some())
     }
 
     /// How many daemons are here and not live yet.
     pub(super) fn arrivals_not_live(&self) -> usize {
-        self.arrivals
-            .values()
-            .filter(|arrival| arrival.key.is_some() && arrival.target.copy() == CopyState::Undecided)
-            .count()
+        self.arrivals.values().filter(|arrival| arrival.key.is_some() && arrival.is_undecided()).count()
     }
 
     /// Feeds an input to the target of a daemon and carries out what it wants.

@@ -330,6 +330,10 @@ impl Engine {
             return true;
         }
         if !self.peers.is_up(host) {
+            // Nodes that there are not are named by the thousand: nobody looks for those.
+            if !self.is_known_node(host) {
+                return true;
+            }
             return self.reach_first(host, || Then::ShowClaim { origin });
         }
         let shown = !self.has_much(host);

@@ -101,6 +101,7 @@ impl Engine {
             reply: ReplyTo::Local(ticket),
             expires: timeout.map(|timeout| Expiry { at: now.instant + timeout, timeout }),
             accepted_at: now.instant,
+            withdrawn: false,
         };
         let events = std::iter::once(delivery).collect();
         slot.host.count_direct();

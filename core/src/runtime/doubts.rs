@@ -26,9 +26,11 @@ impl Engine {
         self.is_released(origin) || self.arrivals.of(origin).is_some_and(|arrival| is_orphaned(arrival, &self.peers))
     }
 
-    /// The source's claim for a daemon that is about to live here, while the source can say so.
+    /// The source's claim for a daemon that is about to live here, while the source can say so. Of one that has lived here and
+    /// ended before its source let go nothing is claimed any more.
     pub(super) fn arriving_claim(&self, origin: OriginHash) -> Option<&Claim> {
-        self.arrivals.of(origin).filter(|arrival| !is_orphaned(arrival, &self.peers))?.source_claim()
+        let is_to_come = |arrival: &&Arrival| arrival.is_undecided() && !is_orphaned(arrival, &self.peers);
+        self.arrivals.of(origin).filter(is_to_come)?.source_claim()
     }
 
     /// The last claim of a daemon whose host is not in reach, for whoever begins it anew.

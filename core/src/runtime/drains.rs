@@ -1,6 +1,6 @@
 //! Moving every daemon of this node away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::wire::migration::{FailureReason, MOST_KINDS, MigrationMessage};
 
 /// Between the end of a move and the next one, so that the two never nest.
 const SOON: Duration = Duration::from_millis(1);
-/// How often it is looked whether spawns and arrivals that were under way are over.
+/// How often it is looked whether spawns, arrivals and hand-overs that were under way are over.
 const LOOK_FOR_LATE: Duration = Duration::from_millis(50);
 /// For how long they are waited for.
 const LATE_UNTIL: Duration = Duration::from_secs(5);
@@ -166,6 +166,7 @@ impl Engine {
 
     /// Begins as many moves as may be under way at once, and ends when there is nothing left.
     fn go_on_draining(&mut self, now: Now) {
+        self.look_after_released();
         while let Some((origin, target)) = self.drain.as_mut().and_then(|d| d.machine.next(now.instant)) {
             self.begin_draining(origin, target, now);
         }
@@ -184,9 +185,37 @@ impl Engine {
                 draining.machine.add(new);
             }
             self.timers.arm(TimerKey::Drain, now.instant + again);
+        } else if !draining.machine.unconfirmed().is_empty() {
+            self.timers.arm(TimerKey::Drain, now.instant + LOOK_FOR_LATE);
         }
         if let Some(at) = self.drain.as_ref().and_then(|draining| draining.machine.deadline()) {
             self.timers.arm(TimerKey::Drain, at);
+        }
+    }
+
+    /// Daemons whose new hosts have yet to say that they have them are here still, and may be nowhere else.
+    fn look_after_released(&mut self) {
+        let Some(draining) = &mut self.drain else { return };
+        let mut released: BTreeMap<OriginHash, (NodeId, Option<MigrationFailure>)> = BTreeMap::new();
+        for departure in self.departures.values().filter(|departure| departure.source.is_released()) {
+            let target = departure.source.target;
+            let lost = || MigrationFailure::Refused(FailureReason::lost("target", target), Outcome::Unknown);
+            released.insert(departure.origin, (target, departure.source.is_in_doubt().then(lost)));
+        }
+        let over: Vec<_> =
+            draining.machine.unconfirmed().into_iter().filter(|origin| !released.contains_key(origin)).collect();
+        for (origin, (target, doubt)) in released {
+            draining.machine.released(origin, target, doubt);
+        }
+        for origin in over {
+            let is_here = self.local(origin).is_ok();
+            let node = self.pointers.get(origin).map(|pointer| pointer.node);
+            let Some(draining) = &mut self.drain else { return };
+            if is_here {
+                draining.machine.came_back(origin);
+            } else {
+                draining.machine.confirmed(origin, node);
+            }
         }
     }
 

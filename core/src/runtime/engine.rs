@@ -446,6 +446,7 @@ impl Engine {
             passing_bytes: self.peers.passing_bytes(),
             migrations: self.departures.len() + self.arrivals.len() + self.places.count() + self.orchestrations.len(),
             called_off: self.called_off.len(),
+            outboxes: self.outboxes(),
             arriving_bytes: self.reassembler.live_bytes(),
             state_bytes: self.state_bytes(),
             peak_state_bytes: self.peak_state_bytes,
@@ -494,6 +495,8 @@ pub struct Census {
     pub migrations: usize,
     /// Moves that were called off before they were asked for.
     pub called_off: usize,
+    /// Daemons, also former ones, whose outputs are on their way into channels.
+    pub outboxes: usize,
     /// Bytes of arriving states.
     pub arriving_bytes: u64,
     /// Bytes of states held now: arriving ones, and what is read ahead of leaving ones.

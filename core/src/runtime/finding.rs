@@ -283,12 +283,16 @@ impl Engine {
     /// Somebody who was asked for a daemon names a host before it answers, because it knows of so many. False when it was not
     /// asked, or names one that there is not.
     pub(super) fn hear_of_host(&mut self, from: NodeId, origin: OriginHash, host: NodeId) -> bool {
-        let known = self.peers.get(host).is_some() || self.placing.view.contains(host);
-        let query = self.lookups.asked(origin, from).filter(|_| known);
+        let query = self.lookups.asked(origin, from).filter(|_| self.is_known_node(host));
         if let Some(query) = query {
             self.ask_host(query, origin, host);
         }
         query.is_some()
+    }
+
+    /// Whether there is such a node, or was lately.
+    pub(super) fn is_known_node(&self, node: NodeId) -> bool {
+        self.peers.get(node).is_some() || self.placing.view.contains(node)
     }
 
     /// Whether this node knows better than a claim of another's.

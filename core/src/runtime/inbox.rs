@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
-use super::replies::failed;
+use super::replies::{NOT_BEGUN, failed};
 use super::rerouting::Refusal;
 use super::timers::TimerKey;
+use super::work::Work;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo};
 use crate::events::{Held, InStream};
 use crate::identity::{EntityId, Epoch, NodeId, RuntimeLife};
@@ -98,6 +99,7 @@ impl Intake {
             reply: ReplyTo::Stream { stream, number, call },
             expires: None,
             accepted_at: now.instant,
+            withdrawn: false,
         };
         let taken = host.accept(delivery);
         debug_assert!(taken.is_ok());
@@ -466,11 +468,13 @@ impl Engine {
         if !host.owns_waiting() {
             return;
         }
-        let out = host.withdraw(|delivery| delivery.reply == ReplyTo::Stream { stream, number, call: true });
-        if !out.is_empty() {
-            held.keep(failed(number, FailureKind::Withdrawn, "withdrawn before it began"));
+        let its = |delivery: &Delivery| delivery.reply == ReplyTo::Stream { stream, number, call: true };
+        if !host.withdraw(its).is_empty() {
+            held.keep(failed(number, FailureKind::Withdrawn, NOT_BEGUN));
             self.answer(key, stream);
             self.room_came_free(key);
+        } else if host.withdraw_handed_out(its) {
+            self.work.push(Work::Yield { daemon: key });
         }
     }
 

@@ -22,6 +22,7 @@ use crate::channel::{
     ChannelConfig, ChannelError, ChannelLedger, ChannelName, OnFailure, PublishId, PublishOptions, PublishReport,
 };
 use crate::daemon::{DaemonHost, DaemonKey, Running};
+use crate::identity::OriginHash;
 
 /// Outputs of a daemon on the way after which it waits.
 const MOST_OUTPUTS: usize = 512;
@@ -33,8 +34,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 const RELIABLY: PublishOptions =
     PublishOptions { reliable: true, on_failure: OnFailure::BestEffort, max_inflight: u32::MAX, all_or_none: true };
 
-/// The outputs of one daemon.
+/// The outputs of one daemon. They outlive it: what was emitted is published.
 pub(super) struct Outbox {
+    daemon: OriginHash,
     channel: ChannelName,
     waiting: VecDeque<(CausalLink, Bytes)>,
     waiting_bytes: usize,
@@ -103,8 +105,10 @@ impl Engine {
 
     /// A daemon emitted something.
     pub(super) fn enter_outputs(&mut self, key: DaemonKey, outputs: Vec<(CausalLink, Bytes)>, now: Now) {
-        let Some(channel) = self.slot(key).and_then(|slot| output_channel(&slot.host)) else { return };
+        let Some(host) = self.slot(key).map(|slot| &slot.host) else { return };
+        let (Some(channel), daemon) = (output_channel(host), host.origin) else { return };
         let outbox = self.channels.outboxes.entry(key).or_insert_with(|| Outbox {
+            daemon,
             channel,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -113,12 +117,13 @@ impl Engine {
         outbox.waiting_bytes += outputs.iter().map(|(_, payload)| payload.len()).sum::<usize>();
         outbox.waiting.extend(outputs);
         self.publish_outputs(key, now);
+        self.forget_outbox_if_done(key);
     }
 
     fn publish_outputs(&mut self, key: DaemonKey, now: Now) {
-        let (Some(port), Some(slot)) = (self.port(), self.slot(key)) else { return };
-        let daemon = slot.host.origin;
+        let Some(port) = self.port() else { return };
         let Some(outbox) = self.channels.outboxes.get_mut(&key) else { return };
+        let daemon = outbox.daemon;
         while outbox.open < MOST_OUTPUTS
             && let Some((link, payload)) = outbox.waiting.front()
         {
@@ -166,13 +171,30 @@ impl Engine {
         self.outputs_went(key, now);
     }
 
-    fn outputs_went(&mut self, key: DaemonKey, now: Now) {
+    fn forget_outbox_if_done(&mut self, key: DaemonKey) {
         if self.channels.outboxes.get(&key).is_some_and(|outbox| outbox.open == 0 && outbox.waiting.is_empty()) {
             self.channels.outboxes.remove(&key);
         }
+    }
+
+    fn outputs_went(&mut self, key: DaemonKey, now: Now) {
+        self.forget_outbox_if_done(key);
         if self.slot(key).is_some_and(|slot| matches!(slot.host.running, Running::Idle)) {
             self.pump(key, now);
         }
+    }
+
+    /// A copy was fenced off: what it emitted and is not on its way yet was not to be.
+    pub(super) fn drop_outputs(&mut self, key: DaemonKey) {
+        let Some(outbox) = self.channels.outboxes.get_mut(&key) else { return };
+        outbox.waiting.clear();
+        outbox.waiting_bytes = 0;
+        self.forget_outbox_if_done(key);
+    }
+
+    /// Daemons with outputs that have yet to be acknowledged.
+    pub(super) fn outboxes(&self) -> usize {
+        self.channels.outboxes.len()
     }
 
     /// Whether a daemon has to wait before it runs more.

@@ -79,6 +79,8 @@ impl Engine {
             if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
                 held.queued = false;
             }
+            // What was to go through this one goes to its sender itself, if that is in reach by now.
+            self.answer(key, stream);
         }
         self.placing.hosts.unsettle(node);
         self.comparing.cut(node);

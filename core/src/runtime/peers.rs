@@ -12,7 +12,7 @@ use crate::mesh::PeerIdentity;
 use crate::wire::events::StreamId;
 use crate::wire::{MAX_RECORD_BODY, Subprotocol};
 
-/// Most bytes of control messages and forwarded events that wait for one peer.
+/// Most bytes of control messages that wait for one peer, and as many of what is sent on for others.
 const CONTROL_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most streams of a peer that it is told about later. Words about that many fit into the room that has to come free first.
@@ -88,6 +88,27 @@ pub(super) enum Turn {
     Answers,
     /// Streams to it.
     Events,
+    /// What others have for it, or for whoever is behind it.
+    Passing,
+}
+
+impl Turn {
+    const fn next(self) -> Self {
+        match self {
+            Self::Answers => Self::Events,
+            Self::Events => Self::Passing,
+            Self::Passing => Self::Answers,
+        }
+    }
+}
+
+/// Whose turn it is in the bulk lane, frame by frame: a chunk of a state needs almost a whole one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BulkTurn {
+    /// Large messages.
+    Messages,
+    /// States of daemons that move to the peer.
+    States,
 }
 
 /// A message that is too large for a record, cut into fragments on the bulk lane.
@@ -164,6 +185,9 @@ pub(super) struct Peer {
     /// Small messages, in order.
     pub(super) control: VecDeque<(Subprotocol, Vec<u8>)>,
     control_bytes: usize,
+    /// Small messages of others on their way through this node, in order.
+    passing: VecDeque<Vec<u8>>,
+    passing_bytes: usize,
     /// Streams that have something to send to it.
     pub(super) out: TurnQueue<OriginHash>,
     /// Streams from it that have something to answer.
@@ -175,6 +199,7 @@ pub(super) struct Peer {
     /// What was written in this turn.
     turn_bytes: usize,
     bulk: Bulk,
+    bulk_turn: BulkTurn,
     /// Something of others was not passed on for want of room, or something was left unsaid.
     pub(super) congested: bool,
     unsaid: HashSet<StreamId, RandomState>,
@@ -192,6 +217,8 @@ impl Peer {
             ready: false,
             control: VecDeque::new(),
             control_bytes: 0,
+            passing: VecDeque::new(),
+            passing_bytes: 0,
             out: TurnQueue::new(),
             answers: TurnQueue::new(),
             large_out: TurnQueue::new(),
@@ -199,6 +226,7 @@ impl Peer {
             turn: Turn::Answers,
             turn_bytes: 0,
             bulk: Bulk::default(),
+            bulk_turn: BulkTurn::Messages,
             congested: false,
             unsaid: HashSet::default(),
             transfers: VecDeque::new(),
@@ -213,6 +241,8 @@ impl Peer {
         self.ready = false;
         self.control.clear();
         self.control_bytes = 0;
+        self.passing.clear();
+        self.passing_bytes = 0;
         self.out.clear();
         self.large_out.clear();
         self.turn = Turn::Answers;
@@ -237,27 +267,30 @@ impl Peer {
                 self.answers.push(answer);
             }
         }
-        let (answers, events) = (!self.answers.is_empty(), !self.out.is_empty());
-        let (waits, others_wait) = match self.turn {
-            Turn::Answers => (answers, events),
-            Turn::Events => (events, answers),
-        };
         let had_its_turn = self.turn_bytes >= TURN;
         if had_its_turn {
             match self.turn {
                 Turn::Answers => self.answers.rotate(),
                 Turn::Events => self.out.rotate(),
+                Turn::Passing => {}
             }
             self.turn_bytes = 0;
         }
-        if others_wait && (had_its_turn || !waits) {
+        let waits = |turn| match turn {
+            Turn::Answers => !self.answers.is_empty(),
+            Turn::Events => !self.out.is_empty(),
+            Turn::Passing => !self.passing.is_empty(),
+        };
+        let others = [self.turn.next(), self.turn.next().next()];
+        if (had_its_turn || !waits(self.turn))
+            && let Some(other) = others.into_iter().find(|other| waits(*other))
+        {
             self.turn_bytes = 0;
-            self.turn = match self.turn {
-                Turn::Answers => Turn::Events,
-                Turn::Events => Turn::Answers,
-            };
+            self.turn = other;
+        } else if !waits(self.turn) {
+            return None;
         }
-        (waits || others_wait).then_some(self.turn)
+        Some(self.turn)
     }
 
     /// So much was written by those whose turn it is.
@@ -294,6 +327,41 @@ impl Peer {
         self.bulk.messages.front_mut()
     }
 
+    /// Whose turn it is in the bulk lane.
+    pub(super) fn bulk_turn(&self) -> BulkTurn {
+        self.bulk_turn
+    }
+
+    /// They had their turn: the next frame is begun by the others.
+    pub(super) fn had_bulk_turn(&mut self) {
+        self.bulk_turn = match self.bulk_turn {
+            BulkTurn::Messages => BulkTurn::States,
+            BulkTurn::States => BulkTurn::Messages,
+        };
+    }
+
+    /// Enters a small message of another node; false when too much of that kind waits already.
+    pub(super) fn push_small_passing(&mut self, body: Vec<u8>) -> bool {
+        if self.passing_bytes + body.len() > CONTROL_BYTES {
+            return false;
+        }
+        self.passing_bytes += body.len();
+        self.passing.push_back(body);
+        true
+    }
+
+    /// The small message of another node that is next.
+    pub(super) fn first_passing(&self) -> Option<&[u8]> {
+        self.passing.front().map(Vec::as_slice)
+    }
+
+    /// Takes that one out.
+    pub(super) fn pop_passing(&mut self) {
+        if let Some(body) = self.passing.pop_front() {
+            self.passing_bytes -= body.len();
+        }
+    }
+
     /// Enters a large message of another node; false when too much of that kind waits already.
     pub(super) fn push_passing(&mut self, subprotocol: Subprotocol, body: Vec<u8>) -> bool {
         if self.bulk.passing_bytes > 0 && self.bulk.passing_bytes + body.len() > PASSING_BYTES {
@@ -310,8 +378,8 @@ impl Peer {
 
     /// Whether there is room again for what was not passed on or said; tells so once.
     pub(super) fn takes_again(&mut self) -> bool {
-        let room = self.control_bytes < CONTROL_BYTES / 2 && self.bulk.passing_bytes < PASSING_BYTES / 2;
-        room && std::mem::take(&mut self.congested)
+        let room = self.control_bytes.max(self.passing_bytes) < CONTROL_BYTES / 2;
+        room && self.bulk.passing_bytes < PASSING_BYTES / 2 && std::mem::take(&mut self.congested)
     }
 
     /// Enters a message; gives it back when too much waits already. One that fits no record would hold up all behind it.
@@ -350,7 +418,8 @@ impl Peer {
     /// Whether anything waits in the fast lane.
     pub(super) fn has_fast(&self) -> bool {
         let large = || !self.large_out.is_empty() || !self.large_answers.is_empty();
-        !self.control.is_empty() || !self.out.is_empty() || !self.answers.is_empty() || (self.takes_large() && large())
+        let waits = !self.control.is_empty() || !self.passing.is_empty();
+        waits || !self.out.is_empty() || !self.answers.is_empty() || (self.takes_large() && large())
     }
 
     /// Whether anything waits in the bulk lane.

@@ -8,6 +8,9 @@ use crate::identity::OriginHash;
 use crate::wire::events::{Failure, FailureKind, Thrown};
 use crate::wire::migration::truncate;
 
+/// What is said of a call that was given up in time.
+pub(super) const NOT_BEGUN: &str = "withdrawn before it began";
+
 /// A failure without a cause.
 pub(super) fn failure(kind: FailureKind, message: &str) -> Failure {
     let mut message = message.to_owned();

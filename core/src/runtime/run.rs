@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
 use super::error::RuntimeError;
-use super::replies::{failure, thrown_as_error};
+use super::replies::{NOT_BEGUN, failed, failure, thrown_as_error};
 use super::routes::Route;
 use super::timers::TimerKey;
 use super::work::{DaemonEvent, Next, Settlement, StopReason, Work};
@@ -167,6 +167,7 @@ impl Engine {
             // Whoever only sends has waited for no more than this.
             expires: expires.filter(|_| call),
             accepted_at: now.instant,
+            withdrawn: false,
         };
         slot.host.accept(delivery).map_err(|_| RuntimeError::MailboxFull(origin))?;
         if !call {
@@ -198,8 +199,11 @@ impl Engine {
         // What is frozen for a move may be staged on the target already.
         if let Some(slot) = local.filter(|slot| slot.host.owns_waiting()) {
             let key = slot.host.key;
-            if !slot.host.withdraw(|delivery| delivery.reply == ReplyTo::Local(ticket)).is_empty() {
+            let its = |delivery: &Delivery| delivery.reply == ReplyTo::Local(ticket);
+            if !slot.host.withdraw(its).is_empty() {
                 self.room_came_free(key);
+            } else if slot.host.withdraw_handed_out(its) {
+                self.work.push(Work::Yield { daemon: key });
             }
         }
         self.withdraw_held(ticket, origin);
@@ -407,7 +411,15 @@ impl Engine {
         let back = in_flight.events.split_off(keep);
         host.taken -= back.len() as u64;
         host.mailbox.give_back(back.into_iter());
-        let withdrawn = !host.withdraw(|delivery| delivery.reply == ReplyTo::TimedOut).is_empty();
+        let withdrawn = host.withdraw(|delivery| delivery.withdrawn || delivery.reply == ReplyTo::TimedOut);
+        for delivery in &withdrawn {
+            if let ReplyTo::Stream { stream, number, call: true } = delivery.reply
+                && let Some(held) = inbound.get_mut(stream)
+            {
+                held.keep(failed(number, FailureKind::Withdrawn, NOT_BEGUN));
+                answered.push(stream);
+            }
+        }
         // The replies of what has begun are enough for its callers.
         let full = in_flight.events.len() > 1
             && answered.iter().filter_map(|stream| inbound.get(*stream)).any(|held| !held.may_answer());
@@ -417,7 +429,7 @@ impl Engine {
         if full {
             self.work.push(Work::Yield { daemon: key });
         }
-        if withdrawn {
+        if !withdrawn.is_empty() {
             self.room_came_free(key);
         }
         for stream in answered {

@@ -417,6 +417,9 @@ impl Engine {
             }
         }
         let fenced = reason == StopReason::Fenced;
+        if fenced {
+            self.drop_outputs(key);
+        }
         // What was handed over runs at the target, if anywhere, and is answered there.
         let handed_over = matches!(host.presence, Presence::Released(_));
         // Of a fenced copy nothing is said any more; whoever waits for what had begun cannot know.

@@ -105,6 +105,7 @@ impl Engine {
                     reply: ReplyTo::Stream { stream, number: item.number, call },
                     expires: None,
                     accepted_at: now.instant,
+                    withdrawn: false,
                 };
                 // The bounds here may be tighter, and what was handed out there and given back stands above them.
                 taken += delivery.footprint();

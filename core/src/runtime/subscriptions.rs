@@ -503,5 +503,6 @@ fn delivery(message: &ArrivedMessage, publisher: EntityId, now: Now) -> Delivery
         reply: ReplyTo::Nobody,
         expires: None,
         accepted_at: now.instant,
+        withdrawn: false,
     }
 }

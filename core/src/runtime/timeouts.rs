@@ -37,11 +37,12 @@ impl Engine {
         };
         let mut expired: Vec<(Ticket, Duration)> = Vec::new();
         let waiting = host.mailbox.len();
+        // A caller that stops waiting takes an event with it that has not begun; a running one goes on.
+        let ask_back = host.withdraw_handed_out(|d| d.expires.is_some_and(|expires| expires.at <= now.instant));
         let running: Option<&mut InFlight> = match &mut host.running {
             Running::Batch(batch) => Some(batch),
             Running::Idle | Running::Queued | Running::Direct | Running::Control { .. } => None,
         };
-        // A caller that stops waiting takes an event with it that has not begun; a running one goes on.
         for delivery in running.into_iter().flat_map(|batch| batch.events.iter_mut()) {
             if let (Some(expires), ReplyTo::Local(ticket)) = (delivery.expires, delivery.reply)
                 && look(expires.at, now.instant)
@@ -141,6 +142,8 @@ impl Engine {
         if abort {
             self.work.push(Work::Abort { daemon: key });
             self.stop_late(key, now);
+        } else if ask_back {
+            self.work.push(Work::Yield { daemon: key });
         }
     }
 

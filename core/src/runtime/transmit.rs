@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
-use super::peers::{BulkMessage, Peer, Turn};
+use super::peers::{BulkMessage, BulkTurn, Peer, Turn};
 use super::recovery::peer_lost;
 use super::replies::failure;
 use crate::events::{self, InStream, Inbound, OutStream, Word};
@@ -62,6 +62,7 @@ impl Engine {
                 None => return false,
                 Some(Turn::Answers) => self.fill_first_answer(to, sink),
                 Some(Turn::Events) => self.fill_first_stream(to, sink),
+                Some(Turn::Passing) => self.fill_first_passing(to, sink),
             };
             if let Some(peer) = self.peers.up(to) {
                 peer.wrote(room.saturating_sub(sink.room()));
@@ -114,11 +115,22 @@ impl Engine {
         filled
     }
 
+    /// Writes the first small message of another node.
+    fn fill_first_passing(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> Filled {
+        let Some(peer) = self.peers.up(to) else { return Filled::Nothing };
+        let Some(body) = peer.first_passing() else { return Filled::Nothing };
+        if sink.record(Subprotocol::Events, &mut |out| out.extend_from_slice(body)).is_none() {
+            return Filled::NoRoom;
+        }
+        peer.pop_passing();
+        Filled::More
+    }
+
     /// Enters a message of another node, on its way through this one; false when there is no room for it.
     pub(super) fn pass_on(&mut self, to: NodeId, body: Vec<u8>) -> bool {
         let Some(peer) = self.peers.up(to) else { return false };
         let entered = if body.len() <= LARGE {
-            peer.push_control(Subprotocol::Events, body).is_ok()
+            peer.push_small_passing(body)
         } else {
             peer.push_passing(Subprotocol::Events, body)
         };
@@ -167,32 +179,55 @@ impl Engine {
         if room < WORTHWHILE {
             return peer.has_bulk();
         }
-        if let Some(message) = peer.first_bulk() {
-            let end = message.body.len().min(message.sent + room - FRAGMENT_HEADER);
-            let piece = message.body.slice(message.sent..end);
-            // Zero announces a further piece: no message is empty.
-            let total = match message.sent {
-                0 => u64::from(message.subprotocol.id()) << SUBPROTOCOL_SHIFT | message.body.len() as u64,
-                _ => 0,
-            };
-            let written = sink.record(Subprotocol::Events, &mut |out| {
-                out.extend_from_slice(&total.to_le_bytes());
-                out.extend_from_slice(&piece);
-            });
-            if written.is_some() {
-                message.sent = end;
-                if message.sent == message.body.len() {
-                    peer.pop_bulk();
-                    if peer.has_fast() {
-                        self.wakes.insert(to);
-                    }
+        match peer.bulk_turn() {
+            BulkTurn::Messages => {
+                self.fill_fragment(to, sink);
+                if sink.room() >= WORTHWHILE {
+                    self.fill_transfers(to, sink, now);
+                }
+            }
+            BulkTurn::States => {
+                self.fill_transfers(to, sink, now);
+                let had_it = sink.room() < room;
+                self.fill_fragment(to, sink);
+                if !had_it && self.peers.up(to).is_some_and(|peer| !peer.transfers.is_empty()) {
+                    // Somebody else began this frame, and left no room for a chunk.
+                    return true;
                 }
             }
         }
-        if sink.room() >= WORTHWHILE {
-            self.fill_transfers(to, sink, now);
+        let Some(peer) = self.peers.up(to) else { return false };
+        if sink.room() < room {
+            peer.had_bulk_turn();
         }
-        self.peers.up(to).is_some_and(|peer| peer.has_bulk())
+        peer.has_bulk()
+    }
+
+    /// Writes a piece of the first large message for a peer.
+    fn fill_fragment(&mut self, to: NodeId, sink: &mut dyn RecordSink) {
+        let room = sink.room();
+        let Some(peer) = self.peers.up(to).filter(|_| room >= WORTHWHILE) else { return };
+        let Some(message) = peer.first_bulk() else { return };
+        let end = message.body.len().min(message.sent + room - FRAGMENT_HEADER);
+        let piece = message.body.slice(message.sent..end);
+        // Zero announces a further piece: no message is empty.
+        let total = match message.sent {
+            0 => u64::from(message.subprotocol.id()) << SUBPROTOCOL_SHIFT | message.body.len() as u64,
+            _ => 0,
+        };
+        let written = sink.record(Subprotocol::Events, &mut |out| {
+            out.extend_from_slice(&total.to_le_bytes());
+            out.extend_from_slice(&piece);
+        });
+        if written.is_some() {
+            message.sent = end;
+            if message.sent == message.body.len() {
+                peer.pop_bulk();
+                if peer.has_fast() {
+                    self.wakes.insert(to);
+                }
+            }
+        }
     }
 
     /// Records of one frame.

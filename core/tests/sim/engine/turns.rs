@@ -11,12 +11,12 @@ use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use super::in_world;
 use super::world::World;
 
-const NODE: usize = 0;
-const PEER: usize = 1;
-const SOON: Duration = Duration::from_millis(100);
+pub(super) const NODE: usize = 0;
+pub(super) const PEER: usize = 1;
+pub(super) const SOON: Duration = Duration::from_millis(100);
 /// Each takes a good part of a frame, and a window of them many frames.
-const PADDING: usize = 4000;
-const MANY: usize = 1000;
+pub(super) const PADDING: usize = 4000;
+pub(super) const MANY: usize = 1000;
 
 /// A frame that counts how often somebody looks whether it has room.
 struct Frame {
@@ -45,19 +45,19 @@ impl RecordSink for Frame {
 
 /// What a frame has: how many items for each daemon, and how many replies.
 #[derive(Debug, Default)]
-struct Content {
+pub(super) struct Content {
     items: Vec<(EntityId, usize)>,
-    replies: usize,
+    pub(super) replies: usize,
 }
 
 impl Content {
-    fn items_for(&self, entity: EntityId) -> usize {
+    pub(super) fn items_for(&self, entity: EntityId) -> usize {
         self.items.iter().filter(|(to, _)| *to == entity).map(|(_, count)| count).sum()
     }
 }
 
 /// The next frame of the fast lane, without the network, and how often it was looked at.
-fn next_frame(world: &mut World) -> (Content, usize) {
+pub(super) fn next_frame(world: &mut World) -> (Content, usize) {
     let mut frame = Frame { left: 65_000, looks: Cell::new(0), records: Vec::new() };
     let (now, peer) = (world.present(), world.id(PEER));
     world.nodes[NODE].engine.fill(peer, Lane::Fast, &mut frame, now);
@@ -92,7 +92,7 @@ fn flood(world: &mut World, origin: OriginHash) {
     }
 }
 
-fn entity(seed: u8) -> EntityId {
+pub(super) fn entity(seed: u8) -> EntityId {
     World::daemon_key(seed).entity_id()
 }
 

@@ -30,6 +30,7 @@ impl World {
         assert_eq!(census.arriving_bytes, 0, "n{index} holds no arriving bytes");
         assert_eq!(census.state_bytes, 0, "n{index} holds no bytes of states");
         assert_eq!(census.held_bytes, 0, "n{index} holds no events for want of others, or of room");
+        assert_eq!(census.outboxes, 0, "n{index} has published all outputs");
         assert_eq!(census.passing_bytes, 0, "n{index} holds nothing that it sends on");
         assert_eq!(census.daemons, node.objects.map.len(), "n{index}: one object for each daemon");
         assert!(self.may_refuse || census.refused_messages == 0, "n{index} refused nothing");
