@@ -2100,7 +2100,8 @@ declare class MigrationHandle {
     waitWithTimeout(ms: Millis): Promise<void>;
     /**
      * Gives the move up. Resolves when the daemon is live on the source again; rejects with kind `wrong-phase` when it was
-     * handed over already, or the move is over.
+     * handed over already, or the move is over, and with what {@link MigrationHandle.wait} rejects with when the move failed
+     * meanwhile and nobody can say that the daemon is there.
      */
     cancel(): Promise<void>;
     /** Each phase once, in order, from the present one on. Ends with the move and never throws. */
