@@ -2133,7 +2133,10 @@ declare class MigrationHandle {
 declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements AsyncDisposable {
     #private;
     private constructor();
-    /** The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`). */
+    /**
+     * The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`), and none once it was shut down
+     * (`ERR_MESH_SHUT_DOWN`).
+     */
     static create(mesh: MeshNode, options?: DaemonRuntimeOptions): DaemonRuntime;
     /** The mesh node below. */
     get mesh(): MeshNode;

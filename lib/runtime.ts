@@ -12,7 +12,7 @@ import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
 import { identityHandle, type Identity } from './identity';
-import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
+import { checkMeshLive, endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves, recover } from './moves';
 import { operation, rejected } from './operations';
@@ -79,6 +79,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     super(daemonArea, { migration: true, daemon: true, subscription: true });
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
     const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
+    checkMeshLive(mesh);
     this.#mesh = mesh;
     this.#moves = new Moves((failure, nodes) => explained(mesh, failure, nodes));
     this.#dispatcher = new Dispatcher(
@@ -108,7 +109,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     this.#unlink = endsWith(mesh, () => this.shutdown());
   }
 
-  /** The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`). */
+  /**
+   * The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`), and none once it was shut down
+   * (`ERR_MESH_SHUT_DOWN`).
+   */
   static create(mesh: MeshNode, options?: DaemonRuntimeOptions): DaemonRuntime {
     return new DaemonRuntime(internal, mesh, options);
   }
