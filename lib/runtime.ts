@@ -2,11 +2,10 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
-import { DaemonHandle, internal as internalHandle } from './daemon';
+import type { DaemonHandle } from './daemon';
 import { publishMigration } from './diagnostics';
 import { subscribeDaemon, subscriptionEvent, subscriptionsOf, unsubscribeDaemon } from './daemon-channels';
 import { Dispatcher } from './dispatcher';
-import { faultOfDaemon } from './dispatcher-life';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
@@ -18,6 +17,7 @@ import { Moves, recover } from './moves';
 import { operation, rejected } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
+import { spawn, spawnInstance, type Nursery } from './spawning';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
 import type { SubscribeOptions, UnsubscribeOptions } from './types/channels';
 import type { DrainOptions, DrainReport, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
@@ -167,7 +167,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    */
   async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
-    return await this.#spawn(checked, identity, undefined, readHostConfig(config));
+    identityHandle(daemonArea, 'identity', identity);
+    return await spawn(this.#nursery, { kind: checked, identity, config: readHostConfig(config) });
   }
 
   /** Spawns a daemon with a ready instance. `factory`, when given, serves for others of its kind that arrive. */
@@ -177,7 +178,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    return await this.#spawnWith(identity, undefined, daemon, config, factory);
+    identityHandle(daemonArea, 'identity', identity);
+    return await spawnInstance(this.#nursery, identity, undefined, daemon, config, factory);
   }
 
   /** Spawns a daemon of a registered kind with the state of a snapshot of the same identity. */
@@ -190,7 +192,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const checked = name(daemonArea, 'kind', kind);
     identityHandle(daemonArea, 'identity', identity);
     const state = bytes(daemonArea, 'snapshot', snapshot);
-    return await this.#spawn(checked, identity, state, readHostConfig(config));
+    return await spawn(this.#nursery, { kind: checked, identity, snapshot: state, config: readHostConfig(config) });
   }
 
   /** The same with a ready instance. */
@@ -202,7 +204,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
     identityHandle(daemonArea, 'identity', identity);
-    return await this.#spawnWith(identity, bytes(daemonArea, 'snapshot', snapshot), daemon, config, factory);
+    const state = bytes(daemonArea, 'snapshot', snapshot);
+    return await spawnInstance(this.#nursery, identity, state, daemon, config, factory);
   }
 
   /** Stops a daemon of this runtime behind the events that it accepted. */
@@ -468,54 +471,6 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   ): Promise<T> {
     this.#live();
     return this.#dispatcher.start(origin, begin, read);
-  }
-
-  async #spawnWith(
-    identity: Identity,
-    snapshot: Uint8Array | undefined,
-    daemon: MeshDaemon,
-    config: DaemonInstanceConfig | undefined,
-    factory: DaemonFactory | undefined,
-  ): Promise<DaemonHandle> {
-    identityHandle(daemonArea, 'identity', identity);
-    const fault = faultOfDaemon(daemon);
-    if (fault !== null) throw daemonArea(`daemon must be ${fault}`);
-    const host = readHostConfig(config, true);
-    if (factory !== undefined) callable(daemonArea, 'factory', factory);
-    const kind = host.kind ?? (daemon.name === undefined ? undefined : name(daemonArea, 'daemon.name', daemon.name));
-    const handle = await this.#spawn(kind, identity, snapshot, host, daemon);
-    // The first factory of a kind serves for all that follow.
-    if (factory !== undefined && kind !== undefined && !this.#dispatcher.life.factories.has(kind)) {
-      this.registerFactory(kind, factory);
-    }
-    return handle;
-  }
-
-  async #spawn(
-    kind: string | undefined,
-    identity: Identity,
-    snapshot: Uint8Array | undefined,
-    config: ReturnType<typeof readHostConfig>,
-    daemon?: MeshDaemon,
-  ): Promise<DaemonHandle> {
-    const key = identityHandle(daemonArea, 'identity', identity);
-    this.#live();
-    const { originHash } = identity;
-    const dispatcher = this.#dispatcher;
-    return await dispatcher.start(
-      originHash,
-      (ticket) => {
-        native.runtimeSpawn(dispatcher.id, ticket, kind, key, config, snapshot, daemon !== undefined);
-      },
-      ({ slot = 0, generation = 0 }) => {
-        const live = (): void => {
-          this.#live();
-        };
-        const place = { live, host: dispatcher, slot, generation, originHash, entityId: identity.entityId };
-        return new DaemonHandle(internalHandle, this, place);
-      },
-      { daemon },
-    );
   }
 
   async #migrate(
