@@ -229,7 +229,11 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     );
   }
 
-  /** Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. */
+  /**
+   * Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. Towards another node
+   * it waits while the daemon has no room, as all that this one has for it, up to 65 536 events and 64 MiB: beyond that `deliver`,
+   * `call` and `send` reject at once with {@link BackpressureError}, and the event does not run.
+   */
   deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]> {
     try {
       return this.#deliver(originHash, event, OUTPUTS) as Promise<Buffer[]>;
@@ -238,7 +242,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  /** The same; resolves with the outputs and their links. */
+  /** The same, with the same limit; resolves with the outputs and their links. */
   deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]> {
     try {
       return this.#deliver(originHash, event, CAUSAL) as Promise<CausalEvent[]>;
@@ -249,7 +253,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
 
   /**
    * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. What
-   * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch.
+   * the mailbox has no room for follows as it drains; then events delivered later may run before the end of the batch. For
+   * another node it keeps within what may wait (see {@link DaemonRuntime.deliver}), unless other events take that up.
    */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
@@ -259,7 +264,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return await this.#dispatcher.deliverMany(origin, checked);
   }
 
-  /** Calls a daemon on any node; resolves with its outputs. */
+  /** Calls a daemon on any node; resolves with its outputs. What may wait is limited, see {@link DaemonRuntime.deliver}. */
   call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]> {
     try {
       const origin = u64(daemonArea, 'originHash', originHash);
@@ -290,6 +295,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Sends to a daemon on any node; resolves when its host has the event in the mailbox. It waits for that for 60 s; then it
    * rejects with `ERR_DAEMON_MAILBOX_FULL` when the host had no room for it, and with `ERR_DAEMON_PEER_LOST` while none answers.
+   * What may wait is limited, see {@link DaemonRuntime.deliver}.
    */
   send(originHash: bigint, payload: Uint8Array): Promise<void> {
     try {
