@@ -68,7 +68,8 @@ interface MigrationOptions {
     /**
      * Moves the daemon's key, sealed to the target. Default `true`. With `false` the daemon has at the target the key that
      * {@link DaemonRuntime.registerMigrationTargetIdentity} gave it there. With none it runs, but cannot sign or subscribe
-     * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again.
+     * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again, at most 16 times after each other until a target has its key; the
+     * next move fails with `identity-transport-failed`.
      */
     transportIdentity?: boolean;
     /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
@@ -509,8 +510,8 @@ type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ER
  * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
  *   Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
- * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
- *   Carries `outcome`, `detail`.
+ * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there, or
+ *   the daemon was handed over 16 times without it. Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready, or never had
  *   room. Carries `outcome`, `attempts`.
  * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
@@ -545,8 +546,8 @@ type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT
  * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
  *   `outcome`, `detail`.
  * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
- * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
- *   `outcome`, `detail`.
+ * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there, or the daemon
+ *   was handed over 16 times without it. Carries `outcome`, `detail`.
  * - `not-ready-timeout`: The target was asked `attempts` times and never became ready, or never had room. Carries
  *   `outcome`, `attempts`.
  * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.
@@ -2190,9 +2191,9 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     /**
      * Sends to a daemon on any node; resolves when its host has the event in the mailbox. It waits for that for 60 s; then it
      * rejects with `ERR_DAEMON_MAILBOX_FULL` when the host had no room for it, and with `ERR_DAEMON_PEER_LOST` while none answers.
+     * What may wait is limited, see {@link DaemonRuntime.deliver}.
      */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
-     * What may wait is limited, see {@link DaemonRuntime.deliver}.
     /**
      * The node id of a daemon's host; `null` when those that were asked know of none: in the mesh that this node joined the members
      * that keep the address, and every peer that is no member of it, for what that peer itself hosts: a node that only

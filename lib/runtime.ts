@@ -532,6 +532,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   readonly #liveDispatcher = (): Dispatcher => this.#live(this.#dispatcher);
+  readonly #nursery: Nursery = { runtime: this, live: this.#liveDispatcher };
   #live<T>(value?: T): T {
     if (this.#shutdown !== undefined) {
       throw new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });
