@@ -404,7 +404,7 @@ test('DaemonContext', async () => {
   let complaints: string[] | undefined;
   const handle = await rt.spawnWithDaemon(Identity.generate(), {
     process: async (_, context: DaemonContext) => {
-      complaints = unknown(context.constructor as typeof Object, { ...table, publish });
+      complaints = unknown(context.constructor, { ...table, publish });
       complaints.push(...(await fuzz(context, table, DAEMON)));
       complaints.push(...(await fuzz(context, { publish }, CHANNEL)));
     },
