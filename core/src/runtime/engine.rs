@@ -438,6 +438,7 @@ impl Engine {
             streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
             streams_out: self.routes.len(),
             streams_through: self.forwards.len(),
+            signed_claims: self.daemons.iter().filter(|(_, slot)| slot.claim.is_some()).count(),
             pointers: self.pointers.len(),
             held_bytes: self.streams().map(|(_, _, stream)| stream.held_bytes()).sum(),
             kept_bytes: self.streams().map(|(_, _, stream)| stream.kept_bytes()).sum(),
@@ -480,6 +481,8 @@ pub struct Census {
     /// Streams of others that are sent on.
     pub streams_through: usize,
     /// Daemons of which it is remembered where they went.
+    /// Claims of them that are at hand to be shown.
+    pub signed_claims: usize,
     pub pointers: usize,
     /// Bytes of events that wait for one before them, or for room.
     pub held_bytes: usize,

@@ -24,6 +24,7 @@ mod driven;
 mod ends;
 mod events;
 mod failures;
+mod far_claims;
 mod floods;
 mod forged;
 mod forged_streams;
