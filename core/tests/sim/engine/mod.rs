@@ -11,6 +11,7 @@ mod attempts;
 mod bare_places;
 mod believed;
 mod beside;
+mod callers;
 mod chain;
 mod channels;
 mod claims;
