@@ -11,6 +11,8 @@ mod moving;
 mod net;
 mod nodes;
 mod revocations;
+#[path = "../sim/seeds.rs"]
+mod seeds;
 mod simulation;
 mod slow;
 mod tokens;
