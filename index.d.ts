@@ -68,7 +68,8 @@ interface MigrationOptions {
     /**
      * Moves the daemon's key, sealed to the target. Default `true`. With `false` the daemon has at the target the key that
      * {@link DaemonRuntime.registerMigrationTargetIdentity} gave it there. With none it runs, but cannot sign or subscribe
-     * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again.
+     * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again, at most 16 times after each other until a target has its key; the
+     * next move fails with `identity-transport-failed`.
      */
     transportIdentity?: boolean;
     /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */
@@ -515,8 +516,8 @@ type DaemonErrorCode = 'ERR_DAEMON_NOT_READY' | 'ERR_DAEMON_SHUTTING_DOWN' | 'ER
  * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
  *   Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
- * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
- *   Carries `outcome`, `detail`.
+ * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there, or
+ *   the daemon was handed over 16 times without it. Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready, or never had
  *   room. Carries `outcome`, `attempts`.
  * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
@@ -551,8 +552,8 @@ type MigrationErrorCode = 'ERR_MIGRATION_NOT_READY' | 'ERR_MIGRATION_FACTORY_NOT
  * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
  *   `outcome`, `detail`.
  * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
- * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
- *   `outcome`, `detail`.
+ * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there, or the daemon
+ *   was handed over 16 times without it. Carries `outcome`, `detail`.
  * - `not-ready-timeout`: The target was asked `attempts` times and never became ready, or never had room. Carries
  *   `outcome`, `attempts`.
  * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.
@@ -2026,7 +2027,8 @@ interface DaemonFactoryContext {
  * An event with its place in the history of its origin. Valid after `process` returned.
  *
  * Links in a daemon's chain are its outputs. What arrives by `call`, `send` or `context.send` is no output: its `sequence`
- * counts what its sender's node sent, and `parentHash` and `horizon` are `0n`. With `deliverCausal` they are what was given.
+ * counts what its sender's node sent, and `parentHash` and `horizon` are `0n`. With `deliver` and `deliverCausal`, `originHash` and
+ * `sequence` are what was given, and `parentHash` and `horizon` are `0n` as well: a {@link DeliveredEvent} has neither.
  *
  * @public
  */
@@ -2115,7 +2117,8 @@ declare class MigrationHandle {
     waitWithTimeout(ms: Millis): Promise<void>;
     /**
      * Gives the move up. Resolves when the daemon is live on the source again; rejects with kind `wrong-phase` when it was
-     * handed over already, or the move is over.
+     * handed over already, or the move is over, and with what {@link MigrationHandle.wait} rejects with when the move failed
+     * meanwhile and nobody can say that the daemon is there.
      */
     cancel(): Promise<void>;
     /** Each phase once, in order, from the present one on. Ends with the move and never throws. */
@@ -2147,7 +2150,10 @@ declare class MigrationHandle {
 declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements AsyncDisposable {
     #private;
     private constructor();
-    /** The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`). */
+    /**
+     * The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`), and none once it was shut down
+     * (`ERR_MESH_SHUT_DOWN`).
+     */
     static create(mesh: MeshNode, options?: DaemonRuntimeOptions): DaemonRuntime;
     /** The mesh node below. */
     get mesh(): MeshNode;
@@ -2181,21 +2187,27 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     stop(originHash: bigint): Promise<void>;
     /** An encoded snapshot of a daemon of this runtime; `null` of a stateless one. */
     snapshot(originHash: bigint): Promise<Buffer | null>;
-    /** Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. */
+    /**
+     * Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. Towards another node
+     * it waits while the daemon has no room, as all that this one has for it, up to 65 536 events and 64 MiB: beyond that `deliver`,
+     * `call` and `send` reject at once with {@link BackpressureError}, and the event does not run.
+     */
     deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]>;
-    /** The same; resolves with the outputs and their links. */
+    /** The same, with the same limit; resolves with the outputs and their links. */
     deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]>;
     /**
      * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
      * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
-     * no room for follows as it drains; then events delivered later may run before the end of the batch.
+     * no room for follows as it drains; then events delivered later may run before the end of the batch. For another node it
+     * keeps within what may wait (see {     link DaemonRuntime.deliver}), unless other events take that up.
      */
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
-    /** Calls a daemon on any node; resolves with its outputs. */
+    /** Calls a daemon on any node; resolves with its outputs. What may wait is limited, see {@link DaemonRuntime.deliver}. */
     call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]>;
     /**
      * Sends to a daemon on any node; resolves when its host has the event in the mailbox. It waits for that for 60 s; then it
      * rejects with `ERR_DAEMON_MAILBOX_FULL` when the host had no room for it, and with `ERR_DAEMON_PEER_LOST` while none answers.
+     * What may wait is limited, see {@link DaemonRuntime.deliver}.
      */
     send(originHash: bigint, payload: Uint8Array): Promise<void>;
     /**

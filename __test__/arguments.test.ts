@@ -276,7 +276,15 @@ function event(): Parameter {
   return { path: 'event', good, wrong };
 }
 
-/** Calls with each wrong value in turn; gives what was not refused as it should be. */
+/** A value that is wrong for a parameter. */
+function wrongFor({ also = [], wrong = {} }: Parameter): unknown {
+  return Object.entries({ ...WRONG, ...wrong }).find(([kind]) => !also.includes(kind))?.[1];
+}
+
+/**
+ * Calls with each wrong value in turn, once with the right ones behind it and once with wrong ones: the first that is wrong is
+ * named. Gives what was not refused as it should be.
+ */
 async function accepted(
   run: (...args: unknown[]) => unknown,
   parameters: readonly Parameter[],
@@ -284,25 +292,36 @@ async function accepted(
   asynchronous: boolean,
 ): Promise<string[]> {
   const complaints: string[] = [];
-  for (const [index, { path, also = [], wrong = {}, optional: maybe = false }] of parameters.entries()) {
+  const cases = [...parameters.entries()].flatMap(([index, parameter]) => {
+    const { also = [], wrong = {}, optional: maybe = false } = parameter;
     const values = { ...WRONG, ...(maybe ? {} : { undefined }), ...wrong };
-    for (const [kind, value] of Object.entries(values)) {
-      if (also.includes(kind)) continue;
-      const args = parameters.map(({ good }, at) => (at === index ? value : good));
-      const complain = (what: string): void => void complaints.push(`${path} = ${kind}: ${what}`);
-      let outcome: unknown;
-      try {
-        outcome = run(...args);
-        if (asynchronous) {
-          await (outcome as Promise<unknown>);
-        }
-        complain('accepted');
-      } catch (error) {
-        if (asynchronous && outcome === undefined) complain('thrown, not rejected');
-        const { code: found, message } = error as { code?: string; message: string };
-        if (!code.test(String(found))) complain(`${String(found)} ${message}`);
-        else if (!message.startsWith(path) && !message.startsWith('unknown option')) complain(message);
+    const before = parameters.slice(0, index).map(({ good }) => good);
+    const behind = parameters.slice(index + 1);
+    return Object.entries(values)
+      .filter(([kind]) => !also.includes(kind))
+      .flatMap(([kind, value]) => [
+        { parameter, kind, args: [...before, value, ...behind.map(({ good }) => good)] },
+        { parameter, kind: `${kind}, and more`, args: [...before, value, ...behind.map(wrongFor)] },
+      ]);
+  });
+  for (const {
+    parameter: { path },
+    kind,
+    args,
+  } of cases) {
+    const complain = (what: string): void => void complaints.push(`${path} = ${kind}: ${what}`);
+    let outcome: unknown;
+    try {
+      outcome = run(...args);
+      if (asynchronous) {
+        await (outcome as Promise<unknown>);
       }
+      complain('accepted');
+    } catch (error) {
+      if (asynchronous && outcome === undefined) complain('thrown, not rejected');
+      const { code: found, message } = error as { code?: string; message: string };
+      if (!code.test(String(found))) complain(`${String(found)} ${message}`);
+      else if (!message.startsWith(path) && !message.startsWith('unknown option')) complain(message);
     }
   }
   return complaints;
@@ -330,6 +349,7 @@ function unknown({ prototype }: { readonly prototype: object }, table: Table): s
 }
 
 const DAEMON = /^ERR_DAEMON_INVALID_ARGUMENT$/;
+const CHANNEL = /^(ERR_CHANNEL_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
 
 let nodes: [Node, Node];
 
@@ -369,8 +389,7 @@ test('MeshNode', async () => {
   expect(await fuzz(nodes[0].mesh, { ...own, ...EMITTER }, code)).toEqual([]);
   const owned = { registerChannel, unregisterChannel };
   const channels = { ...owned, subscribeChannel, unsubscribeChannel, publish, messages } as Table;
-  const channelCodes = /^(ERR_CHANNEL_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
-  expect(await fuzz(nodes[0].mesh, channels, channelCodes)).toEqual([]);
+  expect(await fuzz(nodes[0].mesh, channels, CHANNEL)).toEqual([]);
   const tokenCodes = /^(ERR_MESH_INVALID_ARGUMENT|ERR_TOKEN_INVALID_FORMAT)$/;
   expect(await fuzz(nodes[0].mesh, { revoke: revoke! }, tokenCodes)).toEqual([]);
 });
@@ -388,15 +407,18 @@ test('DaemonHandle and MigrationHandle', async () => {
 
 test('DaemonContext', async () => {
   const [{ rt }] = nodes;
-  const table = {
+  const { publish, ...table } = {
     call: [u64('originHash'), bytes('payload')],
     send: [u64('originHash'), bytes('payload')],
+    publish: MESH.publish!,
     sign: [bytes('message')],
   };
   let complaints: string[] | undefined;
   const handle = await rt.spawnWithDaemon(Identity.generate(), {
     process: async (_, context: DaemonContext) => {
-      complaints = await fuzz(context, table, DAEMON);
+      complaints = unknown(context.constructor, { ...table, publish });
+      complaints.push(...(await fuzz(context, table, DAEMON)));
+      complaints.push(...(await fuzz(context, { publish }, CHANNEL)));
     },
   });
   await handle.call(Buffer.alloc(1));

@@ -3,7 +3,7 @@
 import { Identity } from 'mesh-daemon';
 import type { CausalEvent, DaemonContext, MeshDaemon } from 'mesh-daemon';
 import { gate } from './helpers/gates';
-import { closeAll, Counter, deferred, node, type Node } from './helpers/nodes';
+import { closeAll, Counter, deferred, failure, node, type Node } from './helpers/nodes';
 
 afterEach(closeAll);
 
@@ -153,4 +153,19 @@ test('hazard 65: moving it on before its former host has cleaned up waits for th
   await (await second).wait();
   expect((await a.rt.call(originHash, Buffer.from('y')))[0]?.toString()).toBe('2:y');
   expect([b.rt.daemonCount(), c.rt.daemonCount()]).toEqual([0, 1]);
+});
+
+test('a daemon is moved 16 times without its key; then nobody would believe the next host, and it stays', async () => {
+  const [a, b] = (await meshOf(2)) as [Node, Node];
+  const { originHash } = await a.rt.spawn('counter', Identity.generate());
+  const move = async (moves: number, transportIdentity: boolean): Promise<void> => {
+    const [from, to] = moves % 2 === 0 ? [a, b] : [b, a];
+    await (await from.rt.migrate(originHash, to.id, { transportIdentity })).wait();
+  };
+  for (let moves = 0; moves < 16; moves += 1) await move(moves, false);
+  const error = await failure(move(16, false));
+  expect(error).toMatchObject({ kind: 'identity-transport-failed', outcome: 'source' });
+  expect(error.detail).toContain("hand-overs without the daemon's key, of which there may be 1 to 16");
+  expect(await a.rt.call(originHash, Buffer.from('x'))).toEqual([Buffer.from('1:x')]);
+  expect([a.rt.daemonCount(), b.rt.daemonCount()]).toEqual([1, 0]);
 });

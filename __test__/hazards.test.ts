@@ -323,6 +323,23 @@ test('waits for a move that were given up keep no process alive', async () => {
   expect(out.split('\n')).toEqual(['TimeoutError', 'TimeoutError', 'TimeoutError']);
 });
 
+test('subscribing and leaving that were given up keep no process alive', async () => {
+  const out = await script(`
+    const [a, b] = [await make(), await make()];
+    const rt = DaemonRuntime.create(a);
+    rt.start();
+    // The other was not started, so it answers nothing.
+    await Promise.all([a.start(), a.connect(b.localAddr())]);
+    const h = await rt.spawnWithDaemon(Identity.generate(), { process: () => {} });
+    for (const method of ['subscribeChannel', 'unsubscribeChannel']) {
+      const limit = { signal: AbortSignal.timeout(5) };
+      await rt[method](h.originHash, b.nodeId(), 'room', limit).catch((e) => console.log(e.name));
+    }
+    setTimeout(() => { console.log('still alive'); process.exit(); }, 5000).unref();
+    a.unref(); b.unref();`);
+  expect(out.split('\n')).toEqual(['TimeoutError', 'TimeoutError']);
+});
+
 describe('hazards 12 and 20, requirement 134: what is left of stopped daemons', () => {
   // Counted are objects, native and JavaScript ones: memory of a process says little about them.
   const prelude = `

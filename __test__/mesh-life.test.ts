@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { MeshNode } from 'mesh-daemon';
+import { DaemonRuntime, MeshNode } from 'mesh-daemon';
+import { any, thrown } from './helpers/nodes';
 
 const ROOT = join(__dirname, '..');
 const PSK = '11'.repeat(32);
@@ -28,6 +29,21 @@ function program(script: string): {
     exit: once(child, 'exit').then(([code]) => code as number),
   };
 }
+
+test('a node that ends, or has ended, gets no runtime', async () => {
+  const mesh = await MeshNode.create({ bindAddr: '127.0.0.1:0', psk: PSK });
+  const runtime = DaemonRuntime.create(mesh);
+  const ending = mesh.shutdown();
+  const create = (): unknown => DaemonRuntime.create(mesh);
+  expect(thrown(create)).toMatchObject({ code: 'ERR_MESH_SHUT_DOWN' });
+  // What is wrong with the call is told before.
+  expect(thrown(() => DaemonRuntime.create(mesh, any({ silenceMs: 1 })))).toMatchObject({
+    code: 'ERR_DAEMON_INVALID_ARGUMENT',
+  });
+  await ending;
+  expect(thrown(create)).toMatchObject({ code: 'ERR_MESH_SHUT_DOWN' });
+  expect(runtime.isReady()).toBe(false);
+});
 
 describe('the process', () => {
   test('ends by itself after shutdown (hazard 18)', async () => {

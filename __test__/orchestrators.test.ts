@@ -3,10 +3,10 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import {
   Identity,
+  MigrationError,
   setLogger,
   type DaemonRuntimeOptions,
   type LogRecord,
-  type MigrationError,
   type MigrationEvent,
   type MigrationPhase,
 } from 'mesh-daemon';
@@ -207,6 +207,23 @@ test('a third node cancels, and its driving ends with the source resumed', async
   expect(await c.rt.call(origin, payload)).toEqual([Buffer.from('2:x')]);
   expect([a, b].flatMap(({ rt }) => rt.migrations())).toEqual([]);
   await (await c.rt.startMigration(origin, a.id, b.id)).wait();
+});
+
+test('a cancel that the loss of the source overtakes tells of that, and of no hand-over', async () => {
+  const { a, b, c, origin } = await three({ orchestrators: 'any' });
+  gate(b.rt, 'Reserve');
+  const cancelled = gate(a.rt, 'Cancel');
+  const move = await c.rt.startMigration(origin, a.id, b.id);
+  const waiting = failure(move.wait());
+  const cancelling = failure(move.cancel());
+  await cancelled.reached;
+  await a.mesh.shutdown();
+  const error = await cancelling;
+  expect(error).toBeInstanceOf(MigrationError);
+  const { kind, outcome, message } = await waiting;
+  expect(error).toMatchObject({ kind, outcome, message });
+  expect([kind, outcome]).not.toEqual(['wrong-phase', 'target']);
+  expect(['unknown', 'lost']).toContain(outcome);
 });
 
 // Its own handlers cannot be missing here: what can be is the runtime, and that is told to whoever asks, their log, and those

@@ -231,3 +231,59 @@ test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let
   expect(told).toEqual(['stopped']);
   expect(await next.call(payload)).toEqual([Buffer.from('next')]);
 });
+
+test.each(['runtime', 'mesh', 'at once'])(
+  'what a factory makes for a spawn while its runtime ended meanwhile is told so: %s',
+  async (by) => {
+    const told: string[] = [];
+    const { mesh, rt } = await node();
+    const begun = deferred();
+    const made = deferred();
+    const gone = deferred();
+    rt.registerFactory('late', async () => {
+      begun.resolve();
+      await made.promise;
+      return {
+        process: () => payload,
+        onStop: (reason: string) => {
+          told.push(reason);
+          gone.resolve();
+        },
+      };
+    });
+    const spawning = failure(rt.spawn('late', Identity.generate()));
+    await begun.promise;
+    const ending = (by === 'mesh' ? mesh : rt).shutdown();
+    // Also while it ends.
+    if (by !== 'at once') await ending;
+    else made.resolve();
+    expect(await spawning).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });
+    made.resolve();
+    await gone.promise;
+    expect(told).toEqual(['shutdown']);
+  },
+);
+
+test("what a factory throws or returns amiss when its runtime has ended is nobody's", async () => {
+  const { rt } = await node();
+  const begun = deferred();
+  const made = deferred();
+  const results = [
+    (): unknown => 5,
+    (): never => {
+      throw new Error('late');
+    },
+  ];
+  rt.registerFactory('late', async () => {
+    const result = results.pop()!;
+    if (results.length === 0) begun.resolve();
+    await made.promise;
+    return result() as MeshDaemon;
+  });
+  const spawning = [1, 2].map(() => failure(rt.spawn('late', Identity.generate())));
+  await begun.promise;
+  await rt.shutdown();
+  for (const error of await Promise.all(spawning)) expect(error).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });
+  made.resolve();
+  await new Promise(setImmediate);
+});

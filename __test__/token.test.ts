@@ -19,10 +19,18 @@ function issue(
   return issuer.issueToken({ subject: holder.entityId, scope, channel: CHANNEL, ttlSeconds: 60, ...more });
 }
 
-/** A token whose time is over, made of a good one: its signature does not fit any more. */
+/** A good token with one byte changed: its signature does not fit any more. */
 function changed(token: Token, at: number, value: number): Buffer {
   const bytes = token.toBuffer();
   bytes[at] = value;
+  return bytes;
+}
+
+/** The token that its issuer would have signed so many seconds earlier (or later, if negative). */
+function issuedEarlier(token: Token, seconds: number): Buffer {
+  const bytes = token.toBuffer();
+  for (const at of [80, 88]) bytes.writeBigUInt64LE(bytes.readBigUInt64LE(at) - BigInt(seconds), at);
+  issuer.sign(bytes.subarray(0, 105)).copy(bytes, 105);
   return bytes;
 }
 
@@ -156,6 +164,8 @@ describe('passing a token on', () => {
 
   test.each([
     ['invalid_signature', () => delegateToken(third, changed(parent(), 64, 31), third.entityId, ['subscribe'])],
+    ['expired', () => delegateToken(third, issuedEarlier(parent(), YEAR), third.entityId, ['subscribe'])],
+    ['not_yet_valid', () => delegateToken(third, issuedEarlier(parent(), -YEAR), third.entityId, ['subscribe'])],
     ['not_authorized', () => delegateToken(third, parent(), third.entityId, ['subscribe'])],
     ['delegation_not_allowed', () => delegateToken(holder, issue(), third.entityId, ['subscribe'])],
     ['delegation_exhausted', () => delegateToken(holder, issue(['delegate']), third.entityId, ['subscribe'])],
@@ -222,6 +232,19 @@ describe('the tokens of an identity', () => {
         keeper.installToken(changed(issue(), 64, 31));
       }),
     ).toMatchObject({ kind: 'invalid_signature' });
+    for (const [kind, seconds] of [
+      ['expired', YEAR],
+      ['not_yet_valid', -YEAR],
+    ] as const) {
+      const untimely = issuedEarlier(issue(), seconds);
+      expect(Token.parse(untimely).verify()).toBe(true);
+      expect(Token.parse(untimely).isExpired()).toBe(kind === 'expired');
+      const error = thrown(() => {
+        keeper.installToken(untimely);
+      });
+      expect(error).toBeInstanceOf(TokenError);
+      expect(error).toMatchObject({ kind, code: `ERR_TOKEN_${kind.toUpperCase()}` });
+    }
     expect(
       thrown(() => {
         keeper.installToken(Buffer.alloc(169));

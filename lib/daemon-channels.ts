@@ -24,11 +24,9 @@ export async function subscribeDaemon(
   const origin = u64(daemonArea, 'originHash', originHash);
   const { publisher: from, channel: name, queueGroup, token, signal } = readSubscribe(publisher, channel, options);
   const dispatcher = live();
-  await abortable(signal, () =>
-    settledBy(dispatcher, origin, (ticket) => {
-      native.runtimeSubscribe(dispatcher.id, ticket, origin, from, name, queueGroup, token);
-    }),
-  );
+  await settledBy(dispatcher, origin, signal, (ticket) => {
+    native.runtimeSubscribe(dispatcher.id, ticket, origin, from, name, queueGroup, token);
+  });
 }
 
 /** Has a daemon of a runtime leave a channel. */
@@ -42,11 +40,9 @@ export async function unsubscribeDaemon(
   const origin = u64(daemonArea, 'originHash', originHash);
   const { publisher: from, channel: name, queueGroup, signal } = readUnsubscribe(publisher, channel, options);
   const dispatcher = live();
-  await abortable(signal, () =>
-    settledBy(dispatcher, origin, (ticket) => {
-      native.runtimeUnsubscribe(dispatcher.id, ticket, origin, from, name, queueGroup);
-    }),
-  );
+  await settledBy(dispatcher, origin, signal, (ticket) => {
+    native.runtimeUnsubscribe(dispatcher.id, ticket, origin, from, name, queueGroup);
+  });
 }
 
 /** What a daemon of a runtime has subscribed to. */
@@ -74,6 +70,27 @@ export function subscriptionEvent(notice: SubscriptionNotice): DaemonSubscriptio
   return { type: 'ended', ...of, error };
 }
 
-function settledBy(dispatcher: Dispatcher, origin: bigint, begin: (ticket: number) => void): Promise<undefined> {
-  return dispatcher.start(origin, begin, () => undefined);
+/** Waits for what `begin` starts, until the signal says otherwise: it goes on then, and nobody is told. */
+function settledBy(
+  dispatcher: Dispatcher,
+  origin: bigint,
+  signal: AbortSignal | undefined,
+  begin: (ticket: number) => void,
+): Promise<undefined> {
+  let ticket = -1;
+  return abortable(
+    signal,
+    () =>
+      dispatcher.start(
+        origin,
+        (number) => {
+          ticket = number;
+          begin(number);
+        },
+        () => undefined,
+      ),
+    () => {
+      dispatcher.tickets.take(ticket);
+    },
+  );
 }

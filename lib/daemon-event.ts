@@ -6,13 +6,10 @@ import { inspect, type InspectOptions } from 'node:util';
 import { readPublish, type Publishing } from './channels';
 import { turnBegan } from './dispatcher-turn';
 import { DaemonError } from './errors/index';
-import type { Block } from './runtime-scratch';
+import { EVENT, HEADER, type Block } from './runtime-scratch';
 import type { PublishOptions, PublishReport } from './types/channels';
 import type { CausalEvent, DaemonContext } from './types/daemon';
 import { bytes, daemonArea, u64 } from './validate/index';
-
-const HEADER = 64;
-const EVENT = 64;
 
 /** An event, either packed in a block or made here. */
 export class Event implements CausalEvent {

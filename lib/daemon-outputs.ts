@@ -5,6 +5,7 @@ import { Buffer } from 'node:buffer';
 import { types } from 'node:util';
 import { DaemonError } from './errors/index';
 import type { ThrownRecord } from './native';
+import { MOST_OUTPUTS } from './runtime-scratch';
 import { isDetached, kindOf } from './validate/index';
 
 /** Longer texts are cut before they travel. */
@@ -54,6 +55,7 @@ export function outcomeOf(returned: unknown): Outcome {
   if (!Array.isArray(returned)) return invalid(kindOf(returned));
   const outputs: Buffer[] = [];
   for (const output of returned as unknown[]) {
+    if (outputs.length === MOST_OUTPUTS) return invalidOutput(tooMany(returned.length));
     if (!types.isUint8Array(output)) return invalid(`an array with ${kindOf(output)}`);
     if (!isOwn(output)) return invalid('an array with a shared or detached');
     outputs.push(copyOf(output));
@@ -68,8 +70,18 @@ export function isOwn(bytes: Uint8Array): boolean {
   return bytes.byteLength > 0 || !isDetached(bytes.buffer);
 }
 
+function tooMany(count: number): string {
+  const most = String(MOST_OUTPUTS);
+  return `${count > MOST_OUTPUTS ? String(count) : `more than ${most}`} outputs of one event, of which there may be ${most}`;
+}
+
 function invalid(what: string): Failed {
-  const message = `process must return Uint8Arrays or nothing, got ${what}${what.endsWith('detached') ? ' Uint8Array' : ''}`;
+  return invalidOutput(
+    `process must return Uint8Arrays or nothing, got ${what}${what.endsWith('detached') ? ' Uint8Array' : ''}`,
+  );
+}
+
+function invalidOutput(message: string): Failed {
   const error = new DaemonError(message, { code: 'ERR_DAEMON_INVALID_OUTPUT' });
   return new Failed(error, { invalidOutput: true, name: 'TypeError', message });
 }

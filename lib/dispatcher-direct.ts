@@ -244,8 +244,8 @@ export class Direct {
     scratch.address(emitter, sequence, 0n);
     scratch.begin();
     scratch.outputs(outputs);
-    native.runtimeDirectRan(nativeId, record.slot, record.generation, wantLinks, scratch.large);
-    const links = wantLinks ? scratch.inLongs.slice(0, 4 * outputs.length) : undefined;
+    const beyond = native.runtimeDirectRan(nativeId, record.slot, record.generation, wantLinks, scratch.large);
+    const links = wantLinks ? scratch.links(outputs.length, beyond) : undefined;
     if (record.lease === 0) this.#host.tell();
     return links;
   }

@@ -6,7 +6,7 @@ import { copyOf, isOwn, isThenable, thrownRecord } from './daemon-outputs';
 import { DaemonRecord } from './dispatcher-record';
 import { nextTurn } from './dispatcher-turn';
 import type { Scratch } from './runtime-scratch';
-import type { ConstructWork, PlainWork, ReadStateWork, RestoreWork } from './runtime-work';
+import type { ConstructWork, PlainWork, ReadStateWork, RestoreWork, RetireWork } from './runtime-work';
 import type { DaemonFactory, MeshDaemon, StopReason } from './types/daemon';
 import { types } from 'node:util';
 
@@ -30,14 +30,21 @@ interface Host extends ContextHost {
   schedule(): void;
 }
 
+/** A factory has not settled. */
+interface Construction {
+  readonly generation: number;
+  /** Why what it makes is not wanted any more. */
+  ended: StopReason | undefined;
+}
+
 export class Life {
   readonly factories = new Map<string, DaemonFactory>();
   readonly #host: Host;
   readonly #slots: (DaemonRecord | undefined)[] = [];
   readonly #byOrigin = new Map<bigint, DaemonRecord>();
   readonly #brought = new Map<number, Instance>();
-  /** Generations by slot of daemons whose factory has not settled. */
-  readonly #constructing = new Map<number, number>();
+  /** By slot: daemons whose factory has not settled. */
+  readonly #constructing = new Map<number, Construction>();
   /** The spawn that a daemon belongs to until it is over. */
   readonly #spawns = new WeakMap<DaemonRecord, Instance>();
 
@@ -118,8 +125,11 @@ export class Life {
   }
 
   /** A daemon is given up whose factory has not settled. */
-  abandon({ slot, generation }: { readonly slot: number; readonly generation: number }): void {
-    if (this.#constructing.get(slot) === generation) this.#constructing.delete(slot);
+  abandon({ slot, generation, reason }: RetireWork): void {
+    const construction = this.#constructing.get(slot);
+    if (construction?.generation !== generation) return;
+    construction.ended = reason;
+    this.#constructing.delete(slot);
   }
 
   clear(): void {
@@ -135,7 +145,8 @@ export class Life {
     const { slot, generation, originHash, kind } = work;
     const entityId = copyOf(scratch.inbox.subarray(0, ENTITY_ID));
     const brought = this.#brought.get(work.ticket);
-    this.#constructing.set(slot, generation);
+    const construction: Construction = { generation, ended: undefined };
+    this.#constructing.set(slot, construction);
     this.#settle(
       () => {
         if (brought?.daemon !== undefined) return brought.daemon;
@@ -145,8 +156,8 @@ export class Life {
       },
       (made) => {
         const instance = checkedDaemon(made);
-        if (!this.#constructed(slot, generation)) {
-          tellStopped(instance, originHash, 'stopped');
+        if (!this.#constructed(slot, construction)) {
+          tellStopped(instance, originHash, construction.ended ?? 'stopped');
           return;
         }
         const record = new DaemonRecord(this.#host, slot, generation, originHash, entityId, kind, instance);
@@ -156,16 +167,19 @@ export class Life {
         native.runtimeConstructed(id, slot, generation);
       },
       (thrown) => {
-        this.#constructed(slot, generation);
+        this.#constructed(slot, construction);
         if (brought !== undefined) brought.thrown = { value: thrown };
         native.runtimeConstructed(id, slot, generation, thrownRecord(thrown));
+      },
+      (made) => {
+        if (faultOfDaemon(made) === null) tellStopped(made, originHash, construction.ended ?? 'shutdown');
       },
     );
   }
 
   /** Whether the daemon is still wanted. */
-  #constructed(slot: number, generation: number): boolean {
-    return this.#constructing.get(slot) === generation && this.#constructing.delete(slot);
+  #constructed(slot: number, construction: Construction): boolean {
+    return this.#constructing.get(slot) === construction && this.#constructing.delete(slot);
   }
 
   #restore(record: DaemonRecord, state: Buffer): void {
@@ -241,14 +255,23 @@ export class Life {
     give(id, slot, generation, offset, state.subarray(offset, offset + length));
   }
 
-  /** Calls code of the daemon's; a synchronous one costs no promise. What `done` throws counts as thrown by it. */
-  #settle<T>(run: () => T | PromiseLike<T>, done: (value: T) => void, failed: (thrown: unknown) => void): void {
+  /**
+   * Calls code of the daemon's; a synchronous one costs no promise. What `done` throws counts as thrown by it. Once the runtime has
+   * ended only `late` hears of it.
+   */
+  #settle<T>(
+    run: () => T | PromiseLike<T>,
+    done: (value: T) => void,
+    failed: (thrown: unknown) => void,
+    late?: (value: T) => void,
+  ): void {
     const finish = (act: () => void): void => {
       if (this.#host.closed) return;
       act();
       this.#host.schedule();
     };
     const complete = (value: T): void => {
+      if (this.#host.closed) late?.(value);
       finish(() => {
         try {
           done(value);

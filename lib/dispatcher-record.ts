@@ -2,11 +2,8 @@
 
 import { Event, type Context, type ContextDaemon, type ContextHost } from './daemon-event';
 import type { Outcome } from './daemon-outputs';
-import type { Block } from './runtime-scratch';
+import { EVENT, HEADER, type Block } from './runtime-scratch';
 import type { MeshDaemon } from './types/daemon';
-
-const HEADER = 64;
-const EVENT = 64;
 
 /** Takes what a promise came to. */
 export interface Settled {

@@ -40,6 +40,7 @@ let idOf: (mesh: MeshNode) => number;
 let endersOf: (mesh: MeshNode) => Set<() => Promise<void>>;
 let maxPayloadOf: (mesh: MeshNode) => number;
 let startedOf: (mesh: MeshNode) => boolean;
+let checkLive: (mesh: MeshNode) => void;
 
 onNotice('peer', ({ mesh, type, nodeId }) => {
   const node = live.get(mesh);
@@ -79,6 +80,9 @@ export class MeshNode extends Emitter<MeshNodeEvents> implements AsyncDisposable
     endersOf = (mesh) => mesh.#enders;
     maxPayloadOf = (mesh) => mesh.#maxPayload;
     startedOf = (mesh) => mesh.#started;
+    checkLive = (mesh) => {
+      mesh.#checkLive();
+    };
   }
 
   private constructor(key: typeof internal, id: number, maxPayload: number) {
@@ -407,6 +411,11 @@ export function endsWith(mesh: MeshNode, end: () => Promise<void>): () => void {
   const enders = endersOf(mesh);
   enders.add(end);
   return () => enders.delete(end);
+}
+
+/** Throws when a node ends or has ended: what is made on it from then on would not end with it. */
+export function checkMeshLive(mesh: MeshNode): void {
+  checkLive(mesh);
 }
 
 /** The largest payload of a node. */

@@ -171,7 +171,8 @@ export class MigrationHandle {
 
   /**
    * Gives the move up. Resolves when the daemon is live on the source again; rejects with kind `wrong-phase` when it was
-   * handed over already, or the move is over.
+   * handed over already, or the move is over, and with what {@link MigrationHandle.wait} rejects with when the move failed
+   * meanwhile and nobody can say that the daemon is there.
    */
   async cancel(): Promise<void> {
     const move = this.#move;
@@ -182,8 +183,8 @@ export class MigrationHandle {
       return Promise.race([ended, decided]);
     });
     if (over === 'decided') throw tooLate('the daemon was handed over already', { failure: undefined });
-    const outcome = over.failure?.fields?.outcome;
-    if (over.failure === undefined || outcome !== 'source') throw tooLate('the daemon was handed over already', over);
+    if (over.failure === undefined) throw tooLate('the daemon was handed over already', over);
+    if (over.failure.fields?.outcome !== 'source') raise(over);
   }
 
   /** Does something with the end of the move, which is waited for no longer than that takes. */

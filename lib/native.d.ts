@@ -583,9 +583,10 @@ export declare function runtimeDirectBegin(runtime: number, slot: number, genera
 
 /**
  * A direct event ran whose outputs the journal does not take, or whose links are wanted. Its link and outputs are in the
- * outbox. Throws what is wrong with them. The links of the outputs are left in the inbox, four numbers each.
+ * outbox. Throws what is wrong with them. The links of the outputs are left in the inbox, four numbers each; those that do not
+ * fit there are given back.
  */
-export declare function runtimeDirectRan(runtime: number, slot: number, generation: number, links: boolean, large?: Array<Uint8Array> | undefined | null): void
+export declare function runtimeDirectRan(runtime: number, slot: number, generation: number, links: boolean, large?: Array<Uint8Array> | undefined | null): BigUint64Array | null
 
 /**
  * The direct event did not settle at once; gives the number of the batch that it becomes, or -1 when the daemon is gone.
@@ -722,6 +723,29 @@ export interface ScopeOptions {
   kind: string
   /** Of tenants or regions. */
   names: Array<string>
+}
+
+/** How the buffers are laid out, for whoever makes them. */
+export declare function scratchLayout(): ScratchLayout
+
+/** The numbers of the layout. */
+export interface ScratchLayout {
+  /** Bytes of the header of either buffer. */
+  header: number
+  /** Bytes of one event's fixed fields. */
+  event: number
+  /** Bytes of the inbox. */
+  inbox: number
+  /** Bytes of the outbox. */
+  outbox: number
+  /** Where the bytes of outputs begin in the outbox. */
+  outputBytes: number
+  /** In place of a number of outputs: the event failed. */
+  failed: number
+  /** In place of a length: the output is in the list of large ones. */
+  large: number
+  /** Most outputs of one event. */
+  mostOutputs: number
 }
 
 /** What runs on a node. */

@@ -1,18 +1,24 @@
 /**
  * The two buffers of a runtime in which events and outputs cross in bulk; `src/runtime/scratch.rs` has the other end.
  *
- * The inbox is written by the native part, the outbox by this one, each only until the next native call.
+ * The inbox is written by the native part, the outbox by this one, each only until the next native call. Where what is, the native part says.
  */
 
 import { markAsUntransferable } from 'node:worker_threads';
+import { native } from './binding';
 
-const HEADER = 64;
-const INBOX = 128 * 1024;
-const OUTBOX = 256 * 1024;
+const layout = native.scratchLayout();
+/** Bytes of the header of either buffer. */
+export const HEADER = layout.header;
+/** Bytes of one event's fixed fields in the inbox. */
+export const EVENT = layout.event;
+/** Most outputs of one event: their number and lengths have room before {@link OUTPUT_BYTES}. */
+export const MOST_OUTPUTS = layout.mostOutputs;
 /** Where the bytes of outputs begin in the outbox. */
-const OUTPUT_BYTES = 64 * 1024;
-const FAILED = 0xffff_ffff;
-const LARGE = 0x8000_0000;
+const OUTPUT_BYTES = layout.outputBytes;
+const { inbox: INBOX, outbox: OUTBOX, failed: FAILED, large: LARGE } = layout;
+/** Bytes of a link. */
+const LINK = 32;
 /** Larger outputs cross as they are. */
 const SMALL_OUTPUT = 32 * 1024;
 
@@ -70,25 +76,35 @@ export class Scratch {
 
   /** Enters an event that failed. */
   failed(): void {
-    this.#outWords[this.#word++] = FAILED;
+    this.#put(FAILED);
   }
 
   /** Enters the outputs of an event; the bytes are copied. */
   outputs(outputs: readonly Uint8Array[]): void {
-    const words = this.#outWords;
-    words[this.#word++] = outputs.length;
+    this.#put(outputs.length);
     for (const output of outputs) {
       const length = output.length;
       if (length > SMALL_OUTPUT || this.#byte + length > OUTBOX) {
         this.#large ??= [];
-        words[this.#word++] = (LARGE | this.#large.length) >>> 0;
+        this.#put((LARGE | this.#large.length) >>> 0);
         this.#large.push(output);
       } else {
-        words[this.#word++] = length;
+        this.#put(length);
         this.outbox.set(output, this.#byte);
         this.#byte += length;
       }
     }
+  }
+
+  /** Never into the bytes of outputs, which come behind. */
+  #put(word: number): void {
+    if (this.#word >= OUTPUT_BYTES / 4) throw new RangeError('more lengths of outputs than have room');
+    this.#outWords[this.#word++] = word;
+  }
+
+  /** The links of so many outputs that ran here, four numbers each; `beyond` has those for which the inbox has no room. */
+  links(count: number, beyond: BigUint64Array | null): BigUint64Array {
+    return beyond ?? this.inLongs.slice(0, (LINK / 8) * count);
   }
 
   /** Outputs that did not fit. */

@@ -2,22 +2,22 @@
 
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
-import { DaemonHandle, internal as internalHandle } from './daemon';
+import type { DaemonHandle } from './daemon';
 import { publishMigration } from './diagnostics';
 import { subscribeDaemon, subscriptionEvent, subscriptionsOf, unsubscribeDaemon } from './daemon-channels';
 import { Dispatcher } from './dispatcher';
-import { faultOfDaemon } from './dispatcher-life';
 import { CAUSAL, OUTPUTS } from './dispatcher-tickets';
 import { drain, readDrainOptions } from './drain';
 import { Emitter } from './emitter';
 import { DaemonError, MigrationError } from './errors/index';
-import { identityHandle, signingHandle, type Identity } from './identity';
-import { endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
+import { signingHandle, type Identity } from './identity';
+import { checkMeshLive, endsWith, explained, maxPayload, meshHandle, type MeshNode } from './mesh';
 import { handleOf, Move, type MigrationHandle } from './migration';
 import { Moves, recover } from './moves';
 import { operation, rejected } from './operations';
 import { readHostConfig, readMigrationOptions, readRuntimeOptions } from './runtime-options';
 import type { DaemonNotice, GateNotice, MigrationNotice, SettleWork } from './runtime-work';
+import { spawn, spawnInstance, type Nursery } from './spawning';
 import type { CausalEvent, DaemonFactory, DeliveredEvent, MeshDaemon } from './types/daemon';
 import type { SubscribeOptions, UnsubscribeOptions } from './types/channels';
 import type { DrainOptions, DrainReport, MigrationInfo, MigrationOptions, MigrationPhase } from './types/migration';
@@ -79,6 +79,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     super(daemonArea, { migration: true, daemon: true, subscription: true });
     const meshId = meshHandle(daemonArea, 'mesh', mesh);
     const { config, admit, admitOrchestrator } = readRuntimeOptions(given, maxPayload(mesh));
+    checkMeshLive(mesh);
     this.#mesh = mesh;
     this.#moves = new Moves((failure, nodes) => explained(mesh, failure, nodes));
     this.#dispatcher = new Dispatcher(
@@ -108,7 +109,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     this.#unlink = endsWith(mesh, () => this.shutdown());
   }
 
-  /** The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`). */
+  /**
+   * The runtime of a mesh, which may have one at a time (`ERR_DAEMON_RUNTIME_EXISTS`), and none once it was shut down
+   * (`ERR_MESH_SHUT_DOWN`).
+   */
   static create(mesh: MeshNode, options?: DaemonRuntimeOptions): DaemonRuntime {
     return new DaemonRuntime(internal, mesh, options);
   }
@@ -164,7 +168,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
     signingHandle(daemonArea, 'identity', identity);
-    return await this.#spawn(checked, identity, undefined, readHostConfig(config));
+    return await spawn(this.#nursery, { kind: checked, identity, config: readHostConfig(config) });
   }
 
   /** Spawns a daemon with a ready instance. `factory`, when given, serves for others of its kind that arrive. */
@@ -174,7 +178,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    return await this.#spawnWith(identity, undefined, daemon, config, factory);
+    identityHandle(daemonArea, 'identity', identity);
+    return await spawnInstance(this.#nursery, identity, undefined, daemon, config, factory);
   }
 
   /** Spawns a daemon of a registered kind with the state of a snapshot of the same identity. */
@@ -187,7 +192,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const checked = name(daemonArea, 'kind', kind);
     signingHandle(daemonArea, 'identity', identity);
     const state = bytes(daemonArea, 'snapshot', snapshot);
-    return await this.#spawn(checked, identity, state, readHostConfig(config));
+    return await spawn(this.#nursery, { kind: checked, identity, snapshot: state, config: readHostConfig(config) });
   }
 
   /** The same with a ready instance. */
@@ -199,7 +204,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
     signingHandle(daemonArea, 'identity', identity);
-    return await this.#spawnWith(identity, bytes(daemonArea, 'snapshot', snapshot), daemon, config, factory);
+    const state = bytes(daemonArea, 'snapshot', snapshot);
+    return await spawnInstance(this.#nursery, identity, state, daemon, config, factory);
   }
 
   /** Stops a daemon of this runtime behind the events that it accepted. */
@@ -223,7 +229,11 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     );
   }
 
-  /** Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. */
+  /**
+   * Delivers an event to a daemon on any node; resolves with its outputs. Emitter and number are the caller's. Towards another node
+   * it waits while the daemon has no room, as all that this one has for it, up to 65 536 events and 64 MiB: beyond that `deliver`,
+   * `call` and `send` reject at once with {@link BackpressureError}, and the event does not run.
+   */
   deliver(originHash: bigint, event: DeliveredEvent): Promise<Buffer[]> {
     try {
       return this.#deliver(originHash, event, OUTPUTS) as Promise<Buffer[]>;
@@ -232,7 +242,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  /** The same; resolves with the outputs and their links. */
+  /** The same, with the same limit; resolves with the outputs and their links. */
   deliverCausal(originHash: bigint, event: DeliveredEvent): Promise<CausalEvent[]> {
     try {
       return this.#deliver(originHash, event, CAUSAL) as Promise<CausalEvent[]>;
@@ -244,7 +254,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
    * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
-   * no room for follows as it drains; then events delivered later may run before the end of the batch.
+   * no room for follows as it drains; then events delivered later may run before the end of the batch. For another node it
+   * keeps within what may wait (see {   link DaemonRuntime.deliver}), unless other events take that up.
    */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
@@ -254,7 +265,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return await this.#dispatcher.deliverMany(origin, checked);
   }
 
-  /** Calls a daemon on any node; resolves with its outputs. */
+  /** Calls a daemon on any node; resolves with its outputs. What may wait is limited, see {@link DaemonRuntime.deliver}. */
   call(originHash: bigint, payload: Uint8Array, options?: CallOptions): Promise<Buffer[]> {
     try {
       const origin = u64(daemonArea, 'originHash', originHash);
@@ -285,6 +296,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   /**
    * Sends to a daemon on any node; resolves when its host has the event in the mailbox. It waits for that for 60 s; then it
    * rejects with `ERR_DAEMON_MAILBOX_FULL` when the host had no room for it, and with `ERR_DAEMON_PEER_LOST` while none answers.
+   * What may wait is limited, see {@link DaemonRuntime.deliver}.
    */
   send(originHash: bigint, payload: Uint8Array): Promise<void> {
     try {
@@ -467,52 +479,6 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return this.#dispatcher.start(origin, begin, read);
   }
 
-  async #spawnWith(
-    identity: Identity,
-    snapshot: Uint8Array | undefined,
-    daemon: MeshDaemon,
-    config: DaemonInstanceConfig | undefined,
-    factory: DaemonFactory | undefined,
-  ): Promise<DaemonHandle> {
-    signingHandle(daemonArea, 'identity', identity);
-    const fault = faultOfDaemon(daemon);
-    if (fault !== null) throw daemonArea(`daemon must be ${fault}`);
-    const host = readHostConfig(config, true);
-    if (factory !== undefined) callable(daemonArea, 'factory', factory);
-    const kind = host.kind ?? (daemon.name === undefined ? undefined : name(daemonArea, 'daemon.name', daemon.name));
-    const handle = await this.#spawn(kind, identity, snapshot, host, daemon);
-    // The first factory of a kind serves for all that follow.
-    if (factory !== undefined && kind !== undefined && !this.#dispatcher.life.factories.has(kind)) {
-      this.registerFactory(kind, factory);
-    }
-    return handle;
-  }
-
-  async #spawn(
-    kind: string | undefined,
-    identity: Identity,
-    snapshot: Uint8Array | undefined,
-    config: ReturnType<typeof readHostConfig>,
-    daemon?: MeshDaemon,
-  ): Promise<DaemonHandle> {
-    const key = identityHandle(daemonArea, 'identity', identity);
-    this.#live();
-    const dispatcher = this.#dispatcher;
-    return await dispatcher.start(
-      identity.originHash,
-      (ticket) => {
-        native.runtimeSpawn(dispatcher.id, ticket, kind, key, config, snapshot, daemon !== undefined);
-      },
-      ({ slot = 0, generation = 0 }) => {
-        const live = (): void => void this.#live();
-        const { originHash, entityId } = identity;
-        const place = { live, host: dispatcher, slot, generation, originHash, entityId };
-        return new DaemonHandle(internalHandle, this, place);
-      },
-      { daemon },
-    );
-  }
-
   async #migrate(
     origin: bigint,
     source: bigint | undefined,
@@ -566,6 +532,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   }
 
   readonly #liveDispatcher = (): Dispatcher => this.#live(this.#dispatcher);
+  readonly #nursery: Nursery = { runtime: this, live: this.#liveDispatcher };
   #live<T>(value?: T): T {
     if (this.#shutdown !== undefined) {
       throw new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });

@@ -1,4 +1,5 @@
-// npm run sim -- --seeds N [--from S] [FILTER]: the simulation with many seeds. `npm test` runs a few fixed ones.
+// npm run sim -- --seeds N [--from S] [FILTER]: the simulations with many seeds, those of channels (`simulation::`) among them.
+// `npm test` runs a few fixed ones.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -19,6 +20,8 @@ const test = [
   'test-hooks',
   '--test',
   'sim',
+  '--test',
+  'channel',
   '--',
   '--nocapture',
 ];

@@ -137,7 +137,7 @@ error_table! {
     MigrationStateFailed = MigrationError "ERR_MIGRATION_STATE_FAILED" "state-failed" [outcome, detail];
     /// The daemon is on the move.
     MigrationAlreadyMigrating = MigrationError "ERR_MIGRATION_ALREADY_MIGRATING" "already-migrating" [outcome, originHash];
-    /// The daemon's key could not be sealed to the target or opened there.
+    /// The daemon's key could not be sealed to the target or opened there, or the daemon was handed over 16 times without it.
     MigrationIdentityTransportFailed = MigrationError "ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED" "identity-transport-failed" [outcome, detail];
     /// The target was asked `attempts` times and never became ready, or never had room.
     MigrationNotReadyTimeout = MigrationError "ERR_MIGRATION_NOT_READY_TIMEOUT" "not-ready-timeout" [outcome, attempts];

@@ -2,7 +2,7 @@
 //! nothing is allocated for a claimed length.
 
 use mesh_daemon_core::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-use mesh_daemon_core::directory::{Claim, ClaimBody};
+use mesh_daemon_core::directory::{Claim, ClaimBody, ClaimError};
 use mesh_daemon_core::identity::{
     EntityId, EntityKeypair, Epoch, Incarnation, Lineage, MigrationId, NodeId, OriginHash,
 };
@@ -323,4 +323,39 @@ fn a_chain_of_hand_overs_keeps_to_its_length_and_its_daemon() {
         .and_then(|claim| claim.hand_over(body(&other, &host, 2), &host))
         .expect("it is made");
     assert!(Claim::decode(&foreign.encode()).is_err());
+}
+
+#[test]
+fn a_hand_over_goes_on_in_epoch_and_life_and_takes_nothing_back() {
+    let (daemon, first, second) = (EntityKeypair::generate(), EntityKeypair::generate(), EntityKeypair::generate());
+    let held = ClaimBody { min_epoch: Epoch::new(4), ..body(&daemon, &first, 5) };
+    let next = |epoch: u64, min_epoch: u64, lineage: u128| {
+        let body = ClaimBody {
+            min_epoch: Epoch::new(min_epoch),
+            lineage: Lineage::new(lineage),
+            ..body(&daemon, &second, epoch)
+        };
+        let claim = Claim::sign(held, &daemon).and_then(|claim| claim.hand_over(body, &first)).expect("it is made");
+        Claim::decode(&claim.encode())
+    };
+    let broken = Err(ClaimError::BrokenChain);
+    for (epoch, min_epoch, lineage, why) in [
+        (6, 4, 5, "the next epoch"),
+        (6, 6, 5, "which refuses all before"),
+        (6, 6, 9, "and begins a new life, as a takeover does"),
+        (5 + (1 << 32), 4, 5, "the furthest that is believed"),
+    ] {
+        assert!(next(epoch, min_epoch, lineage).is_ok(), "{why}");
+    }
+    for (epoch, min_epoch, lineage, why) in [
+        (5, 4, 5, "no later"),
+        (4, 4, 5, "earlier"),
+        (6, 3, 5, "copies are let in again"),
+        (6, 7, 5, "it refuses itself"),
+        (6, 4, 9, "another life that does not refuse the one before"),
+        (7, 6, 9, "nor all of it"),
+        (5 + (1 << 32) + 1, 4, 5, "no number of moves leads there"),
+    ] {
+        assert_eq!(next(epoch, min_epoch, lineage), broken, "{why}");
+    }
 }

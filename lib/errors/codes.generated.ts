@@ -192,8 +192,8 @@ export type DaemonErrorCode =
  * - `ERR_MIGRATION_STATE_FAILED`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words.
  *   Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_ALREADY_MIGRATING`: The daemon is on the move. Carries `outcome`, `originHash`.
- * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there.
- *   Carries `outcome`, `detail`.
+ * - `ERR_MIGRATION_IDENTITY_TRANSPORT_FAILED`: The daemon's key could not be sealed to the target or opened there, or
+ *   the daemon was handed over 16 times without it. Carries `outcome`, `detail`.
  * - `ERR_MIGRATION_NOT_READY_TIMEOUT`: The target was asked `attempts` times and never became ready, or never had
  *   room. Carries `outcome`, `attempts`.
  * - `ERR_MIGRATION_DAEMON_NOT_FOUND`: No such daemon lives on the source. Carries `outcome`, `originHash`.
@@ -247,8 +247,8 @@ export type MigrationErrorCode =
  * - `state-failed`: The daemon's own `snapshot`, factory or `restore` failed; `detail` has its words. Carries
  *   `outcome`, `detail`.
  * - `already-migrating`: The daemon is on the move. Carries `outcome`, `originHash`.
- * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there. Carries
- *   `outcome`, `detail`.
+ * - `identity-transport-failed`: The daemon's key could not be sealed to the target or opened there, or the daemon
+ *   was handed over 16 times without it. Carries `outcome`, `detail`.
  * - `not-ready-timeout`: The target was asked `attempts` times and never became ready, or never had room. Carries
  *   `outcome`, `attempts`.
  * - `daemon-not-found`: No such daemon lives on the source. Carries `outcome`, `originHash`.

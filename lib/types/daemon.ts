@@ -99,7 +99,8 @@ export interface DaemonFactoryContext {
  * An event with its place in the history of its origin. Valid after `process` returned.
  *
  * Links in a daemon's chain are its outputs. What arrives by `call`, `send` or `context.send` is no output: its `sequence`
- * counts what its sender's node sent, and `parentHash` and `horizon` are `0n`. With `deliverCausal` they are what was given.
+ * counts what its sender's node sent, and `parentHash` and `horizon` are `0n`. With `deliver` and `deliverCausal`, `originHash` and
+ * `sequence` are what was given, and `parentHash` and `horizon` are `0n` as well: a {@link DeliveredEvent} has neither.
  *
  * @public
  */

@@ -24,7 +24,8 @@ export interface MigrationOptions {
   /**
    * Moves the daemon's key, sealed to the target. Default `true`. With `false` the daemon has at the target the key that
    * {@link DaemonRuntime.registerMigrationTargetIdentity} gave it there. With none it runs, but cannot sign or subscribe
-   * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again.
+   * (`ERR_IDENTITY_READ_ONLY`), and moves on only with `false` again, at most 16 times after each other until a target has its key; the
+   * next move fails with `identity-transport-failed`.
    */
   transportIdentity?: boolean;
   /** For how long a target that is not ready, or has no room, is asked again. Default 30 000; 0 never asks again. */

@@ -9,7 +9,7 @@ use napi::Result;
 use napi::bindgen_prelude::{BigInt, BigUint64Array, Env, Object, Uint8Array};
 use napi_derive::napi;
 
-use super::scratch::ThrownRecord;
+use super::scratch::{LINK, ThrownRecord};
 use super::{entry, origin_from, patience, ticket_from, ticket_number};
 use crate::error::Failure;
 
@@ -100,7 +100,8 @@ pub fn runtime_reserve(env: Env, runtime: u32, count: u32) -> Result<()> {
 }
 
 /// A direct event ran whose outputs the journal does not take, or whose links are wanted. Its link and outputs are in the
-/// outbox. Throws what is wrong with them. The links of the outputs are left in the inbox, four numbers each.
+/// outbox. Throws what is wrong with them. The links of the outputs are left in the inbox, four numbers each; those that do not
+/// fit there are given back.
 #[napi]
 pub fn runtime_direct_ran(
     env: Env,
@@ -109,7 +110,7 @@ pub fn runtime_direct_ran(
     generation: u32,
     links: bool,
     large: Option<Vec<Uint8Array>>,
-) -> Result<()> {
+) -> Result<Option<BigUint64Array>> {
     let entry = entry(&env, runtime)?;
     let mut scratch = entry.scratch.borrow_mut();
     let key = DaemonKey { slot, generation };
@@ -117,18 +118,19 @@ pub fn runtime_direct_ran(
     let large = large.unwrap_or_default();
     let mut out = Vec::new();
     let result = {
-        let outputs = scratch.outputs_here(&large);
+        let outputs = scratch.outputs_here(&large)?;
         entry.runtime.look(|engine| engine.direct_ran(key, link, Some(&outputs), &mut out))
     };
-    if links {
-        let mut writer = super::scratch::Writer::new(scratch.inbox(), 0);
-        let room = writer.room() / 32;
-        for link in out.iter().take(room) {
+    let mut writer = super::scratch::Writer::new(scratch.inbox(), 0);
+    let fits = out.len() <= writer.room() / LINK;
+    if links && fits {
+        for link in &out {
             writer.link(link);
         }
     }
     drop(scratch);
-    result.map_err(|error| Failure::from(error).throw(&env))
+    result.map_err(|error| Failure::from(error).throw(&env))?;
+    Ok((links && !fits).then(|| link_numbers(&out)))
 }
 
 /// The direct event did not settle at once; gives the number of the batch that it becomes, or -1 when the daemon is gone.

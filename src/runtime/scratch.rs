@@ -1,12 +1,12 @@
-//! The buffers in which events and outputs cross in bulk, and the layout of the inbox and the outbox, which
-//! `lib/runtime-scratch.ts` mirrors.
+//! The buffers in which events and outputs cross in bulk, and the layout of the inbox and the outbox, by which
+//! `lib/runtime-scratch.ts` goes as well ([`scratch_layout`]).
 //!
 //! Numbers are in the machine's order. What does not fit crosses as Buffers of its own.
 
 use bytes::Bytes;
 use mesh_daemon_core::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
-use mesh_daemon_core::daemon::EventOutcome;
-use mesh_daemon_core::events::Outputs;
+use mesh_daemon_core::daemon::{BATCH_BYTES, BATCH_EVENTS, EventOutcome};
+use mesh_daemon_core::events::{MOST_OUTPUTS, Outputs};
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::wire::events::{Failure, FailureKind, Thrown};
 use napi::bindgen_prelude::Uint8Array;
@@ -16,14 +16,59 @@ use napi::{Result, Status};
 pub(super) const HEADER: usize = 64;
 /// Bytes of one event's fixed fields.
 pub(super) const EVENT: usize = 64;
-/// Where the bytes of outputs begin in the outbox.
-const OUTPUT_BYTES: usize = 64 * 1024;
-/// Least size of either buffer: a whole batch fits the inbox.
-const LEAST: usize = 128 * 1024;
+/// Bytes of a link.
+pub(super) const LINK: usize = 32;
+/// Bytes of the inbox: a whole batch fits.
+const INBOX: usize = 128 * 1024;
+/// Where the bytes of outputs begin in the outbox. Before them are their numbers and lengths: those of the most outputs that one
+/// event may have fit.
+const OUTPUT_BYTES: usize = (HEADER + 4 * (1 + MOST_OUTPUTS)).next_multiple_of(64);
+/// Bytes of the outbox.
+const OUTBOX: usize = OUTPUT_BYTES + 192 * 1024;
 /// In place of a number of outputs: the event failed.
 const FAILED: u32 = u32::MAX;
 /// In place of a length: the output is in the list of large ones.
 const LARGE: u32 = 1 << 31;
+
+const _: () = assert!(HEADER + BATCH_EVENTS * EVENT + BATCH_BYTES <= INBOX);
+const _: () = assert!(OUTBOX < LARGE as usize);
+
+/// The numbers of the layout.
+#[napi_derive::napi(object, object_from_js = false)]
+pub struct ScratchLayout {
+    /// Bytes of the header of either buffer.
+    pub header: u32,
+    /// Bytes of one event's fixed fields.
+    pub event: u32,
+    /// Bytes of the inbox.
+    pub inbox: u32,
+    /// Bytes of the outbox.
+    pub outbox: u32,
+    /// Where the bytes of outputs begin in the outbox.
+    pub output_bytes: u32,
+    /// In place of a number of outputs: the event failed.
+    pub failed: u32,
+    /// In place of a length: the output is in the list of large ones.
+    pub large: u32,
+    /// Most outputs of one event.
+    pub most_outputs: u32,
+}
+
+/// How the buffers are laid out, for whoever makes them.
+#[napi_derive::napi]
+#[allow(clippy::cast_possible_truncation)] // the whole outbox is shorter than 31 bits can say
+pub fn scratch_layout() -> ScratchLayout {
+    ScratchLayout {
+        header: HEADER as u32,
+        event: EVENT as u32,
+        inbox: INBOX as u32,
+        outbox: OUTBOX as u32,
+        output_bytes: OUTPUT_BYTES as u32,
+        failed: FAILED,
+        large: LARGE,
+        most_outputs: MOST_OUTPUTS as u32,
+    }
+}
 
 /// What the daemon's code threw, or what is wrong with what it returned.
 #[napi_derive::napi(object, object_to_js = false, js_name = "ThrownRecord")]
@@ -54,8 +99,8 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new(inbox: Uint8Array, outbox: Uint8Array, journal: Uint8Array) -> Result<Self> {
-        if inbox.len() < LEAST || outbox.len() < 2 * OUTPUT_BYTES {
-            return Err(napi::Error::new(Status::InvalidArg, "the buffers are too small"));
+        if inbox.len() != INBOX || outbox.len() != OUTBOX {
+            return Err(napi::Error::new(Status::InvalidArg, "the buffers are of another layout"));
         }
         Ok(Self { inbox, outbox, journal })
     }
@@ -102,7 +147,8 @@ impl Scratch {
         OriginHash::new(self.long(6))
     }
 
-    /// Reads the outcomes of `count` events; the bytes of small outputs are copied once, together.
+    /// Reads the outcomes of `count` events; the bytes of small outputs are copied once, together. One that is not wholly there
+    /// has failed.
     pub(super) fn outcomes(
         &self,
         count: u32,
@@ -112,34 +158,58 @@ impl Scratch {
         let used = (self.word(7) as usize).clamp(OUTPUT_BYTES, self.outbox.len());
         let bytes = Bytes::copy_from_slice(&self.outbox[OUTPUT_BYTES..used]);
         let mut failures = failures.into_iter();
-        let mut reader = Reader { scratch: self, word: HEADER / 4, byte: 0 };
+        let mut reader = Reader { words: self.words(), byte: 0 };
         (0..count).map(move |_| match reader.next_word() {
-            FAILED => EventOutcome::Failed(failures.next().map_or_else(unknown, failure_of)),
-            outputs => {
-                let mut next = || match reader.next_output() {
-                    Output::Small { from, to } if to <= bytes.len() => bytes.slice(from..to),
-                    Output::Small { .. } => Bytes::new(),
-                    Output::Large(index) => {
-                        large.get(index).map_or_else(Bytes::new, |bytes| Bytes::copy_from_slice(bytes))
-                    }
-                };
-                EventOutcome::Outputs(match outputs {
-                    1 => Outputs::One(next()),
-                    _ => Outputs::Many((0..outputs).map(|_| next()).collect()),
-                })
+            Ok(FAILED) => EventOutcome::Failed(failures.next().map_or_else(unknown, failure_of)),
+            Ok(outputs) => {
+                let outputs = Outputs::try_collect(u64::from(outputs), || match reader.next_output()? {
+                    Output::Small { from, to } if to <= bytes.len() => Ok(bytes.slice(from..to)),
+                    Output::Small { .. } => Err(Misreported),
+                    Output::Large(index) => large.get(index).map(|b| Bytes::copy_from_slice(b)).ok_or(Misreported),
+                });
+                outputs.map_or_else(|misreported| EventOutcome::Failed(misreported.into()), EventOutcome::Outputs)
             }
+            Err(misreported) => EventOutcome::Failed(misreported.into()),
         })
     }
 
     /// The outputs of one event that ended on this stack, without a copy.
-    pub(super) fn outputs_here<'a>(&'a self, large: &'a [Uint8Array]) -> Vec<&'a [u8]> {
-        let mut reader = Reader { scratch: self, word: HEADER / 4, byte: OUTPUT_BYTES };
-        (0..reader.next_word())
-            .map(|_| match reader.next_output() {
-                Output::Small { from, to } => self.outbox.get(from..to).unwrap_or_default(),
-                Output::Large(index) => large.get(index).map_or(&[][..], |bytes| bytes),
+    pub(super) fn outputs_here<'a>(
+        &'a self,
+        large: &'a [Uint8Array],
+    ) -> std::result::Result<Vec<&'a [u8]>, Misreported> {
+        let mut reader = Reader { words: self.words(), byte: OUTPUT_BYTES };
+        (0..reader.next_word()?)
+            .map(|_| match reader.next_output()? {
+                Output::Small { from, to } => self.outbox.get(from..to).ok_or(Misreported),
+                Output::Large(index) => large.get(index).map(|bytes| &**bytes).ok_or(Misreported),
             })
             .collect()
+    }
+
+    /// Numbers and lengths of outputs.
+    fn words(&self) -> &[u8] {
+        &self.outbox[HEADER..OUTPUT_BYTES]
+    }
+}
+
+/// Outputs are not wholly there, which `lib` never writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Misreported;
+
+impl Misreported {
+    const TEXT: &str = "the outputs of the event are not wholly there";
+}
+
+impl From<Misreported> for Failure {
+    fn from(_: Misreported) -> Self {
+        Self { kind: FailureKind::HostFailed, message: Misreported::TEXT.into(), cause: None }
+    }
+}
+
+impl From<Misreported> for napi::Error {
+    fn from(_: Misreported) -> Self {
+        Self::new(Status::InvalidArg, Misreported::TEXT)
     }
 }
 
@@ -149,26 +219,26 @@ enum Output {
 }
 
 struct Reader<'a> {
-    scratch: &'a Scratch,
-    word: usize,
+    /// Those that were not read.
+    words: &'a [u8],
     byte: usize,
 }
 
 impl Reader<'_> {
-    fn next_word(&mut self) -> u32 {
-        let word = if self.word * 4 < OUTPUT_BYTES { self.scratch.word(self.word) } else { 0 };
-        self.word += 1;
-        word
+    fn next_word(&mut self) -> std::result::Result<u32, Misreported> {
+        let (word, rest) = self.words.split_first_chunk().ok_or(Misreported)?;
+        self.words = rest;
+        Ok(u32::from_ne_bytes(*word))
     }
 
-    fn next_output(&mut self) -> Output {
-        let word = self.next_word();
+    fn next_output(&mut self) -> std::result::Result<Output, Misreported> {
+        let word = self.next_word()?;
         if word & LARGE != 0 {
-            return Output::Large((word & !LARGE) as usize);
+            return Ok(Output::Large((word & !LARGE) as usize));
         }
         let from = self.byte;
         self.byte += word as usize;
-        Output::Small { from, to: self.byte }
+        Ok(Output::Small { from, to: self.byte })
     }
 }
 
@@ -236,5 +306,20 @@ impl<'a> Writer<'a> {
     /// Writes a number at a place that was passed.
     pub(super) fn patch_u32(&mut self, at: usize, value: u32) {
         self.buffer[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_end_where_the_bytes_begin() {
+        let words: Vec<u8> = [2, 3, LARGE | 1].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let mut reader = Reader { words: &words, byte: OUTPUT_BYTES };
+        assert_eq!(reader.next_word(), Ok(2));
+        assert!(matches!(reader.next_output(), Ok(Output::Small { from: OUTPUT_BYTES, to }) if to == OUTPUT_BYTES + 3));
+        assert!(matches!(reader.next_output(), Ok(Output::Large(1))));
+        assert!(matches!(reader.next_output(), Err(Misreported)));
     }
 }

@@ -180,7 +180,7 @@ pub struct DaemonHost {
 /// Most events in a batch.
 pub const BATCH_EVENTS: usize = 256;
 /// Most payload bytes in a batch; a larger event goes alone.
-const BATCH_BYTES: usize = 64 * 1024;
+pub const BATCH_BYTES: usize = 64 * 1024;
 
 impl DaemonHost {
     /// A daemon at the beginning of its chain.

@@ -14,6 +14,7 @@ pub use config::HostConfig;
 pub use delivery::{Delivery, Expiry, ReplyTo, Ticket};
 pub use factories::{Expectation, FactoryRegistry};
 pub use host::{
-    BATCH_EVENTS, BatchId, Control, DaemonHost, DaemonKey, EventOutcome, InFlight, Presence, Running, Stats,
+    BATCH_BYTES, BATCH_EVENTS, BatchId, Control, DaemonHost, DaemonKey, EventOutcome, InFlight, Presence, Running,
+    Stats,
 };
 pub use mailbox::{Mailbox, MailboxFull};

@@ -44,7 +44,7 @@ pub enum ClaimError {
     #[error(transparent)]
     Malformed(#[from] DecodeError),
     /// Empty, or longer than a chain may be.
-    #[error("a chain of {0} hand-overs")]
+    #[error("a chain of {0} hand-overs without the daemon's key, of which there may be 1 to {MAX_CHAIN}")]
     ChainLength(usize),
     /// A signature of the chain does not hold.
     #[error("a signature does not verify")]

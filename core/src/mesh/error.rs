@@ -67,7 +67,6 @@ pub enum MeshError {
 
 /// Why no session came of a connection.
 #[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum HandshakeFailure {
     /// It took too long.
     #[error("the peer did not answer in time")]

@@ -440,7 +440,9 @@ impl Engine {
             streams_in: self.daemons.iter().map(|(_, slot)| slot.inbound.len()).sum(),
             streams_out: self.routes.len(),
             streams_through: self.forwards.len(),
+            signed_claims: self.daemons.iter().filter(|(_, slot)| slot.claim.is_some()).count(),
             pointers: self.pointers.len(),
+            waiting_bytes: self.routes.values().map(Route::waiting_bytes).sum(),
             held_bytes: self.streams().map(|(_, _, stream)| stream.held_bytes()).sum(),
             kept_bytes: self.streams().map(|(_, _, stream)| stream.kept_bytes()).sum(),
             passing_bytes: self.peers.passing_bytes(),
@@ -483,8 +485,12 @@ pub struct Census {
     pub streams_out: usize,
     /// Streams of others that are sent on.
     pub streams_through: usize,
+    /// Claims of them that are at hand to be shown.
+    pub signed_claims: usize,
     /// Daemons of which it is remembered where they went.
     pub pointers: usize,
+    /// Bytes of events of this node that no other has accepted.
+    pub waiting_bytes: usize,
     /// Bytes of events that wait for one before them, or for room.
     pub held_bytes: usize,
     /// Bytes of replies that their callers have not acknowledged.

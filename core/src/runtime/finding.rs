@@ -418,3 +418,30 @@ impl Engine {
 fn is_next(pointer: &Pointer, body: &ClaimBody) -> bool {
     body.epoch > pointer.epoch && !pointer.epoch.is_far_behind(body.epoch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{EntityKeypair, Epoch, Lineage};
+
+    #[test]
+    fn the_host_behind_a_remembered_one_is_later_but_not_later_than_anybody_believes() {
+        let (daemon, host) = (EntityKeypair::from_seed(&[1; 32]), EntityKeypair::from_seed(&[2; 32]));
+        let known = Epoch::new(5);
+        let lineage = Lineage::new(1);
+        let pointer = Pointer { entity: daemon.entity_id(), lineage, node: host.node_id(), epoch: known };
+        for (epoch, next) in
+            [(4, false), (5, false), (6, true), (5 + (1 << 32), true), (5 + (1 << 32) + 1, false), (u64::MAX, false)]
+        {
+            let body = ClaimBody {
+                entity: daemon.entity_id(),
+                lineage,
+                epoch: Epoch::new(epoch),
+                min_epoch: Epoch::FIRST,
+                host: host.entity_id(),
+                incarnation: None,
+            };
+            assert_eq!(is_next(&pointer, &body), next, "{epoch}");
+        }
+    }
+}

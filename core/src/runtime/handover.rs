@@ -154,7 +154,9 @@ impl Engine {
             }
             Err(error) => {
                 let detail = format!("cannot name the next host: {error}");
-                self.departure_input(entity, now, |source| source.failed(FailureReason::StateFailed { detail }));
+                self.departure_input(entity, now, |source| {
+                    source.failed(FailureReason::IdentityTransportFailed { detail })
+                });
             }
         }
     }

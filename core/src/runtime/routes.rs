@@ -93,6 +93,11 @@ impl Route {
         (waiting + unaccepted, unanswered)
     }
 
+    /// Bytes of events that are not accepted.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.stream.as_ref().map_or(self.waiting_bytes, OutStream::pending_bytes)
+    }
+
     /// Whether events wait for the host to be found.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
@@ -111,10 +116,8 @@ impl Engine {
         let Self { routes, timers, .. } = self;
         let route = routes.entry(origin).or_insert_with(|| Route::new(timers, now));
         route.used_at = now.instant;
-        let (count, bytes) = match &route.stream {
-            Some(stream) => (stream.len(), stream.pending_bytes()),
-            None => (route.waiting.len(), route.waiting_bytes),
-        };
+        let count = route.stream.as_ref().map_or(route.waiting.len(), OutStream::len);
+        let bytes = route.waiting_bytes();
         if count >= MOST_WAITING || (count > 0 && bytes + outgoing.payload.len() > MOST_WAITING_BYTES) {
             return Err(RuntimeError::Backpressure(origin));
         }

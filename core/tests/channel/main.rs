@@ -16,6 +16,8 @@ mod moving;
 mod net;
 mod nodes;
 mod revocations;
+#[path = "../sim/seeds.rs"]
+mod seeds;
 mod simulation;
 mod slow;
 mod slow_readers;

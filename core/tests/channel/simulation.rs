@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::net::{Net, feed, open};
+use crate::seeds;
 
 const NODES: usize = 4;
 const CHANNELS: [&str; 2] = ["a", "b"];
@@ -48,12 +49,17 @@ struct Publication {
 #[test]
 fn random_worlds() {
     let (mut delivered, mut certain) = (0, 0);
-    for seed in 0..200 {
+    let seeds = seeds::chosen(0..200);
+    let count = usize::try_from(seeds.end - seeds.start).expect("few enough to run");
+    for seed in seeds {
+        // Shown with a failure.
+        println!("seed {seed}");
         let (got, checked) = World::new(seed).live();
         delivered += got;
         certain += checked;
     }
-    assert!(delivered > 5_000 && certain > 2_000, "{delivered}, {certain}: the worlds are too quiet to show anything");
+    let loud = delivered > 25 * count && certain > 10 * count;
+    assert!(loud || seeds::is_single(), "{delivered}, {certain}: the worlds are too quiet to show anything");
 }
 
 impl World {
