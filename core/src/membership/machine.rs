@@ -260,8 +260,8 @@ impl Membership {
         self.greet(node);
     }
 
-    /// The session broke off or is silent; it may come back.
-    pub fn paused(&mut self, node: NodeId) {
+    /// The session broke off; it may come back.
+    pub fn cut(&mut self, node: NodeId) {
         if let Some(session) = self.sessions.get_mut(&node) {
             *session = Session::default();
         }

@@ -353,7 +353,8 @@ impl SubprotocolHandler for Arc<Members> {
                 self.with(|machine, _| machine.connected(peer.node));
             }
             PeerEvent::Ready { node } => self.with(|machine, _| machine.ready(*node)),
-            PeerEvent::Suspected { node } => self.with(|machine, _| machine.paused(*node)),
+            PeerEvent::Suspected { .. } | PeerEvent::Heard { .. } => {}
+            PeerEvent::Cut { node } => self.with(|machine, _| machine.cut(*node)),
             PeerEvent::Lost { node, incarnation, how } => match how {
                 Loss::Goodbye => self.disconnected(*node, Some(*incarnation)),
                 Loss::NewerIncarnation | Loss::Silence => self.disconnected(*node, None),

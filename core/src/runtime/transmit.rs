@@ -231,7 +231,8 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(from) else { return };
         let assembly = match (&mut peer.assembly, subprotocol) {
             (Some(assembly), None) if header == 0 => assembly,
-            (slot @ None, Some(subprotocol)) if total > 0 && total <= limit => {
+            // One that was not finished gives way: its sender has begun anew.
+            (slot, Some(subprotocol)) if total > 0 && total <= limit => {
                 // The length is only a hint until bytes arrive: memory grows with them.
                 slot.insert(super::peers::Assembly { subprotocol, total, bytes: Vec::new() })
             }
