@@ -232,13 +232,6 @@ impl PeerTable {
         let entry = self.peers.entry(peer.node);
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let old = entry.live.take();
-        if let Some(redial) = &mut entry.redial {
-            redial.until = None;
-            let stands_in = way.via().is_some() && redial.target.way.via().is_none();
-            if matches!(redial.plan, Plan::At(_)) && !stands_in {
-                redial.plan = Plan::Idle;
-            }
-        }
         if let Some(old) = old {
             let why = if same_life { CloseReason::Replaced } else { CloseReason::NewerIncarnation };
             self.close(old.conn, why);
@@ -254,6 +247,14 @@ impl PeerTable {
         }
         let identity = identity_of(peer);
         let entry = self.peers.entry(peer.node);
+        let mut stands_in = false;
+        if let Some(redial) = &mut entry.redial {
+            redial.until = None;
+            stands_in = way.via().is_some() && redial.target.way.via().is_none();
+            if matches!(redial.plan, Plan::At(_)) && !stands_in {
+                redial.plan = Plan::Idle;
+            }
+        }
         entry.live = Some(Live { conn, session, dialled, opened: now, pinged: now });
         entry.known = Some(Known {
             identity: identity.clone(),
@@ -266,6 +267,9 @@ impl PeerTable {
         });
         self.actions.push_back(Action::Open { conn, node: peer.node });
         self.event(PeerEvent::Connected { peer: identity, resumed });
+        if stands_in {
+            self.plan_redial(now, peer.node);
+        }
     }
 
     pub(super) fn suspect(&mut self, now: Instant, node: NodeId) {

@@ -85,3 +85,35 @@ async fn a_silent_session_that_breaks_or_is_replaced_is_told_to_be_gone() {
     accept(&mut table, now, 4, 2, Some(DIALLED));
     assert_eq!(told(&mut table), [Told::Suspected, Told::Cut, Told::Connected { resumed: true }], "out of the blue");
 }
+
+#[tokio::test]
+async fn a_peer_that_was_dialled_goes_on_being_dialled_while_a_relayed_session_stands_in() {
+    let (mut table, now) = (table(), Instant::now());
+    let one = peer(1, 1);
+    dial(&mut table, now, &one);
+    let relayed = Way::Relayed { by: NodeId::new(9) };
+    // The peer lost the direct session, which is alive for all that is known here.
+    table.accept(now, &one, SessionId([3; 16]), intent(1, Some(DIALLED)), &relayed).expect("taken");
+    table.take_actions();
+    table.on_timer(now + Duration::from_secs(1), &At(now));
+    let dials = table.take_actions().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+    assert_eq!(dials, 1);
+}
+
+#[tokio::test]
+async fn a_peer_known_by_hearsay_that_begins_anew_is_dialled_again_however_much_later_it_breaks_off() {
+    let (mut table, now) = (table(), Instant::now());
+    let one = peer(1, 1);
+    let target = DialTarget { way: direct(), pin_key: None, pin_node: None, hearsay: true };
+    let DialDecision::Proceed { conn, .. } = table.dial_proven(now, &one, &target, None) else { panic!("refused") };
+    table.dial_finished(conn, DIALLED);
+    assert!(table.dial_welcomed(now, conn, false));
+    let anew = DialIntent { resume: false, ..intent(1, Some(DIALLED)) };
+    let conn = table.accept(now, &one, SessionId([3; 16]), anew, &direct()).expect("taken").conn;
+    table.take_actions();
+    let later = now + Duration::from_secs(3600);
+    table.connection_lost(later, conn, later);
+    table.on_timer(later + Duration::from_secs(1), &At(later));
+    let dials = table.take_actions().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+    assert_eq!(dials, 1);
+}
