@@ -164,6 +164,12 @@ impl Membership {
         self.review(now);
     }
 
+    /// One of those turns out later to be nobody to join through, and is not tried again.
+    pub fn given_up(&mut self, now: Instant) {
+        self.joining.given_up();
+        self.review(now);
+    }
+
     fn surroundings(&self) -> Surroundings {
         let awaited = |card: &SignedCard| {
             let node = card.card.node();

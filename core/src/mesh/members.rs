@@ -125,6 +125,10 @@ impl Members {
         self.with(|machine, now| machine.attempted(attempt, now));
     }
 
+    fn given_up(&self) {
+        self.with(Membership::given_up);
+    }
+
     /// What the layers above are told: the live members that keep claims, and what this node may make of them.
     pub(super) fn seen(&self) -> (Vec<NodeId>, Standing) {
         let state = self.state.lock();
@@ -289,6 +293,37 @@ impl Drop for Seeking {
     }
 }
 
+/// A session with a node at that address. One name may lead to several nodes, of which this is one: then to another of them.
+async fn join_at(inner: &Arc<Inner>, addr: &str) -> Result<NodeId, MeshError> {
+    let by_name = dial::connect(inner.clone(), seed(addr.to_owned(), false)).await;
+    match by_name {
+        Err(error) if is_myself(&error) => join_one_of(inner, dial::resolve(addr).await?, error).await,
+        by_name => by_name,
+    }
+}
+
+/// `myself` is what is said when all of them are this node.
+async fn join_one_of(inner: &Arc<Inner>, addrs: Vec<SocketAddr>, myself: MeshError) -> Result<NodeId, MeshError> {
+    let mut result = Err(myself);
+    for addr in addrs {
+        // The name leads there today: once that node is lost for long, the name is asked again and nobody else.
+        match dial::connect(inner.clone(), seed(addr.to_string(), true)).await {
+            Ok(node) => return Ok(node),
+            Err(error) if is_myself(&error) => {}
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+fn seed(addr: String, hearsay: bool) -> DialTarget {
+    DialTarget { way: Way::Direct(addr), pin_key: None, pin_node: None, hearsay }
+}
+
+const fn is_myself(error: &MeshError) -> bool {
+    matches!(error, MeshError::HandshakeFailed { reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), .. })
+}
+
 async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut found = None;
     let mut told = None;
@@ -296,8 +331,7 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut first = true;
     loop {
         if !found.is_some_and(|node| inner.has_session(node)) {
-            let target = DialTarget { way: Way::Direct(addr.clone()), pin_key: None, pin_node: None, hearsay: false };
-            let attempt = match dial::connect(inner.clone(), target).await {
+            let attempt = match join_at(&inner, &addr).await {
                 Ok(node) => {
                     inner.members.join_through(node);
                     found = Some(node);
@@ -305,12 +339,8 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
                     pause = SEED_CHECK;
                     Attempt::Reached
                 }
-                Err(MeshError::HandshakeFailed {
-                    reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), ..
-                }) => {
-                    // One list of seeds serves all nodes.
-                    Attempt::Void
-                }
+                // One list of seeds serves all nodes.
+                Err(error) if is_myself(&error) => Attempt::Void,
                 Err(error) => {
                     // A seed may come later; one that is there and refuses is a mistake of somebody's. Both are told once.
                     let refuses = matches!(error, MeshError::HandshakeFailed { .. });
@@ -326,6 +356,8 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
             };
             if std::mem::take(&mut first) {
                 inner.members.attempted(attempt);
+            } else if attempt == Attempt::Void {
+                inner.members.given_up();
             }
             if attempt == Attempt::Void {
                 return;
@@ -382,7 +414,7 @@ impl SubprotocolHandler for Arc<Members> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::identity::EntityKeypair;
@@ -416,6 +448,52 @@ mod tests {
         drop(joined);
         assert!(node.inner().members.joining().is_none(), "it was given up");
         node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_seed_that_turns_out_to_be_the_node_itself_only_later_is_given_up_all_the_same() {
+        let early = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let seed = early.local_addr().expect("bound").to_string();
+        let node = MeshNode::create(MeshConfig { seeds: vec![seed], ..config("127.0.0.1:0") }).await.expect("bound");
+        let itself = node.local_addr();
+        tokio::spawn(async move {
+            drop(early.accept().await.expect("it is dialled"));
+            while let Ok((mut dialled, _)) = early.accept().await {
+                let mut there = TcpStream::connect(itself).await.expect("it listens");
+                let _over = tokio::io::copy_bidirectional(&mut dialled, &mut there).await;
+            }
+        });
+        node.start();
+        let mut standing = node.inner().members.standing.subscribe();
+        let settled = standing.wait_for(|standing| *standing == Standing::Settled);
+        // It begins as one that nobody told to join.
+        assert_eq!(node.inner().members.seen().1, Standing::Seeking);
+        let settled = tokio::time::timeout(Duration::from_secs(30), settled).await.is_ok();
+        assert!(settled, "there is nobody to join");
+        node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn of_several_nodes_behind_one_name_another_one_is_joined_and_none_is_nobody_while_one_is_out_of_reach() {
+        let [node, other] = [(), ()].map(|()| MeshNode::create(config("127.0.0.1:0")));
+        let (node, other) = (node.await.expect("bound"), other.await.expect("bound"));
+        let inner = &node.inner().members.inner.upgrade().expect("it lives");
+        let own = node.local_addr();
+        let myself = || async { dial::connect(inner.clone(), seed(own.to_string(), false)).await.expect_err("itself") };
+        assert!(is_myself(&myself().await));
+        let nobody = join_one_of(inner, vec![own, own], myself().await).await.expect_err("all of them");
+        assert!(is_myself(&nobody), "it is given up");
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let gone = closed.local_addr().expect("bound");
+        drop(closed);
+        for addrs in [vec![gone, own], vec![own, gone]] {
+            let error = join_one_of(inner, addrs, myself().await).await.expect_err("nobody is there");
+            assert!(!is_myself(&error), "it may come: {error}");
+        }
+        let joined = join_one_of(inner, vec![own, gone, other.local_addr()], myself().await).await;
+        assert_eq!(joined.expect("a session"), other.node_id());
+        node.shutdown().await;
+        other.shutdown().await;
     }
 
     #[tokio::test]
