@@ -217,7 +217,10 @@ impl CapabilityMachine {
                     || (None, RateLimit::with_burst(BURST, PER_SECOND, now)),
                     |former| (former.known, former.rate),
                 );
-                self.peers.insert(peer.node, Peer { entity, life, ready: false, suspected: false, known, rate, put_off: None });
+                self.peers.insert(
+                    peer.node,
+                    Peer { entity, life, ready: false, suspected: false, known, rate, put_off: None },
+                );
             }
             PeerEvent::Ready { node } => {
                 let Some(peer) = self.peers.get_mut(node) else { return };

@@ -37,6 +37,14 @@ pub enum Output {
         /// The body of a record of the membership subprotocol.
         body: Vec<u8>,
     },
+    /// Send this message to such a peer, and lose it only with the session: it is not said again there. One that waits still is
+    /// replaced.
+    Hello {
+        /// The peer.
+        to: NodeId,
+        /// The body of a record of the membership subprotocol.
+        body: Vec<u8>,
+    },
     /// Make a session with this node, at one of its addresses or through a common peer; then
     /// [`Membership::dial_ended`].
     Dial {
@@ -426,7 +434,7 @@ impl Membership {
         let Some(session) = self.sessions.get_mut(&node) else { return };
         if session.ready && !std::mem::replace(&mut session.greeted, true) {
             let body = codec::encode(&MembershipMessage::Hello { card: &card, joining });
-            self.outputs.push_back(Output::Send { to: node, body });
+            self.outputs.push_back(Output::Hello { to: node, body });
         }
     }
 
@@ -517,6 +525,10 @@ impl Membership {
 #[cfg(test)]
 impl Membership {
     /// Timers and cards that are kept.
+    pub(crate) fn put_out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
     pub(super) fn kept(&self) -> (usize, usize) {
         (self.timers.len(), self.cards.len())
     }

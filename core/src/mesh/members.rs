@@ -21,7 +21,7 @@ use crate::identity::{Incarnation, NodeId};
 use crate::membership::{Attempt, Card, Membership, Output, Standing};
 use crate::wire::{Lane, Subprotocol};
 
-/// Messages that wait for one peer; packets beyond are lost, as packets may be.
+/// Packets that wait for one peer; those beyond are lost, as packets may be.
 const MOST_WAITING: usize = 64;
 /// Pauses between attempts to reach a seed: the first, and the longest, which is also how often one is looked after that
 /// was reached.
@@ -33,11 +33,31 @@ pub(super) struct Members {
     inner: Weak<Inner>,
     state: Mutex<State>,
     /// Messages for each peer. Apart from the rest, which checks signatures: frames are filled without waiting for that.
-    waiting: Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>,
+    waiting: Mutex<BTreeMap<NodeId, Waiting>>,
     /// There are dials, news or a sooner deadline for [`drive`].
     stir: Notify,
     /// How far this node has come with joining, as the layers above were told.
     standing: watch::Sender<Standing>,
+}
+
+/// What waits for one peer.
+#[derive(Default)]
+struct Waiting {
+    /// Said once in a session, so it is never lost; a newer one says all that an older one did.
+    hello: Option<Vec<u8>>,
+    packets: VecDeque<Vec<u8>>,
+}
+
+impl Waiting {
+    fn first(&self) -> Option<&Vec<u8>> {
+        self.hello.as_ref().or_else(|| self.packets.front())
+    }
+
+    fn pop_first(&mut self) {
+        if self.hello.take().is_none() {
+            self.packets.pop_front();
+        }
+    }
 }
 
 struct State {
@@ -48,15 +68,19 @@ struct State {
 
 impl State {
     /// Sorts what the machine wants; gives who is to be woken.
-    fn sort_out(&mut self, waiting: &Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>) -> Vec<NodeId> {
+    fn sort_out(&mut self, waiting: &Mutex<BTreeMap<NodeId, Waiting>>) -> Vec<NodeId> {
         let mut wakes = Vec::new();
         while let Some(output) = self.machine.take_output() {
             match output {
+                Output::Hello { to, body } => {
+                    waiting.lock().entry(to).or_default().hello = Some(body);
+                    wakes.push(to);
+                }
                 Output::Send { to, body } => {
                     let mut waiting = waiting.lock();
-                    let waiting = waiting.entry(to).or_default();
-                    if waiting.len() < MOST_WAITING {
-                        waiting.push_back(body);
+                    let packets = &mut waiting.entry(to).or_default().packets;
+                    if packets.len() < MOST_WAITING {
+                        packets.push_back(body);
                         wakes.push(to);
                     }
                 }
@@ -400,11 +424,11 @@ impl SubprotocolHandler for Arc<Members> {
         }
         let mut all = self.waiting.lock();
         let Some(waiting) = all.get_mut(&to) else { return false };
-        while let Some(body) = waiting.front() {
+        while let Some(body) = waiting.first() {
             if sink.record(Subprotocol::Membership, &mut |out| out.extend_from_slice(body)).is_none() {
                 return true;
             }
-            waiting.pop_front();
+            waiting.pop_first();
         }
         all.remove(&to);
         false
@@ -448,6 +472,39 @@ mod tests {
         drop(joined);
         assert!(node.inner().members.joining().is_none(), "it was given up");
         node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_hello_has_room_however_many_packets_wait_and_goes_first() {
+        let node = MeshNode::create(config("127.0.0.1:0")).await.expect("bound");
+        let members = &node.inner().members;
+        let to = NodeId::new(7);
+        members.with(|machine, _| {
+            for number in 0..=u8::try_from(MOST_WAITING).expect("small") {
+                machine.put_out(Output::Send { to, body: vec![number] });
+            }
+            machine.put_out(Output::Hello { to, body: b"older".to_vec() });
+            machine.put_out(Output::Hello { to, body: b"hello".to_vec() });
+        });
+        let mut frame = Written(Vec::new());
+        assert!(!members.fill(to, Lane::Fast, &mut frame));
+        assert_eq!((frame.0.len(), frame.0[0].as_slice()), (1 + MOST_WAITING, &b"hello"[..]));
+        node.shutdown().await;
+    }
+
+    struct Written(Vec<Vec<u8>>);
+
+    impl RecordSink for Written {
+        fn room(&self) -> usize {
+            usize::MAX
+        }
+
+        fn record(&mut self, _: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+            let mut body = Vec::new();
+            encode(&mut body);
+            self.0.push(body);
+            self.0.last().map(Vec::len)
+        }
     }
 
     #[tokio::test]

@@ -110,7 +110,7 @@ impl World {
         let result = act(&mut self.nodes[node].machine, now);
         while let Some(output) = self.nodes[node].machine.take_output() {
             match output {
-                Output::Send { to, body } => {
+                Output::Send { to, body } | Output::Hello { to, body } => {
                     self.largest = self.largest.max(body.len());
                     self.messages += 1;
                     let to = self.index(to);
