@@ -340,7 +340,8 @@ fn interval(ms: f64) -> Result<Duration> {
 fn tell_peer(outbox: &Outbox, mesh: u32, event: &PeerEvent) {
     let (state, node) = match event {
         PeerEvent::Connected { peer, .. } => ("connected", peer.node),
-        PeerEvent::Ready { .. } => return,
+        PeerEvent::Heard { node } => ("connected", *node),
+        PeerEvent::Ready { .. } | PeerEvent::Cut { .. } => return,
         PeerEvent::Suspected { node } => ("suspected", *node),
         PeerEvent::Lost { node, .. } => ("lost", *node),
     };

@@ -9,8 +9,8 @@ use mesh_daemon_core::identity::{
 use mesh_daemon_core::wire::codec::{self, DecodeError};
 use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{
-    Answers, Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, Missing, Opening, Reply,
-    StreamId, Thrown,
+    Answers, Event, EventsMessage, Failure, FailureKind, Item, LAST_NUMBER, MAX_FAILURE_TEXT, MOST_OUTPUTS, Missing,
+    Opening, Reply, StreamId, Thrown,
 };
 use mesh_daemon_core::wire::migration::{
     FailureReason, MOST_HANDED_STREAMS, MOST_KINDS, MOST_STAGED_TOGETHER, MigrationMessage, MoveId, StagedItem,
@@ -183,6 +183,21 @@ fn requirement_71_a_claimed_count_is_checked_before_anything_is_allocated() {
     let at = bytes.iter().rposition(|byte| *byte == 0x80).expect("the empty array of items");
     bytes.splice(at..=at, [0x9a, 0xff, 0xff, 0xff, 0xff]);
     assert!(matches!(codec::decode::<EventsMessage<'_>>(&bytes), Err(DecodeError::Malformed(_))));
+}
+
+#[test]
+fn requirement_71_a_message_brings_no_more_outputs_than_one_event_may_have() {
+    let reply = |number, outputs: u64| Reply { number, result: Ok((0..outputs).map(|_| event(1, &[])).collect()) };
+    let message = |replies| {
+        let message = EventsMessage::Replies { stream: stream(1), through: 9, replies, hops: 0 };
+        codec::encode(&message)
+    };
+    for most in [vec![reply(1, MOST_OUTPUTS)], vec![reply(1, MOST_OUTPUTS - 1), reply(2, 1), reply(3, 0)]] {
+        assert!(codec::decode::<EventsMessage<'_>>(&message(most)).is_ok());
+    }
+    for more in [vec![reply(1, MOST_OUTPUTS + 1)], vec![reply(1, MOST_OUTPUTS), reply(2, 1)]] {
+        assert!(codec::decode::<EventsMessage<'_>>(&message(more)).is_err());
+    }
 }
 
 #[test]

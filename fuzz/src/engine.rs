@@ -275,7 +275,7 @@ impl World {
         let keypair = peer(second);
         let node = keypair.node_id();
         let members = [self::node().node_id(), peer(false).node_id(), peer(true).node_id()];
-        let event = match what % 8 {
+        let event = match what % 10 {
             which @ (0 | 1) => PeerEvent::Connected {
                 peer: PeerIdentity {
                     node,
@@ -287,6 +287,8 @@ impl World {
                 resumed: which == 1,
             },
             2 => PeerEvent::Suspected { node },
+            8 => PeerEvent::Heard { node },
+            9 => PeerEvent::Cut { node },
             5 => return self.engine.members(&members, Standing::Settled, self.now),
             6 => return self.engine.members(&members[..2], Standing::Seeking, self.now),
             7 => return self.engine.members(&[], Standing::Apart, self.now),

@@ -45,13 +45,13 @@ pub fn messages() -> Vec<Vec<u8>> {
     other.join_through(one_id, now);
     for _ in 0..8 {
         while let Some(output) = other.take_output() {
-            if let Output::Send { body, .. } = output {
+            if let Output::Send { body, .. } | Output::Hello { body, .. } = output {
                 let _ = one.message(other_id, &body, now);
                 said.push(body);
             }
         }
         while let Some(output) = one.take_output() {
-            if let Output::Send { body, .. } = output {
+            if let Output::Send { body, .. } | Output::Hello { body, .. } = output {
                 let _ = other.message(one_id, &body, now);
             }
         }

@@ -75,7 +75,8 @@ fn way(relayed: Option<u8>) -> Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Connected,
-    Suspected,
+    Silent,
+    Cut,
     Lost { at: Instant },
 }
 
@@ -285,16 +286,25 @@ impl World {
                         assert!(!resumed, "goes on after a loss");
                         assert!(peer.incarnation >= life || self.now >= at + REFUSED, "an older life");
                     }
-                    Some((life, Told::Connected | Told::Suspected)) => {
+                    Some((life, Told::Cut)) => {
                         assert!(*resumed && life == peer.incarnation, "begins anew without a loss");
                     }
+                    Some((_, Told::Connected | Told::Silent)) => panic!("connected twice"),
                     None => assert!(!resumed, "goes on with nothing"),
                 }
             }
             PeerEvent::Ready { .. } => panic!("the table does not know"),
             PeerEvent::Suspected { node } => {
                 let (_, told) = self.told.get_mut(node).expect("it was connected");
-                assert_eq!(std::mem::replace(told, Told::Suspected), Told::Connected);
+                assert_eq!(std::mem::replace(told, Told::Silent), Told::Connected);
+            }
+            PeerEvent::Heard { node } => {
+                let (_, told) = self.told.get_mut(node).expect("it was connected");
+                assert_eq!(std::mem::replace(told, Told::Connected), Told::Silent);
+            }
+            PeerEvent::Cut { node } => {
+                let (_, told) = self.told.get_mut(node).expect("it was connected");
+                assert_eq!(std::mem::replace(told, Told::Cut), Told::Silent);
             }
             PeerEvent::Lost { node, incarnation, how: _ } => {
                 let (life, told) = self.told.get_mut(node).expect("it was connected");

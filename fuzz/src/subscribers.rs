@@ -330,13 +330,15 @@ impl World {
 
     fn session(&mut self, second: bool, what: u8) {
         let (node, entity) = (peer(second).node_id(), peer(second).entity_id());
-        let event = match what % 5 {
+        let event = match what % 7 {
             which @ (0 | 1) => PeerEvent::Connected {
                 peer: PeerIdentity { node, entity, incarnation: LIFE, static_key: [0; 32], max_payload: MAX_PAYLOAD },
                 resumed: which == 1,
             },
             2 => PeerEvent::Ready { node },
             3 => PeerEvent::Suspected { node },
+            5 => PeerEvent::Heard { node },
+            6 => PeerEvent::Cut { node },
             _ => PeerEvent::Lost { node, incarnation: LIFE, how: Loss::Silence },
         };
         self.machine.peer(&event, self.now);

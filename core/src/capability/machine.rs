@@ -88,6 +88,8 @@ struct Peer {
     life: Incarnation,
     /// Records flow.
     ready: bool,
+    /// Nothing is heard of it at the moment.
+    suspected: bool,
     known: Option<Known>,
     rate: RateLimit,
     /// The last message of those that came too soon after others.
@@ -215,7 +217,10 @@ impl CapabilityMachine {
                     || (None, RateLimit::with_burst(BURST, PER_SECOND, now)),
                     |former| (former.known, former.rate),
                 );
-                self.peers.insert(peer.node, Peer { entity, life, ready: false, known, rate, put_off: None });
+                self.peers.insert(
+                    peer.node,
+                    Peer { entity, life, ready: false, suspected: false, known, rate, put_off: None },
+                );
             }
             PeerEvent::Ready { node } => {
                 let Some(peer) = self.peers.get_mut(node) else { return };
@@ -231,11 +236,25 @@ impl CapabilityMachine {
             }
             PeerEvent::Suspected { node } => {
                 if let Some(peer) = self.peers.get_mut(node) {
-                    peer.ready = false;
+                    peer.suspected = true;
                     if let Some(known) = &mut peer.known {
                         known.pause(now);
                         self.outputs.push_back(Output::Changed(*node));
                     }
+                }
+            }
+            PeerEvent::Heard { node } => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.suspected = false;
+                    if let Some(known) = peer.known.as_mut().filter(|_| peer.ready) {
+                        known.resume(now);
+                        self.outputs.push_back(Output::Changed(*node));
+                    }
+                }
+            }
+            PeerEvent::Cut { node } => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.ready = false;
                 }
             }
             PeerEvent::Lost { node, .. } => {
@@ -281,7 +300,7 @@ impl CapabilityMachine {
         let counts = Counts::Until(now + says.ttl());
         let mut known = Known { version: says.version, subnet: says.subnet, set: Arc::new(says.set), counts };
         if let Some(peer) = self.peers.get_mut(&from) {
-            if !peer.ready {
+            if !peer.ready || peer.suspected {
                 known.pause(now);
             }
             peer.known = Some(known);

@@ -303,6 +303,12 @@ fn what_is_too_large_is_refused_and_changes_nothing() {
 
 #[test]
 fn hazard_47_what_was_announced_lasts_while_the_node_is_suspected_and_no_longer_than_it_has_left() {
+    for is_cut in [true, false] {
+        it_lasts_while_the_node_is_suspected(is_cut);
+    }
+}
+
+fn it_lasts_while_the_node_is_suspected(is_cut: bool) {
     let now = Instant::now();
     let (mut one, mut other) = announced(now);
     other.outputs();
@@ -310,14 +316,22 @@ fn hazard_47_what_was_announced_lasts_while_the_node_is_suspected_and_no_longer_
     let suspected = now + ttl / 2;
     other.machine.peer(&PeerEvent::Suspected { node: one.id() }, suspected, UNIX);
     assert_eq!(other.outputs().1, [one.id()], "whoever watches looks again");
+    if is_cut {
+        other.machine.peer(&PeerEvent::Cut { node: one.id() }, suspected, UNIX);
+    }
     // Nobody could renew it: it counts for as long as the node is not given up.
     let back = suspected + 10 * ttl;
     other.machine.tick(back, UNIX);
     assert_eq!(other.has(&one, back), Some(vec!["x".to_owned()]));
-    let PeerEvent::Connected { peer, .. } = one.connected() else { unreachable!("made so") };
-    other.machine.peer(&PeerEvent::Connected { peer, resumed: true }, back, UNIX);
-    assert_eq!(other.has(&one, back), Some(vec!["x".to_owned()]));
-    other.machine.peer(&PeerEvent::Ready { node: one.id() }, back, UNIX);
+    if is_cut {
+        let PeerEvent::Connected { peer, .. } = one.connected() else { unreachable!("made so") };
+        other.machine.peer(&PeerEvent::Connected { peer, resumed: true }, back, UNIX);
+        assert_eq!(other.has(&one, back), Some(vec!["x".to_owned()]));
+        other.machine.peer(&PeerEvent::Ready { node: one.id() }, back, UNIX);
+    } else {
+        other.machine.peer(&PeerEvent::Heard { node: one.id() }, back, UNIX);
+        assert_eq!(other.outputs().1, [one.id()], "whoever watches looks again");
+    }
     let end = back + ttl / 2;
     assert_eq!(other.has(&one, end - SECOND), Some(vec!["x".to_owned()]), "the rest of its time");
     assert_eq!(other.has(&one, end), None);

@@ -333,7 +333,9 @@ impl ChannelMachine {
                     self.wakes.insert(*node);
                 }
             }
-            PeerEvent::Suspected { node } => {
+            // What it was sent goes on arriving when it is heard again.
+            PeerEvent::Suspected { .. } | PeerEvent::Heard { .. } => {}
+            PeerEvent::Cut { node } => {
                 if let Some(peer) = self.peers.get_mut(node) {
                     peer.ready = false;
                     self.deliveries_cut(*node, now);

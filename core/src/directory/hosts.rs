@@ -25,7 +25,8 @@ pub struct Hosts {
     first: HashMap<OriginHash, NodeId, RandomState>,
     /// The others, of the few that have more.
     more: HashMap<OriginHash, Vec<NodeId>>,
-    counts: HashMap<NodeId, usize>,
+    /// What each host named: so naming all anew costs it as much as it named before, whatever others did.
+    named: HashMap<NodeId, HashSet<OriginHash, RandomState>>,
     entries: usize,
     /// Nodes that have named all their daemons for that view, and name every new one before it lives.
     settled: HashMap<NodeId, ViewName>,
@@ -42,11 +43,11 @@ pub struct Full;
 impl Hosts {
     /// A node hosts a daemon, or is about to. One of whose daemons not all can be remembered is not settled any more.
     pub fn add(&mut self, host: NodeId, origin: OriginHash) -> Result<(), Full> {
-        if self.of(origin).any(|known| known == host) {
+        let named = self.named.get(&host);
+        if named.is_some_and(|named| named.contains(&origin)) {
             return Ok(());
         }
-        let count = self.counts.entry(host).or_default();
-        if *count >= PER_HOST || self.entries >= MOST {
+        if named.map_or(0, HashSet::len) >= PER_HOST || self.entries >= MOST {
             self.settled.remove(&host);
             self.incomplete.insert(host);
             if self.warned.insert(host) {
@@ -64,13 +65,23 @@ impl Hosts {
             }
             Entry::Occupied(_) => self.more.entry(origin).or_default().push(host),
         }
-        *count += 1;
+        self.named.entry(host).or_default().insert(origin);
         self.entries += 1;
         Ok(())
     }
 
     /// A node does not host a daemon any more.
     pub fn remove(&mut self, host: NodeId, origin: OriginHash) {
+        let Some(named) = self.named.get_mut(&host) else { return };
+        if named.remove(&origin) {
+            if named.is_empty() {
+                self.named.remove(&host);
+            }
+            self.take_out(host, origin);
+        }
+    }
+
+    fn take_out(&mut self, host: NodeId, origin: OriginHash) {
         let Some(first) = self.first.get_mut(&origin) else { return };
         if *first == host {
             match self.more.get_mut(&origin).and_then(Vec::pop) {
@@ -79,19 +90,11 @@ impl Hosts {
                     self.first.remove(&origin);
                 }
             }
-        } else {
-            let more = self.more.get_mut(&origin);
-            let Some((at, more)) = more.and_then(|more| Some((more.iter().position(|&node| node == host)?, more)))
-            else {
-                return;
-            };
-            more.swap_remove(at);
+        } else if let Some(more) = self.more.get_mut(&origin) {
+            more.retain(|&node| node != host);
         }
         if self.more.get(&origin).is_some_and(Vec::is_empty) {
             self.more.remove(&origin);
-        }
-        if let Some(count) = self.counts.get_mut(&host) {
-            *count -= 1;
         }
         self.entries -= 1;
     }
@@ -106,28 +109,11 @@ impl Hosts {
     pub fn begin_anew(&mut self, host: NodeId) {
         self.settled.remove(&host);
         self.incomplete.remove(&host);
-        let count = self.counts.remove(&host).unwrap_or_default();
-        if count == 0 {
-            return;
+        for origin in self.named.remove(&host).unwrap_or_default() {
+            self.take_out(host, origin);
         }
-        self.entries -= count;
-        let Self { first, more, .. } = self;
-        more.retain(|_, nodes| {
-            nodes.retain(|&node| node != host);
-            !nodes.is_empty()
-        });
-        first.retain(|origin, node| {
-            if *node != host {
-                return true;
-            }
-            let next = more.get_mut(origin).and_then(Vec::pop);
-            if more.get(origin).is_some_and(Vec::is_empty) {
-                more.remove(origin);
-            }
-            next.inspect(|&next| *node = next).is_some()
-        });
-        if first.is_empty() {
-            first.shrink_to_fit();
+        if self.first.is_empty() {
+            self.first.shrink_to_fit();
         }
     }
 
@@ -192,7 +178,7 @@ mod tests {
         hosts.forget(OTHER);
         assert_eq!(of(&hosts), [ONE]);
         hosts.forget(ONE);
-        assert!(hosts.is_empty() && hosts.more.is_empty() && hosts.counts.is_empty());
+        assert!(hosts.is_empty() && hosts.more.is_empty() && hosts.named.is_empty());
     }
 
     #[test]

@@ -70,6 +70,11 @@ impl KeptReply {
         }
     }
 
+    /// How many outputs there are.
+    pub fn outputs(&self) -> usize {
+        self.result.as_ref().map_or(0, |outputs| outputs.len())
+    }
+
     /// The user's bytes.
     pub fn payload_len(&self) -> usize {
         self.result.as_ref().map_or(0, |outputs| outputs.iter().map(|output| output.payload.len()).sum())

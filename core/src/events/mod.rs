@@ -30,8 +30,9 @@ pub const KEPT_REPLY_BYTES: usize = 8 * 1024 * 1024;
 
 /// A stream for which so little is kept goes on although too many replies are kept for its sender's other streams.
 pub const LITTLE_KEPT_BYTES: usize = 64 * 1024;
-/// Most outputs of one event.
+/// Most outputs of one event, and of all replies in one message.
 pub const MOST_OUTPUTS: usize = 65_536;
+const _: () = assert!(MOST_OUTPUTS as u64 == crate::wire::events::MOST_OUTPUTS, "one event may have as many");
 
 /// The name of a stream, for tests.
 #[cfg(test)]

@@ -120,8 +120,13 @@ impl Joining {
     pub(super) fn attempted(&mut self, attempt: Attempt) {
         self.attempts = self.attempts.saturating_sub(1);
         if attempt == Attempt::Void {
-            self.sought = self.sought.saturating_sub(1);
+            self.given_up();
         }
+    }
+
+    /// One of them was tried before, and turns out to be nobody to join through.
+    pub(super) fn given_up(&mut self) {
+        self.sought = self.sought.saturating_sub(1);
     }
 
     /// Records can flow from now on.
@@ -272,9 +277,9 @@ mod tests {
         joining.attempted(Attempt::Failed);
         joining.attempted(Attempt::Failed);
         assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Apart);
-        joining.attempted(Attempt::Void);
+        joining.given_up();
         assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Apart, "one may still turn up");
-        joining.attempted(Attempt::Void);
+        joining.given_up();
         assert_eq!(standing(&mut joining, NOBODY, now + SHORT), Standing::Settled, "there is nobody to join");
         assert_eq!(joining.next(), None);
     }

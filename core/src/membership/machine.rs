@@ -37,6 +37,14 @@ pub enum Output {
         /// The body of a record of the membership subprotocol.
         body: Vec<u8>,
     },
+    /// Send this message to such a peer, and lose it only with the session: it is not said again there. One that waits still is
+    /// replaced.
+    Hello {
+        /// The peer.
+        to: NodeId,
+        /// The body of a record of the membership subprotocol.
+        body: Vec<u8>,
+    },
     /// Make a session with this node, at one of its addresses or through a common peer; then
     /// [`Membership::dial_ended`].
     Dial {
@@ -164,6 +172,12 @@ impl Membership {
         self.review(now);
     }
 
+    /// One of those turns out later to be nobody to join through, and is not tried again.
+    pub fn given_up(&mut self, now: Instant) {
+        self.joining.given_up();
+        self.review(now);
+    }
+
     fn surroundings(&self) -> Surroundings {
         let awaited = |card: &SignedCard| {
             let node = card.card.node();
@@ -260,8 +274,8 @@ impl Membership {
         self.greet(node);
     }
 
-    /// The session broke off or is silent; it may come back.
-    pub fn paused(&mut self, node: NodeId) {
+    /// The session broke off; it may come back.
+    pub fn cut(&mut self, node: NodeId) {
         if let Some(session) = self.sessions.get_mut(&node) {
             *session = Session::default();
         }
@@ -420,7 +434,7 @@ impl Membership {
         let Some(session) = self.sessions.get_mut(&node) else { return };
         if session.ready && !std::mem::replace(&mut session.greeted, true) {
             let body = codec::encode(&MembershipMessage::Hello { card: &card, joining });
-            self.outputs.push_back(Output::Send { to: node, body });
+            self.outputs.push_back(Output::Hello { to: node, body });
         }
     }
 
@@ -511,6 +525,10 @@ impl Membership {
 #[cfg(test)]
 impl Membership {
     /// Timers and cards that are kept.
+    pub(crate) fn put_out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
     pub(super) fn kept(&self) -> (usize, usize) {
         (self.timers.len(), self.cards.len())
     }

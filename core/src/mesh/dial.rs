@@ -1,11 +1,12 @@
 //! Dialling: resolve, connect, shake hands, be welcomed.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{HandshakeFailure, MeshError};
@@ -113,22 +114,40 @@ async fn dial(inner: &Arc<Inner>, target: &DialTarget, expected: Option<NodeId>)
 
 async fn tcp_connect(addr: &str) -> Result<TcpStream, MeshError> {
     let address = || addr.to_owned();
-    let connect = async {
-        let resolved = lookup_host(addr).await.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => MeshError::InvalidArgument(format!("'{addr}' is not of the form host:port")),
-            _ => MeshError::AddressNotFound { address: address(), source: Arc::new(error) },
-        })?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for candidate in resolved {
-            match TcpStream::connect(candidate).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
+    let unreachable = |error: io::Error| MeshError::Unreachable { address: address(), source: Arc::new(error) };
+    let deadline = Instant::now() + CONNECT_DEADLINE;
+    let resolved = timeout_at(deadline, resolve(addr)).await;
+    let resolved = resolved.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))??;
+    first_of(&resolved, deadline, TcpStream::connect).await.map_err(unreachable)
+}
+
+/// The addresses that a name has.
+pub(super) async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, MeshError> {
+    let resolved = lookup_host(addr).await.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => MeshError::InvalidArgument(format!("'{addr}' is not of the form host:port")),
+        _ => MeshError::AddressNotFound { address: addr.to_owned(), source: Arc::new(error) },
+    })?;
+    Ok(resolved.collect())
+}
+
+/// Tries one after the other. Each has its share of the time that is left, so one that says nothing does not use up that of
+/// those behind it.
+async fn first_of<T, F: Future<Output = io::Result<T>>>(
+    candidates: &[SocketAddr],
+    deadline: Instant,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (tried, candidate) in candidates.iter().enumerate() {
+        let left = u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        match timeout(share, connect(*candidate)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
-        Err(MeshError::Unreachable { address: address(), source: Arc::new(last) })
-    };
-    let late = || MeshError::Unreachable { address: address(), source: Arc::new(io::ErrorKind::TimedOut.into()) };
-    timeout(CONNECT_DEADLINE, connect).await.unwrap_or_else(|_| Err(late()))
+    }
+    Err(last)
 }
 
 async fn shake_hands<S: ByteStream>(
@@ -253,4 +272,28 @@ async fn until<T>(token: &CancellationToken, work: impl Future<Output = T>) -> O
 
 fn failed(target: &DialTarget, reason: HandshakeFailure) -> MeshError {
     MeshError::HandshakeFailed { address: target.way.to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_say_nothing_leave_time_for_those_behind_them() {
+        let candidates: Vec<SocketAddr> = (1..=4).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect();
+        let last_answers = |addr: SocketAddr| async move {
+            if addr.port() < 4 {
+                std::future::pending::<()>().await;
+            }
+            Ok(addr.port())
+        };
+        let began = Instant::now();
+        let connected = timeout(CONNECT_DEADLINE, first_of(&candidates, began + CONNECT_DEADLINE, last_answers)).await;
+        assert_eq!(connected.expect("in time").expect("it answers"), 4);
+        let nobody = first_of(&candidates[..3], Instant::now() + CONNECT_DEADLINE, last_answers).await;
+        assert_eq!(nobody.expect_err("nobody answers").kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() <= 2 * CONNECT_DEADLINE, "and no longer altogether");
+        let none = first_of(&[], began, last_answers).await;
+        assert_eq!(none.expect_err("nobody").kind(), io::ErrorKind::NotFound);
+    }
 }

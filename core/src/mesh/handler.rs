@@ -61,8 +61,21 @@ pub enum PeerEvent {
         /// Who it is.
         node: NodeId,
     },
-    /// Silent for half of the session timeout, or its connection broke; it may come back.
+    /// Silent for half of the session timeout, or its connection broke; it may come back. What its session carries is not lost
+    /// while that stands: [`Cut`](Self::Cut) tells when it does not.
     Suspected {
+        /// Who it is.
+        node: NodeId,
+    },
+    /// A suspected peer was silent only for a while: its session stands, and nothing that went over it is lost. The peer need
+    /// not have noticed anything.
+    Heard {
+        /// Who it is.
+        node: NodeId,
+    },
+    /// The session with a suspected peer is gone, and with it whatever was on the way, in either direction. Follows
+    /// [`Suspected`](Self::Suspected), at once or after a silence; [`Connected`](Self::Connected) or [`Lost`](Self::Lost) is next.
+    Cut {
         /// Who it is.
         node: NodeId,
     },

@@ -428,7 +428,8 @@ impl Inner {
                 let link = conn.and_then(|conn| control.links.get(&conn).cloned());
                 self.present.insert(peer.node, Present { identity: peer.clone(), link });
             }
-            PeerEvent::Ready { node: _ } | PeerEvent::Suspected { node: _ } => {}
+            PeerEvent::Ready { .. } | PeerEvent::Suspected { .. } | PeerEvent::Heard { .. } | PeerEvent::Cut { .. } => {
+            }
             PeerEvent::Lost { node, .. } => {
                 self.present.remove(node);
             }

@@ -21,7 +21,7 @@ use crate::identity::{Incarnation, NodeId};
 use crate::membership::{Attempt, Card, Membership, Output, Standing};
 use crate::wire::{Lane, Subprotocol};
 
-/// Messages that wait for one peer; packets beyond are lost, as packets may be.
+/// Packets that wait for one peer; those beyond are lost, as packets may be.
 const MOST_WAITING: usize = 64;
 /// Pauses between attempts to reach a seed: the first, and the longest, which is also how often one is looked after that
 /// was reached.
@@ -33,11 +33,31 @@ pub(super) struct Members {
     inner: Weak<Inner>,
     state: Mutex<State>,
     /// Messages for each peer. Apart from the rest, which checks signatures: frames are filled without waiting for that.
-    waiting: Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>,
+    waiting: Mutex<BTreeMap<NodeId, Waiting>>,
     /// There are dials, news or a sooner deadline for [`drive`].
     stir: Notify,
     /// How far this node has come with joining, as the layers above were told.
     standing: watch::Sender<Standing>,
+}
+
+/// What waits for one peer.
+#[derive(Default)]
+struct Waiting {
+    /// Said once in a session, so it is never lost; a newer one says all that an older one did.
+    hello: Option<Vec<u8>>,
+    packets: VecDeque<Vec<u8>>,
+}
+
+impl Waiting {
+    fn first(&self) -> Option<&Vec<u8>> {
+        self.hello.as_ref().or_else(|| self.packets.front())
+    }
+
+    fn pop_first(&mut self) {
+        if self.hello.take().is_none() {
+            self.packets.pop_front();
+        }
+    }
 }
 
 struct State {
@@ -48,15 +68,19 @@ struct State {
 
 impl State {
     /// Sorts what the machine wants; gives who is to be woken.
-    fn sort_out(&mut self, waiting: &Mutex<BTreeMap<NodeId, VecDeque<Vec<u8>>>>) -> Vec<NodeId> {
+    fn sort_out(&mut self, waiting: &Mutex<BTreeMap<NodeId, Waiting>>) -> Vec<NodeId> {
         let mut wakes = Vec::new();
         while let Some(output) = self.machine.take_output() {
             match output {
+                Output::Hello { to, body } => {
+                    waiting.lock().entry(to).or_default().hello = Some(body);
+                    wakes.push(to);
+                }
                 Output::Send { to, body } => {
                     let mut waiting = waiting.lock();
-                    let waiting = waiting.entry(to).or_default();
-                    if waiting.len() < MOST_WAITING {
-                        waiting.push_back(body);
+                    let packets = &mut waiting.entry(to).or_default().packets;
+                    if packets.len() < MOST_WAITING {
+                        packets.push_back(body);
                         wakes.push(to);
                     }
                 }
@@ -123,6 +147,10 @@ impl Members {
 
     fn attempted(&self, attempt: Attempt) {
         self.with(|machine, now| machine.attempted(attempt, now));
+    }
+
+    fn given_up(&self) {
+        self.with(Membership::given_up);
     }
 
     /// What the layers above are told: the live members that keep claims, and what this node may make of them.
@@ -289,6 +317,37 @@ impl Drop for Seeking {
     }
 }
 
+/// A session with a node at that address. One name may lead to several nodes, of which this is one: then to another of them.
+async fn join_at(inner: &Arc<Inner>, addr: &str) -> Result<NodeId, MeshError> {
+    let by_name = dial::connect(inner.clone(), seed(addr.to_owned(), false)).await;
+    match by_name {
+        Err(error) if is_myself(&error) => join_one_of(inner, dial::resolve(addr).await?, error).await,
+        by_name => by_name,
+    }
+}
+
+/// `myself` is what is said when all of them are this node.
+async fn join_one_of(inner: &Arc<Inner>, addrs: Vec<SocketAddr>, myself: MeshError) -> Result<NodeId, MeshError> {
+    let mut result = Err(myself);
+    for addr in addrs {
+        // The name leads there today: once that node is lost for long, the name is asked again and nobody else.
+        match dial::connect(inner.clone(), seed(addr.to_string(), true)).await {
+            Ok(node) => return Ok(node),
+            Err(error) if is_myself(&error) => {}
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+fn seed(addr: String, hearsay: bool) -> DialTarget {
+    DialTarget { way: Way::Direct(addr), pin_key: None, pin_node: None, hearsay }
+}
+
+const fn is_myself(error: &MeshError) -> bool {
+    matches!(error, MeshError::HandshakeFailed { reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), .. })
+}
+
 async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut found = None;
     let mut told = None;
@@ -296,8 +355,7 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut first = true;
     loop {
         if !found.is_some_and(|node| inner.has_session(node)) {
-            let target = DialTarget { way: Way::Direct(addr.clone()), pin_key: None, pin_node: None, hearsay: false };
-            let attempt = match dial::connect(inner.clone(), target).await {
+            let attempt = match join_at(&inner, &addr).await {
                 Ok(node) => {
                     inner.members.join_through(node);
                     found = Some(node);
@@ -305,12 +363,8 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
                     pause = SEED_CHECK;
                     Attempt::Reached
                 }
-                Err(MeshError::HandshakeFailed {
-                    reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), ..
-                }) => {
-                    // One list of seeds serves all nodes.
-                    Attempt::Void
-                }
+                // One list of seeds serves all nodes.
+                Err(error) if is_myself(&error) => Attempt::Void,
                 Err(error) => {
                     // A seed may come later; one that is there and refuses is a mistake of somebody's. Both are told once.
                     let refuses = matches!(error, MeshError::HandshakeFailed { .. });
@@ -326,6 +380,8 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
             };
             if std::mem::take(&mut first) {
                 inner.members.attempted(attempt);
+            } else if attempt == Attempt::Void {
+                inner.members.given_up();
             }
             if attempt == Attempt::Void {
                 return;
@@ -353,7 +409,8 @@ impl SubprotocolHandler for Arc<Members> {
                 self.with(|machine, _| machine.connected(peer.node));
             }
             PeerEvent::Ready { node } => self.with(|machine, _| machine.ready(*node)),
-            PeerEvent::Suspected { node } => self.with(|machine, _| machine.paused(*node)),
+            PeerEvent::Suspected { .. } | PeerEvent::Heard { .. } => {}
+            PeerEvent::Cut { node } => self.with(|machine, _| machine.cut(*node)),
             PeerEvent::Lost { node, incarnation, how } => match how {
                 Loss::Goodbye => self.disconnected(*node, Some(*incarnation)),
                 Loss::NewerIncarnation | Loss::Silence => self.disconnected(*node, None),
@@ -367,11 +424,11 @@ impl SubprotocolHandler for Arc<Members> {
         }
         let mut all = self.waiting.lock();
         let Some(waiting) = all.get_mut(&to) else { return false };
-        while let Some(body) = waiting.front() {
+        while let Some(body) = waiting.first() {
             if sink.record(Subprotocol::Membership, &mut |out| out.extend_from_slice(body)).is_none() {
                 return true;
             }
-            waiting.pop_front();
+            waiting.pop_first();
         }
         all.remove(&to);
         false
@@ -381,7 +438,7 @@ impl SubprotocolHandler for Arc<Members> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::identity::EntityKeypair;
@@ -415,6 +472,85 @@ mod tests {
         drop(joined);
         assert!(node.inner().members.joining().is_none(), "it was given up");
         node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_hello_has_room_however_many_packets_wait_and_goes_first() {
+        let node = MeshNode::create(config("127.0.0.1:0")).await.expect("bound");
+        let members = &node.inner().members;
+        let to = NodeId::new(7);
+        members.with(|machine, _| {
+            for number in 0..=u8::try_from(MOST_WAITING).expect("small") {
+                machine.put_out(Output::Send { to, body: vec![number] });
+            }
+            machine.put_out(Output::Hello { to, body: b"older".to_vec() });
+            machine.put_out(Output::Hello { to, body: b"hello".to_vec() });
+        });
+        let mut frame = Written(Vec::new());
+        assert!(!members.fill(to, Lane::Fast, &mut frame));
+        assert_eq!((frame.0.len(), frame.0[0].as_slice()), (1 + MOST_WAITING, &b"hello"[..]));
+        node.shutdown().await;
+    }
+
+    struct Written(Vec<Vec<u8>>);
+
+    impl RecordSink for Written {
+        fn room(&self) -> usize {
+            usize::MAX
+        }
+
+        fn record(&mut self, _: Subprotocol, encode: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+            let mut body = Vec::new();
+            encode(&mut body);
+            self.0.push(body);
+            self.0.last().map(Vec::len)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_seed_that_turns_out_to_be_the_node_itself_only_later_is_given_up_all_the_same() {
+        let early = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let seed = early.local_addr().expect("bound").to_string();
+        let node = MeshNode::create(MeshConfig { seeds: vec![seed], ..config("127.0.0.1:0") }).await.expect("bound");
+        let itself = node.local_addr();
+        tokio::spawn(async move {
+            drop(early.accept().await.expect("it is dialled"));
+            while let Ok((mut dialled, _)) = early.accept().await {
+                let mut there = TcpStream::connect(itself).await.expect("it listens");
+                let _over = tokio::io::copy_bidirectional(&mut dialled, &mut there).await;
+            }
+        });
+        node.start();
+        let mut standing = node.inner().members.standing.subscribe();
+        let settled = standing.wait_for(|standing| *standing == Standing::Settled);
+        // It begins as one that nobody told to join.
+        assert_eq!(node.inner().members.seen().1, Standing::Seeking);
+        let settled = tokio::time::timeout(Duration::from_secs(30), settled).await.is_ok();
+        assert!(settled, "there is nobody to join");
+        node.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn of_several_nodes_behind_one_name_another_one_is_joined_and_none_is_nobody_while_one_is_out_of_reach() {
+        let [node, other] = [(), ()].map(|()| MeshNode::create(config("127.0.0.1:0")));
+        let (node, other) = (node.await.expect("bound"), other.await.expect("bound"));
+        let inner = &node.inner().members.inner.upgrade().expect("it lives");
+        let own = node.local_addr();
+        let myself = || async { dial::connect(inner.clone(), seed(own.to_string(), false)).await.expect_err("itself") };
+        assert!(is_myself(&myself().await));
+        let nobody = join_one_of(inner, vec![own, own], myself().await).await.expect_err("all of them");
+        assert!(is_myself(&nobody), "it is given up");
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let gone = closed.local_addr().expect("bound");
+        drop(closed);
+        for addrs in [vec![gone, own], vec![own, gone]] {
+            let error = join_one_of(inner, addrs, myself().await).await.expect_err("nobody is there");
+            assert!(!is_myself(&error), "it may come: {error}");
+        }
+        let joined = join_one_of(inner, vec![own, gone, other.local_addr()], myself().await).await;
+        assert_eq!(joined.expect("a session"), other.node_id());
+        node.shutdown().await;
+        other.shutdown().await;
     }
 
     #[tokio::test]

@@ -280,7 +280,7 @@ impl MeshNode {
     }
 
     /// Installs the handler of `subprotocols`, each of which may have one. It is first told `Connected` (not resumed) of every
-    /// peer that is not lost, `Ready` if records flow, and `Suspected` of those that are; then everything that happens.
+    /// peer that is not lost, `Ready` if records flow, `Suspected` of those that are, and `Cut` of those without a session; then everything that happens.
     pub fn install(
         &self,
         handler: Arc<dyn SubprotocolHandler>,
@@ -302,6 +302,9 @@ impl MeshNode {
             }
             if peer.state == PeerState::Suspected {
                 handler.peer(&PeerEvent::Suspected { node: peer.identity.node });
+                if peer.conn.is_none() {
+                    handler.peer(&PeerEvent::Cut { node: peer.identity.node });
+                }
             }
         }
         let (keepers, standing) = self.inner.members.seen();

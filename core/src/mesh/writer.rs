@@ -25,7 +25,26 @@ pub(super) struct Writer<W> {
 struct Scratch {
     frame: FrameBuilder,
     out: SendBuffer,
-    turn: usize,
+    turns: Turns,
+}
+
+/// How often the handlers were asked. Another one is asked first each time, so that none finds every frame full: in each lane,
+/// for the lanes often take turns themselves.
+#[derive(Default)]
+struct Turns {
+    fast: usize,
+    bulk: usize,
+}
+
+impl Turns {
+    fn next(&mut self, lane: Lane) -> usize {
+        let turn = match lane {
+            Lane::Fast => &mut self.fast,
+            Lane::Bulk => &mut self.bulk,
+        };
+        *turn = turn.wrapping_add(1);
+        *turn
+    }
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -44,7 +63,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        let mut scratch = Scratch { frame: FrameBuilder::new(), out: SendBuffer::new(), turn: 0 };
+        let mut scratch = Scratch { frame: FrameBuilder::new(), out: SendBuffer::new(), turns: Turns::default() };
         loop {
             let more = self.gather(&mut scratch).map_err(io::Error::other)?;
             if !scratch.out.is_empty() {
@@ -76,7 +95,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Seals what is to be written next: all fast records there are, within reason, then one bulk frame, so that no fast
     /// record waits for more than that; several while nothing fast flows. True when there is more to do at once.
     fn gather(&mut self, scratch: &mut Scratch) -> Result<bool, SessionError> {
-        let Scratch { frame, out, turn } = scratch;
+        let Scratch { frame, out, turns } = scratch;
         let mut more = loop {
             frame.reset(Lane::Fast);
             let alone = self.link.write_control(frame);
@@ -84,7 +103,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 self.sealer.seal(frame.plaintext(), out)?;
                 return Ok(false);
             }
-            let more = alone || self.fill(Lane::Fast, frame, turn);
+            let more = alone || self.fill(Lane::Fast, frame, turns);
             if frame.is_empty() {
                 break false;
             }
@@ -96,7 +115,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let burst = out.len() as u64 + self.link.bulk_burst();
         while self.link.may_send_bulk() {
             frame.reset(Lane::Bulk);
-            let more_bulk = self.fill(Lane::Bulk, frame, turn);
+            let more_bulk = self.fill(Lane::Bulk, frame, turns);
             if frame.is_empty() {
                 break;
             }
@@ -110,7 +129,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(more)
     }
 
-    fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turn: &mut usize) -> bool {
+    fn fill(&self, lane: Lane, frame: &mut FrameBuilder, turns: &mut Turns) -> bool {
         if !self.link.flows() {
             return false;
         }
@@ -119,8 +138,19 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if !*gate {
             return false;
         }
-        // Another handler is asked first each time, so that none finds every frame full.
-        *turn = turn.wrapping_add(1);
-        self.inner.handlers.read().fill(self.link.node, lane, frame, *turn)
+        self.inner.handlers.read().fill(self.link.node, lane, frame, turns.next(lane))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_that_take_turns_do_not_always_ask_the_same_handlers_first() {
+        let mut turns = Turns::default();
+        let first = |lane, turns: &mut Turns| turns.next(lane) % 2;
+        let asked: Vec<_> = (0..4).map(|_| [Lane::Fast, Lane::Bulk].map(|lane| first(lane, &mut turns))).collect();
+        assert_eq!(asked, [[1, 1], [0, 0], [1, 1], [0, 0]]);
     }
 }

@@ -35,7 +35,7 @@ impl Engine {
         let peers: Vec<(NodeId, bool)> = match haste {
             // Who is out of reach for the moment may host it.
             Haste::WaitForAll => self.peers.all().collect(),
-            Haste::SkipSilent => self.peers.connected().collect(),
+            Haste::SkipSilent => self.peers.heard().collect(),
         };
         let view = &self.placing.view;
         let outsiders = peers.into_iter().filter(|(peer, _)| !view.contains(*peer));
@@ -56,7 +56,7 @@ impl Engine {
 
     /// Whether a node can be asked now.
     pub(super) fn answers(&self, node: NodeId) -> bool {
-        node == self.me() || self.peers.get(node).is_some_and(|peer| peer.up && peer.ready)
+        node == self.me() || self.peers.get(node).is_some_and(|peer| peer.is_heard() && peer.ready)
     }
 
     pub(super) fn ask_where(&mut self, node: NodeId, query: Query, origin: OriginHash) {

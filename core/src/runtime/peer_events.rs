@@ -1,7 +1,8 @@
 //! Peers that come, break off and go.
 
 use super::engine::{Engine, Now};
-use super::peers::Peer;
+use super::peers::{Peer, Session};
+use crate::identity::NodeId;
 use crate::mesh::{Loss, PeerEvent};
 
 impl Engine {
@@ -33,13 +34,24 @@ impl Engine {
                     peer.ready = true;
                     self.place_anew(*node, now);
                     self.compare_with(*node);
-                    for (query, origin) in self.lookups.peer_answers(*node) {
-                        self.ask_where(*node, query, origin);
-                    }
+                    self.ask_unasked(*node);
                     self.drain_peer_back(*node, now);
                 }
             }
             PeerEvent::Suspected { node } => {
+                if let Some(peer) = self.peers.up(*node) {
+                    peer.session = Session::Silent;
+                    self.routes_silent(*node, now);
+                }
+            }
+            PeerEvent::Heard { node } => {
+                if let Some(peer) = self.peers.up(*node) {
+                    peer.session = Session::Heard;
+                    self.routes_heard(*node);
+                    self.ask_unasked(*node);
+                }
+            }
+            PeerEvent::Cut { node } => {
                 if self.peers.is_up(*node) {
                     self.cut(*node, false, now);
                 }
@@ -74,7 +86,14 @@ impl Engine {
         self.settle_own(now);
     }
 
-    fn cut(&mut self, node: crate::identity::NodeId, dead: bool, now: Now) {
+    /// Asks a peer what it could not be asked before.
+    fn ask_unasked(&mut self, node: NodeId) {
+        for (query, origin) in self.lookups.peer_answers(node) {
+            self.ask_where(node, query, origin);
+        }
+    }
+
+    fn cut(&mut self, node: NodeId, dead: bool, now: Now) {
         for (key, stream) in self.peers.get_mut(node).map(Peer::down).unwrap_or_default() {
             if let Some(held) = self.slot_mut(key).and_then(|slot| slot.inbound.get_mut(stream)) {
                 held.queued = false;
@@ -89,7 +108,7 @@ impl Engine {
     }
 
     /// Senders on a node that is back may have missed what they were told.
-    fn answers_resume(&mut self, node: crate::identity::NodeId) {
+    fn answers_resume(&mut self, node: NodeId) {
         let mut waiting = Vec::new();
         for (_, slot) in &mut self.daemons {
             let key = slot.host.key;

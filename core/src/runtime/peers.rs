@@ -173,13 +173,24 @@ pub(super) struct Assembly {
     pub(super) bytes: Vec<u8>,
 }
 
+/// The session with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    /// It is up.
+    Heard,
+    /// It stands, and nothing is heard on it at the moment: what the peer is sent goes on waiting, or is on the way.
+    Silent,
+    /// There is none.
+    Gone,
+}
+
 /// A peer with, or lately with, a session.
 #[derive(Debug)]
 pub(super) struct Peer {
     /// Who it is.
     pub(super) identity: PeerIdentity,
-    /// Whether its session is up.
-    pub(super) up: bool,
+    /// How its session is.
+    pub(super) session: Session,
     /// Whether records flow: without that it answers nothing.
     pub(super) ready: bool,
     /// Small messages, in order.
@@ -213,7 +224,7 @@ impl Peer {
     pub(super) fn new(identity: PeerIdentity) -> Self {
         Self {
             identity,
-            up: true,
+            session: Session::Heard,
             ready: false,
             control: VecDeque::new(),
             control_bytes: 0,
@@ -234,10 +245,20 @@ impl Peer {
         }
     }
 
+    /// Whether it has a session.
+    pub(super) fn is_up(&self) -> bool {
+        self.session != Session::Gone
+    }
+
+    /// Whether it has one, and was heard of lately.
+    pub(super) fn is_heard(&self) -> bool {
+        self.session == Session::Heard
+    }
+
     /// Its session is gone: what was on the way is repeated by those who need it. Gives the streams that had something to
     /// answer.
     pub(super) fn down(&mut self) -> Vec<(DaemonKey, u32)> {
-        self.up = false;
+        self.session = Session::Gone;
         self.ready = false;
         self.control.clear();
         self.control_bytes = 0;
@@ -445,11 +466,16 @@ impl Peers {
 
     /// The peer, while its session is up.
     pub(super) fn up(&mut self, node: NodeId) -> Option<&mut Peer> {
-        self.map.get_mut(&node).filter(|peer| peer.up)
+        self.map.get_mut(&node).filter(|peer| peer.is_up())
     }
 
     pub(super) fn is_up(&self, node: NodeId) -> bool {
-        self.map.get(&node).is_some_and(|peer| peer.up)
+        self.map.get(&node).is_some_and(Peer::is_up)
+    }
+
+    /// Whether its session is up and it was heard of lately.
+    pub(super) fn is_heard(&self, node: NodeId) -> bool {
+        self.map.get(&node).is_some_and(Peer::is_heard)
     }
 
     pub(super) fn insert(&mut self, identity: PeerIdentity) {
@@ -467,7 +493,7 @@ impl Peers {
 
     /// Whether anything waits for a connected peer.
     pub(super) fn any_waiting(&self) -> bool {
-        self.map.values().any(|peer| peer.up && (peer.has_fast() || peer.has_bulk()))
+        self.map.values().any(|peer| peer.is_up() && (peer.has_fast() || peer.has_bulk()))
     }
 
     /// Bytes of large messages of others that wait to be sent.
@@ -489,6 +515,11 @@ impl Peers {
 
     /// Nodes with a session, and whether they answer.
     pub(super) fn connected(&self) -> impl Iterator<Item = (NodeId, bool)> {
-        self.map.values().filter(|peer| peer.up).map(|peer| (peer.identity.node, peer.ready))
+        self.map.values().filter(|peer| peer.is_up()).map(|peer| (peer.identity.node, peer.ready))
+    }
+
+    /// The same without those of whom nothing is heard.
+    pub(super) fn heard(&self) -> impl Iterator<Item = (NodeId, bool)> {
+        self.map.values().filter(|peer| peer.is_heard()).map(|peer| (peer.identity.node, peer.ready))
     }
 }

@@ -108,11 +108,7 @@ impl Engine {
 
     /// There is a session with the new host of streams' daemons: nothing needs to be forwarded any more.
     pub(super) fn routes_back(&mut self, node: NodeId, now: Now) {
-        for origin in self.routes_to(node) {
-            if let Some(route) = self.routes.get_mut(&origin) {
-                route.silent_since = None;
-            }
-        }
+        self.routes_heard(node);
         for origin in self.routes_where(|stream| stream.told_host == node && stream.host != node) {
             if let Some(stream) = self.routes.get_mut(&origin).and_then(|route| route.stream.as_mut()) {
                 stream.lead_to(node, stream.told_epoch);
@@ -281,9 +277,27 @@ impl Engine {
         for origin in self.routes_to(node) {
             if let Some(route) = self.routes.get_mut(&origin) {
                 route.queued = false;
+            }
+        }
+        self.routes_silent(node, now);
+    }
+
+    /// The host of streams is out of reach, or silent.
+    pub(super) fn routes_silent(&mut self, node: NodeId, now: Now) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
                 route.silent_since.get_or_insert(now.instant);
             }
             self.seek_later(origin, now);
+        }
+    }
+
+    /// It was silent only for a while.
+    pub(super) fn routes_heard(&mut self, node: NodeId) {
+        for origin in self.routes_to(node) {
+            if let Some(route) = self.routes.get_mut(&origin) {
+                route.silent_since = None;
+            }
         }
     }
 
@@ -309,7 +323,7 @@ impl Engine {
         let mut silent = Vec::new();
         for (origin, route) in routes {
             let reached = match &route.stream {
-                Some(stream) => (stream.host == me || peers.is_up(stream.host)) && stream.astray.is_none(),
+                Some(stream) => (stream.host == me || peers.is_heard(stream.host)) && stream.astray.is_none(),
                 None => route.waiting.is_empty(),
             };
             let since = *route.silent_since.get_or_insert(now);

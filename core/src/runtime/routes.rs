@@ -363,7 +363,7 @@ impl Engine {
         if let Some(stream) = &mut route.stream {
             // Only a host that is in reach, and did not accept it, has no room. A former one that sends on does not know.
             let is_host = !stream.is_detoured() && stream.epoch != Epoch::default();
-            let reached = is_host && (stream.host == me || self.peers.is_up(stream.host));
+            let reached = is_host && (stream.host == me || self.peers.is_heard(stream.host));
             for (number, ticket, expires) in stream.expired(now.instant) {
                 let asked = stream.is_withdrawn(number);
                 let error = if asked {

@@ -43,7 +43,7 @@ impl Seeking {
 
 impl Engine {
     pub(super) fn is_reached(&self, node: NodeId) -> bool {
-        node == self.me() || self.peers.is_up(node)
+        node == self.me() || self.peers.is_heard(node)
     }
 
     /// Whether somebody waits for a stream whose host is out of reach.

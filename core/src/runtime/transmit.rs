@@ -7,7 +7,7 @@ use super::error::RuntimeError;
 use super::peers::{BulkMessage, BulkTurn, Peer, Turn};
 use super::recovery::peer_lost;
 use super::replies::failure;
-use crate::events::{self, InStream, Inbound, OutStream, Word};
+use crate::events::{self, InStream, Inbound, MOST_OUTPUTS, OutStream, Word};
 use crate::identity::{NodeId, OriginHash};
 use crate::mesh::{Record, RecordSink};
 use crate::wire::codec;
@@ -266,7 +266,8 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(from) else { return };
         let assembly = match (&mut peer.assembly, subprotocol) {
             (Some(assembly), None) if header == 0 => assembly,
-            (slot @ None, Some(subprotocol)) if total > 0 && total <= limit => {
+            // One that was not finished gives way: its sender has begun anew.
+            (slot, Some(subprotocol)) if total > 0 && total <= limit => {
                 // The length is only a hint until bytes arrive: memory grows with them.
                 slot.insert(super::peers::Assembly { subprotocol, total, bytes: Vec::new() })
             }
@@ -436,6 +437,7 @@ fn fill_answers(held: &mut InStream, limit: u64, takes_large: bool, sink: &mut d
         let mut replies = Vec::new();
         let mut large = false;
         let mut too_large = None;
+        let mut outputs = 0;
         for reply in held.unsent() {
             let size = reply.payload_len();
             if size as u64 > limit {
@@ -454,7 +456,8 @@ fn fill_answers(held: &mut InStream, limit: u64, takes_large: bool, sink: &mut d
                 }
                 break;
             }
-            if need > left || replies.len() >= 1024 {
+            outputs += reply.outputs();
+            if need > left || replies.len() >= 1024 || (outputs > MOST_OUTPUTS && !replies.is_empty()) {
                 break;
             }
             left -= need;
@@ -525,5 +528,42 @@ impl RecordSink for OwnSink {
         let len = body.len();
         self.records.push((subprotocol, body));
         Some(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::causal::CausalLink;
+    use crate::events::{KeptReply, OutputRecord};
+    use crate::identity::{EntityId, Incarnation, Lineage};
+    use crate::wire::events::{Opening, StreamId};
+
+    #[test]
+    fn a_node_tells_itself_no_more_outputs_at_once_than_it_would_read() {
+        let sender = NodeId::new(1);
+        let stream = StreamId {
+            sender,
+            incarnation: Incarnation::from_bytes([1; 16]),
+            entity: EntityId::from_bytes([2; 32]),
+            lineage: Lineage::from_bytes([3; 16]),
+            opening: Opening::new(1, 2),
+        };
+        let mut inbound = Inbound::new();
+        let key = inbound.begin(stream, sender, Instant::now()).expect("room");
+        let held = inbound.get_mut(key).expect("begun");
+        let output = OutputRecord { link: CausalLink::genesis(OriginHash::new(1)), payload: Bytes::new() };
+        for number in 1..=3 {
+            held.keep(KeptReply { number, result: Ok((0..MOST_OUTPUTS / 2).map(|_| output.clone()).collect()) });
+        }
+        let mut sink = OwnSink::new();
+        while matches!(fill_answers(held, u64::MAX, true, &mut sink), Filled::More) {}
+        let told = |body: &Vec<u8>| match codec::decode::<EventsMessage<'_>>(body).expect("it is read") {
+            EventsMessage::Replies { replies, .. } => replies.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(sink.records.iter().map(|(_, body)| told(body)).collect::<Vec<_>>(), [2, 1]);
     }
 }

@@ -18,6 +18,8 @@ use crate::identity::{EntityId, Epoch, Incarnation, Lineage, NodeId, OriginHash}
 
 /// Most items in one message; more do not fit a frame anyway.
 const MAX_ITEMS: u64 = 4096;
+/// Most outputs of all replies in one message.
+pub const MOST_OUTPUTS: u64 = 65_536;
 /// Highest number in a stream. Nobody sends so many events; it lets numbers that a peer claims be counted on.
 pub const LAST_NUMBER: u64 = 1 << 62;
 
@@ -477,7 +479,15 @@ impl<C> Encode<C> for Reply<'_> {
 const FAILURE_TAG: u64 = 0x4D44;
 
 impl<'b, C> Decode<'b, C> for Reply<'b> {
-    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, CborError> {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, CborError> {
+        Self::decode_within(d, &mut { MOST_OUTPUTS })
+    }
+}
+
+impl<'b> Reply<'b> {
+    /// One of several in a message, which may have so many outputs more.
+    fn decode_within(d: &mut Decoder<'b>, left: &mut u64) -> Result<Self, CborError> {
+        let ctx = &mut ();
         let count = at_least(d.array()?, 2)?;
         let number = decode_number(d, ctx)?;
         let result = if d.datatype()? == minicbor::data::Type::Tag {
@@ -496,7 +506,8 @@ impl<'b, C> Decode<'b, C> for Reply<'b> {
             }
             Err(failure)
         } else {
-            let count = bounded_count(d, u64::from(u32::MAX), "outputs")?;
+            let count = bounded_count(d, *left, "outputs")?;
+            *left -= count;
             Ok(Outputs::try_collect(count, || d.decode())?)
         };
         skip(d, count - 2)?;
@@ -540,5 +551,8 @@ fn encode_replies<C, W: Write>(
 }
 
 fn decode_replies<'b, C>(d: &mut Decoder<'b>, _: &mut C) -> Result<Vec<Reply<'b>>, CborError> {
-    bounded_array(d, MAX_ITEMS, "replies")
+    let count = bounded_count(d, MAX_ITEMS, "replies")?;
+    let mut left = MOST_OUTPUTS;
+    // Empty outputs take many times more in memory than on the wire.
+    (0..count).map(|_| Reply::decode_within(d, &mut left)).collect()
 }

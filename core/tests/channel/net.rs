@@ -195,18 +195,17 @@ impl Net {
 
     /// It hears of it again.
     pub(crate) fn hear_again(&mut self, at: usize, other: usize) {
-        let peer = self.identity(other);
-        let node = peer.node;
-        self.peer(at, &PeerEvent::Connected { peer, resumed: true });
-        self.peer(at, &PeerEvent::Ready { node });
+        let node = self.id(other);
+        self.peer(at, &PeerEvent::Heard { node });
     }
 
     /// A connection breaks: what is on the way is lost.
     pub(crate) fn cut(&mut self, a: usize, b: usize) {
         for (at, other) in [(a, b), (b, a)] {
             self.wires.remove(&(at, other));
+            self.suspect(at, other);
             let node = self.id(other);
-            self.peer(at, &PeerEvent::Suspected { node });
+            self.peer(at, &PeerEvent::Cut { node });
         }
     }
 

@@ -45,6 +45,8 @@ async fn connected(ears: &mut Ears, to: &MeshNode) -> bool {
             PeerEvent::Connected { .. }
             | PeerEvent::Ready { .. }
             | PeerEvent::Suspected { .. }
+            | PeerEvent::Heard { .. }
+            | PeerEvent::Cut { .. }
             | PeerEvent::Lost { .. } => {}
         }
     }

@@ -101,8 +101,8 @@ impl SubprotocolHandler for Tester {
     }
 
     fn peer(&self, event: &PeerEvent) {
-        // Comes at its own time beside the others; its tests observe the node.
-        if !matches!(event, PeerEvent::Ready { .. }) {
+        // The one comes at its own time beside the others, and its tests observe the node; the other before every new session.
+        if !matches!(event, PeerEvent::Ready { .. } | PeerEvent::Cut { .. }) {
             let _ = self.events.send(event.clone());
         }
     }

@@ -220,7 +220,9 @@ impl World {
                 }
                 let node = self.id(about);
                 if !lost {
-                    self.with(at, |machine, now| machine.peer(&PeerEvent::Suspected { node }, now, UNIX));
+                    for event in [PeerEvent::Suspected { node }, PeerEvent::Cut { node }] {
+                        self.with(at, |machine, now| machine.peer(&event, now, UNIX));
+                    }
                 } else if let Some((former, _)) = self.nodes[at].holds.remove(&about) {
                     self.lose(at, about, former);
                     assert_eq!(self.knows(at, about), None, "a lost peer leaves the index");

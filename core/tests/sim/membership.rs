@@ -119,7 +119,7 @@ impl World {
                 trace.push((now - self.began, node, output.clone()));
             }
             match output {
-                Output::Send { to, body } => {
+                Output::Send { to, body } | Output::Hello { to, body } => {
                     self.largest = self.largest.max(body.len());
                     self.messages += 1;
                     let to = self.index(to);

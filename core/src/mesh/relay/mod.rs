@@ -34,6 +34,7 @@ use self::switch::{Misfit, Piece, Switch};
 pub use self::tamper::Tamper;
 use super::handler::{PeerEvent, Record, RecordSink, SubprotocolHandler};
 use super::inner::Inner;
+use super::limits::Permit;
 use super::listen;
 use super::table::Way;
 use crate::identity::NodeId;
@@ -268,6 +269,24 @@ impl Relay {
 
     /// One message; gives who is to be woken.
     fn on_message(self: &Arc<Self>, from: NodeId, body: &Bytes, inner: &Arc<Inner>) -> Vec<NodeId> {
+        let mut arrived = None;
+        let wakes = self.act_on(from, body, inner, &mut arrived);
+        if let Some((stream, permit)) = arrived {
+            // Without the lock: a runtime that shuts down drops the task at once, and the stream takes the lock then.
+            let way = Way::Relayed { by: from };
+            inner.tasks.spawn_on(listen::serve(inner.clone(), stream, way, permit), &inner.runtime);
+        }
+        wakes
+    }
+
+    /// The same but for serving a circuit to this node that `arrived`.
+    fn act_on(
+        self: &Arc<Self>,
+        from: NodeId,
+        body: &Bytes,
+        inner: &Arc<Inner>,
+        arrived: &mut Option<(CircuitStream, Permit)>,
+    ) -> Vec<NodeId> {
         let message = match codec::decode::<RelayMessage<'_>>(body) {
             Ok(message) => message,
             Err(error) => {
@@ -309,9 +328,7 @@ impl Relay {
                 };
                 let end = Arc::new(Circuit::new(circuit, from));
                 state.ends.insert((from, circuit), end.clone());
-                let stream = CircuitStream::new(self.clone(), end);
-                let way = Way::Relayed { by: from };
-                inner.tasks.spawn_on(listen::serve(inner.clone(), stream, way, permit), &inner.runtime);
+                *arrived = Some((CircuitStream::new(self.clone(), end), permit));
                 wake_if(state.say(from, Say::Accepted(circuit)), from)
             }
             RelayMessage::Accepted { circuit } => {

@@ -18,12 +18,17 @@ const PER_OPENER: usize = 64;
 const TOTAL: usize = 1024;
 /// Bytes that wait here in all circuits together.
 const MOST_HELD: usize = 64 * 1024 * 1024;
+/// The circuits that one node opened hold at most this part of what is free besides: when nobody takes what is in them, there
+/// is room for those of others.
+const SHARE: usize = 4;
 
 /// The circuits that go through this node.
 #[derive(Debug, Default)]
 pub struct Switch {
     hops: HashMap<CircuitId, Hop>,
     held: usize,
+    /// The same by who opened the circuits.
+    held_of: HashMap<NodeId, usize>,
 }
 
 #[derive(Debug)]
@@ -104,7 +109,8 @@ impl Switch {
         now: Instant,
     ) -> Result<Option<NodeId>, Misfit> {
         let to = self.other(circuit, from)?;
-        let room = MOST_HELD - self.held;
+        let held_of_opener = self.held_of.get(&circuit.opener).copied().unwrap_or_default();
+        let room = (MOST_HELD - self.held).saturating_sub(SHARE * held_of_opener) / (SHARE + 1);
         let hop = self.hops.get_mut(&circuit).ok_or(Misfit::Unknown)?;
         hop.used = now;
         let direction = hop.towards(circuit, to).ok_or(Misfit::Unknown)?;
@@ -117,6 +123,7 @@ impl Switch {
         } else {
             direction.pieces.push(bytes);
             self.held += len;
+            *self.held_of.entry(circuit.opener).or_default() += len;
         }
         Ok((!std::mem::replace(&mut direction.queued, true)).then_some(to))
     }
@@ -127,8 +134,18 @@ impl Switch {
         let Some(piece) = direction.pieces.take(room) else {
             return std::mem::take(&mut direction.ended).then_some(Piece::End);
         };
-        self.held -= piece.len();
+        self.let_go(circuit.opener, piece.len());
         Some(Piece::Bytes(piece))
+    }
+
+    fn let_go(&mut self, opener: NodeId, len: usize) {
+        self.held -= len;
+        if let Some(held) = self.held_of.get_mut(&opener) {
+            *held -= len;
+            if *held == 0 {
+                self.held_of.remove(&opener);
+            }
+        }
     }
 
     /// Whether more waits for `to`; if not, the circuit leaves the list.
@@ -166,7 +183,7 @@ impl Switch {
     /// Forgets a circuit; gives its ends.
     pub fn close(&mut self, circuit: CircuitId) -> Option<[NodeId; 2]> {
         let hop = self.hops.remove(&circuit)?;
-        self.held -= hop.held();
+        self.let_go(circuit.opener, hop.held());
         Some([circuit.opener, hop.far])
     }
 
@@ -262,8 +279,30 @@ mod tests {
                 refused += usize::from(switch.data(one, NodeId::new(opener), piece(window), now).is_err());
             }
         }
-        assert_eq!(switch.held, MOST_HELD);
-        assert!(refused > 0);
+        assert!(refused > 0 && switch.held <= MOST_HELD && switch.held > MOST_HELD / 2, "{}", switch.held);
+        for opener in 10..20 {
+            assert!(switch.held_of[&NodeId::new(opener)] >= window, "each of them has some room");
+        }
+        switch.peer_gone(B);
+        assert!(switch.held == 0 && switch.held_of.is_empty());
+    }
+
+    #[tokio::test]
+    async fn two_nodes_that_take_nothing_leave_room_for_the_circuits_of_others() {
+        let (mut switch, now) = (Switch::default(), Instant::now());
+        let window = usize::try_from(CIRCUIT_WINDOW).expect("small");
+        for (opener, far) in [(A, B), (B, A)] {
+            for number in 0..PER_OPENER as u64 {
+                let one = circuit(opener, number);
+                switch.open(one, far, now).expect("room");
+                for end in [A, B] {
+                    let _refused = switch.data(one, end, piece(window), now);
+                }
+            }
+        }
+        let other = circuit(C, 1);
+        switch.open(other, A, now).expect("room");
+        assert_eq!(switch.data(other, C, piece(window), now), Ok(Some(A)));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use super::peers::MOST_LOST;
 use super::*;
 use crate::identity::EntityKeypair;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Silence;
 
@@ -14,7 +14,7 @@ impl Activity for Silence {
     }
 }
 
-fn table() -> PeerTable {
+pub(super) fn table() -> PeerTable {
     with_room(1024)
 }
 
@@ -32,7 +32,7 @@ fn with_room(max_peers: usize) -> PeerTable {
 }
 
 /// A peer in the life that began at that time.
-fn peer(number: u32, started_at_ms: u64) -> ProvenPeer {
+pub(super) fn peer(number: u32, started_at_ms: u64) -> ProvenPeer {
     let mut entity = [0; 32];
     entity[..4].copy_from_slice(&number.to_le_bytes());
     let entity = EntityId::from_bytes(entity);
@@ -54,7 +54,7 @@ fn accept(table: &mut PeerTable, now: Instant, peer: &ProvenPeer) -> Result<Acce
 }
 
 /// A session dialled from here.
-fn dial(table: &mut PeerTable, now: Instant, peer: &ProvenPeer) -> ConnId {
+pub(super) fn dial(table: &mut PeerTable, now: Instant, peer: &ProvenPeer) -> ConnId {
     let target = DialTarget { way: Way::Direct("there".into()), pin_key: None, pin_node: None, hearsay: false };
     let DialDecision::Proceed { conn, .. } = table.dial_proven(now, peer, &target, None) else { panic!("refused") };
     table.dial_finished(conn, SessionId([2; 16]));

@@ -11,7 +11,8 @@
 //!   one is dead. A peer that was dialled directly once goes on being dialled while a relayed session stands in.
 //! - A newer incarnation replaces everything of the older one at once; an older one is refused until the newer one is long
 //!   lost.
-//! - Loss of the connection, or silence for half of the session timeout, is suspicion; silence for all of it is loss.
+//! - Loss of the connection, or silence for half of the session timeout, is suspicion; silence for all of it is loss. A
+//!   session that was only silent goes on where it was.
 //! - Whoever dialled dials again, with exponential backoff and jitter; through a relay only until the peer is lost.
 
 mod backoff;
@@ -20,6 +21,8 @@ mod bounds_tests;
 mod peer;
 mod peers;
 mod rules;
+#[cfg(test)]
+mod session_tests;
 mod timers;
 
 use std::collections::{HashMap, VecDeque};

@@ -154,7 +154,7 @@ impl PeerTable {
             redial.failures = 0;
         }
         self.close(conn, CloseReason::Broken);
-        self.suspect(now, node);
+        self.cut(now, node);
         if let Some(known) = self.peers.get_mut(node).and_then(|entry| entry.known.as_mut()) {
             known.heard = heard;
             known.check = Some(heard + self.config.session_timeout);
@@ -177,7 +177,8 @@ impl PeerTable {
         self.plan_redial(now, node);
     }
 
-    /// Something was heard on a session that was suspected for its silence.
+    /// Something was heard on a session that was suspected for its silence. It goes on where it was: the other side may know
+    /// nothing of the silence, so neither may take anything for lost.
     pub fn heard_again(&mut self, now: Instant, conn: ConnId) {
         let Some(&node) = self.conns.get(&conn) else { return };
         let Some(entry) = self.peers.get_mut(node) else { return };
@@ -186,13 +187,12 @@ impl PeerTable {
         }
         let Some(known) = entry.known.as_mut().filter(|known| known.state == PeerState::Suspected) else { return };
         (known.state, known.since) = (PeerState::Connected, now);
-        let peer = known.identity.clone();
         if entry.is_settled()
             && let Some(redial) = entry.redial.as_mut().filter(|redial| matches!(redial.plan, Plan::At(_)))
         {
             redial.plan = Plan::Idle;
         }
-        self.event(PeerEvent::Connected { peer, resumed: true });
+        self.event(PeerEvent::Heard { node });
     }
 
     /// Everything ends because this node leaves: every peer is told lost, every connection that is still named is not
@@ -232,28 +232,29 @@ impl PeerTable {
         let entry = self.peers.entry(peer.node);
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let old = entry.live.take();
+        if let Some(old) = old {
+            let why = if same_life { CloseReason::Replaced } else { CloseReason::NewerIncarnation };
+            self.close(old.conn, why);
+            if same_life {
+                self.cut(now, peer.node);
+            }
+        }
+        if !same_life {
+            self.lose(now, peer.node, Loss::NewerIncarnation);
+        } else if !resumed {
+            // One of the two has dropped what they shared, so the other one must too.
+            self.lose(now, peer.node, Loss::Silence);
+        }
+        let identity = identity_of(peer);
+        let entry = self.peers.entry(peer.node);
+        let mut stands_in = false;
         if let Some(redial) = &mut entry.redial {
             redial.until = None;
-            let stands_in = way.via().is_some() && redial.target.way.via().is_none();
+            stands_in = way.via().is_some() && redial.target.way.via().is_none();
             if matches!(redial.plan, Plan::At(_)) && !stands_in {
                 redial.plan = Plan::Idle;
             }
         }
-        if let Some(old) = old {
-            let why = if same_life { CloseReason::Replaced } else { CloseReason::NewerIncarnation };
-            self.close(old.conn, why);
-        }
-        if same_life {
-            self.suspect(now, peer.node);
-            if !resumed {
-                // One of the two has dropped what they shared, so the other one must too.
-                self.lose(now, peer.node, Loss::Silence);
-            }
-        } else {
-            self.lose(now, peer.node, Loss::NewerIncarnation);
-        }
-        let identity = identity_of(peer);
-        let entry = self.peers.entry(peer.node);
         entry.live = Some(Live { conn, session, dialled, opened: now, pinged: now });
         entry.known = Some(Known {
             identity: identity.clone(),
@@ -266,6 +267,9 @@ impl PeerTable {
         });
         self.actions.push_back(Action::Open { conn, node: peer.node });
         self.event(PeerEvent::Connected { peer: identity, resumed });
+        if stands_in {
+            self.plan_redial(now, peer.node);
+        }
     }
 
     pub(super) fn suspect(&mut self, now: Instant, node: NodeId) {
@@ -273,6 +277,12 @@ impl PeerTable {
         let Some(known) = known.filter(|known| known.state == PeerState::Connected) else { return };
         (known.state, known.since) = (PeerState::Suspected, now);
         self.event(PeerEvent::Suspected { node });
+    }
+
+    /// The session is gone.
+    fn cut(&mut self, now: Instant, node: NodeId) {
+        self.suspect(now, node);
+        self.event(PeerEvent::Cut { node });
     }
 
     pub(super) fn lose(&mut self, now: Instant, node: NodeId, how: Loss) {

@@ -435,6 +435,18 @@ impl World {
         self.at(heal_after, Event::Connect { one, other });
     }
 
+    /// One end hears nothing of the other for a while: the session stands, and the other end knows of nothing.
+    pub(crate) fn suspect(&mut self, node: usize, peer: usize) {
+        self.note(&format!("n{node} hears nothing of n{peer}"));
+        self.peer_event(node, &PeerEvent::Suspected { node: self.id(peer) });
+    }
+
+    /// It hears of it again.
+    pub(crate) fn hear_again(&mut self, node: usize, peer: usize) {
+        self.note(&format!("n{node} hears of n{peer} again"));
+        self.peer_event(node, &PeerEvent::Heard { node: self.id(peer) });
+    }
+
     /// Both ends give the other one up, as after a long silence.
     pub(crate) fn lose(&mut self, one: usize, other: usize, how: Loss) {
         self.sessions.remove(&pair(one, other));
@@ -555,6 +567,7 @@ impl World {
                     let id = self.id(peer);
                     self.note(&format!("n{node} suspects n{peer}"));
                     self.peer_event(node, &PeerEvent::Suspected { node: id });
+                    self.peer_event(node, &PeerEvent::Cut { node: id });
                 }
             }
             Event::Connect { one, other } => self.heal(one, other),

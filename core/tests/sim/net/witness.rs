@@ -12,6 +12,7 @@ pub(crate) struct Witness {
     sessions: HashMap<SessionId, bool>,
     pub(crate) connected: usize,
     pub(crate) resumed: usize,
+    pub(crate) heard: usize,
     pub(crate) newer: usize,
     pub(crate) silent: usize,
     pub(crate) both_sided: usize,
@@ -20,7 +21,8 @@ pub(crate) struct Witness {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Seen {
     Connected(Incarnation),
-    Suspected(Incarnation),
+    Silent(Incarnation),
+    Cut(Incarnation),
     Lost(Incarnation),
 }
 
@@ -46,7 +48,8 @@ impl Witness {
                 match before {
                     None => assert!(!resumed),
                     Some(Seen::Connected(_)) => panic!("connected twice"),
-                    Some(Seen::Suspected(life)) => {
+                    Some(Seen::Silent(_)) => panic!("a new session, and nothing said of the old one"),
+                    Some(Seen::Cut(life)) => {
                         assert!(resumed, "an end of the shared state is told as a loss first");
                         assert_eq!(life, peer.incarnation);
                         self.resumed += 1;
@@ -60,12 +63,25 @@ impl Witness {
             }
             PeerEvent::Ready { .. } => return,
             PeerEvent::Suspected { .. } => match before {
-                Some(Seen::Connected(life)) => Seen::Suspected(life),
+                Some(Seen::Connected(life)) => Seen::Silent(life),
                 other => panic!("suspected after {other:?}"),
+            },
+            PeerEvent::Heard { .. } => match before {
+                Some(Seen::Silent(life)) => {
+                    self.heard += 1;
+                    Seen::Connected(life)
+                }
+                other => panic!("heard again after {other:?}"),
+            },
+            PeerEvent::Cut { .. } => match before {
+                Some(Seen::Silent(life)) => Seen::Cut(life),
+                other => panic!("cut after {other:?}"),
             },
             PeerEvent::Lost { incarnation, how, .. } => {
                 match before {
-                    Some(Seen::Connected(life) | Seen::Suspected(life)) => assert_eq!(life, *incarnation),
+                    Some(Seen::Connected(life) | Seen::Silent(life) | Seen::Cut(life)) => {
+                        assert_eq!(life, *incarnation);
+                    }
                     other => panic!("lost after {other:?}"),
                 }
                 match how {

@@ -487,7 +487,11 @@ impl World {
     fn event(&mut self, node: usize, event: &PeerEvent) {
         let other = match event {
             PeerEvent::Connected { peer, .. } => peer.node,
-            PeerEvent::Ready { node } | PeerEvent::Suspected { node } | PeerEvent::Lost { node, .. } => *node,
+            PeerEvent::Ready { node }
+            | PeerEvent::Suspected { node }
+            | PeerEvent::Heard { node }
+            | PeerEvent::Cut { node }
+            | PeerEvent::Lost { node, .. } => *node,
         };
         let other = (0..self.nodes.len()).find(|&index| self.node_id(index) == other).expect("a node of this world");
         match event {
@@ -499,6 +503,8 @@ impl World {
             }
             PeerEvent::Ready { .. } => self.note(format_args!("n{node}: n{other} ready")),
             PeerEvent::Suspected { .. } => self.note(format_args!("n{node}: n{other} suspected")),
+            PeerEvent::Heard { .. } => self.note(format_args!("n{node}: n{other} heard again")),
+            PeerEvent::Cut { .. } => self.note(format_args!("n{node}: n{other} cut off")),
             PeerEvent::Lost { incarnation, how, .. } => {
                 self.note(format_args!("n{node}: n{other}.{} lost: {how:?}", incarnation.started_at_ms));
             }

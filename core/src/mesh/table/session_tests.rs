@@ -1,0 +1,119 @@
+//! What becomes of a session, and of what two nodes share in it.
+
+use super::bounds_tests::{TIMEOUT, dial, peer, table};
+use super::*;
+
+const THERE: &str = "there";
+/// The session that [`dial`] makes.
+const DIALLED: SessionId = SessionId([2; 16]);
+
+/// Everything was heard and said at that time.
+struct At(Instant);
+
+impl Activity for At {
+    fn of(&self, _: ConnId) -> Option<(Instant, Instant)> {
+        Some((self.0, self.0))
+    }
+}
+
+fn direct() -> Way {
+    Way::Direct(THERE.into())
+}
+
+fn intent(attempt: u64, after: Option<SessionId>) -> DialIntent {
+    DialIntent { attempt, after, resume: true, ready: true }
+}
+
+/// The peer dials, and says that it holds what was shared in the session `after`.
+fn accept(table: &mut PeerTable, now: Instant, session: u8, attempt: u64, after: Option<SessionId>) -> Accepted {
+    let name = SessionId([session; 16]);
+    table.accept(now, &peer(1, 1), name, intent(attempt, after), &direct()).expect("taken")
+}
+
+#[derive(Debug, PartialEq)]
+enum Told {
+    Connected { resumed: bool },
+    Suspected,
+    Heard,
+    Cut,
+    Lost,
+}
+
+fn told(table: &mut PeerTable) -> Vec<Told> {
+    let told = |action| match action {
+        Action::Event(PeerEvent::Connected { resumed, .. }) => Some(Told::Connected { resumed }),
+        Action::Event(PeerEvent::Suspected { .. }) => Some(Told::Suspected),
+        Action::Event(PeerEvent::Heard { .. }) => Some(Told::Heard),
+        Action::Event(PeerEvent::Cut { .. }) => Some(Told::Cut),
+        Action::Event(PeerEvent::Lost { .. }) => Some(Told::Lost),
+        _ => None,
+    };
+    table.take_actions().into_iter().filter_map(told).collect()
+}
+
+/// A peer that was dialled from here and has been silent for half of the timeout.
+fn silent() -> (PeerTable, Instant, ConnId) {
+    let (mut table, start) = (table(), Instant::now());
+    let conn = dial(&mut table, start, &peer(1, 1));
+    assert_eq!(told(&mut table), [Told::Connected { resumed: false }]);
+    let now = start + TIMEOUT / 2;
+    while let Some(at) = table.next_timer().filter(|at| *at <= now) {
+        table.on_timer(at, &At(start));
+    }
+    assert_eq!(told(&mut table), [Told::Suspected]);
+    (table, now, conn)
+}
+
+#[tokio::test]
+async fn a_session_that_was_silent_and_stands_is_not_begun_anew() {
+    let (mut table, now, conn) = silent();
+    table.heard_again(now, conn);
+    assert_eq!(told(&mut table), [Told::Heard], "the other side may have noticed nothing");
+    assert!(table.is_connected(peer(1, 1).node));
+    table.heard_again(now, conn);
+    assert_eq!(told(&mut table), [], "no news");
+}
+
+#[tokio::test]
+async fn a_silent_session_that_breaks_or_is_replaced_is_told_to_be_gone() {
+    let (mut table, now, conn) = silent();
+    table.connection_lost(now, conn, now);
+    assert_eq!(told(&mut table), [Told::Cut]);
+    let (mut table, now, _) = silent();
+    assert!(accept(&mut table, now, 3, 1, Some(DIALLED)).resumed);
+    assert_eq!(told(&mut table), [Told::Cut, Told::Connected { resumed: true }]);
+    accept(&mut table, now, 4, 2, Some(DIALLED));
+    assert_eq!(told(&mut table), [Told::Suspected, Told::Cut, Told::Connected { resumed: true }], "out of the blue");
+}
+
+#[tokio::test]
+async fn a_peer_that_was_dialled_goes_on_being_dialled_while_a_relayed_session_stands_in() {
+    let (mut table, now) = (table(), Instant::now());
+    let one = peer(1, 1);
+    dial(&mut table, now, &one);
+    let relayed = Way::Relayed { by: NodeId::new(9) };
+    // The peer lost the direct session, which is alive for all that is known here.
+    table.accept(now, &one, SessionId([3; 16]), intent(1, Some(DIALLED)), &relayed).expect("taken");
+    table.take_actions();
+    table.on_timer(now + Duration::from_secs(1), &At(now));
+    let dials = table.take_actions().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+    assert_eq!(dials, 1);
+}
+
+#[tokio::test]
+async fn a_peer_known_by_hearsay_that_begins_anew_is_dialled_again_however_much_later_it_breaks_off() {
+    let (mut table, now) = (table(), Instant::now());
+    let one = peer(1, 1);
+    let target = DialTarget { way: direct(), pin_key: None, pin_node: None, hearsay: true };
+    let DialDecision::Proceed { conn, .. } = table.dial_proven(now, &one, &target, None) else { panic!("refused") };
+    table.dial_finished(conn, DIALLED);
+    assert!(table.dial_welcomed(now, conn, false));
+    let anew = DialIntent { resume: false, ..intent(1, Some(DIALLED)) };
+    let conn = table.accept(now, &one, SessionId([3; 16]), anew, &direct()).expect("taken").conn;
+    table.take_actions();
+    let later = now + Duration::from_secs(3600);
+    table.connection_lost(later, conn, later);
+    table.on_timer(later + Duration::from_secs(1), &At(later));
+    let dials = table.take_actions().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+    assert_eq!(dials, 1);
+}
