@@ -178,7 +178,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    identityHandle(daemonArea, 'identity', identity);
+    signingHandle(daemonArea, 'identity', identity);
     return await spawnInstance(this.#nursery, identity, undefined, daemon, config, factory);
   }
 
