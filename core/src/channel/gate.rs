@@ -4,7 +4,7 @@ use super::feed::Seat;
 use super::joining::subscription_statement;
 use super::machine::{ChannelMachine, Moment, Subscriber};
 use super::roster::Grant;
-use super::throttle::AuthThrottle;
+use super::throttle::{AuthThrottle, THROTTLE};
 use super::{ChannelError, ChannelId, ChannelName, Feed, Subnet};
 use crate::identity::{EntityId, Epoch, NodeId, PermissionToken, TokenChain};
 use crate::wire::channels::{ChannelMessage, DaemonProof, RefusalReason};
@@ -116,6 +116,7 @@ impl ChannelMachine {
                     self.throttles.retain(|_, throttle| throttle.forget(now.instant));
                 }
                 self.throttles.entry(from).or_default().refused(failed, now.instant);
+                self.look_by(Some(now.instant + THROTTLE));
                 return Err(reason);
             }
         };

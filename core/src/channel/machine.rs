@@ -13,7 +13,7 @@ use super::revocations::Revocations;
 use super::roster::{Channel, Rules};
 use super::subscription::Subscription;
 use super::taking::Daemons;
-use super::throttle::AuthThrottle;
+use super::throttle::{AuthThrottle, THROTTLE};
 use super::{ChannelConfig, ChannelError, ChannelId, ChannelName, Feed, StreamId, Subnet};
 use crate::causal::CausalLink;
 use crate::identity::{EntityId, EntityKeypair, Epoch, Incarnation, NodeId};
@@ -389,6 +389,7 @@ impl ChannelMachine {
         let next_end = self.channels.values().filter_map(Channel::next_end).min();
         self.look_at = next_end.map(|end| sweep_time(end, now));
         self.look_by(self.channels.values().filter_map(|channel| channel.ring.closes()).min());
+        self.look_by((!self.throttles.is_empty()).then_some(now.instant + THROTTLE));
         self.end_stalled(now);
     }
 
