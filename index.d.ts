@@ -2199,7 +2199,7 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
      * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
      * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
      * no room for follows as it drains; then events delivered later may run before the end of the batch. For another node it
-     * keeps within what may wait (see {   link DaemonRuntime.deliver}), unless other events take that up.
+     * keeps within what may wait (see {@link DaemonRuntime.deliver}), unless other events take that up.
      */
     deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]>;
     /** Calls a daemon on any node; resolves with its outputs. What may wait is limited, see {@link DaemonRuntime.deliver}. */

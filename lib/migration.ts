@@ -183,8 +183,9 @@ export class MigrationHandle {
       return Promise.race([ended, decided]);
     });
     if (over === 'decided') throw tooLate('the daemon was handed over already', { failure: undefined });
-    if (over.failure === undefined) throw tooLate('the daemon was handed over already', over);
-    if (over.failure.fields?.outcome !== 'source') raise(over);
+    const outcome = over.failure?.fields?.outcome;
+    if (over.failure === undefined || outcome === 'target') throw tooLate('the daemon was handed over already', over);
+    if (outcome !== 'source') raise(over);
   }
 
   /** Does something with the end of the move, which is waited for no longer than that takes. */

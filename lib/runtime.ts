@@ -255,7 +255,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    * Delivers many events of this node to one daemon, in order. Rejects with the first failure; the others run too. Without
    * payloads there is nothing to fail: it resolves with `[]`, whether there is such a daemon or not. What the mailbox has
    * no room for follows as it drains; then events delivered later may run before the end of the batch. For another node it
-   * keeps within what may wait (see {   link DaemonRuntime.deliver}), unless other events take that up.
+   * keeps within what may wait (see {@link DaemonRuntime.deliver}), unless other events take that up.
    */
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);

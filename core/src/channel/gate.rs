@@ -134,6 +134,8 @@ impl ChannelMachine {
         if guarded && let Some(throttle) = self.throttles.get_mut(&from) {
             throttle.succeeded(presenter);
         }
+        // One that is refused changes nothing.
+        let renewed = if renews { Some(self.stands_at(stream, from, asking.from)?) } else { None };
         if let (Some(channel), Some(peer)) = (self.channels.get_mut(&id), self.peers.get_mut(&from)) {
             if !channel.has_seat(from, stream.share) {
                 peer.bases.insert(stream, channel.last_of(stream.share));
@@ -146,12 +148,10 @@ impl ChannelMachine {
             self.sweep_by(end, now);
         }
         self.trust(issuers);
-        let stands = if renews {
-            self.stands_at(stream, from, asking.from)?
-        } else {
+        let stands = renewed.unwrap_or_else(|| {
             let waiting: Vec<_> = former.iter().copied().chain(was_in.then_some(from)).collect();
             self.goes_on(stream, from, &waiting, asking.from)
-        };
+        });
         if asking.from.is_some() {
             self.hand_on(stream, &former, from, stands.position);
         }

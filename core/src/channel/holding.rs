@@ -279,7 +279,7 @@ impl ChannelMachine {
     /// Some daemon has taken something, or is out: lets go what all have, and acknowledges it.
     pub(super) fn settle_held(&mut self, key: Key) {
         let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
-        subscription.rear = Rear::of(subscription.positions());
+        subscription.rear = Rear::of(subscription.daemons_through());
         let through = subscription.taken_by_all();
         subscription.held.release(through);
         if subscription.acknowledge(through) {

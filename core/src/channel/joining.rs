@@ -214,7 +214,7 @@ impl ChannelMachine {
         if let Some(Question::Join(_)) = membership.question {
             membership.token = membership.offered.take();
         }
-        membership.accepted = true;
+        let was_in = std::mem::replace(&mut membership.accepted, true);
         (membership.uncertain, membership.comes, membership.put_out) = (false, Comes::First, None);
         let told = std::mem::take(&mut membership.waiting);
         // Where one begins that has only just come, what arrived for others on its node decides.
@@ -226,13 +226,13 @@ impl ChannelMachine {
                 membership.taken = Taken::Through(position.max(membership.taken.floor()));
             }
             // What a daemon on the node has yet to get was published before.
-            (Subscriber::Node, Some(position)) => membership.taken.begin_again(position),
-            (_, None) => {}
+            (Subscriber::Node, Some(position)) if !was_in => membership.taken.begin_again(position),
+            (Subscriber::Node, Some(_)) | (_, None) => {}
         }
         let next = membership.present_next().then(|| Question::Join(self.next_request()));
         self.put_question(key, subscriber, next);
         self.settled(told, &Ok(()));
-        let Subscriber::Daemon(daemon) = subscriber else { return };
+        let Subscriber::Daemon(daemon) = subscriber else { return self.settle_held(key) };
         if let (true, Some(count), Some(subscription)) = (passed, missed, self.subscriptions.get(&key)) {
             let (publisher, feed) = (from, subscription.feed.clone());
             self.events.push_back(ChannelEvent::Missed { publisher, feed, daemon, count });
@@ -381,8 +381,9 @@ impl ChannelMachine {
         }
         if let Subscriber::Daemon(daemon) = subscriber {
             self.daemons.gone(daemon, key);
-            self.settle_held(key);
         }
+        // It holds nothing up any more.
+        self.settle_held(key);
     }
 }
 

@@ -51,7 +51,8 @@ impl ChannelMachine {
             }
             self.wakes.insert(node);
         }
-        Ok(LetIn { position, missed: 0 })
+        // Also when the answer that said so before was lost.
+        Ok(LetIn { position, missed: from.map_or(0, |from| position.saturating_sub(from)) })
     }
 
     /// A subscriber that was let in goes on behind a number, or without one, begins now. Where it was let in before, what it

@@ -27,9 +27,9 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 pub(super) const WINDOW: usize = 1024;
 /// Most bytes of them; one message of any size is always sent.
 pub(super) const WINDOW_BYTES: usize = 4 * 1024 * 1024;
-/// How often a lane is sent once more because the peer asks for that, while it acknowledges nothing and its connection lasts.
-/// Each daemon on it may ask once.
-const MAX_REWINDS: u32 = 64;
+/// How often a lane is sent once more because the peer asks for that, while it acknowledges nothing and its connection lasts;
+/// as often as it has subscribers when those are more.
+const MAX_REWINDS: usize = 64;
 
 /// A peer that is not lost, or this node itself.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub(super) struct Lane {
     /// Whether any of them is acknowledged.
     stall: Stall,
     /// How often the peer has had it begin again since.
-    rewinds: u32,
+    rewinds: usize,
 }
 
 /// One message for one peer.
@@ -377,8 +377,9 @@ impl Peer {
 
     /// What comes after this number is sent again to one that is in and asks for it; false when it asks too often.
     pub(super) fn go_back_again(&mut self, key: LaneKey, from: u64) -> bool {
+        let most = MAX_REWINDS.max(self.grants);
         if let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.through(from) < lane.sent) {
-            if lane.rewinds >= MAX_REWINDS {
+            if lane.rewinds >= most {
                 return false;
             }
             lane.rewinds += 1;

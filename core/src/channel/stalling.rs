@@ -41,9 +41,11 @@ impl Stall {
         self.before += since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     }
 
-    /// A connection is gone that was there since `connected`, on which something waited for it.
+    /// A connection is gone that was there since `connected`, on which something waited for it. What waits is looked at often:
+    /// when that has not been seen yet, it began after the last look.
     pub(super) fn cut(&mut self, now: Instant, connected: Option<Instant>) {
-        self.since = self.since.or(connected);
+        let looked_at = now.checked_sub(LONGEST_SLEEP);
+        self.since = self.since.or(connected.max(looked_at).filter(|_| connected.is_some()));
         self.pause(now);
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Subscription {
     pub(super) received_reliable: u64,
     /// What daemons have yet to take.
     pub(super) held: HeldMessages,
-    /// How many stand where everybody has taken everything, when that was last looked at.
+    /// How many daemons stood furthest back when that was last looked at.
     pub(super) rear: Rear,
     /// The number through which the publisher was told that everything was taken.
     acknowledged: u64,
@@ -220,8 +220,14 @@ impl Subscription {
         self.rear.left(before)
     }
 
+    /// How far daemons have taken it. What readers of the node have room for is followed by itself.
+    pub(super) fn daemons_through(&self) -> impl Iterator<Item = u64> {
+        let daemons = self.members.iter().filter(|(who, membership)| **who != Subscriber::Node && membership.takes());
+        daemons.filter_map(|(_, membership)| membership.through())
+    }
+
     /// Where those stand who take it, as far as that is known.
-    pub(super) fn positions(&self) -> impl Iterator<Item = u64> {
+    fn positions(&self) -> impl Iterator<Item = u64> {
         let members = self.members.values().filter(|membership| membership.takes());
         members.filter_map(|membership| membership.through().or(membership.room))
     }

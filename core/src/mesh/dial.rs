@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{HandshakeFailure, MeshError};
@@ -116,14 +116,15 @@ async fn tcp_connect(addr: &str) -> Result<TcpStream, MeshError> {
     let address = || addr.to_owned();
     let unreachable = |error: io::Error| MeshError::Unreachable { address: address(), source: Arc::new(error) };
     let deadline = Instant::now() + CONNECT_DEADLINE;
-    let resolved = timeout_at(deadline, resolve(addr)).await;
-    let resolved = resolved.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))??;
+    let resolved = resolve(addr).await?;
     first_of(&resolved, deadline, TcpStream::connect).await.map_err(unreachable)
 }
 
-/// The addresses that a name has.
+/// The addresses that a name has, if they can be learned in the time that a connection may take.
 pub(super) async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, MeshError> {
-    let resolved = lookup_host(addr).await.map_err(|error| match error.kind() {
+    let resolved = timeout(CONNECT_DEADLINE, lookup_host(addr)).await;
+    let resolved = resolved.unwrap_or_else(|late| Err(late.into())).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => MeshError::Unreachable { address: addr.to_owned(), source: Arc::new(error) },
         io::ErrorKind::InvalidInput => MeshError::InvalidArgument(format!("'{addr}' is not of the form host:port")),
         _ => MeshError::AddressNotFound { address: addr.to_owned(), source: Arc::new(error) },
     })?;

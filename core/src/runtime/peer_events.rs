@@ -47,8 +47,11 @@ impl Engine {
             PeerEvent::Heard { node } => {
                 if let Some(peer) = self.peers.up(*node) {
                     peer.session = Session::Heard;
+                    let ready = peer.ready;
                     self.routes_heard(*node);
-                    self.ask_unasked(*node);
+                    if ready {
+                        self.ask_unasked(*node);
+                    }
                 }
             }
             PeerEvent::Cut { node } => {

@@ -170,7 +170,7 @@ impl Engine {
     /// ended there, and may live another life.
     pub(super) fn pointer_to_silent(&self, origin: OriginHash) -> Option<Pointer> {
         let pointer = self.pointers.get(origin)?;
-        self.peers.get(pointer.node).is_some_and(|peer| !peer.ready).then_some(*pointer)
+        (self.peers.get(pointer.node).is_some() && !self.answers(pointer.node)).then_some(*pointer)
     }
 
     /// The directory says where a daemon lives.

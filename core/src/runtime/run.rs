@@ -410,8 +410,11 @@ impl Engine {
         };
         let back = in_flight.events.split_off(keep);
         host.taken -= back.len() as u64;
+        // Only what was handed out is given up, and stands in the mailbox.
+        let given_back = !back.is_empty();
         host.mailbox.give_back(back.into_iter());
-        let withdrawn = host.withdraw(|delivery| delivery.withdrawn || delivery.reply == ReplyTo::TimedOut);
+        let given_up = |delivery: &Delivery| delivery.withdrawn || delivery.reply == ReplyTo::TimedOut;
+        let withdrawn = if given_back { host.withdraw(given_up) } else { Vec::new() };
         for delivery in &withdrawn {
             if let ReplyTo::Stream { stream, number, call: true } = delivery.reply
                 && let Some(held) = inbound.get_mut(stream)

@@ -1,6 +1,7 @@
 //! Channels: the machine on a simulated network, and real nodes.
 
 mod again;
+mod beside_readers;
 mod capabilities;
 mod crossing;
 mod delivery;
