@@ -59,6 +59,8 @@ pub enum Answer {
 struct Open {
     origin: OriginHash,
     haste: Haste,
+    /// Whether whoever was silent when it began was left out, for the sake of somebody in haste.
+    left_out_silent: bool,
     waiting_for: BTreeSet<NodeId>,
     /// Who cannot be asked yet.
     silent: BTreeSet<NodeId>,
@@ -186,16 +188,21 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// Whether this is being asked already. A hurried question hurries it.
-    pub fn join(&mut self, origin: OriginHash, haste: Haste) -> bool {
-        let Some(query) = self.by_origin.get(&origin).copied() else { return false };
+    /// The question, if this is being asked already. A hurried one hurries it.
+    pub fn join(&mut self, origin: OriginHash, haste: Haste) -> Option<Query> {
+        let query = self.by_origin.get(&origin).copied()?;
         match haste {
             Haste::WaitForAll => {}
             Haste::SkipSilent => {
                 self.change(query, |open| open.haste = haste);
             }
         }
-        true
+        Some(query)
+    }
+
+    /// Somebody who waits for all has joined: true when those who were left out are to be taken in, which is said once.
+    pub fn begin_to_wait(&mut self, query: Query) -> bool {
+        self.open.get_mut(&query).is_some_and(|open| std::mem::take(&mut open.left_out_silent))
     }
 
     /// Does something to an open question, which is looked at then.
@@ -228,7 +235,7 @@ impl Lookups {
         peers: impl Iterator<Item = (NodeId, bool)>,
         now: Instant,
     ) -> Option<Query> {
-        if self.join(origin, haste) {
+        if self.join(origin, haste).is_some() {
             return None;
         }
         self.last += 1;
@@ -238,6 +245,7 @@ impl Lookups {
         let open = Open {
             origin,
             haste,
+            left_out_silent: haste == Haste::SkipSilent,
             waiting_for: nodes(asked),
             silent: nodes(silent),
             unsure: BTreeSet::new(),

@@ -29,7 +29,11 @@ pub(super) struct Asked {
 impl Engine {
     /// Asks for the host of a daemon.
     pub(super) fn look_up(&mut self, origin: OriginHash, haste: Haste, now: Now) {
-        if self.lookups.join(origin, haste) {
+        if let Some(query) = self.lookups.join(origin, haste) {
+            if haste == Haste::WaitForAll && self.lookups.begin_to_wait(query) {
+                self.ask_those_skipped(query, origin);
+            }
+            self.ask_next_host(query, origin);
             return self.check_lookups(now);
         }
         let peers: Vec<(NodeId, bool)> = match haste {
@@ -50,8 +54,33 @@ impl Engine {
                     self.want_peer(node);
                 }
             }
+            self.ask_next_host(query, origin);
         }
         self.check_lookups(now);
+    }
+
+    /// Whoever waits for all has joined a question that was begun in haste: that those know of none who were in reach then does
+    /// not mean that there is none.
+    fn ask_those_skipped(&mut self, query: Query, origin: OriginHash) {
+        let outsiders: Vec<NodeId> =
+            self.peers.all().map(|(peer, _)| peer).filter(|peer| !self.placing.view.contains(*peer)).collect();
+        for peer in outsiders {
+            if self.lookups.ask_too(query, peer, self.answers(peer)) {
+                self.ask_where(peer, query, origin);
+            }
+        }
+    }
+
+    /// The node that a daemon has gone to, as far as this one knows, is asked as well: homes may hear of that later. If it knew
+    /// of none, it was asked before the daemon came there.
+    fn ask_next_host(&mut self, query: Query, origin: OriginHash) {
+        let next = self.departed_claim(origin).map(|claim| claim.body().node());
+        let Some(host) = next.filter(|&host| host != self.me()) else { return };
+        if !self.answers(host) {
+            self.lookups.ask_too(query, host, false);
+        } else if self.lookups.ask_rival(origin, host, true).is_some() {
+            self.ask_where(host, query, origin);
+        }
     }
 
     /// Whether a node can be asked now.
@@ -142,7 +171,7 @@ impl Engine {
         if self.local(origin).is_ok() {
             let me = self.me();
             self.settle(ticket, Ok(Settlement::Located(Some(me))));
-        } else if let Some(pointer) = self.pointer_to_silent(origin) {
+        } else if let Some(pointer) = self.pointer_ahead(origin) {
             self.settle(ticket, Ok(Settlement::Located(Some(pointer.node))));
         } else {
             self.locating.entry(origin).or_default().push(ticket);

@@ -158,7 +158,7 @@ impl Engine {
     }
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
-        if let Some(pointer) = self.pointer_to_silent(origin) {
+        if let Some(pointer) = self.pointer_ahead(origin) {
             let id = self.new_stream(pointer.entity, pointer.lineage);
             self.open_route(id, (pointer.node, pointer.epoch), Some(self.me()), now);
         } else {
@@ -166,11 +166,13 @@ impl Engine {
         }
     }
 
-    /// Where a daemon went, while that node is expected back and cannot be asked. Otherwise it is asked: the daemon may have
-    /// ended there, and may live another life.
-    pub(super) fn pointer_to_silent(&self, origin: OriginHash) -> Option<Pointer> {
+    /// Where a daemon went, while that node is expected back and cannot be asked, or has yet to say that the daemon is live
+    /// there: until then nobody else knows of it. Otherwise it is asked: the daemon may have ended there, and may live another
+    /// life.
+    pub(super) fn pointer_ahead(&self, origin: OriginHash) -> Option<Pointer> {
         let pointer = self.pointers.get(origin)?;
-        (self.peers.get(pointer.node).is_some() && !self.answers(pointer.node)).then_some(*pointer)
+        let ahead = !self.answers(pointer.node) || self.is_released(origin);
+        (self.peers.get(pointer.node).is_some() && ahead).then_some(*pointer)
     }
 
     /// The directory says where a daemon lives.

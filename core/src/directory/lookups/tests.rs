@@ -35,6 +35,21 @@ fn a_caller_waits_for_peers_that_have_not_started_and_a_spawn_that_joins_does_no
 }
 
 #[test]
+fn a_caller_that_joins_a_spawn_takes_in_the_peers_that_this_left_out() {
+    let mut lookups = Lookups::default();
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true)]).expect("new");
+    assert_eq!(lookups.join(ORIGIN, Haste::WaitForAll), Some(query));
+    assert!(lookups.begin_to_wait(query));
+    assert!(!lookups.ask_too(query, OTHER, false), "it is asked once it can be");
+    assert!(!lookups.begin_to_wait(query), "they are in already");
+    lookups.answer(query, ONE, Answer::Nothing);
+    assert_eq!(endings(&mut lookups), [Finding::Unanswered(None)], "at once, and the other one may know");
+
+    let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");
+    assert!(!lookups.begin_to_wait(query), "nobody was left out");
+}
+
+#[test]
 fn a_peer_that_comes_while_a_question_is_open_is_asked_too() {
     let mut lookups = Lookups::default();
     let query = begin(&mut lookups, Haste::WaitForAll, &[(ONE, true)]).expect("new");

@@ -523,3 +523,12 @@ fn a_sender_that_was_told_of_a_move_while_cut_off_goes_to_the_new_host_when_it_i
         wander(world, Plan { kind: "slow", cuts: true, hops: 6, ..Plan::default() });
     });
 }
+
+#[test]
+fn a_sender_that_joins_a_search_in_haste_waits_for_the_host_that_is_cut_off() {
+    // Somebody who wants to move the daemon waits for nobody, and asked only those in reach.
+    for seed in [1894, 2223] {
+        let kind = if seed % 2 == 0 { "prompt" } else { "slow" };
+        in_world(World::open(seed, 4), |world| wander(world, Plan { kind, cuts: true, hops: 6, ..Plan::default() }));
+    }
+}

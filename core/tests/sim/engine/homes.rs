@@ -7,6 +7,7 @@ use mesh_daemon_core::directory::{Claim, ClaimBody, View};
 use mesh_daemon_core::identity::{Epoch, Lineage, OriginHash};
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{DaemonEvent, RuntimeError, Settlement};
+use mesh_daemon_core::wire::Lane;
 use mesh_daemon_core::wire::directory::{Between, DirectoryMessage, Few, MOST_PAIRS};
 
 use super::world::{World, numbered_key};
@@ -106,6 +107,30 @@ fn a_daemon_of_a_member_that_has_yet_to_name_it_is_waited_for() {
         }
         assert_eq!(world.failure(nobody), RuntimeError::NotFound(numbered_key(2).origin_hash()));
     });
+}
+
+#[test]
+fn a_former_host_finds_its_daemon_before_the_homes_hear_where_it_went() {
+    for seed in 0..10 {
+        in_world(World::open(seed, 6), |world| {
+            world.take_part();
+            let ids: Vec<_> = nodes(world).map(|node| world.id(node)).collect();
+            let homes = |number| View::new(&ids).homes_of(numbered_key(number).origin_hash());
+            let is_at_others = |number: &u32| !homes(*number).contains(ids[0]) && !homes(*number).contains(ids[1]);
+            let number = (0..10_000).find(is_at_others).expect("one of them");
+            let origin = world.spawn_numbered(0, number);
+            // The new host names it to its homes, and they do not hear of it yet.
+            world.clogged = (2..6).map(|home| (1, home, Lane::Fast)).collect();
+            assert_eq!(world.moved(0, origin, 1), Ok(()));
+            let ticket = world.call(0, origin);
+            assert_eq!(world.located(0, origin), Some(ids[1]));
+            world.outputs(ticket);
+            world.clogged.clear();
+            world.settle(1);
+            world.run_for(SOON);
+            world.assert_nothing_left();
+        });
+    }
 }
 
 #[test]
