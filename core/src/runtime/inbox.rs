@@ -121,6 +121,7 @@ impl Engine {
         held.acknowledge(through);
         let takes = waiting.is_empty() && takes(host, held, me);
         let mut intake = Intake::of(waiting.share_of_another());
+        let mut waits = false;
         let mut refused = false;
         let known = usize::try_from(held.next().saturating_sub(first)).unwrap_or(usize::MAX).min(items.len());
         for (number, item) in (first + known as u64..).zip(Held::all_from_wire(&items[known..], body)) {
@@ -133,18 +134,18 @@ impl Engine {
                 refused = true;
                 break;
             }
-            intake.take(host, held, (me, stream), now);
+            waits = intake.take(host, held, (me, stream), now);
             if !held.keeps(number) {
                 break;
             }
         }
         if held.lacks().is_some() {
-            intake.take(host, held, (me, stream), now);
+            waits = intake.take(host, held, (me, stream), now);
         }
-        if intake.waits {
+        if waits {
             waiting.enter(Source::Stream(stream));
         }
-        self.took_in(key, stream, intake, now);
+        self.took_in(key, stream, &intake, now);
         self.feed_waiting(key, now);
         self.go_on(key, now);
         if refused {

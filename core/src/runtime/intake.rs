@@ -90,39 +90,42 @@ pub(super) struct Intake {
     sends: bool,
     /// There is room for what was dropped before for want of it.
     again: bool,
-    /// The stream has more, for which there is no room.
-    pub(super) waits: bool,
 }
 
 impl Intake {
     /// One of so many events at most.
     pub(super) const fn of(share: usize) -> Self {
-        Self { left: share, accepted: false, sends: false, again: false, waits: false }
+        Self { left: share, accepted: false, sends: false, again: false }
     }
 
     /// Accepts what is due on a stream, which `me` holds under a number, while there is room. What was given up needs none.
-    pub(super) fn take(&mut self, host: &mut DaemonHost, held: &mut InStream, (me, stream): (NodeId, u32), now: Now) {
-        self.waits = false;
+    /// True when the stream has more, for which there is none.
+    pub(super) fn take(
+        &mut self,
+        host: &mut DaemonHost,
+        held: &mut InStream,
+        (me, stream): (NodeId, u32),
+        now: Now,
+    ) -> bool {
         if !takes(host, held, me) {
-            return;
+            return false;
         }
         while let Some(due) = held.ready() {
             if let Held::Event { payload, .. } = due
                 && !self.has_room(host, payload.len())
             {
-                self.waits = true;
-                return;
+                return true;
             }
             let Some((number, due)) = held.accept() else { break };
             self.enter(host, due, (stream, number), now);
         }
-        if let Some(bytes) = held.lacks() {
-            self.waits = !self.has_room(host, bytes);
-            if !self.waits {
-                held.asked();
-                self.again = true;
-            }
+        let Some(bytes) = held.lacks() else { return false };
+        if !self.has_room(host, bytes) {
+            return true;
         }
+        held.asked();
+        self.again = true;
+        false
     }
 
     fn has_room(&self, host: &DaemonHost, bytes: usize) -> bool {
@@ -149,8 +152,8 @@ impl Intake {
         debug_assert!(taken.is_ok());
     }
 
-    fn turn(&self) -> Turn {
-        match (self.waits, self.accepted) {
+    fn turn(&self, waits: bool) -> Turn {
+        match (waits, self.accepted) {
             (false, _) => Turn::Over,
             (true, true) => Turn::HasMore,
             (true, false) => Turn::NoRoom,
@@ -183,15 +186,14 @@ impl Engine {
         let Some(Slot { host, inbound, .. }) = self.slot_mut(key) else { return Turn::Over };
         let Some(held) = inbound.get_mut(stream) else { return Turn::Over };
         let mut intake = Intake::of(share);
-        intake.take(host, held, (me, stream), now);
-        let turn = intake.turn();
-        self.took_in(key, stream, intake, now);
-        turn
+        let waits = intake.take(host, held, (me, stream), now);
+        self.took_in(key, stream, &intake, now);
+        intake.turn(waits)
     }
 
     /// Tells of what was accepted, and has it run.
-    pub(super) fn took_in(&mut self, key: DaemonKey, stream: u32, intake: Intake, now: Now) {
-        let Intake { accepted, sends, again, .. } = intake;
+    pub(super) fn took_in(&mut self, key: DaemonKey, stream: u32, intake: &Intake, now: Now) {
+        let Intake { accepted, sends, again, .. } = *intake;
         let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
         let untold = held.map_or(0, InStream::untold);
         if again && let Some(held) = held {
