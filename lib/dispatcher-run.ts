@@ -64,6 +64,11 @@ export class Runner {
   #run(record: DaemonRecord, batch: Batch): void {
     const stride = new Stride();
     while (batch.next < batch.count) {
+      if (this.#isGivenUp(batch)) {
+        // The engine was told when they gave it up: it hands out again what stands behind it, without this one.
+        this.giveBack(record, false);
+        return;
+      }
       const context = new Context(record);
       record.context = context;
       let returned: unknown;
@@ -89,6 +94,16 @@ export class Runner {
       }
     }
     this.#report(record, batch, CONTINUES);
+  }
+
+  /**
+   * Whether nobody waits any more for the event that is next. One that the engine keeps all the same, because it is handed over,
+   * comes first in its next batch, and runs.
+   */
+  #isGivenUp(batch: Batch): boolean {
+    if (batch.next === 0) return false;
+    const ticket = batch.ticketAt(batch.next);
+    return ticket >= 0 && this.#host.tickets.get(ticket) === undefined;
   }
 
   #continueLater(record: DaemonRecord, batch: Batch): void {

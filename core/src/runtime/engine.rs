@@ -18,6 +18,7 @@ use super::departures::Departure;
 use super::drains::Draining;
 use super::error::{Executed, RuntimeError};
 use super::forwards::Forwards;
+use super::intake::Waiting;
 use super::orchestrations::{Orchestration, Sought};
 use super::peers::Peers;
 use super::places::Places;
@@ -84,12 +85,10 @@ pub(super) struct Slot {
     pub(super) claim: Option<Claim>,
     /// The nodes that were told that it lives here.
     pub(super) homes: Homes,
-    /// Streams that hold events for which the mailbox had no room.
-    pub(super) starved: Vec<u32>,
+    /// Those that have events for which the mailbox had no room.
+    pub(super) waiting: Waiting,
     /// Room came free in its mailbox, and it is entered among those that have work for that.
     pub(super) comes_round: bool,
-    /// Channels may have something for it.
-    pub(super) receives: bool,
 }
 
 /// Everything that one runtime knows.

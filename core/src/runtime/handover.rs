@@ -344,7 +344,6 @@ impl Engine {
         self.reenter_held(key, origin, held, now);
         self.ask_held_questions(key, origin);
         self.feed_all(key, now);
-        self.receive_more(key, now);
         self.pump(key, now);
         self.arm_callback_timeout(key, now);
     }

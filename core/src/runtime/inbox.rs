@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
+use super::intake::{Intake, Source, takes};
 use super::replies::{NOT_BEGUN, failed};
 use super::rerouting::Refusal;
-use super::timers::TimerKey;
 use super::work::Work;
-use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo};
-use crate::events::{Held, InStream};
+use crate::daemon::{DaemonKey, Delivery, Presence, ReplyTo};
+use crate::events::Held;
 use crate::identity::{EntityId, Epoch, NodeId, RuntimeLife};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -19,8 +19,6 @@ use crate::wire::events::{Answers, Course, EventsMessage, FailureKind, Item, Mis
 /// Marks of a sender that was silent for so long end. One that waits reminds its host more often than that, and gives up
 /// sooner when it cannot.
 pub(super) const MARKS_KEPT: Duration = Duration::from_secs(600);
-/// So many accepted events are told at once; fewer with the next reply, or a little later.
-const TELL_AT: u64 = 256;
 
 /// What a message has gone through.
 #[derive(Clone, Copy)]
@@ -38,79 +36,6 @@ struct Batch<'b> {
     first: u64,
     items: Vec<Item<'b>>,
     through: u64,
-}
-
-/// What a stream gave to its daemon's mailbox.
-#[derive(Default)]
-struct Intake {
-    /// Any event.
-    accepted: bool,
-    /// One whose sender waits for just that.
-    sends: bool,
-    /// There is room for what was dropped before for want of it.
-    again: bool,
-}
-
-impl Intake {
-    /// Accepts what is due on a stream, which `me` holds under a number, while the mailbox has room.
-    fn take(
-        &mut self,
-        host: &mut DaemonHost,
-        held: &mut InStream,
-        (me, stream): (NodeId, u32),
-        starved: &mut Vec<u32>,
-        now: Now,
-    ) {
-        if !takes(host, held, me) {
-            return;
-        }
-        while let Some(due) = held.ready() {
-            if let Held::Event { payload, .. } = due
-                && !host.mailbox.has_room(payload.len())
-            {
-                if !starved.contains(&stream) {
-                    starved.push(stream);
-                }
-                break;
-            }
-            let Some((number, due)) = held.accept() else { break };
-            self.enter(host, due, (stream, number), now);
-        }
-        if let Some(bytes) = held.lacks().filter(|_| host.accepts()) {
-            if host.mailbox.has_room(bytes) {
-                held.asked();
-                self.again = true;
-            } else if !starved.contains(&stream) {
-                starved.push(stream);
-            }
-        }
-    }
-
-    /// Enters what was accepted into the mailbox, where room was looked for before.
-    fn enter(&mut self, host: &mut DaemonHost, due: Held, (stream, number): (u32, u64), now: Now) {
-        let Held::Event { link, payload, call } = due else { return };
-        self.sends |= !call;
-        self.accepted = true;
-        let delivery = Delivery {
-            link,
-            payload,
-            received_at: now.unix_ns,
-            channel: None,
-            reply: ReplyTo::Stream { stream, number, call },
-            expires: None,
-            accepted_at: now.instant,
-            withdrawn: false,
-        };
-        let taken = host.accept(delivery);
-        debug_assert!(taken.is_ok());
-    }
-}
-
-/// Whether a daemon takes in what is due on a stream, as far as its mailbox has room.
-fn takes(host: &DaemonHost, held: &InStream, me: NodeId) -> bool {
-    // Callers of this node get the next numbers of its stream when the daemon is handed over.
-    let handed_over = held.id.sender == me && matches!(host.presence, Presence::Frozen(_));
-    host.accepts() && !handed_over
 }
 
 impl Engine {
@@ -191,11 +116,12 @@ impl Engine {
         let Some(stream) = known.or_else(|| self.begin_stream(key, from, &id, passed, reach, now)) else { return };
         self.heard(key, stream, from, now);
         let me = self.me();
-        let Some(Slot { host, inbound, starved, .. }) = self.slot_mut(key) else { return };
+        let Some(Slot { host, inbound, waiting, .. }) = self.slot_mut(key) else { return };
         let Some(held) = inbound.get_mut(stream) else { return };
         held.acknowledge(through);
-        let takes = takes(host, held, me);
-        let mut intake = Intake::default();
+        let takes = waiting.is_empty() && takes(host, held, me);
+        let mut intake = Intake::of(waiting.share_of_another());
+        let mut waits = false;
         let mut refused = false;
         let known = usize::try_from(held.next().saturating_sub(first)).unwrap_or(usize::MAX).min(items.len());
         for (number, item) in (first + known as u64..).zip(Held::all_from_wire(&items[known..], body)) {
@@ -208,15 +134,19 @@ impl Engine {
                 refused = true;
                 break;
             }
-            intake.take(host, held, (me, stream), starved, now);
+            waits = intake.take(host, held, (me, stream), now);
             if !held.keeps(number) {
                 break;
             }
         }
         if held.lacks().is_some() {
-            intake.take(host, held, (me, stream), starved, now);
+            waits = intake.take(host, held, (me, stream), now);
         }
-        self.took_in(key, stream, intake, now);
+        if waits {
+            waiting.enter(Source::Stream(stream));
+        }
+        self.took_in(key, stream, &intake, now);
+        self.feed_waiting(key, now);
         self.go_on(key, now);
         if refused {
             self.refuse(from, "event", &"beyond the window of its stream");
@@ -308,74 +238,6 @@ impl Engine {
             Presence::Starting | Presence::Released(_) => false,
         };
         (here && host.lineage == id.lineage).then_some(key)
-    }
-
-    /// Accepts what is due on a stream while the mailbox has room.
-    pub(super) fn feed(&mut self, key: DaemonKey, stream: u32, now: Now) {
-        let me = self.me();
-        let Some(slot) = self.slot_mut(key) else { return };
-        let Slot { host, inbound, starved, .. } = slot;
-        let Some(held) = inbound.get_mut(stream) else { return };
-        let mut intake = Intake::default();
-        intake.take(host, held, (me, stream), starved, now);
-        self.took_in(key, stream, intake, now);
-    }
-
-    /// Tells of what was accepted, and has it run.
-    fn took_in(&mut self, key: DaemonKey, stream: u32, Intake { accepted, sends, again }: Intake, now: Now) {
-        let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
-        let untold = held.map_or(0, InStream::untold);
-        if again && let Some(held) = held {
-            let (id, to) = (held.id, self.way_back(held.id.sender, held.via));
-            self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id, hops: 0 }));
-        }
-        if untold > 0 {
-            if sends || untold >= TELL_AT {
-                self.answer(key, stream);
-            } else {
-                self.untold_streams.insert((key, stream));
-                self.timers.arm(TimerKey::Acknowledge, now.instant + super::routes::ACKNOWLEDGE_AFTER);
-            }
-        }
-        if accepted {
-            self.pump(key, now);
-        }
-    }
-
-    /// A mailbox has room again.
-    pub(super) fn feed_waiting(&mut self, key: DaemonKey, now: Now) {
-        self.feed_starved(key, now);
-        self.receive_more(key, now);
-    }
-
-    fn feed_starved(&mut self, key: DaemonKey, now: Now) {
-        let Some(slot) = self.slot_mut(key) else { return };
-        if slot.starved.is_empty() {
-            return;
-        }
-        for stream in std::mem::take(&mut slot.starved) {
-            self.feed(key, stream, now);
-        }
-    }
-
-    /// Offers everything that streams hold, after a hand-over that did not take place.
-    pub(super) fn feed_all(&mut self, key: DaemonKey, now: Now) {
-        let Some(slot) = self.slot(key) else { return };
-        let streams: Vec<u32> = slot.inbound.iter().map(|(stream, _)| stream).collect();
-        for stream in streams {
-            self.feed(key, stream, now);
-        }
-    }
-
-    /// There may be room again for replies to peers: what their streams hold comes in, and what waits may begin.
-    pub(super) fn feed_freed(&mut self, now: Now) {
-        for peer in self.accounts.take_freed() {
-            let its = self.streams().filter(|(_, _, held)| held.charged_to() == Some(peer));
-            for (key, stream) in its.map(|(key, stream, _)| (key, stream)).collect::<Vec<_>>() {
-                self.feed(key, stream, now);
-                self.go_on(key, now);
-            }
-        }
     }
 
     /// A stream has something to tell its sender.

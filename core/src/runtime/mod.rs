@@ -20,6 +20,7 @@ mod forwards;
 mod gates;
 mod handover;
 mod inbox;
+mod intake;
 mod moves;
 mod orchestrations;
 mod outputs;

@@ -122,7 +122,7 @@ impl Engine {
         host.presence = Presence::Live;
         host.progress_at = now.instant;
         slot.claim = claim;
-        slot.starved.clear();
+        slot.waiting.forget_streams();
         let ended = std::mem::replace(&mut slot.inbound, Inbound::new());
         self.place(key, now);
         // First who is right, then that the streams are over: nobody is to ask again before it knows.

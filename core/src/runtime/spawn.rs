@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::engine::{Engine, Lifecycle, Now, Slot, shut_down};
 use super::error::{Executed, RuntimeError};
 use super::finding::Asked;
+use super::intake::Waiting;
 use super::peers::Peers;
 use super::recovery::peer_lost;
 use super::rerouting::Refusal;
@@ -151,9 +152,8 @@ impl Engine {
             spawning,
             claim: None,
             homes: Homes::default(),
-            starved: Vec::new(),
+            waiting: Waiting::default(),
             comes_round: false,
-            receives: false,
         });
         debug_assert_eq!(index, key.slot as usize);
         self.by_origin.insert(origin, key);

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::engine::{Engine, Now};
+use super::engine::{Engine, Now, Slot};
 use super::error::RuntimeError;
+use super::intake::{Source, Turn};
 use super::outputs::Outbox;
 use super::reaching::Then;
 use super::work::{Notice, Settlement, SubscriptionNews, Work};
@@ -332,45 +333,49 @@ impl Engine {
         self.slot(key).filter(|slot| slot.host.entity() == entity).map(|slot| slot.host.key)
     }
 
-    /// Takes what channels have for a daemon while its mailbox has room.
-    pub(super) fn receive(&mut self, key: DaemonKey, now: Now) {
-        let Some(port) = self.port() else { return };
-        let mut accepted = false;
-        loop {
-            let Some(slot) = self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key) else {
-                return;
-            };
-            slot.receives = true;
-            if !slot.host.accepts() {
-                break;
-            }
-            let entity = slot.host.entity();
-            let Some(message) = port.next_for(entity) else {
-                slot.receives = false;
-                break;
-            };
-            if slot.host.mailbox.has_room(message.payload.len()) {
-                let publisher = self.peers.get(message.publisher).map(|peer| peer.identity.entity);
-                let publisher = publisher.unwrap_or_else(|| self.node.keypair.entity_id());
-                // There is room: it was looked for above.
-                accepted |= slot.host.accept(delivery(&message, publisher, now)).is_ok();
-                port.took(entity, &message);
-            } else if message.reliable {
-                break;
-            } else {
-                port.passed_over(entity, &message);
-            }
-        }
-        if accepted {
-            self.pump(key, now);
+    /// Channels have something for a daemon, which comes in when it is their turn.
+    fn receive(&mut self, key: DaemonKey, now: Now) {
+        let Some(slot) = self.slot_mut(key) else { return };
+        slot.waiting.enter(Source::Channels);
+        self.feed_waiting(key, now);
+        // Nobody else keeps out what needs no acknowledgement: a daemon that is behind does not get it.
+        let is_behind = |slot: &Slot| slot.host.accepts() && slot.waiting.first() == Some(Source::Channels);
+        if self.slot(key).is_some_and(is_behind)
+            && self.receive_share(key, 0, now) == Turn::Over
+            && let Some(slot) = self.slot_mut(key)
+        {
+            slot.waiting.leave_first();
         }
     }
 
-    /// A mailbox has room again.
-    pub(super) fn receive_more(&mut self, key: DaemonKey, now: Now) {
-        if self.slot(key).is_some_and(|slot| slot.receives) {
-            self.receive(key, now);
+    /// Takes what channels have for a daemon, so many messages at most, while its mailbox has room.
+    pub(super) fn receive_share(&mut self, key: DaemonKey, share: usize, now: Now) -> Turn {
+        let Some(port) = self.port() else { return Turn::Over };
+        let mut taken = 0;
+        let turn = loop {
+            let Some(slot) = self.daemons.get_mut(key.slot as usize).filter(|slot| slot.host.key == key) else {
+                return Turn::Over;
+            };
+            let entity = slot.host.entity();
+            let Some(message) = port.next_for(entity) else { break Turn::Over };
+            let has_room = slot.host.mailbox.has_room(message.payload.len());
+            if has_room && taken < share {
+                let publisher = self.peers.get(message.publisher).map(|peer| peer.identity.entity);
+                let publisher = publisher.unwrap_or_else(|| self.node.keypair.entity_id());
+                let accepted = slot.host.accept(delivery(&message, publisher, now));
+                debug_assert!(accepted.is_ok());
+                taken += 1;
+                port.took(entity, &message);
+            } else if has_room || message.reliable {
+                break if taken > 0 { Turn::HasMore } else { Turn::NoRoom };
+            } else {
+                port.passed_over(entity, &message);
+            }
+        };
+        if taken > 0 {
+            self.pump(key, now);
         }
+        turn
     }
 
     /// All that a daemon has to do with channels, as it travels.

@@ -64,6 +64,7 @@ mod respawns;
 mod restless_subscribers;
 mod sealing;
 mod senders;
+mod shares;
 mod silences;
 mod silent_others;
 mod slow_links;

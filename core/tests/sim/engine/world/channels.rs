@@ -226,8 +226,16 @@ impl World {
 
     /// A node publishes.
     pub(crate) fn publish(&mut self, node: usize, name: &str, payload: &Bytes) {
+        self.publish_with(node, name, payload, PublishOptions { reliable: true, ..PublishOptions::default() });
+    }
+
+    /// The same without waiting for acknowledgements.
+    pub(crate) fn publish_lossy(&mut self, node: usize, name: &str, payload: &Bytes) {
+        self.publish_with(node, name, payload, PublishOptions { reliable: false, ..PublishOptions::default() });
+    }
+
+    fn publish_with(&mut self, node: usize, name: &str, payload: &Bytes, options: PublishOptions) {
         let channels = self.channels(node).expect("opened");
-        let options = PublishOptions { reliable: true, ..PublishOptions::default() };
         let published = channels.act(|machine, now| machine.publish(&channel(name), payload, None, options, now));
         published.expect("there is room");
         self.settle(node);
