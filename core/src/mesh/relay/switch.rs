@@ -18,6 +18,9 @@ const PER_OPENER: usize = 64;
 const TOTAL: usize = 1024;
 /// Bytes that wait here in all circuits together.
 const MOST_HELD: usize = 64 * 1024 * 1024;
+/// The circuits that one node opened hold at most this part of what is free besides, by itself some forty windows: when nobody
+/// takes what is in them, there is room for those of others.
+const SHARE: usize = 2;
 
 /// The circuits that go through this node.
 #[derive(Debug, Default)]
@@ -107,9 +110,7 @@ impl Switch {
     ) -> Result<Option<NodeId>, Misfit> {
         let to = self.other(circuit, from)?;
         let held_of_opener = self.held_of.get(&circuit.opener).copied().unwrap_or_default();
-        // The circuits of one node hold as much as is free besides, at most: when nobody takes what is in them, there is room for
-        // those of others.
-        let room = (MOST_HELD - self.held).saturating_sub(held_of_opener) / 2;
+        let room = (MOST_HELD - self.held).saturating_sub(SHARE * held_of_opener) / (SHARE + 1);
         let hop = self.hops.get_mut(&circuit).ok_or(Misfit::Unknown)?;
         hop.used = now;
         let direction = hop.towards(circuit, to).ok_or(Misfit::Unknown)?;
