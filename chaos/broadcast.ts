@@ -3,6 +3,7 @@
 import type { MeshNode } from 'mesh-daemon';
 import { payloadOf } from './journal';
 import type { Published } from './messages';
+import { Pace } from './pace';
 
 /** The channel on which the trials publish. */
 export const CHANNEL = 'broadcast';
@@ -12,9 +13,7 @@ const AT_ONCE = 16;
 export class Broadcast {
   readonly #notes: Published[] = [];
   readonly #mesh: MeshNode;
-  #waiting = 0;
-  #running = false;
-  #rested: (() => void) | undefined;
+  readonly #pace = new Pace(AT_ONCE, 2);
 
   constructor(mesh: MeshNode) {
     this.#mesh = mesh;
@@ -26,32 +25,19 @@ export class Broadcast {
   }
 
   start(): void {
-    this.#running = true;
-    const next = (): void => {
-      if (!this.#running) return;
-      if (this.#waiting < AT_ONCE) this.#publish();
-      setTimeout(next, 2);
-    };
-    next();
+    this.#pace.start(() => this.#publish());
   }
 
   /** Publishes no more; resolves with all notes when every report is there, or patience ends. */
   async settle(patienceMs: number): Promise<Published[]> {
-    this.#running = false;
-    if (this.#waiting > 0) {
-      await new Promise<void>((resolve) => {
-        this.#rested = resolve;
-        setTimeout(resolve, patienceMs);
-      });
-    }
+    await this.#pace.rest(patienceMs);
     return this.#notes;
   }
 
-  #publish(): void {
+  async #publish(): Promise<void> {
     const number = this.#notes.length + 1;
     this.#notes.push({ number, report: { as: 'waiting' } });
-    this.#waiting += 1;
-    void this.#mesh
+    await this.#mesh
       .publish(CHANNEL, payloadOf(number))
       .then(
         ({ attempted, delivered, errors }): Published['report'] => ({
@@ -64,8 +50,6 @@ export class Broadcast {
       )
       .then((report) => {
         this.#notes[number - 1] = { number, report };
-        this.#waiting -= 1;
-        if (this.#waiting === 0) this.#rested?.();
       });
   }
 }

@@ -3,6 +3,7 @@
 import { DaemonError, type DaemonRuntime } from 'mesh-daemon';
 import { payloadOf } from './journal';
 import type { Emitted, Entrance, Fate } from './messages';
+import { Pace } from './pace';
 
 const ENTRANCES: readonly Entrance[] = ['call', 'send', 'deliver', 'deliverMany', 'call'];
 const AT_ONCE = 24;
@@ -22,11 +23,9 @@ export class Load {
   readonly #notes: Note[] = [];
   readonly #runtime: DaemonRuntime;
   readonly #answered: (count: number) => void;
-  #waiting = 0;
-  #running = false;
+  readonly #pace = new Pace(AT_ONCE, 1);
   #entered = 0;
   #count = 0;
-  #rested: (() => void) | undefined;
 
   /** `answered` hears how many events have been answered, now and then. */
   constructor(runtime: DaemonRuntime, answered: (count: number) => void) {
@@ -35,36 +34,23 @@ export class Load {
   }
 
   start(origin: bigint): void {
-    this.#running = true;
-    const next = (): void => {
-      if (!this.#running) return;
-      if (this.#waiting < AT_ONCE) this.#emit(origin);
-      setTimeout(next, 1);
-    };
-    next();
+    this.#pace.start(() => this.#emit(origin));
   }
 
   /** Emits no more; resolves with all notes when nothing waits, or patience ends. */
   async settle(patienceMs: number): Promise<Emitted[]> {
-    this.#running = false;
-    if (this.#waiting > 0) {
-      await new Promise<void>((resolve) => {
-        this.#rested = resolve;
-        setTimeout(resolve, patienceMs);
-      });
-    }
+    await this.#pace.rest(patienceMs);
     return this.#notes;
   }
 
-  #emit(origin: bigint): void {
+  async #emit(origin: bigint): Promise<void> {
     this.#entered += 1;
     const by = ENTRANCES[this.#entered % ENTRANCES.length] ?? 'call';
     const first = this.#notes.length + 1;
     const numbers = Array.from({ length: by === 'deliverMany' ? MANY : 1 }, (_, at) => first + at);
     const notes = numbers.map((number): Note => ({ number, first, by, fate: { as: 'waiting' } }));
     this.#notes.push(...notes);
-    this.#waiting += 1;
-    void this.#enter(origin, by, numbers)
+    await this.#enter(origin, by, numbers)
       .catch((error: unknown): Fate[] => {
         const executed = (error instanceof DaemonError && error.executed) || null;
         const code = error instanceof DaemonError ? error.code : String(error);
@@ -79,8 +65,6 @@ export class Load {
           this.#count += 1;
           if (this.#count % 10 === 0) this.#answered(this.#count);
         }
-        this.#waiting -= 1;
-        if (this.#waiting === 0) this.#rested?.();
       });
   }
 

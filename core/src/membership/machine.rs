@@ -524,11 +524,11 @@ impl Membership {
 
 #[cfg(test)]
 impl Membership {
-    /// Timers and cards that are kept.
     pub(crate) fn put_out(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
 
+    /// Timers and cards that are kept.
     pub(super) fn kept(&self) -> (usize, usize) {
         (self.timers.len(), self.cards.len())
     }

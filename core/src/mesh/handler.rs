@@ -62,7 +62,7 @@ pub enum PeerEvent {
         node: NodeId,
     },
     /// Silent for half of the session timeout, or its connection broke; it may come back. What its session carries is not lost
-    /// while that stands: [`Cut`](Self::Cut) tells when it does not.
+    /// while that stands: [`Cut`](Self::Cut) tells when it does not, or [`Lost`](Self::Lost) without one before it.
     Suspected {
         /// Who it is.
         node: NodeId,
