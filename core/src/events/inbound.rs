@@ -107,6 +107,15 @@ impl Inbound {
         }
     }
 
+    /// The first stream that the sender of this one opened before it and of which something is due: there may be one where
+    /// another node speaks for the sender, which ends nothing that came another way.
+    pub fn due_before(&self, key: u32) -> Option<u32> {
+        let id = self.streams.get(&key)?.id;
+        let earlier = self.places.range(..place(&id)).rev().take_while(|((sender, ..), _)| *sender == id.sender);
+        let due = |key: &&u32| self.streams.get(*key).is_some_and(|stream| stream.ready().is_some());
+        earlier.map(|(_, key)| key).filter(due).last().copied()
+    }
+
     fn insert(&mut self, stream: InStream) -> u32 {
         self.last = self.last.wrapping_add(1);
         if let Some(opener) = stream.opener() {
@@ -248,6 +257,7 @@ mod tests {
 
     use super::super::cost::ratio;
     use super::*;
+    use crate::events::Held;
     use crate::identity::{EntityId, Lineage};
 
     fn named(sender: NodeId, opening: u64) -> StreamId {
@@ -322,6 +332,24 @@ mod tests {
         let mut longer = encoded(1, 0).to_vec();
         longer.push(0);
         assert!(Inbound::decode(&longer.into(), via, plenty, now).is_err());
+    }
+
+    #[test]
+    fn what_another_node_holds_of_an_earlier_stream_of_a_sender_goes_first() {
+        let (now, mut inbound) = (Instant::now(), Inbound::new());
+        let (own, first, second) = (NodeId::new(1), NodeId::new(2), NodeId::new(3));
+        let mut begin = |sender, opening, via| inbound.begin(named(sender, opening), via, now).expect("few");
+        let [third, of_another, one, two] =
+            [begin(own, 3, second), begin(second, 1, second), begin(own, 1, own), begin(own, 2, first)];
+        let due_before = |inbound: &Inbound| [third, of_another, one, two].map(|key| inbound.due_before(key));
+        assert_eq!(due_before(&inbound), [None; 4]);
+        for key in [third, of_another, two, one] {
+            let stream = inbound.get_mut(key).expect("it began");
+            stream.offer(1, Held::Skip).expect("there is room");
+        }
+        assert_eq!(due_before(&inbound), [Some(one), None, None, Some(one)]);
+        inbound.get_mut(one).expect("it began").accept();
+        assert_eq!(due_before(&inbound), [Some(two), None, None, None]);
     }
 
     #[test]

@@ -312,7 +312,7 @@ impl OutStream {
     /// The host takes no event as large as the one at a number, which was sent and not accepted: it is given up, and what was
     /// sent is to be sent again. Tells who waits, and whether the event may have run where it was sent before.
     pub fn refused(&mut self, number: u64) -> Option<(Ticket, bool)> {
-        let Some(OutItem::Pending(outgoing)) = self.at(number).filter(|_| number <= self.sent) else { return None };
+        let Some(OutItem::Pending(outgoing)) = self.at(number).filter(|_| self.was_sent(number)) else { return None };
         let ticket = outgoing.ticket;
         self.give_up(number);
         Some((ticket, number <= self.doubtful))
@@ -321,6 +321,11 @@ impl OutStream {
     /// Whether the event at a number may have run although it is not accepted.
     pub const fn is_doubtful(&self, number: u64) -> bool {
         number <= self.doubtful
+    }
+
+    /// Whether the event at a number was ever on its way, and no host accepted it.
+    pub const fn is_unaccepted(&self, number: u64) -> bool {
+        number > self.accepted && self.was_sent(number)
     }
 
     /// Whether the event at a number was ever on its way.

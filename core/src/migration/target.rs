@@ -247,6 +247,11 @@ impl Target {
         vec![end]
     }
 
+    /// Whether the source may have released the daemon to this copy: all of it is here.
+    pub fn may_be_released(&self) -> bool {
+        matches!(self.state, TargetState::Staged { complete: true } | TargetState::Active)
+    }
+
     /// What the copy here is to the source.
     pub fn copy(&self) -> CopyState {
         match self.state {

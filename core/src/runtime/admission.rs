@@ -90,7 +90,9 @@ impl Engine {
             return;
         }
         let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
-        if self.arrivals.of(origin).is_some_and(|arrival| arrival.target.copy() == CopyState::Active) {
+        let arrives = self.arrivals.of(origin).map(|arrival| &arrival.target);
+        let arrives_from = arrives.map(|target| target.source);
+        if arrives.is_some_and(Target::may_be_released) {
             // A daemon leaves again only when its former host has let go.
             if self.early_inquiries.len() < MOST_EARLY {
                 self.early_inquiries.push(inquiry);
@@ -105,8 +107,8 @@ impl Engine {
                 self.say(from, &MigrationMessage::Described { id, kind: &kind, state_bytes });
             }
             Err(reason) => {
-                let left = reason == FailureReason::DaemonNotFound;
-                let moved = self.pointers.get(origin).filter(|_| left).map(|pointer| pointer.node);
+                let elsewhere = || arrives_from.or_else(|| self.pointers.get(origin).map(|pointer| pointer.node));
+                let moved = if reason == FailureReason::DaemonNotFound { elsewhere() } else { None };
                 self.decline_inquiry(&inquiry, reason, moved);
             }
         }

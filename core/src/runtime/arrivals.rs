@@ -358,6 +358,8 @@ impl Engine {
     }
 
     fn drop_arrival(&mut self, entity: EntityId, reason: FailureReason, outcome: Outcome, now: Now) {
+        // They hear where it came from, which may have it still.
+        self.answer_early_inquiries(entity.origin_hash());
         let Some(mut arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         self.word_is_moot(std::mem::take(&mut arrival.search), entity.origin_hash());

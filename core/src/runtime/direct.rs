@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
+use super::routes::Route;
 use super::run::too_many_outputs;
 use crate::causal::CausalLink;
 use crate::daemon::{BatchId, DaemonKey, Delivery, Expiry, InFlight, Presence, ReplyTo, Running, Ticket};
@@ -21,6 +22,11 @@ impl Engine {
     /// Whether events of callers in the same environment may run on their callers' stacks: how many of at most `most`.
     /// None unless nothing waits or runs; and a snapshot that is due between two of them takes its turn.
     pub fn direct_begin(&mut self, key: DaemonKey, most: u32) -> u32 {
+        let Some(origin) = self.slot(key).map(|slot| slot.host.origin) else { return 0 };
+        // What callers here sent while the daemon was elsewhere, or had no room, goes first.
+        if false && self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
+            return 0;
+        }
         let Some(slot) = self.slot_mut(key) else { return 0 };
         let host = &mut slot.host;
         if !host.may_run_directly() || host.chain.head().link().sequence.get() > u64::MAX - CHAIN_ROOM {

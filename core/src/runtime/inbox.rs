@@ -85,6 +85,7 @@ impl Engine {
                     && slot.host.owns_waiting()
                 {
                     slot.inbound.close(&stream);
+                    self.feed_waiting(key, now);
                     self.go_on(key, now);
                 }
             }
@@ -163,9 +164,7 @@ impl Engine {
         (first, last): (u64, u64),
         now: Now,
     ) -> Option<u32> {
-        // Who can speak for itself does: nobody begins a stream in its name.
-        if passed.hops > 0 && (id.sender == self.me() || self.peers.is_up(id.sender)) {
-            self.say_here(key, id, passed, now);
+        if self.speaks_for_itself(key, id, passed, now) {
             return None;
         }
         if first != 1 {
@@ -189,6 +188,16 @@ impl Engine {
             self.send(from, Subprotocol::Events, codec::encode(&EventsMessage::Full { stream: *id, hops: 0 }));
         }
         begun
+    }
+
+    /// Whether the sender of a stream that somebody else sent on is in reach: then nobody begins that stream in its name, and it
+    /// is told where the daemon is.
+    fn speaks_for_itself(&mut self, key: DaemonKey, id: &StreamId, passed: Passed, now: Now) -> bool {
+        let in_reach = passed.hops > 0 && (id.sender == self.me() || self.peers.is_up(id.sender));
+        if in_reach {
+            self.say_here(key, id, passed, now);
+        }
+        in_reach
     }
 
     /// Tells a sender in reach that the daemon is here.
@@ -280,6 +289,10 @@ impl Engine {
         };
         // Only a stream that was begun has replies; one that was not is not begun by asking.
         let Some(stream) = self.slot(key).and_then(|slot| slot.inbound.find(id)) else {
+            // What it sent before this was not begun either.
+            if self.speaks_for_itself(key, id, passed, now) {
+                return;
+            }
             let arrives = self.slot(key).is_some_and(|slot| matches!(slot.host.presence, Presence::Arriving(_)));
             if repeat {
                 self.say_unknown(from, id, Refusal { accepted: self.accepted_of_unknown(), ..Refusal::UNSURE });
@@ -361,6 +374,8 @@ impl Engine {
         // Those whose replies there was no room for may be among them.
         let all: Vec<DaemonKey> = self.daemons.iter().map(|(_, slot)| slot.host.key).collect();
         for key in all {
+            // What waited behind a stream that ended may come in.
+            self.feed_waiting(key, now);
             self.go_on(key, now);
         }
         self.accounts.forget_unused();

@@ -182,6 +182,13 @@ impl Engine {
 
     /// Accepts what is due on a stream, so many events at most, while the mailbox has room.
     fn feed_share(&mut self, key: DaemonKey, stream: u32, share: usize, now: Now) -> Turn {
+        // Nothing overtakes what its sender sent before.
+        if let Some(earlier) = self.due_before(key, stream) {
+            return match self.feed_share(key, earlier, share, now) {
+                Turn::Over => Turn::HasMore,
+                turn @ (Turn::HasMore | Turn::NoRoom) => turn,
+            };
+        }
         let me = self.me();
         let Some(Slot { host, inbound, .. }) = self.slot_mut(key) else { return Turn::Over };
         let Some(held) = inbound.get_mut(stream) else { return Turn::Over };
@@ -189,6 +196,12 @@ impl Engine {
         let waits = intake.take(host, held, (me, stream), now);
         self.took_in(key, stream, &intake, now);
         intake.turn(waits)
+    }
+
+    fn due_before(&self, key: DaemonKey, stream: u32) -> Option<u32> {
+        let Slot { host, inbound, .. } = self.slot(key)?;
+        let held = inbound.get(stream)?;
+        if takes(host, held, self.me()) { inbound.due_before(stream) } else { None }
     }
 
     /// Tells of what was accepted, and has it run.

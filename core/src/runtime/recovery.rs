@@ -101,6 +101,7 @@ impl Engine {
             }
         }
         self.word_is_done(search);
+        self.answer_early_inquiries(entity.origin_hash());
     }
 
     fn begin_new_life(&mut self, key: DaemonKey, epoch: Epoch, former: Option<Claim>, now: Now) {

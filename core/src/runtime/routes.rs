@@ -287,12 +287,16 @@ impl Engine {
         let mut again = false;
         for reply in replies {
             if let Err(Failure { kind: FailureKind::PayloadTooLarge, message, .. }) = &reply.result
-                && let Some((ticket, maybe)) = stream.refused(reply.number)
+                && stream.is_unaccepted(reply.number)
             {
-                let error = if maybe { peer_lost(origin, true) } else { RuntimeError::OutputTooLarge(message.clone()) };
-                work.push(Work::Settle { ticket, result: Err(error) });
-                again = true;
-                continue;
+                // Nothing of its batch was sent on, though nobody may wait for that event any more.
+                again |= false;
+                if let Some((ticket, maybe)) = stream.refused(reply.number) {
+                    let too_large = || RuntimeError::OutputTooLarge(message.clone());
+                    let error = if maybe { peer_lost(origin, true) } else { too_large() };
+                    work.push(Work::Settle { ticket, result: Err(error) });
+                    continue;
+                }
             }
             let withdrawn = stream.is_withdrawn(reply.number);
             if let Some(ticket) = stream.replied(reply.number) {

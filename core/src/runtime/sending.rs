@@ -96,9 +96,24 @@ impl Engine {
         }
     }
 
+    /// Whose chunk is next. Moves that have ended are passed by.
+    fn next_transfer(&mut self, to: NodeId) -> Option<EntityId> {
+        let Self { peers, departures, .. } = self;
+        let transfers = &mut peers.up(to)?.transfers;
+        let sends = |entity: &EntityId| {
+            departures.get(entity).is_some_and(|moving| matches!(moving.source.state, SourceState::Sending(_)))
+        };
+        while let Some(entity) = transfers.pop_front() {
+            if sends(&entity) {
+                return Some(entity);
+            }
+        }
+        None
+    }
+
     /// Writes chunks of daemons that move to this peer, one daemon after another.
     pub(super) fn fill_transfers(&mut self, to: NodeId, sink: &mut dyn RecordSink, now: Now) {
-        let Some(entity) = self.peers.up(to).and_then(|peer| peer.transfers.pop_front()) else { return };
+        let Some(entity) = self.next_transfer(to) else { return };
         let Some(departure) = self.departures.get_mut(&entity) else { return };
         let id = departure.source.id;
         let SourceState::Sending(transfer) = &mut departure.source.state else { return };

@@ -524,6 +524,20 @@ fn a_sender_that_was_told_of_a_move_while_cut_off_goes_to_the_new_host_when_it_i
     });
 }
 
+/// Its host had not noticed yet that it could not reach the sender itself, began no stream in its name, and said of what it
+/// asked next that the stream was not known.
+#[test]
+fn a_stream_that_is_not_begun_because_its_sender_seems_to_be_in_reach_is_not_said_to_be_over() {
+    in_world(World::open(1_503_157, 4), |world| {
+        wander(world, Plan { kind: "slow", cuts: true, hops: 6, ..Plan::default() });
+    });
+}
+
+#[test]
+fn a_target_that_has_not_heard_yet_that_the_daemon_is_its_own_does_not_say_that_it_is_not_there() {
+    in_world(World::open(1_501_022, 4), |world| wander(world, Plan { kind: "prompt", ..Plan::default() }));
+}
+
 #[test]
 fn a_sender_that_joins_a_search_in_haste_waits_for_the_host_that_is_cut_off() {
     // Somebody who wants to move the daemon waits for nobody, and asked only those in reach.

@@ -84,6 +84,30 @@ fn events_beyond_the_limit_of_a_host_behind_another_node_are_refused_together() 
     });
 }
 
+/// Nothing of its batch went on, and nobody asks for it any more.
+#[test]
+fn what_left_with_an_event_beyond_the_limit_arrives_though_its_caller_gives_it_up() {
+    in_world(world_in_which_one_takes(1000), |world| {
+        let origin = behind_another(world, 0, MODEST);
+        world.spying = true;
+        world.clogged = vec![(0, FORMER, Lane::Fast)];
+        let request = world.request(0, 0);
+        let before = world.call(0, origin);
+        let large = world.call_with(0, origin, request, 2000);
+        let behind = world.call(0, origin);
+        world.clogged.clear();
+        let left = |world: &World| world.streams.iter().any(|spied| (spied.from, spied.to) == (0, FORMER));
+        assert!(world.run_until(SECOND, left));
+        let now = world.present();
+        world.nodes[0].engine.withdraw(large, origin, now);
+        world.settle(0);
+        assert_eq!((world.outputs(before).1, world.outputs(behind).1), (3, 4));
+        assert!(!world.seen(origin).contains(&request.id));
+        world.run_for(SECOND);
+        world.assert_nothing_left();
+    });
+}
+
 #[test]
 fn an_output_beyond_the_limit_of_a_caller_behind_another_node_is_an_error_for_that_caller_alone() {
     in_world(modest_world(), |world| {

@@ -125,6 +125,14 @@ fn what_a_daemon_asks_itself_is_in_its_mailbox_before_it_moves() {
     talking(400_587);
 }
 
+/// What was left of a stream that had ended waited for room in turn with the next one, for which another node spoke.
+#[test]
+fn what_a_sender_sent_by_its_next_stream_does_not_overtake_what_is_left_of_the_one_before() {
+    for seed in [1_501_322, 1_502_497] {
+        talking(seed);
+    }
+}
+
 /// Nobody may say of a copy that is undecided that it was dropped: its source takes the daemon back then.
 #[test]
 fn an_undecided_copy_is_not_said_to_be_gone() {
