@@ -273,6 +273,11 @@ test("what a factory throws or returns amiss when its runtime has ended is nobod
     (): never => {
       throw new Error('late');
     },
+    (): unknown => ({
+      get process(): never {
+        throw new Error('a getter');
+      },
+    }),
   ];
   rt.registerFactory('late', async () => {
     const result = results.pop()!;
@@ -280,7 +285,7 @@ test("what a factory throws or returns amiss when its runtime has ended is nobod
     await made.promise;
     return result() as MeshDaemon;
   });
-  const spawning = [1, 2].map(() => failure(rt.spawn('late', Identity.generate())));
+  const spawning = [1, 2, 3].map(() => failure(rt.spawn('late', Identity.generate())));
   await begun.promise;
   await rt.shutdown();
   for (const error of await Promise.all(spawning)) expect(error).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });

@@ -172,7 +172,12 @@ export class Life {
         native.runtimeConstructed(id, slot, generation, thrownRecord(thrown));
       },
       (made) => {
-        if (faultOfDaemon(made) === null) tellStopped(made, originHash, construction.ended ?? 'shutdown');
+        const reason = construction.ended ?? 'shutdown';
+        try {
+          if (faultOfDaemon(made) === null) tellStopped(made, originHash, reason);
+        } catch (thrown) {
+          native.logStopFailure(originHash, reason, thrownRecord(thrown));
+        }
       },
     );
   }

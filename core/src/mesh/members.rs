@@ -318,7 +318,7 @@ impl Drop for Seeking {
 }
 
 /// A session with a node at that address. One name may lead to several nodes, of which this is one: then to another of them.
-async fn join_at(inner: &Arc<Inner>, addr: &str) -> Result<NodeId, MeshError> {
+pub(super) async fn join_at(inner: &Arc<Inner>, addr: &str) -> Result<NodeId, MeshError> {
     let by_name = dial::connect(inner.clone(), seed(addr.to_owned(), false)).await;
     match by_name {
         Err(error) if is_myself(&error) => join_one_of(inner, dial::resolve(addr).await?, error).await,
@@ -344,6 +344,11 @@ fn seed(addr: String, hearsay: bool) -> DialTarget {
     DialTarget { way: Way::Direct(addr), pin_key: None, pin_node: None, hearsay }
 }
 
+/// Whether an address is that of one listener, and no name of several.
+pub(super) fn is_one_address(addr: &str) -> bool {
+    addr.parse::<SocketAddr>().is_ok()
+}
+
 const fn is_myself(error: &MeshError) -> bool {
     matches!(error, MeshError::HandshakeFailed { reason: HandshakeFailure::RefusedHere(PeerRefusal::Myself), .. })
 }
@@ -353,6 +358,8 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut told = None;
     let mut pause = SEED_PAUSE;
     let mut first = true;
+    // Counted among those to join through.
+    let mut counted = true;
     loop {
         if !found.is_some_and(|node| inner.has_session(node)) {
             let attempt = match join_at(&inner, &addr).await {
@@ -380,11 +387,16 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
             };
             if std::mem::take(&mut first) {
                 inner.members.attempted(attempt);
-            } else if attempt == Attempt::Void {
+            } else if attempt == Attempt::Void && counted {
                 inner.members.given_up();
             }
             if attempt == Attempt::Void {
-                return;
+                if is_one_address(&addr) {
+                    return;
+                }
+                // A name that leads to this node alone now may lead to others another time, as it did.
+                counted = false;
+                pause = SEED_CHECK;
             }
         }
         tokio::time::sleep(pause).await;

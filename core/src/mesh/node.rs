@@ -150,7 +150,8 @@ impl MeshNode {
         let seeking = members::Seeking::begin(self.inner.clone());
         let (this, addr) = (self.clone(), addr.to_owned());
         async move {
-            let node = this.connect(&addr, None, None).await?;
+            let inner = this.inner.clone();
+            let node = this.in_background(async move { members::join_at(&inner, &addr).await }).await?;
             seeking.found(node);
             Ok(node)
         }

@@ -6,6 +6,7 @@ use super::{
     PeerEvent, PeerRefusal, PeerState, PeerTable, Pending, ProvenPeer, Redial, SessionId, Way, identity_of,
 };
 use crate::mesh::handler::Loss;
+use crate::mesh::members::is_one_address;
 
 /// How long a peer that said goodbye is dialled again: long enough for a restart.
 const REDIAL_AFTER_GOODBYE: Duration = Duration::from_secs(600);
@@ -21,8 +22,9 @@ impl PeerTable {
         target: &DialTarget,
         expected: Option<NodeId>,
     ) -> DialDecision {
-        if let Some(expected) = expected.filter(|&expected| expected != peer.node) {
-            // Somebody else lives at that address now.
+        let one_place = || !matches!(&target.way, Way::Direct(addr) if !is_one_address(addr));
+        if let Some(expected) = expected.filter(|&expected| expected != peer.node && one_place()) {
+            // Somebody else lives at that address now. A name may lead to several.
             if let Some(old) = self.peers.get_mut(expected) {
                 old.redial = None;
             }

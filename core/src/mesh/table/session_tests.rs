@@ -117,3 +117,32 @@ async fn a_peer_known_by_hearsay_that_begins_anew_is_dialled_again_however_much_
     let dials = table.take_actions().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
     assert_eq!(dials, 1);
 }
+
+/// The address at which a peer was dialled answers for somebody else once, while nothing else does.
+fn is_dialled_again_after_another_answered_at(addr: &str) -> bool {
+    let (mut table, now) = (table(), Instant::now());
+    let one = peer(1, 1);
+    let way = Way::Direct(addr.into());
+    let target = DialTarget { way, pin_key: None, pin_node: None, hearsay: false };
+    let DialDecision::Proceed { conn, .. } = table.dial_proven(now, &one, &target, None) else { panic!("refused") };
+    table.dial_finished(conn, DIALLED);
+    assert!(table.dial_welcomed(now, conn, false));
+    table.connection_lost(now, conn, now);
+    let dialled = |table: &mut PeerTable, now| {
+        table.on_timer(now, &At(now));
+        let dialled = |action: &Action| matches!(action, Action::Dial { .. });
+        table.take_actions().iter().any(dialled)
+    };
+    let later = now + Duration::from_secs(1);
+    assert!(dialled(&mut table, later));
+    table.dial_proven(later, &peer(2, 1), &target, Some(one.node));
+    table.redial_failed(later, one.node);
+    dialled(&mut table, later + Duration::from_secs(60))
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_another_node_once_is_dialled_again_and_a_literal_address_is_not() {
+    assert!(is_dialled_again_after_another_answered_at("nodes.example:4000"));
+    assert!(!is_dialled_again_after_another_answered_at("192.0.2.1:4000"));
+    assert!(!is_dialled_again_after_another_answered_at("[2001:db8::1]:4000"));
+}
