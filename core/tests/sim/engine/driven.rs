@@ -509,7 +509,9 @@ fn wander(world: &mut World, plan: Plan) {
         }
         let pause = world.chance(1_500);
         world.run_until(Duration::from_micros(pause), |world| {
-            under_way.iter_mut().for_each(|driven| driven.watch(world, origin));
+            for driven in &mut under_way {
+                driven.watch(world, origin);
+            }
             false
         });
         under_way.retain(|driven| {
