@@ -1162,7 +1162,7 @@ type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildcard';
  * @public
  */
 interface IssueTokenOptions {
-    /** Entity id of who may present it; 32 bytes. */
+    /** Entity id of who may present it: an ed25519 public key, 32 bytes. */
     subject: Uint8Array;
     scope: readonly TokenScope[];
     channel: string;
@@ -1565,7 +1565,7 @@ interface ChannelConfig {
     reliable?: boolean;
     /** Subscribers must present a token; without `tokenRoots`, one that descends from this node. */
     requireToken?: boolean;
-    /** Entity ids that tokens must descend from; alone turns the token gate on. Not empty. */
+    /** Entity ids that tokens must descend from, ed25519 public keys; alone turns the token gate on. Not empty. */
     tokenRoots?: readonly Uint8Array[];
     /** 0 to 255, default 0: to each peer, messages of channels with a higher one go first. */
     priority?: number;

@@ -118,6 +118,7 @@ describe('a token', () => {
   test.each([
     ['options.subject must be a Uint8Array, got a string; Buffer.from(text) makes one', { subject: 'x' }],
     ['options.subject must be 32 bytes, got 16', { subject: Buffer.alloc(16) }],
+    ['options.subject must be an ed25519 public key', { subject: Buffer.alloc(32) }],
     ["options.scope[0] must be one of 'publish', 'subscribe', 'admin', 'delegate', 'wildcard'", { scope: ['read'] }],
     ['options.scope must be an array, got a string', { scope: 'publish' }],
     ['options.scope must not be empty', { scope: [] }],

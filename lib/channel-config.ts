@@ -2,9 +2,10 @@
 
 import { readCapabilityFilter } from './capabilities';
 import { channelName } from './channel-name';
+import { readEntityId } from './entity-id';
 import type { ChannelOptions } from './native';
 import type { ChannelConfig } from './types/channels';
-import { boolean, bytesArray, channelArea, choice, integer, options } from './validate/index';
+import { boolean, channelArea, choice, integer, list, options } from './validate/index';
 
 const KNOWN: Readonly<Record<keyof ChannelConfig, true>> = {
   name: true,
@@ -22,18 +23,20 @@ const KNOWN: Readonly<Record<keyof ChannelConfig, true>> = {
 export function readChannelConfig(given: ChannelConfig | undefined): ChannelOptions {
   if (given === undefined) throw channelArea('config must be an object');
   const read = options(channelArea, 'config', given, KNOWN);
+  // `null` is no default.
+  const { visibility = 'global', reliable = false, requireToken = false, priority = 0 } = read;
   const config: ChannelOptions = {
     name: readChannelName('config.name', read.name),
-    visibility: choice(channelArea, 'config.visibility', read.visibility ?? 'global', [
+    visibility: choice(channelArea, 'config.visibility', visibility, [
       'subnet-local',
       'parent-visible',
       'exported',
       'global',
     ]),
-    reliable: boolean(channelArea, 'config.reliable', read.reliable ?? false),
-    requireToken: boolean(channelArea, 'config.requireToken', read.requireToken ?? false),
+    reliable: boolean(channelArea, 'config.reliable', reliable),
+    requireToken: boolean(channelArea, 'config.requireToken', requireToken),
     tokenRoots: readTokenRoots('config.tokenRoots', read.tokenRoots),
-    priority: integer(channelArea, 'config.priority', read.priority ?? 0, { max: 255 }),
+    priority: integer(channelArea, 'config.priority', priority, { max: 255 }),
   };
   if (read.maxRatePps !== undefined) {
     config.maxRatePps = integer(channelArea, 'config.maxRatePps', read.maxRatePps, { min: 1 });
@@ -50,7 +53,7 @@ export function readChannelConfig(given: ChannelConfig | undefined): ChannelOpti
 /** An empty list would leave open what was to be gated. */
 function readTokenRoots(path: string, value: unknown): Uint8Array[] {
   if (value === undefined) return [];
-  const roots = bytesArray(channelArea, path, value, { length: 32 });
+  const roots = list(channelArea, path, value, readEntityId);
   if (roots.length === 0) {
     throw channelArea(`${path} must not be empty; requireToken alone asks for tokens of this node`);
   }

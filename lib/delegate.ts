@@ -1,10 +1,11 @@
 /** Passing tokens on. */
 
 import { native } from './binding';
+import { readEntityId } from './entity-id';
 import { identityHandle, type Identity, tokenCache } from './identity';
 import { readScope, readTokenLike, type Token, tokenFromBytes } from './token';
 import type { TokenLike, TokenScope } from './types/identity';
-import { bytes, identityArea } from './validate/index';
+import { identityArea } from './validate/index';
 
 /**
  * Passes a part of a token on: of `scope` what the parent has too, whatever else is asked for, the same channel, the same end, one step less to delegate. Of a chain
@@ -24,7 +25,7 @@ export function delegateToken(
 ): Token {
   const by = identityHandle(identityArea, 'signer', signer);
   const from = readTokenLike('parent', parent);
-  const to = bytes(identityArea, 'subject', subject, { length: 32 });
+  const to = readEntityId(identityArea, 'subject', subject);
   const bits = readScope(identityArea, 'scope', scope);
   return tokenFromBytes(native.tokenDelegate(by, tokenCache(signer), from, to, bits));
 }

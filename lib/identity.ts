@@ -3,6 +3,7 @@
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { channelName, hashOf, queueGroup } from './channel-name';
+import { ENTITY_ID, readEntityId } from './entity-id';
 import type { IdentityHandle, TokenCacheHandle } from './handles';
 import type { IdentityFacts } from './native';
 import { readRevocation, readRevokeOptions, Revocation } from './revocation';
@@ -10,7 +11,6 @@ import { readIssueOptions, readToken, type Token, tokenFromBytes } from './token
 import type { IssueTokenOptions, RevokeTokensOptions } from './types/identity';
 import { bytes, identityArea, kindOf, type Refuse } from './validate/index';
 
-const ENTITY_ID = { length: 32 };
 const SEED = { length: 32 };
 const SIGNATURE = { length: 64 };
 
@@ -61,9 +61,7 @@ export class Identity {
 
   /** An identity that can be named but cannot sign. Throws {@link IdentityError} for bytes that are nobody's public key. */
   static publicOnly(entityId: Uint8Array): Identity {
-    const handle = native.identityPublicOnly(bytes(identityArea, 'entityId', entityId, ENTITY_ID));
-    if (handle === null) throw identityArea('entityId must be an ed25519 public key');
-    return new Identity(fromHandle, handle);
+    return new Identity(fromHandle, native.identityPublicOnly(readEntityId(identityArea, 'entityId', entityId)));
   }
 
   /** Whether `signature` is one of `entityId` over `message`. Strict: no small-order keys, no malleable signatures. */

@@ -252,14 +252,17 @@ export declare function identityFromSeed(seed: Uint8Array): import('./handles').
 /** A fresh key pair. */
 export declare function identityGenerate(): import('./handles').IdentityHandle
 
-/** An identity that can be named but cannot sign; none for bytes that are nobody's public key. */
-export declare function identityPublicOnly(entityId: Uint8Array): import('./handles').IdentityHandle | null
+/** An identity that can be named but cannot sign. */
+export declare function identityPublicOnly(entityId: Uint8Array): import('./handles').IdentityHandle
 
 /** The 32-byte secret seed. */
 export declare function identitySeed(identity: import('./handles').IdentityHandle): Buffer
 
 /** A 64-byte signature. */
 export declare function identitySign(identity: import('./handles').IdentityHandle, message: Uint8Array): Buffer
+
+/** Whether these bytes may be somebody's public key. */
+export declare function isPublicKey(entityId: Uint8Array): boolean
 
 /** Keeps the event loop of this environment from ending, or no longer. Calling it with the present state is fine. */
 export declare function keepAlive(on: boolean): void

@@ -3,11 +3,12 @@
 import { inspect, type InspectOptions } from 'node:util';
 import { native } from './binding';
 import { channelName, queueGroup } from './channel-name';
+import { readEntityId } from './entity-id';
 import { TokenError } from './errors/index';
 import type { TokenFacts } from './native';
 import type { IssueTokenOptions, TokenScope } from './types/identity';
 import { readWireForm } from './wire-form';
-import { bytes, choice, identityArea, integer, list, options, tokenArea, type Refuse } from './validate/index';
+import { choice, identityArea, integer, list, options, tokenArea, type Refuse } from './validate/index';
 
 /** The bit of each scope, in the order they are listed. */
 const SCOPE_BITS: Readonly<Record<TokenScope, number>> = {
@@ -246,7 +247,7 @@ export function readIssueOptions(given: IssueTokenOptions | undefined): {
     delegationDepth: true,
     generation: true,
   });
-  const subject = bytes(identityArea, 'options.subject', read.subject, { length: 32 });
+  const subject = readEntityId(identityArea, 'options.subject', read.subject);
   const scope = readScope(identityArea, 'options.scope', read.scope);
   const channel = channelName(identityArea, 'options.channel', read.channel);
   const group = queueGroup(identityArea, 'options.queueGroup', channel, read.queueGroup);

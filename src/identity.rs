@@ -50,11 +50,16 @@ pub fn identity_from_seed(seed: &[u8]) -> Result<External<EntityKeypair>> {
     Ok(External::new(EntityKeypair::from_seed(&Zeroizing::new(array_from::<32>(seed)?))))
 }
 
-/// An identity that can be named but cannot sign; none for bytes that are nobody's public key.
-#[napi(ts_return_type = "import('./handles').IdentityHandle | null")]
-pub fn identity_public_only(entity_id: &[u8]) -> Result<Option<External<EntityKeypair>>> {
-    let entity = EntityId::from_bytes(array_from(entity_id)?);
-    Ok(entity.is_public_key().then(|| External::new(EntityKeypair::public_only(entity))))
+/// Whether these bytes may be somebody's public key.
+#[napi]
+pub fn is_public_key(entity_id: &[u8]) -> Result<bool> {
+    Ok(EntityId::from_bytes(array_from(entity_id)?).is_public_key())
+}
+
+/// An identity that can be named but cannot sign.
+#[napi(ts_return_type = "import('./handles').IdentityHandle")]
+pub fn identity_public_only(entity_id: &[u8]) -> Result<External<EntityKeypair>> {
+    Ok(External::new(EntityKeypair::public_only(EntityId::from_bytes(array_from(entity_id)?))))
 }
 
 /// What everybody may know of it.

@@ -24,7 +24,7 @@ export interface ChannelConfig {
   reliable?: boolean;
   /** Subscribers must present a token; without `tokenRoots`, one that descends from this node. */
   requireToken?: boolean;
-  /** Entity ids that tokens must descend from; alone turns the token gate on. Not empty. */
+  /** Entity ids that tokens must descend from, ed25519 public keys; alone turns the token gate on. Not empty. */
   tokenRoots?: readonly Uint8Array[];
   /** 0 to 255, default 0: to each peer, messages of channels with a higher one go first. */
   priority?: number;

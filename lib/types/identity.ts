@@ -14,7 +14,7 @@ export type TokenScope = 'publish' | 'subscribe' | 'admin' | 'delegate' | 'wildc
  * @public
  */
 export interface IssueTokenOptions {
-  /** Entity id of who may present it; 32 bytes. */
+  /** Entity id of who may present it: an ed25519 public key, 32 bytes. */
   subject: Uint8Array;
   scope: readonly TokenScope[];
   channel: string;
