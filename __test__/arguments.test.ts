@@ -50,6 +50,7 @@ interface Parameter {
 
 const u64 = (path: string, good: unknown = 1n): Parameter => ({ path, good });
 const bytes = (path: string, good: unknown = Buffer.alloc(32, 1)): Parameter => ({ path, good });
+const subject = Identity.generate().entityId;
 const name = (path: string, good: unknown = 'kind'): Parameter => ({
   path,
   good,
@@ -239,14 +240,14 @@ const IDENTITY: Table = {
   issueToken: [
     {
       path: 'options',
-      good: { subject: Buffer.alloc(32, 1), scope: ['publish'], channel: 'room', ttlSeconds: 5 },
+      good: { subject, scope: ['publish'], channel: 'room', ttlSeconds: 5 },
       wrong: {
         subject: { subject: Buffer.alloc(3), scope: ['publish'], channel: 'room', ttlSeconds: 5 },
-        scope: { subject: Buffer.alloc(32), scope: ['fly'], channel: 'room', ttlSeconds: 5 },
-        channel: { subject: Buffer.alloc(32), scope: ['publish'], channel: '', ttlSeconds: 5 },
-        ttlSeconds: { subject: Buffer.alloc(32), scope: ['publish'], channel: 'room', ttlSeconds: -5 },
-        depth: { subject: Buffer.alloc(32), scope: ['publish'], channel: 'room', ttlSeconds: 5, delegationDepth: null },
-        generation: { subject: Buffer.alloc(32), scope: ['publish'], channel: 'room', ttlSeconds: 5, generation: null },
+        scope: { subject, scope: ['fly'], channel: 'room', ttlSeconds: 5 },
+        channel: { subject, scope: ['publish'], channel: '', ttlSeconds: 5 },
+        ttlSeconds: { subject, scope: ['publish'], channel: 'room', ttlSeconds: -5 },
+        depth: { subject, scope: ['publish'], channel: 'room', ttlSeconds: 5, delegationDepth: null },
+        generation: { subject, scope: ['publish'], channel: 'room', ttlSeconds: 5, generation: null },
       },
     },
   ],
@@ -443,7 +444,7 @@ test('Identity, Token, TokenChain and the functions beside them', async () => {
     delegateToken: [
       identity('signer'),
       { path: 'parent', good: token, wrong: { short: Buffer.alloc(3) } },
-      bytes('subject'),
+      bytes('subject', subject),
       { path: 'scope', good: ['publish'] },
     ],
   };

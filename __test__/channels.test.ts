@@ -212,10 +212,15 @@ describe('what cannot be', () => {
     ['config.requireToken must be a boolean', { requireToken: 'yes' }],
     ['config.tokenRoots must be an array', { tokenRoots: 'x' }],
     ['config.tokenRoots[0] must be 32 bytes, got 3', { tokenRoots: [Buffer.alloc(3)] }],
+    ['config.tokenRoots[0] must be an ed25519 public key', { tokenRoots: [Buffer.alloc(32)] }],
     ['config.priority must be at most 255', { priority: 256 }],
     ['config.maxRatePps must be at least 1', { maxRatePps: 0 }],
     ['config.publishCaps.requireTags must be an array', { publishCaps: { requireTags: 'gpu' } }],
     ['config.subscribeCaps.requireGpu must be a boolean', { subscribeCaps: { requireGpu: 1 } }],
+    ["config.visibility must be one of 'subnet-local'", { visibility: null }],
+    ['config.reliable must be a boolean, got null', { reliable: null }],
+    ['config.requireToken must be a boolean, got null', { requireToken: null }],
+    ['config.priority must be a number, got null', { priority: null }],
     ["unknown option 'prio'", { prio: 1 }],
   ])('%s', async (message, wrong) => {
     const mesh = await bare();
@@ -226,6 +231,13 @@ describe('what cannot be', () => {
     expect(error.code).toBe('ERR_CHANNEL_INVALID_ARGUMENT');
     expect(error.message).toContain(message);
     mesh.registerChannel({ name: 'a', publishCaps: {}, subscribeCaps: { requireTags: [] } });
+  });
+
+  test.each(['reliability', 'onFailure', 'maxInflight'])('null is no default of options.%s', async (option) => {
+    const mesh = await bare();
+    const error = await failure(mesh.publish('a', Buffer.alloc(1), any({ [option]: null })));
+    expect(error).toMatchObject({ name: 'ChannelError', code: 'ERR_CHANNEL_INVALID_ARGUMENT' });
+    expect(error.message).toMatch(new RegExp(`^options\\.${option} must be `));
   });
 
   test('wrong arguments reject, and messages() throws', async () => {

@@ -203,23 +203,27 @@ test('onStop tells why: moved away, and stopped there', async () => {
   expect(told).toEqual(['migrated', 'stopped']);
 });
 
-test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let go', async () => {
+/** Registers a kind that is `made` only when a test says so, and notes what becomes of it. */
+function registerLate(rt: DaemonRuntime) {
+  const [begun, made, gone] = [deferred(), deferred(), deferred()];
   const told: string[] = [];
-  const { rt } = await node();
-  const begun = deferred();
-  const made = deferred();
-  const gone = deferred();
   rt.registerFactory('late', async () => {
     begun.resolve();
     await made.promise;
     return {
       process: () => payload,
-      onStop: (reason: string) => {
+      onStop: (reason) => {
         told.push(reason);
         gone.resolve();
       },
     };
   });
+  return { begun, made, gone, told };
+}
+
+test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let go', async () => {
+  const { rt } = await node();
+  const { begun, made, gone, told } = registerLate(rt);
   const identity = Identity.generate();
   const spawning = failure(rt.spawn('late', identity, { callbackTimeoutMs: 1000 }));
   await begun.promise;
@@ -235,22 +239,8 @@ test('hazard 9: what a factory makes for a spawn that timed out meanwhile is let
 test.each(['runtime', 'mesh', 'at once'])(
   'what a factory makes for a spawn while its runtime ended meanwhile is told so: %s',
   async (by) => {
-    const told: string[] = [];
     const { mesh, rt } = await node();
-    const begun = deferred();
-    const made = deferred();
-    const gone = deferred();
-    rt.registerFactory('late', async () => {
-      begun.resolve();
-      await made.promise;
-      return {
-        process: () => payload,
-        onStop: (reason: string) => {
-          told.push(reason);
-          gone.resolve();
-        },
-      };
-    });
+    const { begun, made, gone, told } = registerLate(rt);
     const spawning = failure(rt.spawn('late', Identity.generate()));
     await begun.promise;
     const ending = (by === 'mesh' ? mesh : rt).shutdown();

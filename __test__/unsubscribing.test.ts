@@ -27,6 +27,22 @@ async function wired(): Promise<[Node, Node, Wire]> {
   return [here, there, wire];
 }
 
+/** A daemon that leaves the queue group that it is in and comes to it again, while its publisher answers nothing. */
+async function comingAgain() {
+  const [{ rt }, there, wire] = await wired();
+  const { originHash } = await rt.spawnWithDaemon(Identity.generate(), idle);
+  await rt.subscribeChannel(originHash, there.id, 'news', GROUP);
+  wire.hold();
+  const left = rt.unsubscribeChannel(originHash, there.id, 'news', GROUP);
+  const came = failure(rt.subscribeChannel(originHash, there.id, 'news', GROUP));
+  return { rt, originHash, there, wire, left, came };
+}
+
+function expectUnsubscribed(error: unknown): void {
+  expect(error).toBeInstanceOf(ChannelError);
+  expect(error).toMatchObject(UNSUBSCRIBED);
+}
+
 /** Until the publisher has nobody in its channel: it hears of that in its own time. */
 async function emptied({ mesh }: Node): Promise<void> {
   while ((await mesh.publish('news', Buffer.from('a'))).attempted > 0);
@@ -38,10 +54,7 @@ test.each([{}, GROUP])('a node that unsubscribes before the answer: %j', async (
   const reader = mesh.messages(there.id, 'news', options);
   const asked = [mesh.subscribeChannel(there.id, 'news', options), reader.ready].map(failure);
   const left = mesh.unsubscribeChannel(there.id, 'news');
-  for (const error of await Promise.all(asked)) {
-    expect(error).toBeInstanceOf(ChannelError);
-    expect(error).toMatchObject(UNSUBSCRIBED);
-  }
+  for (const error of await Promise.all(asked)) expectUnsubscribed(error);
   expect(await take(reader, 1)).toEqual([]);
   wire.release();
   await left;
@@ -54,7 +67,7 @@ test('a reader that is stopped before the answer', async () => {
   const reader = mesh.messages(there.id, 'news');
   const ready = failure(reader.ready);
   const stopped = reader.stop();
-  expect(await ready).toMatchObject(UNSUBSCRIBED);
+  expectUnsubscribed(await ready);
   expect(await take(reader, 1)).toEqual([]);
   wire.release();
   await stopped;
@@ -62,37 +75,22 @@ test('a reader that is stopped before the answer', async () => {
 });
 
 test('a daemon leaves a channel with the queue group that it is coming again to', async () => {
-  const [here, there, wire] = await wired();
-  const { originHash } = await here.rt.spawnWithDaemon(Identity.generate(), idle);
-  await here.rt.subscribeChannel(originHash, there.id, 'news', GROUP);
-  // The publisher answers nothing before the last of it is asked.
-  wire.hold();
-  const left = here.rt.unsubscribeChannel(originHash, there.id, 'news', GROUP);
-  const came = failure(here.rt.subscribeChannel(originHash, there.id, 'news', GROUP));
-  const out = here.rt.unsubscribeChannel(originHash, there.id, 'news');
+  const { rt, originHash, there, wire, left, came } = await comingAgain();
+  const out = rt.unsubscribeChannel(originHash, there.id, 'news');
   await left;
-  const error = await came;
-  expect(error).toBeInstanceOf(ChannelError);
-  expect(error).toMatchObject(UNSUBSCRIBED);
-  expect(here.rt.subscriptions(originHash)).toEqual([]);
+  expectUnsubscribed(await came);
+  expect(rt.subscriptions(originHash)).toEqual([]);
   wire.release();
   await out;
-  expect(here.rt.subscriptions(originHash)).toEqual([]);
+  expect(rt.subscriptions(originHash)).toEqual([]);
   expect((await there.mesh.publish('news', Buffer.from('a'), RELIABLE)).attempted).toBe(0);
 });
 
 test('a daemon that ends while it is coming again to a queue group is out of it', async () => {
-  const [here, there, wire] = await wired();
-  const { originHash } = await here.rt.spawnWithDaemon(Identity.generate(), idle);
-  await here.rt.subscribeChannel(originHash, there.id, 'news', GROUP);
-  wire.hold();
-  const left = here.rt.unsubscribeChannel(originHash, there.id, 'news', GROUP);
-  const came = failure(here.rt.subscribeChannel(originHash, there.id, 'news', GROUP));
-  await here.rt.stop(originHash);
+  const { rt, originHash, there, wire, left, came } = await comingAgain();
+  await rt.stop(originHash);
   await left;
-  const error = await came;
-  expect(error).toBeInstanceOf(ChannelError);
-  expect(error).toMatchObject(UNSUBSCRIBED);
+  expectUnsubscribed(await came);
   wire.release();
   await emptied(there);
 });

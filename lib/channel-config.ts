@@ -22,18 +22,20 @@ const KNOWN: Readonly<Record<keyof ChannelConfig, true>> = {
 export function readChannelConfig(given: ChannelConfig | undefined): ChannelOptions {
   if (given === undefined) throw channelArea('config must be an object');
   const read = options(channelArea, 'config', given, KNOWN);
+  // `null` is no default.
+  const { visibility = 'global', reliable = false, requireToken = false, priority = 0 } = read;
   const config: ChannelOptions = {
     name: readChannelName('config.name', read.name),
-    visibility: choice(channelArea, 'config.visibility', read.visibility ?? 'global', [
+    visibility: choice(channelArea, 'config.visibility', visibility, [
       'subnet-local',
       'parent-visible',
       'exported',
       'global',
     ]),
-    reliable: boolean(channelArea, 'config.reliable', read.reliable ?? false),
-    requireToken: boolean(channelArea, 'config.requireToken', read.requireToken ?? false),
+    reliable: boolean(channelArea, 'config.reliable', reliable),
+    requireToken: boolean(channelArea, 'config.requireToken', requireToken),
     tokenRoots: readTokenRoots('config.tokenRoots', read.tokenRoots),
-    priority: integer(channelArea, 'config.priority', read.priority ?? 0, { max: 255 }),
+    priority: integer(channelArea, 'config.priority', priority, { max: 255 }),
   };
   if (read.maxRatePps !== undefined) {
     config.maxRatePps = integer(channelArea, 'config.maxRatePps', read.maxRatePps, { min: 1 });

@@ -113,18 +113,14 @@ export function readPublish(channel: string, payload: Uint8Array, options: Publi
     maxInflight: true,
     signal: true,
   });
-  const reliability = choice(channelArea, 'options.reliability', read.reliability ?? 'fire_and_forget', [
-    'reliable',
-    'fire_and_forget',
-  ]);
-  const onFailure = choice(channelArea, 'options.onFailure', read.onFailure ?? 'best_effort', [
-    'best_effort',
-    'fail_fast',
-    'collect',
-  ]);
-  const maxInflight = integer(channelArea, 'options.maxInflight', read.maxInflight ?? 32, { min: 1 });
-  const signal = readSignal(channelArea, 'options.signal', read.signal);
-  return { name, content, settings: { reliable: reliability === 'reliable', onFailure, maxInflight }, signal };
+  // `null` is no default.
+  const { reliability = 'fire_and_forget', onFailure = 'best_effort', maxInflight = 32 } = read;
+  const settings: PublishSettings = {
+    reliable: choice(channelArea, 'options.reliability', reliability, ['reliable', 'fire_and_forget']) === 'reliable',
+    onFailure: choice(channelArea, 'options.onFailure', onFailure, ['best_effort', 'fail_fast', 'collect']),
+    maxInflight: integer(channelArea, 'options.maxInflight', maxInflight, { min: 1 }),
+  };
+  return { name, content, settings, signal: readSignal(channelArea, 'options.signal', read.signal) };
 }
 
 /** Subscribes a node and reads. */

@@ -126,15 +126,16 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   registerFactory(kind: string, factory: DaemonFactory): void {
     const checked = name(daemonArea, 'kind', kind);
     callable(daemonArea, 'factory', factory);
-    native.runtimeRegisterFactory(this.#dispatcher.id, this.#live(checked));
-    this.#dispatcher.life.factories.set(checked, factory);
+    const dispatcher = this.#live();
+    native.runtimeRegisterFactory(dispatcher.id, checked);
+    dispatcher.life.factories.set(checked, factory);
   }
 
   /** Makes the runtime ready. Idempotent. */
   start(): void {
-    this.#live();
-    native.runtimeStart(this.#dispatcher.id);
-    this.#dispatcher.schedule();
+    const dispatcher = this.#live();
+    native.runtimeStart(dispatcher.id);
+    dispatcher.schedule();
   }
 
   /** Whether daemons may be spawned. */
@@ -167,8 +168,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    */
   async spawn(kind: string, identity: Identity, config?: DaemonHostConfig): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
-    signingHandle(daemonArea, 'identity', identity);
-    return await spawn(this.#nursery, { kind: checked, identity, config: readHostConfig(config) });
+    const key = signingHandle(daemonArea, 'identity', identity);
+    return await spawn(this.#nursery, { kind: checked, identity, key, config: readHostConfig(config) });
   }
 
   /** Spawns a daemon with a ready instance. `factory`, when given, serves for others of its kind that arrive. */
@@ -178,8 +179,8 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    signingHandle(daemonArea, 'identity', identity);
-    return await spawnInstance(this.#nursery, identity, undefined, daemon, config, factory);
+    const key = signingHandle(daemonArea, 'identity', identity);
+    return await spawnInstance(this.#nursery, { identity, key }, daemon, config, factory);
   }
 
   /** Spawns a daemon of a registered kind with the state of a snapshot of the same identity. */
@@ -190,9 +191,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonHostConfig,
   ): Promise<DaemonHandle> {
     const checked = name(daemonArea, 'kind', kind);
-    signingHandle(daemonArea, 'identity', identity);
+    const key = signingHandle(daemonArea, 'identity', identity);
     const state = bytes(daemonArea, 'snapshot', snapshot);
-    return await spawn(this.#nursery, { kind: checked, identity, snapshot: state, config: readHostConfig(config) });
+    const host = readHostConfig(config);
+    return await spawn(this.#nursery, { kind: checked, identity, key, snapshot: state, config: host });
   }
 
   /** The same with a ready instance. */
@@ -203,9 +205,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     config?: DaemonInstanceConfig,
     factory?: DaemonFactory,
   ): Promise<DaemonHandle> {
-    signingHandle(daemonArea, 'identity', identity);
+    const key = signingHandle(daemonArea, 'identity', identity);
     const state = bytes(daemonArea, 'snapshot', snapshot);
-    return await spawnInstance(this.#nursery, identity, state, daemon, config, factory);
+    return await spawnInstance(this.#nursery, { identity, key, snapshot: state }, daemon, config, factory);
   }
 
   /** Stops a daemon of this runtime behind the events that it accepted. */
@@ -260,9 +262,9 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
   async deliverMany(originHash: bigint, payloads: readonly Uint8Array[]): Promise<Buffer[][]> {
     const origin = u64(daemonArea, 'originHash', originHash);
     const checked = bytesArray(daemonArea, 'payloads', payloads);
-    this.#live();
+    const dispatcher = this.#live();
     this.#ready();
-    return await this.#dispatcher.deliverMany(origin, checked);
+    return await dispatcher.deliverMany(origin, checked);
   }
 
   /** Calls a daemon on any node; resolves with its outputs. What may wait is limited, see {@link DaemonRuntime.deliver}. */
@@ -270,20 +272,17 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     try {
       const origin = u64(daemonArea, 'originHash', originHash);
       const checked = bytes(daemonArea, 'payload', payload);
-      if (options === undefined) {
-        this.#live();
-        return this.#dispatcher.call(0n, origin, checked, CALL_TIMEOUT_MS);
-      }
+      if (options === undefined) return this.#live().call(0n, origin, checked, CALL_TIMEOUT_MS);
       const read = readOptions(daemonArea, 'options', options, { timeoutMs: true, signal: true });
       const timeoutMs =
         read.timeoutMs === undefined ? CALL_TIMEOUT_MS : millis(daemonArea, 'options.timeoutMs', read.timeoutMs);
       const signal = readSignal(daemonArea, 'options.signal', read.signal);
-      this.#live();
+      const dispatcher = this.#live();
       let stop: (() => void) | undefined;
       return abortable(
         signal,
         () =>
-          this.#dispatcher.call(0n, origin, checked, timeoutMs, (cancel) => {
+          dispatcher.call(0n, origin, checked, timeoutMs, (cancel) => {
             stop = cancel;
           }),
         () => stop?.(),
@@ -302,8 +301,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     try {
       const origin = u64(daemonArea, 'originHash', originHash);
       const checked = bytes(daemonArea, 'payload', payload);
-      this.#live();
-      return this.#dispatcher.send(0n, origin, checked);
+      return this.#live().send(0n, origin, checked);
     } catch (error) {
       return rejected(error);
     }
@@ -332,7 +330,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    * this node has joined; overtaken by a move with `ERR_DAEMON_NOT_FOUND`, by unsubscribing or a stop with `ERR_CHANNEL_UNSUBSCRIBED`.
    */
   subscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: SubscribeOptions): Promise<void> {
-    return subscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
+    return subscribeDaemon(this.#live, origin, publisher, channel, options);
   }
 
   /**
@@ -340,12 +338,12 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    * also when it was not subscribed. A daemon that is handed over meanwhile goes on receiving (`ERR_DAEMON_NOT_FOUND`).
    */
   unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void> {
-    return unsubscribeDaemon(this.#liveDispatcher, origin, publisher, channel, options);
+    return unsubscribeDaemon(this.#live, origin, publisher, channel, options);
   }
 
   /** What a daemon of this runtime receives, as far as the publishers have agreed. */
   subscriptions(originHash: bigint): DaemonSubscription[] {
-    return subscriptionsOf(this.#liveDispatcher, originHash);
+    return subscriptionsOf(this.#live, originHash);
   }
 
   /** Announces a daemon that will arrive with its key. */
@@ -353,8 +351,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const checked = name(daemonArea, 'kind', kind);
     const origin = u64(daemonArea, 'originHash', originHash);
     const host = readHostConfig(config);
-    this.#live();
-    native.runtimeExpectMigration(this.#dispatcher.id, checked, origin, host);
+    native.runtimeExpectMigration(this.#live().id, checked, origin, host);
   }
 
   /** Announces a daemon that will arrive and whose key is here. */
@@ -362,16 +359,14 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const checked = name(daemonArea, 'kind', kind);
     const key = signingHandle(daemonArea, 'identity', identity);
     const host = readHostConfig(config);
-    this.#live();
-    native.runtimeExpectIdentity(this.#dispatcher.id, checked, key, host);
+    native.runtimeExpectIdentity(this.#live().id, checked, key, host);
   }
 
   /** Lets only one node bring an announced daemon. `false` without an announcement, or when another node is bound. */
   bindExpectedOrchestrator(originHash: bigint, nodeId: bigint): boolean {
     const origin = u64(daemonArea, 'originHash', originHash);
     const node = u64(daemonArea, 'nodeId', nodeId);
-    this.#live();
-    return native.runtimeBindOrchestrator(this.#dispatcher.id, origin, node);
+    return native.runtimeBindOrchestrator(this.#live().id, origin, node);
   }
 
   /**
@@ -449,8 +444,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
    */
   async drain(options?: DrainOptions): Promise<DrainReport[]> {
     const limits = readDrainOptions(options);
-    this.#live();
-    return await drain(this.#dispatcher, limits);
+    return await drain(this.#live(), limits);
   }
 
   /** What `console.log` shows. */
@@ -466,8 +460,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     const emitter = u64(refuse, 'event.originHash', event.originHash);
     const sequence = u64(refuse, 'event.sequence', event.sequence);
     const payload = bytes(refuse, 'event.payload', event.payload);
-    this.#live();
-    return this.#dispatcher.deliver(origin, emitter, sequence, payload, shape);
+    return this.#live().deliver(origin, emitter, sequence, payload, shape);
   }
 
   #start<T = undefined>(
@@ -475,8 +468,7 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     begin: (ticket: number) => void,
     read: (work: SettleWork) => T = () => undefined as T,
   ): Promise<T> {
-    this.#live();
-    return this.#dispatcher.start(origin, begin, read);
+    return this.#live().start(origin, begin, read);
   }
 
   async #migrate(
@@ -531,14 +523,14 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     }
   }
 
-  readonly #liveDispatcher = (): Dispatcher => this.#live(this.#dispatcher);
-  readonly #nursery: Nursery = { runtime: this, live: this.#liveDispatcher };
-  #live<T>(value?: T): T {
+  /** The dispatcher, unless the runtime is shutting down. Also for those who ask for it later. */
+  readonly #live = (): Dispatcher => {
     if (this.#shutdown !== undefined) {
       throw new DaemonError('the runtime is shutting down', { code: 'ERR_DAEMON_SHUTTING_DOWN' });
     }
-    return value as T;
-  }
+    return this.#dispatcher;
+  };
+  readonly #nursery: Nursery = { runtime: this, live: this.#live };
 
   #ready(): void {
     if (!native.runtimeIsReady(this.#dispatcher.id)) {

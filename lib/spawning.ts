@@ -4,7 +4,8 @@ import { native } from './binding';
 import { DaemonHandle, internal } from './daemon';
 import type { Dispatcher } from './dispatcher';
 import { faultOfDaemon } from './dispatcher-life';
-import { signingHandle, type Identity } from './identity';
+import type { IdentityHandle } from './handles';
+import type { Identity } from './identity';
 import { readHostConfig } from './runtime-options';
 import type { DaemonRuntime } from './runtime';
 import type { DaemonFactory, MeshDaemon } from './types/daemon';
@@ -18,11 +19,17 @@ export interface Nursery {
   readonly live: () => Dispatcher;
 }
 
-/** What is to live, checked. */
-export interface Birth {
-  readonly kind: string | undefined;
+/** Who is to live, and with which state, checked. */
+export interface Owner {
   readonly identity: Identity;
-  readonly snapshot?: Uint8Array | undefined;
+  /** What that identity signs with. */
+  readonly key: IdentityHandle;
+  readonly snapshot?: Uint8Array;
+}
+
+/** What is to live, checked. */
+export interface Birth extends Owner {
+  readonly kind: string | undefined;
   readonly config: ReturnType<typeof readHostConfig>;
   /** Without one, the factory of the kind makes it. */
   readonly daemon?: MeshDaemon;
@@ -30,8 +37,7 @@ export interface Birth {
 
 /** Spawns a daemon. */
 export async function spawn({ runtime, live }: Nursery, birth: Birth): Promise<DaemonHandle> {
-  const { kind, identity, snapshot, config, daemon } = birth;
-  const key = signingHandle(daemonArea, 'identity', identity);
+  const { kind, identity, key, snapshot, config, daemon } = birth;
   const dispatcher = live();
   const { originHash, entityId } = identity;
   return await dispatcher.start(
@@ -47,11 +53,10 @@ export async function spawn({ runtime, live }: Nursery, birth: Birth): Promise<D
   );
 }
 
-/** Spawns a daemon with a ready instance; `identity` and `snapshot` are checked. */
+/** Spawns a daemon with a ready instance. */
 export async function spawnInstance(
   nursery: Nursery,
-  identity: Identity,
-  snapshot: Uint8Array | undefined,
+  owner: Owner,
   daemon: MeshDaemon,
   config: DaemonInstanceConfig | undefined,
   factory: DaemonFactory | undefined,
@@ -61,7 +66,7 @@ export async function spawnInstance(
   const host = readHostConfig(config, true);
   if (factory !== undefined) callable(daemonArea, 'factory', factory);
   const kind = host.kind ?? (daemon.name === undefined ? undefined : name(daemonArea, 'daemon.name', daemon.name));
-  const handle = await spawn(nursery, { kind, identity, snapshot, config: host, daemon });
+  const handle = await spawn(nursery, { ...owner, kind, config: host, daemon });
   // The first factory of a kind serves for all that follow.
   if (factory !== undefined && kind !== undefined && !nursery.live().life.factories.has(kind)) {
     nursery.runtime.registerFactory(kind, factory);

@@ -89,7 +89,7 @@ impl ClaimBody {
 impl Claim {
     /// A claim signed with the daemon's key.
     pub fn sign(body: ClaimBody, daemon: &EntityKeypair) -> Result<Self, ClaimError> {
-        debug_assert_eq!(body.entity, daemon.entity_id());
+        debug_assert_eq!(body.entity, daemon.entity_id(), "a daemon claims for itself");
         Ok(Self { chain: vec![signed(body, daemon)?] })
     }
 

@@ -524,6 +524,7 @@ impl Membership {
 
 #[cfg(test)]
 impl Membership {
+    /// Has something done as if the machine wanted it.
     pub(crate) fn put_out(&mut self, output: Output) {
         self.outputs.push_back(output);
     }

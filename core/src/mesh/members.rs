@@ -317,11 +317,16 @@ impl Drop for Seeking {
     }
 }
 
-/// A session with a node at that address. One name may lead to several nodes, of which this is one: then to another of them.
-pub(super) async fn join_at(inner: &Arc<Inner>, addr: &str) -> Result<NodeId, MeshError> {
+/// A session with a node at that address. One name may lead to several nodes, of which this is one: then to another one at
+/// `all` that the name leads to.
+pub(super) async fn join_at(
+    inner: &Arc<Inner>,
+    addr: &str,
+    all: impl Future<Output = Result<Vec<SocketAddr>, MeshError>>,
+) -> Result<NodeId, MeshError> {
     let by_name = dial::connect(inner.clone(), seed(addr.to_owned(), false)).await;
     match by_name {
-        Err(error) if is_myself(&error) => join_one_of(inner, dial::resolve(addr).await?, error).await,
+        Err(error) if is_myself(&error) => join_one_of(inner, all.await?, error).await,
         by_name => by_name,
     }
 }
@@ -362,7 +367,7 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
     let mut counted = true;
     loop {
         if !found.is_some_and(|node| inner.has_session(node)) {
-            let attempt = match join_at(&inner, &addr).await {
+            let attempt = match join_at(&inner, &addr, dial::resolve(&addr)).await {
                 Ok(node) => {
                     inner.members.join_through(node);
                     found = Some(node);
@@ -548,19 +553,19 @@ mod tests {
         let (node, other) = (node.await.expect("bound"), other.await.expect("bound"));
         let inner = &node.inner().members.inner.upgrade().expect("it lives");
         let own = node.local_addr();
-        let myself = || async { dial::connect(inner.clone(), seed(own.to_string(), false)).await.expect_err("itself") };
-        assert!(is_myself(&myself().await));
-        let nobody = join_one_of(inner, vec![own, own], myself().await).await.expect_err("all of them");
+        // The first one that the name leads to is the node itself.
+        let join = async |all: Vec<SocketAddr>| join_at(inner, &own.to_string(), async { Ok(all) }).await;
+        let nobody = join(vec![own, own]).await.expect_err("all of them");
         assert!(is_myself(&nobody), "it is given up");
         let closed = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let gone = closed.local_addr().expect("bound");
         drop(closed);
         for addrs in [vec![gone, own], vec![own, gone]] {
-            let error = join_one_of(inner, addrs, myself().await).await.expect_err("nobody is there");
+            let error = join(addrs).await.expect_err("nobody is there");
             assert!(!is_myself(&error), "it may come: {error}");
         }
-        let joined = join_one_of(inner, vec![own, gone, other.local_addr()], myself().await).await;
-        assert_eq!(joined.expect("a session"), other.node_id());
+        let joined = join(vec![own, gone, other.local_addr()]).await.expect("a session");
+        assert_eq!(joined, other.node_id());
         node.shutdown().await;
         other.shutdown().await;
     }

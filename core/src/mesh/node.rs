@@ -151,7 +151,8 @@ impl MeshNode {
         let (this, addr) = (self.clone(), addr.to_owned());
         async move {
             let inner = this.inner.clone();
-            let node = this.in_background(async move { members::join_at(&inner, &addr).await }).await?;
+            let node =
+                this.in_background(async move { members::join_at(&inner, &addr, dial::resolve(&addr)).await }).await?;
             seeking.found(node);
             Ok(node)
         }

@@ -15,11 +15,11 @@ use super::load::{Plan, burst};
 use super::world::{Way, World};
 use crate::seeds;
 
-fn drain(world: &mut World, node: usize, timeout: Option<Duration>) -> Ticket {
+pub(super) fn drain(world: &mut World, node: usize, timeout: Option<Duration>) -> Ticket {
     world.act(node, None, |engine, ticket, now| engine.drain(ticket, timeout, now))
 }
 
-fn reports(world: &mut World, ticket: Ticket) -> Vec<DrainReport> {
+pub(super) fn reports(world: &mut World, ticket: Ticket) -> Vec<DrainReport> {
     match world.wait_for(ticket) {
         Ok(Settlement::Drained(reports)) => reports.clone(),
         other => panic!("reports: {other:?}"),

@@ -2,10 +2,9 @@
 
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
-use mesh_daemon_core::wire::Lane;
 
 use super::in_world;
-use super::turns::{Content, MANY, NODE, PADDING, PEER, SOON, entity, next_frame};
+use super::turns::{Content, MANY, NODE, PADDING, PEER, SOON, called, entity, flood, next_frame};
 use super::world::World;
 
 const SENDER: usize = 2;
@@ -24,12 +23,9 @@ fn behind_the_node(world: &mut World) -> OriginHash {
 fn own_events_and_answers_do_not_wait_behind_those_of_others_nor_these_behind_them() {
     in_world(World::new(1, 3), |world| {
         let flooded = behind_the_node(world);
-        let other = world.spawn(PEER, 2, "prompt");
         let own = world.spawn(NODE, 9, "prompt");
-        world.serves(other, [NODE]);
         world.serves(own, [PEER]);
-        world.run_for(SOON);
-        world.clogged = vec![(NODE, PEER, Lane::Fast)];
+        let [other, _] = called(world, [2, 3]);
         let payload = world.request(0, 0).encode(PADDING);
         for _ in 0..MANY / 2 {
             let payload = payload.clone();
@@ -52,15 +48,8 @@ fn own_events_and_answers_do_not_wait_behind_those_of_others_nor_these_behind_th
 fn events_of_others_do_not_wait_behind_own_ones_of_which_there_are_always_more() {
     in_world(World::new(1, 3), |world| {
         let passing = behind_the_node(world);
-        let flooded = world.spawn(PEER, 2, "prompt");
-        world.serves(flooded, [NODE]);
-        world.run_for(SOON);
-        world.clogged = vec![(NODE, PEER, Lane::Fast)];
-        let payload = world.request(0, 0).encode(PADDING);
-        for _ in 0..MANY {
-            let payload = payload.clone();
-            world.act(NODE, None, |engine, ticket, now| engine.send_event(ticket, flooded, payload, now));
-        }
+        let [flooded, _] = called(world, [2, 3]);
+        flood(world, flooded);
         world.send(SENDER, passing);
         world.run_for(SOON);
         let frames: Vec<Content> = (0..8).map(|_| next_frame(world).0).collect();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::runtime::RuntimeError;
+use mesh_daemon_core::wire::Lane;
 
 use super::in_world;
 use super::world::{World, numbered_key};
@@ -91,13 +92,17 @@ fn a_home_that_was_silent_for_one_member_still_knows_what_that_one_hosts() {
 fn a_daemon_that_lives_on_elsewhere_is_found_while_its_former_host_is_silent() {
     in_world(World::new(1, 3), |world| {
         let origin = world.spawn(HOST, 1, "prompt");
-        let first = world.call(CALLER, origin);
-        world.outputs(first);
-        world.cut(CALLER, HOST, SECOND / 100);
-        world.run_for(SECOND);
+        world.serves(origin, [CALLER]);
+        // Nothing gets through between the two: the caller does not hear of the move, and nobody sends on what it says.
+        let ways = [(CALLER, HOST), (HOST, CALLER)];
+        world.clogged = [Lane::Fast, Lane::Bulk].into_iter().flat_map(|lane| ways.map(|(a, b)| (a, b, lane))).collect();
         assert_eq!(world.moved(HOST, origin, 2), Ok(()));
-        world.suspect(CALLER, HOST);
+        suspect(world, &[CALLER, HOST]);
         let call = world.call(CALLER, origin);
         assert_eq!(world.outputs(call).1, 2);
+        world.clogged.clear();
+        hear_again(world, &[CALLER, HOST]);
+        world.run_for(SECOND);
+        world.assert_nothing_left();
     });
 }

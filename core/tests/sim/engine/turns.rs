@@ -73,7 +73,7 @@ pub(super) fn next_frame(world: &mut World) -> (Content, usize) {
 }
 
 /// Daemons of the peer with these seeds, which the node has called, and then nothing gets out to there.
-fn called(world: &mut World, seeds: [u8; 2]) -> [OriginHash; 2] {
+pub(super) fn called(world: &mut World, seeds: [u8; 2]) -> [OriginHash; 2] {
     let origins = seeds.map(|seed| world.spawn(PEER, seed, "prompt"));
     for origin in origins {
         let ticket = world.call(NODE, origin);
@@ -84,7 +84,7 @@ fn called(world: &mut World, seeds: [u8; 2]) -> [OriginHash; 2] {
     origins
 }
 
-fn flood(world: &mut World, origin: OriginHash) {
+pub(super) fn flood(world: &mut World, origin: OriginHash) {
     let payload = world.request(0, 0).encode(PADDING);
     for _ in 0..MANY {
         let payload = payload.clone();
