@@ -85,6 +85,7 @@ impl Engine {
                     && slot.host.owns_waiting()
                 {
                     slot.inbound.close(&stream);
+                    self.feed_waiting(key, now);
                     self.go_on(key, now);
                 }
             }
@@ -358,9 +359,10 @@ impl Engine {
         for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.owns_waiting()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
-        // Those whose replies there was no room for may be among them.
+        // Those whose replies there was no room for may be among them, or for whom others waited.
         let all: Vec<DaemonKey> = self.daemons.iter().map(|(_, slot)| slot.host.key).collect();
         for key in all {
+            self.feed_waiting(key, now);
             self.go_on(key, now);
         }
         self.accounts.forget_unused();

@@ -2,6 +2,9 @@
 //!
 //! Whoever finds no room waits in turn, and so does whoever comes while others wait: when room comes free, each takes a share of
 //! it, and stands behind the others if it has more. So a sender that fills the mailbox again and again leaves room for others.
+//!
+//! Callers on the daemon's own node do not wait: they are taken in or refused. Beside what is large they and those that wait take
+//! turns, or the one would keep the other out for ever.
 
 use std::collections::VecDeque;
 
@@ -26,36 +29,83 @@ pub(super) enum Source {
     Channels,
 }
 
+/// How callers on the daemon's own node stand to the first of those that wait, for which there is too little room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum OwnCallers {
+    /// None came in before it: they may fill what is free.
+    #[default]
+    MayPass,
+    /// Some did, and more may until room comes free.
+    Pass,
+    /// Room came free since, and that was too little for it: what is free is kept, until it has had its turn.
+    HeldBack,
+}
+
 /// Those that wait for room in a mailbox, in turn.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(VecDeque<Source>);
+pub(super) struct Waiting {
+    sources: VecDeque<Source>,
+    own: OwnCallers,
+}
 
 impl Waiting {
     /// Enters a source behind the others, unless it waits already.
     pub(super) fn enter(&mut self, source: Source) {
-        if !self.0.contains(&source) {
-            self.0.push_back(source);
+        if !self.sources.contains(&source) {
+            self.sources.push_back(source);
         }
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sources.is_empty()
     }
 
     /// Whose turn it is.
     pub(super) fn first(&self) -> Option<Source> {
-        self.0.front().copied()
+        self.sources.front().copied()
     }
 
     /// Whose turn it is has nothing more.
     pub(super) fn leave_first(&mut self) {
-        self.0.pop_front();
+        self.sources.pop_front();
+        self.own = OwnCallers::MayPass;
+    }
+
+    /// What became of the turn of a source, which was taken out for it.
+    fn had_turn(&mut self, source: Source, turn: Turn) {
+        match turn {
+            Turn::Over => self.own = OwnCallers::MayPass,
+            Turn::HasMore => {
+                self.sources.push_back(source);
+                self.own = OwnCallers::MayPass;
+            }
+            Turn::NoRoom => self.sources.push_front(source),
+        }
+    }
+
+    /// A caller on the daemon's own node came in.
+    pub(super) fn passed(&mut self) {
+        if !self.is_empty() && self.own == OwnCallers::MayPass {
+            self.own = OwnCallers::Pass;
+        }
+    }
+
+    /// Something was taken out of the mailbox, and those that wait have their turns next.
+    pub(super) fn room_came_free(&mut self) {
+        if self.own == OwnCallers::Pass {
+            self.own = OwnCallers::HeldBack;
+        }
+    }
+
+    /// Whether what is free is kept for the first one, and not for callers on the daemon's own node.
+    fn holds_back_own(&self) -> bool {
+        !self.is_empty() && self.own == OwnCallers::HeldBack
     }
 
     /// How many events may come in from a source whose turn it is, when there is room for so many.
     fn share(&self, room: usize) -> usize {
-        room.checked_div(self.0.len()).unwrap_or(room).max(1)
+        room.checked_div(self.sources.len()).unwrap_or(room).max(1)
     }
 
     /// How many may come in from one that does not wait yet.
@@ -65,7 +115,8 @@ impl Waiting {
 
     /// Ends the waiting of streams that are no more.
     pub(super) fn forget_streams(&mut self) {
-        self.0.retain(|source| *source == Source::Channels);
+        self.sources.retain(|source| *source == Source::Channels);
+        self.own = OwnCallers::MayPass;
     }
 }
 
@@ -168,6 +219,23 @@ pub(super) fn takes(host: &DaemonHost, held: &InStream, me: NodeId) -> bool {
     host.accepts() && !handed_over
 }
 
+impl Slot {
+    /// How many more events of callers on the daemon's own node, and how many bytes of them, its mailbox takes while it is open.
+    pub(super) fn room_for_own(&self) -> (usize, usize) {
+        if self.holds_back_own() { (0, 0) } else { self.host.mailbox.room() }
+    }
+
+    /// Whether it would take one of this size.
+    pub(super) fn has_room_for_own(&self, bytes: usize) -> bool {
+        !self.holds_back_own() && self.host.mailbox.has_room(bytes)
+    }
+
+    // While a daemon is moved it runs nothing: no room comes free, for whomever it is kept.
+    fn holds_back_own(&self) -> bool {
+        self.host.presence == Presence::Live && !self.host.mailbox.is_empty() && self.waiting.holds_back_own()
+    }
+}
+
 impl Engine {
     /// Something of a stream may be due.
     pub(super) fn feed(&mut self, key: DaemonKey, stream: u32, now: Now) {
@@ -224,17 +292,16 @@ impl Engine {
                 Source::Channels => self.receive_share(key, share, now),
             };
             let Some(Slot { waiting, .. }) = self.slot_mut(key) else { return };
-            match turn {
-                Turn::Over => {}
-                Turn::HasMore => waiting.0.push_back(source),
-                Turn::NoRoom => return waiting.0.push_front(source),
+            waiting.had_turn(source, turn);
+            if turn == Turn::NoRoom {
+                return;
             }
         }
     }
 
     fn next_in_turn(&mut self, key: DaemonKey) -> Option<Source> {
         let Slot { host, waiting, .. } = self.slot_mut(key)?;
-        if host.accepts() && host.mailbox.has_room(0) { waiting.0.pop_front() } else { None }
+        if host.accepts() && host.mailbox.has_room(0) { waiting.sources.pop_front() } else { None }
     }
 
     /// Offers everything that streams hold, and channels, to a daemon that takes events in again.
