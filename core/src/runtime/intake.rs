@@ -5,13 +5,19 @@
 //!
 //! Callers on the daemon's own node do not wait: they are taken in or refused. Beside what is large they and those that wait take
 //! turns, or the one would keep the other out for ever.
+//!
+//! What a stream had no room for, nor its peer, is dropped, and asked for again when it could come in. Others have taken that room
+//! until it comes, so one of those that are asked is promised that its event comes in all the same.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::engine::{Engine, Now, Slot};
 use super::timers::TimerKey;
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo};
-use crate::events::{Held, InStream};
+use crate::events::{Held, InStream, Inbound};
 use crate::identity::NodeId;
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -19,6 +25,9 @@ use crate::wire::events::EventsMessage;
 
 /// So many accepted events are told at once; fewer with the next reply, or a little later.
 const TELL_AT: u64 = 256;
+
+/// How long a promise keeps others from getting one.
+const PROMISED_FOR: Duration = Duration::from_secs(10);
 
 /// Where the events of a mailbox come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +50,23 @@ enum OwnCallers {
     HeldBack,
 }
 
+/// That an event comes in which its sender was asked for, whoever has taken the room for it meanwhile. A mailbox has one such
+/// promise at a time, so it holds one event too many at most.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    stream: u32,
+    /// There was room for so many.
+    bytes: usize,
+    /// Its sender may be slow, or never send it.
+    until: Instant,
+}
+
 /// Those that wait for room in a mailbox, in turn.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     sources: VecDeque<Source>,
     own: OwnCallers,
+    promise: Option<Promise>,
 }
 
 impl Waiting {
@@ -113,10 +134,36 @@ impl Waiting {
         if self.is_empty() { usize::MAX } else { 0 }
     }
 
+    /// Promises a stream that its next event comes in, unless another one was promised that and may yet come.
+    fn promise(&mut self, promise: Promise, inbound: &Inbound, now: Now) {
+        let holds = |earlier: Promise| now.instant < earlier.until && inbound.get(earlier.stream).is_some();
+        if !self.promise.is_some_and(holds) {
+            self.promise = Some(promise);
+        }
+    }
+
+    /// How large an event may be that a stream was promised would come in.
+    fn promised_to(&self, stream: u32) -> Option<usize> {
+        self.promise.filter(|promise| promise.stream == stream).map(|promise| promise.bytes)
+    }
+
+    /// What comes in of a stream that has said something: as much as there is room for unless others wait, and what was promised.
+    pub(super) fn intake(&self, stream: u32) -> Intake {
+        Intake { promised: self.promised_to(stream), ..Intake::of(self.share_of_another()) }
+    }
+
+    /// That came in.
+    pub(super) fn came_in(&mut self, stream: u32, intake: &Intake) {
+        if self.promised_to(stream).is_some() && intake.promised.is_none() {
+            self.promise = None;
+        }
+    }
+
     /// Ends the waiting of streams that are no more.
     pub(super) fn forget_streams(&mut self) {
         self.sources.retain(|source| *source == Source::Channels);
         self.own = OwnCallers::MayPass;
+        self.promise = None;
     }
 }
 
@@ -133,20 +180,22 @@ pub(super) enum Turn {
 
 /// What a stream gives to its daemon's mailbox.
 pub(super) struct Intake {
-    /// So many more events may come in.
+    /// So many more events may come in while there is room.
     left: usize,
+    /// One of this size may at any rate.
+    promised: Option<usize>,
     /// Any event did.
     accepted: bool,
     /// One whose sender waits for just that did.
     sends: bool,
-    /// There is room for what was dropped before for want of it.
-    again: bool,
+    /// There is room for what was dropped before for want of it: its bytes.
+    again: Option<usize>,
 }
 
 impl Intake {
     /// One of so many events at most.
-    pub(super) const fn of(share: usize) -> Self {
-        Self { left: share, accepted: false, sends: false, again: false }
+    const fn of(share: usize) -> Self {
+        Self { left: share, promised: None, accepted: false, sends: false, again: None }
     }
 
     /// Accepts what is due on a stream, which `me` holds under a number, while there is room. What was given up needs none.
@@ -175,18 +224,18 @@ impl Intake {
             return true;
         }
         held.asked();
-        self.again = true;
+        self.again = Some(bytes);
         false
     }
 
-    fn has_room(&self, host: &DaemonHost, bytes: usize) -> bool {
-        self.left > 0 && host.mailbox.has_room(bytes)
+    /// Whether an event of this size may come in.
+    pub(super) fn has_room(&self, host: &DaemonHost, bytes: usize) -> bool {
+        self.promised.is_some_and(|most| bytes <= most) || (self.left > 0 && host.mailbox.has_room(bytes))
     }
 
     /// Enters what was accepted into the mailbox, where room was looked for before.
     pub(super) fn enter(&mut self, host: &mut DaemonHost, due: Held, (stream, number): (u32, u64), now: Now) {
         let Held::Event { link, payload, call } = due else { return };
-        self.left -= 1;
         self.sends |= !call;
         self.accepted = true;
         let delivery = Delivery {
@@ -199,8 +248,14 @@ impl Intake {
             accepted_at: now.instant,
             withdrawn: false,
         };
-        let taken = host.accept(delivery);
-        debug_assert!(taken.is_ok());
+        if self.promised.is_some_and(|most| delivery.weight() <= most) {
+            self.promised = None;
+            host.take_over(delivery);
+        } else {
+            self.left -= 1;
+            let taken = host.accept(delivery);
+            debug_assert!(taken.is_ok());
+        }
     }
 
     fn turn(&self, waits: bool) -> Turn {
@@ -264,9 +319,14 @@ impl Engine {
         let Intake { accepted, sends, again, .. } = *intake;
         let held = self.slot(key).and_then(|slot| slot.inbound.get(stream));
         let untold = held.map_or(0, InStream::untold);
-        if again && let Some(held) = held {
+        if let Some(bytes) = again
+            && let Some(held) = held
+        {
             let (id, to) = (held.id, self.way_back(held.id.sender, held.via));
             self.send(to, Subprotocol::Events, codec::encode(&EventsMessage::Again { stream: id, hops: 0 }));
+            if let Some(Slot { waiting, inbound, .. }) = self.slot_mut(key) {
+                waiting.promise(Promise { stream, bytes, until: now.instant + PROMISED_FOR }, inbound, now);
+            }
         }
         if untold > 0 {
             if sends || untold >= TELL_AT {

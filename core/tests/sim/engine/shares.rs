@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mesh_daemon_core::daemon::{HostConfig, Ticket};
+use mesh_daemon_core::events::MOST_HELD_BYTES;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::runtime::RuntimeError;
 
@@ -233,4 +234,29 @@ fn callers_of_the_daemons_own_node_are_let_in_again_when_nothing_large_waits_any
             }
         });
     }
+}
+
+/// What a node holds for another one is bounded; what is beyond that is dropped, and asked for again when there is room.
+#[test]
+fn what_was_dropped_for_want_of_room_comes_in_though_others_fill_the_mailbox_again_and_again() {
+    in_world(World::new(1, 3), |world| {
+        // Two daemons that run nothing: what they are sent takes all that the host holds for one node.
+        for seed in [2, 3] {
+            let stuck = world.spawn_with(HOST, seed, "slow", little_memory());
+            for (flags, padding) in [(HANG, 0), (0, 0), (0, MOST_HELD_BYTES / 2 - 1_000)] {
+                let request = world.request(flags, 0);
+                world.call_with(FLOODER, stuck, request, padding);
+                world.run_for(SECOND / 10);
+            }
+        }
+        world.run_for(SECOND);
+        let origin = daemon(world, small());
+        let sent = flood(world, OTHER, origin);
+        world.run_for(SECOND);
+        let request = world.request(0, 0);
+        let called = world.call_with(FLOODER, origin, request, 10_000);
+        world.run_for(5 * SECOND);
+        assert!(sent.iter().any(|ticket| !world.is_answered(*ticket)), "the flood goes on");
+        assert!(world.is_answered(called));
+    });
 }
