@@ -154,6 +154,12 @@ impl HeldMessages {
         next.into_iter().flatten().min_by_key(|held| held.number).filter(|held| held.after <= through)
     }
 
+    /// Whether that is to be acknowledged. What is not holds nobody up.
+    pub(super) fn is_awaited_behind(&self, through: u64) -> bool {
+        let next = self.reliable.messages.get(self.reliable.behind(through));
+        next.is_some_and(|held| held.after <= through)
+    }
+
     /// Everybody has taken everything through this number.
     fn release(&mut self, through: u64) {
         self.reliable.release(through);

@@ -109,7 +109,7 @@ impl Subscription {
             let waits = match who {
                 Subscriber::Node => membership.room.is_some_and(|room| room < self.received),
                 Subscriber::Daemon(_) => {
-                    membership.through().is_some_and(|through| self.held.next_behind(through).is_some())
+                    membership.through().is_some_and(|through| self.held.is_awaited_behind(through))
                 }
             };
             if waits && membership.is_handed() {

@@ -53,7 +53,7 @@ pub enum EventOutcome {
 pub struct InFlight {
     /// Which batch.
     pub id: BatchId,
-    /// Its events that have not settled; the first one is running.
+    /// Its events that have not settled. The first one is running, unless the embedder pauses before it.
     pub events: VecDeque<Delivery>,
     /// When an event of it settled last, or when it was handed out.
     pub progress_at: Instant,
@@ -62,18 +62,16 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Gives up what `gone` says is to go, but for the first event: that one runs, as far as is known. True when the rest is to
-    /// be asked back for that, and is not yet.
+    /// Gives up what `gone` says is to go. Whether the first event has begun only the embedder knows, which may pause between two
+    /// of them: it keeps what runs when it gives back the rest. True when it is to be asked for that, and is not yet.
     pub fn withdraw(&mut self, mut gone: impl FnMut(&Delivery) -> bool) -> bool {
-        let behind = || self.events.iter().skip(1);
-        let asked = behind().any(|delivery| delivery.withdrawn);
-        if !behind().any(&mut gone) {
-            return false;
+        let asked = self.events.iter().any(|delivery| delivery.withdrawn);
+        let mut any = false;
+        for delivery in self.events.iter_mut().filter(|delivery| gone(delivery)) {
+            delivery.withdrawn = true;
+            any = true;
         }
-        for delivery in self.events.iter_mut().skip(1) {
-            delivery.withdrawn |= gone(delivery);
-        }
-        !asked
+        any && !asked
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Drain {
     away: BTreeMap<NodeId, Instant>,
     offers: BTreeMap<NodeId, Offer>,
     answers_until: Instant,
+    /// Those that wait, also to be looked at again. An item of another daemon is passed over: it went by another way.
+    unmoved: HashSet<OriginHash>,
     waiting: VecDeque<Item>,
     /// They are looked at again then: somebody else moves them, or nobody had room.
     blocked: Vec<(Instant, Item)>,
@@ -129,6 +131,7 @@ impl Drain {
             away: BTreeMap::new(),
             offers: BTreeMap::new(),
             answers_until: now + PATIENCE,
+            unmoved: HashSet::new(),
             waiting: VecDeque::new(),
             blocked: Vec::new(),
             moving: BTreeMap::new(),
@@ -150,7 +153,7 @@ impl Drain {
                 self.stays(origin, MigrationFailure::Refused(reason, Outcome::Source));
                 continue;
             };
-            self.waiting.push_back(Item {
+            self.wait(Item {
                 origin,
                 kind,
                 refused_by: BTreeSet::new(),
@@ -207,6 +210,9 @@ impl Drain {
             return None;
         }
         while let Some(mut item) = self.waiting.pop_front() {
+            if !self.unmoved.remove(&item.origin) {
+                continue;
+            }
             let takes =
                 |node: NodeId, offer: &Offer| offer.kinds.contains(&item.kind) && !item.refused_by.contains(&node);
             let best = self
@@ -234,10 +240,20 @@ impl Drain {
         None
     }
 
+    fn wait(&mut self, item: Item) {
+        self.unmoved.insert(item.origin);
+        self.waiting.push_back(item);
+    }
+
+    fn look_again(&mut self, item: Item, at: Instant) {
+        self.unmoved.insert(item.origin);
+        self.blocked.push((at, item));
+    }
+
     fn put_off(&mut self, mut item: Item, now: Instant) {
         let wait = item.patience;
         item.patience = (wait * 2).min(LONGEST_WAIT);
-        self.blocked.push((now + wait, item));
+        self.look_again(item, now + wait);
     }
 
     /// The move of a daemon under way is about to fail, whoever its target is: it does not come to rest.
@@ -276,7 +292,7 @@ impl Drain {
                         item.later.insert(node);
                     }
                     item.failure = Some(failure);
-                    self.waiting.push_back(item);
+                    self.wait(item);
                 }
             }
             Err(failure) if failure.outcome() == Outcome::Unknown && !self.ending => {
@@ -291,10 +307,7 @@ impl Drain {
         if self.moving.contains_key(&origin) {
             return;
         }
-        let before = self.waiting.len() + self.blocked.len();
-        self.waiting.retain(|item| item.origin != origin);
-        self.blocked.retain(|(_, item)| item.origin != origin);
-        let waited = self.waiting.len() + self.blocked.len() < before;
+        let waited = self.unmoved.remove(&origin);
         if self.known.insert(origin) || waited {
             self.unconfirmed.insert(origin, (node, None));
         }
@@ -341,7 +354,7 @@ impl Drain {
             if let Some(offer) = self.offers.get_mut(&node) {
                 offer.load = offer.load.saturating_sub(1);
             }
-            self.blocked.push((now + LOOK_AGAIN, item));
+            self.look_again(item, now + LOOK_AGAIN);
         }
     }
 
@@ -355,7 +368,7 @@ impl Drain {
 
     /// Whether nothing is left to do.
     pub fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.blocked.is_empty() && self.moving.is_empty() && self.unconfirmed.is_empty()
+        self.unmoved.is_empty() && self.moving.is_empty() && self.unconfirmed.is_empty()
     }
 
     /// The next instant at which [`tick`](Self::tick) or [`next`](Self::next) has something to do by itself.
@@ -391,6 +404,9 @@ impl Drain {
         let blocked = self.blocked.drain(..).map(|(_, item)| item);
         let left: Vec<Item> = self.waiting.drain(..).chain(blocked).collect();
         for item in left {
+            if !self.unmoved.remove(&item.origin) {
+                continue;
+            }
             let origin = item.origin;
             self.stays(origin, item.why_it_stays(MigrationFailure::Refused(out_of_time(), Outcome::Source)));
         }

@@ -354,7 +354,7 @@ impl Engine {
         let mut in_stream = false;
         for outgoing in held {
             let ticket = outgoing.ticket;
-            in_stream |= !self.slot(key).is_some_and(|slot| slot.host.mailbox.has_room(outgoing.payload.len()));
+            in_stream |= !self.slot(key).is_some_and(|slot| slot.has_room_for_own(outgoing.payload.len()));
             let entered =
                 if in_stream { self.send_out(outgoing, origin, now) } else { self.reenter(outgoing, origin, now) };
             if let Err(error) = entered {

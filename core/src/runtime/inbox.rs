@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::engine::{Engine, Now, Slot};
-use super::intake::{Intake, Source, takes};
+use super::intake::{Source, takes};
 use super::replies::{NOT_BEGUN, failed};
 use super::rerouting::Refusal;
 use super::work::Work;
@@ -120,14 +120,14 @@ impl Engine {
         let Some(Slot { host, inbound, waiting, .. }) = self.slot_mut(key) else { return };
         let Some(held) = inbound.get_mut(stream) else { return };
         held.acknowledge(through);
-        let takes = waiting.is_empty() && takes(host, held, me);
-        let mut intake = Intake::of(waiting.share_of_another());
+        let takes = takes(host, held, me);
+        let mut intake = waiting.intake(stream);
         let mut waits = false;
         let mut refused = false;
         let known = usize::try_from(held.next().saturating_sub(first)).unwrap_or(usize::MAX).min(items.len());
         for (number, item) in (first + known as u64..).zip(Held::all_from_wire(&items[known..], body)) {
             // What comes in its order is not stored.
-            if takes && host.mailbox.has_room(item.weight()) && held.pass(number) {
+            if takes && intake.has_room(host, item.weight()) && held.pass(number) {
                 intake.enter(host, item, (stream, number), now);
                 continue;
             }
@@ -143,6 +143,7 @@ impl Engine {
         if held.lacks().is_some() {
             waits = intake.take(host, held, (me, stream), now);
         }
+        waiting.came_in(stream, &intake);
         if waits {
             waiting.enter(Source::Stream(stream));
         }
@@ -371,10 +372,9 @@ impl Engine {
         for (_, slot) in self.daemons.iter_mut().filter(|(_, slot)| slot.host.owns_waiting()) {
             slot.inbound.retain(|stream| stream.heard_at + MARKS_KEPT > now.instant);
         }
-        // Those whose replies there was no room for may be among them.
+        // Those whose replies there was no room for may be among them, or for whom others waited.
         let all: Vec<DaemonKey> = self.daemons.iter().map(|(_, slot)| slot.host.key).collect();
         for key in all {
-            // What waited behind a stream that ended may come in.
             self.feed_waiting(key, now);
             self.go_on(key, now);
         }

@@ -34,6 +34,7 @@ mod reaching;
 mod receiving;
 mod recovery;
 mod replies;
+mod requests;
 mod rerouting;
 mod routes;
 mod run;

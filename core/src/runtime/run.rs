@@ -169,7 +169,10 @@ impl Engine {
             accepted_at: now.instant,
             withdrawn: false,
         };
-        slot.host.accept(delivery).map_err(|_| RuntimeError::MailboxFull(origin))?;
+        if !slot.has_room_for_own(delivery.weight()) || slot.host.accept(delivery).is_err() {
+            return Err(RuntimeError::MailboxFull(origin));
+        }
+        slot.waiting.passed();
         if !call {
             self.settle(ticket, Ok(Settlement::Done));
         } else if let Some(expires) = expires {
@@ -187,7 +190,7 @@ impl Engine {
             return None;
         }
         match slot.host.presence {
-            Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => Some(slot.host.mailbox.room()),
+            Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => Some(slot.room_for_own()),
             Presence::Closed(_) => self.hand_over_room(origin),
             Presence::Starting | Presence::Released(_) | Presence::Arriving(_) => None,
         }
@@ -316,10 +319,12 @@ impl Engine {
                 Next::Work(work) => return Some(work),
                 Next::Batch(key) => {
                     let Some(slot) = self.slot_mut(key) else { continue };
-                    slot.comes_round = false;
+                    if std::mem::take(&mut slot.comes_round) {
+                        slot.waiting.room_came_free();
+                    }
                     let may_run = matches!(slot.host.running, Running::Queued) && slot.host.may_run();
                     let most = if may_run { self.answerable(key, BATCH_EVENTS) } else { 0 };
-                    let Some(Slot { host, .. }) = self.slot_mut(key) else { continue };
+                    let Some(Slot { host, waiting, .. }) = self.slot_mut(key) else { continue };
                     if most == 0 {
                         if matches!(host.running, Running::Queued) {
                             host.running = Running::Idle;
@@ -331,6 +336,7 @@ impl Engine {
                         continue;
                     }
                     let batch = host.take_batch(now.instant, most);
+                    waiting.room_came_free();
                     self.feed_waiting(key, now);
                     return Some(Work::Run { daemon: key, batch });
                 }

@@ -18,11 +18,12 @@ use super::error::RuntimeError;
 use super::intake::{Source, Turn};
 use super::outputs::Outbox;
 use super::reaching::Then;
+use super::requests::Requests;
 use super::work::{Notice, Settlement, SubscriptionNews, Work};
 use crate::causal::{CausalLink, HorizonBloom, ParentHash, Sequence};
 use crate::channel::{
     ArrivedMessage, ChannelError, ChannelEvent, ChannelLedger, ChannelName, DaemonChannels, DaemonSubscriber,
-    DaemonSubscription, Feed, PublishId, RequestId, Subscriber,
+    DaemonSubscription, Feed, PublishId, Subscriber,
 };
 use crate::daemon::{DaemonHost, DaemonKey, Delivery, Presence, ReplyTo, Ticket};
 use crate::identity::{EntityId, NodeId, OriginHash};
@@ -37,7 +38,7 @@ pub(super) struct ChannelSide {
     port: Option<Arc<dyn DaemonChannels>>,
     /// It was asked for something since it was last served.
     touched: bool,
-    requests: HashMap<RequestId, Request>,
+    requests: Requests,
     /// Questions for daemons that are handed over.
     held: BTreeMap<DaemonKey, Vec<Question>>,
     /// Subscriptions that daemons came with and whose publishers are not in reach yet.
@@ -49,15 +50,8 @@ pub(super) struct ChannelSide {
     pub(super) awaiting: BTreeSet<ChannelName>,
 }
 
-impl ChannelSide {
-    /// Whether an answer that somebody waits for is still to come.
-    fn is_asked(&self, ticket: Ticket) -> bool {
-        self.requests.values().any(|request| matches!(request, Request::Leaves(other) if *other == ticket))
-    }
-}
-
 /// What somebody asks a publisher for a daemon, and who waits for the answer.
-struct Question {
+pub(super) struct Question {
     ticket: Ticket,
     publisher: NodeId,
     feed: Feed,
@@ -70,13 +64,23 @@ enum Wants {
 }
 
 /// A question that a publisher has not answered.
-enum Request {
+pub(super) enum Request {
     /// May a daemon come in?
     Joins(DaemonKey, Question),
-    /// It wants out.
+    /// It wants out. Several may share a ticket.
     Leaves(Ticket),
     /// A daemon that moved here goes on.
-    GoesOn { origin: OriginHash, publisher: NodeId, feed: Feed },
+    GoesOn { daemon: DaemonKey, origin: OriginHash, publisher: NodeId, feed: Feed },
+}
+
+impl Request {
+    /// The daemon for which the answer counts. It counts for none that wants out: only for whoever asked.
+    pub(super) const fn daemon(&self) -> Option<DaemonKey> {
+        match self {
+            Self::Joins(daemon, _) | Self::GoesOn { daemon, .. } => Some(*daemon),
+            Self::Leaves(_) => None,
+        }
+    }
 }
 
 impl Engine {
@@ -191,16 +195,14 @@ impl Engine {
 
     /// A daemon is handed over: all that it has to do with channels, as it travels. What no publisher has agreed to is taken back.
     pub(super) fn close_subscriptions(&mut self, key: DaemonKey) -> Bytes {
-        let joins = |request: &Request| matches!(request, Request::Joins(daemon, _) if *daemon == key);
-        let mut open: Vec<_> = self.channels.requests.extract_if(|_, request| joins(request)).collect();
-        open.sort_unstable_by_key(|(id, _)| *id);
+        let open = self.channels.requests.take_of(key, |request| matches!(request, Request::Joins(..)));
         let (Some(entity), Some(port)) = (self.slot(key).map(|slot| slot.host.entity()), self.channels.port.clone())
         else {
             return Bytes::new();
         };
         self.channels.touched |= !open.is_empty();
         let known = if open.is_empty() { Vec::new() } else { port.subscriptions_of(entity) };
-        for (_, request) in open {
+        for request in open {
             let Request::Joins(_, question) = request else { continue };
             let Question { ticket, publisher, feed, wants: Wants::In { token } } = &question else { continue };
             let known = known.iter().find(|one| one.publisher == *publisher && one.feed == *feed);
@@ -209,7 +211,7 @@ impl Engine {
                 Some(one) if one.token == *token => self.settle(*ticket, Ok(Settlement::Done)),
                 in_already => {
                     // Without being asked it goes on with what it had.
-                    if in_already.is_none() && !self.goes_on_from(entity.origin_hash(), *publisher, feed) {
+                    if in_already.is_none() && !self.goes_on_from(key, *publisher, feed) {
                         // Of channels that are shut down there is nothing to be taken back.
                         let _left = port.unsubscribe(*publisher, feed, entity);
                     }
@@ -221,10 +223,9 @@ impl Engine {
     }
 
     /// Whether a publisher has yet to agree that a daemon goes on from another node.
-    fn goes_on_from(&self, daemon: OriginHash, from: NodeId, what: &Feed) -> bool {
-        self.channels.requests.values().any(|request| {
-            matches!(request, Request::GoesOn { origin, publisher, feed }
-                if *origin == daemon && *publisher == from && feed == what)
+    fn goes_on_from(&self, key: DaemonKey, from: NodeId, what: &Feed) -> bool {
+        self.channels.requests.of(key).any(|(_, request)| {
+            matches!(request, Request::GoesOn { publisher, feed, .. } if *publisher == from && feed == what)
         })
     }
 
@@ -291,14 +292,14 @@ impl Engine {
                     self.receive(key, now);
                 }
             }
-            ChannelEvent::Settled { request, result } => match self.channels.requests.remove(&request) {
+            ChannelEvent::Settled { request, result } => match self.channels.requests.remove(request) {
                 // One of several channels that it leaves at once.
-                Some(Request::Leaves(ticket)) if self.channels.is_asked(ticket) => {}
+                Some(Request::Leaves(ticket)) if self.channels.requests.is_asked(ticket) => {}
                 Some(Request::Joins(_, Question { ticket, .. }) | Request::Leaves(ticket)) => {
                     let result = result.map(|()| Settlement::Done).map_err(RuntimeError::Channel);
                     self.settle(ticket, result);
                 }
-                Some(Request::GoesOn { origin, publisher, feed }) => match result {
+                Some(Request::GoesOn { origin, publisher, feed, .. }) => match result {
                     // It was asked to leave meanwhile: that is no news.
                     Ok(()) | Err(ChannelError::Unsubscribed(_)) => {}
                     Err(error) => self.tell_subscription(origin, publisher, feed, SubscriptionNews::Ended(error)),
@@ -416,7 +417,7 @@ impl Engine {
         match asked {
             Ok(request) => {
                 let feed = subscription.feed;
-                self.channels.requests.insert(request, Request::GoesOn { origin, publisher, feed });
+                self.channels.requests.insert(request, Request::GoesOn { daemon: key, origin, publisher, feed });
             }
             Err(ChannelError::NotConnected(_)) if self.reach_first(publisher, || Then::Receive { key, publisher }) => {
                 self.channels.wishes.entry(key).or_default().push(subscription);
@@ -450,7 +451,7 @@ impl Engine {
 
     /// The runtime shuts down: nobody is answered any more.
     pub(super) fn end_requests(&mut self) {
-        let requests = std::mem::take(&mut self.channels.requests).into_values();
+        let requests = self.channels.requests.take_all();
         let held = std::mem::take(&mut self.channels.held).into_values().flatten().map(|question| question.ticket);
         let asked: HashSet<_> = requests
             .filter_map(|request| match request {
@@ -470,9 +471,7 @@ impl Engine {
     pub(super) fn stop_receiving(&mut self, key: DaemonKey, entity: EntityId, moved: bool) {
         self.channels.wishes.remove(&key);
         // Nobody here is concerned any more by what becomes of what it came with.
-        let went_on =
-            |request: &Request| matches!(request, Request::GoesOn { origin, .. } if *origin == entity.origin_hash());
-        self.channels.requests.retain(|_, request| !went_on(request));
+        self.channels.requests.take_of(key, |request| matches!(request, Request::GoesOn { .. }));
         self.refuse_held_questions(key, entity.origin_hash());
         // Daemons without channels cost nothing here.
         let Some(port) = self.channels.port.clone().filter(|port| !port.subscriptions_of(entity).is_empty()) else {

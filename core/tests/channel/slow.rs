@@ -92,6 +92,34 @@ fn who_takes_nothing_is_put_out_after_a_while_and_a_slow_one_on_the_same_node_is
     }
 }
 
+/// Its mailbox may wait behind a stream, so that nobody asks what comes next for it.
+#[test]
+fn a_daemon_that_takes_no_message_of_those_that_nobody_waits_for_is_not_put_out() {
+    let one = daemon(1);
+    let mut net = Net::subscribed(&[&one]);
+    for _ in 0..3 {
+        net.publish(P, "a", b"x", LOSSY).expect("sent");
+    }
+    net.run();
+    for _ in 0..8 {
+        net.pass(STALLED / 4);
+        net.run();
+    }
+    assert_eq!(net.ends(S), []);
+    assert_eq!(numbers(&net.take_all(S, &one)), [1, 2, 3]);
+    // A message that is waited for is another matter, also behind such ones.
+    for options in [LOSSY, RELIABLE] {
+        net.publish(P, "a", b"x", options).expect("sent");
+    }
+    net.run();
+    for _ in 0..8 {
+        net.pass(STALLED / 4);
+        net.run();
+    }
+    let ends = net.ends(S);
+    assert!(matches!(ends.as_slice(), [(_, ChannelError::Stalled)]), "{ends:?}");
+}
+
 #[test]
 fn a_node_that_acknowledges_nothing_is_put_out_and_holds_up_nobody_for_ever() {
     let mut net = Net::connected(3);

@@ -143,3 +143,32 @@ fn a_call_of_the_daemons_own_node_that_is_given_up_is_in_no_batch_that_is_formed
         assert!(!world.seen(origin).contains(&id));
     });
 }
+
+/// The object's thread does other things between two events of a batch. Those that are behind it by then have not begun.
+#[test]
+fn a_call_that_is_given_up_while_its_batch_pauses_in_front_of_it_does_not_run() {
+    for caller in [0, 1] {
+        in_world(World::new(1, 2), |world| {
+            let origin = world.spawn(0, 1, "slow");
+            let (_, key) = world.hosts(origin)[0];
+            // The second batch begins with one that hangs as well.
+            for _ in 0..2 {
+                let hang = world.request(HANG, 0);
+                world.call_with(0, origin, hang, 0);
+            }
+            let (abandoned, id) = call_for(world, caller, origin, 60 * SECOND, 0);
+            let kept = world.call(caller, origin);
+            world.run_for(SECOND / 10);
+            world.let_go(0, key);
+            world.nodes[0].objects.map.get_mut(&key).expect("it lives here").pausing = true;
+            world.let_go(0, key);
+            assert_eq!(world.seen(origin).len(), 2, "it pauses");
+
+            let now = world.present();
+            world.nodes[caller].engine.withdraw(abandoned, origin, now);
+            world.settle(caller);
+            assert_eq!(world.outputs(kept).1, 3, "what hung, and this one");
+            assert!(!world.seen(origin).contains(&id));
+        });
+    }
+}

@@ -168,6 +168,8 @@ pub(crate) struct Object {
     pub(crate) snapshot: Option<Bytes>,
     /// Answers that it gave for events that hang are due when a test says so.
     pub(crate) hanging: bool,
+    /// It begins nothing behind the event that runs, until it is asked to give back what it has.
+    pub(crate) pausing: bool,
 }
 
 /// The objects of one node.

@@ -68,7 +68,15 @@ impl World {
                         ConstructFor::Arrival => Ledger::default(),
                     };
                     let manner = Manner::of_kind(kind.as_deref());
-                    let object = Object { origin, manner, ledger, working: None, snapshot: None, hanging: false };
+                    let object = Object {
+                        origin,
+                        manner,
+                        ledger,
+                        working: None,
+                        snapshot: None,
+                        hanging: false,
+                        pausing: false,
+                    };
                     objects.map.insert(daemon, object);
                     Ok(())
                 };
@@ -363,6 +371,7 @@ impl World {
         let id = Request::decode(&event.payload).id;
         self.ran.push(id);
         let more = !working.events.is_empty();
+        let goes_on = more && !object.pausing;
         if !more {
             object.working = None;
         }
@@ -370,14 +379,19 @@ impl World {
             self.note(&format!("n{node} {daemon:?} runs {id}"));
         }
         self.report(node, daemon, batch, vec![outcome], Rest::Continues);
-        if more {
+        if goes_on {
             self.next_step(node, daemon, token);
         }
     }
 
-    // The event that runs goes on; the rest goes back.
+    // The event that runs goes on, if one does; the rest goes back.
     pub(super) fn give_back(&mut self, node: usize, daemon: DaemonKey) {
         let Some(object) = self.nodes[node].objects.map.get_mut(&daemon) else { return };
+        if object.pausing && !object.hanging {
+            object.pausing = false;
+            let Some(working) = object.working.take() else { return };
+            return self.report(node, daemon, working.batch, Vec::new(), Rest::GivenBack);
+        }
         let Some(working) = &mut object.working else { return };
         working.events.truncate(1);
         let batch = working.batch;
