@@ -303,7 +303,9 @@ impl Engine {
             self.on_moved(id, pointer.node, pointer.epoch, now);
             return true;
         }
-        let ends = pointer.epoch <= refuted || self.peers.get(pointer.node).is_none();
+        // The one that it was released to says that it has not got it: it is about to be taken back.
+        let refuted = pointer.epoch <= refuted && !self.is_released(id.entity.origin_hash());
+        let ends = refuted || self.peers.get(pointer.node).is_none();
         if ends {
             self.say_unknown(from, id, Refusal::UNSURE);
         }
