@@ -289,7 +289,7 @@ impl Engine {
             }
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
             // Its host is given up: who was told above and reaches that host all the same is on its way there already.
-            self.say_unknown(from, id, Refusal::UNSURE);
+            self.say_lost(from, id);
         }
     }
 
@@ -333,8 +333,19 @@ impl Engine {
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
         if self.is_sent_on_to(id, way.to) {
-            let to = self.way_back(id.sender, way.from);
-            self.say_unknown(to, id, Refusal::UNSURE);
+            self.say_lost(self.way_back(id.sender, way.from), id);
+        }
+    }
+
+    /// Tells that the host of a stream is given up: behind the small replies from there, which may wait here for their turn.
+    fn say_lost(&mut self, to: NodeId, id: &StreamId) {
+        if to == self.me() {
+            return self.say_unknown(to, id, Refusal::UNSURE);
+        }
+        if !self.pass_on(to, codec::encode(&Refusal::UNSURE.of(id)))
+            && let Some(peer) = self.peers.up(to)
+        {
+            peer.leave_unsaid(*id);
         }
     }
 
