@@ -12,7 +12,8 @@ use mesh_daemon_core::wire::session::{HandshakePayload, SessionMessage, WIRE_MAJ
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 use proptest::prelude::*;
 
-const INTENT: DialIntent = DialIntent { attempt: 9, after: Some(SessionId([4; 16])), resume: true, ready: true };
+const INTENT: DialIntent =
+    DialIntent { attempt: 9, after: Some(SessionId([4; 16])), holds: Some(SessionId([3; 16])), ready: true };
 
 fn local(psk: u8) -> LocalIdentity {
     let incarnation = Incarnation { started_at_ms: 5, salt: 6 };
@@ -144,8 +145,8 @@ fn a_payload_skips_unknown_fields_and_refuses_missing_ones_and_trailing_bytes() 
         bulk_window: 7,
         attempt: None,
         after: None,
-        resume: None,
         ready: None,
+        holds: None,
     };
     let bytes = codec::encode(&payload);
     assert_eq!(codec::decode::<HandshakePayload>(&bytes), Ok(payload.clone()));
@@ -154,7 +155,12 @@ fn a_payload_skips_unknown_fields_and_refuses_missing_ones_and_trailing_bytes() 
     assert_eq!(newer[0] & 0xe0, 0xa0, "a small map");
     newer[0] += 1;
     newer.extend([0x18, 99, 0x63, b'n', b'e', b'w']);
-    assert_eq!(codec::decode::<HandshakePayload>(&newer), Ok(payload));
+    assert_eq!(codec::decode::<HandshakePayload>(&newer), Ok(payload.clone()));
+    // A dialler of an earlier build said that it held something, and not what.
+    let mut earlier = bytes.clone();
+    earlier[0] += 1;
+    earlier.extend([0x09, 0xf5]);
+    assert_eq!(codec::decode::<HandshakePayload>(&earlier), Ok(payload));
     let mut trailing = bytes.clone();
     trailing.push(0);
     assert!(codec::decode::<HandshakePayload>(&trailing).is_err());

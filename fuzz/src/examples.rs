@@ -352,8 +352,8 @@ fn session() -> Vec<Vec<u8>> {
         bulk_window: 5,
         attempt: Some(6),
         after: Some([7; 16]),
-        resume: Some(true),
         ready: Some(true),
+        holds: Some([8; 16]),
     };
     let messages = [
         SessionMessage::Welcome { resumed: true, ready: Some(true) },

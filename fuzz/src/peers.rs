@@ -84,11 +84,21 @@ struct World {
     table: PeerTable,
     now: Instant,
     sessions: BTreeMap<ConnId, Session>,
-    dials: Vec<ConnId>,
+    dials: Vec<Dial>,
     named: u8,
     latest: HashMap<NodeId, SessionId>,
+    /// The latest session with each peer that began anew.
+    began: HashMap<NodeId, SessionId>,
     told: HashMap<NodeId, (Incarnation, Told)>,
     connected: bool,
+}
+
+/// A dial whose listener is proven.
+#[derive(Clone, Copy)]
+struct Dial {
+    conn: ConnId,
+    node: NodeId,
+    session: Option<SessionId>,
 }
 
 struct Session {
@@ -146,6 +156,7 @@ impl World {
             dials: Vec::new(),
             named: 0,
             latest: HashMap::new(),
+            began: HashMap::new(),
             told: HashMap::new(),
             connected: false,
         }
@@ -156,10 +167,14 @@ impl World {
         match *step {
             Step::Accept { who, attempt, known, resume, relayed } => {
                 let (peer, session) = (who.proven(), self.name());
-                let after = self.latest.get(&peer.node).copied().filter(|_| known);
-                let intent = DialIntent { attempt: u64::from(attempt), after, resume, ready: true };
-                if self.table.accept(now, &peer, session, intent, &way(relayed)).is_ok() {
+                let (latest, held) = (self.latest.get(&peer.node).copied(), self.holds(&peer));
+                let (after, holds) = if known { (latest, held) } else { (None, latest) };
+                let holds = holds.filter(|_| resume);
+                let intent = DialIntent { attempt: u64::from(attempt), after, holds, ready: true };
+                if let Ok(accepted) = self.table.accept(now, &peer, session, intent, &way(relayed)) {
+                    assert_eq!(accepted.resumed, held.is_some() && holds == held, "goes on with what both hold");
                     self.latest.insert(peer.node, session);
+                    self.began(peer.node, session, accepted.resumed);
                 }
             }
             Step::Dial { who, expected, hearsay, relayed } => {
@@ -167,11 +182,8 @@ impl World {
                 let expected = expected.map(|number| keypair(number % PEERS).node_id());
                 match self.table.dial_proven(now, &peer, &target, expected) {
                     DialDecision::Proceed { conn, intent } => {
-                        let held = self.told.get(&peer.node).is_some_and(|(life, told)| {
-                            *life == peer.incarnation && !matches!(told, Told::Lost { .. })
-                        });
-                        assert_eq!(intent.resume, held, "it asks to go on with what it holds");
-                        self.dials.push(conn);
+                        assert_eq!(intent.holds, self.holds(&peer), "it asks to go on with what it holds");
+                        self.dials.push(Dial { conn, node: peer.node, session: None });
                     }
                     DialDecision::AlreadyConnected => assert!(self.table.is_connected(peer.node)),
                     DialDecision::AlreadyDialling | DialDecision::Refused(_) => {}
@@ -179,21 +191,24 @@ impl World {
             }
             Step::Finish { nth } => {
                 let session = self.name();
-                if let Some(conn) = self.dial(nth) {
+                if let Some(Dial { conn, .. }) = self.dial(nth) {
                     self.table.dial_finished(conn, session);
+                    let dial = self.dials.iter_mut().find(|dial| dial.conn == conn).expect("it was chosen");
+                    dial.session = Some(session);
                 }
             }
             Step::Welcome { nth, resumed } => {
-                if let Some(conn) = self.dial(nth) {
+                if let Some(Dial { conn, node, session }) = self.dial(nth) {
                     if self.table.dial_welcomed(now, conn, resumed) {
-                        self.dials.retain(|dial| *dial != conn);
+                        self.began(node, session.expect("a session has a name"), resumed);
+                        self.dials.retain(|dial| dial.conn != conn);
                     } else {
                         self.give_up(conn);
                     }
                 }
             }
             Step::GiveUp { nth } => {
-                if let Some(conn) = self.dial(nth) {
+                if let Some(Dial { conn, .. }) = self.dial(nth) {
                     self.give_up(conn);
                 }
             }
@@ -226,7 +241,20 @@ impl World {
         SessionId([self.named; 16])
     }
 
-    fn dial(&self, nth: u8) -> Option<ConnId> {
+    /// The session with which began what the table holds of that life of a peer.
+    fn holds(&self, peer: &ProvenPeer) -> Option<SessionId> {
+        let (life, told) = self.told.get(&peer.node)?;
+        let held = *life == peer.incarnation && !matches!(told, Told::Lost { .. });
+        self.began.get(&peer.node).copied().filter(|_| held)
+    }
+
+    fn began(&mut self, node: NodeId, session: SessionId, resumed: bool) {
+        if !resumed {
+            self.began.insert(node, session);
+        }
+    }
+
+    fn dial(&self, nth: u8) -> Option<Dial> {
         self.dials.get(usize::from(nth).checked_rem(self.dials.len())?).copied()
     }
 
@@ -237,7 +265,7 @@ impl World {
 
     fn give_up(&mut self, conn: ConnId) {
         self.table.dial_ended(self.now, conn);
-        self.dials.retain(|dial| *dial != conn);
+        self.dials.retain(|dial| dial.conn != conn);
     }
 
     fn wait(&mut self, time: Duration) {
@@ -259,11 +287,11 @@ impl World {
             match action {
                 Action::Open { conn, node } => {
                     assert!(self.sessions.values().all(|session| session.node != node), "two sessions of one peer");
-                    self.dials.retain(|dial| *dial != conn);
+                    self.dials.retain(|dial| dial.conn != conn);
                     self.sessions.insert(conn, Session { node, heard: self.now, watched: false });
                 }
                 Action::Close { conn, why: _ } => {
-                    let dial = self.dials.iter().position(|dial| *dial == conn);
+                    let dial = self.dials.iter().position(|dial| dial.conn == conn);
                     let known = dial.map(|at| self.dials.remove(at)).is_some() | self.sessions.remove(&conn).is_some();
                     assert!(known, "closed what is not open");
                 }

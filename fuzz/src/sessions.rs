@@ -10,7 +10,7 @@ use mesh_daemon_core::wire::frame::PREFIX_LEN;
 
 use super::identity::keypair;
 
-const INTENT: DialIntent = DialIntent { attempt: 9, after: None, resume: true, ready: true };
+const INTENT: DialIntent = DialIntent { attempt: 9, after: None, holds: None, ready: true };
 
 thread_local! {
     static NODES: OnceCell<(LocalIdentity, LocalIdentity)> = const { OnceCell::new() };

@@ -188,14 +188,15 @@ impl Engine {
                 TargetAction::Acknowledge => self.say(source, &MigrationMessage::ActivateAck { id }),
                 TargetAction::AskSource => self.say(source, &MigrationMessage::StatusQuery { id }),
                 TargetAction::Discard(reason, outcome) => {
-                    self.drop_arrival(entity, reason.clone(), outcome, now);
                     // The source decides, and tells the orchestrator; one that waits only for the target is told as well.
                     self.say(source, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
                     // One that has released the daemon to this copy takes it back.
                     self.say(source, &MigrationMessage::StatusAnswer { id, copy: CopyState::Discarded });
                     if orchestrator != source {
-                        self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason });
+                        self.say(orchestrator, &MigrationMessage::MigrationFailed { id, reason: reason.clone() });
                     }
+                    // Then what this copy says of its streams: a source that has released it has the daemon back by then.
+                    self.drop_arrival(entity, reason, outcome, now);
                 }
                 TargetAction::CallOff(reason, outcome) => self.drop_arrival(entity, reason, outcome, now),
                 TargetAction::StillAtWork => {

@@ -154,7 +154,9 @@ impl Engine {
     fn unanswered(&mut self, origin: OriginHash, former: Option<&Claim>, silent: Option<NodeId>, now: Now) {
         self.spawn_where_none_lives(origin, former);
         let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
-        self.finish_locating(origin, None, now);
+        // Nobody knows better than this node, which cannot ask the one that it remembers.
+        let remembered = self.pointer_ahead(origin).map(|pointer| pointer.node);
+        self.finish_locating(origin, remembered, now);
         if silent.is_some_and(|host| self.spawn_waits_for(origin, host, now)) || self.spawn_waits_to_join(origin, now) {
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
@@ -171,7 +173,8 @@ impl Engine {
         if self.local(origin).is_ok() {
             let me = self.me();
             self.settle(ticket, Ok(Settlement::Located(Some(me))));
-        } else if let Some(pointer) = self.pointer_ahead(origin) {
+        } else if let Some(pointer) = self.pointer_ahead(origin).filter(|_| self.is_released(origin)) {
+            // Others have yet to hear of that host, or know of no other one.
             self.settle(ticket, Ok(Settlement::Located(Some(pointer.node))));
         } else {
             self.locating.entry(origin).or_default().push(ticket);

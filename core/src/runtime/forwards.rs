@@ -289,7 +289,7 @@ impl Engine {
             }
         } else if passed.hops == 0 && self.peers.get(pointer.node).is_none() {
             // Its host is given up: who was told above and reaches that host all the same is on its way there already.
-            self.say_unknown(from, id, Refusal::UNSURE);
+            self.say_lost(from, id);
         }
     }
 
@@ -303,7 +303,9 @@ impl Engine {
             self.on_moved(id, pointer.node, pointer.epoch, now);
             return true;
         }
-        let ends = pointer.epoch <= refuted || self.peers.get(pointer.node).is_none();
+        // The one that it was released to says that it has not got it: it is about to be taken back.
+        let refuted = pointer.epoch <= refuted && !self.is_released(id.entity.origin_hash());
+        let ends = refuted || self.peers.get(pointer.node).is_none();
         if ends {
             self.say_unknown(from, id, Refusal::UNSURE);
         }
@@ -331,8 +333,19 @@ impl Engine {
 
     fn end_forward(&mut self, id: &StreamId, way: Forwarded) {
         if self.is_sent_on_to(id, way.to) {
-            let to = self.way_back(id.sender, way.from);
-            self.say_unknown(to, id, Refusal::UNSURE);
+            self.say_lost(self.way_back(id.sender, way.from), id);
+        }
+    }
+
+    /// Tells that the host of a stream is given up: behind the small replies from there, which may wait here for their turn.
+    fn say_lost(&mut self, to: NodeId, id: &StreamId) {
+        if to == self.me() {
+            return self.say_unknown(to, id, Refusal::UNSURE);
+        }
+        if !self.pass_on(to, codec::encode(&Refusal::UNSURE.of(id)))
+            && let Some(peer) = self.peers.up(to)
+        {
+            peer.leave_unsaid(*id);
         }
     }
 

@@ -113,7 +113,7 @@ impl Engine {
         // In one queue, so that they arrive in order whatever their size.
         if let Some(peer) = self.peers.up(target) {
             for body in bodies {
-                peer.push_bulk(BulkMessage::new(Subprotocol::Migration, body));
+                peer.push_bulk(BulkMessage::of_move(body));
             }
             self.wakes.insert(target);
         }

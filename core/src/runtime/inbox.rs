@@ -356,9 +356,7 @@ impl Engine {
 
     /// Tells that a stream leads nowhere here, and what was accepted of it.
     pub(super) fn say_unknown(&mut self, to: NodeId, id: &StreamId, refusal: Refusal) {
-        let Refusal { missing, accepted, answers } = refusal;
-        let body = codec::encode(&EventsMessage::Unknown { stream: *id, missing, hops: 0, accepted, answers });
-        self.send(to, Subprotocol::Events, body);
+        self.send(to, Subprotocol::Events, codec::encode(&refusal.of(id)));
     }
 
     /// What is known to be accepted here of a stream that is not known: nothing, unless a former runtime of this node, of which

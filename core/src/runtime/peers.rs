@@ -122,12 +122,19 @@ pub(super) struct BulkMessage {
     pub(super) sent: usize,
     /// Whether it is another node's, on its way through this one.
     pub(super) passing: bool,
+    /// Whether it goes before the others: a daemon stands still until it has arrived.
+    urgent: bool,
 }
 
 impl BulkMessage {
     /// A message of this node.
     pub(super) fn new(subprotocol: Subprotocol, body: impl Into<Bytes>) -> Self {
-        Self { subprotocol, body: body.into(), sent: 0, passing: false }
+        Self { subprotocol, body: body.into(), sent: 0, passing: false, urgent: false }
+    }
+
+    /// A message of this node without which a daemon that moves stands still.
+    pub(super) fn of_move(body: Vec<u8>) -> Self {
+        Self { urgent: true, ..Self::new(Subprotocol::Migration, body) }
     }
 }
 
@@ -135,6 +142,8 @@ impl BulkMessage {
 #[derive(Debug, Default)]
 struct Bulk {
     messages: VecDeque<BulkMessage>,
+    /// How many of them are urgent.
+    urgent: usize,
     bytes: usize,
     /// Too many of them wait.
     is_full: bool,
@@ -149,12 +158,20 @@ impl Bulk {
         if message.passing {
             self.passing_bytes += message.body.len();
         }
-        self.messages.push_back(message);
+        if message.urgent {
+            // In their order, behind one that has begun.
+            let begun = self.messages.front().is_some_and(|first| first.sent > 0 && !first.urgent);
+            self.messages.insert(self.urgent + usize::from(begun), message);
+            self.urgent += 1;
+        } else {
+            self.messages.push_back(message);
+        }
     }
 
     fn pop(&mut self) {
         let Some(message) = self.messages.pop_front() else { return };
         self.bytes -= message.body.len();
+        self.urgent -= usize::from(message.urgent);
         self.is_full &= self.bytes >= LARGE_BYTES / 2;
         if message.passing {
             self.passing_bytes -= message.body.len();

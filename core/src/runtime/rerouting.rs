@@ -47,6 +47,12 @@ pub(super) struct Refusal {
 impl Refusal {
     /// The daemon is not there, by who does not know what was accepted, and in answer to nothing.
     pub(super) const UNSURE: Self = Self { missing: Missing::Daemon, accepted: None, answers: Answers::Nothing };
+
+    /// As it is said of a stream.
+    pub(super) const fn of(self, id: &StreamId) -> EventsMessage<'static> {
+        let Self { missing, accepted, answers } = self;
+        EventsMessage::Unknown { stream: *id, missing, hops: 0, accepted, answers }
+    }
 }
 
 /// What is known of a host that is not spoken to any more.

@@ -173,7 +173,7 @@ impl Engine {
                 // Behind the last chunk, in the same lane.
                 let body = codec::encode(&message);
                 if let Some(peer) = self.peers.up(target) {
-                    peer.push_bulk(BulkMessage::new(Subprotocol::Migration, body));
+                    peer.push_bulk(BulkMessage::of_move(body));
                     self.wakes.insert(target);
                 }
                 self.departure_input(entity, now, |source| source.transferred(now.instant));

@@ -71,8 +71,8 @@ pub struct DialIntent {
     pub attempt: u64,
     /// The last session it had with this peer, dead by now.
     pub after: Option<SessionId>,
-    /// Whether it still holds what it shared with this incarnation of the peer.
-    pub resume: bool,
+    /// The session with which began what it still holds of what it shared with this incarnation of the peer.
+    pub holds: Option<SessionId>,
     /// Whether its subprotocols run already.
     pub ready: bool,
 }
@@ -191,8 +191,8 @@ impl LocalIdentity {
             bulk_window: self.bulk_window,
             attempt: intent.map(|intent| intent.attempt),
             after: intent.and_then(|intent| intent.after).map(|session| session.0),
-            resume: intent.map(|intent| intent.resume),
             ready: intent.map(|intent| intent.ready),
+            holds: intent.and_then(|intent| intent.holds).map(|session| session.0),
         };
         Ok(codec::encode(&payload))
     }
@@ -250,8 +250,8 @@ impl Answering {
             .ok_or_else(|| HandshakeError::Malformed("the last message does not authenticate".into()))?;
         let (peer, payload) = prove(Role::Dialler, &self.state, &transcript, &payload, self.local_minor)?;
         let attempt = payload.attempt.ok_or_else(|| HandshakeError::Malformed("no attempt number".into()))?;
-        let (resume, ready) = (payload.resume.unwrap_or(false), payload.ready.unwrap_or(false));
-        let intent = DialIntent { attempt, after: payload.after.map(SessionId), resume, ready };
+        let (after, holds) = (payload.after.map(SessionId), payload.holds.map(SessionId));
+        let intent = DialIntent { attempt, after, holds, ready: payload.ready.unwrap_or(false) };
         Ok((establish(self.state, peer)?, intent))
     }
 }

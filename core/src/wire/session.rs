@@ -17,7 +17,7 @@ pub enum SessionMessage {
     /// The listener took the session. First message of every session; the dialler may not use it before.
     #[n(0)]
     Welcome {
-        /// Both sides still hold what they shared with this incarnation of the other.
+        /// Both sides still hold what they shared with this incarnation of the other, and it began with the same session.
         #[n(0)]
         resumed: bool,
         /// The listener's subprotocols run already, as [`Ready`](Self::Ready) is about to say: so the dialler knows it the
@@ -102,10 +102,11 @@ pub struct HandshakePayload {
     /// From the dialler: the last session it had with this peer, which it knows to be dead.
     #[cbor(n(8), with = "minicbor::bytes")]
     pub after: Option<[u8; 16]>,
-    /// From the dialler: it still holds what it shared with this incarnation of the peer.
-    #[n(9)]
-    pub resume: Option<bool>,
+    // Field 9 said that the dialler held something of before, and not of which beginning: nobody goes on with that.
     /// From the dialler: its subprotocols run already.
     #[n(10)]
     pub ready: Option<bool>,
+    /// From the dialler: the session with which began what it still holds of what it shared with this incarnation of the peer.
+    #[cbor(n(11), with = "minicbor::bytes")]
+    pub holds: Option<[u8; 16]>,
 }

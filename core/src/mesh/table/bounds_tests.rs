@@ -49,7 +49,7 @@ pub(super) fn peer(number: u32, started_at_ms: u64) -> ProvenPeer {
 }
 
 fn accept(table: &mut PeerTable, now: Instant, peer: &ProvenPeer) -> Result<Accepted, PeerRefusal> {
-    let intent = DialIntent { attempt: 1, after: None, resume: false, ready: true };
+    let intent = DialIntent { attempt: 1, after: None, holds: None, ready: true };
     table.accept(now, peer, SessionId([1; 16]), intent, &Way::Direct("somewhere".into()))
 }
 
@@ -122,7 +122,7 @@ async fn a_listener_cannot_go_on_with_what_the_dialler_does_not_hold() {
     let target = DialTarget { way: Way::Direct("there".into()), pin_key: None, pin_node: None, hearsay: false };
     let proven = table.dial_proven(now, &peer(1, 1), &target, None);
     let DialDecision::Proceed { conn, intent } = proven else { panic!("refused") };
-    assert!(!intent.resume);
+    assert_eq!(intent.holds, None);
     table.dial_finished(conn, SessionId([2; 16]));
     assert!(!table.dial_welcomed(now, conn, true));
     table.dial_ended(now, conn);

@@ -11,6 +11,8 @@
 //!   one is dead. A peer that was dialled directly once goes on being dialled while a relayed session stands in.
 //! - A newer incarnation replaces everything of the older one at once; an older one is refused until the newer one is long
 //!   lost.
+//! - What two nodes share goes on in the next session only if both still hold it and it began with the same session. One side
+//!   may not know that the other one began anew: the welcome can be lost on its way.
 //! - Loss of the connection, or silence for half of the session timeout, is suspicion; silence for all of it is loss. A
 //!   session that was only silent goes on where it was.
 //! - Whoever dialled dials again, with exponential backoff and jitter; through a relay only until the peer is lost.

@@ -23,6 +23,8 @@ pub(super) struct Known {
     pub(super) since: Instant,
     /// The latest session, dead or alive.
     pub(super) session: SessionId,
+    /// The session with which began what is shared with this life of it: the latest one that was not resumed.
+    pub(super) began: SessionId,
     /// When something was last heard on a connection that is gone.
     pub(super) heard: Instant,
     /// When this peer is to be looked at again.
@@ -51,6 +53,8 @@ pub(super) struct Pending {
     pub(super) conn: ConnId,
     pub(super) peer: ProvenPeer,
     pub(super) session: Option<SessionId>,
+    /// What the listener was told to be held here.
+    pub(super) holds: Option<SessionId>,
     pub(super) target: DialTarget,
 }
 
@@ -74,6 +78,12 @@ pub(super) enum Plan {
 impl Peer {
     pub(super) fn is_present(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.state != PeerState::Lost)
+    }
+
+    /// The session with which began what is shared with that life of the peer, as long as it is held here.
+    pub(super) fn holds(&self, life: Incarnation) -> Option<SessionId> {
+        let known = self.known.as_ref().filter(|known| known.identity.incarnation == life);
+        known.filter(|_| self.is_present()).map(|known| known.began)
     }
 
     /// A session that works as far as is known.

@@ -49,7 +49,7 @@ impl PeerTable {
         }
         let stale = entry.pending.take();
         let after = entry.known.as_ref().filter(|_| same_life).map(|known| known.session);
-        let resume = same_life && entry.is_present();
+        let holds = entry.holds(peer.incarnation);
         self.attempts += 1;
         let attempt = self.attempts;
         if let Some(stale) = stale {
@@ -57,9 +57,9 @@ impl PeerTable {
             self.close(stale.conn, if newer { CloseReason::NewerIncarnation } else { CloseReason::Replaced });
         }
         let conn = self.conn(peer.node);
-        let pending = Pending { conn, peer: peer.clone(), session: None, target: target.clone() };
+        let pending = Pending { conn, peer: peer.clone(), session: None, holds, target: target.clone() };
         self.peers.entry(peer.node).pending = Some(pending);
-        DialDecision::Proceed { conn, intent: DialIntent { attempt, after, resume, ready: false } }
+        DialDecision::Proceed { conn, intent: DialIntent { attempt, after, holds, ready: false } }
     }
 
     /// The handshake of a dial is finished on this side; its session has a name.
@@ -76,8 +76,9 @@ impl PeerTable {
     pub fn dial_welcomed(&mut self, now: Instant, conn: ConnId, resumed: bool) -> bool {
         let Some(&node) = self.conns.get(&conn) else { return false };
         let Some(entry) = self.peers.get_mut(node) else { return false };
-        let held = entry.incarnation().filter(|_| entry.is_present());
-        let fits = |pending: &&Pending| pending.conn == conn && (!resumed || held == Some(pending.peer.incarnation));
+        let still_holds =
+            |pending: &Pending| pending.holds.is_some() && entry.holds(pending.peer.incarnation) == pending.holds;
+        let fits = |pending: &&Pending| pending.conn == conn && (!resumed || still_holds(pending));
         let session = entry.pending.as_ref().filter(fits).and_then(|pending| pending.session);
         let (Some(session), Some(pending)) = (session, entry.pending.take_if(|_| session.is_some())) else {
             return false;
@@ -139,7 +140,7 @@ impl PeerTable {
             self.close(pending.conn, CloseReason::Replaced);
         }
         let entry = self.peers.entry(peer.node);
-        let resumed = same_life && entry.is_present() && intent.resume;
+        let resumed = intent.holds.is_some() && entry.holds(peer.incarnation) == intent.holds;
         let conn = self.conn(peer.node);
         let dialled = Dialled::There { attempt: intent.attempt };
         self.take(now, peer, Taken { conn, session, dialled, way: way.clone(), resumed });
@@ -249,6 +250,7 @@ impl PeerTable {
         }
         let identity = identity_of(peer);
         let entry = self.peers.entry(peer.node);
+        let began = entry.holds(peer.incarnation).filter(|_| resumed).unwrap_or(session);
         let mut stands_in = false;
         if let Some(redial) = &mut entry.redial {
             redial.until = None;
@@ -264,6 +266,7 @@ impl PeerTable {
             state: PeerState::Connected,
             since: now,
             session,
+            began,
             heard: now,
             check: Some(now + self.config.heartbeat),
         });

@@ -21,10 +21,10 @@ fn direct() -> Way {
 }
 
 fn intent(attempt: u64, after: Option<SessionId>) -> DialIntent {
-    DialIntent { attempt, after, resume: true, ready: true }
+    DialIntent { attempt, after, holds: Some(DIALLED), ready: true }
 }
 
-/// The peer dials, and says that it holds what was shared in the session `after`.
+/// The peer dials, and says that it holds what began with the session that was dialled from here.
 fn accept(table: &mut PeerTable, now: Instant, session: u8, attempt: u64, after: Option<SessionId>) -> Accepted {
     let name = SessionId([session; 16]);
     table.accept(now, &peer(1, 1), name, intent(attempt, after), &direct()).expect("taken")
@@ -108,7 +108,7 @@ async fn a_peer_known_by_hearsay_that_begins_anew_is_dialled_again_however_much_
     let DialDecision::Proceed { conn, .. } = table.dial_proven(now, &one, &target, None) else { panic!("refused") };
     table.dial_finished(conn, DIALLED);
     assert!(table.dial_welcomed(now, conn, false));
-    let anew = DialIntent { resume: false, ..intent(1, Some(DIALLED)) };
+    let anew = DialIntent { holds: None, ..intent(1, Some(DIALLED)) };
     let conn = table.accept(now, &one, SessionId([3; 16]), anew, &direct()).expect("taken").conn;
     table.take_actions();
     let later = now + Duration::from_secs(3600);
@@ -145,4 +145,48 @@ async fn a_name_that_leads_to_another_node_once_is_dialled_again_and_a_literal_a
     assert!(is_dialled_again_after_another_answered_at("nodes.example:4000"));
     assert!(!is_dialled_again_after_another_answered_at("192.0.2.1:4000"));
     assert!(!is_dialled_again_after_another_answered_at("[2001:db8::1]:4000"));
+}
+
+/// A dial from one table to the other, as the shell carries it out; tells on which sides what was shared goes on. The welcome
+/// may be lost: then the dialler never hears of the session, and the listener soon sees it break.
+fn dials(
+    (dialler, listener): (&mut PeerTable, &mut PeerTable),
+    now: Instant,
+    number: u8,
+    welcome_arrives: bool,
+) -> (Option<bool>, bool) {
+    let target = DialTarget { way: direct(), pin_key: None, pin_node: None, hearsay: false };
+    let DialDecision::Proceed { conn, intent } = dialler.dial_proven(now, &peer(1, 1), &target, None) else {
+        panic!("refused")
+    };
+    let session = SessionId([number; 16]);
+    dialler.dial_finished(conn, session);
+    let accepted = listener.accept(now, &peer(2, 1), session, intent, &direct()).expect("taken");
+    let goes_on = welcome_arrives.then(|| {
+        assert!(dialler.dial_welcomed(now, conn, accepted.resumed));
+        told(dialler).contains(&Told::Connected { resumed: true })
+    });
+    for (table, conn) in [(dialler, conn), (listener, accepted.conn)] {
+        table.dial_ended(now, conn);
+        table.connection_lost(now, conn, now);
+    }
+    (goes_on, told(listener).contains(&Told::Connected { resumed: true }))
+}
+
+#[tokio::test]
+async fn a_dialler_that_was_not_welcomed_does_not_go_on_with_what_the_listener_began_anew() {
+    let (mut dialler, mut listener, start) = (table(), table(), Instant::now());
+    assert_eq!(dials((&mut dialler, &mut listener), start, 11, true), (Some(false), false), "the first one");
+    assert_eq!(dials((&mut dialler, &mut listener), start, 12, false), (None, true), "both hold what they had");
+    assert_eq!(dials((&mut dialler, &mut listener), start, 13, true), (Some(true), true), "nothing began meanwhile");
+    let now = start + TIMEOUT;
+    listener.on_timer(now, &At(start));
+    assert_eq!(told(&mut listener), [Told::Lost], "earlier than the dialler gives up");
+    assert_eq!(dials((&mut dialler, &mut listener), now, 14, false), (None, false), "the listener begins anew");
+    assert_eq!(
+        dials((&mut dialler, &mut listener), now, 15, true),
+        (Some(false), false),
+        "the dialler does not know of that"
+    );
+    assert_eq!(dials((&mut dialler, &mut listener), now, 16, true), (Some(true), true), "both hold what began then");
 }

@@ -24,6 +24,7 @@ mod doubts;
 mod drained_doubts;
 mod drains;
 mod driven;
+mod dropped_arrivals;
 mod ends;
 mod events;
 mod failures;

@@ -49,6 +49,30 @@ fn a_former_host_forgets_after_ten_minutes_though_nothing_else_leaves_it_and_the
 }
 
 #[test]
+fn a_former_host_asks_others_for_a_daemon_whose_next_host_is_silent() {
+    for members in [false, true] {
+        in_world(World::new(1, 5), |world| {
+            if members {
+                world.take_part();
+            }
+            world.run_for(MINUTE / 60);
+            let origin = world.spawn(0, 1, "prompt");
+            assert_eq!(world.moved(0, origin, 1), Ok(()));
+            world.suspect(0, 1);
+            assert_eq!(
+                world.located(0, origin),
+                Some(world.id(1)),
+                "nobody knows of another one, and it is expected back"
+            );
+            world.hear_again(0, 1);
+            assert_eq!(world.moved(1, origin, 2), Ok(()));
+            world.suspect(0, 1);
+            assert_eq!(world.located(0, origin), Some(world.id(2)), "members {members}");
+        });
+    }
+}
+
+#[test]
 fn streams_marks_and_withdrawn_names_end_by_themselves_too_and_then_nobody_wakes_up() {
     in_world(World::new(1, 4), |world| {
         world.take_part();

@@ -84,3 +84,26 @@ fn a_state_and_large_events_for_the_same_node_take_turns() {
         assert_eq!(world.wait_migration(SOURCE, migration), Ok(()));
     });
 }
+
+#[test]
+fn a_daemon_that_moves_does_not_stand_still_behind_large_events_for_the_same_node() {
+    const EVENTS: usize = 200;
+    in_world(World::new(1, 2), |world| {
+        let origin = with_state(world, 1000);
+        let flooded = world.spawn(TARGET, 2, "prompt");
+        world.serves(flooded, [SOURCE]);
+        world.clogged = vec![(SOURCE, TARGET, Lane::Bulk)];
+        for _ in 0..EVENTS {
+            let request = world.request(0, 0);
+            world.call_with(SOURCE, flooded, request, 32 * 1024);
+        }
+        let ticket = world.migrate(SOURCE, origin, TARGET);
+        world.run_for(SECOND);
+        let migration = world.migration(ticket).expect("it begins");
+        world.clogged.clear();
+        world.send(SOURCE, flooded);
+        assert_eq!(world.wait_migration(SOURCE, migration), Ok(()));
+        let seen = world.seen(flooded).len();
+        assert!(seen < EVENTS / 2, "not behind {seen} large events");
+    });
+}

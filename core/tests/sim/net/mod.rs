@@ -95,18 +95,25 @@ fn hazard_60_faults_of_all_kinds_then_peace_ends_with_every_pair_connected_once(
     });
 }
 
+fn only_one_side_dials(world: &mut World) {
+    for (one, other) in [(0, 1), (1, 2), (2, 0)] {
+        world.want(one, other, None, Duration::ZERO);
+    }
+    world.begin_faults();
+    world.run(Duration::from_secs(120));
+    world.faults = false;
+    world.run(Duration::from_secs(180));
+    assert_all_connected(world);
+}
+
 #[test]
 fn only_one_side_dials_and_still_every_fault_heals() {
-    for_seeds(3, |world| {
-        for (one, other) in [(0, 1), (1, 2), (2, 0)] {
-            world.want(one, other, None, Duration::ZERO);
-        }
-        world.begin_faults();
-        world.run(Duration::from_secs(120));
-        world.faults = false;
-        world.run(Duration::from_secs(180));
-        assert_all_connected(world);
-    });
+    for_seeds(3, only_one_side_dials);
+}
+
+#[test]
+fn a_welcome_to_what_was_lost_meanwhile_ends_its_dial() {
+    only_one_side_dials(&mut World::new(3673, Instant::now(), 3, 64));
 }
 
 #[test]

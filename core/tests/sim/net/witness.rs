@@ -9,7 +9,10 @@ use mesh_daemon_core::session::SessionId;
 #[derive(Default)]
 pub(crate) struct Witness {
     seen: HashMap<(usize, usize), Seen>,
-    sessions: HashMap<SessionId, bool>,
+    /// The session with which began what a node shares with another one.
+    began: HashMap<(usize, usize), SessionId>,
+    /// The same of each session, as the side has it that had the session first.
+    sessions: HashMap<SessionId, SessionId>,
     pub(crate) connected: usize,
     pub(crate) resumed: usize,
     pub(crate) heard: usize,
@@ -30,12 +33,17 @@ impl Witness {
     /// The node has a new process, which remembers nothing.
     pub(crate) fn forget(&mut self, node: usize) {
         self.seen.retain(|(observer, _), _| *observer != node);
+        self.began.retain(|(observer, _), _| *observer != node);
     }
 
     /// One side of a session came up.
-    pub(crate) fn session(&mut self, session: SessionId, resumed: bool) {
-        if let Some(before) = self.sessions.insert(session, resumed) {
-            assert_eq!(before, resumed, "both sides of {session:?} agree on whether shared state goes on");
+    pub(crate) fn session(&mut self, observer: usize, peer: usize, session: SessionId, resumed: bool) {
+        if !resumed {
+            self.began.insert((observer, peer), session);
+        }
+        let began = *self.began.get(&(observer, peer)).expect("what goes on began once");
+        if let Some(there) = self.sessions.insert(session, began) {
+            assert_eq!(there, began, "both sides of {session:?} go on with what began together");
             self.both_sided += 1;
         }
     }

@@ -327,7 +327,7 @@ impl World {
                 match accepted {
                     Ok(Accepted { conn, resumed }) => {
                         self.up(wire, to, node, conn);
-                        self.witness.session(session, resumed);
+                        self.witness.session(node, self.owner(wire, 1 - to), session, resumed);
                         self.send(wire, to, Message::Welcome { resumed });
                         self.apply(node);
                     }
@@ -343,10 +343,12 @@ impl World {
                 // As in the shell: the session is there before the layers hear of it.
                 self.up(wire, to, node, conn);
                 if self.nodes[node].table.dial_welcomed(self.now, conn, resumed) {
-                    self.witness.session(session, resumed);
+                    self.witness.session(node, self.owner(wire, 1 - to), session, resumed);
                     self.apply(node);
                 } else {
                     self.close(wire, to);
+                    self.nodes[node].table.dial_ended(self.now, conn);
+                    self.apply(node);
                 }
                 self.settle(wire, node);
             }
