@@ -66,7 +66,7 @@ impl ChannelMachine {
                 self.jobs.begun(entry.job, to);
             }
             if let Some(done) = peer.sent(key) {
-                self.delivery_ended(done.job, to, done.started, Ok(()));
+                self.delivery_ended(to, &done, Ok(()));
             }
         }
         false
@@ -111,7 +111,7 @@ impl ChannelMachine {
             let key = under_way.lane;
             peer.bulk = None;
             if let Some(done) = peer.sent(key) {
-                self.delivery_ended(done.job, to, done.started, Ok(()));
+                self.delivery_ended(to, &done, Ok(()));
             }
         }
         self.has_fast(to)
@@ -147,7 +147,7 @@ impl ChannelMachine {
                 }
                 let payload = entry.payload.clone();
                 if let Some(done) = own.sent(key) {
-                    self.delivery_ended(done.job, me, done.started, Ok(()));
+                    self.delivery_ended(me, &done, Ok(()));
                 }
                 self.on_data(me, head, &payload, now);
             } else {
