@@ -21,11 +21,16 @@ impl Entry {
 
 impl ChannelMachine {
     /// Writes what waits for a peer; whether more is waiting.
-    pub fn fill(&mut self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
-        match lane {
+    pub fn fill(&mut self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink, now: Moment) -> bool {
+        let more = match lane {
             Lane::Fast => self.fill_fast(to, sink),
             Lane::Bulk => self.fill_bulk(to, sink),
+        };
+        // What was sent may have left a place for this node itself, for which no session asks.
+        if self.wakes.contains(&self.me.node) {
+            self.settle_own(now);
         }
+        more
     }
 
     fn fill_fast(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> bool {
