@@ -76,6 +76,9 @@ impl ChannelMachine {
         };
         channel.ring.taken_through(stream, taken);
         let done = peer.take(|key, entry| key.stream == stream && entry.head.reliable && entry.head.number <= taken);
+        for entry in &done {
+            channel.ring.taken(entry.head.sequence(), stream);
+        }
         for entry in done {
             self.delivery_ended(node, &entry, Ok(()));
         }

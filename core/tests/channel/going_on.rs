@@ -248,3 +248,35 @@ fn what_is_for_two_nodes_and_waits_on_one_of_them_fails_twice_with_that() {
     let report = PublishReport { attempted: 2, delivered: 0, errors: vec![lost.clone(), lost] };
     assert_eq!(net.report(P, id), Some(Ok(report)));
 }
+
+#[test]
+fn what_a_node_took_before_it_left_a_group_is_not_what_fell_to_another_node() {
+    const V: usize = 4;
+    let one = daemon(1);
+    let mut net = Net::connected(5);
+    net.register(P, open("a"));
+    for (at, daemon) in [(S, None), (T, None), (U, Some(&one))] {
+        net.subscribe(at, P, "a#g", daemon, None).expect("let in");
+    }
+    for _ in 0..6 {
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    }
+    // One node has its own, and says so when it leaves; of the other one's, nothing arrives.
+    net.hear(P, S);
+    net.hear(P, U);
+    let mut taken = net.numbers(S);
+    assert_eq!(taken.len(), 2);
+    net.leave(S, P, "a#g", Subscriber::Node);
+    net.hear(S, P);
+    taken.extend(numbers(&net.take_all(U, &one)));
+    net.hear(U, P);
+    assert_eq!(taken.len(), 4);
+    // What was that one's falls to the daemon, of which only the publisher is left to know.
+    net.lose(P, T);
+    let position = net.position(U, &one).expect("known");
+    net.lose(P, U);
+    go_on(&mut net, V, "a#g", &one, position);
+    taken.extend(numbers(&net.take_all(V, &one)));
+    taken.sort_unstable();
+    assert_eq!((taken, missed(&net, V)), ((1..=6).collect(), vec![]));
+}
