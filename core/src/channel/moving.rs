@@ -153,17 +153,16 @@ impl ChannelMachine {
     fn delivery_goes_on(&mut self, key: LaneKey, entry: &Entry, (former, node): (NodeId, NodeId)) -> bool {
         let there = self.peers.get_mut(&node).and_then(|peer| peer.numbered_mut(key, entry.head.number));
         let Some(there) = there else { return false };
-        if there.job == entry.job {
+        let to = if there.job == entry.job {
             // Others there have yet to take it too.
             there.deliveries += entry.deliveries;
-            let can = |node| self.peers.get(&node).is_some_and(|peer| peer.ready);
-            let next = self.jobs.joined(entry, former, can);
-            self.wakes.extend(next);
+            None
         } else {
             // It may have been sent, and takes no place of this one's then.
             (there.job, there.started, there.deliveries) = (entry.job, false, entry.deliveries);
-            self.jobs.moved(entry, (former, node));
-        }
+            Some(node)
+        };
+        self.delivery_moved(entry, former, to);
         true
     }
 }

@@ -56,7 +56,8 @@ pub enum OnFailure {
 pub struct PublishReport {
     /// Nodes that it was for, and queue groups: each of these counts once.
     pub attempted: usize,
-    /// Those that acknowledged it, or when that was not asked for, whose session took it.
+    /// Those that acknowledged it, or when that was not asked for, whose session took it. Where a daemon moved on before it took
+    /// it, its new node does that for the former one.
     pub delivered: usize,
     /// Why it did not reach the others; of a group, why not the member that it fell to last.
     pub errors: Vec<(NodeId, ChannelError)>,
@@ -126,18 +127,14 @@ impl Jobs {
         self.map.len()
     }
 
-    /// A delivery goes on to another node.
-    pub(super) fn moved(&mut self, entry: &Entry, (from, to): (NodeId, NodeId)) {
-        if let Some(job) = self.map.get_mut(&entry.job) {
-            job.leaves_place(from, entry.started);
-            job.waits(to);
-        }
-    }
-
-    /// A delivery goes on together with another one. Gives whom that makes room for, of those that can take it.
-    pub(super) fn joined(&mut self, entry: &Entry, from: NodeId, can: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    /// A delivery waits for another node, or without one is over with another delivery. Gives whom that makes room for, of those
+    /// that can take it.
+    fn moved(&mut self, entry: &Entry, from: NodeId, to: Option<NodeId>, can: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
         let Some(job) = self.map.get_mut(&entry.job) else { return Vec::new() };
         job.leaves_place(from, entry.started);
+        if let Some(to) = to {
+            job.waits(to);
+        }
         job.next_in_turn(can)
     }
 
@@ -355,6 +352,13 @@ impl ChannelMachine {
             return Err(ChannelError::Backpressure("the queue to this subscriber is full"));
         }
         Ok(peer)
+    }
+
+    /// A delivery begins again with another node, or without one goes on as part of another delivery.
+    pub(super) fn delivery_moved(&mut self, entry: &Entry, from: NodeId, to: Option<NodeId>) {
+        let can = |node| self.peers.get(&node).is_some_and(|peer| peer.ready);
+        let next = self.jobs.moved(entry, from, to, can);
+        self.wakes.extend(next);
     }
 
     /// The deliveries of a publication that a message for a node stands for are over.

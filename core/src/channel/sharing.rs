@@ -61,7 +61,7 @@ impl ChannelMachine {
         entry.head.share = stream.share_of(sequence);
         channel.ring.shared(sequence, (former, stream), entry.head.number);
         let key = LaneKey::new(channel.config.priority, stream);
-        self.jobs.moved(&entry, (from, node));
+        self.delivery_moved(&entry, from, Some(node));
         if let Some(peer) = self.peers.get_mut(&node) {
             // It waited with a peer before, within the same bound.
             peer.push(key, Entry { started: false, ..entry });
