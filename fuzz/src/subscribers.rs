@@ -348,7 +348,7 @@ impl World {
         for lane in [Lane::Fast, Lane::Bulk] {
             for _ in 0..8 {
                 let mut sink = Sink { left: MAX_PLAINTEXT, records: 0 };
-                let more = self.machine.fill(peer(second).node_id(), lane, &mut sink);
+                let more = self.machine.fill(peer(second).node_id(), lane, &mut sink, self.now);
                 if sink.records == 0 {
                     assert!(!more || lane == Lane::Bulk, "there is more, but nothing fits an empty frame");
                     break;

@@ -211,6 +211,14 @@ impl ChannelMachine {
         if matches!(membership.question, Some(Question::Leave(_))) {
             return;
         }
+        if let (Some(Question::Stay(_)), Some(error)) = (membership.question, &membership.put_out)
+            && key.1.share == Share::All
+            && position.is_some_and(|position| position > membership.taken.floor())
+        {
+            // It is let in anew, behind what was published while it was out.
+            let error = error.clone();
+            return self.withdraw(key, subscriber, &error);
+        }
         if let Some(Question::Join(_)) = membership.question {
             membership.token = membership.offered.take();
         }
@@ -303,14 +311,21 @@ impl ChannelMachine {
     pub(super) fn on_ended(&mut self, from: NodeId, channel: ChannelId, seat: Seat, reason: RefusalReason) {
         let (key, subscriber) = ((from, seat.stream(channel)), seat.who);
         let Some(subscription) = self.subscriptions.get(&key) else { return };
-        let error = refusal(subscription.feed.channel(), reason);
+        let (error, arrived) = (refusal(subscription.feed.channel(), reason), subscription.received);
         let Some(membership) = self.membership(key, subscriber) else { return };
-        match membership.question {
+        match (membership.question, subscriber) {
             // Its answer is on the way.
-            Some(Question::Join(_)) => membership.put_out = membership.end(&error),
-            Some(Question::Leave(_)) => membership.accepted = false,
-            Some(Question::Stay(_)) => {}
-            None => self.leave_membership(key, subscriber, &error),
+            (Some(Question::Join(_)), _) => membership.put_out = membership.end(&error),
+            // The same, and a daemon hears from it what it has missed. A node sees that by what has arrived until now; it is out,
+            // so what comes before the answer is for others.
+            (Some(Question::Stay(_)), Subscriber::Daemon(_)) => {}
+            (Some(Question::Stay(_)), Subscriber::Node) => {
+                membership.put_out = membership.end(&error);
+                membership.taken.begin_again(arrived);
+                membership.uncertain = false;
+            }
+            (Some(Question::Leave(_)), _) => membership.accepted = false,
+            (None, _) => self.leave_membership(key, subscriber, &error),
         }
     }
 

@@ -107,7 +107,7 @@ impl ChannelMachine {
         missing.retain(|number, _| *number > position);
         missed.retain(|number| *number > position);
         if let Some(peer) = self.peers.get_mut(&node) {
-            let entry = |(head, payload)| Entry { job: NO_JOB, head, payload, started: false };
+            let entry = |(head, payload)| Entry { job: NO_JOB, head, payload, started: false, deliveries: 1 };
             peer.go_back(key, position, missing.into_values().map(entry).collect());
             self.wakes.insert(node);
         }
@@ -135,23 +135,34 @@ impl ChannelMachine {
             }
             let entries = self.peers.get_mut(&former).map(|peer| peer.take(|lane, _| *lane == key));
             for entry in entries.unwrap_or_default() {
-                let (job, started, number) = (entry.job, entry.started, entry.head.number);
-                let size = entry.payload.len() as u64;
+                let (number, size) = (entry.head.number, entry.payload.len() as u64);
                 if entry.head.reliable && number <= from {
-                    self.delivery_ended(job, former, started, Ok(()));
+                    self.delivery_ended(former, &entry, Ok(()));
                 } else if size > limit {
                     self.undelivered(former, vec![entry], &ChannelError::PayloadTooLarge { size, limit });
-                } else if job == NO_JOB {
+                } else if entry.job == NO_JOB {
                     // It goes on as well, and nobody counts it.
-                } else if let Some(peer) = self.peers.get_mut(&node)
-                    && !peer.has_job(key, job)
-                    && peer.adopt_job(key, number, job)
-                {
-                    self.jobs.moved(job, (former, node), started);
-                } else {
-                    self.delivery_ended(job, former, started, Err(ChannelError::Left(former)));
+                } else if number <= from || !self.delivery_goes_on(key, &entry, (former, node)) {
+                    self.delivery_ended(former, &entry, Err(ChannelError::Left(former)));
                 }
             }
         }
+    }
+
+    /// A delivery is over when what waits for another node is; false when that does not wait for it.
+    fn delivery_goes_on(&mut self, key: LaneKey, entry: &Entry, (former, node): (NodeId, NodeId)) -> bool {
+        let there = self.peers.get_mut(&node).and_then(|peer| peer.numbered_mut(key, entry.head.number));
+        let Some(there) = there else { return false };
+        let to = if there.job == entry.job {
+            // Others there have yet to take it too.
+            there.deliveries += entry.deliveries;
+            None
+        } else {
+            // It may have been sent, and takes no place of this one's then.
+            (there.job, there.started, there.deliveries) = (entry.job, false, entry.deliveries);
+            Some(node)
+        };
+        self.delivery_moved(entry, former, to);
+        true
     }
 }

@@ -106,6 +106,8 @@ pub(super) struct Entry {
     pub(super) payload: Bytes,
     /// Whether it takes one of the places that its job has for messages under way.
     pub(super) started: bool,
+    /// How many deliveries of its job are over with it: its own, and those that had begun on other nodes for daemons that came.
+    pub(super) deliveries: usize,
 }
 
 /// A large message on its way out.
@@ -321,17 +323,10 @@ impl Peer {
         fits || self.waiting == 0
     }
 
-    /// Whether a publication's message waits in a lane.
-    pub(super) fn has_job(&self, key: LaneKey, job: PublishId) -> bool {
-        self.lanes.get(&key).is_some_and(|lane| lane.entries.iter().any(|entry| entry.job == job))
-    }
-
-    /// Has a message that was entered for no report count for one; false when it is not there.
-    pub(super) fn adopt_job(&mut self, key: LaneKey, number: u64, job: PublishId) -> bool {
-        let entries = self.lanes.get_mut(&key).map(|lane| &mut lane.entries);
-        let entry = entries.into_iter().flatten().find(|entry| entry.head.number == number);
-        // It may have been sent, and takes no place of this one's then.
-        entry.map(|entry| (entry.job, entry.started) = (job, false)).is_some()
+    /// The message of this number in a lane.
+    pub(super) fn numbered_mut(&mut self, key: LaneKey, number: u64) -> Option<&mut Entry> {
+        let lane = self.lanes.get_mut(&key)?;
+        lane.entries.iter_mut().find(|entry| entry.head.number == number)
     }
 
     /// What is in a lane and is to be acknowledged.

@@ -1,6 +1,7 @@
 //! Messages that are being sent, and their reports.
 
 use std::collections::btree_map::{self, BTreeMap};
+use std::iter;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use minicbor::bytes::ByteArray;
 
 use super::feed::{Share, StreamId};
 use super::machine::{ChannelEvent, ChannelMachine, Moment};
-use super::peers::{Entry, LaneKey};
+use super::peers::{Entry, LaneKey, Peer};
 use super::ring::Recent;
 use super::{ChannelError, ChannelId, ChannelName};
 use crate::causal::CausalLink;
@@ -55,7 +56,8 @@ pub enum OnFailure {
 pub struct PublishReport {
     /// Nodes that it was for, and queue groups: each of these counts once.
     pub attempted: usize,
-    /// Those that acknowledged it, or when that was not asked for, whose session took it.
+    /// Those that acknowledged it, or when that was not asked for, whose session took it. Where a daemon moved on before it took
+    /// it, its new node does that for the former one.
     pub delivered: usize,
     /// Why it did not reach the others; of a group, why not the member that it fell to last.
     pub errors: Vec<(NodeId, ChannelError)>,
@@ -125,16 +127,15 @@ impl Jobs {
         self.map.len()
     }
 
-    /// A delivery goes on to another node.
-    pub(super) fn moved(&mut self, id: PublishId, (from, to): (NodeId, NodeId), started: bool) {
-        if let Some(job) = self.map.get_mut(&id) {
-            if started {
-                job.active -= 1;
-            } else {
-                job.waits_no_more(from);
-            }
+    /// A delivery waits for another node, or without one is over with another delivery. Gives whom that makes room for, of those
+    /// that can take it.
+    fn moved(&mut self, entry: &Entry, from: NodeId, to: Option<NodeId>, can: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+        let Some(job) = self.map.get_mut(&entry.job) else { return Vec::new() };
+        job.leaves_place(from, entry.started);
+        if let Some(to) = to {
             job.waits(to);
         }
+        job.next_in_turn(can)
     }
 
     /// What is left of the bounds.
@@ -165,32 +166,27 @@ impl Jobs {
 
     fn ended(
         &mut self,
-        id: PublishId,
         node: NodeId,
-        started: bool,
+        entry: &Entry,
         outcome: Result<(), ChannelError>,
         can: impl Fn(NodeId) -> bool,
     ) -> (Ended, Vec<NodeId>) {
-        let Some(job) = self.map.get_mut(&id) else { return (Ended::One, Vec::new()) };
-        job.left -= 1;
-        if started {
-            job.active -= 1;
-        } else {
-            job.waits_no_more(node);
-        }
+        let Some(job) = self.map.get_mut(&entry.job) else { return (Ended::One, Vec::new()) };
+        job.left -= entry.deliveries;
+        job.leaves_place(node, entry.started);
         match outcome {
-            Ok(()) => job.report.delivered += 1,
+            Ok(()) => job.report.delivered += entry.deliveries,
             Err(error) if job.options.on_failure == OnFailure::FailFast => {
                 let message = job.message;
-                self.forget(id);
+                self.forget(entry.job);
                 return (Ended::Failed(error, message), Vec::new());
             }
-            Err(error) => job.report.errors.push((node, error)),
+            Err(error) => job.report.errors.extend(iter::repeat_n((node, error), entry.deliveries)),
         }
         if job.left > 0 {
             return (Ended::One, job.next_in_turn(can));
         }
-        let report = self.forget(id).map(|job| job.report).unwrap_or_default();
+        let report = self.forget(entry.job).map(|job| job.report).unwrap_or_default();
         (Ended::All(report), Vec::new())
     }
 
@@ -216,6 +212,15 @@ impl Job {
         let next = behind.chain(self.waiting.range(..=turn)).map(|(&node, _)| node).find(|node| can(*node));
         self.turn = next.or(self.turn);
         next.into_iter().collect()
+    }
+
+    /// A delivery does not take the place any more that it has, or wait for one.
+    fn leaves_place(&mut self, node: NodeId, started: bool) {
+        if started {
+            self.active -= 1;
+        } else {
+            self.waits_no_more(node);
+        }
     }
 
     fn waits(&mut self, node: NodeId) {
@@ -309,10 +314,8 @@ impl ChannelMachine {
         }
         self.jobs.map.insert(id, job);
         for (node, key, head) in deliveries {
-            let entry = Entry { job: id, head, payload: payload.clone(), started: false };
-            if let Err(error) = self.enter(node, key, entry, room) {
-                self.delivery_ended(id, node, false, Err(error));
-            }
+            let entry = Entry { job: id, head, payload: payload.clone(), started: false, deliveries: 1 };
+            self.enter(node, key, entry, room);
             if !self.jobs.has(id) {
                 // It failed fast: whoever was not served is not.
                 break;
@@ -325,7 +328,18 @@ impl ChannelMachine {
         Ok(id)
     }
 
-    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry, room: Room) -> Result<(), ChannelError> {
+    fn enter(&mut self, node: NodeId, key: LaneKey, entry: Entry, room: Room) {
+        match self.admits(node, &entry, room) {
+            Ok(peer) => {
+                peer.push(key, entry);
+                self.wakes.insert(node);
+            }
+            Err(error) => self.delivery_ended(node, &entry, Err(error)),
+        }
+    }
+
+    /// The peer, when it may have a message waiting for it.
+    fn admits(&mut self, node: NodeId, entry: &Entry, room: Room) -> Result<&mut Peer, ChannelError> {
         let peer = self.peers.get_mut(&node).ok_or(ChannelError::NotConnected(node))?;
         let size = entry.payload.len() as u64;
         if size > peer.max_payload {
@@ -337,21 +351,21 @@ impl ChannelMachine {
         if !peer.has_room(entry.payload.len(), room) {
             return Err(ChannelError::Backpressure("the queue to this subscriber is full"));
         }
-        peer.push(key, entry);
-        self.wakes.insert(node);
-        Ok(())
+        Ok(peer)
     }
 
-    /// One delivery of a publication is over.
-    pub(super) fn delivery_ended(
-        &mut self,
-        id: PublishId,
-        node: NodeId,
-        started: bool,
-        outcome: Result<(), ChannelError>,
-    ) {
+    /// A delivery begins again with another node, or without one goes on as part of another delivery.
+    pub(super) fn delivery_moved(&mut self, entry: &Entry, from: NodeId, to: Option<NodeId>) {
         let can = |node| self.peers.get(&node).is_some_and(|peer| peer.ready);
-        let (ended, next) = self.jobs.ended(id, node, started, outcome, can);
+        let next = self.jobs.moved(entry, from, to, can);
+        self.wakes.extend(next);
+    }
+
+    /// The deliveries of a publication that a message for a node stands for are over.
+    pub(super) fn delivery_ended(&mut self, node: NodeId, entry: &Entry, outcome: Result<(), ChannelError>) {
+        let can = |node| self.peers.get(&node).is_some_and(|peer| peer.ready);
+        let (ended, next) = self.jobs.ended(node, entry, outcome, can);
+        let id = entry.job;
         self.wakes.extend(next);
         match ended {
             Ended::One => {}

@@ -180,7 +180,7 @@ impl ChannelMachine {
             self.wakes.insert(from);
         }
         for entry in done {
-            self.delivery_ended(entry.job, from, entry.started, Ok(()));
+            self.delivery_ended(from, &entry, Ok(()));
         }
     }
 }

@@ -110,8 +110,12 @@ impl Ring {
         }
     }
 
-    /// A member of a group has taken everything that fell to it through a number.
+    /// A daemon in a group has taken everything that fell to it through a number. Of a node that cannot be said so: all nodes
+    /// have the same stream here, and what fell to another one has lower numbers too.
     pub(super) fn taken_through(&mut self, stream: StreamId, through: u64) {
+        if let Share::Member(_, Subscriber::Node) = stream.share {
+            return;
+        }
         for message in self.kept.iter_mut().flatten() {
             message.shares.retain(|(fell_to, number)| *fell_to != stream || *number > through);
         }

@@ -27,38 +27,44 @@ impl ChannelMachine {
         for entry in entries {
             let stream = entry.stream();
             match stream.share {
-                Share::All => self.delivery_ended(entry.job, node, entry.started, Err(why.clone())),
+                Share::All => self.delivery_ended(node, &entry, Err(why.clone())),
                 Share::Member(group, _) => self.falls_to_another(node, stream, group, entry, why),
             }
         }
     }
 
-    fn falls_to_another(&mut self, from: NodeId, former: StreamId, group: GroupId, entry: Entry, why: &ChannelError) {
-        let Entry { job, mut head, payload, started } = entry;
-        if job != NO_JOB && !self.jobs.has(job) {
+    fn falls_to_another(
+        &mut self,
+        from: NodeId,
+        former: StreamId,
+        group: GroupId,
+        mut entry: Entry,
+        why: &ChannelError,
+    ) {
+        if entry.job != NO_JOB && !self.jobs.has(entry.job) {
             // It has failed: whoever was not served is not.
             return;
         }
-        let (id, sequence) = (former.channel, head.sequence());
+        let (id, sequence) = (former.channel, entry.head.sequence());
+        let (size, reliable) = (entry.payload.len(), entry.head.reliable);
         let room = self.jobs.room();
-        let to = self.choose(id, group, payload.len(), head.reliable).filter(|(node, _)| {
+        let to = self.choose(id, group, size, reliable).filter(|(node, _)| {
             self.peers.get(node).is_some_and(|peer| {
-                payload.len() as u64 <= peer.max_payload
-                    && (head.reliable || (peer.ready && peer.has_room(payload.len(), room)))
+                size as u64 <= peer.max_payload && (reliable || (peer.ready && peer.has_room(size, room)))
             })
         });
         let (Some((node, who)), Some(channel)) = (to, self.channels.get_mut(&id)) else {
-            return self.delivery_ended(job, from, started, Err(why.clone()));
+            return self.delivery_ended(from, &entry, Err(why.clone()));
         };
         let stream = stream_of(id, group, who);
-        head.number = channel.groups.falls_to(group, (node, who));
-        head.share = stream.share_of(sequence);
-        channel.ring.shared(sequence, (former, stream), head.number);
+        entry.head.number = channel.groups.falls_to(group, (node, who));
+        entry.head.share = stream.share_of(sequence);
+        channel.ring.shared(sequence, (former, stream), entry.head.number);
         let key = LaneKey::new(channel.config.priority, stream);
-        self.jobs.moved(job, (from, node), started);
+        self.delivery_moved(&entry, from, Some(node));
         if let Some(peer) = self.peers.get_mut(&node) {
             // It waited with a peer before, within the same bound.
-            peer.push(key, Entry { job, head, payload, started: false });
+            peer.push(key, Entry { started: false, ..entry });
             self.wakes.insert(node);
         }
     }
@@ -70,8 +76,11 @@ impl ChannelMachine {
         };
         channel.ring.taken_through(stream, taken);
         let done = peer.take(|key, entry| key.stream == stream && entry.head.reliable && entry.head.number <= taken);
+        for entry in &done {
+            channel.ring.taken(entry.head.sequence(), stream);
+        }
         for entry in done {
-            self.delivery_ended(entry.job, node, entry.started, Ok(()));
+            self.delivery_ended(node, &entry, Ok(()));
         }
     }
 

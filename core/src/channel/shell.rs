@@ -469,7 +469,7 @@ impl SubprotocolHandler for Shared {
     }
 
     fn fill(&self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
-        self.act(|state, _| state.machine.fill(to, lane, sink))
+        self.act(|state, now| state.machine.fill(to, lane, sink, now))
     }
 }
 

@@ -61,8 +61,8 @@ pub(super) struct Ask {
 pub(super) struct Membership {
     /// The publisher has agreed.
     pub(super) accepted: bool,
-    /// It was in, and the publisher has put it out while it asked to come in once more. Its owner hears of that unless the
-    /// answer lets it in.
+    /// It was in, and the publisher has put it out while it asked to come in once more, or whether it is still in. Its owner
+    /// hears of that unless the answer lets it in; a node that asked the latter, also when it has missed something.
     pub(super) put_out: Option<ChannelError>,
     /// What the publisher has not answered yet. Only the answer to the last question counts.
     pub(super) question: Option<Question>,

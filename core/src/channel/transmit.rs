@@ -21,11 +21,16 @@ impl Entry {
 
 impl ChannelMachine {
     /// Writes what waits for a peer; whether more is waiting.
-    pub fn fill(&mut self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink) -> bool {
-        match lane {
+    pub fn fill(&mut self, to: NodeId, lane: Lane, sink: &mut dyn RecordSink, now: Moment) -> bool {
+        let more = match lane {
             Lane::Fast => self.fill_fast(to, sink),
             Lane::Bulk => self.fill_bulk(to, sink),
+        };
+        // What was sent may have left a place for this node itself, for which no session asks.
+        if self.wakes.contains(&self.me.node) {
+            self.settle_own(now);
         }
+        more
     }
 
     fn fill_fast(&mut self, to: NodeId, sink: &mut dyn RecordSink) -> bool {
@@ -66,7 +71,7 @@ impl ChannelMachine {
                 self.jobs.begun(entry.job, to);
             }
             if let Some(done) = peer.sent(key) {
-                self.delivery_ended(done.job, to, done.started, Ok(()));
+                self.delivery_ended(to, &done, Ok(()));
             }
         }
         false
@@ -111,7 +116,7 @@ impl ChannelMachine {
             let key = under_way.lane;
             peer.bulk = None;
             if let Some(done) = peer.sent(key) {
-                self.delivery_ended(done.job, to, done.started, Ok(()));
+                self.delivery_ended(to, &done, Ok(()));
             }
         }
         self.has_fast(to)
@@ -147,7 +152,7 @@ impl ChannelMachine {
                 }
                 let payload = entry.payload.clone();
                 if let Some(done) = own.sent(key) {
-                    self.delivery_ended(done.job, me, done.started, Ok(()));
+                    self.delivery_ended(me, &done, Ok(()));
                 }
                 self.on_data(me, head, &payload, now);
             } else {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ChannelError, Denial, ReadersRoom, Subscriber};
+use mesh_daemon_core::channel::{ChannelError, ChannelEvent, Denial, ReadersRoom, Subscriber};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 
-use crate::net::{Granted, LOSSY, Net, P, RELIABLE, S, T, daemon, feed, numbers, open};
+use crate::net::{Granted, LOSSY, Net, P, RELIABLE, S, T, daemon, feed, name, numbers, open};
 
 /// What a daemon on the node has got, or the node itself.
 fn got_by(net: &mut Net, who: Option<&EntityKeypair>) -> Vec<u64> {
@@ -316,4 +316,42 @@ fn readers_that_wait_to_be_let_in_are_not_taken_for_ones_that_take_nothing() {
         net.run();
     }
     assert_eq!(net.ends(S), []);
+}
+
+#[test]
+fn a_node_that_was_put_out_and_has_missed_something_when_it_asks_whether_it_is_in_hears_that() {
+    for asks_first in [false, true] {
+        let one = daemon(1);
+        let mut net = Net::connected(2);
+        net.register(P, open("a"));
+        net.subscribe(S, P, "a", None, None).expect("let in");
+        net.subscribe(S, P, "a", Some(&one), None).expect("let in");
+        net.publish_all(1);
+        assert_eq!((net.numbers(S), numbers(&net.take_all(S, &one))), (vec![1], vec![1]));
+        net.run();
+        net.cut(S, P);
+        if asks_first {
+            net.connect(S, P, true);
+            assert!(net.send(S, P), "the question");
+        }
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+        let now = net.now;
+        assert!(net.nodes[P].machine.unregister(&name("a"), now));
+        net.register(P, open("a"));
+        if !asks_first {
+            net.connect(S, P, true);
+        }
+        net.run();
+        assert_eq!(net.ends(S), [(Subscriber::Node, ChannelError::Unknown("a".into()))], "{asks_first}");
+        let gaps = net.nodes[S].events.iter().filter(|event| matches!(event, ChannelEvent::Missed { count: 1, .. }));
+        assert_eq!(gaps.count(), 1);
+        let who = Subscriber::Daemon(one.entity_id());
+        assert_eq!(net.nodes[S].machine.ledger(), [(net.id(P), feed("a"), who)], "{asks_first}");
+        assert_eq!(net.nodes[P].machine.kept().let_in, 1);
+        net.publish_all(1);
+        assert_eq!((net.numbers(S), numbers(&net.take_all(S, &one))), (vec![], vec![3]));
+        net.subscribe(S, P, "a", None, None).expect("let in again");
+        net.publish_all(1);
+        assert_eq!((net.numbers(S), numbers(&net.take_all(S, &one))), (vec![4], vec![4]));
+    }
 }

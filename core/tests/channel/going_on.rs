@@ -1,7 +1,8 @@
 //! What daemons that go on, and those who come while others are in, get and do not get.
 
 use mesh_daemon_core::channel::{
-    ArrivedMessage, ChannelError, ChannelEvent, OnFailure, Position, PublishOptions, ReadersRoom, Subscriber,
+    ArrivedMessage, ChannelError, ChannelEvent, OnFailure, Position, PublishOptions, PublishReport, ReadersRoom,
+    Subscriber,
 };
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 
@@ -38,6 +39,14 @@ fn go_on(net: &mut Net, at: usize, channel: &str, daemon: &EntityKeypair, positi
     let request = net.ask_from(at, P, channel, daemon, None, Epoch::new(2), Some(position)).expect("asked");
     net.run();
     net.answer(at, request).expect("answered").expect("let in");
+}
+
+/// A daemon has moved, and is let in on its new node.
+fn move_on(net: &mut Net, (from, to): (usize, usize), daemon: &EntityKeypair) {
+    let position = net.position(from, daemon).expect("known");
+    let now = net.now;
+    net.nodes[from].machine.moved_on(daemon.entity_id(), now);
+    go_on(net, to, "a", daemon, position);
 }
 
 /// How many messages each daemon was told to have missed on a node.
@@ -192,4 +201,82 @@ fn a_node_that_subscribes_while_a_daemon_on_it_is_behind_gets_what_is_published_
     net.take_all(S, &one);
     net.run();
     assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 1);
+}
+
+#[test]
+fn what_a_daemon_takes_where_it_moved_to_is_delivered_whether_others_there_had_taken_it_before_or_not() {
+    let cases = [OnFailure::BestEffort, OnFailure::FailFast].into_iter().flat_map(|on_failure| {
+        [1, 32].into_iter().flat_map(move |most| [(S, T), (T, S)].map(|(from, to)| (on_failure, most, from, to)))
+    });
+    for (case, before) in cases.flat_map(|case| [(case, false), (case, true)]) {
+        let (on_failure, max_inflight, from, to) = case;
+        let (one, there) = (daemon(1), daemon(2));
+        let mut net = unequal();
+        net.subscribe(from, P, "a", Some(&one), None).expect("let in");
+        net.subscribe(to, P, "a", Some(&there), None).expect("let in");
+        let options = PublishOptions { on_failure, max_inflight, ..RELIABLE };
+        let ids = [(); 3].map(|()| net.publish(P, "a", b"x", options).expect("sent"));
+        net.run();
+        let mut got: Vec<_> = net.next_for(from, &one, true).into_iter().collect();
+        let mut theirs = if before { net.take_all(to, &there) } else { Vec::new() };
+        net.run();
+        move_on(&mut net, (from, to), &one);
+        for _ in 0..3 {
+            got.extend(net.take_all(to, &one));
+            theirs.extend(net.take_all(to, &there));
+            net.run();
+        }
+        assert_eq!((numbers(&got), numbers(&theirs)), (vec![1, 2, 3], vec![1, 2, 3]), "{case:?} {before}");
+        for id in ids {
+            let both = PublishReport { attempted: 2, delivered: 2, errors: vec![] };
+            assert_eq!(net.report(P, id), Some(Ok(both)), "{case:?} {before}");
+        }
+    }
+}
+
+#[test]
+fn what_is_for_two_nodes_and_waits_on_one_of_them_fails_twice_with_that() {
+    let (one, there) = (daemon(1), daemon(2));
+    let mut net = unequal();
+    net.subscribe(S, P, "a", Some(&one), None).expect("let in");
+    net.subscribe(T, P, "a", Some(&there), None).expect("let in");
+    let id = net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    net.run();
+    move_on(&mut net, (S, T), &one);
+    net.lose(P, T);
+    let lost = (net.id(T), ChannelError::PeerLost(net.id(T)));
+    let report = PublishReport { attempted: 2, delivered: 0, errors: vec![lost.clone(), lost] };
+    assert_eq!(net.report(P, id), Some(Ok(report)));
+}
+
+#[test]
+fn what_a_node_took_before_it_left_a_group_is_not_what_fell_to_another_node() {
+    const V: usize = 4;
+    let one = daemon(1);
+    let mut net = Net::connected(5);
+    net.register(P, open("a"));
+    for (at, daemon) in [(S, None), (T, None), (U, Some(&one))] {
+        net.subscribe(at, P, "a#g", daemon, None).expect("let in");
+    }
+    for _ in 0..6 {
+        net.publish(P, "a", b"x", RELIABLE).expect("sent");
+    }
+    // One node has its own, and says so when it leaves; of the other one's, nothing arrives.
+    net.hear(P, S);
+    net.hear(P, U);
+    let mut taken = net.numbers(S);
+    assert_eq!(taken.len(), 2);
+    net.leave(S, P, "a#g", Subscriber::Node);
+    net.hear(S, P);
+    taken.extend(numbers(&net.take_all(U, &one)));
+    net.hear(U, P);
+    assert_eq!(taken.len(), 4);
+    // What was that one's falls to the daemon, of which only the publisher is left to know.
+    net.lose(P, T);
+    let position = net.position(U, &one).expect("known");
+    net.lose(P, U);
+    go_on(&mut net, V, "a#g", &one, position);
+    taken.extend(numbers(&net.take_all(V, &one)));
+    taken.sort_unstable();
+    assert_eq!((taken, missed(&net, V)), ((1..=6).collect(), vec![]));
 }

@@ -122,10 +122,10 @@ fn what_is_published_while_somebody_goes_on_from_the_beginning_again_and_again_w
 fn a_message_is_sent_once_more_for_who_asks_again_a_limited_number_of_times() {
     let mut net = subscribed();
     net.publish(P, "a", b"x", RELIABLE).expect("sent");
-    let (peer, mut messages) = (net.id(S), 0);
+    let (peer, now, mut messages) = (net.id(S), net.now, 0);
     for _ in 0..1000 {
         let mut frame = Counted { left: MAX_RECORD_BODY, messages: 0 };
-        net.nodes[P].machine.fill(peer, Lane::Fast, &mut frame);
+        net.nodes[P].machine.fill(peer, Lane::Fast, &mut frame, now);
         messages += frame.messages;
         ask_from_the_beginning(&mut net, None);
     }

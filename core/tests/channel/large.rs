@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::channel::{ChannelConfig, OnFailure, PublishOptions, Subscriber};
 
-use crate::net::{Granted, Net, P, RELIABLE, S, T, open};
+use crate::net::{Granted, LOSSY, Net, P, RELIABLE, S, T, daemon, numbers, open};
 
 /// More than a frame has room for.
 static LARGE: [u8; 150_000] = [1; 150_000];
@@ -79,4 +79,23 @@ fn nothing_more_is_sent_of_what_is_under_way_when_its_publication_has_failed() {
     net.publish(P, "a", &LARGE, RELIABLE).expect("sent");
     net.run();
     assert_eq!(net.numbers(S), [2]);
+}
+
+#[test]
+fn a_place_that_a_large_message_leaves_is_for_the_publishers_own_node_at_once() {
+    let own = daemon(1);
+    let mut net = Net::connected(2);
+    net.register(P, open("a"));
+    net.subscribe(P, P, "a", Some(&own), None).expect("let in");
+    net.subscribe(S, P, "a", None, None).expect("let in");
+    // One more than its window: that keeps waiting what comes behind it.
+    net.publish_all(1025);
+    let options = PublishOptions { max_inflight: 1, ..LOSSY };
+    let id = net.publish(P, "a", &LARGE, options).expect("sent");
+    assert!(net.send(P, S), "the other node has the place");
+    assert_eq!(net.take_all(P, &own).len(), 1025);
+    assert_eq!(net.report(P, id), None);
+    net.run();
+    assert_eq!(numbers(&net.take_all(P, &own)), [1026]);
+    assert_eq!(net.report(P, id).expect("over").expect("sent").delivered, 2);
 }

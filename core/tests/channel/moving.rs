@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesh_daemon_core::channel::{ChannelError, ChannelEvent, Denial, Position, PublishOptions, RequestId, Subscriber};
+use mesh_daemon_core::channel::{
+    ChannelError, ChannelEvent, Denial, Position, PublishId, PublishOptions, RequestId, Subscriber,
+};
 use mesh_daemon_core::identity::{EntityKeypair, Epoch};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -242,6 +244,10 @@ struct World {
     published: u64,
     /// The numbers of reliable messages.
     reliable: Vec<u64>,
+    /// All publications, and whether they are reliable.
+    publications: Vec<(PublishId, bool)>,
+    /// Whether daemons leave, and do not only move.
+    leaves: bool,
     /// How often a daemon that had left came again.
     joins: usize,
 }
@@ -274,6 +280,19 @@ fn hazard_43_no_reliable_message_is_lost_or_taken_twice_while_subscribers_move()
     assert!(moves > 2000 && joins > 500, "{moves}, {joins}: the worlds are too quiet to show anything");
 }
 
+#[test]
+fn every_reliable_message_is_reported_as_delivered_while_subscribers_only_move() {
+    let mut moves = 0;
+    for seed in 0..100 {
+        let mut world = World { leaves: false, ..World::new(seed) };
+        for _ in 0..700 {
+            moves += usize::from(world.step());
+        }
+        world.settle(seed);
+    }
+    assert!(moves > 1000, "{moves}: the worlds are too quiet to show anything");
+}
+
 impl Wanderer {
     /// One that is in from the beginning.
     fn new(keypair: EntityKeypair, at: usize) -> Self {
@@ -296,7 +315,9 @@ impl World {
         let keypair = daemon(20);
         net.subscribe(P, P, "a", Some(&keypair), None).expect("let in");
         daemons.push(Wanderer::new(keypair, P));
-        Self { net, random: SmallRng::seed_from_u64(seed), daemons, published: 0, reliable: Vec::new(), joins: 0 }
+        let random = SmallRng::seed_from_u64(seed);
+        let (reliable, publications) = (Vec::new(), Vec::new());
+        Self { net, random, daemons, published: 0, reliable, publications, leaves: true, joins: 0 }
     }
 
     fn step(&mut self) -> bool {
@@ -311,11 +332,11 @@ impl World {
             25..30 if one != other && self.net.is_connected(one, other) => self.net.cut(one, other),
             30..40 if one != other && !self.net.is_connected(one, other) => self.net.connect(one, other, true),
             40..46 => return self.leave(which, other),
-            46..48 => self.leave_or_join(which),
+            46..48 if self.leaves => self.leave_or_join(which),
             // Who is out does not stay so for long: it is to cross its own leave.
             48..60 if !self.daemons[which].is_in => self.leave_or_join(which),
             48..58 => self.arrive(which),
-            58..60 => self.begin_anew(which),
+            58..60 if self.leaves => self.begin_anew(which),
             60..75 => self.take(which),
             75..88 if one != other => {
                 self.net.send(one, other);
@@ -331,7 +352,8 @@ impl World {
 
     fn publish(&mut self, len: usize, reliable: bool) {
         let options = PublishOptions { reliable, ..RELIABLE };
-        self.net.publish(P, "a", &vec![1; len], options).expect("within all limits");
+        let id = self.net.publish(P, "a", &vec![1; len], options).expect("within all limits");
+        self.publications.push((id, reliable));
         self.published += 1;
         if reliable {
             self.reliable.push(self.published);
@@ -437,6 +459,11 @@ impl World {
         }
         self.net.pass(Duration::from_secs(60));
         self.net.run();
+        for (id, reliable) in std::mem::take(&mut self.publications) {
+            let report = self.net.report(P, id).expect("over").expect("best effort");
+            assert_eq!(report.attempted, report.delivered + report.errors.len(), "seed {seed}: {report:?}");
+            assert!(self.leaves || !reliable || report.errors.is_empty(), "seed {seed}: {report:?}");
+        }
         let mut roster = BTreeMap::new();
         for (node, subscriber) in self.net.nodes[P].machine.roster(&feed("a")) {
             assert!(roster.insert(subscriber, node).is_none(), "seed {seed}: {subscriber:?} is in twice");

@@ -235,12 +235,12 @@ impl Net {
 
     /// The same for some lanes only: a session may be asked for the bulk while something comes up in the fast lane.
     pub(crate) fn send_lanes(&mut self, from: usize, to: usize, lanes: &[Lane]) -> bool {
-        let peer = self.id(to);
+        let (peer, now) = (self.id(to), self.now);
         let Some(wire) = self.wires.get_mut(&(from, to)) else { return false };
         let mut sent = false;
         for &lane in lanes {
             let mut frame = Frame { records: Vec::new(), left: MAX_RECORD_BODY };
-            let _more = self.nodes[from].machine.fill(peer, lane, &mut frame);
+            let _more = self.nodes[from].machine.fill(peer, lane, &mut frame, now);
             if !frame.records.is_empty() {
                 wire.frames.push_back((lane, frame.records));
                 sent = true;
@@ -252,9 +252,9 @@ impl Net {
 
     /// One node's frame has no room left when it comes to large messages.
     pub(crate) fn fill_full_frame(&mut self, from: usize, to: usize) {
-        let peer = self.id(to);
+        let (peer, now) = (self.id(to), self.now);
         let mut frame = Frame { records: Vec::new(), left: 0 };
-        assert!(self.nodes[from].machine.fill(peer, Lane::Bulk, &mut frame), "there is more");
+        assert!(self.nodes[from].machine.fill(peer, Lane::Bulk, &mut frame, now), "there is more");
         self.collect(from);
     }
 

@@ -193,7 +193,7 @@ impl World {
     pub(super) fn fill_channels(&mut self, (from, to): (usize, usize), lane: Lane, sink: &mut dyn RecordSink) {
         let peer = self.id(to);
         if let Some(channels) = self.channels(from) {
-            channels.act(|machine, _| machine.fill(peer, lane, sink));
+            channels.act(|machine, now| machine.fill(peer, lane, sink, now));
         }
     }
 
