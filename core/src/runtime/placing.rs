@@ -127,7 +127,7 @@ impl Engine {
         self.begin_pass(now);
         self.ask_new_homes(now);
         for &former in before.nodes() {
-            if self.peers.get(former).is_some_and(|peer| peer.ready) {
+            if !self.placing.view.contains(former) && self.peers.get(former).is_some_and(|peer| peer.ready) {
                 self.compare_anew(former);
             }
         }
