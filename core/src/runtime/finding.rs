@@ -79,7 +79,8 @@ impl Engine {
         let next = self.departed_claim(origin).map(|claim| claim.body().node());
         let Some(host) = next.filter(|&host| host != self.me()) else { return };
         if !self.answers(host) {
-            self.lookups.ask_too(query, host, false);
+            // It is named as the host, by this node itself.
+            self.ask_host(query, origin, host);
         } else if self.lookups.ask_rival(origin, host, true).is_some() {
             self.ask_where(host, query, origin);
         }
