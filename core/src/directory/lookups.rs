@@ -55,6 +55,17 @@ pub enum Answer {
     Unsure,
 }
 
+/// A question that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it was about.
+    pub origin: OriginHash,
+    /// What was found.
+    pub finding: Finding,
+    /// Who was asked and has not answered.
+    pub unheard: BTreeSet<NodeId>,
+}
+
 #[derive(Debug)]
 struct Open {
     origin: OriginHash,
@@ -466,7 +477,7 @@ impl Lookups {
     }
 
     /// Takes the questions that are over. Claims whose host is dead name nobody.
-    pub fn finished(&mut self, now: Instant, is_dead: impl Fn(&Claim) -> bool) -> Vec<(OriginHash, Finding)> {
+    pub fn finished(&mut self, now: Instant, is_dead: impl Fn(&Claim) -> bool) -> Vec<Ended> {
         let mut looked_at = std::mem::take(&mut self.heard);
         looked_at.append(&mut self.due(now));
         let standing = self.standing;
@@ -482,7 +493,7 @@ impl Lookups {
                     (None, None) if open.is_answered(standing) => Finding::NotFound(open.denied()),
                     (None, None) => Finding::Unanswered(open.denied()),
                 };
-                (open.origin, finding)
+                Ended { origin: open.origin, finding, unheard: open.waiting_for }
             })
             .collect()
     }

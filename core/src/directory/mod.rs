@@ -14,6 +14,6 @@ pub use contested::Contested;
 pub use graves::Graves;
 pub use homes::{Homes, View, ViewName};
 pub use hosts::{Full, Hosts};
-pub use lookups::{Answer, Finding, Found, Haste, Lookups, Query};
+pub use lookups::{Answer, Ended, Finding, Found, Haste, Lookups, Query};
 pub use newcomers::{Newcomers, Next};
 pub use pointers::{Pointer, Pointers};

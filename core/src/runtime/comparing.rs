@@ -9,7 +9,7 @@
 //!
 //! Whatever is to be said to a peer that has much to take waits for it, and holds up nothing for others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::engine::{Engine, Now, Slot};
@@ -25,6 +25,8 @@ use crate::wire::directory::{DirectoryMessage, Hosted, MOST_PAIRS, Rival};
 
 /// Claims that are shown in one step.
 const SHOWN: usize = 64;
+/// Most claims that are remembered to have been shown.
+const SHOWN_LATELY: usize = 4_096;
 /// Pause between two steps.
 const BREATH: Duration = Duration::from_millis(5);
 /// Daemons are not named to a peer while so many wait of what it told of others.
@@ -48,6 +50,8 @@ pub(super) struct Comparing {
     contested: Contested,
     /// Who of them was shown some last.
     shown: Option<NodeId>,
+    /// What others were shown last: it does not arrive when the session breaks.
+    shown_lately: VecDeque<(NodeId, OriginHash)>,
     /// Daemons that have arrived: hosts that this node has compared with have not heard of them.
     arrived: Newcomers,
     /// Peers that lead and were told how many daemons this node hosts: what they say of theirs crossed that word.
@@ -55,11 +59,22 @@ pub(super) struct Comparing {
 }
 
 impl Comparing {
-    /// The session with a peer is gone: the next one begins anew.
-    pub(super) fn cut(&mut self, peer: NodeId) {
+    /// The session with a peer is gone: the next one begins anew. Gives the daemons whose claims it may not have seen.
+    pub(super) fn cut(&mut self, peer: NodeId) -> Vec<OriginHash> {
         self.walks.retain(|(of, _), _| *of != peer);
         self.told.remove(&peer);
         self.arrived.forget(peer);
+        let unseen = self.shown_lately.iter().filter(|(to, _)| *to == peer).map(|(_, origin)| *origin).collect();
+        self.shown_lately.retain(|(to, _)| *to != peer);
+        unseen
+    }
+
+    /// A claim was shown.
+    fn showed(&mut self, to: NodeId, origin: OriginHash) {
+        if self.shown_lately.len() == SHOWN_LATELY {
+            self.shown_lately.pop_front();
+        }
+        self.shown_lately.push_back((to, origin));
     }
 
     fn is_idle(&self) -> bool {
@@ -284,12 +299,29 @@ impl Engine {
             }
             if self.local(origin).is_err() {
                 // One that is still being spawned shows its claim once it lives, unless it is asked for its own now.
-                if !self.hear_of_host(from, origin, host) {
+                if self.hear_of_host(from, origin, host) {
+                    continue;
+                }
+                if self.is_spawning(origin) && self.is_known_node(host) {
                     self.spawn_has_rival(origin, host);
+                } else {
+                    self.name_again(origin);
                 }
             } else {
                 self.comparing.contested.add(from, host, origin);
             }
+        }
+        if idle {
+            self.show_contested(now);
+            self.compare_later(now);
+        }
+    }
+
+    /// A daemon has begun to live here that these say to host as well, or one of them is reached now.
+    pub(super) fn contest(&mut self, origin: OriginHash, hosts: Vec<NodeId>, now: Now) {
+        let (me, idle) = (self.me(), self.comparing.contested.is_empty());
+        for host in hosts.into_iter().filter(|&host| host != me) {
+            self.comparing.contested.add(host, host, origin);
         }
         if idle {
             self.show_contested(now);
@@ -330,8 +362,9 @@ impl Engine {
             return true;
         }
         if !self.peers.is_up(host) {
-            // Nodes that there are not are named by the thousand: nobody looks for those.
+            // Nodes that there are not are named by the thousand: nobody looks for those. One that there is may be known later.
             if !self.is_known_node(host) {
+                self.name_again(origin);
                 return true;
             }
             return self.reach_first(host, || Then::ShowClaim { origin });
@@ -339,6 +372,7 @@ impl Engine {
         let shown = !self.has_much(host);
         if shown {
             self.show_claim(origin, host);
+            self.comparing.showed(host, origin);
         }
         shown
     }

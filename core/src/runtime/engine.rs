@@ -325,7 +325,7 @@ impl Engine {
             self.by_origin.remove(&slot.host.origin);
         }
         self.timers.disarm(TimerKey::Daemon(key));
-        self.placing.left(slot.host.origin, slot.homes);
+        self.placing.gone(slot.host.origin, slot.homes);
         self.called_off.forget_daemon(&slot.host.entity());
         self.close_output_channel(&slot.host);
         self.timers.sweep_later(now);

@@ -4,6 +4,8 @@
 //! nodes that a home names, for their signed claims. That a home knows of no host counts only if asker and home see the
 //! same members and each of those has named its daemons to the home: otherwise the home is asked again.
 
+use std::collections::BTreeSet;
+
 use super::engine::{Engine, Now};
 use super::error::RuntimeError;
 use super::placing::{Placed, Placing};
@@ -11,7 +13,7 @@ use super::spawn::is_dead;
 use super::timers::TimerKey;
 use super::work::Settlement;
 use crate::daemon::{DaemonKey, Ticket};
-use crate::directory::{Answer, Claim, ClaimBody, ClaimError, Finding, Haste, Pointer, Query};
+use crate::directory::{Answer, Claim, ClaimBody, ClaimError, Ended, Finding, Haste, Pointer, Query};
 use crate::identity::{NodeId, OriginHash};
 use crate::wire::Subprotocol;
 use crate::wire::codec;
@@ -77,7 +79,8 @@ impl Engine {
         let next = self.departed_claim(origin).map(|claim| claim.body().node());
         let Some(host) = next.filter(|&host| host != self.me()) else { return };
         if !self.answers(host) {
-            self.lookups.ask_too(query, host, false);
+            // It is named as the host, by this node itself.
+            self.ask_host(query, origin, host);
         } else if self.lookups.ask_rival(origin, host, true).is_some() {
             self.ask_where(host, query, origin);
         }
@@ -129,7 +132,7 @@ impl Engine {
             self.ask_where(node, query, origin);
         }
         let Self { lookups, graves, peers, .. } = self;
-        for (origin, finding) in lookups.finished(now.instant, |claim| is_dead(claim, graves, peers)) {
+        for Ended { origin, finding, unheard } in lookups.finished(now.instant, |claim| is_dead(claim, graves, peers)) {
             self.search_over(origin, &finding, now);
             self.looked_elsewhere(origin, &finding, now);
             match finding {
@@ -140,8 +143,10 @@ impl Engine {
                     self.spawn_where_none_lives(origin, former.as_ref());
                     self.not_located(origin, now);
                 }
-                Finding::Unanswered(former) => self.unanswered(origin, former.as_ref(), None, now),
-                Finding::HostSilent(host, former) => self.unanswered(origin, former.as_ref(), Some(host), now),
+                Finding::Unanswered(former) => self.unanswered(origin, former.as_ref(), None, &unheard, now),
+                Finding::HostSilent(host, former) => {
+                    self.unanswered(origin, former.as_ref(), Some(host), &unheard, now);
+                }
             }
         }
         if let Some(at) = self.lookups.next_deadline() {
@@ -151,7 +156,14 @@ impl Engine {
 
     /// Nobody told in time where a daemon lives. Whoever still waits does so for as long as its patience lasts; `locate` does
     /// not, and a spawn only while the `silent` one, which is named as the host, may live, or this node has yet to join.
-    fn unanswered(&mut self, origin: OriginHash, former: Option<&Claim>, silent: Option<NodeId>, now: Now) {
+    fn unanswered(
+        &mut self,
+        origin: OriginHash,
+        former: Option<&Claim>,
+        silent: Option<NodeId>,
+        unheard: &BTreeSet<NodeId>,
+        now: Now,
+    ) {
         self.spawn_where_none_lives(origin, former);
         let waits = self.routes.get(&origin).is_some_and(super::routes::Route::waits);
         // Nobody knows better than this node, which cannot ask the one that it remembers.
@@ -160,6 +172,9 @@ impl Engine {
         if silent.is_some_and(|host| self.spawn_waits_for(origin, host, now)) || self.spawn_waits_to_join(origin, now) {
             self.look_up(origin, Haste::SkipSilent, now);
         } else {
+            if let Some(key) = self.looking(origin) {
+                self.place_unheard(key, unheard, now);
+            }
             self.go_on_spawning(origin, now);
         }
         if waits {

@@ -105,7 +105,9 @@ impl Engine {
             self.answer(key, stream);
         }
         self.placing.hosts.unsettle(node);
-        self.comparing.cut(node);
+        for origin in self.comparing.cut(node) {
+            self.name_again(origin);
+        }
         self.routes_cut(node, now);
         self.migrations_cut(node, dead, now);
     }

@@ -57,6 +57,11 @@ pub(super) struct Placing {
     /// they went.
     left: Vec<(OriginHash, Homes)>,
     left_before: Vec<(OriginHash, Homes)>,
+    /// Daemons that are said to have another host, which may not have been shown their claims. Homes tell of that host when
+    /// they are named again: the next pass does.
+    unshown: BTreeSet<OriginHash>,
+    /// Those of them that the pass under way names again.
+    again: BTreeSet<OriginHash>,
 }
 
 /// What a node says of its daemons to a home, as `DirectoryMessage::Place` tells.
@@ -76,7 +81,14 @@ struct News {
 
 impl Placing {
     /// A daemon is not here any more.
-    pub(super) fn left(&mut self, origin: OriginHash, homes: Homes) {
+    pub(super) fn gone(&mut self, origin: OriginHash, homes: Homes) {
+        self.unshown.remove(&origin);
+        self.again.remove(&origin);
+        self.left(origin, homes);
+    }
+
+    /// These nodes are no homes of a daemon any more.
+    fn left(&mut self, origin: OriginHash, homes: Homes) {
         if !homes.as_slice().is_empty() {
             self.left.push((origin, homes));
         }
@@ -115,7 +127,7 @@ impl Engine {
         self.begin_pass(now);
         self.ask_new_homes(now);
         for &former in before.nodes() {
-            if self.peers.get(former).is_some_and(|peer| peer.ready) {
+            if !self.placing.view.contains(former) && self.peers.get(former).is_some_and(|peer| peer.ready) {
                 self.compare_anew(former);
             }
         }
@@ -140,6 +152,8 @@ impl Engine {
     fn begin_pass(&mut self, now: Now) {
         let mut lost = std::mem::take(&mut self.placing.lost);
         self.placing.anew.append(&mut lost);
+        let mut unshown = std::mem::take(&mut self.placing.unshown);
+        self.placing.again.append(&mut unshown);
         self.placing.cursor = Some(0);
         self.placing.untold = self.placing.anew.clone();
         self.timers.arm(TimerKey::Placing, now.instant + TOGETHER);
@@ -160,8 +174,9 @@ impl Engine {
             let Some(slot) = daemons.get_mut(index).filter(|slot| is_named(slot)) else { continue };
             let origin = slot.host.origin;
             let homes = placing.view.homes_of(origin).filtered(|home| home != me && peers.is_up(home));
+            let again = placing.again.contains(&origin);
             for &home in homes.as_slice() {
-                if !slot.homes.contains(home) || placing.anew.contains(&home) {
+                if again || !slot.homes.contains(home) || placing.anew.contains(&home) {
                     news.entry(home).or_default().hosted.push(origin);
                 }
             }
@@ -206,6 +221,15 @@ impl Engine {
             }
         }
         self.placing.anew.clear();
+        self.placing.again.clear();
+    }
+
+    /// Another node is said to host a daemon of this one, and may not have been shown its claim: who told of that node is to
+    /// tell again.
+    pub(super) fn name_again(&mut self, origin: OriginHash) {
+        if self.by_origin.contains_key(&origin) {
+            self.placing.unshown.insert(origin);
+        }
     }
 
     fn say_place(
@@ -245,6 +269,17 @@ impl Engine {
         if let Some(slot) = self.slot_mut(key) {
             slot.homes = homes;
         }
+    }
+
+    /// A spawn goes on though not all of its homes have answered whether the daemon lives elsewhere. Those that were asked tell
+    /// of another host once more when it is named to them, as do those that could not be asked and have a session.
+    pub(super) fn place_unheard(&mut self, key: DaemonKey, unheard: &BTreeSet<NodeId>, now: Now) {
+        let Some(slot) = self.slot(key) else { return };
+        let homes = self.placing.view.homes_of(slot.host.origin);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.homes = slot.homes.filtered(|home| !homes.contains(home) || !unheard.contains(&home));
+        }
+        self.place(key, now);
     }
 
     /// Whether a spawn of this daemon is being looked up.

@@ -110,7 +110,8 @@ impl Engine {
                 Then::Describe(inquiry) => self.answer_inquiry(inquiry),
                 Then::Depart { from, id, target, transport } => self.on_take_snapshot(from, id, target, transport, now),
                 Then::Route { origin, found } => self.route_to(origin, &found, now),
-                Then::ShowClaim { origin } => self.show_claim(origin, node),
+                Then::ShowClaim { origin } if self.peers.is_up(node) => self.contest(origin, vec![node], now),
+                Then::ShowClaim { origin } => self.name_again(origin),
                 Then::Receive { key, publisher } => self.receive_from(key, publisher),
             }
         }

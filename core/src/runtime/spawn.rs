@@ -160,7 +160,7 @@ impl Engine {
     }
 
     /// The daemon of a spawn that asks the directory.
-    fn looking(&self, origin: OriginHash) -> Option<DaemonKey> {
+    pub(super) fn looking(&self, origin: OriginHash) -> Option<DaemonKey> {
         let key = self.by_origin.get(&origin).copied()?;
         self.slot(key)?.spawning.as_ref().filter(|spawning| spawning.looking).map(|_| key)
     }
@@ -310,13 +310,15 @@ impl Engine {
     }
 
     /// It is known what became of a spawn: those that wait for it are answered, the others shown the claim.
-    fn tell_rivals(&mut self, origin: OriginHash, rivals: Rivals) {
+    fn tell_rivals(&mut self, origin: OriginHash, rivals: Rivals, now: Now) {
+        let mut others = Vec::new();
         for (node, asked) in rivals {
             match asked {
                 Some(asked) => self.answer_where(origin, asked),
-                None => self.show_claim(origin, node),
+                None => others.push(node),
             }
         }
+        self.contest(origin, others, now);
     }
 
     fn finish_spawn(&mut self, key: DaemonKey, now: Now) {
@@ -328,7 +330,7 @@ impl Engine {
         self.end_bare_places(&entity, now);
         self.pointers.forget(about.0);
         self.settle(spawning.ticket, Ok(Settlement::Spawned(key)));
-        self.tell_rivals(about.0, spawning.rivals);
+        self.tell_rivals(about.0, spawning.rivals, now);
         self.notice_daemon(DaemonEvent::Spawned, about);
         if self.slot(key).is_some_and(|slot| slot.host.min_epoch > Epoch::FIRST) {
             self.announce(key);
@@ -343,7 +345,7 @@ impl Engine {
         self.work.push(Work::Retire { daemon: key, reason: StopReason::Stopped });
         if let Some(spawning) = slot.spawning {
             self.settle(spawning.ticket, Err(error));
-            self.tell_rivals(slot.host.origin, spawning.rivals);
+            self.tell_rivals(slot.host.origin, spawning.rivals, now);
         }
     }
 

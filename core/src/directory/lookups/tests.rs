@@ -11,7 +11,7 @@ fn begin(lookups: &mut Lookups, haste: Haste, peers: &[(NodeId, bool)]) -> Optio
 }
 
 fn endings(lookups: &mut Lookups) -> Vec<Finding> {
-    lookups.finished(Instant::now(), |_| false).into_iter().map(|(_, finding)| finding).collect()
+    lookups.finished(Instant::now(), |_| false).into_iter().map(|ended| ended.finding).collect()
 }
 
 #[test]
@@ -85,9 +85,20 @@ fn who_is_not_sure_is_asked_again_and_ends_no_question() {
     assert_eq!(lookups.again(now), []);
     assert_eq!(lookups.again(now + 2 * AGAIN), [(query, ORIGIN, OTHER)]);
     lookups.answer(query, OTHER, Answer::Unsure);
-    let late: Vec<_> =
-        lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|(_, finding)| finding).collect();
+    let late: Vec<_> = lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|ended| ended.finding).collect();
     assert_eq!(late, [Finding::Unanswered(None)]);
+}
+
+#[test]
+fn the_end_names_those_who_were_asked_and_have_not_answered() {
+    let mut lookups = Lookups::default();
+    let now = Instant::now();
+    let silent = NodeId::new(3);
+    let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true), (silent, false)]).expect("new");
+    lookups.answer(query, ONE, Answer::Nothing);
+    let ended = lookups.finished(now + 2 * PATIENCE, |_| false);
+    let finding = Finding::Unanswered(None);
+    assert_eq!(ended, [Ended { origin: ORIGIN, finding, unheard: BTreeSet::from([OTHER]) }]);
 }
 
 #[test]
@@ -223,7 +234,7 @@ fn a_host_that_is_named_and_does_not_answer_is_told_of() {
             lookups.answer(query, OTHER, answer);
         }
         let late: Vec<_> =
-            lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|(_, finding)| finding).collect();
+            lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|ended| ended.finding).collect();
         assert_eq!(late, [finding]);
     }
 }
@@ -265,7 +276,7 @@ fn what_was_not_known_while_this_node_was_seeking_is_asked_again_when_it_arrives
 fn a_copy_in_doubt_is_told_of_whoever_else_is_silent_and_by_nobody_who_was_not_asked() {
     let now = Instant::now();
     let late = |lookups: &mut Lookups| -> Vec<Finding> {
-        lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|(_, finding)| finding).collect()
+        lookups.finished(now + 2 * PATIENCE, |_| false).into_iter().map(|ended| ended.finding).collect()
     };
     let mut lookups = Lookups::default();
     let query = begin(&mut lookups, Haste::SkipSilent, &[(ONE, true), (OTHER, true)]).expect("new");
@@ -306,7 +317,8 @@ fn of_several_claims_the_latest_is_found_whose_host_is_not_dead() {
             }
             let endings = lookups.finished(now, |claim| claim.body().epoch == Epoch::new(dead));
             let found = Found { claim: claims[found].clone(), by: [ONE, OTHER][found] };
-            assert_eq!(endings, [(daemon.origin_hash(), Finding::Found(found))]);
+            let finding = Finding::Found(found);
+            assert_eq!(endings, [Ended { origin: daemon.origin_hash(), finding, unheard: BTreeSet::new() }]);
         }
     }
 }

@@ -7,6 +7,7 @@ use mesh_daemon_core::daemon::HostConfig;
 use mesh_daemon_core::identity::OriginHash;
 use mesh_daemon_core::mesh::Loss;
 use mesh_daemon_core::runtime::{RuntimeError, StopReason};
+use mesh_daemon_core::wire::Lane;
 
 use super::in_world;
 use super::world::{NEVER, World};
@@ -186,6 +187,37 @@ fn hazard_69_a_takeover_outranks_what_only_a_former_host_remembers() {
         }
         world.run_for(SECOND);
         world.assert_nothing_left();
+    });
+}
+
+/// The homes have yet to hear where it went, as its former host knows.
+#[test]
+fn hazard_60_nothing_is_spawned_where_a_daemon_was_while_the_host_that_it_left_for_is_silent() {
+    in_world(World::new(1, 6), |world| {
+        world.take_part();
+        let seed = world.daemon_with_homes(|homes| !homes.contains(&SOURCE) && !homes.contains(&TARGET));
+        let origin = world.spawn(SOURCE, seed, "prompt");
+        world.clogged = (THIRD..6).map(|home| (TARGET, home, Lane::Fast)).collect();
+        assert_eq!(world.moved(SOURCE, origin, TARGET), Ok(()));
+        for node in (0..6).filter(|node| *node != TARGET) {
+            world.cut(TARGET, node, NEVER);
+        }
+        world.run_for(SECOND / 10);
+        let host = world.id(TARGET);
+        let (_, ticket) = world.try_spawn(SOURCE, seed, "prompt", HostConfig::default());
+        world.run_for(20 * SECOND);
+        assert!(!world.is_answered(ticket), "it may be back");
+        assert_eq!(world.failure(ticket), RuntimeError::HostSilent { origin, host });
+        assert_eq!(world.hosting(origin), [TARGET]);
+        world.lose_all(TARGET);
+        let (_, ticket) = world.try_spawn(SOURCE, seed, "prompt", HostConfig::default());
+        assert!(world.wait_for(ticket).is_ok(), "it is given up");
+        world.clogged.clear();
+        for node in (0..6).filter(|node| *node != TARGET) {
+            world.connect(TARGET, node, false);
+        }
+        world.run_for(SECOND);
+        assert_eq!((world.hosting(origin), world.fenced()), (vec![SOURCE], vec![TARGET]));
     });
 }
 

@@ -340,6 +340,34 @@ fn many_daemons_are_named_to_their_homes_in_few_messages() {
     });
 }
 
+#[test]
+fn who_joins_makes_no_members_compare_and_who_leaves_compares_with_those_that_stay() {
+    for_seeds(0..5, 9, |world| {
+        let (before, all): (Vec<usize>, Vec<usize>) = ((0..8).collect(), (0..9).collect());
+        for number in 0..18 {
+            world.spawn_numbered(number as usize % 9, number);
+        }
+        for &node in &before {
+            world.tell_members(node, &before);
+        }
+        world.run_for(SOON);
+        let tallies = world.tallies;
+        for &node in &all {
+            world.tell_members(node, &all);
+            let pause = world.chance(20_000);
+            world.run_for(Duration::from_micros(pause));
+        }
+        world.run_for(SOON);
+        assert_eq!(world.tallies, tallies, "their homes compare");
+        for &node in &before {
+            world.tell_members(node, &before);
+        }
+        world.run_for(SOON);
+        let compared = world.tallies - tallies;
+        assert!((8..=32).contains(&compared), "{compared} words of eight pairs");
+    });
+}
+
 /// A daemon that its host names to others only.
 fn named_to_others(world: &mut World, host: usize) -> OriginHash {
     let number = (0..10_000)

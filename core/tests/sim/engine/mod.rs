@@ -82,6 +82,7 @@ mod subscribing;
 mod table;
 mod turns;
 mod unheard_ends;
+mod unheard_rivals;
 mod warnings;
 mod words;
 mod world;

@@ -196,6 +196,8 @@ pub(crate) struct World {
     standings: Vec<Standing>,
     /// How many messages of the directory were sent.
     pub(crate) directory_messages: usize,
+    /// How many of them began or answered a comparison of what two nodes host.
+    pub(crate) tallies: usize,
     /// Who is dead, who cannot reach whom for long, and who has given whom up.
     mortality: deaths::Mortality,
     /// Every event that any object processed, in order.
@@ -296,6 +298,7 @@ impl World {
             members: vec![Vec::new(); count],
             standings: vec![Standing::Settled; count],
             directory_messages: 0,
+            tallies: 0,
             mortality: deaths::Mortality::default(),
             ran: Vec::new(),
             came_to_rest: Cell::new(false),

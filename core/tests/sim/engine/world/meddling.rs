@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mesh_daemon_core::identity::Epoch;
 use mesh_daemon_core::mesh::Record;
+use mesh_daemon_core::wire::directory::DirectoryMessage;
 use mesh_daemon_core::wire::events::{EventsMessage, StreamId};
 use mesh_daemon_core::wire::{Lane, Subprotocol, codec};
 
@@ -87,7 +88,11 @@ impl World {
     ) -> Vec<Record> {
         let mut passed = Vec::with_capacity(records.len());
         for record in records {
-            self.directory_messages += usize::from(record.subprotocol == Subprotocol::Directory);
+            if record.subprotocol == Subprotocol::Directory {
+                self.directory_messages += 1;
+                let tally = matches!(codec::decode(&record.body), Ok(DirectoryMessage::Tally { .. }));
+                self.tallies += usize::from(tally);
+            }
             let Some(name) = name_of(&record, lane) else {
                 if self.spying && lane == Lane::Fast && record.subprotocol == Subprotocol::Events {
                     let message =
