@@ -119,6 +119,25 @@ test('a mailbox that others keep full refuses, and a shutdown ends the feeding',
   expect(await batch).toMatchObject({ code: 'ERR_DAEMON_SHUTTING_DOWN' });
 });
 
+test('of a batch beside others that fill the mailbox all runs, in order, or nothing', async () => {
+  const { rt } = await node();
+  for (let round = 0; round < 20; round += 1) {
+    const keeper = new Keeper();
+    const { originHash } = await rt.spawnWithDaemon(Identity.generate(), keeper, { mailboxCapacity: 100 });
+    const others = Array.from({ length: 28 }, () => rt.send(originHash, Buffer.from('other')));
+    const batches = ['a', 'b', 'c'].map((name) => numbered(171).map((number) => Buffer.from(`${name}${String(number)}`)));
+    const results = await Promise.allSettled(batches.map((batch) => rt.deliverMany(originHash, batch)));
+    await Promise.allSettled(others);
+    results.forEach((result, index) => {
+      const batch = batches[index]!.map(String);
+      const seen = keeper.seen.filter((text) => text.startsWith(batch[0]!.charAt(0)));
+      expect(seen).toEqual(result.status === 'fulfilled' ? batch : []);
+      if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'ERR_DAEMON_MAILBOX_FULL' });
+    });
+    expect(results[0]!.status).toBe('fulfilled');
+  }
+});
+
 test('no payloads are no events: nobody is looked for, and nothing can fail', async () => {
   const { rt } = await node();
   const { originHash } = await rt.spawnWithDaemon(Identity.generate(), new Keeper());

@@ -3,14 +3,15 @@
  *
  * As many as may run on their caller's stack; then as many as the mailbox, what holds events during a hand-over, or the stream to
  * another node has room for. The rest follows as there is room again: a batch may be larger than a mailbox, and takes as long as
- * it takes.
+ * it takes. A mailbox that others keep full refuses all of it or nothing.
  */
 
 import { native } from './binding';
 import { copyOf, Failed, type Outcome } from './daemon-outputs';
 import type { Direct } from './dispatcher-direct';
 import type { Life } from './dispatcher-life';
-import { NO_TIMEOUT } from './runtime-journal';
+import { DaemonError } from './errors/index';
+import { IN_TURN, NO_TIMEOUT } from './runtime-journal';
 
 /** So many are waited for together, and so many of their bytes; one of any size. A hand-over holds no fewer. */
 const PIECE: Room = { events: 1_024, bytes: 16 * 1024 * 1024 };
@@ -70,26 +71,44 @@ async function feed(host: Host, origin: bigint, given: readonly Uint8Array[], fr
   let index = from;
   let settled = 0;
   let copied = false;
+  const enter = (count: number, patience: number): Promise<Results> => {
+    const piece = payloads.slice(index, index + count);
+    const results = Promise.allSettled(piece.map((payload) => host.call(0n, origin, payload, patience)));
+    pieces.push({ events: count, bytes: piece.reduce((sum, payload) => sum + payload.length, 0), results });
+    index += count;
+    return results;
+  };
+  const keep = (): void => {
+    // From here on the caller may use its memory again.
+    if (!copied) payloads = payloads.map((payload, at) => (at < index ? payload : copyOf(payload)));
+    copied = true;
+  };
   while (index < payloads.length) {
     const room = native.runtimeMailboxRoom(host.id, origin) ?? elsewhere(pieces.slice(settled));
     const count = fitting(payloads, index, room);
     const oldest = pieces[settled];
-    if (count === 0 && oldest !== undefined) {
-      // From here on the caller may use its memory again.
-      if (!copied) payloads = payloads.map((payload, at) => (at < index ? payload : copyOf(payload)));
-      copied = true;
+    if (count > 0) {
+      void enter(count, IN_TURN);
+    } else if (oldest !== undefined) {
+      keep();
       await oldest.results;
       settled += 1;
-      continue;
+    } else if (index > 0) {
+      // What is before it is in: it waits for room with those of other nodes.
+      void enter(1, IN_TURN);
+    } else {
+      // It is taken, or its refusal says why not, and then nothing of the batch runs.
+      const head = enter(1, NO_TIMEOUT);
+      keep();
+      const [first] = await head;
+      if (first?.status === 'rejected' && isRefusal(first.reason)) throw first.reason;
     }
-    // Without any of ours before it, one is entered even so: it is taken, or its refusal says why not.
-    const piece = payloads.slice(index, index + Math.max(count, 1));
-    const calls = piece.map((payload) => host.call(0n, origin, payload, NO_TIMEOUT));
-    const bytes = piece.reduce((sum, payload) => sum + payload.length, 0);
-    pieces.push({ events: piece.length, bytes, results: Promise.allSettled(calls) });
-    index += piece.length;
   }
   return (await Promise.all(pieces.map(({ results }) => results))).flat();
+}
+
+function isRefusal(reason: unknown): boolean {
+  return reason instanceof DaemonError && reason.code === 'ERR_DAEMON_MAILBOX_FULL';
 }
 
 /** What may follow these to another node. */

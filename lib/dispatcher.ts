@@ -360,7 +360,7 @@ export class Dispatcher implements ContextHost {
     return this.#submit(DELIVER, shape, record, emitter, sequence, 0, origin, payload);
   }
 
-  /** Calls a daemon on any node; `emitter` 0 stands for this node, {@link NO_TIMEOUT} for as long as it takes. `cancel` is given the way to stop waiting. */
+  /** Calls a daemon on any node; `emitter` 0 stands for this node, {@link NO_TIMEOUT} and {@link IN_TURN} for as long as it takes. `cancel` is given the way to stop waiting. */
   call(
     emitter: bigint,
     origin: bigint,

@@ -17,13 +17,15 @@ export const SMALL = 4096;
 
 /** Instead of how many milliseconds somebody waits: as long as it takes. */
 export const NO_TIMEOUT = -1;
+/** The same, for room in a mailbox of this runtime too. `src/runtime/calls.rs` has the same. */
+export const IN_TURN = -2;
 
 const RAN = 1;
 const FAILED = 2;
 const OVER = 3;
 /** Deliver with a number. */
 export const DELIVER = 4;
-/** Call with a timeout in milliseconds, or {@link NO_TIMEOUT}. */
+/** Call with a timeout in milliseconds, {@link NO_TIMEOUT} or {@link IN_TURN}. */
 export const CALL = 5;
 /** Send. */
 export const SEND = 6;

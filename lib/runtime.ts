@@ -346,7 +346,10 @@ export class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Async
     return subscriptionsOf(this.#live, originHash);
   }
 
-  /** Announces a daemon that will arrive with its key. */
+  /**
+   * Announces a daemon that will arrive with its key. It lives by `config` here, whatever it had elsewhere, but for its
+   * `outputChannel`, which travels.
+   */
   expectMigration(kind: string, originHash: bigint, config?: DaemonHostConfig): void {
     const checked = name(daemonArea, 'kind', kind);
     const origin = u64(daemonArea, 'originHash', originHash);

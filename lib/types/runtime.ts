@@ -95,9 +95,9 @@ export interface DaemonStats {
   /** Events that failed. */
   readonly errors: bigint;
   readonly snapshotsTaken: bigint;
-  /** Events that wait now. */
+  /** Events that wait in the mailbox now; those that the daemon's thread was given, 256 at a time, do so no more. */
   readonly mailboxLength: number;
-  /** Bytes that wait now. */
+  /** Bytes that wait there now. */
   readonly mailboxBytes: number;
   /** Messages of channels that were published as fire and forget and found no room; counted anew on each node. */
   readonly messagesDropped: bigint;

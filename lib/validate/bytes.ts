@@ -20,8 +20,12 @@ export function bytes(refuse: Refuse, path: string, value: unknown, { length }: 
     const how = typeof value === 'string' ? '; Buffer.from(text) makes one' : '';
     throw refuse(`${path} must be a Uint8Array, got ${kindOf(value)}${how}`);
   }
-  if (!(value.buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(value.buffer))
-    throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
+  if (!(value.buffer instanceof ArrayBuffer)) {
+    const memory: unknown = value.buffer;
+    if (types.isSharedArrayBuffer(memory)) throw refuse(`${path} must not be backed by a SharedArrayBuffer`);
+    // One without its prototype has no length either.
+    if (!types.isArrayBuffer(memory)) throw refuse(`${path} must be a Uint8Array with the properties of one`);
+  }
   if (value.byteLength === 0 && isDetached(value.buffer)) throw refuse(`${path} must not be detached`);
   if (length !== undefined && value.byteLength !== length) {
     throw refuse(`${path} must be ${String(length)} bytes, got ${String(value.byteLength)}`);

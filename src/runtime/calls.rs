@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mesh_daemon_core::causal::CausalLink;
 use mesh_daemon_core::daemon::{BatchId, DaemonKey, Ticket};
 use mesh_daemon_core::identity::OriginHash;
-use mesh_daemon_core::runtime::{LocalResult, Rest, RuntimeError};
+use mesh_daemon_core::runtime::{Engine, LocalResult, Now, Rest, RuntimeError};
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, BigUint64Array, Env, Object, Uint8Array};
 use napi_derive::napi;
@@ -26,7 +26,7 @@ pub fn runtime_deliver(env: Env, runtime: u32, ticket: f64, payload: &[u8]) -> R
 }
 
 /// Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox. `timeout_ms` is
-/// negative for a caller that waits without a limit.
+/// negative for a caller that waits without a limit, and [`IN_TURN`] for one that waits for room too.
 #[napi]
 pub fn runtime_call(env: Env, runtime: u32, ticket: f64, payload: &[u8], timeout_ms: f64) -> Result<()> {
     let entry = entry(&env, runtime)?;
@@ -35,9 +35,27 @@ pub fn runtime_call(env: Env, runtime: u32, ticket: f64, payload: &[u8], timeout
         (emitter(&scratch.link()), scratch.destination())
     };
     let payload = Bytes::copy_from_slice(payload);
-    entry.try_with(&env, |engine, now| {
-        engine.call_as(ticket_from(ticket), emitter, to, payload, patience(timeout_ms), now)
-    })
+    entry.try_with(&env, |engine, now| call(engine, ticket_from(ticket), emitter, to, payload, timeout_ms, now))
+}
+
+/// Instead of a timeout: as long as it takes, for room in a mailbox of this node too. `lib/runtime-journal.ts` has the same.
+const IN_TURN: f64 = -2.0;
+
+/// Has an event enter that somebody waits for so long.
+pub(super) fn call(
+    engine: &mut Engine,
+    ticket: Ticket,
+    emitter: Option<OriginHash>,
+    to: OriginHash,
+    payload: Bytes,
+    timeout_ms: f64,
+    now: Now,
+) -> std::result::Result<(), RuntimeError> {
+    if timeout_ms.to_bits() == IN_TURN.to_bits() {
+        engine.call_in_turn(ticket, to, payload, now)
+    } else {
+        engine.call_as(ticket, emitter, to, payload, patience(timeout_ms), now)
+    }
 }
 
 /// Sends to a daemon; `ticket` is settled when its host has it. Destination and emitter are in the outbox.

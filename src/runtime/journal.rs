@@ -21,9 +21,9 @@ use napi::Result;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 
-use super::calls::LocalOutcome;
+use super::calls::{LocalOutcome, call};
 use super::scratch::Writer;
-use super::{Entry, entry, patience, ticket_from, ticket_number};
+use super::{Entry, entry, ticket_from, ticket_number};
 use crate::error::Failure;
 
 const RAN: u32 = 1;
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
                 let by = Some(emitter).filter(|emitter| emitter.get() != 0);
                 let result = match kind {
                     DELIVER => engine.deliver(ticket, to, link_of(emitter, number), payload, now),
-                    CALL => engine.call_as(ticket, by, to, payload, patience(f64::from_bits(number)), now),
+                    CALL => call(engine, ticket, by, to, payload, f64::from_bits(number), now),
                     _ => engine.send_event_as(ticket, by, to, payload, now),
                 };
                 if let Err(error) = result {

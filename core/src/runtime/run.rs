@@ -81,6 +81,33 @@ impl Engine {
         self.reenter(Outgoing { link, payload, ticket, call: true, expires }, origin, now)
     }
 
+    /// Calls a daemon with this node as emitter, and waits as long as it takes, for room too: where the mailbox of a daemon of
+    /// this node has none, the event waits in turn with those of other nodes, and what this node sends it next behind it.
+    pub fn call_in_turn(
+        &mut self,
+        ticket: Ticket,
+        origin: OriginHash,
+        payload: Bytes,
+        now: Now,
+    ) -> Result<(), RuntimeError> {
+        let Some(key) = self.lacking_room(origin, payload.len()) else {
+            return self.call_as(ticket, None, origin, payload, None, now);
+        };
+        self.check_ready()?;
+        self.check_payload(payload.len())?;
+        let link = self.own_link();
+        self.send_out(Outgoing { link, payload, ticket, call: true, expires: None }, origin, now)?;
+        self.lead_home(key, now);
+        Ok(())
+    }
+
+    /// The daemon of this node with this address, when its mailbox is open and has no room for so many bytes.
+    fn lacking_room(&self, origin: OriginHash, bytes: usize) -> Option<DaemonKey> {
+        let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key))?;
+        let full = slot.host.accepts() && !slot.has_room_for_own(bytes);
+        full.then_some(slot.host.key)
+    }
+
     /// Sends an event to a daemon; `ticket` is settled when it is in the mailbox of its host.
     pub fn send_event(
         &mut self,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mesh_daemon_core::daemon::{HostConfig, Ticket};
 use mesh_daemon_core::events::MOST_HELD_BYTES;
 use mesh_daemon_core::identity::OriginHash;
-use mesh_daemon_core::runtime::RuntimeError;
+use mesh_daemon_core::runtime::{Engine, RuntimeError};
 
 use super::daemon::{HANG, Request};
 use super::in_world;
@@ -258,5 +258,32 @@ fn what_was_dropped_for_want_of_room_comes_in_though_others_fill_the_mailbox_aga
         world.run_for(5 * SECOND);
         assert!(sent.iter().any(|ticket| !world.is_answered(*ticket)), "the flood goes on");
         assert!(world.is_answered(called));
+    });
+}
+
+/// Batches of this node and senders of another one, beside callers of this node that fill what is left.
+#[test]
+fn who_waits_for_room_on_the_daemons_own_node_gets_it_in_turn_and_in_order() {
+    in_world(World::new(1, 3), |world| {
+        let origin = daemon(world, small());
+        let sent = flood(world, FLOODER, origin);
+        world.run_for(SECOND);
+        let own: Vec<_> = (0..100)
+            .map(|_| {
+                let request = world.request(0, 0);
+                let payload = request.encode(0);
+                let enter = |engine: &mut Engine, ticket, now| engine.call_in_turn(ticket, origin, payload, now);
+                (request.id, world.act(HOST, Some(request.id), enter))
+            })
+            .collect();
+        world.run_for(3 * SECOND);
+        let seen = world.seen(origin);
+        assert!(seen.len() < FLOOD, "the flood goes on");
+        let in_order: Vec<u64> = seen.into_iter().filter(|id| own.iter().any(|(own, _)| own == id)).collect();
+        assert_eq!(in_order, own.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+        for (_, ticket) in own {
+            world.outputs(ticket);
+        }
+        assert_all_sent(world, &sent);
     });
 }
