@@ -24,7 +24,7 @@ impl Engine {
     pub fn direct_begin(&mut self, key: DaemonKey, most: u32) -> u32 {
         let Some(origin) = self.slot(key).map(|slot| slot.host.origin) else { return 0 };
         // What callers here sent while the daemon was elsewhere, or had no room, goes first.
-        if false && self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
+        if self.routes.get(&origin).is_some_and(Route::has_unaccepted) {
             return 0;
         }
         let Some(slot) = self.slot_mut(key) else { return 0 };

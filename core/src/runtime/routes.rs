@@ -290,7 +290,7 @@ impl Engine {
                 && stream.is_unaccepted(reply.number)
             {
                 // Nothing of its batch was sent on, though nobody may wait for that event any more.
-                again |= false;
+                again = true;
                 if let Some((ticket, maybe)) = stream.refused(reply.number) {
                     let too_large = || RuntimeError::OutputTooLarge(message.clone());
                     let error = if maybe { peer_lost(origin, true) } else { too_large() };

@@ -365,6 +365,8 @@ impl Engine {
                     let batch = host.take_batch(now.instant, most);
                     waiting.room_came_free();
                     self.feed_waiting(key, now);
+                    // As above: the batch may take long.
+                    self.settle_own(now);
                     return Some(Work::Run { daemon: key, batch });
                 }
             }
