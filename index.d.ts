@@ -987,9 +987,9 @@ interface DaemonStats {
     /** Events that failed. */
     readonly errors: bigint;
     readonly snapshotsTaken: bigint;
-    /** Events that wait now. */
+    /** Events that wait in the mailbox now; those that the daemon's thread was given, 256 at a time, do so no more. */
     readonly mailboxLength: number;
-    /** Bytes that wait now. */
+    /** Bytes that wait there now. */
     readonly mailboxBytes: number;
     /** Messages of channels that were published as fire and forget and found no room; counted anew on each node. */
     readonly messagesDropped: bigint;
@@ -2230,7 +2230,10 @@ declare class DaemonRuntime extends Emitter<DaemonRuntimeEvents> implements Asyn
     unsubscribeChannel(origin: bigint, publisher: bigint, channel: string, options?: UnsubscribeOptions): Promise<void>;
     /** What a daemon of this runtime receives, as far as the publishers have agreed. */
     subscriptions(originHash: bigint): DaemonSubscription[];
-    /** Announces a daemon that will arrive with its key. */
+    /**
+     * Announces a daemon that will arrive with its key. It lives by `config` here, whatever it had elsewhere, but for its
+     * `outputChannel`, which travels.
+     */
     expectMigration(kind: string, originHash: bigint, config?: DaemonHostConfig): void;
     /** Announces a daemon that will arrive and whose key is here. */
     registerMigrationTargetIdentity(kind: string, identity: Identity, config?: DaemonHostConfig): void;

@@ -211,10 +211,12 @@ test('a third node cancels, and its driving ends with the source resumed', async
 
 test('a cancel that the loss of the source overtakes tells of that, and of no hand-over', async () => {
   const { a, b, c, origin } = await three({ orchestrators: 'any' });
-  gate(b.rt, 'Reserve');
+  const held = gate(b.rt, 'Reserve');
   const cancelled = gate(a.rt, 'Cancel');
   const move = await c.rt.startMigration(origin, a.id, b.id);
   const waiting = failure(move.wait());
+  // Before the source has begun nothing is to be undone there.
+  await held.reached;
   const cancelling = failure(move.cancel());
   await cancelled.reached;
   await a.mesh.shutdown();

@@ -534,7 +534,7 @@ export declare function runtimeBindOrchestrator(runtime: number, origin: bigint,
 
 /**
  * Calls a daemon; `ticket` gets the outputs. Destination and emitter (0 for this node) are in the outbox. `timeout_ms` is
- * negative for a caller that waits without a limit.
+ * negative for a caller that waits without a limit, and [`IN_TURN`] for one that waits for room too.
  */
 export declare function runtimeCall(runtime: number, ticket: number, payload: Uint8Array, timeoutMs: number): void
 

@@ -319,7 +319,7 @@ impl Drop for Seeking {
 
 /// A session with a node at that address. One name may lead to several nodes, of which this is one: then to another one at
 /// `all` that the name leads to.
-pub(super) async fn join_at(
+async fn join_at(
     inner: &Arc<Inner>,
     addr: &str,
     all: impl Future<Output = Result<Vec<SocketAddr>, MeshError>>,
@@ -347,11 +347,6 @@ async fn join_one_of(inner: &Arc<Inner>, addrs: Vec<SocketAddr>, myself: MeshErr
 
 fn seed(addr: String, hearsay: bool) -> DialTarget {
     DialTarget { way: Way::Direct(addr), pin_key: None, pin_node: None, hearsay }
-}
-
-/// Whether an address is that of one listener, and no name of several.
-pub(super) fn is_one_address(addr: &str) -> bool {
-    addr.parse::<SocketAddr>().is_ok()
 }
 
 const fn is_myself(error: &MeshError) -> bool {
@@ -396,7 +391,7 @@ async fn seek_one(inner: Arc<Inner>, addr: String) {
                 inner.members.given_up();
             }
             if attempt == Attempt::Void {
-                if is_one_address(&addr) {
+                if Way::Direct(addr.clone()).leads_to_one() {
                     return;
                 }
                 // A name that leads to this node alone now may lead to others another time, as it did.

@@ -150,9 +150,7 @@ impl MeshNode {
         let seeking = members::Seeking::begin(self.inner.clone());
         let (this, addr) = (self.clone(), addr.to_owned());
         async move {
-            let inner = this.inner.clone();
-            let node =
-                this.in_background(async move { members::join_at(&inner, &addr, dial::resolve(&addr)).await }).await?;
+            let node = this.connect(&addr, None, None).await?;
             seeking.found(node);
             Ok(node)
         }

@@ -92,8 +92,10 @@ impl Engine {
         let Inquiry { from, origin, migration, attempt, target, transport_identity } = inquiry;
         let arrives = self.arrivals.of(origin).map(|arrival| &arrival.target);
         let arrives_from = arrives.map(|target| target.source);
-        if arrives.is_some_and(Target::may_be_released) {
+        if arrives.is_some_and(|target| target.may_be_released() && !target.is_in_doubt()) {
             // A daemon leaves again only when its former host has let go.
+            let same = |early: &Inquiry| (early.from, early.origin, early.migration) == (from, origin, migration);
+            self.early_inquiries.retain(|early| !same(early));
             if self.early_inquiries.len() < MOST_EARLY {
                 self.early_inquiries.push(inquiry);
             } else {

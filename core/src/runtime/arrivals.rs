@@ -9,6 +9,7 @@ use super::departures::vouched;
 use super::elsewhere::Search;
 use super::engine::{Engine, Now};
 use super::receiving::Seal;
+use super::recovery::outdone;
 use super::spawn::adopt;
 use super::timers::TimerKey;
 use super::work::{ConstructFor, Role, StopReason, Work};
@@ -359,8 +360,10 @@ impl Engine {
     }
 
     fn drop_arrival(&mut self, entity: EntityId, reason: FailureReason, outcome: Outcome, now: Now) {
-        // They hear where it came from, which may have it still.
-        self.answer_early_inquiries(entity.origin_hash());
+        if reason != outdone() {
+            // They hear where it came from, which may have it still; where there is a later copy, of that one, once it is known.
+            self.answer_early_inquiries(entity.origin_hash());
+        }
         let Some(mut arrival) = self.arrivals.remove(&entity) else { return };
         self.timers.disarm(TimerKey::Arrival(entity));
         self.word_is_moot(std::mem::take(&mut arrival.search), entity.origin_hash());

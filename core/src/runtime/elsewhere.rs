@@ -148,7 +148,8 @@ impl Engine {
     fn lives_elsewhere(&mut self, entity: EntityId, found: &Found, now: Now) {
         let Some(key) = self.departures.get(&entity).map(|departure| departure.key) else {
             self.yield_arrival(entity, now);
-            return self.pointers.told(found.claim.clone(), found.by, now.instant);
+            self.pointers.told(found.claim.clone(), found.by, now.instant);
+            return self.answer_early_inquiries(entity.origin_hash());
         };
         self.pointers.told(found.claim.clone(), found.by, now.instant);
         let streams =

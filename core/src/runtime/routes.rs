@@ -158,7 +158,9 @@ impl Engine {
     }
 
     fn resolve(&mut self, origin: OriginHash, now: Now) {
-        if let Some(pointer) = self.pointer_ahead(origin) {
+        if let Ok(key) = self.local(origin) {
+            self.lead_home(key, now);
+        } else if let Some(pointer) = self.pointer_ahead(origin) {
             let id = self.new_stream(pointer.entity, pointer.lineage);
             self.open_route(id, (pointer.node, pointer.epoch), Some(self.me()), now);
         } else {
@@ -287,9 +289,10 @@ impl Engine {
         let mut again = false;
         for reply in replies {
             if let Err(Failure { kind: FailureKind::PayloadTooLarge, message, .. }) = &reply.result
+                && reply.number > through
                 && stream.is_unaccepted(reply.number)
             {
-                // Nothing of its batch was sent on, though nobody may wait for that event any more.
+                // By a former host, and no output of the daemon. Nothing of its batch was sent on, though nobody may wait for that event any more.
                 again = true;
                 if let Some((ticket, maybe)) = stream.refused(reply.number) {
                     let too_large = || RuntimeError::OutputTooLarge(message.clone());

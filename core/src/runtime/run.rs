@@ -101,10 +101,14 @@ impl Engine {
         Ok(())
     }
 
-    /// The daemon of this node with this address, when its mailbox is open and has no room for so many bytes.
+    /// The daemon of this node with this address, when neither its mailbox has room for so many bytes nor its hand-over holds them.
     fn lacking_room(&self, origin: OriginHash, bytes: usize) -> Option<DaemonKey> {
         let slot = self.by_origin.get(&origin).and_then(|key| self.slot(*key))?;
-        let full = slot.host.accepts() && !slot.has_room_for_own(bytes);
+        let full = match slot.host.presence {
+            Presence::Live | Presence::Freezing(_) | Presence::Frozen(_) => !slot.has_room_for_own(bytes),
+            Presence::Closed(_) => self.hand_over_room(origin).is_none_or(|(events, most)| events == 0 || bytes > most),
+            Presence::Starting | Presence::Released(_) | Presence::Arriving(_) => false,
+        };
         full.then_some(slot.host.key)
     }
 

@@ -64,6 +64,14 @@ impl Way {
             Self::Relayed { by } => Some(*by),
         }
     }
+
+    /// Whether it leads to one listener. A name may lead to several, another time if not now.
+    pub fn leads_to_one(&self) -> bool {
+        match self {
+            Self::Direct(addr) => addr.parse::<std::net::SocketAddr>().is_ok(),
+            Self::Relayed { .. } => true,
+        }
+    }
 }
 
 impl fmt::Display for Way {

@@ -6,7 +6,6 @@ use super::{
     PeerEvent, PeerRefusal, PeerState, PeerTable, Pending, ProvenPeer, Redial, SessionId, Way, identity_of,
 };
 use crate::mesh::handler::Loss;
-use crate::mesh::members::is_one_address;
 
 /// How long a peer that said goodbye is dialled again: long enough for a restart.
 const REDIAL_AFTER_GOODBYE: Duration = Duration::from_secs(600);
@@ -22,11 +21,13 @@ impl PeerTable {
         target: &DialTarget,
         expected: Option<NodeId>,
     ) -> DialDecision {
-        let one_place = || !matches!(&target.way, Way::Direct(addr) if !is_one_address(addr));
-        if let Some(expected) = expected.filter(|&expected| expected != peer.node && one_place()) {
-            // Somebody else lives at that address now. A name may lead to several.
-            if let Some(old) = self.peers.get_mut(expected) {
+        let another = expected.filter(|&expected| expected != peer.node);
+        if let Some(old) = another.and_then(|expected| self.peers.get_mut(expected)) {
+            if target.way.leads_to_one() {
+                // Somebody else lives at that address now.
                 old.redial = None;
+            } else if let Some(redial) = &mut old.redial {
+                redial.until.get_or_insert(now + REDIAL_IN_VAIN);
             }
         }
         if let Err(refusal) = self.admissible(now, peer) {
@@ -36,7 +37,9 @@ impl PeerTable {
         let same_life = entry.incarnation() == Some(peer.incarnation);
         let direct = target.way.via().is_none();
         if same_life && entry.healthy().is_some() && !(direct && entry.is_relayed()) {
-            self.remember_target(peer.node, target);
+            if another.is_none() {
+                self.remember_target(peer.node, target);
+            }
             return DialDecision::AlreadyConnected;
         }
         let further = |pending: &Pending| pending.target.way.via().is_none() || !direct;

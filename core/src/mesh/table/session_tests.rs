@@ -137,7 +137,14 @@ fn is_dialled_again_after_another_answered_at(addr: &str) -> bool {
     assert!(dialled(&mut table, later));
     table.dial_proven(later, &peer(2, 1), &target, Some(one.node));
     table.redial_failed(later, one.node);
-    dialled(&mut table, later + Duration::from_secs(60))
+    let again = dialled(&mut table, later + Duration::from_secs(60));
+    for minutes in [1, 20] {
+        let failed = later + Duration::from_secs(60 * minutes);
+        table.redial_failed(failed, one.node);
+        dialled(&mut table, failed + Duration::from_secs(60));
+    }
+    assert!(!dialled(&mut table, later + Duration::from_secs(3600)), "it may never come back");
+    again
 }
 
 #[tokio::test]

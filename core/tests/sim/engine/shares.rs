@@ -287,3 +287,24 @@ fn who_waits_for_room_on_the_daemons_own_node_gets_it_in_turn_and_in_order() {
         assert_all_sent(world, &sent);
     });
 }
+
+/// Nobody needs to be asked where it is.
+#[test]
+fn who_waits_for_room_where_there_is_no_other_node_gets_it() {
+    in_world(World::new(1, 1), |world| {
+        let origin = daemon(world, small());
+        let calls: Vec<_> = (0..60)
+            .map(|_| {
+                let request = world.request(0, 0);
+                let payload = request.encode(0);
+                let enter = |engine: &mut Engine, ticket, now| engine.call_in_turn(ticket, origin, payload, now);
+                world.act(HOST, Some(request.id), enter)
+            })
+            .collect();
+        for (before, call) in (1..).zip(calls) {
+            assert_eq!(world.outputs(call).1, before);
+        }
+        world.run_for(SECOND);
+        world.assert_nothing_left();
+    });
+}
