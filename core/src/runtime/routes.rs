@@ -292,7 +292,7 @@ impl Engine {
                 && reply.number > through
                 && stream.is_unaccepted(reply.number)
             {
-                // By a former host, and no output of the daemon. Nothing of its batch was sent on, though nobody may wait for that event any more.
+                // By a former host, which sent nothing of that batch on; nobody may wait for this event any more.
                 again = true;
                 if let Some((ticket, maybe)) = stream.refused(reply.number) {
                     let too_large = || RuntimeError::OutputTooLarge(message.clone());
