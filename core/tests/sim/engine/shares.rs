@@ -308,3 +308,27 @@ fn who_waits_for_room_where_there_is_no_other_node_gets_it() {
         world.assert_nothing_left();
     });
 }
+
+/// Nothing else happens on the node meanwhile.
+#[test]
+fn who_only_sends_hears_that_it_came_in_though_what_is_before_it_takes_long() {
+    in_world(World::new(1, 1), |world| {
+        let config = HostConfig { mailbox_capacity: 1, callback_timeout: 600 * SECOND, ..HostConfig::default() };
+        let origin = daemon(world, config);
+        world.slow_takes = 100_000..100_001;
+        for _ in 0..2 {
+            world.call(HOST, origin);
+            world.run_for(SECOND / 100);
+        }
+        let request = world.request(HANG, 0);
+        let payload = request.encode(0);
+        world.act(HOST, Some(request.id), |engine, ticket, now| engine.call_in_turn(ticket, origin, payload, now));
+        let sent = world.send(HOST, origin);
+        let (_, key) = world.hosts(origin)[0];
+        assert!(world.run_until(SECOND, |world| world.nodes[HOST].objects.map[&key].hanging));
+        assert!(world.is_answered(sent), "there is room for it");
+        world.let_go(HOST, key);
+        world.run_for(SECOND);
+        world.assert_nothing_left();
+    });
+}
