@@ -8,8 +8,8 @@ import type { Observed } from './trial';
 /** Everything that is wrong; nothing when all promises were kept. */
 export function faultsOf(observed: Observed): string[] {
   return [
-    ...onceAndInOrder('events', observed.emitted.length, observed),
-    ...onceAndInOrder('messages', observed.published.length, observed),
+    ...onceAndInOrder('events', observed.emitted.length, linesOf('events', observed)),
+    ...livesOf('messages', observed).flatMap((lines) => onceAndInOrder('messages', observed.published.length, lines)),
     ...oneAnswerEach(observed),
     ...oneReportEach(observed),
     ...nothingForgotten('events', observed),
@@ -53,18 +53,32 @@ function goesOn(observed: Observed): boolean {
   const { plan, ending, sourceAlive, targetAlive } = observed;
   if (plan.fault.as !== 'restart' || !sourceAlive || targetAlive || ending?.as === 'resolved') return false;
   const point = heldAt(observed);
-  return point !== null && point.message !== 'CleanupComplete';
+  // What says that the target is live may be taken just before the source hears of the new life: then it has let go.
+  return point !== null && point.message !== 'ActivateAck' && point.message !== 'CleanupComplete';
 }
 
 function linesOf(of: keyof Remembered, { journal }: Observed): Entry[] {
   return journal.filter((line) => line.of === of);
 }
 
+/** Whether a copy goes on from where it was frozen: what the lost target ran is forgotten. */
+function takenOver(observed: Observed): boolean {
+  return !observed.targetAlive && livesOn('source', observed);
+}
+
+/** What each life of the daemon went through: what a lost one took, and had yet to acknowledge, is sent to the next one too. */
+function livesOf(of: keyof Remembered, observed: Observed): Entry[][] {
+  const lines = linesOf(of, observed);
+  if (!takenOver(observed)) return [lines];
+  const lost = lines.findLastIndex(({ node }) => node === 'target');
+  return [lines.slice(0, lost + 1), lines.filter(({ node }) => node !== 'target')];
+}
+
 // The file is in the order of time, whichever node wrote: so one ascending sequence says it all.
-function onceAndInOrder(of: keyof Remembered, begun: number, observed: Observed): string[] {
+function onceAndInOrder(of: keyof Remembered, begun: number, lines: Entry[]): string[] {
   const faults: string[] = [];
   let last = 0;
-  for (const { number, node } of linesOf(of, observed)) {
+  for (const { number, node } of lines) {
     if (number <= last) faults.push(`${of}: ${number} ran on ${node} after ${last}`);
     if (number > begun) faults.push(`${of}: ${number} ran, which nobody began`);
     last = Math.max(last, number);
@@ -117,9 +131,9 @@ function nothingForgotten(of: keyof Remembered, observed: Observed): string[] {
   const [lines, remembered] = [linesOf(of, observed), observed.remembered[of]];
   const [ran, kept] = [new Set(lines.map(({ number }) => number)), new Set(remembered)];
   for (const number of remembered) if (!ran.has(number)) faults.push(`${of}: ${number} is remembered and never ran`);
-  const takenOver = !observed.targetAlive && livesOn('source', observed);
+  const goesOnFromFrozen = takenOver(observed);
   for (const { number, node } of lines) {
-    if (!kept.has(number) && !(takenOver && node === 'target'))
+    if (!kept.has(number) && !(goesOnFromFrozen && node === 'target'))
       faults.push(`${of}: ${number} ran on ${node} and is forgotten`);
   }
   return faults;
